@@ -1,0 +1,182 @@
+"""Cells: the points of a grid, each named by its content alone.  space -> [cells] -> mix"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
+from fgaug.space import Removal, Space
+
+MODES = ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop")
+FAKE_MODES = ("augmentation", "replacement", "synthetic")
+CONTROLS = ("oversample", "drop")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One point of a grid with one seed: one trial."""
+
+    mode: str  # one of MODES
+    psi: float | None  # truncation; None where no fakes are used
+    ratio: float | None  # fakes (oversample: repeats) per real; None if none or counts are given
+    fakes: tuple[tuple[str, int], ...] | None  # counts by label, instead of a ratio
+    remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
+    remove_by: str  # image | group
+    seed: int  # of the mix, the weights, the batch order and the augmentation
+    recipe: Recipe
+    budget: Budget
+    axes: tuple[tuple[str, Any], ...]  # values of the recipe's axes, for the result row
+    cell_id: str  # 12 hex digits, see `identify`
+    arm_id: str  # the same without the seed
+
+    @property
+    def uses_fakes(self) -> bool:
+        return self.mode in FAKE_MODES
+
+    @property
+    def is_control(self) -> bool:
+        return self.mode in CONTROLS
+
+    @property
+    def described(self) -> str:
+        """The cell in words, for messages."""
+        parts = [self.mode]
+        if self.psi is not None:
+            parts.append(f"psi {self.psi:g}")
+        if self.ratio is not None:
+            parts.append(f"ratio {self.ratio:g}")
+        if self.fakes is not None:
+            parts.append("fakes " + ", ".join(f"{label} {n}" for label, n in self.fakes))
+        return " ".join([*parts, f"seed {self.seed}"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What identities depend on beside the grid's own values."""
+
+    dataset_digest: str
+    generator: Mapping[str, Any]  # content of what makes the fakes, see `study`
+    pool: int
+    weights: Mapping[str, str]  # identity of the pretrained weights by model and recipe
+    split: str = "dataset"
+
+
+def expand(space: Space, context: Context) -> tuple[Cell, ...]:
+    """Return each distinct cell once, seeds outermost so that every arm has its first seed early.
+
+    A mode ignores the axes that it has no use for, so its copies collapse; the baseline and the
+    twins that the grid's `controls` name are added.
+    """
+    cells: dict[str, Cell] = {}
+    for seed in space.seeds:
+        for recipe, axes in _recipes(space):
+            for point in _points(space):
+                cell = _make(space, context, seed=seed, recipe=recipe, axes=axes, **point)
+                cells.setdefault(cell.cell_id, cell)
+    return tuple(cells.values())
+
+
+def _points(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield mode, psi, ratio, fakes, remove of the baseline, then each arm with its twins."""
+    none = {"psi": None, "ratio": None, "fakes": None, "remove": None}
+    yield {"mode": "baseline", **none}
+    for mode in space.axes.mode:
+        if mode == "baseline":
+            continue
+        removals = space.removals if mode == "replacement" else (None,)
+        for remove, (ratio, fakes) in itertools.product(removals, space.amounts):
+            twin = {"psi": None, "ratio": ratio, "fakes": fakes, "remove": remove}
+            if "oversample" in space.controls and mode != "synthetic":
+                yield {"mode": "oversample", **twin}
+            if "drop" in space.controls and mode == "replacement":
+                yield {"mode": "drop", **none, "remove": remove}
+            for psi in space.axes.psi:
+                yield {"mode": mode, **twin, "psi": psi}
+
+
+def _recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
+    names = sorted(space.axes.recipe)
+    for values in itertools.product(*(space.axes.recipe[name] for name in names)):
+        fields = {**space.recipe.model_dump(), **dict(zip(names, values, strict=True))}
+        axes = tuple((f"recipe.{name}", value) for name, value in zip(names, values, strict=True))
+        yield Recipe.model_validate(fields), axes
+
+
+def _make(
+    space: Space,
+    context: Context,
+    *,
+    mode: str,
+    psi: float | None,
+    ratio: float | None,
+    fakes: Mapping[str, int] | None,
+    remove: Mapping[str, Removal] | None,
+    seed: int,
+    recipe: Recipe,
+    axes: tuple[tuple[str, Any], ...],
+) -> Cell:
+    arm: dict[str, Any] = {
+        "mode": mode,
+        "psi": psi,
+        "ratio": ratio,
+        "fakes": tuple(sorted(fakes.items())) if fakes is not None else None,
+        "remove": tuple(sorted(remove.items())) if remove is not None else None,
+        "remove_by": space.remove_by,
+        "recipe": recipe,
+        "budget": space.budget,
+    }
+    return Cell(
+        **arm,
+        axes=axes,
+        seed=seed,
+        cell_id=identify({**arm, "seed": seed}, context),
+        arm_id=identify(arm, context),
+    )
+
+
+def identify(content: Mapping[str, Any], context: Context) -> str:
+    """Return 12 hex digits of the SHA-256 of the canonical JSON of what makes a cell's numbers.
+
+    What lies where, resources, schedulers, hosts and versions are not in it.
+    """
+    recipe: Recipe = content["recipe"]
+    named = {
+        **{key: value for key, value in content.items() if key not in ("recipe", "budget")},
+        "recipe": recipe_identity(recipe, context.weights),
+        "budget": content["budget"].model_dump(exclude_none=True),
+        "dataset": context.dataset_digest,
+        "split": context.split,
+        "recipe_version": RECIPE_VERSION,
+    }
+    if content["remove"] is None:
+        del named["remove_by"]
+    if content["mode"] in FAKE_MODES:
+        named |= {"pool": context.pool, "generator": context.generator}
+    return digest(named)[:12]
+
+
+def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any]:
+    """Return a recipe's fields with the content of its weights instead of their place."""
+    fields = recipe.model_dump(exclude={"weights", "pretrained", "allow_scratch"})
+    return {**fields, "weights": weights[recipe.model_dump_json()]}
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value's canonical JSON; 1 and 1.0 are one value."""
+    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): _canonical(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_canonical(inner) for inner in value]
+    return value

@@ -1,0 +1,251 @@
+"""Datasets: prepared real images in a folder, identified by content.
+
+prepare -> dataset -> mix, training, gan_worker
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fgaug import paths
+from fgaug import pixels as pixel_files
+from fgaug.errors import DataError
+
+SCHEMA_VERSION = 1
+SPLITS = ("train", "valid", "test")
+MANIFEST_COLUMNS = ("image_id", "label", "group", "split", "gan", "sha256", "source")
+_PART_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSpec:
+    """What `dataset.json` says of a dataset."""
+
+    labels: tuple[str, ...]  # alphabetical; the index of a label is its class
+    size: int  # pixels; images are square
+    channels: int  # 1 or 3
+    strata: tuple[str, ...]  # columns of the manifest
+    source: dict[str, Any]  # where the images came from, in words
+    split: dict[str, Any]  # the rule that made the split
+    crop: dict[str, Any] | None  # margin and digest of the boxes
+    resize_filter: str
+    sizes: dict[str, Any]  # of the source images, before cropping
+    digest: str  # 64 hex digits; see `digest_of`
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """A prepared dataset: its spec, one manifest row an image, and the pixels on demand."""
+
+    root: Path
+    spec: DatasetSpec
+    manifest: pd.DataFrame  # MANIFEST_COLUMNS and the strata, sorted by image_id
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def pixels(self) -> np.ndarray:
+        """Return all images in manifest order, uint8 [N, H, W, C], memory-mapped."""
+        spec = self.spec
+        # The digest is of a set; the cached array is of a sequence, so its order is in the key.
+        ordered = "\n".join(self.manifest["image_id"] + "\t" + self.manifest["sha256"])
+        order = hashlib.sha256(ordered.encode()).hexdigest()
+        key = f"dataset-{spec.digest[:16]}-{order[:16]}"
+        shape = (spec.size, spec.size, spec.channels)
+        return pixel_files.mapped(key, len(self), shape, self._decode)
+
+    def _decode(self) -> np.ndarray:
+        parts = [pixel_files.read_pixels(path, DataError) for path in _parts(self.root)]
+        return np.concatenate(parts)
+
+
+def digest_of(
+    manifest: pd.DataFrame,
+    *,
+    strata: Iterable[str],
+    size: int,
+    channels: int,
+    crop: dict[str, Any] | None,
+    resize_filter: str,
+) -> str:
+    """Return the SHA-256 that identifies a dataset by content, as 64 hex digits.
+
+    It covers the sorted rows (image SHA-256, label, group, strata, split, gan flag), size,
+    channels, crop and resize filter: neither file names, folders nor the order of rows change it.
+    """
+    strata = sorted(strata)
+    values = zip(*(manifest[name].tolist() for name in strata), strict=True)
+    attributes = [dict(zip(strata, row, strict=True)) for row in values] if strata else None
+    columns = [manifest[name].tolist() for name in ("sha256", "label", "group", "split", "gan")]
+    rows = sorted(
+        _canonical([sha, label, group, attributes[index] if attributes else {}, split, bool(gan)])
+        for index, (sha, label, group, split, gan) in enumerate(zip(*columns, strict=True))
+    )
+    whole = {
+        "rows": rows,
+        "size": size,
+        "channels": channels,
+        "crop": crop,
+        "resize_filter": resize_filter,
+    }
+    return hashlib.sha256(_canonical(whole).encode()).hexdigest()
+
+
+def open_dataset(path: str | Path) -> Dataset:
+    """Return the dataset in a folder, or refuse one that is missing, unfinished or damaged."""
+    root = Path(path)
+    files = paths.DatasetPaths(root)
+    if not root.is_dir():
+        raise DataError(
+            f"The dataset folder {root} does not exist. Make it with `fgaug data prepare`, "
+            "or start from the folder that the path is relative to."
+        )
+    if not files.manifest.is_file():
+        raise DataError(
+            f"{root} is not a finished dataset: {files.manifest.name} is missing. "
+            "Run `fgaug data prepare` again; it starts over where it was cut off."
+        )
+    spec = _read_spec(files.spec)
+    manifest = paths.read_table(files.manifest, DataError).to_pandas()
+    lacking = [name for name in (*MANIFEST_COLUMNS, *spec.strata) if name not in manifest]
+    if lacking:
+        raise DataError(f"{files.manifest} lacks {', '.join(lacking)}. Prepare the dataset again.")
+    _check_parts(root, spec, rows=len(manifest))
+    found = _digest(spec, manifest)
+    if found != spec.digest:
+        raise DataError(
+            f"{root} was changed after it was prepared: its manifest has digest {found[:12]}, "
+            f"dataset.json says {spec.digest[:12]}. Prepare it again from its source."
+        )
+    return Dataset(root=root, spec=spec, manifest=manifest)
+
+
+def write_dataset(
+    out: str | Path, spec: DatasetSpec, manifest: pd.DataFrame, images: Iterable[np.ndarray]
+) -> Dataset:
+    """Write a dataset, its manifest last, and return it opened.
+
+    Args:
+        out: folder to write; one that holds the same dataset already is left as it is.
+        spec: as `dataset.json` will say, but for the digest, which is computed here.
+        manifest: MANIFEST_COLUMNS and the strata; it must be sorted by image_id.
+        images: blocks of uint8 [n, H, W, C], in the order of the manifest.
+    """
+    root = Path(out)
+    files = paths.DatasetPaths(root)
+    assert manifest["image_id"].is_monotonic_increasing
+    manifest = manifest[_columns(spec)].reset_index(drop=True)
+    spec = dataclasses.replace(spec, digest=_digest(spec, manifest))
+    if files.manifest.exists():
+        return _same_or_refused(root, spec.digest)
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root} is a file; a dataset is a folder. Choose another --out.")
+    for left_over in _parts(root):
+        left_over.unlink()
+    _write_parts(files, manifest, images)
+    paths.write_json(files.spec, dataclasses.asdict(spec))
+    paths.write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
+    return open_dataset(root)
+
+
+def _columns(spec: DatasetSpec) -> list[str]:
+    return ["image_id", "label", "group", *spec.strata, "split", "gan", "sha256", "source"]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _digest(spec: DatasetSpec, manifest: pd.DataFrame) -> str:
+    return digest_of(
+        manifest,
+        strata=spec.strata,
+        size=spec.size,
+        channels=spec.channels,
+        crop=spec.crop,
+        resize_filter=spec.resize_filter,
+    )
+
+
+def _same_or_refused(root: Path, digest: str) -> Dataset:
+    found = open_dataset(root)
+    if found.spec.digest == digest:
+        return found
+    raise DataError(
+        f"{root} already holds another dataset (digest {found.spec.digest[:12]}; this one is "
+        f"{digest[:12]}). Remove the folder, or choose another --out."
+    )
+
+
+def _read_spec(path: Path) -> DatasetSpec:
+    raw = paths.read_json(path, DataError)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}. "
+            "Prepare the dataset again, or use the program that wrote it."
+        )
+    names = {field.name for field in dataclasses.fields(DatasetSpec)}
+    if set(raw) != names:
+        wrong = ", ".join(sorted(set(raw) ^ names))
+        raise DataError(f"{path} is damaged ({wrong} missing or unknown). Prepare it again.")
+    return DatasetSpec(**{**raw, "labels": tuple(raw["labels"]), "strata": tuple(raw["strata"])})
+
+
+def _parts(root: Path) -> list[Path]:
+    first = paths.DatasetPaths(root).pixels(0)
+    return sorted(first.parent.glob("part-*.parquet"))
+
+
+def _check_parts(root: Path, spec: DatasetSpec, *, rows: int) -> None:
+    """Refuse pixel files that are unreadable or do not add up to the manifest's rows."""
+    found = 0
+    for path in _parts(root):
+        try:
+            found += pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowException) as problem:
+            reason = str(problem).splitlines()[0]
+            raise DataError(f"{path} is damaged ({reason}). Prepare the dataset again.") from None
+    if found != rows:
+        raise DataError(
+            f"{root} has {rows} images in its manifest and {found} in pixels/ "
+            f"({spec.size} px). Files were lost; copy the whole folder or prepare it again."
+        )
+
+
+def _write_parts(
+    files: paths.DatasetPaths, manifest: pd.DataFrame, images: Iterable[np.ndarray]
+) -> None:
+    first = 0
+    for number, block in enumerate(_in_parts(images)):
+        ids = manifest["image_id"].iloc[first : first + len(block)].tolist()
+        assert len(ids) == len(block), "more images than rows"
+        pixel_files.write_pixels(
+            files.pixels(number), block, {"image_id": pa.array(ids, pa.string())}
+        )
+        first += len(block)
+    assert first == len(manifest), "more rows than images"
+
+
+def _in_parts(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks of about 64 MB, whatever the blocks that come in."""
+    held: list[np.ndarray] = []
+    for block in images:
+        held.append(block)
+        if sum(each.nbytes for each in held) >= _PART_BYTES:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)

@@ -1,0 +1,260 @@
+"""Ingest: label tables and folders of images -> rows that name one file each.
+
+table -> ingest -> split, loading
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgaug.data.images import EXTENSIONS, Box
+from fgaug.data.loading import ImageFile
+from fgaug.data.problems import counted, listed, refuse
+from fgaug.data.table import LabelColumns, fit_label, read_labels
+from fgaug.errors import DataError
+
+_LOG = logging.getLogger("fgaug")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingested:
+    """Rows to prepare, sorted by image_id, each with the file of its pixels."""
+
+    table: pd.DataFrame  # image_id, label, group, strata, source; split and gan where given
+    files: tuple[ImageFile, ...]  # one a row
+    strata: tuple[str, ...]
+    source: dict[str, Any]  # goes to dataset.json
+
+
+def from_csv(
+    csv: str | Path,
+    images: str | Path,
+    image_col: str,
+    label_col: str,
+    group_col: str | None = None,
+    stratum_cols: Sequence[str] = (),
+    keep_labels: Sequence[str] = (),
+    split_col: str | None = None,
+    gan_col: str | None = None,
+    rename_strata: Sequence[str] | None = None,
+) -> Ingested:
+    """Return the rows of a label table with their image files, or refuse with every problem.
+
+    Args:
+        csv: table with a header, in any common dialect.
+        images: folder that the names in `image_col` are relative to.
+        image_col: names of images, with or without extension.
+        label_col: classes, kept as text.
+        group_col: patients; without it every image is its own group, with a warning.
+        stratum_cols: acquisition attributes to keep, such as the machine.
+        keep_labels: drops the rows of all other labels.
+        split_col: a split that is given: train, valid (or val, validation) and test.
+        gan_col: true where the image was used to train the GAN.
+        rename_strata: names for `stratum_cols` in the dataset.
+    """
+    csv, images = Path(csv), Path(images)
+    if not images.is_dir():
+        raise DataError(f"The image folder {images} does not exist. Give it with --images.")
+    columns = LabelColumns(
+        image=image_col,
+        label=label_col,
+        group=group_col,
+        strata=tuple(stratum_cols),
+        split=split_col,
+        gan=gan_col,
+    )
+    problems: list[str] = []
+    table = read_labels(csv, columns, keep_labels, problems)
+    if rename_strata is not None:
+        table = table.rename(columns=dict(zip(stratum_cols, rename_strata, strict=True)))
+    strata = tuple(rename_strata if rename_strata is not None else stratum_cols)
+    _find_files(table, images, problems)
+    if not problems:
+        _check_twice(table, problems)
+        _check_labels(table, problems)
+    refuse(str(csv), problems)
+    source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}
+    return ingested(table, images, strata, source)
+
+
+def from_folders(folder: str | Path, keep_labels: Sequence[str] = ()) -> Ingested:
+    """Return the images of a folder with one sub-folder a label, each image its own group."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DataError(f"The folder {folder} does not exist. Give one with a folder a label.")
+    labels = sorted(
+        each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
+    )
+    problems = [f'folder "{name}" cannot be a label' for name in labels if not fit_label(name)]
+    unknown = [label for label in keep_labels if label not in labels]
+    problems += [f'there is no folder for label "{label}"' for label in unknown]
+    labels = [label for label in labels if label in keep_labels or not keep_labels]
+    rows = [(path, label) for label in labels for path in _images_below(folder / label)]
+    table = pd.DataFrame(
+        {
+            "label": [label for _, label in rows],
+            "path": [path for path, _ in rows],
+        }
+    )
+    _check_labels(table, problems)
+    refuse(str(folder), problems)
+    return ingested(table, folder, (), {"kind": "folders", "folder": folder.name})
+
+
+def ingested(
+    table: pd.DataFrame, root: Path, strata: tuple[str, ...], source: dict[str, Any]
+) -> Ingested:
+    """Return rows named, grouped and sorted; `table` has label, path, maybe group, split, gan."""
+    relative = [Path(os.path.relpath(path, root)).as_posix() for path in table["path"]]
+    table = table.assign(image_id=_ids(relative), source=relative)
+    if "group" not in table:
+        _LOG.warning(
+            "No group column: every image is its own group. If a patient has several images, "
+            "give --group-col, or the split leaks."
+        )
+        table["group"] = table["image_id"]
+    table = table.sort_values("image_id").reset_index(drop=True)
+    boxes = table["box"] if "box" in table else [None] * len(table)
+    files = tuple(
+        ImageFile(name=name, path=path, box=box)
+        for name, path, box in zip(table["source"], table["path"], boxes, strict=True)
+    )
+    extra = [name for name in ("split", "gan") if name in table]
+    table = table[["image_id", "label", "group", *strata, *extra, "source"]]
+    return Ingested(table=table, files=files, strata=strata, source=source)
+
+
+def add_boxes(rows: Ingested, boxes: dict[str, Box]) -> Ingested:
+    """Return the rows with a box each, by image_id, or refuse those without a usable one."""
+    names = rows.table["image_id"]
+    missing = [name for name in names if name not in boxes]
+    problems = [f"no box for {listed(missing)}"] if missing else []
+    wrong = [(name, boxes[name].problem()) for name in names if name in boxes]
+    problems += [f"{name}: {problem}" for name, problem in wrong if problem is not None][:10]
+    refuse("Boxes to crop to", problems)
+    files = tuple(
+        ImageFile(name=file.name, path=file.path, box=boxes[name])
+        for name, file in zip(names, rows.files, strict=True)
+    )
+    return Ingested(table=rows.table, files=files, strata=rows.strata, source=rows.source)
+
+
+def _used(columns: LabelColumns) -> dict[str, Any]:
+    return {
+        "image": columns.image,
+        "label": columns.label,
+        "group": columns.group,
+        "strata": list(columns.strata),
+        "split": columns.split,
+        "gan": columns.gan,
+    }
+
+
+def _find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
+    """Add the column `path`; list names that lead outside, are missing or fit several files."""
+    finder = _Finder(images)
+    found = [finder.find(name) if isinstance(name, str) else None for name in table["image"]]
+    table["path"] = pd.Series(found, index=table.index, dtype=object)
+    for kind, names in finder.refused.items():
+        if names:
+            problems.append(f"{counted(len(names), 'image')} {kind}: {listed(names)}")
+
+
+class _Finder:
+    """Finds image files by name, with or without extension, whatever the case of letters."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.abspath(root))
+        self.refused: dict[str, list[str]] = {
+            f"not found in {root}": [],
+            f"outside {root} (names must stay below the image folder)": [],
+            "fit several files (give the extension)": [],
+        }
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
+
+    def find(self, name: str) -> Path | None:
+        """Return the file; or None, and the name is in `refused`."""
+        missing, outside, several = self.refused.values()
+        # Tables made on Windows hold backslashes. The check is on the text: links inside the
+        # folder may lead elsewhere, as data managers lay them.
+        path = Path(os.path.normpath(self.root / name.replace("\\", "/")))
+        if not path.is_relative_to(self.root):
+            outside.append(name)
+            return None
+        folder = self._folder(path.parent)
+        found = [path] if path in folder.get(path.name.lower(), []) else []
+        found = found or folder.get(path.name.lower(), []) or folder.get(_stem_key(path.name), [])
+        if len(found) != 1:
+            (several if found else missing).append(name)
+            return None
+        return found[0]
+
+    def _folder(self, folder: Path) -> dict[str, list[Path]]:
+        """Return the images of a folder by lower-case name, and by lower-case stem."""
+        if folder not in self._folders:
+            known: dict[str, list[Path]] = {}
+            for path in _images_in(folder):
+                known.setdefault(path.name.lower(), []).append(path)
+                known.setdefault(_stem_key(path.stem), []).append(path)
+            self._folders[folder] = known
+        return self._folders[folder]
+
+
+def _stem_key(stem: str) -> str:
+    return f"{stem.lower()}/"  # no file name ends in a slash, so stems and names never meet
+
+
+def _images_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    )
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return [path for each in sorted(os.walk(folder)) for path in _images_in(Path(each[0]))]
+
+
+def _check_twice(table: pd.DataFrame, problems: list[str]) -> None:
+    """List images with two rows, apart by whether the labels agree."""
+    repeated = table[table["path"].duplicated(keep=False)]
+    labels = repeated.groupby("path")["label"].nunique()
+    names = repeated.drop_duplicates("path").set_index("path")["image"]
+    for several, kind in ((True, "with different labels"), (False, "")):
+        chosen = names[(labels.reindex(names.index) > 1) == several]
+        if len(chosen):
+            count = counted(len(chosen), "image")
+            listing = "is listed" if len(chosen) == 1 else "are listed"
+            problems.append(
+                f"{count} {listing} more than once{' ' + kind if kind else ''}: "
+                f"{listed(chosen)}. Keep one row each"
+            )
+
+
+def _check_labels(table: pd.DataFrame, problems: list[str]) -> None:
+    labels = sorted(table["label"].dropna().unique())
+    if len(labels) < 2:
+        found = f"only {labels[0]}" if labels else "no image"
+        problems.append(f"two labels or more are needed, there is {found}")
+
+
+def _ids(relative: Sequence[str]) -> list[str]:
+    """Return the names without extension where that keeps them apart.
+
+    Without extension, a set saved again as another format keeps its names.
+    """
+    bare = [name.rsplit(".", 1)[0] for name in relative]
+    taken = pd.Series(bare).duplicated(keep=False)
+    return [
+        name if clash else stem for name, stem, clash in zip(relative, bare, taken, strict=True)
+    ]

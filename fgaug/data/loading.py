@@ -1,0 +1,190 @@
+"""Loading: many image files -> blocks of equal squares, their digests and sizes.
+
+ingest -> loading -> dataset
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgaug.data import images
+from fgaug.data.problems import counted, refuse
+
+_LOG = logging.getLogger("fgaug")
+_BLOCK = 512  # images in flight at once: bounds memory at any number of images
+_DIM = 48  # of 255; a set whose brightest pixel is below was most likely 12 bits in 16
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """One image to load."""
+
+    name: str  # as messages call it
+    path: Path
+    box: images.Box | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedImage:
+    """What is kept of an image in memory; its pixels wait in a temporary file."""
+
+    sha256: str
+    width: int  # of the source image, before cropping
+    height: int
+    brightest: int
+    channels: int
+    pixels: bytes
+
+
+class LoadedImages:
+    """Images that were read, in order; those that were skipped leave False in `kept`."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.channels = 1  # 3 from the first colour image on
+        self.kept: list[bool] = []
+        self.sha256: list[str] = []
+        self._shapes: list[tuple[int, int]] = []
+        self._channels: list[int] = []
+        self._brightest = 0
+        self._spool = tempfile.TemporaryFile(prefix="fgaug-")  # noqa: SIM115 - lives as long as this
+
+    def add(self, image: LoadedImage) -> None:
+        self.kept.append(True)
+        self.sha256.append(image.sha256)
+        self._shapes.append((image.width, image.height))
+        self._channels.append(image.channels)
+        self.channels = max(self.channels, image.channels)
+        self._brightest = max(self._brightest, image.brightest)
+        self._spool.write(image.pixels)
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield uint8 [n, size, size, channels], each image once, in order."""
+        self._spool.seek(0)
+        for first in range(0, len(self._channels), _BLOCK):
+            block = [self._next(stored) for stored in self._channels[first : first + _BLOCK]]
+            yield np.stack(block)
+
+    def _next(self, stored: int) -> np.ndarray:
+        shape = (self.size, self.size, stored)
+        flat = np.frombuffer(self._spool.read(int(np.prod(shape))), np.uint8)
+        return images.to_channels(flat.reshape(shape), self.channels)
+
+    def sizes(self) -> dict[str, Any]:
+        """Return minimum, median and maximum of the source images' widths and heights."""
+        widths, heights = np.array(self._shapes).T
+        return {"width": _summary(widths), "height": _summary(heights)}
+
+    def close(self) -> None:
+        self._spool.close()
+
+    def warn_if_dim(self) -> None:
+        if self._brightest < _DIM:
+            _LOG.warning(
+                "The brightest pixel of all images is %d of 255. Were 10 or 12 bits stored as 16? "
+                "Scale them to the full range before preparing.",
+                self._brightest,
+            )
+
+
+def load_images(
+    files: Sequence[ImageFile],
+    *,
+    size: int,
+    channels: int | None = None,
+    margin: float | None = None,
+    skip_broken: bool = False,
+    progress: Progress | None = None,
+) -> LoadedImages:
+    """Return every image decoded, cropped and resized, or refuse the broken ones by name.
+
+    Args:
+        files: the images, in the order of the manifest.
+        size: side of the squares in pixels.
+        channels: 1 or 3; None takes 1 if every image is grey.
+        margin: crop to each file's box with this margin; None keeps whole images.
+        skip_broken: leave broken images out, with a warning, instead of refusing.
+        progress: called with (done, total).
+    """
+    loaded = LoadedImages(size)
+    broken: list[str] = []
+
+    def load(file: ImageFile) -> LoadedImage | str:
+        try:
+            return _load(file, size, channels, margin)
+        except images.BrokenImageError as problem:
+            return f"{file.name}: {problem}"
+
+    # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for first in range(0, len(files), _BLOCK):
+            for found in pool.map(load, files[first : first + _BLOCK]):
+                if isinstance(found, str):
+                    broken.append(found)
+                    loaded.kept.append(False)
+                else:
+                    loaded.add(found)
+                if progress is not None:
+                    progress(len(loaded.kept), len(files))
+    loaded.channels = channels or loaded.channels
+    _report_broken(broken, total=len(files), skip=skip_broken)
+    loaded.warn_if_dim()
+    return loaded
+
+
+def loaded_from(pixels: np.ndarray, channels: int | None = None) -> LoadedImages:
+    """Return images in memory, uint8 [N, size, size, C], as if they had been read from files."""
+    loaded = LoadedImages(pixels.shape[1])
+    for image in pixels:
+        square = images.to_channels(image, channels) if channels is not None else image
+        loaded.add(_measured(image, square))
+    loaded.channels = channels or loaded.channels
+    return loaded
+
+
+def _load(file: ImageFile, size: int, channels: int | None, margin: float | None) -> LoadedImage:
+    source = images.read_image(file.path)
+    square = source
+    if margin is not None:
+        assert file.box is not None
+        square = images.crop_square(source, file.box, margin)
+    # Luma before resizing; grey is repeated only when it is stored, to spool a third of the bytes.
+    square = images.to_channels(square, 1) if channels == 1 else square
+    return _measured(source, images.resize_square(square, size))
+
+
+def _measured(source: np.ndarray, square: np.ndarray) -> LoadedImage:
+    return LoadedImage(
+        sha256=images.image_sha256(source),
+        width=source.shape[1],
+        height=source.shape[0],
+        brightest=int(square.max()),
+        channels=square.shape[-1],
+        pixels=square.tobytes(),
+    )
+
+
+def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:
+    shown = [*broken[:10], *([f"and {len(broken) - 10} more"] if len(broken) > 10 else [])]
+    if broken and len(broken) == total:
+        refuse("No image can be read", shown)
+    elif broken and skip:
+        _LOG.warning("Skipped %s:\n  - %s", counted(len(broken), "image"), "\n  - ".join(shown))
+    elif broken:
+        cure = "Restore these files, take them out of the table, or give --skip-broken."
+        refuse("Broken images", [*shown[:-1], f"{shown[-1]}\n{cure}"])
+
+
+def _summary(values: np.ndarray) -> dict[str, float]:
+    return {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}

@@ -1,0 +1,222 @@
+"""Prepare: the one call behind `fgaug data prepare`.
+
+ingest -> split -> loading -> audit -> dataset
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgaug.data.audit import audit, suspicions
+from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
+from fgaug.data.images import RESIZE_FILTER, Box
+from fgaug.data.ingest import Ingested, from_csv, from_folders
+from fgaug.data.loading import LoadedImages, Progress, load_images, loaded_from
+from fgaug.data.phantom import make_phantom
+from fgaug.data.presets import bus_bra
+from fgaug.data.problems import nearest, refuse
+from fgaug.data.split import SEED, assign_splits, split_rule
+from fgaug.errors import DataError
+
+_LOG = logging.getLogger("fgaug")
+PRESETS = ("bus-bra", "phantom")
+MIN_SIZE, MAX_SIZE = 8, 2048
+MAX_MARGIN = 10.0
+
+
+def prepare(
+    *,
+    out: str | Path,
+    size: int,
+    csv: str | Path | None = None,
+    images: str | Path | None = None,
+    image_col: str = "image",
+    label_col: str = "label",
+    group_col: str | None = None,
+    stratum_cols: Sequence[str] = (),
+    keep_labels: Sequence[str] = (),
+    split_col: str | None = None,
+    gan_col: str | None = None,
+    folders: str | Path | None = None,
+    preset: str | None = None,
+    source: str | Path | None = None,
+    margin: float | None = None,
+    phantom: Mapping[str, Any] | None = None,
+    channels: int | None = None,
+    valid: float = 0.5,
+    test: float | None = None,
+    test_per_label: int | None = None,
+    extend: bool = False,
+    skip_broken: bool = False,
+    seed: int = SEED,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Write a dataset from images and return it, or refuse with every problem found.
+
+    Exactly one of `csv`, `folders` and `preset` says where the images are.
+
+    Args:
+        out: folder to write; left as it is if it holds the same dataset already.
+        size: side of the images in pixels; images are squashed to squares, the aspect not kept.
+        csv: label table; `images` is its image folder, the `*_col` arguments its columns.
+        images: image folder of `csv`; with bus-bra, the name of a folder in `source`.
+        image_col: column with the names of the images.
+        label_col: column with the labels.
+        group_col: column with the patients; without it every image is its own group.
+        stratum_cols: columns to keep, such as the machine.
+        keep_labels: labels to keep; empty keeps all.
+        split_col: column with a split that is given.
+        gan_col: column that is true where the image was used to train the GAN.
+        folders: folder with one sub-folder a label.
+        preset: `bus-bra`, a public set in `source`, or `phantom`, simulated images.
+        source: folder that the preset's files lie in.
+        margin: crop to the lesion's box and so much more of its longer side (bus-bra).
+        phantom: arguments of `make_phantom`, but the size: images, seed, label_noise and others.
+        channels: 1 or 3; by default 1 if every image is grey.
+        valid: share of the patients that validate.
+        test: share of the patients that test.
+        test_per_label: or: test images of each label.
+        extend: the thesis's second baseline, see `assign_splits`.
+        skip_broken: leave broken images out instead of refusing.
+        seed: of the split.
+        progress: called with (images done, images in all).
+    """
+    _check(size=size, channels=channels, margin=margin, preset=preset)
+    _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
+    rule = split_rule(
+        given=split_col,
+        valid=valid,
+        test=test,
+        test_per_label=test_per_label,
+        extend=extend,
+        seed=seed,
+    )
+    if preset == "phantom":
+        rows, loaded = _phantom(size, channels, phantom or {})
+    else:
+        if csv is not None:
+            if images is None:
+                raise DataError("--csv needs the folder of its images. Give it with --images.")
+            rows = from_csv(
+                csv,
+                images,
+                image_col=image_col,
+                label_col=label_col,
+                group_col=group_col,
+                stratum_cols=stratum_cols,
+                keep_labels=keep_labels,
+                split_col=split_col,
+                gan_col=gan_col,
+            )
+        elif folders is not None:
+            rows = from_folders(folders, keep_labels)
+        else:
+            if source is None:
+                raise DataError("--preset bus-bra needs the folder that the set unpacks to.")
+            name = str(images) if images is not None else None
+            rows = bus_bra(source, images=name, margin=margin, keep_labels=keep_labels)
+        # Decoding may take an hour: a split that cannot be made is refused before.
+        _split(rows.table, rule)
+        loaded = load_images(
+            rows.files,
+            size=size,
+            channels=channels,
+            margin=margin,
+            skip_broken=skip_broken,
+            progress=progress,
+        )
+    try:
+        return _write(Path(out), rows, loaded, rule, margin)
+    finally:
+        loaded.close()
+
+
+def _check(*, size: int, channels: int | None, margin: float | None, preset: str | None) -> None:
+    problems = []
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        problems.append(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
+    if channels not in (None, 1, 3):
+        problems.append(f"--channels must be 1 or 3, got {channels}")
+    if preset is not None and preset not in PRESETS:
+        problems.append(f'--preset "{preset}" is unknown{nearest(preset, PRESETS)}')
+    if margin is not None and not 0 <= margin <= MAX_MARGIN:
+        problems.append(f"the crop margin must lie from 0 to {MAX_MARGIN:g}, got {margin}")
+    if margin is not None and preset != "bus-bra":
+        problems.append("a crop margin needs boxes, which only --preset bus-bra has")
+    refuse("Cannot prepare", problems)
+
+
+def _check_places(places: Mapping[str, object]) -> None:
+    given = [name for name, value in places.items() if value is not None]
+    if len(given) != 1:
+        got = " and ".join(given) or "none of them"
+        raise DataError(f"One of {', '.join(places)} says where the images are; got {got}.")
+
+
+def _phantom(
+    size: int, channels: int | None, arguments: Mapping[str, Any]
+) -> tuple[Ingested, LoadedImages]:
+    """Return simulated rows and images, as if they had been read."""
+    simulated = make_phantom(size=size, **arguments)
+    order = simulated.table["image_id"].argsort().to_numpy()
+    table = simulated.table.iloc[order].reset_index(drop=True)
+    table["source"] = "phantom/" + table["image_id"]
+    rows = Ingested(
+        table=table.drop(columns="plane"),
+        files=(),
+        strata=("machine",),
+        source={"kind": "phantom", **simulated.arguments},
+    )
+    return rows, loaded_from(simulated.images[order], channels)
+
+
+def _split(table: pd.DataFrame, rule: Mapping[str, Any]) -> pd.DataFrame:
+    arguments = {name: value for name, value in rule.items() if name not in ("kind", "column")}
+    return assign_splits(table, **arguments)
+
+
+def _write(
+    out: Path,
+    rows: Ingested,
+    loaded: LoadedImages,
+    rule: dict[str, Any],
+    margin: float | None,
+) -> Dataset:
+    table = _split(rows.table[loaded.kept].reset_index(drop=True), rule)
+    table["sha256"] = loaded.sha256
+    refuse("The images cannot be used as split", audit(table))
+    crop = None
+    if margin is not None:
+        boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
+        crop = {"margin": margin, "boxes": _digest_of_boxes(loaded.sha256, boxes)}
+    spec = DatasetSpec(
+        labels=tuple(sorted(table["label"].unique())),
+        size=loaded.size,
+        channels=loaded.channels,
+        strata=rows.strata,
+        source=rows.source,
+        split=rule,
+        crop=crop,
+        resize_filter=RESIZE_FILTER,
+        sizes=loaded.sizes(),
+        digest="",
+    )
+    dataset = write_dataset(out, spec, table, loaded.blocks())
+    for doubt in suspicions(dataset):
+        _LOG.warning("%s.", doubt)
+    return dataset
+
+
+def _digest_of_boxes(sha256: Sequence[str], boxes: Sequence[Box | None]) -> str:
+    """Return the SHA-256 of every image's box: other boxes make other pixels."""
+    pairs = [(sha, asdict(box)) for sha, box in zip(sha256, boxes, strict=True) if box is not None]
+    text = json.dumps(sorted(pairs, key=str), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

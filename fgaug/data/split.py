@@ -1,0 +1,172 @@
+"""Splits: training, validation and test sets that share no patient.  ingest -> split -> audit"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit
+
+from fgaug.data.problems import counted
+from fgaug.errors import DataError
+
+SEED = 19  # of the thesis
+
+
+def assign_splits(
+    table: pd.DataFrame,
+    valid: float = 0.5,
+    test: float | None = None,
+    test_per_label: int | None = None,
+    extend: bool = False,
+    seed: int = SEED,
+) -> pd.DataFrame:
+    """Return a copy of the table with `split` (train, valid, test) and `gan`, groups kept whole.
+
+    The test set is taken first; `valid` is a share of the patients of the rest. A split that the
+    table has already is kept. The split depends on the sorted distinct groups only.
+
+    Args:
+        table: one row an image, with label and group, maybe split and gan.
+        valid: share of the patients (not of the images) that validate.
+        test: share of the patients that test.
+        test_per_label: or: at least so many test images of each label, by whole patients.
+        extend: the thesis's second baseline: the training half gets the gan flag, and half the
+            patients of the validation half join the training set without it.
+        seed: of every random choice.
+    """
+    table = table.copy()
+    _check_rule(table, valid, test, test_per_label, extend)
+    if "split" not in table:
+        table["split"] = "train"
+        _take_test(table, test, test_per_label, seed)
+        _move(table, "train", "valid", valid, seed)
+        if extend:
+            table["gan"] = table["split"] == "train"
+            _move(table, "valid", "valid", 0.5, seed)
+    if "gan" not in table:
+        table["gan"] = False
+    table["gan"] = table["gan"].astype(bool)
+    _check_labels(table)
+    return table
+
+
+def split_rule(
+    *,
+    given: str | None,
+    valid: float,
+    test: float | None,
+    test_per_label: int | None,
+    extend: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """Return the rule as `dataset.json` states it."""
+    if given is not None:
+        return {"kind": "given", "column": given}
+    return {
+        "kind": "grouped",
+        "valid": valid,
+        "test": test,
+        "test_per_label": test_per_label,
+        "extend": extend,
+        "seed": seed,
+    }
+
+
+def _check_rule(
+    table: pd.DataFrame,
+    valid: float,
+    test: float | None,
+    test_per_label: int | None,
+    extend: bool,
+) -> None:
+    for name, share in (("valid", valid), ("test", test)):
+        if share is not None and not 0 < share < 1:
+            raise DataError(
+                f"--{name} must lie between 0 and 1, got {share}. Give a share of the patients, "
+                "for example 0.2."
+            )
+    if test is not None and test_per_label is not None:
+        raise DataError("--test and --test-per-label are two rules for one set. Give one.")
+    if test_per_label is not None and test_per_label < 1:
+        raise DataError(f"--test-per-label must be at least 1, got {test_per_label}.")
+    if "split" in table and (extend or test is not None or test_per_label is not None):
+        raise DataError(
+            "A split column is given, so --test, --test-per-label and --extend have nothing to "
+            "choose. Leave them out, or the column."
+        )
+    if "gan" in table and extend:
+        raise DataError("--extend sets the gan flags itself. Leave out --gan-col or --extend.")
+
+
+def _take_test(table: pd.DataFrame, test: float | None, per_label: int | None, seed: int) -> None:
+    if test is not None:
+        _move(table, "train", "test", test, seed)
+    elif per_label is not None:
+        chosen = _groups_per_label(table, per_label, seed)
+        table.loc[table["group"].isin(chosen), "split"] = "test"
+
+
+def _move(table: pd.DataFrame, origin: str, to: str, share: float, seed: int) -> None:
+    """Give a share of the patients of `origin` the split `to`, and the others `train`."""
+    rows = np.flatnonzero(table["split"] == origin)
+    groups = table["group"].to_numpy()[rows]
+    patients = len(np.unique(groups))
+    if int(patients - np.ceil(share * patients)) < 1:  # as scikit-learn rounds
+        raise DataError(
+            f"A {to} share of {share:g} leaves no patient to train on: there "
+            f"{'is' if patients == 1 else 'are'} {counted(patients, 'patient')}. "
+            "Add patients, lower the share, or leave out the group column if images are unrelated."
+        )
+    splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
+    stay, go = next(splitter.split(rows, groups=groups))
+    split = table["split"].to_numpy(dtype=object, copy=True)
+    split[rows[stay]] = "train"
+    split[rows[go]] = to
+    table["split"] = split
+
+
+def _groups_per_label(table: pd.DataFrame, per_label: int, seed: int) -> list[Any]:
+    """Return whole patients, in a seeded order, until each label has `per_label` test images."""
+    counts = pd.crosstab(table["group"], table["label"])
+    have = counts.sum()
+    short = [f'"{label}" has {n}' for label, n in have.items() if n <= per_label]
+    if short:
+        raise DataError(
+            f"--test-per-label {per_label} would empty the training set: {', '.join(short)} "
+            "images. Ask for fewer test images."
+        )
+    order = np.random.RandomState(seed).permutation(len(counts))
+    needed = np.full(counts.shape[1], per_label)
+    chosen = []
+    for index in order:
+        images = counts.to_numpy()[index]
+        if ((images > 0) & (needed > 0)).any():
+            chosen.append(counts.index[index])
+            needed = needed - images
+    left = have - counts.loc[chosen].sum()
+    emptied = [f'"{label}"' for label, n in left.items() if n == 0]
+    if emptied:
+        raise DataError(
+            f"--test-per-label {per_label} takes every patient with label {', '.join(emptied)}. "
+            "Ask for fewer test images."
+        )
+    return chosen
+
+
+def _check_labels(table: pd.DataFrame) -> None:
+    """Refuse a split that some label, or every image, is missing from."""
+    labels = sorted(table["label"].unique())
+    problems = []
+    for split in ("train", "valid", *(["test"] if (table["split"] == "test").any() else [])):
+        present = set(table.loc[table["split"] == split, "label"])
+        missing = [label for label in labels if label not in present]
+        if missing:
+            names = ", ".join(f'"{label}"' for label in missing)
+            problems.append(f"no image of label {names} is in the {split} set")
+    if problems:
+        raise DataError(
+            f"{'; '.join(problems)}. Add patients with that label, change the shares of the "
+            "split, or drop the label with --keep-label."
+        )

@@ -1,0 +1,220 @@
+"""Where every file of a dataset, a bank and a run lies, and how files come to be: whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fgaug.errors import DiskFullError, UserError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetPaths:
+    """Files of a prepared dataset; `manifest` exists only after a clean end."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "dataset.json"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.parquet"
+
+    def pixels(self, part: int) -> Path:
+        return self.root / "pixels" / f"part-{part:05d}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class BankPaths:
+    """Files of a fake bank; `manifest` is written last."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        return self.root / "bank.json"
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.parquet"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def shards(self) -> Path:
+        return self.root / "shards"
+
+    def shard(self, label: str, psi: float, first: int, last: int) -> Path:
+        return self.shards / label / f"psi_{psi:g}" / f"{first}-{last}.parquet"
+
+    def snapshot(self, sha256: str) -> Path:
+        return self.root / "snapshots" / f"{sha256[:12]}.safetensors"
+
+    def trained_on(self, sha256: str) -> Path:
+        return self.root / "snapshots" / f"{sha256[:12]}.trained_on.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPaths:
+    """Files of one cell; `result` is written last, so a cell with a result is finished."""
+
+    root: Path
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def curve(self) -> Path:
+        return self.root / "curve.parquet"
+
+    @property
+    def predictions(self) -> Path:
+        return self.root / "predictions.parquet"
+
+    @property
+    def sealed(self) -> Path:
+        return self.root / "sealed.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPaths:
+    """Files of one search."""
+
+    root: Path
+
+    @property
+    def space(self) -> Path:
+        return self.root / "space.resolved.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.root / "environment.json"
+
+    @property
+    def trials(self) -> Path:
+        return self.root / "trials"
+
+    def trial(self, cell_id: str) -> TrialPaths:
+        return TrialPaths(self.trials / cell_id)
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "search.lock"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.parquet"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report" / "index.html"
+
+
+def shipped(kind: str) -> Path:
+    """Return the folder of files that ship with the package: `search_spaces` or `published`."""
+    inside = Path(__file__).parent / "_shipped" / kind
+    if inside.is_dir():
+        return inside
+    clone = Path(__file__).parent.parent
+    return clone / ("reports/published" if kind == "published" else kind)
+
+
+def cache_root() -> Path:
+    """Return this machine's folder for decoded pixels (`FGAUG_CACHE`, else the user's cache)."""
+    chosen = os.environ.get("FGAUG_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "fgaug"
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk met while writing `path` into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_SPACE:
+            raise DiskFullError(
+                f"No space left while writing {path}. What was finished before is valid; "
+                "free some space and run the same command again."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; flush and rename it on a clean end, else remove it."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=False, allow_nan=True) + "\n")
+
+
+def read_json(path: Path, error: type[UserError]) -> Any:
+    """Return the JSON value in `path`, or raise `error` with the path and the cure."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+    except (OSError, ValueError) as problem:
+        raise error(f"{path} cannot be read as JSON ({problem}). Restore or remove it.") from None
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet table to `path`, whole or not at all."""
+    with whole(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, error: type[UserError]) -> pa.Table:
+    """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
+    try:
+        return pq.read_table(path, partitioning=None)
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+    except (OSError, pa.ArrowException) as problem:
+        reason = str(problem).splitlines()[0]
+        raise error(f"{path} is not a whole Parquet file ({reason}).") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,89 @@
+"""Pixels on disk: Parquet for storage, one decoded memory-mapped copy a machine for training.
+
+Storage is one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the file's
+metadata, neither compressed nor dictionary-coded: 1 byte a value, readable with pyarrow alone.
+Reading single rows out of Parquet decodes whole pages, so training reads a decoded `.npy` instead
+that all processes of a machine map.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fgaug import paths
+from fgaug.errors import UserError
+
+PIXELS = "pixels"
+_SHAPE_KEY = b"fgaug.shape"
+_ROW_GROUP_BYTES = 4 << 20
+
+
+def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
+    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, whole or not at all."""
+    assert images.dtype == np.uint8
+    assert images.ndim == 4
+    row_bytes = int(np.prod(images.shape[1:]))
+    data = pa.py_buffer(np.ascontiguousarray(images))
+    column = pa.Array.from_buffers(pa.binary(row_bytes), len(images), [None, data])
+    table = pa.table({**columns, PIXELS: column})
+    shape = json.dumps(images.shape[1:]).encode()
+    table = table.replace_schema_metadata({_SHAPE_KEY: shape})
+    with paths.whole(path) as temporary:
+        pq.write_table(
+            table,
+            temporary,
+            compression="none",
+            use_dictionary=False,
+            write_statistics=[name for name in columns],
+            row_group_size=max(1, _ROW_GROUP_BYTES // row_bytes),
+        )
+
+
+def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
+    """Return all images of a file as uint8 [N, H, W, C], or raise `error` if it is damaged."""
+    try:
+        table = pq.read_table(path, columns=[PIXELS], partitioning=None)
+        shape = json.loads(table.schema.metadata[_SHAPE_KEY])
+        column = table.column(PIXELS).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # combine_chunks may keep the wrapper
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        flat = np.frombuffer(column.buffers()[1], np.uint8) if len(column) else np.empty(0, np.uint8)
+        start = column.offset * column.type.byte_width
+        flat = flat[start : start + len(column) * column.type.byte_width]
+        return flat.reshape(len(column), *shape)
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise error(f"{path} is not a whole file of pixels ({reason}).") from None
+
+
+def mapped(key: str, rows: int, shape: Sequence[int], load: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return the decoded images named `key`, memory-mapped, decoding them once a machine.
+
+    Args:
+        key: digest of the content; names the file in the machine's cache.
+        rows: number of images; a cached file of another length is made again.
+        shape: (H, W, C) of an image.
+        load: decodes the images, uint8 [rows, H, W, C]; called when the cache has none.
+    """
+    path = paths.cache_root() / f"{key}.npy"
+    wanted = (rows, *shape)
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        if found.shape == wanted and found.dtype == np.uint8:
+            return found
+    except (OSError, ValueError):
+        pass
+    images = load()
+    assert images.shape == wanted, (images.shape, wanted)
+    with paths.whole(path) as temporary, temporary.open("wb") as file:
+        np.save(file, images)
+    made: np.ndarray = np.load(path, mmap_mode="r")
+    return made

@@ -1,0 +1,81 @@
+"""Recipe and budget: how every cell of a grid trains its classifier.  grid file -> [recipe] -> training
+
+Both are values: frozen, compared by content, and part of a cell's identity.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+
+RECIPE_VERSION = 1  # raised whenever the same cell would give other numbers
+
+Transform = dict[str, dict[str, Any]]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(_Frozen):
+    """How a classifier is made and trained; the defaults are the fetal-brain study's."""
+
+    backend: Literal["torch"] = "torch"
+    model: str = "resnet18"
+    pretrained: StrictBool = True
+    weights: str | None = None  # local file of ImageNet weights, instead of the library's cache
+    allow_scratch: StrictBool = False  # where no pretrained weights are found
+    augmentation: Literal["none", "fastai"] | tuple[Transform, ...] = "fastai"
+    batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3  # peak while frozen; half of it after
+    lr_mult: Annotated[float, Field(ge=1)] = 100  # head's rate over the first layers'
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # before the last layer; half of it before
+
+    @field_validator("augmentation")
+    @classmethod
+    def _one_name_each(cls, value: object) -> object:
+        if isinstance(value, tuple):
+            for step in value:
+                if len(step) != 1:
+                    raise ValueError(
+                        "each step of a pipeline is one `Name: {options}`, "
+                        f"got {sorted(step)}"
+                    )
+        return value
+
+    @model_validator(mode="after")
+    def _weights_need_pretrained(self) -> Recipe:
+        if self.weights is not None and not self.pretrained:
+            raise ValueError("`weights` is given but `pretrained` is false; drop one of them")
+        return self
+
+
+class Budget(_Frozen):
+    """How long a trial trains.
+
+    `epochs`: one frozen epoch, then up to `max`, stopped by `patience` on validation loss.
+    `steps`: exactly `max` optimiser steps, evaluated `evaluations` times, no patience.
+    """
+
+    unit: Literal["epochs", "steps"] = "epochs"
+    max: Annotated[int, Field(strict=True, ge=1)] = 20
+    patience: Annotated[int, Field(strict=True, ge=1)] | None = None
+    evaluations: Annotated[int, Field(strict=True, ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _fields_of_the_unit(self) -> Budget:
+        if self.unit == "epochs":
+            if self.evaluations is not None:
+                raise ValueError("`evaluations` belongs to `unit: steps`; epochs evaluate each epoch")
+            object.__setattr__(self, "patience", self.patience or 5)
+        else:
+            if self.patience is not None:
+                raise ValueError("`patience` belongs to `unit: epochs`; steps always run to `max`")
+            object.__setattr__(self, "evaluations", self.evaluations or min(21, self.max))
+            if self.max < 2:
+                raise ValueError("`max` must be at least 2 steps: one frozen, one not")
+            if (self.evaluations or 0) > self.max:
+                raise ValueError(f"`evaluations` must not exceed `max` ({self.max} steps)")
+        return self

@@ -1,0 +1,1 @@
+"""Training of one classifier: pixels -> tensors -> augmentation -> model -> metrics."""

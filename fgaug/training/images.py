@@ -1,0 +1,81 @@
+"""Rows of memory-mapped pixels as batches on a device.  mix -> [images] -> fit"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels on its device
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """N labelled images as references into arrays of pixels; nothing is copied until a batch is."""
+
+    sources: Sequence[np.ndarray]  # each uint8 [rows, H, W, C], usually memory-mapped
+    source: np.ndarray  # int [N], which of the sources
+    row: np.ndarray  # int [N], which row of it
+    label: np.ndarray  # int [N]
+    _cache: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, index: np.ndarray) -> np.ndarray:
+        """Return the pixels of the images `index`, uint8 [n, H, W, C]."""
+        out = np.empty((len(index), *self.sources[0].shape[1:]), np.uint8)
+        of = self.source[index]
+        for which in np.unique(of):
+            here = of == which
+            out[here] = self.sources[which][self.row[index[here]]]
+        return out
+
+    def batch(self, index: np.ndarray, device: torch.device) -> torch.Tensor:
+        """Return the pixels of the images `index` on `device`, uint8 [n, C, H, W]."""
+        if device.type == "cuda":
+            resident = self._resident(device)
+            if resident is not None:
+                return resident[torch.from_numpy(index).to(device)]
+        return _to_device(self.take(index), device)
+
+    def labels(self, index: np.ndarray, device: torch.device) -> torch.Tensor:
+        return torch.from_numpy(self.label[index]).to(device)
+
+    def _resident(self, device: torch.device) -> torch.Tensor | None:
+        """Return all pixels on the device, copied once, or None where they are too many."""
+        if len(self) * int(np.prod(self.sources[0].shape[1:])) > RESIDENT_BYTES:
+            return None
+        if "pixels" not in self._cache:
+            self._cache["pixels"] = _to_device(self.take(np.arange(len(self))), device)
+        return self._cache["pixels"]
+
+
+def _to_device(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    tensor = torch.from_numpy(pixels)
+    if device.type == "cuda":
+        tensor = tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.permute(0, 3, 1, 2)
+
+
+def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield index batches for ever: shuffled passes, the incomplete last batch of each left out."""
+    order = np.random.RandomState(seed)
+    size = min(batch_size, count)
+    while True:
+        shuffled = order.permutation(count)
+        for start in range(0, count - size + 1, size):
+            yield shuffled[start : start + size]
+
+
+def stream(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield index batches of one size for ever: shuffled passes end to end, batches span them."""
+    order = np.random.RandomState(seed)
+    left = np.empty(0, np.int64)
+    while True:
+        while len(left) < batch_size:
+            left = np.concatenate([left, order.permutation(count)])
+        yield left[:batch_size]
+        left = left[batch_size:]

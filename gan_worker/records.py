@@ -1,0 +1,206 @@
+"""The names a PyTorch network pickle may hold and the inert records they stand for.
+
+bytes -> unpickle (machine) -> records -> snapshot
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from struct import unpack_from
+from typing import Any
+
+from fgaug.errors import SnapshotError
+from gan_worker.unpickle import Blob, Dtype, Maker, Name, PersistentId, Rules, run_pickle
+
+NETWORK_CLASSES = frozenset(
+    {
+        "AugmentPipe",
+        "Conv2dLayer",
+        "Discriminator",
+        "DiscriminatorBlock",
+        "DiscriminatorEpilogue",
+        "FullyConnectedLayer",
+        "Generator",
+        "MappingNetwork",
+        "MinibatchStdLayer",
+        "SynthesisBlock",
+        "SynthesisLayer",
+        "SynthesisNetwork",
+        "ToRGBLayer",
+    }
+)
+
+# A storage stream opens with 300 to 400 bytes of pickles, then raw numbers.
+_HEAD = 4096
+_MAGIC = 0x1950A86A20F9469CFC6C
+_PROTOCOL = 1001
+_MAX_DIMENSIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Little-endian float32 numbers by their place in the file."""
+
+    start: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A view that was checked to lie inside its storage and to be no larger than it."""
+
+    storage: Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A network module: the name of its class and its attributes; its source is dropped."""
+
+    class_name: str
+    state: dict[str, Any]
+
+
+def read_network_pickle(data: bytes) -> Any:
+    """Return the value of a network pickle; refuse everything its writers never write."""
+    value, end = run_pickle(data, _OUTER)
+    if end != len(data):
+        raise SnapshotError(f"the pickle ends at byte {end}, the file at byte {len(data)}")
+    return value
+
+
+def _require(holds: bool, problem: str) -> None:
+    if not holds:
+        raise SnapshotError(problem)
+
+
+def _module(_: bytes, arguments: tuple[Any, ...]) -> Module:
+    meta = arguments[0] if len(arguments) == 1 else None
+    if not isinstance(meta, dict):
+        raise SnapshotError("a network module without its description")
+    kind, class_name, state = (meta.get(key) for key in ("type", "class_name", "state"))
+    _require(
+        kind == "class" and isinstance(class_name, str) and class_name in NETWORK_CLASSES,
+        f"{str(class_name)[:80]!r} is not a class of a StyleGAN2 network",
+    )
+    if not isinstance(state, dict):
+        raise SnapshotError(f"a {class_name} without its attributes")
+    return Module(str(class_name), state)
+
+
+def _storage(data: bytes, arguments: tuple[Any, ...]) -> Storage:
+    """Read a storage stream: five pickles, a count, raw numbers; exactly as torch writes it."""
+    blob = arguments[0] if len(arguments) == 1 else None
+    if not isinstance(blob, Blob):
+        raise SnapshotError("a storage that is not made of bytes")
+    end = blob.start + blob.length
+    at = blob.start
+    head = []
+    for _ in range(5):
+        value, at = run_pickle(data, _NESTED, at, min(end, blob.start + _HEAD))
+        head.append(value)
+    magic, protocol, system, identity, keys = head
+    _require(magic == _MAGIC and protocol == _PROTOCOL, "a storage of an unknown format")
+    _require(
+        isinstance(system, dict) and system.get("little_endian") is True,
+        "a storage that is not little-endian",
+    )
+    count = _element_count(identity, keys)
+    _require(end - at >= 8, "a storage without its count")
+    (written,) = unpack_from("<q", data, at)
+    start = at + 8
+    _require(
+        written == count and 4 * count == end - start,
+        f"a storage of {count} numbers with {written} announced and {end - start} bytes of them",
+    )
+    return Storage(start, count)
+
+
+def _element_count(identity: Any, keys: Any) -> int:
+    value = identity.value if isinstance(identity, PersistentId) else None
+    if not isinstance(value, tuple) or len(value) != 6:
+        raise SnapshotError("a storage without its description")
+    kind, number_type, key, place, count, view = value
+    _require(
+        kind == "storage"
+        and number_type == Name("torch FloatStorage")
+        and isinstance(key, str)
+        and keys == [key]
+        and place == "cpu"
+        and view is None
+        and type(count) is int
+        and count >= 0,
+        "a storage that is not one block of float32 numbers in main memory",
+    )
+    return int(count)
+
+
+def _tensor(_: bytes, arguments: tuple[Any, ...]) -> StoredTensor:
+    _require(len(arguments) in (6, 7), "a tensor without its description")
+    storage, offset, size, stride = arguments[:4]
+    if not isinstance(storage, Storage):
+        raise SnapshotError("a tensor without a storage")
+    for numbers in (size, stride, (offset,)):
+        _require(
+            isinstance(numbers, tuple)
+            and len(numbers) <= _MAX_DIMENSIONS
+            and all(type(number) is int and number >= 0 for number in numbers),
+            "a tensor whose shape is not made of whole numbers of at least 0",
+        )
+    _require(len(size) == len(stride), "a tensor with more sizes than strides")
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    _require(
+        min(size, default=1) >= 1 and last < storage.count and prod(size) <= storage.count,
+        f"a tensor of shape {size} reaches beyond its {storage.count} numbers",
+    )
+    return StoredTensor(storage, offset, size, stride)
+
+
+def _parameter(_: bytes, arguments: tuple[Any, ...]) -> StoredTensor:
+    tensor = arguments[0] if len(arguments) == 3 else None
+    if not isinstance(tensor, StoredTensor):
+        raise SnapshotError("a parameter that is not a tensor")
+    return tensor
+
+
+def _number(data: bytes, arguments: tuple[Any, ...]) -> float:
+    """Read a numpy float64 scalar: old files keep gains as such."""
+    match arguments:
+        case (Dtype("f8"), Blob(start, 8)):
+            return float(unpack_from("<d", data, start)[0])
+        case _:
+            raise SnapshotError("a numpy scalar that is not one float64")
+
+
+def _dtype(_: bytes, arguments: tuple[Any, ...]) -> Dtype:
+    _require(len(arguments) == 3 and arguments[0] == "f8", "a numpy type other than float64")
+    return Dtype("f8")
+
+
+def _ordered_dict(_: bytes, arguments: tuple[Any, ...]) -> dict[Any, Any]:
+    _require(arguments == (), "an OrderedDict made from something")
+    return {}
+
+
+def _empty_set(_: bytes, arguments: tuple[Any, ...]) -> frozenset[Any]:
+    _require(arguments == ([],), "a set that is not empty")
+    return frozenset()
+
+
+_MAKERS: dict[str, Maker | None] = {
+    "torch_utils.persistence _reconstruct_persistent_obj": _module,
+    "dnnlib.util EasyDict": None,
+    "collections OrderedDict": _ordered_dict,
+    "torch._utils _rebuild_parameter": _parameter,
+    "torch._utils _rebuild_tensor_v2": _tensor,
+    "torch.storage _load_from_bytes": _storage,
+    "numpy.core.multiarray scalar": _number,  # numpy 1
+    "numpy._core.multiarray scalar": _number,  # numpy 2
+    "numpy dtype": _dtype,
+    "builtins set": _empty_set,  # protocol 3
+}
+_OUTER = Rules(makers=_MAKERS, empty_dicts=frozenset({"dnnlib.util EasyDict"}))
+_NESTED = Rules(makers={"torch FloatStorage": None}, persistent=True)
