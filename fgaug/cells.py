@@ -55,6 +55,18 @@ class Cell:
         return " ".join([*parts, f"seed {self.seed}"])
 
 
+def to_dict(cell: Cell) -> dict[str, Any]:
+    """Return a cell as plain values: what travels to a worker."""
+    fields = {name: getattr(cell, name) for name in cell.__slots__}
+    return {**fields, "recipe": cell.recipe.model_dump(), "budget": cell.budget.model_dump()}
+
+
+def from_dict(value: Mapping[str, Any]) -> Cell:
+    """Return the cell that `to_dict` wrote."""
+    recipe, budget = Recipe.model_validate(value["recipe"]), Budget.model_validate(value["budget"])
+    return Cell(**{**value, "recipe": recipe, "budget": budget})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """What identities depend on beside the grid's own values."""

@@ -32,10 +32,13 @@ class GridError(UserError):
     """A grid file with one or more problems, all of them in ``problems``."""
 
     def __init__(self, problems: Sequence[str], source: str = "grid") -> None:
-        self.problems = tuple(problems)
+        self.problems, self.source = tuple(problems), source
         count = len(self.problems)
         head = f"{source}: {count} problem{'s' if count != 1 else ''}"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+    def __reduce__(self) -> tuple[type[GridError], tuple[tuple[str, ...], str]]:
+        return GridError, (self.problems, self.source)  # errors travel between processes
 
 
 class DataError(UserError):

@@ -74,7 +74,7 @@ def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
     }
     dropped = sum(len(rows) for rows in removed.values())
     if cell.mode == "oversample":
-        repeats = [
+        repeats: list[np.ndarray] = [
             _repeats(cell, label, kept[label], fakes_wanted(cell, reals, label))
             for label in reals.labels
         ]
@@ -151,7 +151,8 @@ def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
     if cell.remove_by == "group":
         return _whole_groups(cell, candidates, label, wanted)
     order = _permutation(cell.seed, "removed", label, len(candidates))
-    return candidates.index.to_numpy(np.int64)[order[:wanted]]
+    rows: np.ndarray = candidates.index.to_numpy(np.int64)
+    return rows[order[:wanted]]
 
 
 def _removals(asked: float | str, removable: int) -> int:
@@ -192,4 +193,5 @@ def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarra
 def _permutation(seed: int, purpose: str, label: str, count: int) -> np.ndarray:
     """Return a permutation of range(count) named by (seed, purpose, label)."""
     digest = hashlib.sha256(f"{purpose}\n{label}\n{seed}".encode()).digest()
-    return np.random.RandomState(int.from_bytes(digest[:4], "big")).permutation(count)
+    order: np.ndarray = np.random.RandomState(int.from_bytes(digest[:4], "big")).permutation(count)
+    return order

@@ -152,7 +152,15 @@ class StubGenerator:
         """Return uint8 [N, H, W, C], each image a function of its z_seed, psi and label alone."""
         psi = checked_psi(psi)
         check_label(label, self.labels)
-        seeds = np.array(checked_seeds(z_seeds), dtype=np.uint64)[:, None]
+        seeds = np.array(checked_seeds(z_seeds), dtype=np.uint64)
+        images = np.empty((len(seeds), self.size, self.size, self.channels), dtype=np.uint8)
+        rows = max(1, 2**20 // (self.size**2 * self.channels))  # 8 MB an array
+        for start in range(0, len(seeds), rows):
+            images[start : start + rows] = self._patterns(seeds[start : start + rows], psi, label)
+        return images
+
+    def _patterns(self, z_seeds: NDArray[np.uint64], psi: float, label: int | None) -> Images:
+        seeds = z_seeds[:, None]
         draws = _hashed(seeds * np.uint64(8) + np.arange(8, dtype=np.uint64))  # [N, 8] in [0, 1)
         turn = 2 * math.pi * draws[:, :, None]
         at = np.linspace(0, 2 * math.pi, self.size, endpoint=False)

@@ -5,7 +5,6 @@ records -> options and stored tensors -> snapshot
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,9 +13,12 @@ from numpy.typing import NDArray
 
 from fgaug.errors import SnapshotError
 from gan_worker.networks import GeneratorConfig
-from gan_worker.records import Module, StoredTensor, read_network_pickle
+from gan_worker.records import Module, StoredTensor, read_network_pickle, shown
 
-_MAX_MODULES = 1000
+# A 1024 px generator has 70 modules and 230 tensors; modules may share theirs, so that a small file
+# can unfold without end.
+_MAX_PARTS = 1000
+_MAX_NAME = 100
 _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 
 T = TypeVar("T")
@@ -31,7 +33,9 @@ def read_generator(data: bytes) -> tuple[GeneratorConfig, dict[str, StoredTensor
         if not name.endswith("resample_filter"):
             kept[name] = tensor
         elif tensor.size != (4, 4) or not np.allclose(array_of(data, tensor), _FILTER, atol=1e-6):
-            raise SnapshotError(f"{name} is not the [1, 3, 3, 1] filter, the only one supported")
+            raise SnapshotError(
+                f"{shown(name)} is not the [1, 3, 3, 1] filter, the only one supported"
+            )
     return config, kept
 
 
@@ -60,13 +64,13 @@ def _flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]
     while waiting:
         path, module = waiting.pop()
         modules[path] = module
-        if len(modules) > _MAX_MODULES or path.count(".") > 5:
-            raise SnapshotError(f"it nests more than {_MAX_MODULES} modules")
-        for kind, expected in (("_parameters", StoredTensor), ("_buffers", StoredTensor)):
-            for name, tensor in _children(module, kind, expected):
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _children(module, kind, StoredTensor):
                 tensors[f"{path}.{name}".lstrip(".")] = tensor
         for name, child in _children(module, "_modules", Module):
             waiting.append((f"{path}.{name}".lstrip("."), child))
+        if max(len(modules) + len(waiting), len(tensors)) > _MAX_PARTS or path.count(".") > 5:
+            raise SnapshotError(f"it nests more than {_MAX_PARTS} modules or tensors")
     return modules, tensors
 
 
@@ -74,10 +78,12 @@ def _children(module: Module, kind: str, expected: type[T]) -> Iterator[tuple[st
     entries = module.state.get(kind)
     if not isinstance(entries, dict):
         raise SnapshotError(f"a {module.class_name} without {kind}")
+    if len(entries) > _MAX_PARTS:
+        raise SnapshotError(f"a {module.class_name} with {len(entries)} {kind}")
     for name, entry in entries.items():
         if entry is None:  # such as the bias of a layer without one
             continue
-        if not isinstance(name, str) or not isinstance(entry, expected):
+        if not (isinstance(name, str) and len(name) <= _MAX_NAME and isinstance(entry, expected)):
             raise SnapshotError(f"{kind} of a {module.class_name} hold something else")
         yield name, entry
 
@@ -122,7 +128,7 @@ def _check_arguments(top: Module) -> None:
     for name in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"):
         value = _whole(top, name)
         if isinstance(given, dict) and given.get(name, value) != value:
-            raise SnapshotError(f"its {name} is {value} but was made as {given[name]!r}")
+            raise SnapshotError(f"its {name} is {value} but was made as {shown(given[name])}")
 
 
 def _at(modules: dict[str, Module], path: str) -> Module:
@@ -134,7 +140,7 @@ def _at(modules: dict[str, Module], path: str) -> Module:
 def _whole(module: Module, name: str) -> int:
     value = module.state.get(name)
     if type(value) is not int or not 0 <= value < 2**31:
-        raise SnapshotError(f"{name} of {module.class_name} is {str(value)[:40]}, not a count")
+        raise SnapshotError(f"{name} of {module.class_name} is {shown(value)}, not a count")
     return value
 
 
@@ -149,8 +155,8 @@ def _common(modules: list[Module], name: str, expected: type[T]) -> T:
 
 def _real(modules: list[Module], name: str) -> float:
     value = _common(modules, name, int | float)  # type: ignore[arg-type]  # a union is no type[T]
-    if not 0 < value < math.inf:
-        raise SnapshotError(f"{name} must be above 0 and finite, got {value}")
+    if not 0 < value < 1e9:
+        raise SnapshotError(f"{name} must be above 0 and finite, got {shown(value)}")
     return float(value)
 
 

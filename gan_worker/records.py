@@ -72,6 +72,14 @@ def read_network_pickle(data: bytes) -> Any:
     return value
 
 
+def shown(value: Any) -> str:
+    """Return a value of a file for a message: short, printable, never walking what it holds."""
+    if isinstance(value, str | int | float | None):
+        text = repr(value)
+        return text if len(text) <= 80 else f"{text[:80]}..."
+    return f"a {type(value).__name__}"
+
+
 def _require(holds: bool, problem: str) -> None:
     if not holds:
         raise SnapshotError(problem)
@@ -84,7 +92,7 @@ def _module(_: bytes, arguments: tuple[Any, ...]) -> Module:
     kind, class_name, state = (meta.get(key) for key in ("type", "class_name", "state"))
     _require(
         kind == "class" and isinstance(class_name, str) and class_name in NETWORK_CLASSES,
-        f"{str(class_name)[:80]!r} is not a class of a StyleGAN2 network",
+        f"{shown(class_name)} is not a class of a StyleGAN2 network",
     )
     if not isinstance(state, dict):
         raise SnapshotError(f"a {class_name} without its attributes")

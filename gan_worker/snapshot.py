@@ -18,6 +18,7 @@ from torch import Tensor
 from fgaug.errors import SnapshotError
 from gan_worker.modules import array_of, read_generator
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
+from gan_worker.records import shown
 
 # The largest official snapshot (1024 px, three networks) has 0.4 GB.
 MAX_BYTES = 4 * 2**30
@@ -90,7 +91,9 @@ def _check_shapes(config: GeneratorConfig, found: dict[str, tuple[int, ...]], si
         for name, tensor in GeneratorNetwork.skeleton(config).state_dict().items()
     }
     for name in sorted(expected.keys() ^ found.keys()):
-        raise SnapshotError(f"tensor {name} is {'missing' if name in expected else 'unknown'}")
+        raise SnapshotError(
+            f"tensor {shown(name)} is {'missing' if name in expected else 'unknown'}"
+        )
     for name, shape in expected.items():
         if found[name] != shape:
             raise SnapshotError(f"tensor {name} has shape {found[name]}, not {shape}")

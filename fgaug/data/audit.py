@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug.data.dataset import Dataset
-from fgaug.data.problems import counted, listed
+from fgaug.data.problems import SHOWN, counted, listed
 
 _THUMB = 16  # pixels; what is left of two copies after recompression, scaling or brightening
 _ALIKE = 0.995  # correlation of thumbnails
@@ -76,18 +76,20 @@ def _near_copies(data: Dataset) -> list[str]:
     ids = data.manifest["image_id"].to_numpy()
     sha = data.manifest["sha256"].to_numpy()
     train, held = np.flatnonzero(split == "train"), np.flatnonzero(split != "train")
-    pairs = []
+    count, shown = 0, []
     for first in range(0, len(held), _CHUNK):
         rows = held[first : first + _CHUNK]
-        for one, other in zip(*np.nonzero(thumbs[rows] @ thumbs[train].T > _ALIKE), strict=True):
-            held_row, train_row = rows[one], train[other]
-            if sha[held_row] != sha[train_row]:
-                pairs.append(f"{ids[train_row]} ~ {ids[held_row]} ({split[held_row]})")
-    if not pairs:
+        one, other = np.nonzero(thumbs[rows] @ thumbs[train].T > _ALIKE)
+        near = sha[rows[one]] != sha[train[other]]  # exact copies are problems, not suspicions
+        count += int(near.sum())
+        for here, there in zip(one[near][:SHOWN], other[near][:SHOWN], strict=True):
+            shown.append(f"{ids[train[there]]} ~ {ids[rows[here]]} ({split[rows[here]]})")
+    if not count:
         return []
     return [
-        f"{counted(len(pairs), 'pair')} of images in training and outside look alike: "
-        f"{listed(pairs)}. If a pair is one patient or one recording, give both one group"
+        f"{counted(count, 'pair')} of images in training and outside look alike: "
+        f"{', '.join(shown[:SHOWN])}{'' if count <= SHOWN else ' and more'}. "
+        "If a pair is one patient or one recording, give both one group"
     ]
 
 

@@ -5,6 +5,7 @@ ingest -> loading -> dataset
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -127,7 +128,8 @@ def load_images(
             return f"{file.name}: {problem}"
 
     # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with contextlib.ExitStack() as on_error, ThreadPoolExecutor(_threads()) as pool:
+        on_error.callback(loaded.close)
         for first in range(0, len(files), _BLOCK):
             for found in pool.map(load, files[first : first + _BLOCK]):
                 if isinstance(found, str):
@@ -137,8 +139,9 @@ def load_images(
                     loaded.add(found)
                 if progress is not None:
                     progress(len(loaded.kept), len(files))
+        _report_broken(broken, total=len(files), skip=skip_broken)
+        on_error.pop_all()
     loaded.channels = channels or loaded.channels
-    _report_broken(broken, total=len(files), skip=skip_broken)
     loaded.warn_if_dim()
     return loaded
 
@@ -173,6 +176,10 @@ def _measured(source: np.ndarray, square: np.ndarray) -> LoadedImage:
         channels=square.shape[-1],
         pixels=square.tobytes(),
     )
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
 
 
 def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:

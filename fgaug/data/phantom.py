@@ -148,7 +148,7 @@ def _draw(
     if label not in PLANES:
         raise DataError(f'The phantom has no label "{label}". Use one of {", ".join(PLANES)}.')
     pose = rng.standard_normal(_N_POSE) * (spread * parameters.pose_sd)
-    mirror = rng.randint(2, size=2) * 2 - 1  # occiput left or right, ventricle far or near
+    mirror = rng.randint(2, size=2) * 2 - 1  # occiput left or right, clear half up or down
     blobs = rng.uniform(-1, 1, size=(parameters.clutter, 5))
     speckle = rng.standard_normal((2, size, size)).astype(np.float32)
 
@@ -213,9 +213,9 @@ def _thalami(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarray
 
 
 def _ventricle(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Return the pattern, in contrasts, of dark curved slits between bright walls, one of them faint.
+    """Return the pattern, in contrasts, of dark curved slits between bright walls.
 
-    The half of the head nearer to the probe lies under reverberations of the skull.
+    One of the two is faint, as in the half of a head that lies under the skull's reverberations.
     """
     centre = -0.25 + 0.10 * anatomy[5] + 0.05 * pose[4]
     aside = 0.36 + 0.05 * anatomy[8] + 0.25 * np.square(u - centre)

@@ -91,6 +91,10 @@ def prepare(
     """
     _check(size=size, channels=channels, margin=margin, preset=preset)
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
+    if csv is None and (group_col or stratum_cols or split_col or gan_col):
+        raise DataError(
+            "Columns are those of a label table. Give it with --csv, or leave them out."
+        )
     rule = split_rule(
         given=split_col,
         valid=valid,

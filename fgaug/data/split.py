@@ -61,8 +61,9 @@ def split_rule(
     extend: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the rule as `dataset.json` states it."""
+    """Return the rule as `dataset.json` states it; `given` is the column of a given split."""
     if given is not None:
+        _check_given(test, test_per_label, extend)
         return {"kind": "given", "column": given}
     return {
         "kind": "grouped",
@@ -91,13 +92,18 @@ def _check_rule(
         raise DataError("--test and --test-per-label are two rules for one set. Give one.")
     if test_per_label is not None and test_per_label < 1:
         raise DataError(f"--test-per-label must be at least 1, got {test_per_label}.")
-    if "split" in table and (extend or test is not None or test_per_label is not None):
+    if "split" in table:
+        _check_given(test, test_per_label, extend)
+    if "gan" in table and extend:
+        raise DataError("--extend sets the gan flags itself. Leave out --gan-col or --extend.")
+
+
+def _check_given(test: float | None, test_per_label: int | None, extend: bool) -> None:
+    if extend or test is not None or test_per_label is not None:
         raise DataError(
             "A split column is given, so --test, --test-per-label and --extend have nothing to "
             "choose. Leave them out, or the column."
         )
-    if "gan" in table and extend:
-        raise DataError("--extend sets the gan flags itself. Leave out --gan-col or --extend.")
 
 
 def _take_test(table: pd.DataFrame, test: float | None, per_label: int | None, seed: int) -> None:

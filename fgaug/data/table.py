@@ -6,6 +6,7 @@ csv -> table -> ingest
 from __future__ import annotations
 
 import csv as csv_files
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +62,10 @@ def read_labels(
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
-    raw = _read(csv, columns)
-    _require(csv, raw, columns)
+    encoding = _encoding(csv)
+    separator, header = _dialect(csv, encoding, columns)
+    _require(csv, [name.strip() for name in header], columns)
+    raw = _read(csv, encoding, separator, header, columns)
     frame = pd.DataFrame({"image": raw[columns.image], "label": raw[columns.label]})
     if columns.group is not None:
         frame["group"] = raw[columns.group]
@@ -80,29 +83,35 @@ def read_labels(
     return frame.reset_index(drop=True)
 
 
-def _read(csv: Path, columns: LabelColumns) -> pd.DataFrame:
-    encoding = _encoding(csv)
-    separator, header = _dialect(csv, encoding, columns)
-    as_text = {name: str for name in header if name.strip() != columns.group}
+def _read(
+    csv: Path, encoding: str, separator: str, header: list[str], columns: LabelColumns
+) -> pd.DataFrame:
+    texts = set(columns.named()) - {columns.group} | {columns.image, columns.label}
+    as_text = {name: str for name in header if name.strip() in texts}
     try:
-        raw = pd.read_csv(
-            csv,
-            sep=separator,
-            encoding=encoding,
-            dtype=as_text,
-            skipinitialspace=True,
-            index_col=False,
-            low_memory=False,  # a column's type is that of the whole column
-        )
-    except (ValueError, OSError, pd.errors.ParserError) as problem:
+        # Rows longer than the header would be cut with a mere warning.
+        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
+            raw = pd.read_csv(
+                csv,
+                sep=separator,
+                encoding=encoding,
+                dtype=as_text,
+                skipinitialspace=True,
+                index_col=False,
+                low_memory=False,  # a column's type is that of the whole column
+            )
+    except (ValueError, OSError, pd.errors.ParserWarning) as problem:
         reason = str(problem).splitlines()[0]
         raise DataError(f"{csv} cannot be read as a table ({reason}).") from None
     raw.columns = pd.Index([str(name).strip() for name in raw.columns])
     for name in raw.columns:
-        if pd.api.types.is_string_dtype(raw[name].dtype):
+        if not pd.api.types.is_numeric_dtype(raw[name].dtype):  # numbers carry no blanks
             stripped = raw[name].str.strip()
             raw[name] = stripped.mask(stripped == "")
-    return raw.dropna(how="all")
+    raw = raw.dropna(how="all")
+    if raw.empty:
+        raise DataError(f"{csv} has a header and no rows.")
+    return raw
 
 
 def _encoding(csv: Path) -> str:
@@ -147,8 +156,7 @@ def _dialect(csv: Path, encoding: str, columns: LabelColumns) -> tuple[str, list
     return best, header(best)
 
 
-def _require(csv: Path, raw: pd.DataFrame, columns: LabelColumns) -> None:
-    known = [str(name) for name in raw.columns]
+def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
     problems = [
         f'column "{name}" is missing{nearest(name, known)}'
         for name in columns.named()
@@ -161,8 +169,6 @@ def _require(csv: Path, raw: pd.DataFrame, columns: LabelColumns) -> None:
         for name in columns.strata
         if name in MANIFEST_COLUMNS
     ]
-    if raw.empty:
-        problems.append("it has no rows")
     refuse(str(csv), problems)
 
 

@@ -1,0 +1,85 @@
+"""The Ray cluster: started on loopback for one command, or one that runs already is used."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgaug.errors import UserError
+
+LOOPBACK = "127.0.0.1"
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package we do not use
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a command needs to know of the cluster it runs on."""
+
+    cpus: float
+    gpus: float
+    dashboard: str | None  # URL, where one was started
+
+
+@contextlib.contextmanager
+def started(
+    *, cpus: int | None = None, gpus: int | None = None, dashboard: bool = True
+) -> Iterator[Cluster]:
+    """Yield a cluster: the one this process is connected to, else one on loopback for this block.
+
+    Args:
+        cpus: logical cores, those of the machine where None.
+        gpus: logical GPUs, those of the machine where None.
+        dashboard: start Ray's dashboard too.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield _described(ray, None)
+        return
+    context = _init(ray, cpus, gpus, dashboard)
+    url = getattr(context, "dashboard_url", None)
+    try:
+        yield _described(ray, f"http://{url}" if url else None)
+    finally:
+        ray.shutdown()
+
+
+def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
+    try:
+        context = ray.init(
+            num_cpus=cpus,
+            num_gpus=gpus,
+            include_dashboard=dashboard,
+            dashboard_host=LOOPBACK,
+            _node_ip_address=LOOPBACK,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except Exception as error:
+        raise UserError(
+            f"Ray did not start: {str(error).splitlines()[0]}. Look into /tmp/ray/session_latest/"
+            "logs; a full disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
+        ) from error
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():
+        token.chmod(0o600)  # Ray writes it readable for everybody on the machine
+    return context
+
+
+def _described(ray: Any, dashboard: str | None) -> Cluster:
+    held = ray.cluster_resources()
+    return Cluster(cpus=held.get("CPU", 0), gpus=held.get("GPU", 0), dashboard=dashboard)

@@ -1,0 +1,192 @@
+"""Results: one row, curve and predictions a trial, written whole.  training -> [results] -> report
+
+`result.json` is written last, so a cell that has one is finished. JSON because 10,000 small
+Parquet files take half a minute to load and as many JSON files a second.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fgaug import paths
+from fgaug.errors import RunError
+from fgaug.paths import RunPaths, TrialPaths
+
+SCHEMA = 1
+IDENTITY = ("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "round")
+OUTCOME = (
+    *("status", "stopped_by", "error", "n_real", "n_fake", "n_dropped"),
+    *("budget_unit", "budget_used", "best_epoch", "best_step"),
+)
+COSTS = (
+    *("images_seen", "wall_s", "train_images_per_s", "peak_rss_mb", "peak_gpu_mb"),
+    *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest", "snapshots"),
+    *("version", "host", "device", "started_at"),
+)
+METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
+PER_LABEL = ("precision", "recall", "specificity")
+_TEXT = ("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """All that a finished trial leaves on disk."""
+
+    row: Mapping[str, Any]
+    curve: pd.DataFrame  # one row an evaluation
+    predictions: pd.DataFrame  # validation: image_id, group, label, round, p_<label>...
+    sealed: pd.DataFrame | None  # the same for the test set, where there is one
+
+
+def columns(labels: Sequence[str]) -> list[str]:
+    """Return the columns of a result row in the contract's order, further axes left out."""
+    metrics = [f"valid_{name}" for name in METRICS]
+    per_label = [f"{name}_{label}" for name in PER_LABEL for label in labels]
+    return [*IDENTITY, *OUTCOME, *metrics, *per_label, *COSTS]
+
+
+def write_trial(trial: TrialPaths, result: TrialResult) -> None:
+    """Write a trial's files; the row last, so that a torn trial is never taken for finished."""
+    _write_frame(trial.curve, result.curve)
+    _write_frame(trial.predictions, result.predictions)
+    if result.sealed is not None:
+        _write_frame(trial.sealed, result.sealed)
+    write_row(trial, result.row)
+
+
+def write_row(trial: TrialPaths, row: Mapping[str, Any]) -> None:
+    """Write a trial's row alone: what a failed trial leaves."""
+    clean = {key: _plain(value) for key, value in row.items()}
+    paths.write_json(trial.result, {"schema": SCHEMA, "rows": [clean]})
+
+
+def read_rows(trial: TrialPaths) -> list[dict[str, Any]]:
+    """Return the rows of one trial.
+
+    Raises:
+        RunError: the file is damaged or of another schema.
+    """
+    raw = paths.read_json(trial.result, RunError)
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or not isinstance(
+        raw.get("rows"), list
+    ):
+        raise RunError(f"{trial.result} is not a result of this version of fgaug.")
+    return list(raw["rows"])
+
+
+def finished(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
+    """Return the status (ok, failed) of each of the cells that has a row.
+
+    A damaged row is renamed to `result.json.corrupt`; its cell counts as not yet trained.
+    """
+    statuses = {}
+    for cell_id in cell_ids:
+        trial = run.trial(cell_id)
+        if not trial.result.is_file():
+            continue
+        try:
+            statuses[cell_id] = str(read_rows(trial)[-1]["status"])
+        except (RunError, IndexError, KeyError, TypeError):
+            trial.result.replace(trial.result.with_suffix(".json.corrupt"))
+    return statuses
+
+
+def load_results(run: str | Path) -> pd.DataFrame:
+    """Return all rows of a run, one a trial (one a reported round), as a pandas frame.
+
+    Raises:
+        RunError: no such run, or a damaged row (named).
+    """
+    run_paths = _opened(run)
+    rows: list[dict[str, Any]] = []
+    for folder in _trial_folders(run_paths):
+        rows += read_rows(folder)
+    if not rows:
+        return pd.DataFrame(columns=columns(()))
+    return _ordered(pd.DataFrame(rows))
+
+
+def load_curves(run: str | Path) -> pd.DataFrame:
+    """Return the learning curves of a run, one row an evaluation, with `cell_id`."""
+    return _gathered(run, lambda trial: trial.curve)
+
+
+def load_predictions(run: str | Path) -> pd.DataFrame:
+    """Return the validation predictions of a run, one row an image and trial, with `cell_id`."""
+    return _gathered(run, lambda trial: trial.predictions)
+
+
+def compact(run: RunPaths) -> None:
+    """Write all rows into results.parquet: handy for other tools, never the only copy."""
+    frame = load_results(run.root)
+    paths.write_table(run.results, pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def _opened(run: str | Path) -> RunPaths:
+    run_paths = RunPaths(Path(run))
+    if not run_paths.trials.is_dir():
+        raise RunError(f"{run} is not a run (no folder `trials`). Give the folder of a search.")
+    return run_paths
+
+
+def _trial_folders(run: RunPaths) -> list[TrialPaths]:
+    found = (TrialPaths(folder) for folder in sorted(run.trials.iterdir()) if folder.is_dir())
+    return [trial for trial in found if trial.result.is_file()]
+
+
+def _gathered(run: str | Path, of: Any) -> pd.DataFrame:
+    parts = []
+    for trial in _trial_folders(_opened(run)):
+        if of(trial).is_file():
+            part = paths.read_table(of(trial), RunError).to_pandas()
+            part.insert(0, "cell_id", trial.root.name)
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell_id": []})
+
+
+def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the contract's columns first in their order, numbers as numbers."""
+    names = [str(name) for name in frame.columns]
+    labels = [name.removeprefix("recall_") for name in names if name.startswith("recall_")]
+    known = columns(labels)
+    for name in known:
+        if name not in frame:
+            frame[name] = None
+    further = [name for name in names if name not in known]
+    at = known.index("seed")
+    axes = [name for name in further if not name.startswith(("n_fake_", "valid_"))]
+    rest = [name for name in further if name not in axes]
+    frame = frame[[*known[:at], *axes, *known[at:], *rest]]
+    numeric = [
+        name
+        for name in known
+        if name not in _TEXT
+        and name not in COSTS[COSTS.index("leakage") :]
+    ]
+    frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in numeric})
+    order = ["mode", "psi", "ratio", "arm_id", "seed"]
+    return frame.sort_values(order, kind="stable", na_position="first").reset_index(drop=True)
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    paths.write_table(path, pa.Table.from_pandas(frame, preserve_index=False))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as strict JSON can hold it; what is not a number becomes null."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (tuple, list, dict)):
+        return json.dumps(value, sort_keys=True)
+    return value

@@ -1,0 +1,1 @@
+"""The executor: cells without a finished row -> Ray Tune trials on fractions of a machine."""

@@ -1,0 +1,161 @@
+"""Sources: what makes each label's fakes, opened and brought to the bank's size.
+
+grid or command line -> [sources] -> generator -> fill
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from fgaug import paths
+from fgaug.bank import BankSpec, Source, source_digest
+from fgaug.data.phantom import DEFAULTS
+from fgaug.errors import BankError, SnapshotError
+from gan_worker.generator import Generator, StubGenerator, load_generator
+from gan_worker.phantom import PhantomGenerator
+
+LUMA = (299, 587, 114)  # thousandths of red, green, blue (ITU-R BT.601)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSource:
+    """What makes one label's fakes, as a grid or a command line names it."""
+
+    kind: str  # stylegan2 | phantom | stub
+    file: str | None = None  # of a network
+    class_index: int | None = None  # of a conditional network
+
+
+def describe(label: str, source: LabelSource) -> Source:
+    """Return a source by content, as a bank's description and a cell's identity want it.
+
+    Raises:
+        SnapshotError: the network file does not exist.
+    """
+    if source.kind == "stylegan2":
+        assert source.file is not None
+        path = Path(source.file)
+        if not path.is_file():
+            raise SnapshotError(f"the snapshot of `{label}`, {path}, is not a file")
+        return Source(
+            kind=source.kind,
+            sha256=paths.sha256_of(path),
+            name=path.name,
+            class_index=source.class_index,
+        )
+    parameters = DEFAULTS.as_dict() if source.kind == "phantom" else {"version": 1}
+    return Source(
+        kind=source.kind,
+        sha256=source_digest(source.kind, {"label": label, **parameters}),
+        name=source.kind,
+    )
+
+
+class LabelGenerator:
+    """One label's generator, giving images of the bank's size and channels."""
+
+    def __init__(self, label: str, source: LabelSource, spec: BankSpec, device: str) -> None:
+        self.spec = spec
+        self.inner = _open(label, source, spec, device)
+        self.class_index = source.class_index
+        self._check(label, source)
+
+    def _check(self, label: str, source: LabelSource) -> None:
+        inner, file = self.inner, source.file
+        if inner.size < self.spec.size:
+            raise SnapshotError(
+                f"the snapshot of `{label}`, {file}, makes images of {inner.size} px, the dataset "
+                f"has {self.spec.size} px. Prepare the dataset at {inner.size} px or less."
+            )
+        if inner.labels and self.class_index is None:
+            raise SnapshotError(
+                f"the snapshot of `{label}`, {file}, has {inner.labels} classes. Say which: "
+                f"`{label}: {{file: {file}, class: 0}}`."
+            )
+        if self.class_index is not None and not 0 <= self.class_index < max(inner.labels, 1):
+            raise SnapshotError(
+                f"the snapshot of `{label}`, {file}, has "
+                f"{inner.labels or 'no'} classes, the grid asks for class {self.class_index}."
+            )
+
+    def generate(self, z_seeds: np.ndarray, psi: float) -> np.ndarray:
+        """Return the images of `z_seeds`, uint8 [N, size, size, channels] of the bank."""
+        label = self.class_index if self.inner.labels else None
+        images = self.inner.generate([int(z_seed) for z_seed in z_seeds], psi, label)
+        return fit_to_bank(images, self.spec.size, self.spec.channels)
+
+
+def fit_to_bank(images: np.ndarray, size: int, channels: int) -> np.ndarray:
+    """Return uint8 [N, H, W, C] images with the bank's channels (luma) and size (Lanczos)."""
+    if images.shape[3] == 3 and channels == 1:
+        weighted = images.astype(np.uint32) @ np.array(LUMA, np.uint32)
+        images = ((weighted + 500) // 1000).astype(np.uint8)[..., None]
+    elif images.shape[3] == 1 and channels == 3:
+        images = np.repeat(images, 3, axis=3)
+    if images.shape[1] == size:
+        return images
+    return (
+        np.stack([_resized(image, size) for image in images])
+        if len(images)
+        else np.empty((0, size, size, channels), np.uint8)
+    )
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Return one image resized by Pillow's Lanczos filter, antialiased."""
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+    small = np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
+    return small[..., None] if small.ndim == 2 else small
+
+
+def open_sources(
+    sources: Mapping[str, LabelSource], spec: BankSpec, device: str
+) -> dict[str, LabelGenerator]:
+    """Return the generator of every label, each network file read once.
+
+    Raises:
+        SnapshotError: a file that cannot be read or does not fit; every problem in one message.
+    """
+    opened, problems = {}, []
+    for label, source in sources.items():
+        try:
+            opened[label] = LabelGenerator(label, source, spec, device)
+        except SnapshotError as error:
+            problems.append(str(error))
+    if problems:
+        raise SnapshotError("\n".join(problems))
+    return opened
+
+
+def check_unchanged(sources: Mapping[str, LabelSource], spec: BankSpec) -> None:
+    """Refuse network files that are no longer those the bank is made from."""
+    for label, source in sources.items():
+        now = describe(label, source)
+        known = spec.sources[label]
+        if now.sha256 != known.sha256:
+            raise BankError(
+                f"the snapshot of `{label}`, {source.file}, changed: the bank is made from "
+                f"{known.sha256[:12]}, the file is {now.sha256[:12]}. Give it a bank of its own."
+            )
+
+
+def _open(label: str, source: LabelSource, spec: BankSpec, device: str) -> Generator:
+    if source.kind == "phantom":
+        return PhantomGenerator(label, spec.size)
+    if source.kind == "stub":
+        return StubGenerator(spec.size, spec.channels)
+    assert source.file is not None
+    return _network(source.file, spec.noise, device)
+
+
+@lru_cache(maxsize=8)
+def _network(file: str, noise: str, device: str) -> Generator:
+    """Return a network; labels that share a conditional file share it in memory."""
+    network: Generator = load_generator(file, noise_mode=noise, device=device)
+    return network
