@@ -36,8 +36,6 @@ LEVELS_SHARE = 2e-4  # of a file's uint8 values may be one level off
 NOISE = ("const", "none")  # by their number in the index arrays
 LATER = re.compile(r"d_.*|aug_.*|r1_.*|pl_.*")
 INDEXES = {"f32_index", "u8_index", "seeds"}
-# files that hold the network of another one, so that its goldens are theirs
-ALIASES = {"a_from_tf": "a", "a_torch113_p3": "a"}
 
 
 @dataclass
@@ -116,14 +114,17 @@ def main() -> int:
 
 
 def found(folder: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Yield (name, network file or recipe, golden file) of each pair in `folder`."""
+    """Yield (name, network file or recipe, golden file) of each pair in `folder`.
+
+    A file without goldens of its own, such as a_from_tf, holds the network of another one: a.
+    """
     goldens = {path.stem: path for path in sorted(folder.glob("*.npz"))}
     for suffix in (".pkl", ".pkl.xz", "_recipe.json"):
         for source in sorted(folder.glob(f"*{suffix}")):
             name = source.name.removesuffix(suffix)
-            golden = goldens.get(name) or goldens.get(ALIASES.get(name, ""))
-            if golden is not None:
-                yield name, source, golden
+            kin = [stem for stem in goldens if name == stem or name.startswith(f"{stem}_")]
+            if kin:
+                yield name, source, goldens[max(kin, key=len)]
 
 
 def compared(name: str, source: Path, golden: Path, device: str) -> Row:

@@ -26,6 +26,9 @@ SCHEMA = 1
 SHARD_BYTES = 32 << 20  # pixels of a full shard
 RESIZE_FILTER = "lanczos"  # Pillow's, antialiased: what brings larger fakes to the bank's size
 
+INDEX_COLUMNS = ["label", "psi", "z_seed", "shard", "row"]
+_REMAKE = "Remove the file and run the same command again: its images are made anew."
+
 Key = tuple[str, float]  # (label, psi)
 
 
@@ -140,20 +143,30 @@ class Bank:
                 f"{root} is an unfinished bank (no manifest.json). "
                 "Run the same `fgaug bank fill` or `fgaug search` again to finish it."
             )
-        self.shards = read_manifest(self.paths)
+        self.shards = present(self.paths, read_manifest(self.paths))
         self._index: pd.DataFrame | None = None
 
     def index(self) -> pd.DataFrame:
         """Return one row an image: label, psi, z_seed, shard (path), row (within the shard)."""
         if self._index is None:
-            self._index = paths.read_table(self.paths.index, BankError).to_pandas()
-            rows = sum(shard.rows for shard in self.shards)
-            if len(self._index) != rows:
-                raise BankError(
-                    f"{self.paths.index} lists {len(self._index)} images, the manifest {rows}. "
-                    "Remove index.parquet and run `fgaug bank fill` again."
-                )
+            self._index = self._stored_index()
         return self._index
+
+    def _stored_index(self) -> pd.DataFrame:
+        """Return index.parquet where it covers the manifest, else what the shards themselves say.
+
+        A writer that was cut off between the two leaves an index ahead of its manifest.
+        """
+        try:
+            index: pd.DataFrame = paths.read_table(
+                self.paths.index, BankError, INDEX_COLUMNS
+            ).to_pandas()
+        except BankError:
+            return index_of(self.paths, self.shards)
+        index = index[index["shard"].isin([shard.path for shard in self.shards])]
+        if len(index) != sum(shard.rows for shard in self.shards):
+            return index_of(self.paths, self.shards)
+        return index.reset_index(drop=True)
 
     def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> np.ndarray:
         """Return the images of `z_seeds` in the order asked, uint8 [N, H, W, C].
@@ -200,7 +213,7 @@ class Bank:
             if len(images) != shard.rows or paths.sha256_of(path) != shard.sha256:
                 raise BankError(
                     f"{path} is damaged: its SHA-256 or its number of images is not that of the "
-                    "manifest. Remove the file and its line, or the bank, and fill it again."
+                    f"manifest. {_REMAKE}"
                 )
             return images
 
@@ -261,6 +274,37 @@ def read_manifest(bank_paths: BankPaths) -> tuple[Shard, ...]:
     return shards
 
 
+def present(bank_paths: BankPaths, shards: Iterable[Shard]) -> tuple[Shard, ...]:
+    """Return the shards whose file is there; refuse a file of another length."""
+    found = []
+    for shard in shards:
+        path = bank_paths.root / shard.path
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:
+            continue  # its images count as not yet made
+        if size != shard.bytes:
+            raise BankError(
+                f"{path} is damaged: it has {size} bytes of {shard.bytes}. {_REMAKE}"
+            )
+        found.append(shard)
+    return tuple(found)
+
+
+def index_of(bank_paths: BankPaths, shards: Iterable[Shard]) -> pd.DataFrame:
+    """Return one row an image, read from the shards' own columns; see `Bank.index`."""
+    parts: list[pd.DataFrame] = []
+    for shard in shards:
+        table = paths.read_table(bank_paths.root / shard.path, BankError, INDEX_COLUMNS[:3])
+        parts.append(
+            table.to_pandas().assign(shard=shard.path, row=np.arange(len(table), dtype=np.int64))
+        )
+    if not parts:
+        types = {"label": str, "psi": float, "z_seed": np.int64, "shard": str, "row": np.int64}
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+    return pd.concat(parts, ignore_index=True)
+
+
 def source_digest(kind: str, parameters: Mapping[str, Any]) -> str:
     """Return the SHA-256 that stands for a generator without a network file."""
     text = json.dumps({"kind": kind, **parameters}, sort_keys=True)
@@ -288,7 +332,8 @@ class BankWriter:
     def __init__(self, root: Path, spec: BankSpec) -> None:
         self.paths = BankPaths(root)
         self.spec = self._create_or_check(spec)
-        self.shards = {shard.path: shard for shard in read_manifest(self.paths)}
+        listed = present(self.paths, read_manifest(self.paths))
+        self.shards = {shard.path: shard for shard in listed}
         self._adopt()
 
     def _create_or_check(self, spec: BankSpec) -> BankSpec:
@@ -309,32 +354,46 @@ class BankWriter:
 
     def _adopt(self) -> None:
         """Take over whole shards that an interrupted fill left without a manifest line."""
-        for path in sorted(self.paths.shards.rglob("*.parquet")):
-            name = path.relative_to(self.paths.root).as_posix()
-            if name not in self.shards:
-                self._add_if_whole(path)
+        orphans = [
+            path
+            for path in sorted(self.paths.shards.rglob("*.parquet"))
+            if path.relative_to(self.paths.root).as_posix() not in self.shards
+        ]
+        if not orphans:
+            return
+        held = {
+            key: rows["z_seed"].to_numpy() for key, rows in self.index().groupby(["label", "psi"])
+        }
+        for path in orphans:
+            self._add_if_whole(path, held)
 
-    def _add_if_whole(self, path: Path) -> None:
+    def _add_if_whole(self, path: Path, held: dict[Any, np.ndarray]) -> None:
+        """Add an orphan and note its z_seeds in `held`, unless it is torn or repeats images."""
         try:
-            table = paths.read_table(path, BankError)
+            table = paths.read_table(path, BankError, INDEX_COLUMNS[:3])
             images = read_pixels(path, BankError)
             shape = (self.spec.size, self.spec.size, self.spec.channels)
             if images.shape[1:] != shape or not len(images):
                 raise BankError("other shape")
-            self.add(path, table)
+            key, z_seeds = _contents(table)
         except (BankError, KeyError):
             path.unlink()  # half a shard of an interrupted fill; it is generated again
+            return
+        known = held.get(key, np.empty(0, np.int64))
+        if not np.isin(z_seeds, known).any():  # two fills at once may have made the same images
+            held[key] = np.concatenate([known, z_seeds])
+            self.add(path, table)
 
     def add(self, path: Path, table: pa.Table | None = None) -> None:
         """Note a shard file for the next commit; its z_seeds are read back from it."""
         if table is None:
-            table = paths.read_table(path, BankError)
-        z_seeds = table.column("z_seed").to_numpy()
+            table = paths.read_table(path, BankError, INDEX_COLUMNS[:3])
+        (label, psi), z_seeds = _contents(table)
         name = path.relative_to(self.paths.root).as_posix()
         self.shards[name] = Shard(
             path=name,
-            label=table.column("label")[0].as_py(),
-            psi=table.column("psi")[0].as_py(),
+            label=label,
+            psi=psi,
             rows=len(table),
             bytes=path.stat().st_size,
             sha256=paths.sha256_of(path),
@@ -344,25 +403,7 @@ class BankWriter:
 
     def index(self) -> pd.DataFrame:
         """Return the index of all shards noted so far, read from their own columns."""
-        parts = []
-        for shard in self.shards.values():
-            table = pd.read_parquet(
-                self.paths.root / shard.path,
-                columns=["label", "psi", "z_seed"],
-                partitioning=None,
-            )
-            parts.append(table.assign(shard=shard.path, row=np.arange(len(table))))
-        if not parts:
-            return pd.DataFrame(
-                {
-                    "label": pd.Series(dtype=str),
-                    "psi": pd.Series(dtype=float),
-                    "z_seed": pd.Series(dtype=np.int64),
-                    "shard": pd.Series(dtype=str),
-                    "row": pd.Series(dtype=np.int64),
-                }
-            )
-        return pd.concat(parts, ignore_index=True)
+        return index_of(self.paths, self.shards.values())
 
     def commit(self) -> Bank:
         """Write index and manifest; return the finished bank."""
@@ -373,3 +414,9 @@ class BankWriter:
         shards = [asdict(shard) for shard in sorted(self.shards.values(), key=lambda s: s.path)]
         paths.write_json(self.paths.manifest, {"schema": SCHEMA, "shards": shards})
         return Bank(self.paths.root)
+
+
+def _contents(table: pa.Table) -> tuple[Key, np.ndarray]:
+    """Return the (label, psi) of a shard and its z_seeds."""
+    key = (table.column("label")[0].as_py(), table.column("psi")[0].as_py())
+    return key, table.column("z_seed").to_numpy()

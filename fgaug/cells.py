@@ -86,7 +86,7 @@ def expand(space: Space, context: Context) -> tuple[Cell, ...]:
     """
     cells: dict[str, Cell] = {}
     for seed in space.seeds:
-        for recipe, axes in _recipes(space):
+        for recipe, axes in recipes(space):
             for point in _points(space):
                 cell = _make(space, context, seed=seed, recipe=recipe, axes=axes, **point)
                 cells.setdefault(cell.cell_id, cell)
@@ -111,12 +111,13 @@ def _points(space: Space) -> Iterator[dict[str, Any]]:
                 yield {"mode": mode, **twin, "psi": psi}
 
 
-def _recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
+def recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
+    """Yield every recipe of a grid with its values on the recipe's axes."""
     names = sorted(space.axes.recipe)
     for values in itertools.product(*(space.axes.recipe[name] for name in names)):
         fields = {**space.recipe.model_dump(), **dict(zip(names, values, strict=True))}
-        axes = tuple((f"recipe.{name}", value) for name, value in zip(names, values, strict=True))
-        yield Recipe.model_validate(fields), axes
+        recipe = Recipe.model_validate(fields)
+        yield recipe, tuple((f"recipe.{name}", getattr(recipe, name)) for name in names)
 
 
 def _make(

@@ -80,6 +80,21 @@ def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
     return context
 
 
+def resources() -> dict[str, float]:
+    """Return the cluster's resources by name: CPU, GPU and what else it declares."""
+    import ray
+
+    held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray's
+    return held
+
+
 def _described(ray: Any, dashboard: str | None) -> Cluster:
     held = ray.cluster_resources()
     return Cluster(cpus=held.get("CPU", 0), gpus=held.get("GPU", 0), dashboard=dashboard)
+
+
+def visible_gpus() -> int:
+    """Return the GPUs of this machine without starting a cluster."""
+    import torch
+
+    return torch.cuda.device_count()

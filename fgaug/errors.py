@@ -13,6 +13,7 @@ FgaugError                  anything this project raises on purpose
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 
@@ -59,6 +60,8 @@ class RunError(UserError):
 
 class DiskFullError(UserError):
     """No space left on a device; whatever was finished before stays valid."""
+
+    ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TrialError(FgaugError):

@@ -103,7 +103,7 @@ def demand(cells: Iterable[Cell], reals: Reals, pool: int) -> Demand:
 
 
 def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
-    """Return how many fakes (or repeats) of a label a cell adds: int(n_l x ratio), or the count."""
+    """Return how many fakes (or repeats) of a label a cell adds: int(n_l x ratio) or the count."""
     if cell.fakes is not None:
         return dict(cell.fakes)[label]
     assert cell.ratio is not None
@@ -151,8 +151,8 @@ def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
     if cell.remove_by == "group":
         return _whole_groups(cell, candidates, label, wanted)
     order = _permutation(cell.seed, "removed", label, len(candidates))
-    rows: np.ndarray = candidates.index.to_numpy(np.int64)
-    return rows[order[:wanted]]
+    removed: np.ndarray = candidates.index.to_numpy(np.int64)[order[:wanted]]
+    return removed
 
 
 def _removals(asked: float | str, removable: int) -> int:
@@ -182,7 +182,10 @@ def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarra
     """Return `wanted` repeats of a label's reals: whole passes first, then part of one."""
     if wanted and not len(rows):
         raise GridError(
-            [f"`controls: oversample` has no real of `{label}` left to repeat for {cell.described}"]
+            [
+                f"`controls: oversample` has no real of `{label}` left to repeat "
+                f"for {cell.described}"
+            ]
         )
     if not wanted:
         return np.empty(0, np.int64)

@@ -1,9 +1,8 @@
-"""Where every file of a dataset, a bank and a run lies, and how files come to be: whole or not at all."""
+"""Where every file of a dataset, a bank and a run lies; files are written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -17,8 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fgaug.errors import DiskFullError, UserError
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +59,8 @@ class BankPaths:
         return self.root / "shards"
 
     def shard(self, label: str, psi: float, first: int, last: int) -> Path:
-        return self.shards / label / f"psi_{psi:g}" / f"{first}-{last}.parquet"
+        exact = repr(float(psi)).removesuffix(".0")  # `:g` would give near psis one folder
+        return self.shards / label / f"psi_{exact}" / f"{first}-{last}.parquet"
 
     def snapshot(self, sha256: str) -> Path:
         return self.root / "snapshots" / f"{sha256[:12]}.safetensors"
@@ -149,7 +147,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if error.errno in DiskFullError.ERRNOS:
             raise DiskFullError(
                 f"No space left while writing {path}. What was finished before is valid; "
                 "free some space and run the same command again."
@@ -203,10 +201,12 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary)
 
 
-def read_table(path: Path, error: type[UserError]) -> pa.Table:
+def read_table(
+    path: Path, error: type[UserError], columns: list[str] | None = None
+) -> pa.Table:
     """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
     try:
-        return pq.read_table(path, partitioning=None)
+        return pq.read_table(path, columns=columns, partitioning=None)
     except FileNotFoundError:
         raise error(f"{path} is missing.") from None
     except (OSError, pa.ArrowException) as problem:

@@ -1,7 +1,7 @@
 """Pixels on disk: Parquet for storage, one decoded memory-mapped copy a machine for training.
 
-Storage is one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the file's
-metadata, neither compressed nor dictionary-coded: 1 byte a value, readable with pyarrow alone.
+Storage is one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the
+file's metadata, neither compressed nor dictionary-coded: 1 byte a value, read by any Parquet tool.
 Reading single rows out of Parquet decodes whole pages, so training reads a decoded `.npy` instead
 that all processes of a machine map.
 """
@@ -25,7 +25,7 @@ _ROW_GROUP_BYTES = 4 << 20
 
 
 def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
-    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, whole or not at all."""
+    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, or not at all."""
     assert images.dtype == np.uint8
     assert images.ndim == 4
     row_bytes = int(np.prod(images.shape[1:]))
@@ -53,7 +53,9 @@ def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
         column = table.column(PIXELS).combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # combine_chunks may keep the wrapper
             column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
-        flat = np.frombuffer(column.buffers()[1], np.uint8) if len(column) else np.empty(0, np.uint8)
+        if not len(column):
+            return np.empty((0, *shape), np.uint8)
+        flat = np.frombuffer(column.buffers()[1], np.uint8)
         start = column.offset * column.type.byte_width
         flat = flat[start : start + len(column) * column.type.byte_width]
         return flat.reshape(len(column), *shape)
@@ -64,7 +66,9 @@ def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
         raise error(f"{path} is not a whole file of pixels ({reason}).") from None
 
 
-def mapped(key: str, rows: int, shape: Sequence[int], load: Callable[[], np.ndarray]) -> np.ndarray:
+def mapped(
+    key: str, rows: int, shape: Sequence[int], load: Callable[[], np.ndarray]
+) -> np.ndarray:
     """Return the decoded images named `key`, memory-mapped, decoding them once a machine.
 
     Args:
@@ -81,9 +85,12 @@ def mapped(key: str, rows: int, shape: Sequence[int], load: Callable[[], np.ndar
             return found
     except (OSError, ValueError):
         pass
-    images = load()
+    images = np.ascontiguousarray(load())
     assert images.shape == wanted, (images.shape, wanted)
     with paths.whole(path) as temporary, temporary.open("wb") as file:
-        np.save(file, images)
+        # not np.save: on a full disk it raises an OSError that does not say so
+        header = np.lib.format.header_data_from_array_1_0(images)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(images.data)
     made: np.ndarray = np.load(path, mmap_mode="r")
     return made

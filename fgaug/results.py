@@ -76,8 +76,10 @@ def read_rows(trial: TrialPaths) -> list[dict[str, Any]]:
         RunError: the file is damaged or of another schema.
     """
     raw = paths.read_json(trial.result, RunError)
-    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA or not isinstance(
-        raw.get("rows"), list
+    if (
+        not isinstance(raw, dict)
+        or raw.get("schema") != SCHEMA
+        or not isinstance(raw.get("rows"), list)
     ):
         raise RunError(f"{trial.result} is not a result of this version of fgaug.")
     return list(raw["rows"])
@@ -167,10 +169,7 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     rest = [name for name in further if name not in axes]
     frame = frame[[*known[:at], *axes, *known[at:], *rest]]
     numeric = [
-        name
-        for name in known
-        if name not in _TEXT
-        and name not in COSTS[COSTS.index("leakage") :]
+        name for name in known if name not in _TEXT and name not in COSTS[COSTS.index("leakage") :]
     ]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in numeric})
     order = ["mode", "psi", "ratio", "arm_id", "seed"]

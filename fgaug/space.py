@@ -1,29 +1,36 @@
-"""The grid file: YAML -> a frozen Space, every problem of it reported at once.  [space] -> cells"""
+"""The grid file: YAML -> a frozen Space, all its problems reported at once.  [space] -> cells"""
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import random
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    PlainValidator,
     StrictInt,
+    Tag,
     ValidationError,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from fgaug.errors import GridError
 from fgaug.recipe import Budget, Recipe
 from fgaug.yaml_file import read_yaml
 
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
-Removal = Literal["all"] | Annotated[float, Field(gt=0)]
+Removal = Literal["all"] | float
 Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
 GRID = "${grid}"  # in a path: the grid file's folder
 
@@ -41,15 +48,33 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-def _whole_counts(removal: Removal) -> Removal:
-    if isinstance(removal, float) and removal > 1 and not removal.is_integer():
-        raise ValueError(f"a count is a whole number, a share is below 1, got {removal:g}")
-    return removal
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic takes true for 1.0
+        raise ValueError(f"must be a number, got {value}")
+    return value
 
 
-Removals = dict[str, Annotated[Removal, AfterValidator(_whole_counts)]]
-Psi = Annotated[float, AfterValidator(_not_zero)]
-Ratio = Annotated[float, Field(gt=0)]
+def _removal(asked: Any) -> Removal:
+    if asked == "all":
+        return "all"
+    number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
+    if not number or not 0 < asked < 2**32 or (asked > 1 and asked != int(asked)):
+        raise ValueError(f"must be a count, a share below 1 or `all`, got {asked!r}")
+    return float(asked)
+
+
+Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Psi = Annotated[Number, AfterValidator(_not_zero)]
+Ratio = Annotated[Number, Field(gt=0)]
+
+
+class _Misfits(ValueError):
+    """Keys that are right by themselves and wrong together; each problem names its keys."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
 
 
 class _Frozen(BaseModel):
@@ -57,10 +82,10 @@ class _Frozen(BaseModel):
 
 
 class SeedSample(_Frozen):
-    """`random.Random(rng).sample(range(from), sample)`: how the fetal-brain study drew its seeds."""
+    """`random.Random(rng).sample(range(from), sample)`, as the fetal-brain study drew them."""
 
     sample: Annotated[int, Field(strict=True, ge=1)]
-    population: Annotated[int, Field(strict=True, ge=1, alias="from")] = 1000
+    population: Annotated[int, Field(strict=True, ge=1, le=2**32, alias="from")] = 1000
     rng: StrictInt = 19
 
     @model_validator(mode="after")
@@ -71,6 +96,11 @@ class SeedSample(_Frozen):
 
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
+
+
+def _seed_form(value: Any) -> str:
+    return "SeedSample" if isinstance(value, (dict, SeedSample)) else "list[Seed]"
 
 
 class Axes(_Frozen):
@@ -80,52 +110,71 @@ class Axes(_Frozen):
     psi: Annotated[list[Psi], AfterValidator(_distinct)] = []
     ratio: Annotated[list[Ratio], AfterValidator(_distinct)] = []
     fakes: Annotated[list[Counts], AfterValidator(_distinct)] = []
-    seed: Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)] | SeedSample
+    seed: Annotated[
+        Annotated[Seeds, Tag("list[Seed]")] | Annotated[SeedSample, Tag("SeedSample")],
+        Discriminator(_seed_form),
+    ]
     remove: Annotated[list[Removals], AfterValidator(_distinct)] = []
     recipe: dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _gather_recipe_fields(cls, raw: Any) -> Any:
-        """Move `recipe.model: [...]` into `recipe: {model: [...]}`."""
-        if not isinstance(raw, dict):
-            return raw
-        gathered = {k: v for k, v in raw.items() if not str(k).startswith("recipe.")}
-        fields = {
-            str(k).removeprefix("recipe."): v
-            for k, v in raw.items()
-            if str(k).startswith("recipe.")
-        }
-        if fields:
-            gathered["recipe"] = {**fields, **gathered.get("recipe", {})}
-        return gathered
+        return _gathered(raw)
 
     @model_validator(mode="after")
     def _needed_together(self) -> Axes:
-        problems = []
-        if self.ratio and self.fakes:
-            problems.append("give `ratio` or `fakes`, not both")
-        if set(self.mode) - {"baseline"}:
-            if not self.psi:
-                problems.append("`psi` is missing or empty, but a mode uses fakes")
-            if not self.ratio and not self.fakes:
-                problems.append("`ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
-        for field, values in self.recipe.items():
-            problems += _bad_recipe_values(field, values)
+        problems = _axes_misfits(dict(self))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise _Misfits(problems)
         return self
+
+
+def _gathered(raw: Any) -> Any:
+    """Return axes with `recipe.model: [...]` moved into `recipe: {model: [...]}`."""
+    if not isinstance(raw, dict):
+        return raw
+    gathered = {k: v for k, v in raw.items() if not str(k).startswith("recipe.")}
+    fields = {
+        str(k).removeprefix("recipe."): v for k, v in raw.items() if str(k).startswith("recipe.")
+    }
+    if fields:
+        inner = gathered.get("recipe", {})
+        gathered["recipe"] = {**fields, **inner} if isinstance(inner, dict) else inner
+    return gathered
+
+
+def _axes_misfits(axes: Mapping[str, Any]) -> list[str]:
+    """Return what axes say of each other, and of recipes; `axes` may be wrong otherwise."""
+    problems = []
+    if axes.get("ratio") and axes.get("fakes"):
+        problems.append("`axes`: give `ratio` or `fakes`, not both")
+    if _uses_fakes(axes):
+        if not axes.get("psi"):
+            problems.append("`axes.psi` is missing or empty, but a mode uses fakes")
+        if not axes.get("ratio") and not axes.get("fakes"):
+            problems.append("`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
+    fields = axes.get("recipe")
+    for field, values in fields.items() if isinstance(fields, dict) else ():
+        problems += _bad_recipe_values(str(field), values if isinstance(values, list) else [])
+    return problems
+
+
+def _uses_fakes(axes: Mapping[str, Any]) -> bool:
+    modes = axes.get("mode")
+    return isinstance(modes, list) and any(mode != "baseline" for mode in modes)
 
 
 def _bad_recipe_values(field: str, values: list[Any]) -> list[str]:
     if field not in Recipe.model_fields:
-        return [f"`recipe.{field}`: unknown recipe field{_near(field, Recipe.model_fields)}"]
+        near = _near(field, Recipe.model_fields)
+        return [f"`axes.recipe.{field}`: unknown recipe field{near}"]
     problems = []
     for value in values:
         try:
-            Recipe.model_validate({field: value, **({"pretrained": True} if field == "weights" else {})})
+            Recipe.model_validate({field: value})
         except ValidationError as error:
-            problems += [f"`recipe.{field}`: {e['msg']}, got {value!r}" for e in error.errors()]
+            problems += [line.replace("`", "`axes.recipe.", 1) for line in _lines(error)]
     return problems
 
 
@@ -172,8 +221,8 @@ class Scheduler(_Frozen):
 class Resources(_Frozen):
     """What one trial holds of a machine."""
 
-    cpu: Annotated[float, Field(gt=0)] = 1
-    gpu: Annotated[float, Field(ge=0)] = 0
+    cpu: Annotated[Number, Field(gt=0)] = 1
+    gpu: Annotated[Number, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _whole_above_one(self) -> Resources:
@@ -203,21 +252,15 @@ class Space(_Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Space:
-        problems = []
-        uses_fakes = bool(set(self.axes.mode) - {"baseline"})
-        if uses_fakes and self.bank is None:
-            problems.append("`bank` is missing, but a mode uses fakes")
-        if uses_fakes and self.generator is None:
-            problems.append("`generator` is missing, but a mode uses fakes")
-        replaces = "replacement" in self.axes.mode
-        if self.remove and self.axes.remove:
-            problems.append("`remove` is given twice: at the top and as an axis")
-        if replaces and not (self.remove or self.axes.remove):
-            problems.append("`remove` is missing, but `mode` has replacement")
-        if "drop" in self.controls and not replaces:
-            problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+        problems = _space_misfits({**dict(self), "axes": dict(self.axes)})
+        for values in itertools.product(*self.axes.recipe.values()):
+            fields = dict(zip(self.axes.recipe, values, strict=True))
+            try:
+                Recipe.model_validate({**self.recipe.model_dump(), **fields})
+            except ValidationError as error:
+                problems += [f"`axes.recipe` with `recipe`: {_rule(e)}" for e in error.errors()]
         if problems:
-            raise ValueError("; ".join(problems))
+            raise _Misfits(list(dict.fromkeys(problems)))
         return self
 
     @property
@@ -247,6 +290,29 @@ class Space(_Frozen):
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
+def _space_misfits(space: Mapping[str, Any]) -> list[str]:
+    """Return what top-level keys and axes say of each other; `space` may be wrong otherwise."""
+    problems = []
+    axes = space.get("axes")
+    axes = axes if isinstance(axes, dict) else {}
+    if _uses_fakes(axes):
+        for key in ("bank", "generator"):
+            if space.get(key) is None:
+                problems.append(f"`{key}` is missing, but a mode uses fakes")
+    modes = axes.get("mode")
+    modes = modes if isinstance(modes, list) else []
+    replaces = "replacement" in modes
+    if space.get("remove") and axes.get("remove"):
+        problems.append("`remove` is given twice: at the top and as an axis")
+    if replaces and not (space.get("remove") or axes.get("remove")):
+        problems.append("`remove` is missing, but `mode` has replacement")
+    controls = space.get("controls")
+    known = modes and all(mode in get_args(Mode) for mode in modes)
+    if isinstance(controls, list) and "drop" in controls and known and not replaces:
+        problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+    return problems
+
+
 def load_space(path: Path) -> Space:
     """Return the grid in a YAML file.
 
@@ -260,11 +326,17 @@ def load_space(path: Path) -> Space:
 def parse_space(raw: Any, source: str = "grid") -> Space:
     """Return the grid that a mapping describes; see `load_space`."""
     if not isinstance(raw, dict):
-        raise GridError([f"a grid is a mapping of keys to values, got {type(raw).__name__}"], source)
+        problem = f"a grid is a mapping of keys to values, got {type(raw).__name__}"
+        raise GridError([problem], source)
     try:
         return Space.model_validate(raw)
     except ValidationError as error:
-        raise GridError(_lines(error), source) from None
+        lines = _lines(error)
+    # pydantic compares keys only where each is right by itself
+    axes = _gathered(raw.get("axes"))
+    lines += _axes_misfits(axes) if isinstance(axes, dict) else []
+    lines += _space_misfits(raw)
+    raise GridError(list(dict.fromkeys(lines)), source)
 
 
 def _with_grid_folder(value: Any, folder: str) -> Any:
@@ -293,17 +365,50 @@ def _lines(error: ValidationError) -> list[str]:
     for found in error.errors():
         place = [str(part) for part in found["loc"] if not _is_union_branch(part)]
         key = ".".join(place) or "grid"
-        if found["type"] == "extra_forbidden":
-            model = Space if len(place) == 1 else _MODELS.get(place[0])
+        problem = found.get("ctx", {}).get("error")
+        if isinstance(problem, _Misfits):
+            lines |= dict.fromkeys(problem.problems)
+        elif found["type"] == "extra_forbidden":
+            model = (
+                Space if len(place) == 1 else _MODELS.get(place[0]) if len(place) == 2 else None
+            )
             near = _near(place[-1], model.model_fields) if model else ""
-            lines[f"`{key}`: unknown {'axis' if place[0] == 'axes' else 'key'}{near}"] = None
+            kind = "axis" if place[0] == "axes" and len(place) == 2 else "key"
+            lines[f"`{key}`: unknown {kind}{near}"] = None
         elif found["type"] == "missing":
             lines[f"`{key}` is missing"] = None
         else:
-            message = found["msg"].removeprefix("Value error, ")
             shown = _shown(found["input"]) if found["type"] != "value_error" else ""
-            lines[f"`{key}`: {message[0].lower()}{message[1:]}{shown}"] = None
+            lines[f"`{key}`: {_rule(found)}{shown}"] = None
     return list(lines)
+
+
+_RULES = {
+    "too_short": "must not be empty",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "string_type": "must be text",
+    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+}
+
+
+def _rule(found: ErrorDetails) -> str:
+    """Return the rule that a finding of pydantic names, in our words where we have some."""
+    if found["type"] in _RULES:
+        return _RULES[found["type"]].format(**found.get("ctx", {}))
+    message = found["msg"].removeprefix("Value error, ")
+    return f"{message[0].lower()}{message[1:]}"
 
 
 def _is_union_branch(part: Any) -> bool:

@@ -23,9 +23,10 @@ import torch
 
 import fgaug
 from fgaug import mix
-from fgaug.bank import Bank, open_bank
+from fgaug.bank import Bank, local_root, open_bank
 from fgaug.cells import Cell, digest, recipe_identity
 from fgaug.data import Dataset, open_dataset
+from fgaug.paths import BankPaths, DatasetPaths
 from fgaug.results import TrialResult
 from fgaug.training import augment, fit, models
 from fgaug.training import weights as weight_files
@@ -198,19 +199,29 @@ def split_images(dataset: Dataset, split: str) -> Images:
     )
 
 
-@lru_cache(maxsize=4)
 def _dataset(root: str) -> Dataset:
+    return _dataset_once(root, _written_at(DatasetPaths(Path(root)).manifest))
+
+
+def _bank(root: str) -> Bank:
+    return _bank_once(root, _written_at(BankPaths(local_root(root)).manifest))
+
+
+@lru_cache(maxsize=4)
+def _dataset_once(root: str, written_at: int) -> Dataset:
+    del written_at  # part of the key: a dataset prepared anew is opened again
     return open_dataset(root)
 
 
 @lru_cache(maxsize=4)
-def _bank_once(root: str, manifest_time: int) -> Bank:
-    del manifest_time  # part of the key: a bank that grew is opened again
+def _bank_once(root: str, written_at: int) -> Bank:
+    del written_at  # part of the key: a bank that grew is opened again
     return open_bank(root)
 
 
-def _bank(root: str) -> Bank:
-    return _bank_once(root, (Path(root) / "manifest.json").stat().st_mtime_ns)
+def _written_at(path: Path) -> int:
+    """Return when a file was last written, in ns; 0 where it is missing, as opening it will say."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
 
 
 def _recorded(

@@ -13,7 +13,7 @@ MAX_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases (a few lines of them expand to gigabytes) and repeated keys."""
+    """SafeLoader that refuses aliases (a few lines can expand to gigabytes) and repeated keys."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -26,7 +26,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float)) and key in seen:
                 raise yaml.MarkedYAMLError(
@@ -56,6 +56,13 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise GridError([f"{where}{error.problem}"], str(path)) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    # values that do not fit their tag: `!!bool x` is a KeyError, `!!timestamp x` an AttributeError
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        ValueError,
+        KeyError,
+        AttributeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
         raise GridError([f"not readable as YAML: {reason}"], str(path)) from None

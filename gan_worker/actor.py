@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from fgaug import cluster
 from fgaug.bank import BankSpec
 from fgaug.errors import BankError, FgaugError
 from gan_worker.fill import Piece, Run, ShardMaker
@@ -41,8 +42,9 @@ def actor_run(root: Path, spec: BankSpec, sources: Mapping[str, LabelSource]) ->
     """Return a `run` for `fill` that uses every GPU of the cluster, or every core without one."""
 
     def run(pieces: list[Piece]) -> Iterator[tuple[Path, int]]:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        workers = min(len(pieces), gpus or int(ray.cluster_resources().get("CPU", 1)))
+        held = cluster.resources()
+        gpus = int(held.get("GPU", 0))
+        workers = min(len(pieces), gpus or int(held.get("CPU", 1)))
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
         remote: Any = ray.remote(GanWorker)
         actors = [

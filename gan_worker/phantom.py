@@ -25,13 +25,13 @@ class PhantomGenerator:
     def __init__(self, plane: str, size: int) -> None:
         if plane not in PLANES:
             raise SnapshotError(
-                f"`generator.kind: phantom` draws the labels {' and '.join(PLANES)}, not `{plane}`. "
-                "Use it with a dataset of `fgaug data prepare --preset phantom`."
+                f"`generator.kind: phantom` draws the labels {' and '.join(PLANES)}, "
+                f"not `{plane}`. Use it with a dataset of `fgaug data prepare --preset phantom`."
             )
         self.plane, self.size = plane, size
 
     def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> np.ndarray:
-        """Return one draw a z_seed, uint8 [N, size, size, 1]; `psi` is the spread of the anatomy."""
+        """Return one draw a z_seed, uint8 [N, size, size, 1]; `psi` is the anatomy's spread."""
         assert label is None, "one generator draws one plane"
         if not len(z_seeds):
             return np.empty((0, self.size, self.size, 1), np.uint8)

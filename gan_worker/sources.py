@@ -16,8 +16,8 @@ from PIL import Image
 from fgaug import paths
 from fgaug.bank import BankSpec, Source, source_digest
 from fgaug.data.phantom import DEFAULTS
-from fgaug.errors import BankError, SnapshotError
-from gan_worker.generator import Generator, StubGenerator, load_generator
+from fgaug.errors import SnapshotError
+from gan_worker.generator import Generator, StubGenerator, StyleGan2Generator, load_generator
 from gan_worker.phantom import PhantomGenerator
 
 LUMA = (299, 587, 114)  # thousandths of red, green, blue (ITU-R BT.601)
@@ -72,6 +72,12 @@ class LabelGenerator:
             raise SnapshotError(
                 f"the snapshot of `{label}`, {file}, makes images of {inner.size} px, the dataset "
                 f"has {self.spec.size} px. Prepare the dataset at {inner.size} px or less."
+            )
+        known = self.spec.sources.get(label)
+        if isinstance(inner, StyleGan2Generator) and known and inner.sha256 != known.sha256:
+            raise SnapshotError(
+                f"the snapshot of `{label}`, {file}, changed: the bank is made from "
+                f"{known.sha256[:12]}, the file is {inner.sha256[:12]}. Give it a bank of its own."
             )
         if inner.labels and self.class_index is None:
             raise SnapshotError(
@@ -133,29 +139,21 @@ def open_sources(
     return opened
 
 
-def check_unchanged(sources: Mapping[str, LabelSource], spec: BankSpec) -> None:
-    """Refuse network files that are no longer those the bank is made from."""
-    for label, source in sources.items():
-        now = describe(label, source)
-        known = spec.sources[label]
-        if now.sha256 != known.sha256:
-            raise BankError(
-                f"the snapshot of `{label}`, {source.file}, changed: the bank is made from "
-                f"{known.sha256[:12]}, the file is {now.sha256[:12]}. Give it a bank of its own."
-            )
-
-
 def _open(label: str, source: LabelSource, spec: BankSpec, device: str) -> Generator:
     if source.kind == "phantom":
         return PhantomGenerator(label, spec.size)
     if source.kind == "stub":
         return StubGenerator(spec.size, spec.channels)
     assert source.file is not None
-    return _network(source.file, spec.noise, device)
+    state = Path(source.file).stat() if Path(source.file).is_file() else None
+    changed = (state.st_mtime_ns, state.st_size) if state else None
+    return _network(source.file, changed, spec.noise, device)
 
 
 @lru_cache(maxsize=8)
-def _network(file: str, noise: str, device: str) -> Generator:
+def _network(
+    file: str, changed: tuple[int, int] | None, noise: str, device: str
+) -> StyleGan2Generator:
     """Return a network; labels that share a conditional file share it in memory."""
-    network: Generator = load_generator(file, noise_mode=noise, device=device)
-    return network
+    del changed  # part of the key: a file that was replaced is read again
+    return load_generator(file, noise_mode=noise, device=device)

@@ -17,7 +17,7 @@ from fgaug.recipe import Budget
 RECENT = 8  # finished cells kept on the screen
 
 
-class Progress(tune.Callback):  # type: ignore[misc]  # ray has no types
+class Progress(tune.Callback):
     """Counts cells as they end and draws them; stops nothing, decides nothing."""
 
     def __init__(
@@ -31,6 +31,9 @@ class Progress(tune.Callback):  # type: ignore[misc]  # ray has no types
         self.full_disk: str | None = None
         self.first_start: float | None = None
         self.live: Live | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that never happens here
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal:

@@ -65,6 +65,7 @@ def run_cells(
                 verbose=0,
                 stop=_StopWhenFull(progress),
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[progress],
                 log_to_file=False,
             ),
@@ -78,14 +79,14 @@ def run_cells(
     _note_dead(run, cells, sources, grid)
 
 
-class _StopWhenFull(tune.Stopper):  # type: ignore[misc]  # ray has no types
+class _StopWhenFull(tune.Stopper):
     """Stops the experiment once a trial could not write its files."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        return False  # of this one trial
 
     def stop_all(self) -> bool:
         return self.progress.full_disk is not None

@@ -22,7 +22,7 @@ from fgaug.training.fit import Point
 from fgaug.trial import Sources, failed_row, steps
 
 
-class CellTrainable(tune.Trainable):  # type: ignore[misc]  # ray has no types
+class CellTrainable(tune.Trainable):
     """Trains one cell; reused for the next, so that imports and mapped pixels are paid once."""
 
     def setup(self, config: dict[str, Any]) -> None:

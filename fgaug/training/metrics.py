@@ -68,6 +68,8 @@ def brier(truth: np.ndarray, probability: np.ndarray) -> float:
 
 def ece(truth: np.ndarray, probability: np.ndarray) -> float:
     """Return the expected calibration error over 15 equal-width bins (Guo 2017, eq. 3)."""
+    if not np.isfinite(probability).all():
+        return float("nan")
     confidence = probability.max(axis=1)
     right = probability.argmax(axis=1) == truth
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)

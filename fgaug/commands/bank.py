@@ -1,0 +1,110 @@
+"""`fgaug bank`: fakes made ahead of a search, and what a bank holds."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fgaug.errors import BankError
+
+if TYPE_CHECKING:
+    from gan_worker.sources import LabelSource
+
+app = typer.Typer(help="Fill and inspect banks of fakes.", no_args_is_help=True)
+
+
+@app.command()
+def fill(
+    bank: Annotated[Path, typer.Argument(help="The bank's folder.")],
+    grid: Annotated[Path | None, typer.Option("--grid", help="Fill what its cells need.")] = None,
+    snapshot: Annotated[
+        list[str] | None,
+        typer.Option("--snapshot", help="LABEL=FILE, or LABEL=FILE:CLASS; once for each label."),
+    ] = None,
+    psi: Annotated[list[float] | None, typer.Option("--psi")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")] = None,
+    noise: Annotated[str, typer.Option("--noise", help="seeded, const or none.")] = "seeded",
+    size: Annotated[int | None, typer.Option("--size", help="Pixels; the network's own.")] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
+) -> None:
+    """Generate what a bank lacks, for a grid or for seeds of given networks."""
+    from fgaug import study
+
+    console = Console(stderr=True)
+    if grid is not None:
+        if snapshot or psi or seeds:
+            raise BankError("Give --grid, or --snapshot with --psi and --seeds, not both.")
+        study.fill_for_grid(grid, bank, console)
+        return
+    if not (snapshot and psi and seeds):
+        raise BankError(
+            "Say what to fill: --grid grid.yaml, or --snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
+        )
+    if 0 in psi:
+        raise BankError("`psi` 0 gives one image for every seed; use a value above or below 0.")
+    if noise not in ("seeded", "const", "none"):
+        raise BankError(f"--noise is seeded, const or none, got {noise}.")
+    study.fill_from_snapshots(
+        bank,
+        dict(_snapshot(text) for text in snapshot),
+        psi,
+        _z_seeds(seeds),
+        noise=noise,
+        size=size,
+        channels=channels,
+        console=console,
+    )
+
+
+@app.command()
+def info(bank: Annotated[str, typer.Argument(help="A bank's folder or file:// URI.")]) -> None:
+    """Print what a bank holds; reads no pixels."""
+    from fgaug.bank import open_bank
+
+    opened = open_bank(bank)
+    spec = opened.spec
+    lines = [
+        f"{opened.paths.root}: {spec.size} px, {spec.channels} channel"
+        f"{'s' if spec.channels > 1 else ''}, noise {spec.noise}, {len(opened.index())} images, "
+        f"{len(opened.shards)} shards, {sum(s.bytes for s in opened.shards) / 1e6:.1f} MB"
+    ]
+    for label, source in spec.sources.items():
+        of_class = "" if source.class_index is None else f", class {source.class_index}"
+        lines.append(f"  {label}: {source.kind} {source.name} {source.sha256[:12]}{of_class}")
+    for (label, psi), rows in opened.index().groupby(["label", "psi"]):
+        z_seeds = rows["z_seed"]
+        lines.append(
+            f"  {label} psi {psi:g}: {len(rows)} images, z_seeds {z_seeds.min()}-{z_seeds.max()}"
+        )
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _snapshot(text: str) -> tuple[str, LabelSource]:
+    from gan_worker.sources import LabelSource
+
+    label, equals, rest = text.partition("=")
+    if not (label and equals and rest):
+        raise BankError(f"--snapshot is LABEL=FILE or LABEL=FILE:CLASS, got {text}.")
+    file, colon, last = rest.rpartition(":")
+    if colon and last.isdecimal():
+        return label, LabelSource(kind="stylegan2", file=file, class_index=int(last))
+    return label, LabelSource(kind="stylegan2", file=rest)
+
+
+def _z_seeds(text: str) -> list[int]:
+    """Return the integers of `1-2000` or `1,5,9-12`."""
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise BankError(f"--seeds is a range or a list such as 1-2000 or 1,5,9, got {text}.")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last >= 2**32:
+            raise BankError(f"--seeds: {part} is not a range within 0-4294967295.")
+        found += range(first, last + 1)
+    return found

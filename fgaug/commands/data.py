@@ -1,0 +1,129 @@
+"""`fgaug data`: real images into a dataset, and a dataset checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from fgaug.errors import DataError
+
+app = typer.Typer(help="Prepare and check datasets of real images.", no_args_is_help=True)
+
+
+@app.command()
+def prepare(
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
+    size: Annotated[int, typer.Option("--size", help="Side in pixels; aspect is not kept.")],
+    source: Annotated[Path | None, typer.Argument(help="A preset's folder.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Label table.")] = None,
+    images: Annotated[str | None, typer.Option("--images", help="Folder of the images.")] = None,
+    image_col: Annotated[str, typer.Option("--image-col")] = "image",
+    label_col: Annotated[str, typer.Option("--label-col")] = "label",
+    group_col: Annotated[str | None, typer.Option("--group-col", help="Patient.")] = None,
+    stratum_col: Annotated[
+        list[str] | None, typer.Option("--stratum-col", help="Machine, site...")
+    ] = None,
+    keep_label: Annotated[
+        list[str] | None, typer.Option("--keep-label", help="Only these labels.")
+    ] = None,
+    split_col: Annotated[
+        str | None, typer.Option("--split-col", help="A split that is given: train, valid, test.")
+    ] = None,
+    gan_col: Annotated[
+        str | None, typer.Option("--gan-col", help="Whether the GAN was trained on the image.")
+    ] = None,
+    folders: Annotated[
+        Path | None, typer.Option("--folders", help="One folder for each label.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="bus-bra or phantom.")] = None,
+    crop_margin: Annotated[
+        float | None, typer.Option("--crop-margin", help="bus-bra: crop to the box, plus this.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
+    valid: Annotated[float, typer.Option("--valid", help="Share of groups to validate on.")] = 0.5,
+    test: Annotated[float | None, typer.Option("--test", help="Share kept sealed.")] = None,
+    test_per_label: Annotated[
+        int | None, typer.Option("--test-per-label", help="Images of each label kept sealed.")
+    ] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Half of the validation groups join training.")
+    ] = False,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split.")] = 19,
+    count: Annotated[
+        int | None, typer.Option("--count", help="phantom: how many images to draw.")
+    ] = None,
+) -> None:
+    """Write a dataset: decoded, resized by Pillow's Lanczos filter, split by patient, audited."""
+    from fgaug.data.prepare import prepare as run
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading images", total=None)
+        dataset = run(
+            out=out,
+            size=size,
+            csv=csv,
+            images=images,
+            image_col=image_col,
+            label_col=label_col,
+            group_col=group_col,
+            stratum_cols=tuple(stratum_col or ()),
+            keep_labels=tuple(keep_label or ()),
+            split_col=split_col,
+            gan_col=gan_col,
+            folders=folders,
+            preset=preset,
+            source=source,
+            margin=crop_margin,
+            phantom={"images": count} if count is not None else None,
+            channels=channels,
+            valid=valid,
+            test=test,
+            test_per_label=test_per_label,
+            extend=extend,
+            skip_broken=skip_broken,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    sys.stdout.write(_described(out, dataset) + "\n")
+
+
+@app.command()
+def audit(folder: Annotated[Path, typer.Argument(help="A prepared dataset.")]) -> None:
+    """Refuse a dataset with a patient on two sides, or copies across splits or labels."""
+    from fgaug.data import audit as checks
+    from fgaug.data import open_dataset
+
+    dataset = open_dataset(folder)
+    problems = checks.audit(dataset)
+    for warning in checks.suspicions(dataset):
+        sys.stderr.write(f"warning: {warning}\n")
+    if problems:
+        raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
+    sys.stdout.write(_described(folder, dataset) + "\naudit: no problem found\n")
+
+
+def _described(folder: Path, dataset: object) -> str:
+    from fgaug.data import Dataset
+
+    assert isinstance(dataset, Dataset)
+    table, spec = dataset.manifest, dataset.spec
+    lines = [
+        f"{folder}: {len(table)} images of {table['group'].nunique()} groups, {spec.size} px, "
+        f"{spec.channels} channel{'s' if spec.channels > 1 else ''}, digest {spec.digest[:12]}"
+    ]
+    for split, rows in table.groupby("split", sort=False):
+        counts = rows["label"].value_counts()
+        labels = ", ".join(f"{label} {counts.get(label, 0)}" for label in spec.labels)
+        flagged = int(rows["gan"].sum())
+        flag = f", {flagged} with gan flag" if flagged else ""
+        lines.append(
+            f"  {split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels}{flag})"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,129 @@
+"""What commands print: the plan of a search, its end, its results."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from fgaug.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from fgaug.planning import Plan
+    from fgaug.study import Run
+
+_SHOWN = ("mode", "psi", "ratio", "seed", "status", "n_real", "n_fake")
+_METRICS = ("valid_acc", "valid_auc", "valid_loss")
+
+
+def plan(planned: Plan) -> None:
+    """Print cells, fakes needed and present, disk and a time estimate."""
+    from fgaug import cluster, estimate
+    from fgaug.planning import TRIAL_BYTES, cores, parallel_trials
+
+    space, todo = planned.space, planned.todo
+    modes = Counter(cell.mode for cell in planned.cells)
+    arms = len({cell.arm_id for cell in planned.cells})
+    counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
+    say = Console(highlight=False, soft_wrap=True).print
+    say(f"grid {space.name}: {len(planned.cells)} cells in {arms} arms ({counts})")
+    say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
+    spec = planned.dataset.spec
+    splits = planned.dataset.manifest["split"].value_counts()
+    sides = ", ".join(f"{split} {count}" for split, count in splits.items())
+    say(f"dataset {space.dataset}: {len(planned.dataset)} images of {spec.size} px ({sides})")
+    if planned.bank is not None:
+        needed, missing = planned.demand.count, planned.missing.count
+        say(
+            f"bank {planned.bank}: {needed} fakes needed, {needed - missing} present or no longer "
+            f"needed, {missing} to generate"
+        )
+        for (label, psi), z_seeds in planned.missing.wanted.items():
+            say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
+    size = planned.missing_bytes + len(todo) * TRIAL_BYTES
+    say(f"disk: about {size / 1e6:.0f} MB (fakes once in the bank, once decoded; {len(todo)} trials)")
+    if todo:
+        threads = max(1, int(space.resources.cpu))
+        seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
+        at_once = parallel_trials(space, cores(), cluster.visible_gpus())
+        bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
+        say(
+            f"time: about {_duration(seconds / at_once)} for training with {at_once} trials at once"
+            f"{bound} (measured now on this machine; generation and start-up apart)"
+        )
+
+
+def closing_line(run: Run) -> None:
+    """Print how many cells are ok, failed and missing: the last line of a search."""
+    line = f"{run.root}: {run.ok} ok, 0 pruned, {run.failed} failed, {run.missing} missing"
+    if run.failed or run.missing:
+        line += ". Run the same command again to train what is failed or missing"
+    sys.stderr.write(line + "\n")
+
+
+def results(run: Path, by: str, format: str) -> None:
+    """Print the rows of a run, one a trial or one an arm, as asked."""
+    from fgaug.report.arms import by_arm
+    from fgaug.results import load_results
+
+    if by not in ("cell", "arm"):
+        raise UserError(f"--by is cell or arm, got {by}.")
+    frame = load_results(run)
+    if frame.empty:
+        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
+    frame = by_arm(frame) if by == "arm" else frame
+    if format == "csv":
+        frame.to_csv(sys.stdout, index=False)
+    elif format == "json":
+        frame.to_json(sys.stdout, orient="records", indent=1)
+        sys.stdout.write("\n")
+    elif format == "parquet":
+        if sys.stdout.isatty():
+            raise UserError("--format parquet is binary: send it to a file with `> results.parquet`.")
+        frame.to_parquet(sys.stdout.buffer, index=False)
+    elif format == "table":
+        _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
+    else:
+        raise UserError(f"--format is table, csv, json or parquet, got {format}.")
+
+
+def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    names = list(frame.columns)
+    further = names[names.index("seed") : names.index("round")][1:]
+    return frame[[*_SHOWN[:3], *further, *_SHOWN[3:], *_METRICS]]
+
+
+def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    hidden = ("arm_id", "filter", "round", "pruned")
+    names = [n for n in frame if n not in hidden and not str(n).startswith("n_fake_")]
+    return frame[names]
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    table = Table()
+    for name in frame.columns:
+        table.add_column(str(name), justify="left" if name in ("mode", "status") else "right")
+    for values in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in values))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None or value is pd.NA or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value.is_integer() else f"{value:.3f}".rstrip("0")
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,139 @@
+"""One direction of imports: who may import whom, read from the source; and what an import loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, for gan_worker
+ASSEMBLY = {"fgaug/study.py", "fgaug/planning.py"}  # where the two packages meet
+RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
+HEAVY = ("torch", "torchvision", "timm", "tensorflow", "ray", "matplotlib", "sklearn")
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Yield each imported module of a file by its full name, and whether a function imports it.
+
+    `from fgaug import mix` counts as `fgaug.mix`; imports for type checkers alone are left out.
+    """
+    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), inside=False)
+
+
+def _imports(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, inside) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "relative imports hide the direction"
+            yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
+        else:
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from _imports(child, inside or function)
+
+
+def files(package: str) -> list[Path]:
+    found = sorted((ROOT / package).rglob("*.py"))
+    assert found
+    return found
+
+
+def name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def below(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+@pytest.mark.parametrize("path", files("gan_worker"), ids=name)
+def test_gan_worker_uses_the_border_of_fgaug_alone(path: Path) -> None:
+    used = {module.split(".")[1] for module, _ in imports(path) if below(module, "fgaug")}
+    assert used <= BORDER
+
+
+@pytest.mark.parametrize("path", files("fgaug"), ids=name)
+def test_fgaug_meets_gan_worker_in_one_place_and_late(path: Path) -> None:
+    met = [(module, late) for module, late in imports(path) if below(module, "gan_worker")]
+    if name(path) not in ASSEMBLY:
+        assert met == []
+    assert all(late for _, late in met)
+
+
+@pytest.mark.parametrize("path", [*files("fgaug"), *files("gan_worker")], ids=name)
+def test_ray_stays_in_its_rooms(path: Path) -> None:
+    if not name(path).startswith(RAY_ROOMS):
+        assert not [module for module, _ in imports(path) if below(module, "ray")]
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"),
+    [
+        ("errors", "*"),
+        ("paths", "bank data pixels space cells mix trial results training search report study"),
+        ("pixels", "bank data space cells mix trial results training search report study"),
+        ("yaml_file", "space cells mix trial search report study"),
+        ("recipe", "*"),
+        ("space", "cells mix bank data trial results training search report study"),
+        ("cells", "mix bank data trial results training search report study"),
+        ("bank", "space cells mix data trial results training search report study"),
+        ("data", "bank space cells mix trial results training search report study"),
+        ("mix", "data trial results training search report study"),
+        ("training", "bank cells mix trial results search report study"),
+        ("results", "bank data space cells mix trial training search report study"),
+        ("trial", "search report study planning"),
+        ("report", "trial training search study planning bank"),
+    ],
+)
+def test_rooms_do_not_look_up(lower: str, higher: str) -> None:
+    path = ROOT / "fgaug" / lower
+    inside = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    for file in inside:
+        for module, _ in imports(file):
+            if below(module, "fgaug") and not below(module, f"fgaug.{lower}"):
+                assert higher != "*", f"{name(file)} imports {module}"
+                assert module.split(".")[1] not in higher.split(), f"{name(file)}: {module}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import fgaug",
+        "import gan_worker",
+        "from fgaug import open_bank, load_results, load_space, open_dataset",
+        "import fgaug.cells, fgaug.mix, fgaug.cluster",
+    ],
+)
+def test_light_imports_load_nothing_heavy(statement: str) -> None:
+    code = f"import sys; {statement}; print(*sorted(set(sys.modules) & {set(HEAVY)!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+    assert done.stderr == ""
+
+
+def test_this_test_sees_imports(tmp_path: Path) -> None:
+    """A foil: every way to write an import is found."""
+    path = tmp_path / "m.py"
+    path.write_text(
+        "import ray\nfrom ray import tune\nfrom fgaug import mix as m\n"
+        "if TYPE_CHECKING:\n    import torch\n"
+        "class A:\n    def f(self):\n        if 1:\n            import gan_worker.fill\n"
+    )
+    assert list(imports(path)) == [
+        ("ray", False),
+        ("ray.tune", False),
+        ("fgaug.mix", False),
+        ("gan_worker.fill", True),
+    ]
+    path.write_text("from . import x\n")
+    with pytest.raises(AssertionError, match="hide the direction"):
+        list(imports(path))

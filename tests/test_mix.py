@@ -1,0 +1,389 @@
+"""Mixes: each mode to the letter, on a dataset small enough to count by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fgaug import mix
+from fgaug.cells import Cell
+from fgaug.errors import GridError
+from fgaug.mix import MixPlan, Reals, plan
+from fgaug.recipe import Budget, Recipe
+
+LABELS = ("dbp", "trv")
+N = {"dbp": 20, "trv": 10}  # training images
+FLAGGED = {"dbp": 12, "trv": 4}  # of them with gan flag, where there are flags
+POOL = 100
+
+
+def manifest(flags: bool = False) -> pd.DataFrame:
+    """Return 30 training images of patients with three images each, and 10 held out."""
+    rows: list[dict[str, Any]] = []
+    for label in LABELS:
+        for number in range(N[label] + 5):
+            name = f"{label}{number:02d}"
+            train = number < N[label]
+            rows.append(
+                {
+                    "image_id": name,
+                    "label": label,
+                    "group": number // 3 + (100 if label == "trv" else 0),
+                    "split": "train" if train else ("valid", "test")[number % 2],
+                    "gan": flags and train and number < FLAGGED[label],
+                    "sha256": hashlib.sha256(name.encode()).hexdigest(),
+                }
+            )
+    frame = pd.DataFrame(rows)
+    return frame.sort_values("image_id", ignore_index=True)
+
+
+def cell(mode: str, **changes: Any) -> Cell:
+    values: dict[str, Any] = {
+        "mode": mode,
+        "psi": None if mode in ("baseline", "oversample", "drop") else 0.7,
+        "ratio": None if mode in ("baseline", "drop") else 1.0,
+        "fakes": None,
+        "remove": (("dbp", 3.0), ("trv", 2.0)) if mode in ("replacement", "drop") else None,
+        "remove_by": "image",
+        "seed": 1,
+        "recipe": Recipe(),
+        "budget": Budget(),
+        "axes": (),
+        "cell_id": "c",
+        "arm_id": "a",
+        **changes,
+    }
+    return Cell(**values)
+
+
+PLAIN, FLAGS = Reals(manifest(), LABELS), Reals(manifest(flags=True), LABELS)
+
+
+def labels_of(made: MixPlan, frame: pd.DataFrame) -> dict[str, int]:
+    return dict(Counter(frame.loc[made.real, "label"]))
+
+
+def counts(made: MixPlan) -> dict[str, int]:
+    return {label: len(z_seeds) for label, z_seeds in made.fakes.items()}
+
+
+def refusal(wanted: Cell, reals: Reals = PLAIN, pool: int = POOL) -> str:
+    with pytest.raises(GridError) as caught:
+        plan(wanted, reals, pool)
+    (problem,) = caught.value.problems
+    assert mix.check(wanted, reals, pool) == [problem]
+    return problem
+
+
+class TestBaseline:
+    @pytest.mark.parametrize("reals", [PLAIN, FLAGS], ids=["plain", "flags"])
+    def test_all_training_images_and_nothing_else(self, reals: Reals) -> None:
+        made = plan(cell("baseline"), reals, POOL)
+        frame = manifest()
+        assert sorted(made.real) == np.flatnonzero(frame["split"] == "train").tolist()
+        assert (made.n_real, made.n_fake, made.n_dropped) == (30, 0, 0)
+        assert made.real.dtype == np.int64
+
+
+class TestFakes:
+    @pytest.mark.parametrize(
+        ("reals", "ratio", "expected"),
+        [
+            (PLAIN, 1.0, {"dbp": 20, "trv": 10}),
+            (PLAIN, 0.5, {"dbp": 10, "trv": 5}),
+            (PLAIN, 0.33, {"dbp": 6, "trv": 3}),
+            (PLAIN, 1.15, {"dbp": 23, "trv": 11}),
+            (PLAIN, 0.7, {"dbp": 14, "trv": 7}),
+            (PLAIN, 5.0, {"dbp": 100, "trv": 50}),
+            (PLAIN, 0.01, {}),
+            (FLAGS, 1.0, {"dbp": 12, "trv": 4}),
+            (FLAGS, 0.5, {"dbp": 6, "trv": 2}),
+            (FLAGS, 8.0, {"dbp": 96, "trv": 32}),
+        ],
+    )
+    def test_counts(self, reals: Reals, ratio: float, expected: dict[str, int]) -> None:
+        made = plan(cell("augmentation", ratio=ratio), reals, POOL)
+        assert counts(made) == expected
+        assert (made.n_real, made.n_fake) == (30, sum(expected.values()))
+        for z_seeds in made.fakes.values():
+            assert len(set(z_seeds)) == len(z_seeds)
+            assert z_seeds.min() >= 1
+            assert z_seeds.max() <= POOL
+
+    def test_a_count_by_label(self) -> None:
+        asked = (("dbp", 7), ("trv", 0))
+        for reals in (PLAIN, FLAGS):
+            made = plan(cell("augmentation", ratio=None, fakes=asked), reals, POOL)
+            assert counts(made) == {"dbp": 7}
+
+    def test_the_whole_pool_is_drawn_once(self) -> None:
+        made = plan(cell("augmentation", ratio=5.0), PLAIN, POOL)
+        assert sorted(made.fakes["dbp"]) == list(range(1, POOL + 1))
+
+    def test_the_pool_bounds_the_ratio(self) -> None:
+        assert refusal(cell("augmentation", ratio=5.1)) == (
+            "`pool` holds 100 fakes a label, but augmentation psi 0.7 ratio 5.1 seed 1 needs 102 "
+            "of `dbp` (20 real). Raise `pool` or lower the ratio"
+        )
+
+    def test_seeds_and_labels_draw_apart(self) -> None:
+        one, two = (plan(cell("augmentation", seed=seed), PLAIN, POOL) for seed in (1, 2))
+        assert set(one.fakes["dbp"]) != set(two.fakes["dbp"])
+        assert one.fakes["dbp"][:10].tolist() != one.fakes["trv"].tolist()
+
+    def test_psi_and_mode_change_no_draw(self) -> None:
+        """Arms are compared on the same z_seeds."""
+        modes = ("augmentation", "replacement", "synthetic")
+        drawn = [
+            plan(cell(mode, psi=psi), PLAIN, POOL).fakes for mode in modes for psi in (0.3, 1)
+        ]
+        for fakes in drawn[1:]:
+            assert all((fakes[label] == drawn[0][label]).all() for label in LABELS)
+
+    def test_draws_never_change(self) -> None:
+        """Other draws would be other trials under the same name: raise RECIPE_VERSION then."""
+        made = plan(cell("replacement"), PLAIN, POOL)
+        assert made.fakes["trv"].tolist() == [85, 67, 64, 41, 49, 37, 30, 20, 39, 28]
+        gone = manifest().loc[removed(made), "image_id"].tolist()
+        assert gone == ["dbp04", "dbp05", "dbp09", "trv00", "trv06"]
+        twin = plan(cell("oversample", ratio=0.1), PLAIN, POOL)
+        assert manifest().loc[twin.real[30:], "image_id"].tolist() == ["dbp14", "dbp03", "trv05"]
+
+    def test_a_count_is_the_number_meant(self) -> None:
+        """0.29 * 100 is 28.999999999999996 in binary."""
+        rows = pd.DataFrame({"image_id": range(100)}).assign(
+            label="dbp", group=0, split="train", gan=False, sha256="x"
+        )
+        reals = Reals(rows, ("dbp",))
+        assert mix.fakes_wanted(cell("augmentation", ratio=0.29), reals, "dbp") == 29
+
+    @given(small=st.floats(0.05, 5), large=st.floats(0.05, 5), seed=st.integers(0, 2**32 - 1))
+    def test_a_small_draw_is_a_prefix_of_a_large_one(
+        self, small: float, large: float, seed: int
+    ) -> None:
+        few, many = (
+            plan(cell("augmentation", ratio=ratio, seed=seed), PLAIN, POOL).fakes
+            for ratio in sorted((small, large))
+        )
+        for label, z_seeds in few.items():
+            assert (many[label][: len(z_seeds)] == z_seeds).all()
+
+
+def removed(made: MixPlan) -> list[int]:
+    """Return the training rows that a plan leaves out."""
+    frame = manifest()
+    return sorted(set(np.flatnonzero(frame["split"] == "train")) - set(made.real.tolist()))
+
+
+class TestRemovals:
+    def test_counts(self) -> None:
+        made = plan(cell("replacement"), PLAIN, POOL)
+        gone = manifest().loc[removed(made)]
+        assert dict(Counter(gone["label"])) == {"dbp": 3, "trv": 2}
+        assert (made.n_real, made.n_fake, made.n_dropped) == (25, 30, 5)
+
+    def test_images_of_the_gan_stay(self) -> None:
+        frame = manifest(flags=True)
+        every = plan(cell("replacement", remove=(("dbp", "all"), ("trv", "all"))), FLAGS, POOL)
+        assert not frame.loc[removed(every), "gan"].any()
+        assert frame.loc[every.real, "gan"].all()
+        assert labels_of(every, frame) == FLAGGED
+        assert every.n_dropped == 30 - 16
+
+    def test_all_without_flags_is_all(self) -> None:
+        made = plan(cell("replacement", remove=(("dbp", "all"), ("trv", 0.5))), PLAIN, POOL)
+        assert labels_of(made, manifest()) == {"trv": 5}
+
+    def test_a_share_is_of_what_may_be_removed(self) -> None:
+        share = (("dbp", 0.5), ("trv", 0.5))
+        assert plan(cell("drop", remove=share), PLAIN, POOL).n_dropped == 10 + 5
+        assert plan(cell("drop", remove=share), FLAGS, POOL).n_dropped == 4 + 3
+
+    def test_one_is_a_count(self) -> None:
+        assert plan(cell("drop", remove=(("dbp", 1.0), ("trv", 1.0))), PLAIN, POOL).n_dropped == 2
+
+    def test_too_many(self) -> None:
+        asked = cell("replacement", remove=(("dbp", 9.0), ("trv", 1.0)))
+        assert plan(asked, PLAIN, POOL).n_dropped == 10
+        assert refusal(asked, FLAGS) == (
+            "`remove` asks for 9 images of `dbp`, the training set has 8 without gan flag. "
+            "Lower it, or prepare the dataset with `--extend`"
+        )
+        asked = cell("drop", remove=(("dbp", 21.0), ("trv", 1.0)))
+        assert "the training set has 20. Lower it" in refusal(asked)
+
+    def test_drop_is_its_replacement_without_fakes(self) -> None:
+        for reals in (PLAIN, FLAGS):
+            with_fakes, without = (plan(cell(m), reals, POOL) for m in ("replacement", "drop"))
+            assert (with_fakes.real == without.real).all()
+            assert with_fakes.n_dropped == without.n_dropped == 5
+            assert (with_fakes.n_fake > 0, without.n_fake) == (True, 0)
+
+    @pytest.mark.parametrize("wanted", [1, 3, 4, 11, 20])
+    def test_whole_patients(self, wanted: int) -> None:
+        frame = manifest()
+        remove = (("dbp", float(wanted)), ("trv", 1.0))
+        made = plan(cell("replacement", remove=remove, remove_by="group"), PLAIN, POOL)
+        kept = set(frame.loc[made.real, "group"])
+        gone = frame.loc[removed(made)]
+        assert not kept & set(gone["group"])
+        n_dbp = int((gone["label"] == "dbp").sum())
+        assert wanted <= n_dbp < wanted + 3
+        assert made.n_dropped == len(gone)
+
+    @given(few=st.integers(1, 20), many=st.integers(1, 20), seed=st.integers(0, 2**32 - 1))
+    def test_a_small_removal_is_part_of_a_large_one(self, few: int, many: int, seed: int) -> None:
+        few, many = sorted((few, many))
+        for by in ("image", "group"):
+            small, large = (
+                plan(
+                    cell(
+                        "drop", remove=(("dbp", float(k)), ("trv", 1.0)), seed=seed, remove_by=by
+                    ),
+                    PLAIN,
+                    POOL,
+                )
+                for k in (few, many)
+            )
+            assert set(removed(small)) <= set(removed(large))
+
+
+class TestOversample:
+    @pytest.mark.parametrize("ratio", [0.25, 1.0, 2.5, 5.0])
+    @pytest.mark.parametrize("reals", [PLAIN, FLAGS], ids=["plain", "flags"])
+    def test_as_large_as_its_arm(self, reals: Reals, ratio: float) -> None:
+        twin = plan(cell("oversample", ratio=ratio), reals, POOL)
+        arm = plan(cell("augmentation", ratio=ratio), reals, POOL)
+        assert twin.n_real == arm.n_real + arm.n_fake
+        assert (twin.n_fake, twin.n_dropped, dict(twin.fakes)) == (0, 0, {})
+        frame = manifest()
+        for label in LABELS:
+            arm_size = N[label] + counts(arm).get(label, 0)
+            assert labels_of(twin, frame)[label] == arm_size
+            times = Counter(twin.real[frame.loc[twin.real, "label"] == label])
+            # whole passes first: no image is repeated twice more often than another
+            assert len(times) == N[label]
+            assert max(times.values()) - min(times.values()) <= 1
+
+    def test_a_twin_of_replacement_repeats_what_is_left(self) -> None:
+        remove = (("dbp", 15.0), ("trv", 5.0))
+        twin = plan(cell("oversample", remove=remove), PLAIN, POOL)
+        arm = plan(cell("replacement", remove=remove), PLAIN, POOL)
+        assert set(twin.real) == set(arm.real)
+        assert twin.n_real == arm.n_real + arm.n_fake
+        assert twin.n_dropped == arm.n_dropped == 20
+
+    def test_nothing_left_to_repeat(self) -> None:
+        remove = (("dbp", "all"), ("trv", 1.0))
+        assert refusal(cell("oversample", remove=remove)) == (
+            "`controls: oversample` has no real of `dbp` left to repeat "
+            "for oversample ratio 1 seed 1"
+        )
+
+
+class TestConventions:
+    """Each of these fails where real and fake are swapped."""
+
+    def test_synthetic_has_no_real(self) -> None:
+        made = plan(cell("synthetic", ratio=2.0), FLAGS, POOL)
+        assert (made.n_real, made.n_fake, made.n_dropped) == (0, 32, 0)
+        assert counts(made) == {"dbp": 24, "trv": 8}
+
+    def test_reals_are_rows_and_fakes_are_z_seeds(self) -> None:
+        """Rows count from 0 and stay below the manifest's length; z_seeds reach the pool's end."""
+        made = plan(cell("augmentation", ratio=500.0), FLAGS, pool=6000)
+        assert made.real.max() < 40
+        assert made.fakes["dbp"].max() == 6000
+        assert sorted(made.fakes["dbp"]) == list(range(1, 6001))
+        assert (manifest().loc[made.real, "split"] == "train").all()
+
+    def test_removal_takes_reals_and_adds_none(self) -> None:
+        less, more = (
+            plan(cell("replacement"), FLAGS, POOL),
+            plan(cell("augmentation"), FLAGS, POOL),
+        )
+        assert less.n_real == more.n_real - 5
+        assert less.n_fake == more.n_fake
+
+    def test_ratios_count_before_removal(self) -> None:
+        every = (("dbp", "all"), ("trv", "all"))
+        assert counts(plan(cell("replacement", remove=every), PLAIN, POOL)) == N
+
+    def test_ratios_count_reals_of_the_gan_and_removal_the_others(self) -> None:
+        frame = manifest(flags=True)
+        frame["gan"] = ~frame["gan"] & (frame["split"] == "train")
+        swapped = Reals(frame, LABELS)
+        assert FLAGS.count("dbp") == len(swapped.removable("dbp")) == 12
+        assert swapped.count("dbp") == len(FLAGS.removable("dbp")) == 8
+        assert counts(plan(cell("augmentation"), swapped, POOL)) == {"dbp": 8, "trv": 6}
+
+    def test_held_out_images_train_nothing(self) -> None:
+        held_out = set(np.flatnonzero(manifest()["split"] != "train"))
+        for mode in ("baseline", "augmentation", "replacement", "oversample", "drop"):
+            assert not held_out & set(plan(cell(mode), PLAIN, POOL).real)
+
+
+class TestOrder:
+    @settings(max_examples=25)
+    @given(order=st.permutations(range(40)), flags=st.booleans())
+    def test_the_order_of_the_manifest_changes_nothing(
+        self, order: list[int], flags: bool
+    ) -> None:
+        frame = manifest(flags)
+        shuffled = frame.iloc[order].reset_index(drop=True)
+        for mode in ("baseline", "replacement", "oversample", "drop"):
+            for by in ("image", "group"):
+                here = plan(cell(mode, remove_by=by), Reals(frame, LABELS), POOL)
+                there = plan(cell(mode, remove_by=by), Reals(shuffled, LABELS), POOL)
+                one, two = frame.loc[here.real, "sha256"], shuffled.loc[there.real, "sha256"]
+                assert one.tolist() == two.tolist()
+                assert all((here.fakes[k] == there.fakes[k]).all() for k in here.fakes)
+
+    def test_what_else_the_dataset_holds_changes_no_fake(self) -> None:
+        frame = manifest()
+        more = frame.assign(split=frame["split"].replace("valid", "train"))
+        here = plan(cell("augmentation"), PLAIN, POOL).fakes
+        there = plan(cell("augmentation"), Reals(more, LABELS), POOL).fakes
+        assert all((there[k][: len(here[k])] == here[k]).all() for k in LABELS)
+
+
+class TestDemand:
+    def test_the_union_over_cells(self) -> None:
+        cells = [
+            cell(mode, psi=psi, ratio=ratio, seed=seed)
+            for mode in ("augmentation", "synthetic")
+            for psi in (0.5, 1.0)
+            for ratio in (0.5, 2.0)
+            for seed in (1, 2, 3)
+        ]
+        others = [cell("baseline"), cell("oversample", ratio=5.0), cell("drop")]
+        found = mix.demand([*cells, *others], PLAIN, POOL)
+        assert set(found.wanted) == {(label, psi) for label in LABELS for psi in (0.5, 1.0)}
+        for (label, psi), z_seeds in found.wanted.items():
+            expected: set[int] = set()
+            for each in cells:
+                if each.psi == psi:
+                    expected |= set(plan(each, PLAIN, POOL).fakes[label].tolist())
+            assert z_seeds.tolist() == sorted(expected)
+        assert found.count == sum(len(z_seeds) for z_seeds in found.wanted.values())
+
+    def test_nothing_for_cells_without_fakes(self) -> None:
+        assert mix.demand([cell("baseline"), cell("drop")], PLAIN, POOL).count == 0
+
+
+class TestCheck:
+    def test_fine(self) -> None:
+        for mode in ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"):
+            assert mix.check(cell(mode), FLAGS, POOL) == []
+
+    def test_too_few_images(self) -> None:
+        asked = cell("synthetic", ratio=None, fakes=(("dbp", 1), ("trv", 0)))
+        assert mix.check(asked, PLAIN, POOL) == ["a synthetic cell has 1 training images"]

@@ -1,0 +1,240 @@
+"""Results: what a trial leaves is whole or not there, and loads as one frame."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fgaug
+from fgaug import results
+from fgaug.errors import RunError
+from fgaug.paths import RunPaths
+from fgaug.results import TrialResult
+
+LABELS = ("dbp", "trv")
+# The contract's order; no axis, nothing opened.
+CONTRACT = """
+cell_id arm_id mode psi ratio filter seed round status stopped_by error n_real n_fake n_dropped
+budget_unit budget_used best_epoch best_step
+valid_loss valid_acc valid_auc valid_f1_macro valid_brier valid_ece
+precision_dbp precision_trv recall_dbp recall_trv specificity_dbp specificity_trv
+images_seen wall_s train_images_per_s peak_rss_mb peak_gpu_mb leakage gan_saw_removed
+dataset_digest recipe_digest snapshots version host device started_at
+""".split()
+
+
+def row(cell_id: str = "a" * 12, **changes: Any) -> dict[str, Any]:
+    values: dict[str, Any] = dict.fromkeys(results.columns(LABELS), 1.5)
+    values |= {
+        "cell_id": cell_id,
+        "arm_id": "b" * 12,
+        "mode": "augmentation",
+        "psi": 0.7,
+        "ratio": 2.0,
+        "filter": "none",
+        "seed": 7,
+        "round": None,
+        "status": "ok",
+        "stopped_by": "patience",
+        "error": None,
+        "n_real": 30,
+        "budget_unit": "epochs",
+        "gan_saw_removed": False,
+        "leakage": "unknown",
+        "started_at": "2024-05-01T00:00:00+00:00",
+    }
+    return values | changes
+
+
+def result(values: dict[str, Any], sealed: bool = True) -> TrialResult:
+    predictions = pd.DataFrame(
+        {
+            "image_id": ["x", "y"],
+            "group": [3, 4],
+            "label": ["dbp", "trv"],
+            "p_dbp": [0.25, 1.0],
+            "p_trv": [0.75, 0.0],
+            "round": pd.array([pd.NA, pd.NA], dtype="Int64"),
+        }
+    )
+    curve = pd.DataFrame({"step": [1, 2], "valid_auc": [0.5, math.nan], "frozen": [True, False]})
+    return TrialResult(
+        row=values, curve=curve, predictions=predictions, sealed=predictions if sealed else None
+    )
+
+
+@pytest.fixture
+def run(odd_root: Path) -> RunPaths:
+    made = RunPaths(odd_root / "run")
+    made.trials.mkdir(parents=True)
+    return made
+
+
+def write(run: RunPaths, cell_id: str, **changes: Any) -> None:
+    results.write_trial(run.trial(cell_id), result(row(cell_id, **changes)))
+
+
+class TestTrips:
+    def test_a_trial_is_read_back(self, run: RunPaths) -> None:
+        made = result(row())
+        results.write_trial(run.trial("a" * 12), made)
+        (found,) = results.read_rows(run.trial("a" * 12))
+        assert found == made.row
+        assert list(found) == results.columns(LABELS)
+        curves = fgaug.load_curves(run.root)
+        assert curves["cell_id"].tolist() == ["a" * 12] * 2
+        pd.testing.assert_frame_equal(curves.drop(columns="cell_id"), made.curve)
+        predictions = fgaug.load_predictions(str(run.root))
+        pd.testing.assert_frame_equal(predictions.drop(columns="cell_id"), made.predictions)
+        sealed = pd.read_parquet(run.trial("a" * 12).sealed)
+        pd.testing.assert_frame_equal(sealed, made.predictions)
+
+    def test_without_a_test_set_nothing_is_sealed(self, run: RunPaths) -> None:
+        results.write_trial(run.trial("a"), result(row("a"), sealed=False))
+        assert not run.trial("a").sealed.exists()
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), np.float64("inf")])
+    def test_what_is_no_number_is_null_and_loads_as_nan(self, run: RunPaths, value: float) -> None:
+        write(run, "a", valid_auc=value)
+        text = run.trial("a").result.read_text()
+        assert "NaN" not in text
+        assert "Infinity" not in text
+        assert json.loads(text)["rows"][0]["valid_auc"] is None
+        loaded = fgaug.load_results(run.root)
+        assert loaded["valid_auc"].dtype == np.float64
+        assert math.isnan(loaded["valid_auc"][0])
+
+    def test_numpy_values_and_structures(self, run: RunPaths) -> None:
+        steps = ({"Rotate": {"limit": 3}},)
+        write(
+            run,
+            "a",
+            n_real=np.int64(3),
+            gan_saw_removed=np.bool_(True),
+            **{"recipe.augmentation": steps},
+        )
+        (found,) = results.read_rows(run.trial("a"))
+        assert (found["n_real"], found["gan_saw_removed"]) == (3, True)
+        assert found["recipe.augmentation"] == '[{"Rotate": {"limit": 3}}]'
+
+    def test_the_row_comes_last(self, run: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A trial that is cut off has files and no row: it is trained again."""
+
+        def cut_off(path: Path, value: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("fgaug.paths.write_json", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            write(run, "a")
+        assert run.trial("a").sealed.is_file()
+        assert results.finished(run, ["a"]) == {}
+        assert fgaug.load_results(run.root).empty
+
+
+class TestFinished:
+    def test_statuses(self, run: RunPaths) -> None:
+        write(run, "a")
+        results.write_row(run.trial("b"), {"cell_id": "b", "status": "failed", "error": "x"})
+        assert results.finished(run, ["a", "b", "c"]) == {"a": "ok", "b": "failed"}
+        assert results.finished(run, []) == {}
+
+    @pytest.mark.parametrize(
+        "text",
+        ["", "{", "[]", "null", '{"schema": 2, "rows": []}', '{"schema": 1, "rows": []}', '{"schema": 1, "rows": [{}]}', '{"schema": 1, "rows": [3]}', "\udcff"],
+    )  # fmt: skip
+    def test_a_damaged_row_is_set_aside(self, run: RunPaths, text: str) -> None:
+        write(run, "a")
+        path = run.trial("a").result
+        path.write_bytes(text.encode(errors="surrogateescape"))
+        assert results.finished(run, ["a"]) == {}
+        assert not path.exists()
+        kept = path.with_name("result.json.corrupt")
+        assert kept.read_bytes() == text.encode(errors="surrogateescape")
+        write(run, "a")
+        assert results.finished(run, ["a"]) == {"a": "ok"}
+
+    def test_loading_names_a_damaged_row(self, run: RunPaths) -> None:
+        write(run, "a")
+        run.trial("a").result.write_text("{")
+        with pytest.raises(RunError, match=r"a/result\.json cannot be read as JSON"):
+            fgaug.load_results(run.root)
+
+
+class TestLoading:
+    def test_columns_in_the_contracts_order(self, run: RunPaths) -> None:
+        assert results.columns(LABELS) == CONTRACT
+        write(run, "a", **{"recipe.model": "resnet18", "n_fake_dbp": 3, "fakes": "dbp=3"})
+        found = list(fgaug.load_results(run.root).columns)
+        at = CONTRACT.index("seed")
+        assert found == [*CONTRACT[:at], "recipe.model", "fakes", *CONTRACT[at:], "n_fake_dbp"]
+
+    def test_types(self, run: RunPaths) -> None:
+        write(run, "a")
+        write(run, "b", mode="baseline", psi=None, ratio=None, filter=None)
+        results.write_row(
+            run.trial("c"), {"cell_id": "c", "mode": "synthetic", "status": "failed", "seed": 1}
+        )
+        frame = fgaug.load_results(run.root)
+        assert frame["cell_id"].tolist() == ["a", "b", "c"]
+        assert frame["psi"].dtype == frame["valid_auc"].dtype == np.float64
+        assert frame["seed"].tolist() == [7, 7, 1]
+        assert frame["psi"].isna().tolist() == [False, True, True]
+        assert frame["round"].isna().all()
+
+    def test_failures_alone(self, run: RunPaths) -> None:
+        results.write_row(run.trial("c"), {"cell_id": "c", "mode": "baseline", "status": "failed"})
+        frame = fgaug.load_results(run.root)
+        assert frame["valid_auc"].dtype == np.float64
+        assert frame["status"].tolist() == ["failed"]
+        results.compact(run)
+
+    def test_rows_in_order_whatever_their_names(self, run: RunPaths) -> None:
+        write(run, "3", seed=2)
+        write(run, "2", seed=1)
+        write(run, "1", psi=0.9)
+        write(run, "4", mode="baseline", psi=None, ratio=None)
+        assert fgaug.load_results(run.root)["cell_id"].tolist() == ["2", "3", "1", "4"]
+
+    def test_several_rounds(self, run: RunPaths) -> None:
+        paths = run.trial("a")
+        paths.root.mkdir()
+        rows = [row("a", round=r) for r in (1, 5)]
+        paths.result.write_text(json.dumps({"schema": 1, "rows": rows}))
+        assert fgaug.load_results(run.root)["round"].tolist() == [1, 5]
+
+    def test_an_empty_run(self, run: RunPaths) -> None:
+        frame = fgaug.load_results(run.root)
+        assert frame.empty
+        assert list(frame.columns) == results.columns(())
+        assert fgaug.load_curves(run.root).empty
+        assert list(fgaug.load_predictions(run.root).columns) == ["cell_id"]
+        results.compact(run)
+        assert pd.read_parquet(run.results).empty
+
+    def test_no_run(self, tmp_path: Path) -> None:
+        for load in (fgaug.load_results, fgaug.load_curves, fgaug.load_predictions):
+            with pytest.raises(
+                RunError, match="is not a run .no folder `trials`.. Give the folder"
+            ):
+                load(tmp_path / "nothing")
+
+    def test_strangers_among_the_trials(self, run: RunPaths) -> None:
+        write(run, "a")
+        (run.trials / ".DS_Store").write_text("x")
+        (run.trials / "unfinished").mkdir()
+        assert len(fgaug.load_results(run.root)) == 1
+
+    def test_compact_is_read_by_pandas(self, run: RunPaths) -> None:
+        write(run, "a", **{"recipe.dropout": 0.5, "remove": "dbp=all"})
+        write(run, "b", mode="baseline", psi=None, **{"recipe.dropout": 0})
+        results.compact(run)
+        found = pd.read_parquet(run.results)
+        whole = fgaug.load_results(run.root)
+        pd.testing.assert_frame_equal(found, whole, check_dtype=False)
+        assert found["recipe.dropout"].tolist() == [0.5, 0.0]
