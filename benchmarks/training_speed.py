@@ -70,7 +70,7 @@ def bare(recipe: Recipe) -> Step:
         x, y = next(batches)
         loss = F.cross_entropy(model(x), y)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         optimiser.step()
 
     return step
@@ -88,7 +88,7 @@ def bare_contiguous(recipe: Recipe) -> Step:
         logits = model.head(model.body.forward_features((x - model.mean) / model.std))
         loss = F.cross_entropy(logits, y)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
         optimiser.step()
 
     return step

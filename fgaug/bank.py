@@ -284,9 +284,7 @@ def present(bank_paths: BankPaths, shards: Iterable[Shard]) -> tuple[Shard, ...]
         except FileNotFoundError:
             continue  # its images count as not yet made
         if size != shard.bytes:
-            raise BankError(
-                f"{path} is damaged: it has {size} bytes of {shard.bytes}. {_REMAKE}"
-            )
+            raise BankError(f"{path} is damaged: it has {size} bytes of {shard.bytes}. {_REMAKE}")
         found.append(shard)
     return tuple(found)
 

@@ -19,6 +19,7 @@ _SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package we do not use
+    "RAY_AIR_NEW_OUTPUT": "0",  # our own table is the output
 }
 
 

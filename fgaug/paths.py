@@ -201,9 +201,7 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary)
 
 
-def read_table(
-    path: Path, error: type[UserError], columns: list[str] | None = None
-) -> pa.Table:
+def read_table(path: Path, error: type[UserError], columns: list[str] | None = None) -> pa.Table:
     """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
     try:
         return pq.read_table(path, columns=columns, partitioning=None)

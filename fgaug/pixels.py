@@ -83,8 +83,8 @@ def mapped(
         found: np.ndarray = np.load(path, mmap_mode="r")
         if found.shape == wanted and found.dtype == np.uint8:
             return found
-    except (OSError, ValueError):
-        pass
+    except (OSError, ValueError, EOFError):
+        pass  # none yet, or a torn one
     images = np.ascontiguousarray(load())
     assert images.shape == wanted, (images.shape, wanted)
     with paths.whole(path) as temporary, temporary.open("wb") as file:

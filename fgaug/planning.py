@@ -41,7 +41,8 @@ class Plan:
     bank: Path | None
     bank_spec: BankSpec | None
     demand: Demand  # every fake of every cell
-    missing: Demand  # those of `todo` that the bank lacks
+    present: int  # how many of those the bank holds
+    missing: Demand  # those of `todo` that it lacks
     sources: Sources
 
     @property
@@ -85,6 +86,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     run = RunPaths(out or Path("runs") / space.name)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
     todo = [cell for cell in cells if statuses.get(cell.cell_id) != "ok"]
+    demand = mix.demand(cells, reals, space.pool)
     plan = Plan(
         space=space,
         dataset=dataset,
@@ -93,7 +95,8 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         statuses=statuses,
         bank=bank,
         bank_spec=spec,
-        demand=mix.demand(cells, reals, space.pool),
+        demand=demand,
+        present=demand.count - demand.minus(index).count,
         missing=mix.demand(todo, reals, space.pool).minus(index),
         sources=Sources(
             dataset=str(dataset.root.resolve()),

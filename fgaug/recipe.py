@@ -1,4 +1,4 @@
-"""Recipe and budget: how every cell of a grid trains its classifier.  grid file -> [recipe] -> training
+"""Recipe and budget: how each cell trains its classifier.  grid file -> [recipe] -> training
 
 Both are values: frozen, compared by content, and part of a cell's identity.
 """
@@ -40,8 +40,7 @@ class Recipe(_Frozen):
             for step in value:
                 if len(step) != 1:
                     raise ValueError(
-                        "each step of a pipeline is one `Name: {options}`, "
-                        f"got {sorted(step)}"
+                        f"each step of a pipeline is one `Name: {{options}}`, got {sorted(step)}"
                     )
         return value
 
@@ -68,7 +67,9 @@ class Budget(_Frozen):
     def _fields_of_the_unit(self) -> Budget:
         if self.unit == "epochs":
             if self.evaluations is not None:
-                raise ValueError("`evaluations` belongs to `unit: steps`; epochs evaluate each epoch")
+                raise ValueError(
+                    "`evaluations` belongs to `unit: steps`; epochs evaluate each epoch"
+                )
             object.__setattr__(self, "patience", self.patience or 5)
         else:
             if self.patience is not None:

@@ -172,7 +172,8 @@ def training_images(
     classes = {label: index for index, label in enumerate(dataset.spec.labels)}
     real_labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)
     sources: list[np.ndarray] = [dataset.pixels()]
-    source, row, label_of = [np.zeros(plan.n_real, np.int64)], [plan.real], [real_labels[plan.real]]
+    source, row = [np.zeros(plan.n_real, np.int64)], [plan.real]
+    label_of = [real_labels[plan.real]]
     for label, z_seeds in plan.fakes.items():
         assert bank is not None
         assert psi is not None
@@ -220,7 +221,7 @@ def _bank_once(root: str, written_at: int) -> Bank:
 
 
 def _written_at(path: Path) -> int:
-    """Return when a file was last written, in ns; 0 where it is missing, as opening it will say."""
+    """Return when a file was last written, in ns; 0 if it is missing, as opening it says."""
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 

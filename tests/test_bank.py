@@ -185,7 +185,7 @@ class TestRefusals:
     def test_unfinished(self, odd_root: Path) -> None:
         writer = BankWriter(odd_root, SPEC)
         add(writer, "dbp", 0.7, [1])
-        with pytest.raises(BankError, match=r"unfinished bank \(no manifest\.json\)\. Run the same"):
+        with pytest.raises(BankError, match=r"unfinished bank \(no manifest\.json\)"):
             open_bank(odd_root)
 
     def test_a_truncated_shard(self, bank: Bank) -> None:
@@ -324,6 +324,35 @@ class TestInterruptions:
         assert len(old.index()) == 12
         assert (old.read("dbp", 0.7, [20, 1]) == images([20, 1])).all()
         assert len(BankWriter(bank.paths.root, SPEC).commit().index()) == 14
+
+    def test_an_index_ahead_of_its_manifest_names_no_other_shard(self, bank: Bank) -> None:
+        """One shard was lost, another is not listed yet."""
+        manifest = bank.paths.manifest.read_bytes()
+        writer = BankWriter(bank.paths.root, SPEC)
+        add(writer, "dbp", 0.7, [100, 101])
+        writer.commit()
+        bank.paths.manifest.write_bytes(manifest)
+        (bank.paths.root / "shards/trv/psi_0.7/4-5.parquet").unlink()
+        old = open_bank(bank.paths.root)
+        assert set(old.index()["shard"]) == {shard.path for shard in old.shards}
+
+    @pytest.mark.parametrize("damage", ["torn", "other shape", "other type", "no array"])
+    def test_decoded_copies_are_made_again(
+        self, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    ) -> None:
+        monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / "own cache"))
+        shard = bank.shards[0]
+        held = bank.pixels(shard.path)
+        assert isinstance(held, np.memmap)
+        path = Path(str(held.filename))
+        if damage == "torn":
+            path.write_bytes(path.read_bytes()[:-1])
+        elif damage == "no array":
+            path.write_bytes(b"")
+        else:
+            kind = np.int16 if damage == "other type" else np.uint8
+            np.save(path, np.zeros((5, SIZE, SIZE, 1 if kind is np.int16 else 3), kind))
+        assert (open_bank(bank.paths.root).read("dbp", 0.7, [8]) == images([8])).all()
 
     @pytest.mark.parametrize("damage", ["missing", "torn", "foreign", "short"])
     def test_the_index_can_be_made_again(self, bank: Bank, damage: str) -> None:

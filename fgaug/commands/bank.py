@@ -76,10 +76,10 @@ def info(bank: Annotated[str, typer.Argument(help="A bank's folder or file:// UR
     for label, source in spec.sources.items():
         of_class = "" if source.class_index is None else f", class {source.class_index}"
         lines.append(f"  {label}: {source.kind} {source.name} {source.sha256[:12]}{of_class}")
-    for (label, psi), rows in opened.index().groupby(["label", "psi"]):
-        z_seeds = rows["z_seed"]
+    held = opened.index().groupby(["label", "psi"])["z_seed"].agg(["count", "min", "max"])
+    for row in held.reset_index().itertuples(index=False):
         lines.append(
-            f"  {label} psi {psi:g}: {len(rows)} images, z_seeds {z_seeds.min()}-{z_seeds.max()}"
+            f"  {row.label} psi {row.psi:g}: {row.count} images, z_seeds {row.min}-{row.max}"
         )
     sys.stdout.write("\n".join(lines) + "\n")
 

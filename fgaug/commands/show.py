@@ -40,8 +40,8 @@ def plan(planned: Plan) -> None:
     if planned.bank is not None:
         needed, missing = planned.demand.count, planned.missing.count
         say(
-            f"bank {planned.bank}: {needed} fakes needed, {needed - missing} present or no longer "
-            f"needed, {missing} to generate"
+            f"bank {planned.bank}: {needed} fakes needed by the grid, {planned.present} present, "
+            f"{missing} to generate for the cells to train"
         )
         for (label, psi), z_seeds in planned.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")

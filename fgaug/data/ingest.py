@@ -76,8 +76,8 @@ def from_csv(
         table = table.rename(columns=dict(zip(stratum_cols, rename_strata, strict=True)))
     strata = tuple(rename_strata if rename_strata is not None else stratum_cols)
     _find_files(table, images, problems)
+    _check_twice(table[table["path"].notna()], problems)
     if not problems:
-        _check_twice(table, problems)
         _check_labels(table, problems)
     refuse(str(csv), problems)
     source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}

@@ -81,6 +81,7 @@ class Progress(tune.Callback):
                 f"[{done}/{total}] {self.cells[cell_id].described}: {_outcome(result)}",
                 highlight=False,
                 markup=False,
+                soft_wrap=True,
             )
         self._draw()
 

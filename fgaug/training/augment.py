@@ -33,7 +33,7 @@ Augment = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float3
 
 
 def build(recipe: Recipe, seed: int, device: torch.device) -> Augment:
-    """Return the batch transform of a recipe: uint8 [N, C, H, W] -> float32 [N, C, H, W] in [0, 1]."""
+    """Return a recipe's transform of batches: uint8 [N, C, H, W] -> float32 in [0, 1]."""
     if recipe.augmentation == "none":
         return to_unit
     if recipe.augmentation == "fastai":
@@ -70,7 +70,7 @@ def fastai_transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     contrast = _masked(contrast, P_LIGHTING, 1.0, generator)
     drawn = (x, affine, warp_homography(warp_x, warp_y), brightness, contrast)
     at_once = CPU_CHUNK if x.device.type == "cpu" else n
-    parts = zip(*(value.split(at_once) for value in drawn), strict=True)
+    parts = zip(*(torch.split(value, at_once) for value in drawn), strict=True)
     return torch.cat([_resampled(*part) for part in parts])
 
 
@@ -116,7 +116,7 @@ def flip_rotate_zoom(
     centre_x: torch.Tensor,
     centre_y: torch.Tensor,
 ) -> torch.Tensor:
-    """Return [N, 3, 3] matrices from output to source coordinates in [-1, 1]: flip @ rotate @ zoom."""
+    """Return flip @ rotate @ zoom [N, 3, 3]: output to source coordinates in [-1, 1]."""
     zero, one = torch.zeros_like(flip), torch.ones_like(flip)
     cos, sin = angle.cos(), angle.sin()
     flips = _matrix(flip, zero, zero, zero, one, zero)
@@ -207,7 +207,7 @@ def _solve(system: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def relight(x: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor) -> torch.Tensor:
-    """Return sigmoid(contrast * (logit(x) + logit(brightness))), both [N]; .5 and 1 change nothing."""
+    """Return sigmoid(contrast * (logit(x) + logit(brightness))); .5 and 1 change nothing."""
     shift = torch.logit(brightness)[:, None, None, None]
     return torch.logit(x, eps=1e-7).add_(shift).mul_(contrast[:, None, None, None]).sigmoid_()
 
@@ -224,7 +224,7 @@ def pipeline(steps: Sequence[Transform], seed: int) -> Any:
     transforms, problems = [], []
     for step in steps:
         ((name, options),) = step.items()
-        made = getattr(albumentations, name, None)
+        made: Any = getattr(albumentations, name, None)
         if not _is_transform(made):
             problems.append(f"`recipe.augmentation`: albumentations has no transform `{name}`")
             continue

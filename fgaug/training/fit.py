@@ -1,4 +1,4 @@
-"""The fine-tuning recipe: a frozen phase, then one cycle over all layers, the best evaluation kept.
+"""The fine-tuning recipe: a frozen phase, then one cycle over all layers, the best look kept.
 
 images -> [fit] -> curve, probabilities.  Facts of the recipe: fastai 2.8 `fine_tune` with early
 stopping and the best model restored, as the fetal-brain study ran it; the `steps` budget is ours.
@@ -110,7 +110,9 @@ def fine_tune(
     return Fitted(best=best, last=point, stopped_by=stopped_by, valid_probability=probability)
 
 
-def predict(model: Classifier, images: Images, batch_size: int, device: torch.device) -> np.ndarray:
+def predict(
+    model: Classifier, images: Images, batch_size: int, device: torch.device
+) -> np.ndarray:
     """Return the probabilities of all images, float64 [N, L]."""
     model.eval()
     found = []

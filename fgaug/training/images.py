@@ -13,7 +13,7 @@ RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """N labelled images as references into arrays of pixels; nothing is copied until a batch is."""
+    """N labelled images as references into arrays of pixels; only batches are copied."""
 
     sources: Sequence[np.ndarray]  # each uint8 [rows, H, W, C], usually memory-mapped
     source: np.ndarray  # int [N], which of the sources
@@ -61,7 +61,7 @@ def _to_device(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield index batches for ever: shuffled passes, the incomplete last batch of each left out."""
+    """Yield index batches for ever: shuffled passes, each without its incomplete last batch."""
     order = np.random.RandomState(seed)
     size = min(batch_size, count)
     while True:

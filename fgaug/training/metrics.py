@@ -10,7 +10,9 @@ from sklearn.metrics import roc_auc_score
 ECE_BINS = 15
 
 
-def evaluate(truth: np.ndarray, probability: np.ndarray, labels: Sequence[str]) -> dict[str, float]:
+def evaluate(
+    truth: np.ndarray, probability: np.ndarray, labels: Sequence[str]
+) -> dict[str, float]:
     """Return the metrics of a result row, without their `valid_` or `test_` prefix.
 
     Args:

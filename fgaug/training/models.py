@@ -1,4 +1,4 @@
-"""Classifiers: a torchvision or timm backbone, fastai's concat-pool head.  recipe -> [models] -> fit
+"""Classifiers: a torchvision or timm backbone, fastai's head.  recipe -> [models] -> fit
 
 The model takes float images in [0, 1] with 1 or 3 channels; it repeats grey and normalises itself,
 so that a saved model needs no companion.
@@ -168,9 +168,8 @@ def _timm_body(
     with torch.no_grad():  # at the network's own size: transformers take no other
         shape = net.forward_features(torch.zeros(1, *config["input_size"])).shape
     if len(shape) != 4 or shape[1] != net.num_features:
-        raise GridError(
-            [f"`recipe.model`: {name} has no feature map [N, C, H, W]; choose a convolutional model"]
-        )
+        cure = "choose a convolutional model"
+        raise GridError([f"`recipe.model`: {name} has no feature map [N, C, H, W]; {cure}"])
     return net, [net], net.num_features, config["mean"], config["std"]
 
 

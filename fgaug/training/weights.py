@@ -23,7 +23,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Where a backbone's first weights come from; `identity` names their content, not their place."""
+    """Where a backbone's first weights come from; `identity` names content, not place."""
 
     identity: str  # "scratch", or the name and digest of the weights
     path: Path | None = None
@@ -100,7 +100,8 @@ def _cached(model: str) -> Weights | None:
     cached = try_to_load_from_cache(hub_id, "model.safetensors") if hub_id else None
     if not isinstance(cached, str):
         return None
-    return Weights(identity=f"imagenet:{hub_id}:{paths.sha256_of(Path(cached))[:16]}", path=Path(cached))
+    path = Path(cached)
+    return Weights(identity=f"imagenet:{hub_id}:{paths.sha256_of(path)[:16]}", path=path)
 
 
 def load(weights: Weights, body: Any) -> None:
@@ -168,7 +169,12 @@ def lite0_key(key: str) -> str:
         name, rest = key.split(".", 1)
         return f"{top[name]}.{rest}"
     index, layer, rest = int(block[1]), block[2], block[3]
-    first = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    first = {
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn1",
+        "_project_conv": "conv_pw",
+        "_bn2": "bn2",
+    }
     later = {
         "_expand_conv": "conv_pw",
         "_bn0": "bn1",

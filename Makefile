@@ -1,0 +1,41 @@
+# Every target installs what it lacks into .venv, and again only when pyproject.toml has changed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# OpenMP threads that wait actively fight with the trials beside them.
+export OMP_WAIT_POLICY := passive
+
+.PHONY: setup demo test test-all check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)            # the main job on simulated images, ends with a report
+	$(BIN)/fgaug demo
+
+test: $(STAMP)            # everything fast, Ray included
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+
+test-all: $(STAMP)        # and the slow ones; a marker that ran no test is a failure
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(BIN)/python -m pytest -m 'slow and not gpu'
+	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
+	then $(BIN)/python -m pytest -m gpu; else echo 'no CUDA device: tests marked gpu not run'; fi
+
+check: $(STAMP)           # lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)           # ratios against a peer in the same run
+	$(BIN)/python benchmarks/training_speed.py
+	$(BIN)/python benchmarks/bank_read.py
+	$(BIN)/python benchmarks/search_overhead.py
+
+clean:
+	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
