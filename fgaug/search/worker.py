@@ -26,6 +26,9 @@ class CellTrainable(tune.Trainable):
     """Trains one cell; reused for the next, so that imports and mapped pixels are paid once."""
 
     def setup(self, config: dict[str, Any]) -> None:
+        # What is imported by now lives as long as the process: left out of every later collection.
+        gc.collect()
+        gc.freeze()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
