@@ -73,7 +73,9 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
     curves = load_curves(root / "run").groupby("cell_id")["train_s"].max()
     ends = np.sort([p.stat().st_mtime for p in root.glob("run/trials/*/result.json")])
     workers = planning.parallel_trials(space, planning.cores(), 0)
-    started = min(datetime.datetime.fromisoformat(text).timestamp() for text in frame["started_at"])
+    started = min(
+        datetime.datetime.fromisoformat(text).timestamp() for text in frame["started_at"]
+    )
     # each worker's first trial pays imports, a decode and allocations: start-up, not overhead
     warm = len(frame) - workers
     turn = (ends[-1] - ends[workers - 1]) * workers / warm

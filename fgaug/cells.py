@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fgaug.axes import Removal
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
-from fgaug.space import Removal, Space
+from fgaug.space import Space
 
 MODES = ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop")
 FAKE_MODES = ("augmentation", "replacement", "synthetic")

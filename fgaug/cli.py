@@ -1,4 +1,4 @@
-"""The command line: parses, calls `study` and the rooms, prints.  Data to stdout, logs to stderr."""
+"""The command line: parses, calls `study`, prints.  Data to stdout, logs to stderr."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ app = typer.Typer(
 app.add_typer(data_commands.app, name="data")
 app.add_typer(bank_commands.app, name="bank")
 
-Out = Annotated[Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; write and train nothing.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan; write and train nothing.")
+]
 NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a search.")]
 
@@ -65,7 +69,9 @@ def search(
 def results(
     run: RunFolder,
     by: Annotated[str, typer.Option("--by", help="cell (one row a trial) or arm.")] = "cell",
-    format: Annotated[str, typer.Option("--format", help="table, csv, json or parquet.")] = "table",
+    format: Annotated[
+        str, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = "table",
 ) -> None:
     """Print the results of a run, one row a trial or one an arm."""
     show.results(run, by, format)

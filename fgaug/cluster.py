@@ -13,6 +13,7 @@ from typing import Any
 from fgaug.errors import UserError
 
 LOOPBACK = "127.0.0.1"
+OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
@@ -66,14 +67,16 @@ def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
             include_dashboard=dashboard,
             dashboard_host=LOOPBACK,
             _node_ip_address=LOOPBACK,
+            object_store_memory=OBJECT_STORE_BYTES,
             log_to_driver=False,
             logging_level=logging.ERROR,
             configure_logging=True,
         )
     except Exception as error:
+        reason = str(error).splitlines()[0]
         raise UserError(
-            f"Ray did not start: {str(error).splitlines()[0]}. Look into /tmp/ray/session_latest/"
-            "logs; a full disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
+            f"Ray did not start: {reason}. Look into /tmp/ray/session_latest/logs; a full disk, a "
+            "full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
         ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():

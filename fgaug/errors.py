@@ -8,7 +8,7 @@ FgaugError                  anything this project raises on purpose
 │   ├── BankError           a fake bank that is damaged, unfinished or of other snapshots
 │   ├── RunError            a run directory that is missing, damaged or of another grid
 │   └── DiskFullError       no space left; what was finished stays valid
-└── TrialError              one cell failed (NaN loss, out of memory); the grid goes on; exit code 1
+└── TrialError              one cell failed (NaN loss, out of memory); the grid goes on; code 1
 """
 
 from __future__ import annotations

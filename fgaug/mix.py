@@ -107,8 +107,7 @@ def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
     if cell.fakes is not None:
         return dict(cell.fakes)[label]
     assert cell.ratio is not None
-    # 0.29 * 100 is 28.999999999999996 in binary: the count meant is 29
-    return int(reals.count(label) * cell.ratio + 1e-9)
+    return int(reals.count(label) * cell.ratio)
 
 
 def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
@@ -160,7 +159,7 @@ def _removals(asked: float | str, removable: int) -> int:
     if asked == "all":
         return removable
     assert not isinstance(asked, str)
-    return int(removable * asked + 1e-9) if asked < 1 else int(asked)
+    return int(removable * asked) if asked < 1 else int(asked)
 
 
 def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int) -> np.ndarray:

@@ -5,6 +5,7 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from fgaug.paths import BankPaths, RunPaths
 from fgaug.space import Generator, Space
 from fgaug.trial import Sources
 
+_log = logging.getLogger("fgaug")
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
@@ -166,7 +168,13 @@ def _weights(space: Space, problems: list[str]) -> dict[str, str]:
             problems.append(problem)
             continue
         try:
-            found[recipe.model_dump_json()] = weights.find(recipe).identity
+            start = weights.find(recipe)
+            found[recipe.model_dump_json()] = start.identity
+            if recipe.pretrained and start.scratch:
+                _log.warning(
+                    f"no pretrained weights of {recipe.model} on this machine: it trains from "
+                    "scratch, as `allow_scratch` allows"
+                )
             if isinstance(recipe.augmentation, tuple):
                 augment.pipeline(recipe.augmentation, 0)
         except GridError as error:
@@ -192,15 +200,13 @@ def _generator_identity(
 def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[str]:
     """Return what cannot be mixed, checked once an arm: counts do not depend on the seed."""
     first = {cell.arm_id: cell for cell in reversed(cells)}
-    return list(
-        dict.fromkeys(p for cell in first.values() for p in mix.check(cell, reals, pool))
-    )
+    return list(dict.fromkeys(p for cell in first.values() for p in mix.check(cell, reals, pool)))
 
 
 def _bank(
     space: Space, dataset: Dataset, generated: Mapping[str, Source], problems: list[str]
 ) -> tuple[BankSpec | None, pd.DataFrame, Path | None]:
-    """Return what the grid's bank must be, its index (empty where there is none yet), its folder."""
+    """Return what the grid's bank must be, its index (empty where it has none), its folder."""
     nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
     if space.bank is None or space.generator is None:
         return None, nothing, None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import random
 from collections.abc import Mapping
@@ -10,186 +9,42 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    StrictInt,
-    Tag,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from fgaug.axes import (
+    Axes,
+    Counts,
+    Frozen,
+    Mode,
+    Number,
+    Removals,
+    SeedSample,
+    axes_misfits,
+    distinct,
+    uses_fakes,
+    with_recipe_fields,
+)
 from fgaug.errors import GridError
+from fgaug.grid_errors import Misfits, one_line_each, rule_of
 from fgaug.recipe import Budget, Recipe
 from fgaug.yaml_file import read_yaml
 
-Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
-Removal = Literal["all"] | float
-Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
+Control = Literal["oversample", "drop"]
 GRID = "${grid}"  # in a path: the grid file's folder
 
 
-def _not_zero(psi: float) -> float:
-    if psi == 0:
-        raise ValueError("`psi` 0 gives one image for every seed; use a value above or below 0")
-    return psi
-
-
-def _distinct(values: list[Any]) -> list[Any]:
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
-    if repeated:
-        raise ValueError(f"values repeat: {', '.join(repeated)}")
-    return values
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # pydantic takes true for 1.0
-        raise ValueError(f"must be a number, got {value}")
-    return value
-
-
-def _removal(asked: Any) -> Removal:
-    if asked == "all":
-        return "all"
-    number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
-    if not number or not 0 < asked < 2**32 or (asked > 1 and asked != int(asked)):
-        raise ValueError(f"must be a count, a share below 1 or `all`, got {asked!r}")
-    return float(asked)
-
-
-Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
-Number = Annotated[float, BeforeValidator(_no_bool)]
-Psi = Annotated[Number, AfterValidator(_not_zero)]
-Ratio = Annotated[Number, Field(gt=0)]
-
-
-class _Misfits(ValueError):
-    """Keys that are right by themselves and wrong together; each problem names its keys."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(problems))
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class SeedSample(_Frozen):
-    """`random.Random(rng).sample(range(from), sample)`, as the fetal-brain study drew them."""
-
-    sample: Annotated[int, Field(strict=True, ge=1)]
-    population: Annotated[int, Field(strict=True, ge=1, le=2**32, alias="from")] = 1000
-    rng: StrictInt = 19
-
-    @model_validator(mode="after")
-    def _enough(self) -> SeedSample:
-        if self.sample > self.population:
-            raise ValueError(f"cannot draw {self.sample} distinct seeds from {self.population}")
-        return self
-
-
-Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
-Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
-
-
-def _seed_form(value: Any) -> str:
-    return "SeedSample" if isinstance(value, (dict, SeedSample)) else "list[Seed]"
-
-
-class Axes(_Frozen):
-    """The lists whose combinations are the grid's cells."""
-
-    mode: Annotated[list[Mode], Field(min_length=1), AfterValidator(_distinct)]
-    psi: Annotated[list[Psi], AfterValidator(_distinct)] = []
-    ratio: Annotated[list[Ratio], AfterValidator(_distinct)] = []
-    fakes: Annotated[list[Counts], AfterValidator(_distinct)] = []
-    seed: Annotated[
-        Annotated[Seeds, Tag("list[Seed]")] | Annotated[SeedSample, Tag("SeedSample")],
-        Discriminator(_seed_form),
-    ]
-    remove: Annotated[list[Removals], AfterValidator(_distinct)] = []
-    recipe: dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(_distinct)]] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather_recipe_fields(cls, raw: Any) -> Any:
-        return _gathered(raw)
-
-    @model_validator(mode="after")
-    def _needed_together(self) -> Axes:
-        problems = _axes_misfits(dict(self))
-        if problems:
-            raise _Misfits(problems)
-        return self
-
-
-def _gathered(raw: Any) -> Any:
-    """Return axes with `recipe.model: [...]` moved into `recipe: {model: [...]}`."""
-    if not isinstance(raw, dict):
-        return raw
-    gathered = {k: v for k, v in raw.items() if not str(k).startswith("recipe.")}
-    fields = {
-        str(k).removeprefix("recipe."): v for k, v in raw.items() if str(k).startswith("recipe.")
-    }
-    if fields:
-        inner = gathered.get("recipe", {})
-        gathered["recipe"] = {**fields, **inner} if isinstance(inner, dict) else inner
-    return gathered
-
-
-def _axes_misfits(axes: Mapping[str, Any]) -> list[str]:
-    """Return what axes say of each other, and of recipes; `axes` may be wrong otherwise."""
-    problems = []
-    if axes.get("ratio") and axes.get("fakes"):
-        problems.append("`axes`: give `ratio` or `fakes`, not both")
-    if _uses_fakes(axes):
-        if not axes.get("psi"):
-            problems.append("`axes.psi` is missing or empty, but a mode uses fakes")
-        if not axes.get("ratio") and not axes.get("fakes"):
-            problems.append("`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
-    fields = axes.get("recipe")
-    for field, values in fields.items() if isinstance(fields, dict) else ():
-        problems += _bad_recipe_values(str(field), values if isinstance(values, list) else [])
-    return problems
-
-
-def _uses_fakes(axes: Mapping[str, Any]) -> bool:
-    modes = axes.get("mode")
-    return isinstance(modes, list) and any(mode != "baseline" for mode in modes)
-
-
-def _bad_recipe_values(field: str, values: list[Any]) -> list[str]:
-    if field not in Recipe.model_fields:
-        near = _near(field, Recipe.model_fields)
-        return [f"`axes.recipe.{field}`: unknown recipe field{near}"]
-    problems = []
-    for value in values:
-        try:
-            Recipe.model_validate({field: value})
-        except ValidationError as error:
-            problems += [line.replace("`", "`axes.recipe.", 1) for line in _lines(error)]
-    return problems
-
-
-class SnapshotFile(_Frozen):
+class SnapshotFile(Frozen):
     """One label's network: a file, and the class where the network is conditional."""
 
     file: str
     class_index: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, alias="class")
 
 
-class Generator(_Frozen):
+class Generator(Frozen):
     """What makes the fakes."""
 
     kind: Literal["stylegan2", "phantom", "stub"] = "stylegan2"
-    snapshots: dict[str, SnapshotFile] = {}
+    snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
     noise: Literal["const", "none", "seeded"] = "seeded"
 
     @model_validator(mode="before")
@@ -212,13 +67,13 @@ class Generator(_Frozen):
         return self
 
 
-class Scheduler(_Frozen):
+class Scheduler(Frozen):
     """Early stopping of arms; `none` so far."""
 
     type: Literal["none"] = "none"
 
 
-class Resources(_Frozen):
+class Resources(Frozen):
     """What one trial holds of a machine."""
 
     cpu: Annotated[Number, Field(gt=0)] = 1
@@ -233,7 +88,7 @@ class Resources(_Frozen):
         return self
 
 
-class Space(_Frozen):
+class Space(Frozen):
     """A grid: what to train, from which images and fakes, for how long, on what."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
@@ -244,7 +99,7 @@ class Space(_Frozen):
     axes: Axes
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
-    controls: Annotated[list[Literal["oversample", "drop"]], AfterValidator(_distinct)] = []
+    controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
     recipe: Recipe = Recipe()
     budget: Budget = Budget()
     scheduler: Scheduler = Scheduler()
@@ -258,9 +113,9 @@ class Space(_Frozen):
             try:
                 Recipe.model_validate({**self.recipe.model_dump(), **fields})
             except ValidationError as error:
-                problems += [f"`axes.recipe` with `recipe`: {_rule(e)}" for e in error.errors()]
+                problems += [f"`axes.recipe` with `recipe`: {rule_of(e)}" for e in error.errors()]
         if problems:
-            raise _Misfits(list(dict.fromkeys(problems)))
+            raise Misfits(list(dict.fromkeys(problems)))
         return self
 
     @property
@@ -295,7 +150,7 @@ def _space_misfits(space: Mapping[str, Any]) -> list[str]:
     problems = []
     axes = space.get("axes")
     axes = axes if isinstance(axes, dict) else {}
-    if _uses_fakes(axes):
+    if uses_fakes(axes):
         for key in ("bank", "generator"):
             if space.get(key) is None:
                 problems.append(f"`{key}` is missing, but a mode uses fakes")
@@ -331,10 +186,10 @@ def parse_space(raw: Any, source: str = "grid") -> Space:
     try:
         return Space.model_validate(raw)
     except ValidationError as error:
-        lines = _lines(error)
+        lines = one_line_each(error, _MODELS)
     # pydantic compares keys only where each is right by itself
-    axes = _gathered(raw.get("axes"))
-    lines += _axes_misfits(axes) if isinstance(axes, dict) else []
+    axes = with_recipe_fields(raw.get("axes"))
+    lines += axes_misfits(axes) if isinstance(axes, dict) else []
     lines += _space_misfits(raw)
     raise GridError(list(dict.fromkeys(lines)), source)
 
@@ -350,6 +205,7 @@ def _with_grid_folder(value: Any, folder: str) -> Any:
 
 
 _MODELS: dict[str, type[BaseModel]] = {
+    "": Space,
     "axes": Axes,
     "generator": Generator,
     "recipe": Recipe,
@@ -357,74 +213,3 @@ _MODELS: dict[str, type[BaseModel]] = {
     "scheduler": Scheduler,
     "resources": Resources,
 }
-
-
-def _lines(error: ValidationError) -> list[str]:
-    """Return pydantic's findings as one line each: key, rule, value, near-misses."""
-    lines: dict[str, None] = {}  # an ordered set: unions report one finding several times
-    for found in error.errors():
-        place = [str(part) for part in found["loc"] if not _is_union_branch(part)]
-        key = ".".join(place) or "grid"
-        problem = found.get("ctx", {}).get("error")
-        if isinstance(problem, _Misfits):
-            lines |= dict.fromkeys(problem.problems)
-        elif found["type"] == "extra_forbidden":
-            model = (
-                Space if len(place) == 1 else _MODELS.get(place[0]) if len(place) == 2 else None
-            )
-            near = _near(place[-1], model.model_fields) if model else ""
-            kind = "axis" if place[0] == "axes" and len(place) == 2 else "key"
-            lines[f"`{key}`: unknown {kind}{near}"] = None
-        elif found["type"] == "missing":
-            lines[f"`{key}` is missing"] = None
-        else:
-            shown = _shown(found["input"]) if found["type"] != "value_error" else ""
-            lines[f"`{key}`: {_rule(found)}{shown}"] = None
-    return list(lines)
-
-
-_RULES = {
-    "too_short": "must not be empty",
-    "list_type": "must be a list",
-    "dict_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values",
-    "string_type": "must be text",
-    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "finite_number": "must be a finite number",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-}
-
-
-def _rule(found: ErrorDetails) -> str:
-    """Return the rule that a finding of pydantic names, in our words where we have some."""
-    if found["type"] in _RULES:
-        return _RULES[found["type"]].format(**found.get("ctx", {}))
-    message = found["msg"].removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]}"
-
-
-def _is_union_branch(part: Any) -> bool:
-    """Return whether pydantic names a branch of a union here, not a key of the file."""
-    return isinstance(part, str) and (
-        "[" in part or part in ("SeedSample", "float", "int", "str", "constrained-float")
-    )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f", got {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def _near(name: str, known: Any) -> str:
-    synonyms = {"truncation": "psi", "trunc": "psi", "seeds": "seed", "modes": "mode"}
-    near = difflib.get_close_matches(name, list(known), n=1)
-    guess = synonyms.get(name) or (near[0] if near else None)
-    return f", did you mean `{guess}`?" if guess in known else ""

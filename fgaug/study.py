@@ -62,7 +62,13 @@ class Run:
 def plan(grid: str | Path | Space, out: str | Path | None = None) -> Plan:
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
-    return planning.make_plan(space, Path(out) if out is not None else None, _describe)
+    planned = planning.make_plan(space, Path(out) if out is not None else None, _describe)
+    if planned.missing.count:
+        from gan_worker.sources import check_sources
+
+        assert planned.bank_spec is not None
+        check_sources(_label_sources(planned), planned.bank_spec)
+    return planned
 
 
 def search(
@@ -120,11 +126,14 @@ def _fill_on_cluster(planned: Plan, console: Console) -> None:
         return
     assert planned.bank is not None
     assert planned.bank_spec is not None
+    fill_bank(planned.bank, planned.bank_spec, _label_sources(planned), planned.missing, console)
+
+
+def _label_sources(planned: Plan) -> dict[str, LabelSource]:
+    assert planned.bank_spec is not None
     assert planned.space.generator is not None
-    sources = {
-        label: _label_source(label, planned.space.generator) for label in planned.bank_spec.sources
-    }
-    fill_bank(planned.bank, planned.bank_spec, sources, planned.missing, console)
+    generator = planned.space.generator
+    return {label: _label_source(label, generator) for label in planned.bank_spec.sources}
 
 
 def fill_bank(
@@ -141,13 +150,16 @@ def fill_bank(
     from gan_worker.fill import fill
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
         task = bar.add_task("filling the bank", total=demand.count)
 
         def progress(done: int, wanted: int) -> None:
             bar.update(task, completed=done, total=wanted)
 
-        bank = fill(root, spec, sources, demand, run=actor_run(root, spec, sources), progress=progress)
+        bank = fill(
+            root, spec, sources, demand, run=actor_run(root, spec, sources), progress=progress
+        )
     console.print(f"bank {root}: {len(bank.index())} images in {len(bank.shards)} shards")
 
 
@@ -156,7 +168,7 @@ def fill_for_grid(grid: Path, root: Path | None, console: Console) -> None:
     space = load_space(grid)
     if root is not None:
         space = space.model_copy(update={"bank": str(root)})
-    planned = planning.make_plan(space, None, _describe)
+    planned = plan(space)
     if not planned.missing.count:
         console.print(f"bank {planned.bank}: holds all {planned.demand.count} fakes of the grid")
         return
@@ -166,7 +178,7 @@ def fill_for_grid(grid: Path, root: Path | None, console: Console) -> None:
 
 def fill_from_snapshots(
     root: Path,
-    files: Mapping[str, LabelSource],
+    files: Mapping[str, tuple[str, int | None]],
     psis: list[float],
     z_seeds: list[int],
     *,
@@ -175,21 +187,27 @@ def fill_from_snapshots(
     channels: int | None,
     console: Console,
 ) -> None:
-    """Fill a bank from network files alone: `fgaug bank fill --snapshot`."""
-    from gan_worker.generator import load_generator
-    from gan_worker.sources import describe
+    """Fill a bank from network files alone: `fgaug bank fill --snapshot`.
 
-    described = {label: describe(label, source) for label, source in files.items()}
+    `files` holds (file, class or None) by label.
+    """
+    from gan_worker.generator import load_generator
+    from gan_worker.sources import LabelSource, describe
+
+    sources = {
+        label: LabelSource(kind="stylegan2", file=file, class_index=class_index)
+        for label, (file, class_index) in files.items()
+    }
+    described = {label: describe(label, source) for label, source in sources.items()}
     if size is None or channels is None:
-        file = next(iter(files.values())).file
-        assert file is not None
+        file, _ = next(iter(files.values()))
         native = load_generator(file)
         size, channels = size or native.size, channels or native.channels
     spec = BankSpec(size=size, channels=channels, noise=noise, sources=described)
     wanted = np.asarray(z_seeds, np.int64)
-    demand = Demand.of((label, psi, wanted) for label in files for psi in psis)
+    demand = Demand.of((label, psi, wanted) for label in sources for psi in psis)
     with cluster.started(dashboard=False):
-        fill_bank(root, spec, files, demand, console)
+        fill_bank(root, spec, sources, demand, console)
 
 
 def report(run: str | Path) -> Path:

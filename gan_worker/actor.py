@@ -92,7 +92,8 @@ def _result(reference: Any) -> str:
         cause = getattr(error, "cause", None)
         if isinstance(cause, FgaugError):
             raise cause from None
+        reason = str(error).splitlines()[0]
         raise BankError(
-            f"a gan_worker died {RETRIES + 1} times ({str(error).splitlines()[0]}). Free memory or "
-            "use fewer GPUs, and run the same command again: whole shards are kept."
+            f"a gan_worker died {RETRIES + 1} times ({reason}). Free memory or use fewer GPUs, "
+            "and run the same command again: whole shards are kept."
         ) from None

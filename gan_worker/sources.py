@@ -139,6 +139,18 @@ def open_sources(
     return opened
 
 
+def check_sources(sources: Mapping[str, LabelSource], spec: BankSpec) -> None:
+    """Read every network once and let it go: what is wrong is said before anything starts.
+
+    Raises:
+        SnapshotError: as `open_sources`.
+    """
+    try:
+        open_sources(sources, spec, "cpu")
+    finally:
+        _network.cache_clear()
+
+
 def _open(label: str, source: LabelSource, spec: BankSpec, device: str) -> Generator:
     if source.kind == "phantom":
         return PhantomGenerator(label, spec.size)

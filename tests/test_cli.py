@@ -99,13 +99,21 @@ def test_a_csv_with_every_kind_of_mistake(fgaug: Any, tmp_path: Path) -> None:
 def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: Path) -> None:
     bad = grid(
         prepared,
-        axes={"mode": ["augmentation"], "truncation": [1], "psi": [0], "ratio": [-1], "seed": [1, 1]},
+        axes={
+            "mode": ["augmentation"],
+            "truncation": [1],
+            "psi": [0],
+            "ratio": [-1],
+            "seed": [1, 1],
+        },
         pools=5,
     )
     path = tmp_path / "bad.yaml"
     path.write_text(json.dumps(bad))
     result = fgaug("search", path, "--dry-run")
-    refused(result, "`axes.truncation`", "did you mean `psi`", "`pools`", "`pool`", "repeat", "psi` 0")
+    refused(
+        result, "`axes.truncation`", "did you mean `psi`", "`pools`", "`pool`", "repeat", "psi` 0"
+    )
     assert result[2].count("\n  - ") >= 5
 
 
@@ -134,7 +142,11 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
     ],
 )
 def test_what_a_grid_asks_for_and_cannot_have(
-    fgaug: Any, prepared: Path, tmp_path: Path, changes: dict[str, Any], words: list[str],
+    fgaug: Any,
+    prepared: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    words: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no cached weights

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fgaug.data import Dataset, dataset, open_dataset
+from fgaug.data import Dataset, dataset, open_dataset, parts
 from fgaug.data.dataset import digest_of
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError
@@ -78,11 +78,11 @@ def test_pixels_follow_the_manifest(made: Dataset) -> None:
 
 def test_many_parts(tmp_path: Path, made: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [made.pixels()[first : first + 2] for first in range(0, N, 2)]
-    monkeypatch.setattr(dataset, "_PART_BYTES", 300)
+    monkeypatch.setattr(parts, "PART_BYTES", 300)
     again = dataset.write_dataset(tmp_path / "parts", made.spec, made.manifest, blocks)
-    parts = sorted((tmp_path / "parts" / "pixels").iterdir())
-    assert len(parts) == 2  # six images of 64 bytes reach 300 bytes
-    ids = [name for part in parts for name in pq.read_table(part)["image_id"].to_pylist()]
+    files = sorted((tmp_path / "parts" / "pixels").iterdir())
+    assert len(files) == 2  # six images of 64 bytes reach 300 bytes
+    ids = [name for file in files for name in pq.read_table(file)["image_id"].to_pylist()]
     assert ids == made.manifest["image_id"].tolist()
     assert again.spec.digest == made.spec.digest
     assert (again.pixels() == made.pixels()).all()

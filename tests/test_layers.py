@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, for gan_worker
-ASSEMBLY = {"fgaug/study.py", "fgaug/planning.py"}  # where the two packages meet
+ASSEMBLY = {"fgaug/study.py"}  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
+GRID = "grid_errors axes space"  # the grid file's rooms
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "ray", "matplotlib", "sklearn")
 
 
@@ -82,17 +83,19 @@ def test_ray_stays_in_its_rooms(path: Path) -> None:
     ("lower", "higher"),
     [
         ("errors", "*"),
-        ("paths", "bank data pixels space cells mix trial results training search report study"),
-        ("pixels", "bank data space cells mix trial results training search report study"),
-        ("yaml_file", "space cells mix trial search report study"),
+        ("paths", f"bank data pixels {GRID} cells mix trial results training search report study"),
+        ("pixels", f"bank data {GRID} cells mix trial results training search report study"),
+        ("yaml_file", f"{GRID} cells mix trial search report study"),
         ("recipe", "*"),
+        ("grid_errors", "*"),
+        ("axes", "space cells mix bank data trial results training search report study"),
         ("space", "cells mix bank data trial results training search report study"),
         ("cells", "mix bank data trial results training search report study"),
-        ("bank", "space cells mix data trial results training search report study"),
-        ("data", "bank space cells mix trial results training search report study"),
+        ("bank", f"{GRID} cells mix data trial results training search report study"),
+        ("data", f"bank {GRID} cells mix trial results training search report study"),
         ("mix", "data trial results training search report study"),
         ("training", "bank cells mix trial results search report study"),
-        ("results", "bank data space cells mix trial training search report study"),
+        ("results", f"bank data {GRID} cells mix trial training search report study"),
         ("trial", "search report study planning"),
         ("report", "trial training search study planning bank"),
     ],

@@ -1,4 +1,4 @@
-"""A search end to end: Ray starts, trials train, processes are killed, nothing finished is lost."""
+"""A search end to end: Ray starts, trials train, processes are killed, no cell is lost."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ sys.exit(1)
 
 
 def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "fgaug.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "fgaug", *map(str, arguments)]
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgaug.axes import SeedSample
 from fgaug.errors import GridError
-from fgaug.space import SeedSample, Space, load_space, parse_space
+from fgaug.space import Space, load_space, parse_space
 from fgaug.yaml_file import MAX_BYTES, read_yaml
 
 # The example of the contract, its comments included.
@@ -328,6 +329,11 @@ resources: {gpu: 1.5}
     def test_a_grid_is_a_mapping(self, raw: Any) -> None:
         with pytest.raises(GridError, match="a grid is a mapping of keys to values"):
             parse_space(raw)
+
+    def test_unknown_keys_with_the_names_of_types(self) -> None:
+        with pytest.raises(GridError) as caught:
+            parse_space(grid(int=1, axes__float=[2]))
+        assert caught.value.problems == ("`axes.float`: unknown axis", "`int`: unknown key")
 
     def test_keys_that_are_no_text(self) -> None:
         raw = grid()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from fgaug.errors import BankError
-
-if TYPE_CHECKING:
-    from gan_worker.sources import LabelSource
 
 app = typer.Typer(help="Fill and inspect banks of fakes.", no_args_is_help=True)
 
@@ -27,7 +24,9 @@ def fill(
         typer.Option("--snapshot", help="LABEL=FILE, or LABEL=FILE:CLASS; once for each label."),
     ] = None,
     psi: Annotated[list[float] | None, typer.Option("--psi")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")
+    ] = None,
     noise: Annotated[str, typer.Option("--noise", help="seeded, const or none.")] = "seeded",
     size: Annotated[int | None, typer.Option("--size", help="Pixels; the network's own.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
@@ -43,7 +42,8 @@ def fill(
         return
     if not (snapshot and psi and seeds):
         raise BankError(
-            "Say what to fill: --grid grid.yaml, or --snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
+            "Say what to fill: --grid grid.yaml, or "
+            "--snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
         )
     if 0 in psi:
         raise BankError("`psi` 0 gives one image for every seed; use a value above or below 0.")
@@ -84,16 +84,15 @@ def info(bank: Annotated[str, typer.Argument(help="A bank's folder or file:// UR
     sys.stdout.write("\n".join(lines) + "\n")
 
 
-def _snapshot(text: str) -> tuple[str, LabelSource]:
-    from gan_worker.sources import LabelSource
-
+def _snapshot(text: str) -> tuple[str, tuple[str, int | None]]:
+    """Return the label and its (file, class) of `LABEL=FILE` or `LABEL=FILE:CLASS`."""
     label, equals, rest = text.partition("=")
     if not (label and equals and rest):
         raise BankError(f"--snapshot is LABEL=FILE or LABEL=FILE:CLASS, got {text}.")
     file, colon, last = rest.rpartition(":")
     if colon and last.isdecimal():
-        return label, LabelSource(kind="stylegan2", file=file, class_index=int(last))
-    return label, LabelSource(kind="stylegan2", file=rest)
+        return label, (file, int(last))
+    return label, (rest, None)
 
 
 def _z_seeds(text: str) -> list[int]:

@@ -46,14 +46,14 @@ def plan(planned: Plan) -> None:
         for (label, psi), z_seeds in planned.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
-    say(f"disk: about {size / 1e6:.0f} MB (fakes once in the bank, once decoded; {len(todo)} trials)")
+    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
     if todo:
         threads = max(1, int(space.resources.cpu))
         seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
         at_once = parallel_trials(space, cores(), cluster.visible_gpus())
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
-            f"time: about {_duration(seconds / at_once)} for training with {at_once} trials at once"
+            f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
             f"{bound} (measured now on this machine; generation and start-up apart)"
         )
 
@@ -84,7 +84,9 @@ def results(run: Path, by: str, format: str) -> None:
         sys.stdout.write("\n")
     elif format == "parquet":
         if sys.stdout.isatty():
-            raise UserError("--format parquet is binary: send it to a file with `> results.parquet`.")
+            raise UserError(
+                "--format parquet is binary: send it to a file with `> results.parquet`."
+            )
         frame.to_parquet(sys.stdout.buffer, index=False)
     elif format == "table":
         _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
@@ -99,9 +101,20 @@ def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    hidden = ("arm_id", "filter", "round", "pruned")
-    names = [n for n in frame if n not in hidden and not str(n).startswith("n_fake_")]
-    return frame[names]
+    """Return an arm's columns for a terminal: mean and population sd in one."""
+    hidden = ("arm_id", "filter", "round", "note")
+    kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
+    shown = frame[kept].copy()
+    for name in ("acc", "auc"):
+        shown[name] = [
+            "" if mean != mean else f"{mean:.3f}" if sd != sd else f"{mean:.3f} ± {sd:.3f}"
+            for mean, sd in zip(
+                frame[f"valid_{name}_mean"], frame[f"valid_{name}_sd"], strict=True
+            )
+        ]
+    shown["loss"] = frame["valid_loss_mean"]
+    empty = [n for n in ("failed", "pruned") if n in shown and not shown[n].any()]
+    return shown.drop(columns=empty)
 
 
 def _print_table(frame: pd.DataFrame) -> None:

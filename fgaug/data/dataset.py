@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from fgaug import paths
-from fgaug import pixels as pixel_files
+from fgaug.data.parts import check_parts, parts_of, write_parts
 from fgaug.errors import DataError
+from fgaug.pixels import mapped, read_pixels
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "valid", "test")
 MANIFEST_COLUMNS = ("image_id", "label", "group", "split", "gan", "sha256", "source")
-_PART_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +63,10 @@ class Dataset:
         order = hashlib.sha256(ordered.encode()).hexdigest()
         key = f"dataset-{spec.digest[:16]}-{order[:16]}"
         shape = (spec.size, spec.size, spec.channels)
-        return pixel_files.mapped(key, len(self), shape, self._decode)
+        return mapped(key, len(self), shape, self._decode)
 
     def _decode(self) -> np.ndarray:
-        parts = [pixel_files.read_pixels(path, DataError) for path in _parts(self.root)]
+        parts = [read_pixels(path, DataError) for path in parts_of(self.root)]
         return np.concatenate(parts)
 
 
@@ -122,7 +121,7 @@ def open_dataset(path: str | Path) -> Dataset:
     lacking = [name for name in (*MANIFEST_COLUMNS, *spec.strata) if name not in manifest]
     if lacking:
         raise DataError(f"{files.manifest} lacks {', '.join(lacking)}. Prepare the dataset again.")
-    _check_parts(root, spec, rows=len(manifest))
+    check_parts(root, rows=len(manifest), size=spec.size)
     found = _digest(spec, manifest)
     if found != spec.digest:
         raise DataError(
@@ -152,9 +151,9 @@ def write_dataset(
         return _same_or_refused(root, spec.digest)
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is a file; a dataset is a folder. Choose another --out.")
-    for left_over in _parts(root):
+    for left_over in parts_of(root):
         left_over.unlink()
-    _write_parts(files, manifest, images)
+    write_parts(files, manifest, images)
     paths.write_json(files.spec, dataclasses.asdict(spec))
     paths.write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
     return open_dataset(root)
@@ -202,50 +201,3 @@ def _read_spec(path: Path) -> DatasetSpec:
         wrong = ", ".join(sorted(set(raw) ^ names))
         raise DataError(f"{path} is damaged ({wrong} missing or unknown). Prepare it again.")
     return DatasetSpec(**{**raw, "labels": tuple(raw["labels"]), "strata": tuple(raw["strata"])})
-
-
-def _parts(root: Path) -> list[Path]:
-    first = paths.DatasetPaths(root).pixels(0)
-    return sorted(first.parent.glob("part-*.parquet"))
-
-
-def _check_parts(root: Path, spec: DatasetSpec, *, rows: int) -> None:
-    """Refuse pixel files that are unreadable or do not add up to the manifest's rows."""
-    found = 0
-    for path in _parts(root):
-        try:
-            found += pq.read_metadata(path).num_rows
-        except (OSError, pa.ArrowException) as problem:
-            reason = str(problem).splitlines()[0]
-            raise DataError(f"{path} is damaged ({reason}). Prepare the dataset again.") from None
-    if found != rows:
-        raise DataError(
-            f"{root} has {rows} images in its manifest and {found} in pixels/ "
-            f"({spec.size} px). Files were lost; copy the whole folder or prepare it again."
-        )
-
-
-def _write_parts(
-    files: paths.DatasetPaths, manifest: pd.DataFrame, images: Iterable[np.ndarray]
-) -> None:
-    first = 0
-    for number, block in enumerate(_in_parts(images)):
-        ids = manifest["image_id"].iloc[first : first + len(block)].tolist()
-        assert len(ids) == len(block), "more images than rows"
-        pixel_files.write_pixels(
-            files.pixels(number), block, {"image_id": pa.array(ids, pa.string())}
-        )
-        first += len(block)
-    assert first == len(manifest), "more rows than images"
-
-
-def _in_parts(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield blocks of about 64 MB, whatever the blocks that come in."""
-    held: list[np.ndarray] = []
-    for block in images:
-        held.append(block)
-        if sum(each.nbytes for each in held) >= _PART_BYTES:
-            yield np.concatenate(held)
-            held = []
-    if held:
-        yield np.concatenate(held)

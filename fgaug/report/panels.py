@@ -78,12 +78,15 @@ def panels(arms: pd.DataFrame) -> list[Panel]:
 
 
 def varying(arms: pd.DataFrame) -> tuple[str, ...]:
-    """Return the axes that tell arms apart; filter and removals always, if there are any."""
-    return tuple(
-        name
-        for name in ("filter", *axes_in(arms))
-        if arms[name].nunique() > 1 or (name in ("filter", "remove") and arms[name].notna().any())
-    )
+    """Return the axes that tell arms apart; filters and removals always, if there are any."""
+
+    def tells(name: str) -> bool:
+        values = arms[name].dropna()
+        if name == "filter":
+            return bool(values.ne("none").any())
+        return arms[name].nunique() > 1 or (name == "remove" and len(values) > 0)
+
+    return tuple(name for name in ("filter", *axes_in(arms)) if tells(name))
 
 
 def title(panel: Panel, named: tuple[str, ...]) -> str:

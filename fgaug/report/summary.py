@@ -97,8 +97,9 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
         found.append("No baseline has finished, so there is nothing to compare the arms with.")
     if "gan_saw_removed" in frame and frame["gan_saw_removed"].eq(True).any():
         found.append(
-            "Some arms removed real images that the networks had been trained on: their fakes "
-            "carry information from images that such a classifier is said to lack."
+            "Some arms removed real images that the networks were, or may have been, trained on "
+            "(images without gan flag are the ones a network has not seen): their fakes carry "
+            "information from images that such a classifier is said to lack."
         )
     return found
 

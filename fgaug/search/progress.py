@@ -1,4 +1,4 @@
-"""What a person sees of a running search: a live table in a terminal, one line a cell elsewhere."""
+"""What a person sees of a running search: a live table, or lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -96,9 +96,12 @@ class Progress(tune.Callback):
             f"{self.already + self.ended} of {total} cells done, {len(self.running)} running, "
             f"{waiting} waiting, {self.failed} failed{self._time_left()}"
         )
-        table = Table(title=title, title_justify="left", caption=self.dashboard and (
-            f"dashboard {self.dashboard} (its token: `ray get-auth-token`)"
-        ))
+        table = Table(
+            title=title,
+            title_justify="left",
+            caption=self.dashboard
+            and (f"dashboard {self.dashboard} (its token: `ray get-auth-token`)"),
+        )
         for name in ("cell", "mode", "psi", "ratio", "seed", "at", "acc", "auc", "loss"):
             table.add_column(name, justify="left" if name in ("cell", "mode") else "right")
         for cell_id, result in self.recent:

@@ -1,0 +1,166 @@
+"""The axes of a grid: lists whose combinations are its cells.  YAML -> [axes] -> space -> cells"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    StrictInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from fgaug.grid_errors import Misfits, near, one_line_each
+from fgaug.recipe import Recipe
+
+Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
+Removal = Literal["all"] | float
+Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
+
+
+def _not_zero(psi: float) -> float:
+    if psi == 0:
+        raise ValueError("`psi` 0 gives one image for every seed; use a value above or below 0")
+    return psi
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """Return a list of distinct values; refuse one that repeats some."""
+    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"values repeat: {', '.join(repeated)}")
+    return values
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # pydantic takes true for 1.0
+        raise ValueError(f"must be a number, got {value}")
+    return value
+
+
+def _removal(asked: Any) -> Removal:
+    if asked == "all":
+        return "all"
+    number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
+    if not number or not 0 < asked < 2**32 or (asked > 1 and asked != int(asked)):
+        raise ValueError(f"must be a count, a share below 1 or `all`, got {asked!r}")
+    return float(asked)
+
+
+Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
+Number = Annotated[float, BeforeValidator(_no_bool)]
+Psi = Annotated[Number, AfterValidator(_not_zero)]
+Ratio = Annotated[Number, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """A part of a grid: never changed, and without keys or numbers that nobody expects."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SeedSample(Frozen):
+    """`random.Random(rng).sample(range(from), sample)`, as the fetal-brain study drew them."""
+
+    sample: Annotated[int, Field(strict=True, ge=1)]
+    population: Annotated[int, Field(strict=True, ge=1, le=2**32, alias="from")] = 1000
+    rng: StrictInt = 19
+
+    @model_validator(mode="after")
+    def _enough(self) -> SeedSample:
+        if self.sample > self.population:
+            raise ValueError(f"cannot draw {self.sample} distinct seeds from {self.population}")
+        return self
+
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
+
+
+def _seed_form(value: Any) -> str:
+    return "SeedSample" if isinstance(value, (dict, SeedSample)) else "list[Seed]"
+
+
+class Axes(Frozen):
+    """The lists whose combinations are the grid's cells."""
+
+    mode: Annotated[list[Mode], Field(min_length=1), AfterValidator(distinct)]
+    psi: Annotated[list[Psi], AfterValidator(distinct)] = []
+    ratio: Annotated[list[Ratio], AfterValidator(distinct)] = []
+    fakes: Annotated[list[Counts], AfterValidator(distinct)] = []
+    seed: Annotated[
+        Annotated[Seeds, Tag("list[Seed]")] | Annotated[SeedSample, Tag("SeedSample")],
+        Discriminator(_seed_form),
+    ]
+    remove: Annotated[list[Removals], AfterValidator(distinct)] = []
+    recipe: dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(distinct)]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_recipe_fields(cls, raw: Any) -> Any:
+        return with_recipe_fields(raw)
+
+    @model_validator(mode="after")
+    def _needed_together(self) -> Axes:
+        problems = axes_misfits(dict(self))
+        if problems:
+            raise Misfits(problems)
+        return self
+
+
+def with_recipe_fields(raw: Any) -> Any:
+    """Return axes with `recipe.model: [...]` moved into `recipe: {model: [...]}`."""
+    if not isinstance(raw, dict):
+        return raw
+    gathered = {k: v for k, v in raw.items() if not str(k).startswith("recipe.")}
+    fields = {
+        str(k).removeprefix("recipe."): v for k, v in raw.items() if str(k).startswith("recipe.")
+    }
+    if fields:
+        inner = gathered.get("recipe", {})
+        gathered["recipe"] = {**fields, **inner} if isinstance(inner, dict) else inner
+    return gathered
+
+
+def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
+    """Return what axes say of each other, and of recipes; `axes` may be wrong otherwise."""
+    problems = []
+    if axes.get("ratio") and axes.get("fakes"):
+        problems.append("`axes`: give `ratio` or `fakes`, not both")
+    if uses_fakes(axes):
+        if not axes.get("psi"):
+            problems.append("`axes.psi` is missing or empty, but a mode uses fakes")
+        if not axes.get("ratio") and not axes.get("fakes"):
+            problems.append("`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
+    fields = axes.get("recipe")
+    for field, values in fields.items() if isinstance(fields, dict) else ():
+        problems += _bad_recipe_values(str(field), values if isinstance(values, list) else [])
+    return problems
+
+
+def uses_fakes(axes: Mapping[str, Any]) -> bool:
+    """Return whether any mode trains on fakes; `axes` may be wrong otherwise."""
+    modes = axes.get("mode")
+    return isinstance(modes, list) and any(mode != "baseline" for mode in modes)
+
+
+def _bad_recipe_values(field: str, values: list[Any]) -> list[str]:
+    if field not in Recipe.model_fields:
+        guess = near(field, Recipe.model_fields)
+        return [f"`axes.recipe.{field}`: unknown recipe field{guess}"]
+    problems = []
+    for value in values:
+        try:
+            Recipe.model_validate({field: value})
+        except ValidationError as error:
+            problems += [line.replace("`", "`axes.recipe.", 1) for line in one_line_each(error)]
+    return problems

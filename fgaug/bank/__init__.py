@@ -1,0 +1,33 @@
+"""The fake bank: its format, what is wanted of it, its reader and its writer.
+
+demand - index -> missing -> [writer] -> shards, then manifest -> [reader] -> training
+"""
+
+from fgaug.bank.demand import Demand
+from fgaug.bank.format import (
+    RESIZE_FILTER,
+    BankSpec,
+    Shard,
+    Source,
+    read_manifest,
+    read_spec,
+    source_digest,
+)
+from fgaug.bank.reader import Bank, local_root, open_bank
+from fgaug.bank.writer import BankWriter, write_shard
+
+__all__ = [
+    "RESIZE_FILTER",
+    "Bank",
+    "BankSpec",
+    "BankWriter",
+    "Demand",
+    "Shard",
+    "Source",
+    "local_root",
+    "open_bank",
+    "read_manifest",
+    "read_spec",
+    "source_digest",
+    "write_shard",
+]

@@ -1,0 +1,47 @@
+"""Demand: which fakes are wanted.  mix -> [demand] - index -> missing -> fill"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+Key = tuple[str, float]  # (label, psi)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Which fakes are wanted: for each (label, psi) the sorted, distinct z_seeds."""
+
+    wanted: Mapping[Key, np.ndarray]
+
+    @classmethod
+    def of(cls, parts: Iterable[tuple[str, float, np.ndarray]]) -> Demand:
+        """Return the union of (label, psi, z_seeds) parts."""
+        gathered: dict[Key, list[np.ndarray]] = {}
+        for label, psi, z_seeds in parts:
+            gathered.setdefault((label, float(psi)), []).append(np.asarray(z_seeds, np.int64))
+        wanted = {key: np.unique(np.concatenate(found)) for key, found in sorted(gathered.items())}
+        return cls({key: z_seeds for key, z_seeds in wanted.items() if len(z_seeds)})
+
+    @property
+    def count(self) -> int:
+        return sum(len(z_seeds) for z_seeds in self.wanted.values())
+
+    def minus(self, index: pd.DataFrame) -> Demand:
+        """Return what of this demand the bank's `index` lacks."""
+        held = {key: rows["z_seed"].to_numpy() for key, rows in index.groupby(["label", "psi"])}
+        left = {}
+        for key, z_seeds in self.wanted.items():
+            rest = np.setdiff1d(z_seeds, held.get(key, np.empty(0, np.int64)))
+            if len(rest):
+                left[key] = rest
+        return Demand(left)
+
+    def pieces(self, rows: int) -> Iterator[tuple[str, float, np.ndarray]]:
+        """Yield (label, psi, z_seeds) pieces of at most `rows` images: a shard's worth each."""
+        for (label, psi), z_seeds in self.wanted.items():
+            for start in range(0, len(z_seeds), rows):
+                yield label, psi, z_seeds[start : start + rows]
