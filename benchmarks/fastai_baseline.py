@@ -4,8 +4,8 @@
 
 Prepares `crops_128` at 128 px and trains the baseline arm through `fgaug search` (lite0 with
 packaged ImageNet weights, batch 64, one frozen and up to 8 unfrozen epochs, patience 5), once for
-each seed of the table's `crops_128` rows. Fails if a mean is further from the table's than .02 (AUC)
-or .03 (accuracy).
+each seed of the table's `crops_128` rows. Fails if a mean is further from the table's than .02
+(AUC) or .03 (accuracy).
 """
 
 from __future__ import annotations

@@ -116,9 +116,7 @@ def main() -> None:
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.getLogger("fgaug").addHandler(handler)
     try:
-        app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
+        sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
     except Exception as error:
         if os.environ.get("FGAUG_DEBUG"):
             raise

@@ -16,6 +16,9 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    # Ray's own switch for machines where a cluster of several nodes is not wanted: all of its
+    # processes then listen on loopback, where its `_node_ip_address` would be "made reachable".
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record

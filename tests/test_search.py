@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -179,14 +180,34 @@ def wait_for(condition: object, process: subprocess.Popen[str], seconds: float =
         time.sleep(0.05)
 
 
+@contextlib.contextmanager
+def started(arguments: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Yield a running command; it does not outlive the block."""
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def listening_addresses(process: psutil.Process) -> list[str]:
+    """Return every address that a process or one below it listens on."""
+    return [
+        connection.laddr.ip
+        for member in [process, *process.children(recursive=True)]
+        for connection in member.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+
+
 def test_a_driver_killed_half_way_loses_no_finished_cell(own_root: Path) -> None:
     """kill -9 of the driver; the same command again trains only what is missing."""
     run = own_root / "run"
     search = command("search", own_root / "grid.yaml", "--out", run, "--no-dashboard")
-    first = subprocess.Popen(search, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(result_times(run)) >= 3, first)
-    first.kill()
-    first.communicate()
+    with started(search) as first:
+        wait_for(lambda: len(result_times(run)) >= 3, first)
+        first.kill()
     before = result_times(run)
     assert 3 <= len(before) < 8
     again = subprocess.run(search, capture_output=True, text=True, timeout=240, check=False)
@@ -201,19 +222,13 @@ def test_a_driver_killed_half_way_loses_no_finished_cell(own_root: Path) -> None
 def test_ctrl_c_ends_with_one_message_and_everything_listens_on_loopback(own_root: Path) -> None:
     run = own_root / "run"
     search = command("search", own_root / "grid.yaml", "--out", run)
-    process = subprocess.Popen(search, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(result_times(run)) >= 1, process)
-    tree = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    listening = [
-        connection.laddr.ip
-        for member in tree
-        for connection in member.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening, "Ray listens somewhere"
-    assert {address for address in listening if not address.startswith("127.")} <= {"::1"}
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    with started(search) as process:
+        wait_for(lambda: len(result_times(run)) >= 1, process)
+        listening = listening_addresses(psutil.Process(process.pid))
+        assert listening, "Ray listens somewhere"
+        assert all(address.removeprefix("::ffff:").startswith("127.") for address in listening)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode == 3, errors
     assert "Traceback" not in errors
     assert "missing" in errors.splitlines()[-1] or "Interrupted" in errors.splitlines()[-1]
