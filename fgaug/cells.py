@@ -40,10 +40,6 @@ class Cell:
         return self.mode in FAKE_MODES
 
     @property
-    def is_control(self) -> bool:
-        return self.mode in CONTROLS
-
-    @property
     def described(self) -> str:
         """The cell in words, for messages."""
         parts = [self.mode]

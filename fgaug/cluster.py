@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,14 @@ def resources() -> dict[str, float]:
 def _described(ray: Any, dashboard: str | None) -> Cluster:
     held = ray.cluster_resources()
     return Cluster(cpus=held.get("CPU", 0), gpus=held.get("GPU", 0), dashboard=dashboard)
+
+
+def device_names() -> list[str]:
+    """Return this machine's GPUs by name, then its cores as one device."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(visible_gpus())]
+    return [*gpus, f"{platform.processor() or platform.machine()} x{os.cpu_count()}"]
 
 
 def visible_gpus() -> int:

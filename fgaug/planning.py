@@ -5,8 +5,6 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 
 from __future__ import annotations
 
-import logging
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +12,17 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from fgaug import mix, paths, results
+from fgaug import checks, mix, paths, results
 from fgaug.bank import BankSpec, Demand, Source, local_root, open_bank, read_spec
-from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.audit import audit
 from fgaug.errors import BankError, DataError, GridError, SnapshotError
 from fgaug.paths import BankPaths, RunPaths
+from fgaug.rows import Sources
 from fgaug.space import Generator, Space
-from fgaug.trial import Sources
 
-_log = logging.getLogger("fgaug")
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
-DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
 Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
@@ -69,7 +65,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     problems: list[str] = []
     dataset = _dataset(space, problems)
     generated = _sources_by_label(space, dataset, describe, problems)
-    weights = _weights(space, problems)
+    weights = checks.weights_of(space, problems)
     if problems or dataset is None:
         raise GridError(problems, space.name)
     context = Context(
@@ -82,7 +78,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     problems += _mix_problems(cells, reals, space.pool)
     spec, index, bank = _bank(space, dataset, generated, problems)
-    leakage = _leakage(space, dataset, generated, bank, problems)
+    leakage = checks.leakage(space, dataset, generated, bank, problems)
     if problems:
         raise GridError(problems, space.name)
     run = RunPaths(out or Path("runs") / space.name)
@@ -105,11 +101,12 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
             bank=str(bank.resolve()) if bank else None,
             pool=space.pool,
             leakage=leakage,
+            dataset_digest=dataset.spec.digest,
             snapshots=" ".join(f"{label}:{s.sha256[:12]}" for label, s in generated.items()),
             gan_known=all(source.kind != "stylegan2" for source in generated.values()),
         ),
     )
-    _check_disk(plan)
+    checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
 
 
@@ -154,32 +151,6 @@ def _sources_by_label(
                 found[label] = describe(label, generator)
             except SnapshotError as error:
                 problems.append(f"`generator`: {error}")
-    return found
-
-
-def _weights(space: Space, problems: list[str]) -> dict[str, str]:
-    """Check models, weights and augmentations; return the identity of each recipe's weights."""
-    from fgaug.training import augment, models, weights
-
-    found = {}
-    for recipe, _ in recipes(space):
-        problem = models.check_name(recipe.model)
-        if problem is not None:
-            problems.append(problem)
-            continue
-        try:
-            start = weights.find(recipe)
-            found[recipe.model_dump_json()] = start.identity
-            if recipe.pretrained and start.scratch:
-                _log.warning(
-                    f"no pretrained weights of {recipe.model} on this machine: it trains from "
-                    "scratch, as `allow_scratch` allows"
-                )
-            if isinstance(recipe.augmentation, tuple):
-                augment.pipeline(recipe.augmentation, 0)
-        except GridError as error:
-            problems += error.problems
-    problems[:] = dict.fromkeys(problems)
     return found
 
 
@@ -234,68 +205,13 @@ def _bank(
     return spec, nothing, root
 
 
-def _leakage(
-    space: Space,
-    dataset: Dataset,
-    generated: Mapping[str, Source],
-    bank: Path | None,
-    problems: list[str],
-) -> str:
-    """Refuse snapshots that saw a validation or test image, or another image of its patient."""
-    if all(source.kind != "stylegan2" for source in generated.values()):
-        return "none"
-    held_out = dataset.manifest[dataset.manifest["split"] != "train"]
-    known = 0
-    for label, source in generated.items():
-        assert space.generator is not None
-        file = Path(space.generator.snapshots[label].file)
-        beside = [file.with_suffix(".trained_on.parquet")]
-        if bank is not None:
-            beside.append(BankPaths(bank).trained_on(source.sha256))
-        record = next((path for path in beside if path.is_file()), None)
-        if record is None:
-            continue
-        known += 1
-        seen = paths.read_table(record, SnapshotError).to_pandas()
-        images = int(held_out["sha256"].isin(seen["sha256"]).sum())
-        groups = held_out.loc[
-            held_out["group"].astype(str).isin(seen["group"].astype(str)), "group"
-        ]
-        if images or len(groups):
-            problems.append(
-                f"`generator.snapshots.{label}` was trained on {images} validation or test images "
-                f"and on images of {groups.nunique()} of their patients ({record}). Use a network "
-                "trained on this dataset's training images, or another split"
-            )
-    return "none" if known == len(generated) else "unknown"
-
-
-def _check_disk(plan: Plan) -> None:
-    needs: dict[Path, int] = {}
+def _bytes_to_write(plan: Plan) -> dict[Path, int]:
+    """Return the bytes a search adds below each folder."""
+    needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
     if plan.bank is not None:
-        needs[_existing(plan.bank)] = plan.missing_bytes // 2
-    cache, run = _existing(paths.cache_root()), _existing(plan.run.root)
-    needs[cache] = needs.get(cache, 0) + plan.missing_bytes // 2
-    needs[run] = needs.get(run, 0) + len(plan.todo) * TRIAL_BYTES
-    by_device: dict[int, int] = {}
-    for folder, wanted in needs.items():
-        device = folder.stat().st_dev
-        by_device[device] = by_device.get(device, 0) + wanted
-    for folder in needs:
-        wanted, free = by_device[folder.stat().st_dev], shutil.disk_usage(folder).free
-        if wanted and wanted + DISK_MARGIN > free:
-            raise GridError(
-                [
-                    f"the search writes about {wanted / 1e9:.1f} GB below {folder}, where "
-                    f"{free / 1e9:.1f} GB are free. Free some space, or lower the ratios"
-                ],
-                plan.space.name,
-            )
-
-
-def _existing(path: Path) -> Path:
-    path = path.resolve()
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+        needs[plan.bank] = plan.missing_bytes // 2
+        needs[paths.cache_root()] = plan.missing_bytes // 2
+    return needs
 
 
 def parallel_trials(space: Space, cpus: float, gpus: float) -> int:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import importlib.metadata
-import os
-import platform
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 
-import fgaug
-from fgaug import cluster, paths, planning, results
+from fgaug import cluster, paths, planning, results, run_folder
 from fgaug.bank import BankSpec, Demand, Source
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
@@ -28,8 +20,6 @@ from fgaug.space import Generator, Space, load_space
 
 if TYPE_CHECKING:
     from gan_worker.sources import LabelSource
-
-_VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +82,8 @@ def search(
     """
     console = console or Console(stderr=True)
     planned = plan(grid, out)
-    with _held(planned.run):
-        _note_start(planned)
+    with run_folder.held(planned.run):
+        run_folder.note_start(planned)
         if planned.todo:
             _execute(planned, dashboard, console)
         results.compact(planned.run)
@@ -274,63 +264,3 @@ def _counted(planned: Plan) -> Run:
         failed=values.count("failed"),
         missing=len(planned.cells) - len(values),
     )
-
-
-@contextlib.contextmanager
-def _held(run: RunPaths) -> Iterator[None]:
-    """Hold the run's folder for one search; the lock goes with the process, however it ends."""
-    run.root.mkdir(parents=True, exist_ok=True)
-    with run.lock.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise RunError(
-                f"{run.root} is held by another search ({lock.read().strip() or 'unknown'}). "
-                "Wait for it, stop it, or give this one another --out."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        yield
-
-
-def _note_start(planned: Plan) -> None:
-    """Write what is searched, and on what; an earlier, other grid of this run is kept."""
-    run, text = planned.run, planned.space.to_yaml()
-    if run.space.is_file() and run.space.read_text(encoding="utf-8") != text:
-        number = 1
-        while (older := run.space.with_suffix(f".{number}.yaml")).exists():
-            number += 1
-        run.space.replace(older)
-    paths.write_text(run.space, text)
-    spec, splits = planned.dataset.spec, planned.dataset.manifest["split"].value_counts()
-    environment: dict[str, Any] = {
-        "fgaug": fgaug.__version__,
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _VERSIONS_OF},
-        "git_commit": _git_commit(),
-        "host": platform.node(),
-        "cores": planning.cores(),
-        "command": " ".join(sys.argv),
-        "dataset": {
-            "labels": list(spec.labels),
-            "size": spec.size,
-            "channels": spec.channels,
-            "digest": spec.digest,
-            **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
-        },
-        "cells": [cell.cell_id for cell in planned.cells],
-    }
-    paths.write_json(run.environment, environment)
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the code, where it runs from a clone."""
-    here = Path(__file__).parent
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        return found.stdout.strip()
-    return None

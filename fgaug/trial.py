@@ -7,43 +7,27 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
-import platform
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 
-import fgaug
-from fgaug import mix
+from fgaug import mix, rows
 from fgaug.bank import Bank, local_root, open_bank
-from fgaug.cells import Cell, digest, recipe_identity
+from fgaug.cells import Cell
 from fgaug.data import Dataset, open_dataset
 from fgaug.paths import BankPaths, DatasetPaths
 from fgaug.results import TrialResult
+from fgaug.rows import Sources
 from fgaug.training import augment, fit, models
 from fgaug.training import weights as weight_files
 from fgaug.training.fit import Fitted, Point
 from fgaug.training.images import Images
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where a trial's images are, and what its row says of them; small enough to send around."""
-
-    dataset: str
-    bank: str | None
-    pool: int
-    leakage: str  # none | unknown | by_choice: what is known of the snapshots' training images
-    snapshots: str  # short digests by label, for the row
-    gan_known: bool  # the generator never saw a training image (phantom, stub)
 
 
 def run_trial(cell: Cell, sources: Sources, device: str = "cpu") -> TrialResult:
@@ -65,7 +49,7 @@ def steps(cell: Cell, sources: Sources, device: str) -> Generator[Point, None, T
         UserError: the dataset, the bank or the weights cannot be read.
     """
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    _reset_peaks(device)
+    rows.reset_peaks(device)
     dataset = _dataset(sources.dataset)
     bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
@@ -97,17 +81,17 @@ def steps(cell: Cell, sources: Sources, device: str) -> Generator[Point, None, T
         )
         sealed = _predictions(dataset, "test", probability)
     row = {
-        **identity_columns(cell),
-        **_outcome(cell, plan, fitted),
-        **_metrics(fitted.best.valid),
-        **{f"n_fake_{label}": _added(plan, cell, label, reals) for label in reals.labels},
-        **provenance(cell, sources, dataset, weights.identity),
-        **_costs(fitted, device),
+        **rows.identity_columns(cell),
+        **rows.outcome(cell, plan, fitted),
+        **rows.metrics(fitted.best.valid),
+        **{f"n_fake_{label}": rows.added(plan, cell, label, reals) for label in reals.labels},
+        **rows.provenance(cell, sources, weights.identity),
+        **rows.costs(fitted, device),
         "wall_s": round(time.perf_counter() - clock, 3),
         "gan_saw_removed": bool(
             cell.uses_fakes and plan.n_dropped and not reals.any_flag and not sources.gan_known
         ),
-        "device": _device_name(device),
+        "device": rows.device_name(device),
         "started_at": started.isoformat(timespec="seconds"),
     }
     return TrialResult(
@@ -116,53 +100,6 @@ def steps(cell: Cell, sources: Sources, device: str) -> Generator[Point, None, T
         predictions=_predictions(dataset, "valid", fitted.valid_probability),
         sealed=sealed,
     )
-
-
-def failed_row(cell: Cell, sources: Sources, error: str) -> dict[str, Any]:
-    """Return the row of a cell that could not be trained."""
-    dataset = _dataset(sources.dataset)
-    return {
-        **identity_columns(cell),
-        "status": "failed",
-        "stopped_by": "error",
-        "error": error[:2000],
-        "budget_unit": cell.budget.unit,
-        **provenance(cell, sources, dataset, ""),
-        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    }
-
-
-def identity_columns(cell: Cell) -> dict[str, Any]:
-    """Return the columns of a row that name the cell: the contract's, counts, removals, axes."""
-    further: dict[str, Any] = dict(cell.axes)
-    if cell.fakes is not None:
-        further["fakes"] = _counts(cell.fakes)
-    if cell.remove is not None:
-        further["remove"] = _counts(cell.remove)
-    return {
-        "cell_id": cell.cell_id,
-        "arm_id": cell.arm_id,
-        "mode": cell.mode,
-        "psi": cell.psi,
-        "ratio": cell.ratio,
-        "filter": "none" if cell.uses_fakes else None,
-        "seed": cell.seed,
-        "round": None,
-        **further,
-    }
-
-
-def provenance(cell: Cell, sources: Sources, dataset: Dataset, weights: str) -> dict[str, Any]:
-    """Return the columns of a row that say what it was made from."""
-    named = {cell.recipe.model_dump_json(): weights}
-    return {
-        "leakage": sources.leakage if cell.uses_fakes else "none",
-        "dataset_digest": dataset.spec.digest,
-        "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
-        "snapshots": sources.snapshots if cell.uses_fakes else None,
-        "version": fgaug.__version__,
-        "host": platform.node(),
-    }
 
 
 def training_images(
@@ -255,79 +192,6 @@ def _predictions(dataset: Dataset, split: str, probability: np.ndarray) -> pd.Da
     for index, label in enumerate(dataset.spec.labels):
         frame[f"p_{label}"] = probability[:, index]
     return frame.assign(round=pd.array([pd.NA] * len(frame), dtype="Int64"))
-
-
-def _outcome(cell: Cell, plan: mix.MixPlan, fitted: Fitted) -> dict[str, Any]:
-    return {
-        "status": "ok",
-        "stopped_by": fitted.stopped_by,
-        "error": None,
-        "n_real": plan.n_real,
-        "n_fake": plan.n_fake,
-        "n_dropped": plan.n_dropped,
-        "budget_unit": cell.budget.unit,
-        "budget_used": fitted.last.step if cell.budget.unit == "steps" else fitted.last.epoch,
-        "best_epoch": fitted.best.epoch,
-        "best_step": fitted.best.step,
-    }
-
-
-def _metrics(valid: Mapping[str, float]) -> dict[str, float]:
-    per_label = ("precision_", "recall_", "specificity_")
-    return {
-        name if name.startswith(per_label) else f"valid_{name}": value
-        for name, value in valid.items()
-    }
-
-
-def _added(plan: mix.MixPlan, cell: Cell, label: str, reals: mix.Reals) -> int:
-    """Return the fakes (oversample: the repeats) of a label in a plan."""
-    if cell.mode == "oversample":
-        return mix.fakes_wanted(cell, reals, label)
-    return len(plan.fakes.get(label, ()))
-
-
-def _costs(fitted: Fitted, device: str) -> dict[str, Any]:
-    gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device != "cpu" else None
-    return {
-        "images_seen": fitted.last.images_seen,
-        "train_images_per_s": round(fitted.last.images_seen / max(fitted.last.train_s, 1e-9), 2),
-        "peak_rss_mb": round(_peak_rss() / 2**20, 1),
-        "peak_gpu_mb": round(gpu, 1) if gpu is not None else None,
-    }
-
-
-def _reset_peaks(device: str) -> None:
-    """Start the peaks anew: a reused process has run other trials before."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # not Linux, or not permitted: the peak is then that of the process
-
-
-def _peak_rss() -> int:
-    """Return the largest resident size of this process in bytes since the last reset."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return int(psutil.Process(os.getpid()).memory_info().rss)
-
-
-def _device_name(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    return f"cpu x{torch.get_num_threads()}"
-
-
-def _counts(pairs: tuple[tuple[str, Any], ...]) -> str:
-    return " ".join(
-        f"{label}={value:g}" if isinstance(value, (int, float)) else f"{label}={value}"
-        for label, value in pairs
-    )
 
 
 def _derived(seed: int, purpose: str) -> int:

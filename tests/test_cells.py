@@ -145,7 +145,7 @@ class TestControls:
             (None, 1.0, None),
             (None, 4.0, None),
         ]
-        assert all(twin.is_control and not twin.uses_fakes for twin in twins)
+        assert not any(twin.uses_fakes for twin in twins)
 
     def test_a_twin_of_replacement_has_its_removals(self) -> None:
         twin = one("oversample", top__controls=["oversample"], **REPLACEMENT)

@@ -19,7 +19,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from small_grid import grid, phantom_dataset, write_grid
 
 import fgaug
-from fgaug import study
+from fgaug import run_folder, study
 from fgaug.errors import UserError
 from fgaug.results import columns
 from fgaug.space import parse_space
@@ -237,5 +237,5 @@ def test_ctrl_c_ends_with_one_message_and_everything_listens_on_loopback(own_roo
 
 def test_a_run_folder_has_one_search_at_a_time(own_root: Path) -> None:
     planned = study.plan(own_root / "grid.yaml", own_root / "run")
-    with study._held(planned.run), pytest.raises(UserError, match="held by another search"):
+    with run_folder.held(planned.run), pytest.raises(UserError, match="held by another search"):
         study.search(own_root / "grid.yaml", own_root / "run")

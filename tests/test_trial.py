@@ -21,8 +21,9 @@ from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError
 from fgaug.recipe import Recipe
 from fgaug.results import TrialResult
+from fgaug.rows import Sources, failed_row
 from fgaug.space import parse_space
-from fgaug.trial import Sources, failed_row, run_trial
+from fgaug.trial import run_trial
 from gan_worker.fill import fill
 from gan_worker.sources import LabelSource, describe
 
@@ -115,6 +116,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
             pool=POOL,
             leakage="none",
             snapshots="dbp=1 trv=2",
+            dataset_digest=dataset.spec.digest,
             gan_known=True,
         ),
         made,

@@ -23,7 +23,6 @@ from fgaug.errors import DataError
 from fgaug.pixels import mapped, read_pixels
 
 SCHEMA_VERSION = 1
-SPLITS = ("train", "valid", "test")
 MANIFEST_COLUMNS = ("image_id", "label", "group", "split", "gan", "sha256", "source")
 
 

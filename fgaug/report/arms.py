@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-MODE_ORDER = ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop")
-CONTROLS = ("oversample", "drop")
+from fgaug.cells import MODES
+
 FAKES_OF = "n_fake_"  # prefix of the columns that count the fakes of one label
 
 # The columns of a result row that describe no arm; what is left over is a further axis.
@@ -175,4 +175,4 @@ def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
 
 
 def _mode_rank(mode: str) -> int:
-    return MODE_ORDER.index(mode) if mode in MODE_ORDER else len(MODE_ORDER)
+    return MODES.index(mode) if mode in MODES else len(MODES)

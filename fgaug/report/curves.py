@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgaug.report.arms import CONTROLS, arm_name, by_arm
+from fgaug.cells import CONTROLS
+from fgaug.report.arms import arm_name, by_arm
 from fgaug.report.drawing import Format, Plot, Theme, blank, dress, legend, plain, plot
 from fgaug.report.panels import varying
 

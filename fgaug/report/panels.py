@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.report.arms import CONTROLS, axes_in, axis_text, frozen
+from fgaug.cells import CONTROLS
+from fgaug.report.arms import axes_in, axis_text, frozen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.report.arms import CONTROLS, arm_name, by_arm, frozen, labels_of
+from fgaug.cells import CONTROLS
+from fgaug.report.arms import arm_name, by_arm, frozen, labels_of
 from fgaug.report.panels import Panel, panels, varying
 from fgaug.report.tables import count, number
 

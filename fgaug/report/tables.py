@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.report.arms import CONTROLS, FAKES_OF, by_arm
+from fgaug.cells import CONTROLS
+from fgaug.report.arms import FAKES_OF, by_arm
 from fgaug.report.panels import Panel, panels, title, varying
 
 __all__ = ["DASH", "by_arm", "count", "formatted", "number", "thesis_tables"]

@@ -16,10 +16,10 @@ from fgaug.cells import Cell, to_dict
 from fgaug.errors import DiskFullError, UserError
 from fgaug.paths import RunPaths
 from fgaug.results import finished, write_row
+from fgaug.rows import Sources, failed_row
 from fgaug.search.progress import Progress
 from fgaug.search.worker import CellTrainable
 from fgaug.space import Resources
-from fgaug.trial import Sources, failed_row
 
 RETRIES = 1  # of a trial whose process died; one that merely raised has its row
 

@@ -18,8 +18,9 @@ from fgaug.cells import Cell, from_dict
 from fgaug.errors import DiskFullError, FgaugError
 from fgaug.paths import RunPaths
 from fgaug.results import TrialResult, write_row, write_trial
+from fgaug.rows import Sources, failed_row
 from fgaug.training.fit import Point
-from fgaug.trial import Sources, failed_row, steps
+from fgaug.trial import steps
 
 
 class CellTrainable(tune.Trainable):

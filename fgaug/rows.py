@@ -1,0 +1,152 @@
+"""Rows: what one trial says of itself, in the contract's columns.  trial -> [rows] -> results"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import fgaug
+from fgaug.cells import Cell, digest, recipe_identity
+from fgaug.mix import MixPlan, Reals, fakes_wanted
+from fgaug.training.fit import Fitted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where a trial's images are, and what its row says of them; small enough to send around."""
+
+    dataset: str
+    bank: str | None
+    pool: int
+    leakage: str  # none | unknown | by_choice: what is known of the snapshots' training images
+    snapshots: str  # short digests by label, for the row
+    dataset_digest: str
+    gan_known: bool  # the generator never saw a training image (phantom, stub)
+
+
+def failed_row(cell: Cell, sources: Sources, error: str) -> dict[str, Any]:
+    """Return the row of a cell that could not be trained."""
+    return {
+        **identity_columns(cell),
+        "status": "failed",
+        "stopped_by": "error",
+        "error": error[:2000],
+        "budget_unit": cell.budget.unit,
+        **provenance(cell, sources, ""),
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def identity_columns(cell: Cell) -> dict[str, Any]:
+    """Return the columns of a row that name the cell: the contract's, counts, removals, axes."""
+    further: dict[str, Any] = dict(cell.axes)
+    if cell.fakes is not None:
+        further["fakes"] = _counts(cell.fakes)
+    if cell.remove is not None:
+        further["remove"] = _counts(cell.remove)
+    return {
+        "cell_id": cell.cell_id,
+        "arm_id": cell.arm_id,
+        "mode": cell.mode,
+        "psi": cell.psi,
+        "ratio": cell.ratio,
+        "filter": "none" if cell.uses_fakes else None,
+        "seed": cell.seed,
+        "round": None,
+        **further,
+    }
+
+
+def provenance(cell: Cell, sources: Sources, weights: str) -> dict[str, Any]:
+    """Return the columns of a row that say what it was made from."""
+    named = {cell.recipe.model_dump_json(): weights}
+    return {
+        "leakage": sources.leakage if cell.uses_fakes else "none",
+        "dataset_digest": sources.dataset_digest,
+        "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
+        "snapshots": sources.snapshots if cell.uses_fakes else None,
+        "version": fgaug.__version__,
+        "host": platform.node(),
+    }
+
+
+def outcome(cell: Cell, plan: MixPlan, fitted: Fitted) -> dict[str, Any]:
+    """Return the columns of a row that say what trained it, how long, which look won."""
+    return {
+        "status": "ok",
+        "stopped_by": fitted.stopped_by,
+        "error": None,
+        "n_real": plan.n_real,
+        "n_fake": plan.n_fake,
+        "n_dropped": plan.n_dropped,
+        "budget_unit": cell.budget.unit,
+        "budget_used": fitted.last.step if cell.budget.unit == "steps" else fitted.last.epoch,
+        "best_epoch": fitted.best.epoch,
+        "best_step": fitted.best.step,
+    }
+
+
+def metrics(valid: Mapping[str, float]) -> dict[str, float]:
+    per_label = ("precision_", "recall_", "specificity_")
+    return {
+        name if name.startswith(per_label) else f"valid_{name}": value
+        for name, value in valid.items()
+    }
+
+
+def added(plan: MixPlan, cell: Cell, label: str, reals: Reals) -> int:
+    """Return the fakes (oversample: the repeats) of a label in a plan."""
+    if cell.mode == "oversample":
+        return fakes_wanted(cell, reals, label)
+    return len(plan.fakes.get(label, ()))
+
+
+def costs(fitted: Fitted, device: str) -> dict[str, Any]:
+    gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device != "cpu" else None
+    return {
+        "images_seen": fitted.last.images_seen,
+        "train_images_per_s": round(fitted.last.images_seen / max(fitted.last.train_s, 1e-9), 2),
+        "peak_rss_mb": round(_peak_rss() / 2**20, 1),
+        "peak_gpu_mb": round(gpu, 1) if gpu is not None else None,
+    }
+
+
+def reset_peaks(device: str) -> None:
+    """Start the peaks anew: a reused process has run other trials before."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats(device)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # not Linux, or not permitted: the peak is then that of the process
+
+
+def _peak_rss() -> int:
+    """Return the largest resident size of this process in bytes since the last reset."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def device_name(device: str) -> str:
+    if device != "cpu":
+        return torch.cuda.get_device_name(device)
+    return f"cpu x{torch.get_num_threads()}"
+
+
+def _counts(pairs: tuple[tuple[str, Any], ...]) -> str:
+    return " ".join(
+        f"{label}={value:g}" if isinstance(value, (int, float)) else f"{label}={value}"
+        for label, value in pairs
+    )

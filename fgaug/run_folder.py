@@ -1,0 +1,85 @@
+"""The folder of a run while a search works in it: one at a time, and what it is made of.
+
+planning -> [run_folder] -> results, report
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fgaug
+from fgaug import cluster, paths
+from fgaug.errors import RunError
+from fgaug.paths import RunPaths
+from fgaug.planning import Plan
+
+_VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
+
+
+@contextlib.contextmanager
+def held(run: RunPaths) -> Iterator[None]:
+    """Hold the run's folder for one search; the lock goes with the process, however it ends."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    with run.lock.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise RunError(
+                f"{run.root} is held by another search ({lock.read().strip() or 'unknown'}). "
+                "Wait for it, stop it, or give this one another --out."
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        yield
+
+
+def note_start(planned: Plan) -> None:
+    """Write what is searched, and on what; an earlier, other grid of this run is kept."""
+    run, text = planned.run, planned.space.to_yaml()
+    if run.space.is_file() and run.space.read_text(encoding="utf-8") != text:
+        number = 1
+        while (older := run.space.with_suffix(f".{number}.yaml")).exists():
+            number += 1
+        run.space.replace(older)
+    paths.write_text(run.space, text)
+    spec, splits = planned.dataset.spec, planned.dataset.manifest["split"].value_counts()
+    environment: dict[str, Any] = {
+        "fgaug": fgaug.__version__,
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in _VERSIONS_OF},
+        "git_commit": _git_commit(),
+        "host": platform.node(),
+        "devices": cluster.device_names(),
+        "command": " ".join(sys.argv),
+        "dataset": {
+            "labels": list(spec.labels),
+            "size": spec.size,
+            "channels": spec.channels,
+            "digest": spec.digest,
+            **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
+        },
+        "cells": [cell.cell_id for cell in planned.cells],
+    }
+    paths.write_json(run.environment, environment)
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the code, where it runs from a clone."""
+    here = Path(__file__).parent
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        )
+        return found.stdout.strip()
+    return None
