@@ -211,12 +211,12 @@ def report(run: str | Path) -> Path:
     environment = paths.read_json(run_paths.environment, RunError)
     from fgaug.yaml_file import read_yaml
 
-    wanted = set(environment["cells"])
+    wanted, space = set(environment["cells"]), read_yaml(run_paths.space)
     html = render(
-        name=run_paths.root.resolve().name,
+        name=str(space["name"]),
         frame=frame,
         curves=results.load_curves(run),
-        space=read_yaml(run_paths.space),
+        space=space,
         environment={key: value for key, value in environment.items() if key != "cells"},
         missing=len(wanted - set(frame["cell_id"])),
     )

@@ -38,8 +38,10 @@ def panels(arms: pd.DataFrame) -> list[Panel]:
     reals = arms[arms["mode"].eq("baseline")]
     twins = arms[arms["mode"].isin(CONTROLS)]
     tried = arms[~arms["mode"].isin(["baseline", *CONTROLS])]
-    # Without a `remove` column, twins of both modes look alike: better apart than beside the wrong
-    telling = "remove" in axes or tried["mode"].nunique() <= 1
+    # Without a `remove` column, twins of replacement and of augmentation look alike: better apart
+    # than beside the wrong arm.
+    twinned = set(tried["mode"]) - {"synthetic"}
+    telling = "remove" in axes or len(twinned) <= 1
     found: list[Panel] = []
     used: set[Hashable] = set()
     for _, group in tried.groupby(["mode", *fixed, "psi"], dropna=False, sort=False):

@@ -132,7 +132,7 @@ class Progress(tune.Callback):
         return f"epoch {result['epoch']}/{budget.max}"
 
     def _time_left(self) -> str:
-        if not self.ended or self.first_start is None:
+        if not self.ended or self.first_start is None or self.ended == len(self.cells):
             return ""
         each = (time.monotonic() - self.first_start) / self.ended
         minutes = each * (len(self.cells) - self.ended) / 60

@@ -1,0 +1,35 @@
+"""The demo whole, as a user runs it, and its page in a browser-free check."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fgaug
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+def test_the_demo_ends_with_a_report(tmp_path: Path) -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "fgaug", "demo", "--out", str(tmp_path / "demo")],
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stderr
+    last = demo.stdout.strip().splitlines()[-1]
+    page = Path(last.removeprefix("report: "))
+    assert page.is_file()
+    assert "<svg" in page.read_text() or "data:image" in page.read_text()
+    frame = fgaug.load_results(tmp_path / "demo" / "run")
+    assert len(frame) >= 12
+    assert frame["mode"].nunique() >= 3
+    assert frame["psi"].nunique() == 2
+    assert frame["seed"].nunique() == 2
+    baseline = frame[frame["mode"] == "baseline"]["valid_acc"]
+    assert 0.7 <= baseline.mean() <= 0.9, "the phantom is neither trivial nor hopeless"
