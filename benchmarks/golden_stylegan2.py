@@ -1,6 +1,7 @@
 """Compare generated images with stored ones made by the official program.
 
-FOLDER/pt/*.npz + the network files beside them -> one row a file, exit 1 on any miss.
+FOLDER/pt/*.npz and FOLDER/tf/*.npz + the network files beside them -> one row a file, exit 1 on
+any miss. A network that lies in both folders must give TensorFlow's images from both files.
 
     python benchmarks/golden_stylegan2.py FOLDER
 """
@@ -32,10 +33,15 @@ from gan_worker.snapshot import Snapshot, read_snapshot
 
 # The correct form lies within 1e-5, each of 18 tried mistakes at 2e-3 or more.
 FLOAT_TOLERANCE = 2e-5
+TENSORFLOW_TOLERANCE = 5e-5  # its arithmetic alone is 1e-5 away from PyTorch's
 LEVELS_SHARE = 2e-4  # of a file's uint8 values may be one level off
 NOISE = ("const", "none")  # by their number in the index arrays
 LATER = re.compile(r"d_.*|aug_.*|r1_.*|pl_.*")
 INDEXES = {"f32_index", "u8_index", "seeds"}
+TENSORFLOW_KEYS = {
+    *("index", "tfnoise_f32", "tfnoise_u8", "const_index", "const_f32"),
+    *("seed0_z_first4", "seed0_noise_first4", "noise_names"),
+}
 
 
 @dataclass
@@ -53,6 +59,7 @@ class Row:
     unknown: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str = ""
+    tolerance: float = FLOAT_TOLERANCE
 
     def add_float(self, ours: np.ndarray, theirs: np.ndarray) -> None:
         """Count a float array in."""
@@ -79,7 +86,7 @@ class Row:
             not self.error
             and not self.unknown
             and self.floats + self.levels > 0
-            and self.worst_float <= FLOAT_TOLERANCE
+            and self.worst_float <= self.tolerance
             and self.worst_level <= 1
             and self.off_share <= LEVELS_SHARE
         )
@@ -87,30 +94,40 @@ class Row:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="holds pt/*.npz and the network files")
+    parser.add_argument("folder", type=Path, help="holds pt and tf: *.npz and the network files")
     parser.add_argument("--device", default="cpu", help="where torch computes")
     arguments = parser.parse_args()
     rows = []
     print(
-        f"{'file':<16}{'float':>6}{'uint8':>6}{'max |diff|':>12}{'worst level':>12}"
+        f"{'file':<20}{'float':>6}{'uint8':>6}{'max |diff|':>12}{'worst level':>12}"
         f"{'levels off':>12}{'s':>7}  result"
     )
-    for name, source, golden in found(arguments.folder / "pt"):
-        row = compared(name, source, golden, arguments.device)
+    for row in all_rows(arguments.folder, arguments.device):
         rows.append(row)
         print(
-            f"{row.name:<16}{row.floats:>6}{row.levels:>6}{row.worst_float:>12.2g}"
+            f"{row.name:<20}{row.floats:>6}{row.levels:>6}{row.worst_float:>12.2g}"
             f"{row.worst_level:>12}{row.off_share:>12.4%}{row.seconds:>7.1f}"
             f"  {'ok' if row.ok else 'MISS'}{' ' + row.error if row.error else ''}"
         )
         if row.unknown:
-            print(f"{'':<16}unknown keys: {', '.join(row.unknown)}")
+            print(f"{'':<20}unknown keys: {', '.join(row.unknown)}")
     later = sorted({key for row in rows for key in row.later})
     if later:
         print(f"not compared: later: {', '.join(later)}")
     if not rows:
-        print(f"No golden files under {arguments.folder / 'pt'}.", file=sys.stderr)
+        print(f"No golden files under {arguments.folder}/pt or tf.", file=sys.stderr)
     return 0 if rows and all(row.ok for row in rows) else 1
+
+
+def all_rows(folder: Path, device: str) -> Iterator[Row]:
+    """Yield the comparison of every network file in `folder`/pt and `folder`/tf."""
+    for name, source, golden in found(folder / "pt"):
+        yield compared(f"pt/{name}", source, golden, device)
+    for name, source, golden in found(folder / "tf"):
+        yield compared_tensorflow(f"tf/{name}", source, golden, device)
+        twin = folder / "pt" / source.name
+        if twin.is_file():
+            yield compared_tensorflow(f"pt/{name} as tf", twin, golden, device)
 
 
 def found(folder: Path) -> Iterator[tuple[str, Path, Path]]:
@@ -140,6 +157,55 @@ def compared(name: str, source: Path, golden: Path, device: str) -> Row:
             row.error = str(error)
     row.seconds = time.perf_counter() - started
     return row
+
+
+def compared_tensorflow(name: str, source: Path, golden: Path, device: str) -> Row:
+    """Return the comparison of a network file with what TensorFlow made, seeded and const noise,
+    and with what the official converter and PyTorch made of the TensorFlow file.
+    """
+    row = Row(name, tolerance=TENSORFLOW_TOLERANCE)
+    started = time.perf_counter()
+    try:
+        snapshot = opened(source, np.empty(0))
+        for path in (golden, golden.with_name(f"{golden.stem}_ptlegacy.npz")):
+            with np.load(path) as arrays:
+                compare_tensorflow(row, snapshot, arrays, device)
+    except (UserError, FileNotFoundError) as error:
+        row.error = str(error)
+    row.seconds = time.perf_counter() - started
+    return row
+
+
+def compare_tensorflow(
+    row: Row, snapshot: Snapshot, arrays: np.lib.npyio.NpzFile, device: str
+) -> None:
+    """Compare images by seeded and stored noise, and the draws of seed 0."""
+    seeded, stored = (
+        StyleGan2Generator(snapshot, noise_mode=mode, device=device)
+        for mode in ("seeded", "const")
+    )
+    for key, generator in (("tfnoise_f32", seeded), ("tfnoise_u8", seeded), ("const_f32", stored)):
+        if key not in arrays:
+            continue
+        index = arrays[
+            "const_index" if "const_index" in arrays and key == "const_f32" else "index"
+        ]
+        for psi, label in sorted({(line[1], line[3]) for line in index.tolist()}):
+            rows = (index[:, 1] == psi) & (index[:, 3] == label)
+            seeds = [int(seed) for seed in index[rows, 0]]
+            chosen = None if label < 0 else int(label)
+            if key == "tfnoise_u8":
+                row.add_levels(generator.generate(seeds, psi, chosen), arrays[key][rows])
+                row.levels += len(seeds)
+            else:
+                row.add_float(generator.synthesize(seeds, psi, chosen), arrays[key][rows])
+                row.floats += len(seeds)
+    if "seed0_z_first4" in arrays:
+        z, maps = seeded._draws([0])
+        row.add_float(z[0, :4].numpy(), arrays["seed0_z_first4"])
+        first = np.stack([noise.flatten()[:4].cpu().numpy() for noise in maps])
+        row.add_float(first, arrays["seed0_noise_first4"])
+    row.unknown += sorted(set(arrays.files) - TENSORFLOW_KEYS)
 
 
 def opened(source: Path, w_avg: np.ndarray) -> Snapshot:

@@ -22,14 +22,18 @@ from pydantic import (
 from fgaug.grid_errors import Misfits, near, one_line_each
 from fgaug.recipe import Recipe
 
+MAX_POOL = 10_000_000  # fakes a label; each draw permutes the whole pool: 80 MB
+
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
 Removal = Literal["all"] | float
 Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
 
 
-def _not_zero(psi: float) -> float:
+def usable_psi(psi: float) -> float:
     if psi == 0:
         raise ValueError("`psi` 0 gives one image for every seed; use a value above or below 0")
+    if not 1e-6 <= abs(psi) <= 1000:
+        raise ValueError(f"must lie from 0.000001 to 1000, got {psi:g}; 0.3 to 1 are common")
     return psi
 
 
@@ -58,7 +62,7 @@ def _removal(asked: Any) -> Removal:
 
 Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
 Number = Annotated[float, BeforeValidator(_no_bool)]
-Psi = Annotated[Number, AfterValidator(_not_zero)]
+Psi = Annotated[Number, AfterValidator(usable_psi)]
 Ratio = Annotated[Number, Field(gt=0)]
 
 
@@ -71,7 +75,7 @@ class Frozen(BaseModel):
 class SeedSample(Frozen):
     """`random.Random(rng).sample(range(from), sample)`, as the fetal-brain study drew them."""
 
-    sample: Annotated[int, Field(strict=True, ge=1)]
+    sample: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     population: Annotated[int, Field(strict=True, ge=1, le=2**32, alias="from")] = 1000
     rng: StrictInt = 19
 

@@ -49,6 +49,10 @@ class Cell:
             parts.append(f"ratio {self.ratio:g}")
         if self.fakes is not None:
             parts.append("fakes " + ", ".join(f"{label} {n}" for label, n in self.fakes))
+        if self.remove is not None:
+            counts = (f"{k} {n if isinstance(n, str) else f'{n:g}'}" for k, n in self.remove)
+            parts.append("remove " + ", ".join(counts))
+        parts += [f"{name.removeprefix('recipe.')} {value}" for name, value in self.axes]
         return " ".join([*parts, f"seed {self.seed}"])
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from fgaug import paths
 from fgaug.bank import Source
 from fgaug.cells import recipes
-from fgaug.data import Dataset
+from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import GridError, SnapshotError, UserError
-from fgaug.paths import BankPaths
+from fgaug.paths import BankPaths, DatasetPaths, RunPaths
 from fgaug.space import Space
 
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
@@ -20,8 +20,8 @@ DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 _log = logging.getLogger("fgaug")
 
 
-def weights_of(space: Space, problems: list[str]) -> dict[str, str]:
-    """Return the identity of each recipe's weights; each model is built once to check it."""
+def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
+    """Return the identity of each recipe's weights; each recipe is tried out to check it."""
     from fgaug.training import augment, models, weights
 
     found = {}
@@ -39,7 +39,7 @@ def weights_of(space: Space, problems: list[str]) -> dict[str, str]:
                     "scratch, as `allow_scratch` allows"
                 )
             if isinstance(recipe.augmentation, tuple):
-                augment.pipeline(recipe.augmentation, 0)
+                augment.try_out(recipe.augmentation, spec.size, spec.channels)
             models.build(recipe, start, labels=2)
         except GridError as error:
             problems += error.problems
@@ -83,6 +83,20 @@ def leakage(
                 "trained on this dataset's training images, or another split"
             )
     return "none" if known == len(generated) else "unknown"
+
+
+def places(run: RunPaths, problems: list[str]) -> None:
+    """List what is wrong with the run's folder and with the folder of decoded pixels."""
+    root = run.root
+    if root.exists() and not root.is_dir():
+        problems.append(f"{root} is a file; a run is a folder. Give another --out")
+    for other, file in (("dataset", DatasetPaths(root).spec), ("bank", BankPaths(root).spec)):
+        if file.exists():
+            problems.append(f"{root} is a {other}. Give the run a folder of its own by --out")
+    try:
+        paths.usable_cache()
+    except UserError as error:
+        problems.append(str(error))
 
 
 def check_disk(name: str, needs: Mapping[Path, int]) -> None:

@@ -14,6 +14,7 @@ from rich.logging import RichHandler
 
 from fgaug.commands import bank as bank_commands
 from fgaug.commands import data as data_commands
+from fgaug.commands import gan as gan_commands
 from fgaug.commands import show
 from fgaug.errors import DiskFullError, FgaugError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_commands.app, name="data")
+app.add_typer(gan_commands.app, name="gan")
 app.add_typer(bank_commands.app, name="bank")
 
 Out = Annotated[

@@ -24,12 +24,13 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
     """
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     n_valid = int((dataset.manifest["split"] == "valid").sum())
-    rates: dict[Recipe, tuple[float, float]] = {}
+    rates: dict[str, tuple[float, float]] = {}  # a recipe with a pipeline has no hash
     total = 0.0
     for cell in cells:
-        if cell.recipe not in rates:
-            rates[cell.recipe] = measure(cell.recipe, dataset, threads)
-        train_rate, valid_rate = rates[cell.recipe]
+        name = cell.recipe.model_dump_json()
+        if name not in rates:
+            rates[name] = measure(cell.recipe, dataset, threads)
+        train_rate, valid_rate = rates[name]
         plan = mix.plan(cell, reals, pool)
         count = plan.n_real + plan.n_fake
         steps = fit.total_steps(cell.budget, count, cell.recipe.batch_size)

@@ -116,9 +116,14 @@ def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
         mixed = plan(cell, reals, pool)
     except GridError as error:
         return list(error.problems)
-    if mixed.n_real + mixed.n_fake < 2:
-        return [f"a {cell.mode} cell has {mixed.n_real + mixed.n_fake} training images"]
-    return []
+    if cell.uses_fakes and not mixed.n_fake:
+        return [f"{cell.described} adds no fake. Raise the ratio or the counts, or drop the mode"]
+    return [
+        f"{cell.described} leaves no training image of `{label}`. "
+        "Raise its fakes, or remove fewer reals"
+        for label in reals.labels
+        if not len(mixed.fakes.get(label, ())) and not np.isin(reals.rows(label), mixed.real).any()
+    ]
 
 
 def _fakes(cell: Cell, reals: Reals, label: str, pool: int) -> np.ndarray:

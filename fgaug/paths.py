@@ -141,6 +141,19 @@ def cache_root() -> Path:
     return Path(chosen) if chosen else Path.home() / ".cache" / "fgaug"
 
 
+def usable_cache() -> Path:
+    """Return `cache_root`, made if need be, or say that it cannot be a folder."""
+    root = cache_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{root} cannot hold decoded pixels ({error.strerror}). "
+            "Set FGAUG_CACHE to a folder that can be written."
+        ) from None
+    return root
+
+
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk met while writing `path` into one clear message."""
@@ -209,7 +222,9 @@ def read_table(path: Path, error: type[UserError], columns: list[str] | None = N
         raise error(f"{path} is missing.") from None
     except (OSError, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0]
-        raise error(f"{path} is not a whole Parquet file ({reason}).") from None
+        raise error(
+            f"{path} is not a whole Parquet file ({reason}). Restore it, or make it anew."
+        ) from None
 
 
 def sha256_of(path: Path) -> str:

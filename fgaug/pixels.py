@@ -41,6 +41,7 @@ def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -
             compression="none",
             use_dictionary=False,
             write_statistics=[name for name in columns],
+            write_page_checksum=True,
             row_group_size=max(1, _ROW_GROUP_BYTES // row_bytes),
         )
 
@@ -48,7 +49,9 @@ def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -
 def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
     """Return all images of a file as uint8 [N, H, W, C], or raise `error` if it is damaged."""
     try:
-        table = pq.read_table(path, columns=[PIXELS], partitioning=None)
+        table = pq.read_table(
+            path, columns=[PIXELS], partitioning=None, page_checksum_verification=True
+        )
         shape = json.loads(table.schema.metadata[_SHAPE_KEY])
         column = table.column(PIXELS).combine_chunks()
         if isinstance(column, pa.ChunkedArray):  # combine_chunks may keep the wrapper
@@ -77,7 +80,7 @@ def mapped(
         shape: (H, W, C) of an image.
         load: decodes the images, uint8 [rows, H, W, C]; called when the cache has none.
     """
-    path = paths.cache_root() / f"{key}.npy"
+    path = paths.usable_cache() / f"{key}.npy"
     wanted = (rows, *shape)
     try:
         found: np.ndarray = np.load(path, mmap_mode="r")

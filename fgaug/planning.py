@@ -13,7 +13,16 @@ import pandas as pd
 import psutil
 
 from fgaug import checks, mix, paths, results
-from fgaug.bank import BankSpec, Demand, Source, local_root, open_bank, read_spec
+from fgaug.bank import (
+    BankSpec,
+    Demand,
+    Source,
+    check_new,
+    is_empty,
+    local_root,
+    open_bank,
+    read_spec,
+)
 from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.audit import audit
@@ -65,7 +74,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     problems: list[str] = []
     dataset = _dataset(space, problems)
     generated = _sources_by_label(space, dataset, describe, problems)
-    weights = checks.weights_of(space, problems)
+    weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
     context = Context(
@@ -78,10 +87,11 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     problems += _mix_problems(cells, reals, space.pool)
     spec, index, bank = _bank(space, dataset, generated, problems)
+    run = RunPaths(out or Path("runs") / space.name)
+    checks.places(run, problems)
     leakage = checks.leakage(space, dataset, generated, bank, problems)
     if problems:
         raise GridError(problems, space.name)
-    run = RunPaths(out or Path("runs") / space.name)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
     todo = [cell for cell in cells if statuses.get(cell.cell_id) != "ok"]
     demand = mix.demand(cells, reals, space.pool)
@@ -189,11 +199,12 @@ def _bank(
     )
     root = local_root(space.bank)
     bank_paths = BankPaths(root)
-    if not bank_paths.spec.is_file():
-        return spec, nothing, root
     try:
+        if not bank_paths.spec.is_file():
+            check_new(bank_paths)
+            return spec, nothing, root
         found = read_spec(bank_paths).differences(spec)
-        if found:
+        if found and not is_empty(bank_paths):
             problems.append(
                 f"`bank`: {root} holds other fakes: {'; '.join(found)}. Give this grid a bank of "
                 "its own"

@@ -27,7 +27,7 @@ class Recipe(_Frozen):
     weights: str | None = None  # local file of ImageNet weights, instead of the library's cache
     allow_scratch: StrictBool = False  # where no pretrained weights are found
     augmentation: Literal["none", "fastai"] | tuple[Transform, ...] = "fastai"
-    batch_size: Annotated[int, Field(strict=True, ge=2)] = 64
+    batch_size: Annotated[int, Field(strict=True, ge=2, le=2**16)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3  # peak while frozen; half of it after
     lr_mult: Annotated[float, Field(ge=1)] = 100  # head's rate over the first layers'
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

@@ -164,7 +164,7 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
         if name not in frame:
             frame[name] = None
     further = [name for name in names if name not in known]
-    at = known.index("seed")
+    at = known.index("round") + 1
     axes = [name for name in further if not name.startswith(("n_fake_", "valid_"))]
     rest = [name for name in further if name not in axes]
     frame = frame[[*known[:at], *axes, *known[at:], *rest]]

@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from fgaug.axes import (
+    MAX_POOL,
     Axes,
     Counts,
     Frozen,
@@ -95,7 +96,7 @@ class Space(Frozen):
     dataset: str
     bank: str | None = None
     generator: Generator | None = None
-    pool: Annotated[int, Field(strict=True, ge=1, le=2**32 - 1)] = 30000
+    pool: Annotated[int, Field(strict=True, ge=1, le=MAX_POOL)] = 30000
     axes: Axes
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from fgaug import cluster, paths, planning, results, run_folder
 from fgaug.bank import BankSpec, Demand, Source
-from fgaug.errors import RunError
+from fgaug.errors import RunError, SnapshotError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan
 from fgaug.space import Generator, Space, load_space
 
 if TYPE_CHECKING:
+    from gan_worker.snapshot import Snapshot
     from gan_worker.sources import LabelSource
 
 
@@ -182,7 +183,7 @@ def fill_from_snapshots(
     `files` holds (file, class or None) by label.
     """
     from gan_worker.generator import load_generator
-    from gan_worker.sources import LabelSource, describe
+    from gan_worker.sources import LabelSource, check_sources, describe
 
     sources = {
         label: LabelSource(kind="stylegan2", file=file, class_index=class_index)
@@ -194,10 +195,29 @@ def fill_from_snapshots(
         native = load_generator(file)
         size, channels = size or native.size, channels or native.channels
     spec = BankSpec(size=size, channels=channels, noise=noise, sources=described)
+    check_sources(sources, spec)
     wanted = np.asarray(z_seeds, np.int64)
     demand = Demand.of((label, psi, wanted) for label in sources for psi in psis)
     with cluster.started(dashboard=False):
         fill_bank(root, spec, sources, demand, console)
+
+
+def inspect_network(file: Path) -> Snapshot:
+    """Return what a network file holds: `fgaug gan inspect`."""
+    from gan_worker.snapshot import read_snapshot
+
+    return read_snapshot(file)
+
+
+def convert_network(file: Path, out: Path) -> Snapshot:
+    """Write a network file's generator as `.safetensors`: `fgaug gan convert`."""
+    from gan_worker.snapshot import read_snapshot, write_safetensors
+
+    if out.exists():
+        raise SnapshotError(f"{out} exists. Choose another name, or remove it first.")
+    snapshot = read_snapshot(file)
+    write_safetensors(snapshot, out)
+    return snapshot
 
 
 def report(run: str | Path) -> Path:

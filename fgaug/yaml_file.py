@@ -48,7 +48,10 @@ def read_yaml(path: Path) -> Any:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise GridError(["the file does not exist"], str(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        problem = f"byte {error.start} is not UTF-8. Save the file as UTF-8"
+        raise GridError([problem], str(path)) from None
+    except OSError as error:
         raise GridError([f"the file cannot be read: {error}"], str(path)) from None
     try:
         return yaml.load(text, Loader=_Loader)  # a SafeLoader, see above

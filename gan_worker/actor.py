@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,17 @@ class GanWorker:
     """Generates shards on the device that Ray gave it."""
 
     def __init__(self, root: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> None:
+        self.asked = (Path(root), spec, sources)
+
+    @cached_property
+    def maker(self) -> ShardMaker:
+        """Made by the first piece: an error here would be a dead actor, started again in vain."""
         device = "cpu"
         if os.environ.get("CUDA_VISIBLE_DEVICES"):  # set by Ray where it gave this actor a GPU
             import torch
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.maker = ShardMaker(Path(root), spec, sources, device)
+        return ShardMaker(*self.asked, device)
 
     def make(self, label: str, psi: float, z_seeds: np.ndarray) -> str:
         """Generate and write one shard; return its path."""

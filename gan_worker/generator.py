@@ -49,7 +49,7 @@ def load_generator(
     """Return the generator in a network file.
 
     Args:
-        path: a stylegan2-ada-pytorch or stylegan3 snapshot (StyleGAN2 networks).
+        path: a StyleGAN2 network file of any official program, or our `.safetensors`.
         noise_mode: `const` takes the noise stored in the file, `none` adds none, `seeded` draws
             each image's noise from its z_seed as the TensorFlow program does.
         device: where torch computes, such as `cpu` or `cuda`.

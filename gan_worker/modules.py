@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fgaug.errors import SnapshotError
+from gan_worker.contents import Contents
 from gan_worker.networks import GeneratorConfig
-from gan_worker.records import Module, StoredTensor, read_network_pickle, shown
+from gan_worker.records import Module
+from gan_worker.stored import StoredTensor, array_of, shown
 
 # A 1024 px generator has 73 modules and 158 tensors, filters aside; modules may share their parts,
 # so that a small file can unfold without end.
@@ -24,29 +25,20 @@ _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 T = TypeVar("T")
 
 
-def read_generator(data: bytes) -> tuple[GeneratorConfig, dict[str, StoredTensor]]:
-    """Return the options and tensors of the averaged generator in a network pickle."""
-    modules, stored = _flattened(_generator_of(read_network_pickle(data)))
+def contents_of(data: bytes, value: Any) -> Contents:
+    """Return the averaged generator of a PyTorch network pickle, read into `value`."""
+    modules, stored = _flattened(_generator_of(value))
     config = _config_of(modules, stored)
     kept = {}
     for name, tensor in stored.items():
+        array = array_of(data, tensor)
         if not name.endswith("resample_filter"):
-            kept[name] = tensor
-        elif tensor.size != (4, 4) or not np.allclose(array_of(data, tensor), _FILTER, atol=1e-6):
+            kept[name] = array
+        elif tensor.size != (4, 4) or not np.allclose(array, _FILTER, atol=1e-6):
             raise SnapshotError(
                 f"{shown(name)} is not the [1, 3, 3, 1] filter, the only one supported"
             )
-    return config, kept
-
-
-def array_of(data: bytes, tensor: StoredTensor) -> NDArray[np.float32]:
-    """Return a contiguous copy; conv weights may be stored channels-last."""
-    storage = tensor.storage
-    flat = np.frombuffer(data, dtype="<f4", count=storage.count, offset=storage.start)
-    view = np.lib.stride_tricks.as_strided(
-        flat[tensor.offset :], tensor.size, [4 * step for step in tensor.stride], writeable=False
-    )
-    return np.array(view, dtype=np.float32, order="C")
+    return Contents(kind="stylegan2-ada-pytorch", network="G_ema", config=config, arrays=kept)
 
 
 def _generator_of(value: Any) -> Module:

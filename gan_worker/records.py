@@ -1,4 +1,4 @@
-"""The names a PyTorch network pickle may hold and the inert records they stand for.
+"""The names a network pickle may hold and the inert records they stand for.
 
 bytes -> unpickle (machine) -> records -> snapshot
 """
@@ -11,6 +11,19 @@ from struct import unpack_from
 from typing import Any
 
 from fgaug.errors import SnapshotError
+from gan_worker.stored import (
+    MAX_DIMENSIONS,
+    NumpyArray,
+    Storage,
+    StoredTensor,
+    numpy_array,
+    numpy_dtype,
+    numpy_scalar,
+    require,
+    set_array,
+    set_dtype,
+    shown,
+)
 from gan_worker.unpickle import Blob, Dtype, Maker, Name, PersistentId, Rules, run_pickle
 
 NETWORK_CLASSES = frozenset(
@@ -35,25 +48,6 @@ NETWORK_CLASSES = frozenset(
 _HEAD = 4096
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_MAX_DIMENSIONS = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """Little-endian float32 numbers by their place in the file."""
-
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A view that was checked to lie inside its storage and to be no larger than it."""
-
-    storage: Storage
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +58,13 @@ class Module:
     state: dict[str, Any]
 
 
+@dataclass(slots=True)
+class TensorFlowNetwork:
+    """A network of a TensorFlow file; BUILD gives its attributes."""
+
+    state: dict[str, Any] | None = None
+
+
 def read_network_pickle(data: bytes) -> Any:
     """Return the value of a network pickle; refuse everything its writers never write."""
     value, end = run_pickle(data, _OUTER)
@@ -72,25 +73,12 @@ def read_network_pickle(data: bytes) -> Any:
     return value
 
 
-def shown(value: Any) -> str:
-    """Return a value of a file for a message: short, printable, never walking what it holds."""
-    if isinstance(value, str | int | float | None):
-        text = repr(value)
-        return text if len(text) <= 80 else f"{text[:80]}..."
-    return f"a {type(value).__name__}"
-
-
-def _require(holds: bool, problem: str) -> None:
-    if not holds:
-        raise SnapshotError(problem)
-
-
 def _module(_: bytes, arguments: tuple[Any, ...]) -> Module:
     meta = arguments[0] if len(arguments) == 1 else None
     if not isinstance(meta, dict):
         raise SnapshotError("a network module without its description")
     kind, class_name, state = (meta.get(key) for key in ("type", "class_name", "state"))
-    _require(
+    require(
         kind == "class" and isinstance(class_name, str) and class_name in NETWORK_CLASSES,
         f"{shown(class_name)} is not a class of a StyleGAN2 network",
     )
@@ -111,16 +99,16 @@ def _storage(data: bytes, arguments: tuple[Any, ...]) -> Storage:
         value, at = run_pickle(data, _NESTED, at, min(end, blob.start + _HEAD))
         head.append(value)
     magic, protocol, system, identity, keys = head
-    _require(magic == _MAGIC and protocol == _PROTOCOL, "a storage of an unknown format")
-    _require(
+    require(magic == _MAGIC and protocol == _PROTOCOL, "a storage of an unknown format")
+    require(
         isinstance(system, dict) and system.get("little_endian") is True,
         "a storage that is not little-endian",
     )
     count = _element_count(identity, keys)
-    _require(end - at >= 8, "a storage without its count")
+    require(end - at >= 8, "a storage without its count")
     (written,) = unpack_from("<q", data, at)
     start = at + 8
-    _require(
+    require(
         written == count and 4 * count == end - start,
         f"a storage of {count} numbers with {written} announced and {end - start} bytes of them",
     )
@@ -132,7 +120,7 @@ def _element_count(identity: Any, keys: Any) -> int:
     if not isinstance(value, tuple) or len(value) != 6:
         raise SnapshotError("a storage without its description")
     kind, number_type, key, place, count, view = value
-    _require(
+    require(
         kind == "storage"
         and number_type == Name("torch FloatStorage")
         and isinstance(key, str)
@@ -147,20 +135,20 @@ def _element_count(identity: Any, keys: Any) -> int:
 
 
 def _tensor(_: bytes, arguments: tuple[Any, ...]) -> StoredTensor:
-    _require(len(arguments) in (6, 7), "a tensor without its description")
+    require(len(arguments) in (6, 7), "a tensor without its description")
     storage, offset, size, stride = arguments[:4]
     if not isinstance(storage, Storage):
         raise SnapshotError("a tensor without a storage")
     for numbers in (size, stride, (offset,)):
-        _require(
+        require(
             isinstance(numbers, tuple)
-            and len(numbers) <= _MAX_DIMENSIONS
+            and len(numbers) <= MAX_DIMENSIONS
             and all(type(number) is int and number >= 0 for number in numbers),
             "a tensor whose shape is not made of whole numbers of at least 0",
         )
-    _require(len(size) == len(stride), "a tensor with more sizes than strides")
+    require(len(size) == len(stride), "a tensor with more sizes than strides")
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    _require(
+    require(
         min(size, default=1) >= 1 and last < storage.count and prod(size) <= storage.count,
         f"a tensor of shape {size} reaches beyond its {storage.count} numbers",
     )
@@ -174,27 +162,19 @@ def _parameter(_: bytes, arguments: tuple[Any, ...]) -> StoredTensor:
     return tensor
 
 
-def _number(data: bytes, arguments: tuple[Any, ...]) -> float:
-    """Read a numpy float64 scalar: old files keep gains as such."""
-    match arguments:
-        case (Dtype("f8"), Blob(start, 8)):
-            return float(unpack_from("<d", data, start)[0])
-        case _:
-            raise SnapshotError("a numpy scalar that is not one float64")
-
-
-def _dtype(_: bytes, arguments: tuple[Any, ...]) -> Dtype:
-    _require(len(arguments) == 3 and arguments[0] == "f8", "a numpy type other than float64")
-    return Dtype("f8")
+def _network_state(network: TensorFlowNetwork, state: Any) -> None:
+    if network.state is not None or not isinstance(state, dict):
+        raise SnapshotError("a TensorFlow network without its attributes")
+    network.state = state
 
 
 def _ordered_dict(_: bytes, arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    _require(arguments == (), "an OrderedDict made from something")
+    require(arguments == (), "an OrderedDict made from something")
     return {}
 
 
 def _empty_set(_: bytes, arguments: tuple[Any, ...]) -> frozenset[Any]:
-    _require(arguments == ([],), "a set that is not empty")
+    require(arguments == ([],), "a set that is not empty")
     return frozenset()
 
 
@@ -205,10 +185,25 @@ _MAKERS: dict[str, Maker | None] = {
     "torch._utils _rebuild_parameter": _parameter,
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch.storage _load_from_bytes": _storage,
-    "numpy.core.multiarray scalar": _number,  # numpy 1
-    "numpy._core.multiarray scalar": _number,  # numpy 2
-    "numpy dtype": _dtype,
+    "numpy.core.multiarray scalar": numpy_scalar,  # numpy 1
+    "numpy._core.multiarray scalar": numpy_scalar,  # numpy 2
+    "numpy dtype": numpy_dtype,
     "builtins set": _empty_set,  # protocol 3
+    "numpy.core.multiarray _reconstruct": numpy_array,  # these four in TensorFlow files only
+    "numpy._core.multiarray _reconstruct": numpy_array,
+    "numpy ndarray": None,
+    "dnnlib.tflib.network Network": None,
 }
-_OUTER = Rules(makers=_MAKERS, empty_dicts=frozenset({"dnnlib.util EasyDict"}))
+_OUTER = Rules(
+    makers=_MAKERS,
+    objects={
+        "dnnlib.util EasyDict": dict,
+        "dnnlib.tflib.network Network": TensorFlowNetwork,
+    },
+    builders={
+        Dtype: set_dtype,
+        NumpyArray: set_array,
+        TensorFlowNetwork: _network_state,
+    },
+)
 _NESTED = Rules(makers={"torch FloatStorage": None}, persistent=True)

@@ -7,32 +7,36 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from fgaug import paths
 from fgaug.errors import SnapshotError
-from gan_worker.modules import array_of, read_generator
-from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.records import shown
+from gan_worker import modules, safetensors_files, tensorflow_files
+from gan_worker.contents import Contents, tensors_of
+from gan_worker.networks import GeneratorConfig
+from gan_worker.records import read_network_pickle
 
 # The largest official snapshot (1024 px, three networks) has 0.4 GB.
 MAX_BYTES = 4 * 2**30
-_CURE = "Give a network-snapshot-*.pkl as stylegan2-ada-pytorch or stylegan3 wrote it."
+_CURE = (
+    "Give a network pickle as stylegan2-ada-pytorch, stylegan3 (a StyleGAN2 network), "
+    "stylegan2-ada or stylegan2 wrote it, or a .safetensors file of `fgaug gan convert`."
+)
+_BUFFERS = ("noise_const", "w_avg")  # tensors that training does not learn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A trained generator as read from a file: its moving average (`G_ema`)."""
+    """A trained generator as read from a file: its moving average."""
 
-    sha256: str  # of the file as first read
-    kind: str  # the program's format: stylegan2-ada-pytorch
+    sha256: str  # of the file as first read: a converted copy carries it on
+    kind: str  # the program's format: stylegan2-ada-pytorch, stylegan2-ada, stylegan2
     config: GeneratorConfig
-    tensors: dict[str, Tensor]  # float32, contiguous, by official name; no filters
+    tensors: dict[str, Tensor]  # float32, contiguous, by official PyTorch name; no filters
+    network: str = "G_ema"  # which of the file's networks this is
+    source: str = ""  # name of the file as first read
 
     @property
     def resolution(self) -> int:
@@ -49,28 +53,81 @@ class Snapshot:
         """Return how many classes a conditional network has, else 0."""
         return self.config.labels
 
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers were learned: stored noise and w_avg are not among them."""
+        learned = [t for name, t in self.tensors.items() if not name.endswith(_BUFFERS)]
+        return sum(tensor.numel() for tensor in learned)
+
 
 def read_snapshot(path: Path | str) -> Snapshot:
     """Return the generator in a network file; anything else ends in a SnapshotError."""
     path = Path(path)
     data = _bytes_of(path)
     try:
-        config, stored = read_generator(data)
-        _check_shapes(config, {name: record.size for name, record in stored.items()}, len(data))
-        tensors = {name: _tensor(name, array_of(data, item)) for name, item in stored.items()}
+        contents = _contents(path, data)
+        tensors = tensors_of(contents, len(data))
     except (SnapshotError, ValueError) as error:
         raise SnapshotError(f"{path} was refused: {error}. {_CURE}") from None
     return Snapshot(
-        sha256=hashlib.sha256(data).hexdigest(),
-        kind="stylegan2-ada-pytorch",
-        config=config,
+        sha256=contents.sha256 or hashlib.sha256(data).hexdigest(),
+        kind=contents.kind,
+        config=contents.config,
         tensors=tensors,
+        network=contents.network,
+        source=contents.source or path.name,
     )
 
 
+def write_safetensors(snapshot: Snapshot, path: Path | str) -> None:
+    """Write a snapshot as `.safetensors`: `read_snapshot` gives the same one back.
+
+    Raises:
+        SnapshotError: the name has another suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != safetensors_files.SUFFIX:
+        raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
+    try:
+        safetensors_files.write(
+            path,
+            snapshot.tensors,
+            snapshot.config,
+            kind=snapshot.kind,
+            network=snapshot.network,
+            source=snapshot.source,
+            sha256=snapshot.sha256,
+        )
+    except OSError as error:
+        raise SnapshotError(
+            f"{path} cannot be written ({error.strerror}). Choose a folder that can."
+        ) from None
+
+
+def identity_of(path: Path | str) -> str:
+    """Return the SHA-256 that names a network: of its file as first read.
+
+    A copy's description is believed only as far as its tensors bear it out.
+
+    Raises:
+        SnapshotError: a `.safetensors` file that is refused.
+    """
+    path = Path(path)
+    if path.suffix != safetensors_files.SUFFIX:
+        return paths.sha256_of(path)
+    return read_snapshot(path).sha256
+
+
+def _contents(path: Path, data: bytes) -> Contents:
+    if path.suffix == safetensors_files.SUFFIX:
+        return safetensors_files.contents_of(data)
+    value = read_network_pickle(data)
+    if isinstance(value, tuple):
+        return tensorflow_files.contents_of(data, value)
+    return modules.contents_of(data, value)
+
+
 def _bytes_of(path: Path) -> bytes:
-    if path.suffix == ".safetensors":
-        raise SnapshotError(f"{path} is a .safetensors file, which is not read yet. {_CURE}")
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -82,26 +139,3 @@ def _bytes_of(path: Path) -> bytes:
         raise SnapshotError(f"{path} is missing. Give the path of a network file.") from None
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read ({error.strerror}). {_CURE}") from None
-
-
-def _check_shapes(config: GeneratorConfig, found: dict[str, tuple[int, ...]], size: int) -> None:
-    """Refuse tensors that are not all, and only, those of a network of this config."""
-    expected = {
-        name: tuple(tensor.shape)
-        for name, tensor in GeneratorNetwork.skeleton(config).state_dict().items()
-    }
-    for name in sorted(expected.keys() ^ found.keys()):
-        raise SnapshotError(
-            f"tensor {shown(name)} is {'missing' if name in expected else 'unknown'}"
-        )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise SnapshotError(f"tensor {name} has shape {found[name]}, not {shape}")
-    if 4 * sum(prod(shape) for shape in expected.values()) > size:
-        raise SnapshotError("its tensors share their numbers")
-
-
-def _tensor(name: str, array: NDArray[np.float32]) -> Tensor:
-    if not np.isfinite(array).all():
-        raise SnapshotError(f"tensor {name} holds NaN or infinity")
-    return torch.from_numpy(array)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fgaug import paths
 from fgaug.bank import BankSpec, Source, source_digest
 from fgaug.data.phantom import DEFAULTS
 from fgaug.errors import SnapshotError
 from gan_worker.generator import Generator, StubGenerator, StyleGan2Generator, load_generator
 from gan_worker.phantom import PhantomGenerator
+from gan_worker.snapshot import identity_of
 
 LUMA = (299, 587, 114)  # thousandths of red, green, blue (ITU-R BT.601)
 
@@ -36,7 +36,7 @@ def describe(label: str, source: LabelSource) -> Source:
     """Return a source by content, as a bank's description and a cell's identity want it.
 
     Raises:
-        SnapshotError: the network file does not exist.
+        SnapshotError: the network file does not exist, or is a copy that is refused.
     """
     if source.kind == "stylegan2":
         assert source.file is not None
@@ -45,7 +45,7 @@ def describe(label: str, source: LabelSource) -> Source:
             raise SnapshotError(f"the snapshot of `{label}`, {path}, is not a file")
         return Source(
             kind=source.kind,
-            sha256=paths.sha256_of(path),
+            sha256=identity_of(path),
             name=path.name,
             class_index=source.class_index,
         )
@@ -82,12 +82,17 @@ class LabelGenerator:
         if inner.labels and self.class_index is None:
             raise SnapshotError(
                 f"the snapshot of `{label}`, {file}, has {inner.labels} classes. Say which: "
-                f"`{label}: {{file: {file}, class: 0}}`."
+                f"`{label}: {{file: {file}, class: 0}}` in a grid, `{label}={file}:0` here."
             )
-        if self.class_index is not None and not 0 <= self.class_index < max(inner.labels, 1):
+        if self.class_index is not None and not inner.labels:
             raise SnapshotError(
-                f"the snapshot of `{label}`, {file}, has "
-                f"{inner.labels or 'no'} classes, the grid asks for class {self.class_index}."
+                f"the snapshot of `{label}`, {file}, has no classes, class {self.class_index} is "
+                "asked for. Leave out the class."
+            )
+        if self.class_index is not None and not 0 <= self.class_index < inner.labels:
+            raise SnapshotError(
+                f"the snapshot of `{label}`, {file}, has {inner.labels} classes, class "
+                f"{self.class_index} is asked for. Give 0 to {inner.labels - 1}."
             )
 
     def generate(self, z_seeds: np.ndarray, psi: float) -> np.ndarray:

@@ -50,6 +50,7 @@ class Dtype:
 
 
 Maker = Callable[[bytes, tuple[Any, ...]], Any]
+Builder = Callable[[Any, Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +58,8 @@ class Rules:
     """What one kind of stream may name and make."""
 
     makers: Mapping[str, Maker | None] = field(repr=False)  # None: may be named, not called
-    empty_dicts: frozenset[str] = frozenset()  # classes of which NEWOBJ makes an empty dict
+    objects: Mapping[str, Callable[[], Any]] = field(default_factory=dict)  # what NEWOBJ makes
+    builders: Mapping[type, Builder] = field(default_factory=dict)  # what BUILD sets on a record
     persistent: bool = False  # may hold a persistent id
 
 
@@ -139,8 +141,6 @@ class _Machine:
 
     def name(self, text: str) -> None:
         """Push the token of an allowed (module, name) pair."""
-        if text == "dnnlib.tflib.network Network":
-            raise SnapshotError("a TensorFlow network pickle, which is not read yet")
         if text not in self.rules.makers:
             raise SnapshotError(f"the name {text[:200]!r} is never in a network file")
         self.stack.append(Name(text))
@@ -161,19 +161,21 @@ class _Machine:
         self.stack.append(make(self.data, arguments))
 
     def new(self) -> None:
-        """Replace the token of an attribute dict by an empty dict."""
+        """Replace the token of a class by an empty record."""
         arguments, token = self.stack.pop(), self.stack.pop()
-        if not (
-            isinstance(token, Name) and token.text in self.rules.empty_dicts and arguments == ()
-        ):
+        make = self.rules.objects.get(token.text) if isinstance(token, Name) else None
+        if make is None or arguments != ():
             raise SnapshotError("an object of a class that is not a network record")
-        self.stack.append({})
+        self.stack.append(make())
 
     def build(self) -> None:
-        """Drop the state of a numpy type; nothing else in these files has one."""
-        self.stack.pop()
-        if not isinstance(self.stack[-1], Dtype):
-            raise SnapshotError("state set on something that is not a numpy type")
+        """Set the state of the record on top, where its kind has one."""
+        state = self.stack.pop()
+        record = self.stack[-1]
+        set_state = self.rules.builders.get(type(record))
+        if set_state is None:
+            raise SnapshotError("state set on something that is not a network record")
+        set_state(record, state)
 
     def take(self, count: int) -> None:
         """Join the top `count` values into a tuple."""

@@ -251,8 +251,8 @@ class TestRefusals:
             BankWriter(bank.paths.root, dataclasses.replace(SPEC, sources=other))
         assert str(caught.value) == (
             f"{bank.paths.root} holds other fakes: its snapshot of `dbp` is dbp.pkl "
-            "(111111111111), the grid's is new.pkl (333333333333). "
-            "Give the grid a bank of its own."
+            "(111111111111), asked for is new.pkl (333333333333). "
+            "Give these fakes a bank of their own."
         )
 
     def test_every_difference_is_named(self, bank: Bank) -> None:
@@ -264,13 +264,36 @@ class TestRefusals:
             sources={"new": source(), "dbp": source(class_index=1)},
         )
         assert bank.spec.differences(other) == [
-            "its size is 8, the grid's is 16",
-            "its channels is 1, the grid's is 3",
-            "its noise is seeded, the grid's is const",
+            "its size is 8, asked for is 16",
+            "its channels is 1, asked for is 3",
+            "its noise is seeded, asked for is const",
             "it has no label `new`",
-            "its `dbp` is class None, the grid's is class 1",
+            "its `dbp` is class None, asked for is class 1",
         ]
         assert bank.spec.differences(SPEC) == []
+
+    @pytest.mark.parametrize("manifest", [True, False])
+    def test_shards_of_unknown_origin(self, bank: Bank, manifest: bool) -> None:
+        bank.paths.spec.unlink()
+        if not manifest:
+            bank.paths.manifest.unlink()
+        other = {"dbp": source("3" * 64), "trv": source("4" * 64)}
+        with pytest.raises(BankError, match=r"holds shards but no bank\.json, which says what"):
+            BankWriter(bank.paths.root, dataclasses.replace(SPEC, sources=other))
+        assert not bank.paths.spec.exists()
+
+    def test_places_that_are_something_else(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("x")
+        with pytest.raises(BankError, match="is a file; a bank is a folder"):
+            BankWriter(tmp_path / "file", SPEC)
+        (tmp_path / "dataset.json").write_text("{}")
+        with pytest.raises(BankError, match="is a dataset"):
+            BankWriter(tmp_path, SPEC)
+
+    def test_a_bank_without_images_binds_nobody(self, tmp_path: Path) -> None:
+        BankWriter(tmp_path, SPEC)
+        other = dataclasses.replace(SPEC, noise="const")
+        assert BankWriter(tmp_path, other).commit().spec == other
 
     @pytest.mark.parametrize("label", ["", ".", "..", "a/b", "a\\b"])
     def test_labels_that_are_no_folder(self, tmp_path: Path, label: str) -> None:

@@ -16,7 +16,7 @@ from small_grid import grid, phantom_dataset, write_grid
 
 from fgaug import cli
 from fgaug.paths import RunPaths, write_json
-from fgaug.results import write_row
+from fgaug.results import columns, write_row
 
 
 @pytest.fixture
@@ -208,3 +208,88 @@ def test_results_in_every_format(fgaug: Any, tmp_path: Path) -> None:
     refused(fgaug("report", run.root), "environment.json")
     write_json(run.environment, {"cells": []})
     refused(fgaug("report", tmp_path / "nowhere"), "not a run")
+
+
+def test_a_table_that_is_no_text(fgaug: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(bytes(range(256)) * 20)
+    table = ["--csv", tmp_path / "t.csv", "--images", tmp_path, "--size", 8]
+    refused(fgaug("data", "prepare", *table, "--out", tmp_path / "o"), "Save it as CSV in UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--seeds", "1-4000000000"], "at most 10000000 at once"),
+        (["--psi", "nan"], "--psi: must lie from"),
+        (["--psi", "1e308"], "--psi: must lie from"),
+        (["--psi", "0"], "one image for every seed"),
+        (["--size", "0"], "--size must lie from 8 to 2048 pixels, got 0"),
+        (["--channels", "2"], "--channels must be 1 or 3"),
+        (["--snapshot", "a=y.pkl"], "names `a` twice"),
+        (["--snapshot", "../b=y.pkl"], "cannot be '../b'"),
+    ],
+)
+def test_fills_that_cannot_be(fgaug: Any, tmp_path: Path, changes: list[str], words: str) -> None:
+    asked = ["--snapshot", "a=x.pkl", "--psi", "0.7", "--seeds", "1-3"]
+    if changes[0] == "--seeds":
+        asked = asked[:-2]
+    refused(fgaug("bank", "fill", tmp_path / "bank", *asked, *changes), words)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_class_that_a_network_lacks_is_said_before_anything_starts(
+    fgaug: Any, tmp_path: Path
+) -> None:
+    network = Path(__file__).parent / "data" / "stylegan2" / "c.pkl"
+    asked = ["--psi", "0.7", "--seeds", "1-3"]
+    bank = tmp_path / "bank"
+    refused(
+        fgaug("bank", "fill", bank, "--snapshot", f"a={network}:9", *asked), "class 9 is asked for"
+    )
+    refused(fgaug("bank", "fill", bank, "--snapshot", f"a={network}", *asked), "has 2 classes")
+    assert not bank.exists()
+
+
+def test_the_table_shows_every_axis(fgaug: Any, tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    for cell, model in (("a" * 12, "resnet18"), ("b" * 12, "resnet34")):
+        row = dict.fromkeys(columns(("x", "y")), 1.0)
+        text = {"cell_id": cell, "arm_id": cell, "mode": "baseline", "status": "ok"}
+        write_row(run.trial(cell), {**row, **text, "recipe.model": model})
+    code, out, _ = fgaug("results", run.root)
+    assert code == 0
+    assert "recipe.model" in out
+    assert "resnet34" in out
+
+
+def test_a_dry_run_with_a_pipeline(fgaug: Any, prepared: Path, tmp_path: Path) -> None:
+    recipe = {**grid(prepared)["recipe"], "augmentation": [{"HorizontalFlip": {"p": 0.5}}]}
+    path = write_grid(tmp_path, dataset=str(prepared / "dataset"), recipe=recipe)
+    code, out, err = fgaug("search", path, "--dry-run")
+    assert code == 0, err
+    assert "time: about" in out
+    recipe["augmentation"] = [{"Crop": {"x_max": 1000, "y_max": 1000}}]
+    path = write_grid(tmp_path, dataset=str(prepared / "dataset"), recipe=recipe)
+    refused(fgaug("search", path, "--dry-run"), "`recipe.augmentation` fails on an image of 32 px")
+
+
+def test_a_dry_run_of_a_recipe_that_does_not_train(
+    fgaug: Any, prepared: Path, tmp_path: Path
+) -> None:
+    recipe = {**grid(prepared)["recipe"], "learning_rate": 1e30}
+    path = write_grid(tmp_path, dataset=str(prepared / "dataset"), recipe=recipe)
+    code, out, err = fgaug("search", path, "--dry-run")
+    assert code == 0, err
+    assert "time: not measured" in out
+
+
+def test_places_that_are_taken(
+    fgaug: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_grid(tmp_path, dataset=str(prepared / "dataset"))
+    refused(fgaug("search", path, "--out", path), "is a file; a run is a folder")
+    refused(fgaug("search", path, "--out", prepared / "dataset"), "is a dataset")
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / "file"))
+    refused(fgaug("search", path, "--dry-run"), "Set FGAUG_CACHE to a folder")
+    refused(fgaug("data", "audit", prepared / "dataset"), "Set FGAUG_CACHE to a folder")

@@ -189,6 +189,23 @@ class TestRefusals:
         with pytest.raises(DataError, match="12 images in its manifest and 0 in pixels"):
             open_dataset(made.root)
 
+    def test_pixels_of_other_bytes(
+        self, made: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / "another machine"))
+        part = DatasetPaths(made.root).pixels(0)
+        data = bytearray(part.read_bytes())
+        middle = len(data) // 3  # the file holds little but pixels
+        data[middle : middle + 40] = bytes(255 - byte for byte in data[middle : middle + 40])
+        part.write_bytes(data)
+        with pytest.raises(DataError, match="not a whole file of pixels"):
+            open_dataset(made.root).pixels()
+
+    def test_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text("x")
+        with pytest.raises(DataError, match="is a file; a dataset is a folder"):
+            open_dataset(tmp_path / "x")
+
     def test_an_edited_manifest(self, made: Dataset) -> None:
         path = DatasetPaths(made.root).manifest
         made.manifest.assign(split="train").to_parquet(path, index=False)

@@ -127,7 +127,7 @@ class TestFilling:
     def test_other_generators(self, tmp_path: Path) -> None:
         fill(tmp_path, STUB_SPEC, STUBS, demand(dbp=[1]))
         with pytest.raises(
-            BankError, match=r"its snapshot of `dbp` is stub .*, the grid's is phantom"
+            BankError, match=r"its snapshot of `dbp` is stub .*, asked for is phantom"
         ):
             fill(tmp_path, spec_of(PHANTOMS), PHANTOMS, demand(dbp=[2]))
 
@@ -232,9 +232,10 @@ class TestRefusals:
         }
         with pytest.raises(SnapshotError) as caught:
             open_sources(three, spec_of(three), "cpu")
-        first, second = str(caught.value).splitlines()
+        first, second, third = str(caught.value).splitlines()
         assert "has 2 classes. Say which: `dbp: {file:" in first
-        assert second.endswith("has 2 classes, the grid asks for class 2.")
+        assert second.endswith("has 2 classes, class 2 is asked for. Give 0 to 1.")
+        assert third.endswith("has no classes, class 0 is asked for. Leave out the class.")
 
     def test_labels_of_one_conditional_network(self, tmp_path: Path) -> None:
         file = str(NETWORKS / "c.pkl")

@@ -285,7 +285,7 @@ class TestOversample:
         remove = (("dbp", "all"), ("trv", 1.0))
         assert refusal(cell("oversample", remove=remove)) == (
             "`controls: oversample` has no real of `dbp` left to repeat "
-            "for oversample ratio 1 seed 1"
+            "for oversample ratio 1 remove dbp all, trv 1 seed 1"
         )
 
 
@@ -384,6 +384,18 @@ class TestCheck:
         for mode in ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"):
             assert mix.check(cell(mode), FLAGS, POOL) == []
 
-    def test_too_few_images(self) -> None:
-        asked = cell("synthetic", ratio=None, fakes=(("dbp", 1), ("trv", 0)))
-        assert mix.check(asked, PLAIN, POOL) == ["a synthetic cell has 1 training images"]
+    def test_a_label_without_a_training_image(self) -> None:
+        cure = "leaves no training image of `trv`. Raise its fakes, or remove fewer reals"
+        asked = cell("synthetic", ratio=None, fakes=(("dbp", 5), ("trv", 0)))
+        assert mix.check(asked, PLAIN, POOL) == [
+            f"synthetic psi 0.7 fakes dbp 5, trv 0 seed 1 {cure}"
+        ]
+        asked = cell("drop", remove=(("dbp", 1.0), ("trv", "all")))
+        assert mix.check(asked, PLAIN, POOL) == [f"drop remove dbp 1, trv all seed 1 {cure}"]
+
+    def test_an_arm_without_a_fake(self) -> None:
+        asked = cell("augmentation", ratio=0.01)
+        assert mix.check(asked, PLAIN, POOL) == [
+            "augmentation psi 0.7 ratio 0.01 seed 1 adds no fake. "
+            "Raise the ratio or the counts, or drop the mode"
+        ]

@@ -169,3 +169,9 @@ def test_known_names(name: str) -> None:
 def test_a_model_without_feature_map_is_refused() -> None:
     with pytest.raises(GridError, match="has no feature map"):
         scratch("vit_tiny_patch16_224")
+
+
+def test_a_near_miss_is_named_once() -> None:
+    problem = models.check_name("resnet1888")
+    assert problem is not None
+    assert problem.count("`resnet18`") == 1

@@ -181,7 +181,7 @@ class TestLoading:
         assert results.columns(LABELS) == CONTRACT
         write(run, "a", **{"recipe.model": "resnet18", "n_fake_dbp": 3, "fakes": "dbp=3"})
         found = list(fgaug.load_results(run.root).columns)
-        at = CONTRACT.index("seed")
+        at = CONTRACT.index("status")
         assert found == [*CONTRACT[:at], "recipe.model", "fakes", *CONTRACT[at:], "n_fake_dbp"]
 
     def test_types(self, run: RunPaths) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pickle_writer import Call, nested, pickled
 
 from fgaug.errors import SnapshotError
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
@@ -33,61 +34,6 @@ CONFIG = GeneratorConfig(
     mapping_width=7,
     embed_width=8,
 )
-
-
-# ---- a writer of network files: names that need not exist, called on anything
-
-
-class Named:
-    """A global of a pickle by module and name."""
-
-    def __init__(self, module: str, name: str) -> None:
-        self.text = f"c{module}\n{name}\n".encode()
-
-
-class Call:
-    """A call of a global in a pickle."""
-
-    def __init__(self, module: str, name: str, *arguments: Any) -> None:
-        self.named, self.arguments = Named(module, name), arguments
-
-
-class Raw(bytes):
-    """Opcodes put into a pickle as they are."""
-
-
-def nested(depth: int) -> Raw:
-    """Return lists in lists: `pickle` itself could not write them."""
-    return Raw(b"]" * depth + b"a" * (depth - 1))
-
-
-class Writer(pickle._Pickler):
-    """A pickler that also writes `Named` and `Call`."""
-
-    def save_named(self, named: Named) -> None:
-        self.write(named.text)
-
-    def save_call(self, call: Call) -> None:
-        self.save(call.named)
-        self.save(call.arguments)
-        self.write(pickle.REDUCE)
-
-    def save_raw(self, opcodes: Raw) -> None:
-        self.write(opcodes)
-
-
-Writer.dispatch = {
-    **pickle._Pickler.dispatch,
-    Named: Writer.save_named,
-    Call: Writer.save_call,
-    Raw: Writer.save_raw,
-}
-
-
-def pickled(value: Any, protocol: int = 4) -> bytes:
-    stream = io.BytesIO()
-    Writer(stream, protocol).dump(value)
-    return stream.getvalue()
 
 
 CLASSES = {
@@ -217,13 +163,6 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
         read_snapshot(tmp_path / "none.pkl")
     with pytest.raises(SnapshotError, match="cannot be read"):
         read_snapshot(tmp_path)
-    (tmp_path / "x.safetensors").write_bytes(b"")
-    with pytest.raises(SnapshotError, match="not read yet"):
-        read_snapshot(tmp_path / "x.safetensors")
-    networks = tuple(Call("dnnlib.tflib.network", "Network") for _ in range(3))
-    (tmp_path / "tf.pkl").write_bytes(pickled(networks, 3))
-    with pytest.raises(SnapshotError, match="TensorFlow network pickle, which is not read yet"):
-        read_snapshot(tmp_path / "tf.pkl")
     torch.save({"G_ema": torch.zeros(2)}, tmp_path / "state.pt")
     for content in (b"", b"\x80\x04", b"hello", (tmp_path / "state.pt").read_bytes()):
         (tmp_path / "x.pkl").write_bytes(content)

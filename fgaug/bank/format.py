@@ -11,7 +11,7 @@ from typing import Any
 
 from fgaug import paths
 from fgaug.errors import BankError
-from fgaug.paths import BankPaths
+from fgaug.paths import BankPaths, DatasetPaths
 
 SCHEMA = 1
 SHARD_BYTES = 32 << 20  # pixels of a full shard
@@ -53,7 +53,7 @@ class BankSpec:
         for name in ("size", "channels", "noise", "resize_filter"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                lines.append(f"its {name} is {mine}, the grid's is {theirs}")
+                lines.append(f"its {name} is {mine}, asked for is {theirs}")
         for label, source in other.sources.items():
             mine_source = self.sources.get(label)
             if mine_source is None:
@@ -61,13 +61,13 @@ class BankSpec:
             elif mine_source.sha256 != source.sha256:
                 lines.append(
                     f"its snapshot of `{label}` is {mine_source.name} "
-                    f"({mine_source.sha256[:12]}), the grid's is {source.name} "
+                    f"({mine_source.sha256[:12]}), asked for is {source.name} "
                     f"({source.sha256[:12]})"
                 )
             elif mine_source.class_index != source.class_index:
                 lines.append(
                     f"its `{label}` is class {mine_source.class_index}, "
-                    f"the grid's is class {source.class_index}"
+                    f"asked for is class {source.class_index}"
                 )
         return lines
 
@@ -90,6 +90,25 @@ def source_digest(kind: str, parameters: Mapping[str, Any]) -> str:
     """Return the SHA-256 that stands for a generator without a network file."""
     text = json.dumps({"kind": kind, **parameters}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_new(bank_paths: BankPaths) -> None:
+    """Refuse to start a bank where something else lies, or shards whose origin is unknown."""
+    root = bank_paths.root
+    if root.exists() and not root.is_dir():
+        raise BankError(f"{root} is a file; a bank is a folder. Give another place.")
+    if DatasetPaths(root).spec.exists():
+        raise BankError(f"{root} is a dataset. Give the bank a folder of its own.")
+    if not is_empty(bank_paths):
+        raise BankError(
+            f"{root} holds shards but no {bank_paths.spec.name}, which says what network made "
+            "them. Restore that file, or remove the folder to make its images anew."
+        )
+
+
+def is_empty(bank_paths: BankPaths) -> bool:
+    """Return whether a bank has no image yet: its first fill failed, so it binds nobody."""
+    return not bank_paths.manifest.exists() and not any(bank_paths.shards.rglob("*.parquet"))
 
 
 def read_spec(bank_paths: BankPaths) -> BankSpec:

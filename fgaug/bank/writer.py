@@ -17,6 +17,8 @@ from fgaug.bank.format import (
     SCHEMA,
     BankSpec,
     Shard,
+    check_new,
+    is_empty,
     present,
     read_manifest,
     read_spec,
@@ -57,14 +59,18 @@ class BankWriter:
             if not label or label in (".", "..") or "/" in label or "\\" in label:
                 raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
         if not self.paths.spec.is_file():
+            check_new(self.paths)
             paths.write_json(self.paths.spec, asdict(spec))
             return spec
         known = read_spec(self.paths)
         problems = known.differences(spec)
+        if problems and is_empty(self.paths):
+            paths.write_json(self.paths.spec, asdict(spec))
+            return spec
         if problems:
             raise BankError(
                 f"{self.paths.root} holds other fakes: {'; '.join(problems)}. "
-                "Give the grid a bank of its own."
+                "Give these fakes a bank of their own."
             )
         return known
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fgaug.axes import MAX_POOL, usable_psi
 from fgaug.errors import BankError
 
 app = typer.Typer(help="Fill and inspect banks of fakes.", no_args_is_help=True)
@@ -33,6 +34,7 @@ def fill(
 ) -> None:
     """Generate what a bank lacks, for a grid or for seeds of given networks."""
     from fgaug import study
+    from fgaug.data.images import MAX_SIZE, MIN_SIZE
 
     console = Console(stderr=True)
     if grid is not None:
@@ -45,13 +47,20 @@ def fill(
             "Say what to fill: --grid grid.yaml, or "
             "--snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
         )
-    if 0 in psi:
-        raise BankError("`psi` 0 gives one image for every seed; use a value above or below 0.")
+    try:
+        for value in psi:
+            usable_psi(value)
+    except ValueError as error:
+        raise BankError(f"--psi: {error}.") from None
+    if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+        raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
+    if channels not in (None, 1, 3):
+        raise BankError(f"--channels must be 1 or 3, got {channels}.")
     if noise not in ("seeded", "const", "none"):
         raise BankError(f"--noise is seeded, const or none, got {noise}.")
     study.fill_from_snapshots(
         bank,
-        dict(_snapshot(text) for text in snapshot),
+        _snapshots(snapshot),
         psi,
         _z_seeds(seeds),
         noise=noise,
@@ -84,6 +93,19 @@ def info(bank: Annotated[str, typer.Argument(help="A bank's folder or file:// UR
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _snapshots(texts: list[str]) -> dict[str, tuple[str, int | None]]:
+    from fgaug.data.table import fit_label
+
+    named = [_snapshot(text) for text in texts]
+    labels = [label for label, _ in named]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise BankError(f"--snapshot names `{label}` twice. Give each label one network.")
+        if not fit_label(label):
+            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+    return dict(named)
+
+
 def _snapshot(text: str) -> tuple[str, tuple[str, int | None]]:
     """Return the label and its (file, class) of `LABEL=FILE` or `LABEL=FILE:CLASS`."""
     label, equals, rest = text.partition("=")
@@ -105,5 +127,7 @@ def _z_seeds(text: str) -> list[int]:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last >= 2**32:
             raise BankError(f"--seeds: {part} is not a range within 0-4294967295.")
+        if len(found) + last + 1 - first > MAX_POOL:
+            raise BankError(f"--seeds: at most {MAX_POOL} at once, got {text}. Fill it in parts.")
         found += range(first, last + 1)
     return found

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from fgaug.errors import RunError, UserError
+from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
     from fgaug.planning import Plan
@@ -49,7 +49,11 @@ def plan(planned: Plan) -> None:
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
     if todo:
         threads = max(1, int(space.resources.cpu))
-        seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
+        try:
+            seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
+        except TrialError as error:
+            say(f"time: not measured, as a trial would fail: {error}")
+            return
         at_once = parallel_trials(space, cores(), cluster.visible_gpus())
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
@@ -96,7 +100,7 @@ def results(run: Path, by: str, format: str) -> None:
 
 def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
     names = list(frame.columns)
-    further = names[names.index("seed") : names.index("round")][1:]
+    further = names[names.index("round") : names.index("status")][1:]
     return frame[[*_SHOWN[:3], *further, *_SHOWN[3:], *_METRICS]]
 
 

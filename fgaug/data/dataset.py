@@ -105,6 +105,10 @@ def open_dataset(path: str | Path) -> Dataset:
     """Return the dataset in a folder, or refuse one that is missing, unfinished or damaged."""
     root = Path(path)
     files = paths.DatasetPaths(root)
+    if root.is_file():
+        raise DataError(
+            f"{root} is a file; a dataset is a folder that `fgaug data prepare` wrote."
+        )
     if not root.is_dir():
         raise DataError(
             f"The dataset folder {root} does not exist. Make it with `fgaug data prepare`, "

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 RESIZE_FILTER = "lanczos"
+MIN_SIZE, MAX_SIZE = 8, 2048  # px, side of a dataset's or bank's images
 MAX_PIXELS = (
     80_000_000  # a whole-slide scan or a decompression bomb, not an image to be learnt from
 )

@@ -89,7 +89,8 @@ def from_folders(folder: str | Path, keep_labels: Sequence[str] = ()) -> Ingeste
     """Return the images of a folder with one sub-folder a label, each image its own group."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise DataError(f"The folder {folder} does not exist. Give one with a folder a label.")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"The folder {folder} {what}. Give one with a folder a label.")
     labels = sorted(
         each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
     )

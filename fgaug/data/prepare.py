@@ -17,7 +17,7 @@ import pandas as pd
 
 from fgaug.data.audit import audit, suspicions
 from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
-from fgaug.data.images import RESIZE_FILTER, Box
+from fgaug.data.images import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
 from fgaug.data.ingest import Ingested, from_csv, from_folders
 from fgaug.data.loading import LoadedImages, Progress, load_images, loaded_from
 from fgaug.data.phantom import make_phantom
@@ -28,7 +28,6 @@ from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
 PRESETS = ("bus-bra", "phantom")
-MIN_SIZE, MAX_SIZE = 8, 2048
 MAX_MARGIN = 10.0
 
 

@@ -22,6 +22,7 @@ _SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} |
     "validation": "valid",
     "training": "train",
 }
+MAX_LABEL_BYTES = 100  # file systems take 255 a name, and results put a word before it
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False} | {
     "1.0": True,
     "0.0": False,
@@ -125,9 +126,17 @@ def _encoding(csv: Path) -> str:
         return "utf-16"
     try:
         data.decode("utf-8-sig")
+        return "utf-8-sig"
     except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8-sig"
+        pass
+    try:
+        data.decode("cp1252")
+    except UnicodeDecodeError:
+        raise DataError(
+            f"The label table {csv} is neither UTF-8, UTF-16 nor Windows-1252 text. "
+            "Save it as CSV in UTF-8."
+        ) from None
+    return "cp1252"
 
 
 def _dialect(csv: Path, encoding: str, columns: LabelColumns) -> tuple[str, list[str]]:
@@ -196,14 +205,18 @@ def _check_rows(frame: pd.DataFrame, columns: LabelColumns, problems: list[str])
     unfit = [label for label in frame["label"].dropna().unique() if not fit_label(label)]
     if unfit:
         problems.append(
-            f"labels name folders and columns, so they hold no slash, line break or leading dot: "
+            f"labels name folders and columns, so they hold no slash, line break or leading dot "
+            f"and at most {MAX_LABEL_BYTES} bytes: "
             f"{listed(unfit)}"
         )
 
 
 def fit_label(label: str) -> bool:
     """Return whether a label can name a folder and a column of results."""
-    return label.isprintable() and not label.startswith(".") and not set(label) & set("/\\")
+    fits = len(label.encode()) <= MAX_LABEL_BYTES
+    return (
+        fits and label.isprintable() and not label.startswith(".") and not set(label) & set("/\\")
+    )
 
 
 def _translate(

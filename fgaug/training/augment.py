@@ -240,6 +240,12 @@ def pipeline(steps: Sequence[Transform], seed: int) -> Any:
     return albumentations.Compose(transforms, seed=seed)
 
 
+def try_out(steps: Sequence[Transform], size: int, channels: int) -> None:
+    """Refuse, as `pipeline` does, also steps that fail on an image of this size or change it."""
+    blank = torch.full((1, channels, size, size), 128, dtype=torch.uint8)
+    _albumentations_batch(pipeline(steps, 0), blank)
+
+
 def _is_transform(made: Any) -> bool:
     """Return whether a name of albumentations is a transform, not one of their base classes."""
     import albumentations
@@ -262,7 +268,16 @@ def _reason(error: Exception) -> str:
 
 def _albumentations_batch(transform: Any, batch: torch.Tensor) -> torch.Tensor:
     images = batch.permute(0, 2, 3, 1).cpu().numpy()
-    changed = [transform(image=image)["image"] for image in images]
+    try:
+        changed = [transform(image=image)["image"] for image in images]
+    except Exception as error:  # whatever albumentations and OpenCV raise
+        size, channels = images.shape[2:]
+        raise GridError(
+            [
+                f"`recipe.augmentation` fails on an image of {size} px and {channels} channels: "
+                f"{_reason(error)}"
+            ]
+        ) from None
     for image in changed:
         if image.shape[:2] != images.shape[1:3] or image.dtype != np.uint8:
             raise GridError(

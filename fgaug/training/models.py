@@ -111,7 +111,7 @@ def check_name(model: str) -> str | None:
 
     if is_torchvision_resnet(model) or timm.is_model(model.removeprefix("timm/")):
         return None
-    known = [*torchvision.models.list_models(), *timm.list_models()]
+    known = sorted({*torchvision.models.list_models(), *timm.list_models()})
     near = difflib.get_close_matches(model, known, n=3)
     hint = f"; did you mean {' or '.join(f'`{name}`' for name in near)}?" if near else ""
     return f"`recipe.model`: neither torchvision's resnets nor timm have `{model}`{hint}"

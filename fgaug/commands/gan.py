@@ -1,0 +1,63 @@
+"""`fgaug gan`: what a network file holds, and its copy as `.safetensors`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from gan_worker.snapshot import Snapshot
+
+app = typer.Typer(help="Inspect and convert network files.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(help="A network file: .pkl or .safetensors.")]
+# what the program's own image script does where nothing is said
+_PYTORCH = "stylegan2-ada-pytorch's own script takes psi 1 and const noise"
+_TENSORFLOW = "the TensorFlow programs' own scripts take psi 0.5 and draw noise as seeded does"
+
+
+@app.command()
+def inspect(file: File) -> None:
+    """Print what a network file holds; nothing in it is run."""
+    from fgaug import study
+
+    _print(file, study.inspect_network(file))
+
+
+@app.command()
+def convert(
+    file: File,
+    out: Annotated[Path, typer.Argument(help="The copy, *.safetensors; must not exist yet.")],
+) -> None:
+    """Write a network as .safetensors; the copy makes the same images under the same identity."""
+    from fgaug import study
+
+    _print(out, study.convert_network(file, out))
+
+
+def _print(file: Path, snapshot: Snapshot) -> None:
+    """Print the facts of a network, one a line."""
+    config = snapshot.config
+    w_avg = float(snapshot.tensors["mapping.w_avg"].norm())
+    own = _PYTORCH if snapshot.kind == "stylegan2-ada-pytorch" else _TENSORFLOW
+    noise = "const (stored in the file), none, seeded"
+    lost = "" if w_avg else " (never trained: psi below 1 pulls towards zero)"
+    facts = {
+        "kind": f"{snapshot.kind}, first read from {snapshot.source}",
+        "network": f"{snapshot.network}, the moving average of the generator; no other is used",
+        "resolution": f"{snapshot.resolution} px",
+        "channels": str(snapshot.channels),
+        "labels": str(snapshot.labels) if snapshot.labels else "0 (unconditional)",
+        "architecture": f"{config.architecture}, z {config.z_dim}, w {config.w_dim}, "
+        f"{config.mapping_layers} mapping layers",
+        "parameters": str(snapshot.parameters),
+        "SHA-256": snapshot.sha256,
+        "w_avg norm": f"{w_avg:.6g}{lost}",
+        "noise modes": noise if config.use_noise else "none (the network was made without noise)",
+        "truncation": f"psi 1 is none, 0 gives w_avg for every seed; {own}",
+    }
+    lines = [str(file), *(f"  {name:<13}{value}" for name, value in facts.items())]
+    sys.stdout.write("\n".join(lines) + "\n")

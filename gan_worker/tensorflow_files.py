@@ -1,0 +1,256 @@
+"""TensorFlow network pickles: the averaged generator `Gs` under our names and layouts.
+
+records -> options and arrays -> snapshot
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgaug.errors import SnapshotError
+from gan_worker.contents import Contents
+from gan_worker.networks import GeneratorConfig, GeneratorNetwork
+from gan_worker.records import TensorFlowNetwork
+from gan_worker.stored import NumpyArray, StoredTensor, array_of, shown
+
+T = TypeVar("T")
+Array = NDArray[np.float32]
+
+# The program by the version of its files.
+PROGRAMS = {4: "stylegan2", 5: "stylegan2-ada"}
+_FUNCTIONS = {
+    "": ("G_main",),
+    "synthesis": ("G_synthesis", "G_synthesis_stylegan2"),
+    "mapping": ("G_mapping",),
+}
+_MAX_NAME = 100
+# Construction arguments that change nothing in what is read, or that the shapes tell.
+_IGNORED = frozenset(
+    (
+        *("truncation_psi", "truncation_cutoff", "style_mixing_prob", "structure"),
+        *("num_fp16_res", "fmap_base", "fmap_max", "mapping_fmaps", "label_fmaps"),
+    )
+)
+_READ = frozenset(
+    (
+        *("latent_size", "label_size", "dlatent_size", "resolution", "num_channels"),
+        *("mapping_layers", "mapping_nonlinearity", "mapping_lrmul", "w_avg_beta"),
+        *("architecture", "nonlinearity", "resample_kernel", "use_noise", "conv_clamp"),
+    )
+)
+_LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}
+_LEAVES = {"affine.weight": "mod_weight", "affine.bias": "mod_bias"}
+
+
+def contents_of(data: bytes, value: Any) -> Contents:
+    """Return the averaged generator of a TensorFlow network pickle, read into `value`."""
+    state = _state_of_gs(value)
+    variables = dict(_variables(data, state))
+    options = _Options(_dict(state, "static_kwargs"))
+    _check_generation(variables)
+    config = _config_of(options, variables)
+    return Contents(
+        kind=PROGRAMS[state["version"]],
+        network="Gs",
+        config=config,
+        arrays=dict(_renamed(config, variables)),
+    )
+
+
+def _state_of_gs(value: Any) -> dict[str, Any]:
+    networks = value if isinstance(value, tuple) and len(value) == 3 else ()
+    if not networks or not all(isinstance(network, TensorFlowNetwork) for network in networks):
+        raise SnapshotError("it does not hold the three TensorFlow networks G, D and Gs")
+    state = networks[2].state or {}
+    version = state.get("version")
+    if type(version) is not int or version not in PROGRAMS:
+        raise SnapshotError(
+            f"a TensorFlow network of version {shown(version)}: only those of stylegan2 (4) and "
+            "stylegan2-ada (5) are read, no StyleGAN1 or older"
+        )
+    return {str(name): part for name, part in state.items()}
+
+
+def _variables(data: bytes, state: dict[str, Any]) -> Iterator[tuple[str, Array]]:
+    """Yield the variables of Gs and its two components by their full names."""
+    components = _dict(state, "components")
+    if set(components) != {"synthesis", "mapping"}:
+        raise SnapshotError("the network Gs is not made of a synthesis and a mapping network")
+    seen = set()
+    for part, network in [("", state), *components.items()]:
+        if part:
+            network = network.state if isinstance(network, TensorFlowNetwork) else None
+        if not isinstance(network, dict) or (part and network.get("components")):
+            raise SnapshotError(f"the component {part} is not a TensorFlow network")
+        function = network.get("build_func_name")
+        if not (isinstance(function, str) and function in _FUNCTIONS[part]):
+            raise SnapshotError(
+                f"a network built by {shown(function)}, which is not a StyleGAN2 generator of "
+                "configuration E or F"
+            )
+        listed = network.get("variables")
+        if not isinstance(listed, list):
+            raise SnapshotError("a TensorFlow network without variables")
+        for entry in listed:
+            name, tensor = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
+            if isinstance(tensor, NumpyArray):
+                tensor = tensor.tensor
+            if not (isinstance(name, str) and isinstance(tensor, StoredTensor)):
+                raise SnapshotError("a variable that is not a name and float32 numbers")
+            full = f"{part}/{name}".lstrip("/")
+            if full in seen or len(full) > _MAX_NAME:
+                raise SnapshotError(f"the variable {shown(full)} is there twice or too long")
+            seen.add(full)
+            yield full, array_of(data, tensor)
+
+
+def _check_generation(variables: dict[str, Array]) -> None:
+    """Refuse kin of StyleGAN2 whose generators compute something else."""
+    for name in variables:
+        if "ToRGB_lod" in name:
+            raise SnapshotError(
+                "a progressively grown generator (ToRGB_lod: StyleGAN1, or StyleGAN2 of "
+                "configurations A to D); only configurations E and F are read"
+            )
+        if "LabelConcat" in name:
+            raise SnapshotError(
+                "a conditional network of the 2019 program (LabelConcat); conditional networks "
+                "are read from stylegan2-ada on"
+            )
+
+
+class _Options:
+    """The construction arguments; an absent one has the TensorFlow programs' default."""
+
+    def __init__(self, given: dict[Any, Any]) -> None:
+        self.given = given
+        for name in given:
+            if name not in _READ | _IGNORED:
+                raise SnapshotError(f"the option {shown(name)} of its networks is not known")
+        kernel = given.get("resample_kernel")
+        if kernel not in (None, [1, 3, 3, 1], (1, 3, 3, 1)):
+            raise SnapshotError("its resample_kernel is not [1, 3, 3, 1], the only one supported")
+
+    def whole(self, name: str, default: int) -> int:
+        value = self.given.get(name, default)
+        if type(value) is not int or not 0 <= value < 2**31:
+            raise SnapshotError(f"its {name} is {shown(value)}, not a count")
+        return value
+
+    def one(self, name: str, default: T) -> T:
+        value = self.given.get(name, default)
+        if type(value) is not type(default):
+            raise SnapshotError(f"its {name} is {shown(value)}")
+        return value
+
+    def real(self, name: str, default: float) -> float:
+        value = self.given.get(name, default)
+        if not (type(value) in (int, float) and 0 < value < 1e9):
+            raise SnapshotError(f"its {name} must be above 0 and finite, got {shown(value)}")
+        return float(value)
+
+
+def _config_of(options: _Options, variables: dict[str, Array]) -> GeneratorConfig:
+    resolution = options.whole("resolution", 1024)
+    labels, w_dim = options.whole("label_size", 0), options.whole("dlatent_size", 512)
+    layers = options.whole("mapping_layers", 8)
+    clamp = options.given.get("conv_clamp")
+    blocks = [2**power for power in range(2, resolution.bit_length())]
+    return GeneratorConfig(
+        resolution=resolution,
+        img_channels=options.whole("num_channels", 3),
+        labels=labels,
+        z_dim=options.whole("latent_size", 512),
+        w_dim=w_dim,
+        widths=tuple(
+            _outputs(variables, f"synthesis/{block}x{block}/Conv{'1' if block > 4 else ''}/weight")
+            for block in blocks
+        ),
+        architecture=options.one("architecture", "skip"),
+        activation=options.one("nonlinearity", "lrelu"),
+        conv_clamp=None if clamp is None else options.real("conv_clamp", 0),
+        use_noise=options.one("use_noise", True),
+        mapping_layers=layers,
+        mapping_width=_outputs(variables, "mapping/Dense0/weight") if layers > 1 else w_dim,
+        mapping_activation=options.one("mapping_nonlinearity", "lrelu"),
+        mapping_lr_multiplier=options.real("mapping_lrmul", 0.01),
+        embed_width=_outputs(variables, "mapping/LabelEmbed/weight") if labels else 0,
+        w_avg_beta=options.real("w_avg_beta", 0.995),
+    )
+
+
+def _outputs(variables: dict[str, Array], name: str) -> int:
+    array = variables.get(name)
+    if array is None or not array.ndim:
+        raise SnapshotError(f"the variable {name} is missing")
+    return int(array.shape[-1])
+
+
+def _renamed(config: GeneratorConfig, variables: dict[str, Array]) -> Iterator[tuple[str, Array]]:
+    """Yield every tensor of the network by our name; refuse variables it has no use for."""
+    left = set(variables) - {"lod", "synthesis/lod"}  # of progressive growing, unused since
+    if not config.use_noise:
+        left -= {f"synthesis/noise{index}" for index in range(len(config.noise_sizes))}
+    for name in GeneratorNetwork.skeleton(config).state_dict():
+        theirs, dimensions, change = _origin(name)
+        array = variables.get(theirs)
+        if array is None:
+            raise SnapshotError(f"the variable {theirs} is missing")
+        if array.ndim != dimensions:
+            raise SnapshotError(f"the variable {theirs} has shape {array.shape}")
+        left.discard(theirs)
+        yield name, change(array)
+    if left:
+        raise SnapshotError(f"the variable {shown(min(left))} is unknown")
+
+
+def _origin(name: str) -> tuple[str, int, Callable[[Array], Array]]:
+    """Return the variable behind a tensor of ours, its dimensions, and how it is turned."""
+    if name == "mapping.w_avg":
+        return "dlatent_avg", 1, _as_is
+    room, place, leaf = name.split(".", 2)
+    if room == "mapping":
+        layer = "LabelEmbed" if place == "embed" else place.replace("fc", "Dense")
+        dense = leaf == "weight"
+        return f"mapping/{layer}/{leaf}", 2 if dense else 1, np.transpose if dense else _as_is
+    side = int(place.removeprefix("b"))
+    if leaf == "const":
+        return "synthesis/4x4/Const/const", 4, lambda array: array.reshape(array.shape[1:])
+    layer, leaf = leaf.split(".", 1)
+    if leaf == "noise_const":
+        index = 2 * side.bit_length() - (7 if layer == "conv0" else 6) if side > 4 else 0
+        return f"synthesis/noise{index}", 4, lambda array: array.reshape(array.shape[2:])
+    theirs = "Conv" if (side, layer) == (4, "conv1") else _LAYERS[layer]
+    variable = f"synthesis/{side}x{side}/{theirs}/{_LEAVES.get(leaf, leaf)}"
+    if leaf == "affine.weight":
+        return variable, 2, np.transpose
+    if leaf == "affine.bias":  # stored about 0, used about 1
+        return variable, 1, lambda array: array + np.float32(1)
+    if leaf == "weight":
+        return variable, 4, _convolution if layer == "conv0" else _correlation
+    return variable, 0 if leaf == "noise_strength" else 1, _as_is
+
+
+def _as_is(array: Array) -> Array:
+    return array
+
+
+def _correlation(array: Array) -> Array:
+    """Return [height, width, in, out] as [out, in, height, width]."""
+    return array.transpose(3, 2, 0, 1)
+
+
+def _convolution(array: Array) -> Array:
+    """Return the kernels turned too: the layer that doubles is stored the other way round."""
+    return array[::-1, ::-1].transpose(3, 2, 0, 1)
+
+
+def _dict(state: dict[str, Any], name: str) -> dict[Any, Any]:
+    value = state.get(name)
+    if not isinstance(value, dict):
+        raise SnapshotError(f"the network Gs has no {name}")
+    return value
