@@ -64,6 +64,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
             planned.todo,
             planned.sources,
             space.resources,
+            at_once=planning.parallel_trials(space, planning.cores(), 0),
             already=0,
             dashboard=None,
             console=Console(quiet=True),

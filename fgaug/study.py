@@ -105,6 +105,7 @@ def _execute(planned: Plan, dashboard: bool, console: Console) -> None:
             planned.todo,
             planned.sources,
             space.resources,
+            at_once=planning.parallel_trials(space, running.cpus, running.gpus),
             already=len(planned.cells) - len(planned.todo),
             dashboard=running.dashboard,
             console=console,

@@ -93,7 +93,7 @@ def given_set(tmp_path: Path, extra: dict[str, np.ndarray]) -> dict[str, object]
 def test_prepare_refuses_a_copy_across_splits(tmp_path: Path) -> None:
     arguments = given_set(tmp_path, {"p4": picture(0)})
     with pytest.raises(DataError, match=r"1 exact copy is in more than one split: p0 = p4"):
-        prepare(out=tmp_path / "d", **arguments)  # type: ignore[arg-type]
+        prepare(out=tmp_path / "d", **arguments)
     assert not (tmp_path / "d").exists()
 
 
@@ -101,14 +101,14 @@ def test_near_copies_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixt
     brighter = (picture(1) * 1.2 + 5).astype(np.uint8)
     small = np.asarray(Image.fromarray(brighter).resize((40, 44), Image.Resampling.BICUBIC))
     arguments = given_set(tmp_path, {"p6": small})
-    dataset = prepare(out=tmp_path / "d", **arguments)  # type: ignore[arg-type]
+    dataset = prepare(out=tmp_path / "d", **arguments)
     assert audit(dataset) == []
     assert "1 pair of images in training and outside look alike: p1 ~ p6 (valid)" in caplog.text
 
 
 def test_flags_outside_training_are_a_warning(tmp_path: Path) -> None:
     arguments = given_set(tmp_path, {})
-    dataset = prepare(out=tmp_path / "d", gan_col="gan", **arguments)  # type: ignore[arg-type]
+    dataset = prepare(out=tmp_path / "d", gan_col="gan", **arguments)
     (doubt,) = suspicions(dataset)
     assert doubt.startswith("2 images with the gan flag outside the training set: p4, p6")
 
@@ -116,4 +116,4 @@ def test_flags_outside_training_are_a_warning(tmp_path: Path) -> None:
 def test_flat_images_are_not_near_copies(tmp_path: Path) -> None:
     flat = {"p0": np.full((48, 48), 90, np.uint8), "p5": np.full((48, 48), 130, np.uint8)}
     arguments = given_set(tmp_path, flat)
-    assert suspicions(prepare(out=tmp_path / "d", **arguments)) == []  # type: ignore[arg-type]
+    assert suspicions(prepare(out=tmp_path / "d", **arguments)) == []

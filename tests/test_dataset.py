@@ -46,7 +46,7 @@ def source(root: Path, suffix: str = ".png", reverse: bool = False, **columns: o
 
 def prepared(out: Path, csv: Path, **options: object) -> Dataset:
     given = {"group_col": "patient", "stratum_cols": ["device"], "size": 8, **options}
-    return prepare(out=out, csv=csv, images=csv.parent / "i", **given)  # type: ignore[arg-type]
+    return prepare(out=out, csv=csv, images=csv.parent / "i", **given)
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def points(
 
 
 def trained(model: Classifier, budget: Budget, **given: object) -> tuple[list[Point], Fitted]:
-    *curve, outcome = points(model, budget, **given)  # type: ignore[arg-type]
+    *curve, outcome = points(model, budget, **given)
     assert isinstance(outcome, Fitted)
     return [point for point in curve if isinstance(point, Point)], outcome
 
@@ -93,7 +93,7 @@ def with_losses(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     real = fit.evaluate
 
     def evaluate(*given: object) -> dict[str, float]:
-        return {**real(*given), "loss": next(left)}  # type: ignore[arg-type]
+        return {**real(*given), "loss": next(left)}
 
     monkeypatch.setattr(fit, "evaluate", evaluate)
 
@@ -129,7 +129,7 @@ def test_a_steps_budget_takes_exactly_its_steps(
     def count(self: fit._Run, cycle: object, step: int, index: np.ndarray) -> torch.Tensor:
         is_frozen = not next(self.model.body.parameters()).requires_grad
         taken.append((is_frozen, step, len(index)))
-        return real(self, cycle, step, index)  # type: ignore[arg-type]
+        return real(self, cycle, step, index)
 
     monkeypatch.setattr(fit._Run, "_step", count)
     looks = min(steps, 5)
@@ -230,7 +230,7 @@ def test_a_validation_loss_that_is_no_number_fails_the_trial(
     real = fit._Run._step
 
     def last_step_overflows(self: fit._Run, *given: object) -> torch.Tensor:
-        loss = real(self, *given)  # type: ignore[arg-type]
+        loss = real(self, *given)
         poison(self.model)
         return loss
 
@@ -308,7 +308,7 @@ def test_a_replay_in_double_precision_gives_the_same_losses(
     real = fit._Run._step
 
     def noted(self: fit._Run, *given: object) -> torch.Tensor:
-        loss = real(self, *given)  # type: ignore[arg-type]
+        loss = real(self, *given)
         seen.append(loss.item())
         return loss
 

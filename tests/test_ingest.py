@@ -58,7 +58,7 @@ def write(tmp_path: Path, table: pd.DataFrame, sep: str = ",", encoding: str = "
 
 def refusal(csv: Path, folder: Path, **columns: object) -> str:
     with pytest.raises(DataError) as caught:
-        from_csv(csv, folder, "image", "label", **columns)  # type: ignore[arg-type]
+        from_csv(csv, folder, "image", "label", **columns)
     return str(caught.value)
 
 

@@ -21,7 +21,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def stack(label: str, seeds: range, **options: float) -> np.ndarray:
-    images = [draw_image(label, seed, size=32, **options) for seed in seeds]  # type: ignore[arg-type]
+    images = [draw_image(label, seed, size=32, **options) for seed in seeds]
     return np.stack(images).astype(float)
 
 
@@ -85,7 +85,7 @@ def test_images_of_a_patient_are_alike() -> None:
 @pytest.mark.parametrize("wrong", [{"images": 0}, {"label_noise": 0.5}, {"machines": 0}])
 def test_sets_that_cannot_be(wrong: dict[str, int]) -> None:
     with pytest.raises(DataError, match="A phantom needs"):
-        make_phantom(**wrong)  # type: ignore[arg-type]
+        make_phantom(**wrong)
 
 
 def test_unknown_labels() -> None:

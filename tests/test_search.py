@@ -75,6 +75,9 @@ def test_a_grid_trains_whole_and_again_trains_nothing(cluster: None, root: Path)
     assert (same_size["n_real"] + same_size["n_fake"]).nunique() == 1
     assert_predictions_recompute(frame, run.predictions())
     times = result_times(run.root)
+    seeds = frame.set_index("cell_id")["seed"]
+    first = sorted(times, key=times.__getitem__)[:5]
+    assert (seeds[first] == 1).all(), "seeds are outermost, with two trials at once"
     assert study.search(space, root / "run").ok == 12
     assert result_times(run.root) == times
     larger = parse_space(grid(root, axes={**axes, "seed": [1, 2, 3]}, controls=["oversample"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ def run_cells(
     sources: Sources,
     resources: Resources,
     *,
+    at_once: int,
     already: int,
     dashboard: str | None,
     console: Console,
@@ -38,6 +40,7 @@ def run_cells(
 
     Args:
         cells: those to train, in the order to train them.
+        at_once: how many trials the cluster holds at a time.
         already: cells of the grid that need no training, for the counts on the screen.
 
     Raises:
@@ -49,6 +52,9 @@ def run_cells(
         "cpu": resources.cpu,
         "gpu": resources.gpu,
     }
+    # Tune picks among the trials it has staged in no particular order: with as many staged as run
+    # at a time, cells are trained in theirs, and a search cut short has its first seeds whole.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
     progress = Progress(cells, already, dashboard, console)
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, progress:
         tuner = tune.Tuner(
