@@ -14,6 +14,7 @@ import psutil
 
 from fgaug import checks, mix, paths, results
 from fgaug.bank import (
+    RESIZE_FILTER,
     BankSpec,
     Demand,
     Source,
@@ -174,7 +175,7 @@ def _generator_identity(
         "noise": space.generator.noise,
         "size": dataset.spec.size,
         "channels": dataset.spec.channels,
-        "resize_filter": "lanczos",
+        "resize_filter": RESIZE_FILTER,
     }
 
 

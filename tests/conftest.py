@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from fgaug import cli
 
 # no deadline: shared machines stall; no database: tests leave nothing in the clone
 settings.register_profile("fgaug", deadline=None, database=None)
@@ -28,3 +32,21 @@ def odd_root(tmp_path: Path) -> Path:
     root = tmp_path / 'it\'s a "tëst" [1] 100% #x ?y'
     root.mkdir()
     return root
+
+
+@pytest.fixture
+def fgaug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process: arguments -> (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["fgaug", *map(str, arguments)])
+        monkeypatch.delenv("FGAUG_DEBUG", raising=False)
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,8 @@ import pytest
 from PIL import Image
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import cli
 from fgaug.paths import RunPaths, write_json
 from fgaug.results import columns, write_row
-
-
-@pytest.fixture
-def fgaug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process: arguments -> (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgaug", *map(str, arguments)])
-        monkeypatch.delenv("FGAUG_DEBUG", raising=False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

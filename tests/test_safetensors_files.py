@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from fgaug import cli
 from fgaug.bank import BankSpec
 from fgaug.errors import SnapshotError
 from gan_worker.generator import load_generator
@@ -268,24 +266,6 @@ def test_mutations_end_in_one_kind_of_error(tiny: Path) -> None:
 
 
 # ---- the commands
-
-
-@pytest.fixture
-def fgaug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Run a command in this process: arguments -> (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["fgaug", *map(str, arguments)])
-        monkeypatch.delenv("FGAUG_DEBUG", raising=False)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
 
 
 def test_inspect_and_convert(tmp_path: Path, fgaug: Any) -> None:
