@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fgaug.axes import Removal
@@ -76,6 +76,8 @@ class Context:
     generator: Mapping[str, Any]  # content of what makes the fakes, see `study`
     pool: int
     weights: Mapping[str, str]  # identity of the pretrained weights by model and recipe
+    # digest of the imported images that cells of a psi can draw, by label
+    imported: Mapping[float, Mapping[str, str]] = field(default_factory=dict)
     split: str = "dataset"
 
 
@@ -171,6 +173,8 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         del named["remove_by"]
     if content["mode"] in FAKE_MODES:
         named |= {"pool": context.pool, "generator": context.generator}
+        if content["psi"] in context.imported:
+            named["imported"] = context.imported[content["psi"]]
     return digest(named)[:12]
 
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fgaug import paths
-from fgaug.bank import Source
+from fgaug.bank import Source, Store
+from fgaug.bank.reader import shard_columns
 from fgaug.cells import recipes
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import GridError, SnapshotError, UserError
-from fgaug.paths import BankPaths, DatasetPaths, RunPaths
+from fgaug.paths import BankNames, DatasetPaths, RunPaths
 from fgaug.space import Space
 
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
@@ -53,25 +54,28 @@ def leakage(
     space: Space,
     dataset: Dataset,
     generated: Mapping[str, Source],
-    bank: Path | None,
+    bank: Store | None,
     problems: list[str],
 ) -> str:
     """Refuse snapshots that saw a validation or test image, or another image of its patient."""
-    if all(source.kind != "stylegan2" for source in generated.values()):
+    if all(source.kind in ("phantom", "stub") for source in generated.values()):
         return "none"
     held_out = dataset.manifest[dataset.manifest["split"] != "train"]
     known = 0
     for label, source in generated.items():
         assert space.generator is not None
-        file = Path(space.generator.snapshots[label].file)
-        beside = [file.with_suffix(".trained_on.parquet")]
-        if bank is not None:
-            beside.append(BankPaths(bank).trained_on(source.sha256))
-        record = next((path for path in beside if path.is_file()), None)
-        if record is None:
+        named = space.generator.snapshots.get(label)
+        beside = Path(named.file).with_suffix(".trained_on.parquet") if named else None
+        in_bank = BankNames.trained_on(source.sha256)
+        if beside is not None and beside.is_file():
+            record = str(beside)
+            seen = paths.read_table(beside, SnapshotError).to_pandas()
+        elif bank is not None and bank.has(in_bank):
+            record = bank.place(in_bank)
+            seen = shard_columns(bank, in_bank, ["sha256", "group"]).to_pandas()
+        else:
             continue
         known += 1
-        seen = paths.read_table(record, SnapshotError).to_pandas()
         images = int(held_out["sha256"].isin(seen["sha256"]).sum())
         groups = held_out.loc[
             held_out["group"].astype(str).isin(seen["group"].astype(str)), "group"
@@ -90,7 +94,7 @@ def places(run: RunPaths, problems: list[str]) -> None:
     root = run.root
     if root.exists() and not root.is_dir():
         problems.append(f"{root} is a file; a run is a folder. Give another --out")
-    for other, file in (("dataset", DatasetPaths(root).spec), ("bank", BankPaths(root).spec)):
+    for other, file in (("dataset", DatasetPaths(root).spec), ("bank", root / BankNames.spec)):
         if file.exists():
             problems.append(f"{root} is a {other}. Give the run a folder of its own by --out")
     try:

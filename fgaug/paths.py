@@ -36,37 +36,27 @@ class DatasetPaths:
         return self.root / "pixels" / f"part-{part:05d}.parquet"
 
 
-@dataclass(frozen=True, slots=True)
-class BankPaths:
-    """Files of a fake bank; `manifest` is written last."""
+class BankNames:
+    """Names of a bank's files below its folder or its prefix; `manifest` is written last."""
 
-    root: Path
+    spec = "bank.json"
+    index = "index.parquet"
+    manifest = "manifest.json"
+    lock = "bank.lock"
+    shards = "shards"
 
-    @property
-    def spec(self) -> Path:
-        return self.root / "bank.json"
-
-    @property
-    def index(self) -> Path:
-        return self.root / "index.parquet"
-
-    @property
-    def manifest(self) -> Path:
-        return self.root / "manifest.json"
-
-    @property
-    def shards(self) -> Path:
-        return self.root / "shards"
-
-    def shard(self, label: str, psi: float, first: int, last: int) -> Path:
+    @staticmethod
+    def shard(label: str, psi: float, first: int, last: int) -> str:
         exact = repr(float(psi)).removesuffix(".0")  # `:g` would give near psis one folder
-        return self.shards / label / f"psi_{exact}" / f"{first}-{last}.parquet"
+        return f"shards/{label}/psi_{exact}/{first}-{last}.parquet"
 
-    def snapshot(self, sha256: str) -> Path:
-        return self.root / "snapshots" / f"{sha256[:12]}.safetensors"
+    @staticmethod
+    def snapshot(sha256: str) -> str:
+        return f"snapshots/{sha256[:12]}.safetensors"
 
-    def trained_on(self, sha256: str) -> Path:
-        return self.root / "snapshots" / f"{sha256[:12]}.trained_on.parquet"
+    @staticmethod
+    def trained_on(sha256: str) -> str:
+        return f"snapshots/{sha256[:12]}.trained_on.parquet"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ _SHAPE_KEY = b"fgaug.shape"
 _ROW_GROUP_BYTES = 4 << 20
 
 
-def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
-    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, or not at all."""
+def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
+    """Return `columns` and `images` (uint8 [N, H, W, C]) as the bytes of one Parquet file."""
     assert images.dtype == np.uint8
     assert images.ndim == 4
     row_bytes = int(np.prod(images.shape[1:]))
@@ -33,24 +33,39 @@ def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -
     column = pa.Array.from_buffers(pa.binary(row_bytes), len(images), [None, data])
     table = pa.table({**columns, PIXELS: column})
     shape = json.dumps(images.shape[1:]).encode()
-    table = table.replace_schema_metadata({_SHAPE_KEY: shape})
-    with paths.whole(path) as temporary:
-        pq.write_table(
-            table,
-            temporary,
-            compression="none",
-            use_dictionary=False,
-            write_statistics=[name for name in columns],
-            write_page_checksum=True,
-            row_group_size=max(1, _ROW_GROUP_BYTES // row_bytes),
-        )
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({_SHAPE_KEY: shape}),
+        sink,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=[name for name in columns],
+        write_page_checksum=True,
+        row_group_size=max(1, _ROW_GROUP_BYTES // row_bytes),
+    )
+    return sink.getvalue()
+
+
+def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
+    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, or not at all."""
+    data = encoded(images, columns)
+    with paths.whole(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
 
 
 def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
     """Return all images of a file as uint8 [N, H, W, C], or raise `error` if it is damaged."""
     try:
+        return decoded(pa.OSFile(str(path)), str(path), error)
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+
+
+def decoded(file: pa.NativeFile, place: str, error: type[UserError]) -> np.ndarray:
+    """Return all images of an open file as uint8 [N, H, W, C]; `place` names it in messages."""
+    try:
         table = pq.read_table(
-            path, columns=[PIXELS], partitioning=None, page_checksum_verification=True
+            file, columns=[PIXELS], partitioning=None, page_checksum_verification=True
         )
         shape = json.loads(table.schema.metadata[_SHAPE_KEY])
         column = table.column(PIXELS).combine_chunks()
@@ -62,11 +77,9 @@ def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
         start = column.offset * column.type.byte_width
         flat = flat[start : start + len(column) * column.type.byte_width]
         return flat.reshape(len(column), *shape)
-    except FileNotFoundError:
-        raise error(f"{path} is missing.") from None
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as problem:
         reason = str(problem).splitlines()[0]
-        raise error(f"{path} is not a whole file of pixels ({reason}).") from None
+        raise error(f"{place} is not a whole file of pixels ({reason}).") from None
 
 
 def mapped(

@@ -5,6 +5,7 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +19,25 @@ from fgaug.bank import (
     BankSpec,
     Demand,
     Source,
+    Store,
     check_new,
+    imported,
     is_empty,
-    local_root,
     open_bank,
+    open_store,
     read_spec,
 )
 from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.audit import audit
 from fgaug.errors import BankError, DataError, GridError, SnapshotError
-from fgaug.paths import BankPaths, RunPaths
+from fgaug.paths import BankNames, RunPaths
 from fgaug.rows import Sources
-from fgaug.space import Generator, Space
+from fgaug.space import Generator, SnapshotFile, Space
 
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
+
+_log = logging.getLogger("fgaug")
 
 Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
@@ -46,7 +51,7 @@ class Plan:
     run: RunPaths
     cells: tuple[Cell, ...]
     statuses: Mapping[str, str]  # of cells that have a row: ok or failed
-    bank: Path | None
+    bank: Store | None
     bank_spec: BankSpec | None
     demand: Demand  # every fake of every cell
     present: int  # how many of those the bank holds
@@ -74,7 +79,8 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     """
     problems: list[str] = []
     dataset = _dataset(space, problems)
-    generated = _sources_by_label(space, dataset, describe, problems)
+    bank = _store(space, problems)
+    generated = _sources_by_label(space, dataset, bank, describe, problems)
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
@@ -83,11 +89,12 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         generator=_generator_identity(space, dataset, generated),
         pool=space.pool,
         weights=weights,
+        imported=_imported(space, bank, generated),
     )
     cells = expand(space, context)
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     problems += _mix_problems(cells, reals, space.pool)
-    spec, index, bank = _bank(space, dataset, generated, problems)
+    spec, index = _bank(space, dataset, bank, generated, problems)
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
     leakage = checks.leakage(space, dataset, generated, bank, problems)
@@ -109,12 +116,12 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         missing=mix.demand(todo, reals, space.pool).minus(index),
         sources=Sources(
             dataset=str(dataset.root.resolve()),
-            bank=str(bank.resolve()) if bank else None,
+            bank=bank.uri if bank else None,
             pool=space.pool,
             leakage=leakage,
             dataset_digest=dataset.spec.digest,
             snapshots=" ".join(f"{label}:{s.sha256[:12]}" for label, s in generated.items()),
-            gan_known=all(source.kind != "stylegan2" for source in generated.values()),
+            gan_known=all(source.kind in ("phantom", "stub") for source in generated.values()),
         ),
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
@@ -139,13 +146,27 @@ def _dataset(space: Space, problems: list[str]) -> Dataset | None:
     return dataset
 
 
+def _store(space: Space, problems: list[str]) -> Store | None:
+    if space.bank is None or space.generator is None:
+        return None
+    try:
+        return open_store(space.bank)
+    except BankError as error:
+        problems.append(f"`bank`: {error}")
+        return None
+
+
 def _sources_by_label(
-    space: Space, dataset: Dataset | None, describe: Describe, problems: list[str]
+    space: Space,
+    dataset: Dataset | None,
+    bank: Store | None,
+    describe: Describe,
+    problems: list[str],
 ) -> dict[str, Source]:
     generator = space.generator
     if generator is None or dataset is None:
         return {}
-    if generator.kind == "stylegan2":
+    if generator.snapshots:
         for label in dataset.spec.labels:
             if label not in generator.snapshots:
                 problems.append(f"`generator.snapshots` has no network for the label `{label}`")
@@ -155,14 +176,42 @@ def _sources_by_label(
                     f"`generator.snapshots.{label}`: the dataset has no such label, "
                     f"it has {_listed(dataset.spec.labels)}"
                 )
+    known = _known_sources(bank)
     found = {}
     for label in dataset.spec.labels:
-        if generator.kind != "stylegan2" or label in generator.snapshots:
-            try:
-                found[label] = describe(label, generator)
-            except SnapshotError as error:
-                problems.append(f"`generator`: {error}")
+        if generator.snapshots and label not in generator.snapshots:
+            continue
+        named = generator.snapshots.get(label)
+        held = known.get(label)
+        if named and held and not Path(named.file).exists() and _same_name(named, held):
+            _log.warning(
+                f"{named.file} is not here; the bank's own record of a network of that name, "
+                f"{held.sha256[:12]}, stands for it"
+            )
+            found[label] = held
+            continue
+        try:
+            found[label] = describe(label, generator)
+        except SnapshotError as error:
+            problems.append(f"`generator`: {error}")
     return found
+
+
+def _same_name(named: SnapshotFile, held: Source) -> bool:
+    """Return whether a bank's network goes by the name and class that a grid gives it."""
+    return (held.kind, held.name, held.class_index) == (
+        "stylegan2",
+        Path(named.file).name,
+        named.class_index,
+    )
+
+
+def _known_sources(bank: Store | None) -> Mapping[str, Source]:
+    """Return what a bank says of its networks; nothing where it is new or cannot be read."""
+    try:
+        return read_spec(bank).sources if bank is not None else {}
+    except BankError:
+        return {}
 
 
 def _generator_identity(
@@ -170,12 +219,31 @@ def _generator_identity(
 ) -> dict[str, object]:
     if space.generator is None:
         return {}
+    options = {name: getattr(space.generator, name) for name in ("cutoff", "precision")}
     return {
         "sources": {label: [s.kind, s.sha256, s.class_index] for label, s in generated.items()},
+        **{name: value for name, value in options.items() if value is not None},
         "noise": space.generator.noise,
         "size": dataset.spec.size,
         "channels": dataset.spec.channels,
         "resize_filter": RESIZE_FILTER,
+    }
+
+
+def _imported(
+    space: Space, bank: Store | None, generated: Mapping[str, Source]
+) -> dict[float, dict[str, str]]:
+    """Return the digest of the imported images that the pool can draw, by psi and label."""
+    labels = [label for label, source in generated.items() if source.kind == "imported"]
+    if not labels or bank is None or not bank.has(BankNames.manifest):
+        return {}
+    shards = open_bank(bank).shards
+    return {
+        psi: {
+            label: imported.pixels_digest(imported.digests(bank, shards, label, psi), space.pool)
+            for label in labels
+        }
+        for psi in map(float, space.axes.psi)
     }
 
 
@@ -186,42 +254,47 @@ def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[
 
 
 def _bank(
-    space: Space, dataset: Dataset, generated: Mapping[str, Source], problems: list[str]
-) -> tuple[BankSpec | None, pd.DataFrame, Path | None]:
-    """Return what the grid's bank must be, its index (empty where it has none), its folder."""
+    space: Space,
+    dataset: Dataset,
+    bank: Store | None,
+    generated: Mapping[str, Source],
+    problems: list[str],
+) -> tuple[BankSpec | None, pd.DataFrame]:
+    """Return what the grid's bank must be, and its index (empty where it has none)."""
     nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
-    if space.bank is None or space.generator is None:
-        return None, nothing, None
+    if bank is None or space.generator is None:
+        return None, nothing
     spec = BankSpec(
         size=dataset.spec.size,
         channels=dataset.spec.channels,
         noise=space.generator.noise,
+        cutoff=space.generator.cutoff,
+        precision=space.generator.precision or "float32",
         sources=generated,
     )
-    root = local_root(space.bank)
-    bank_paths = BankPaths(root)
     try:
-        if not bank_paths.spec.is_file():
-            check_new(bank_paths)
-            return spec, nothing, root
-        found = read_spec(bank_paths).differences(spec)
-        if found and not is_empty(bank_paths):
+        if not bank.has(BankNames.spec):
+            check_new(bank)
+            return spec, nothing
+        found = read_spec(bank).differences(spec)
+        if found and not is_empty(bank):
             problems.append(
-                f"`bank`: {root} holds other fakes: {'; '.join(found)}. Give this grid a bank of "
-                "its own"
+                f"`bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give this grid a "
+                "bank of its own"
             )
-        elif bank_paths.manifest.is_file():
-            return spec, open_bank(root).index(), root
+        elif bank.has(BankNames.manifest):
+            return spec, open_bank(bank).index()
     except BankError as error:
         problems.append(f"`bank`: {error}")
-    return spec, nothing, root
+    return spec, nothing
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
     """Return the bytes a search adds below each folder."""
     needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
     if plan.bank is not None:
-        needs[plan.bank] = plan.missing_bytes // 2
+        if plan.bank.folder is not None:
+            needs[plan.bank.folder] = plan.missing_bytes // 2
         needs[paths.cache_root()] = plan.missing_bytes // 2
     return needs
 

@@ -41,12 +41,31 @@ class SnapshotFile(Frozen):
     class_index: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, alias="class")
 
 
-class Generator(Frozen):
-    """What makes the fakes."""
+_KEYS_OF_KIND = {  # beside `noise`
+    "stylegan2": ("snapshots", "cutoff", "precision"),
+    "external": ("snapshots", "python", "repo", "program", "prefix"),
+    "imported": (),
+    "phantom": (),
+    "stub": (),
+}
 
-    kind: Literal["stylegan2", "phantom", "stub"] = "stylegan2"
+
+class Generator(Frozen):
+    """What makes the fakes, or made them.
+
+    An external program and the maker of imported images draw noise of their own: there `noise`
+    records what they draw, and steers nothing.
+    """
+
+    kind: Literal["stylegan2", "external", "imported", "phantom", "stub"] = "stylegan2"
     snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
     noise: Literal["const", "none", "seeded"] = "seeded"
+    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None  # w vectors that are truncated
+    precision: Literal["float16", "bfloat16"] | None = None  # of convolutions; None is float32
+    python: Annotated[str, Field(min_length=1)] | None = None  # these four: of an external program
+    repo: Annotated[str, Field(min_length=1)] | None = None
+    program: Literal["generate.py", "run_generator.py"] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -60,11 +79,26 @@ class Generator(Frozen):
         return raw
 
     @model_validator(mode="after")
-    def _snapshots_or_kind(self) -> Generator:
-        if self.kind == "stylegan2" and not self.snapshots:
-            raise ValueError("give `snapshots: {label: file}`, or another `kind`")
-        if self.kind != "stylegan2" and self.snapshots:
-            raise ValueError(f"`kind: {self.kind}` takes no `snapshots`")
+    def _keys_fit_kind(self) -> Generator:
+        takes = _KEYS_OF_KIND[self.kind]
+        needs = ("python", "repo") if self.kind == "external" else ()
+        lacking = [f"`{key}`" for key in needs if getattr(self, key) is None]
+        every = dict.fromkeys(key for keys in _KEYS_OF_KIND.values() for key in keys)
+        unfit = [f"`{key}`" for key in every if getattr(self, key) and key not in takes]
+        problems = []
+        if "snapshots" in takes and not self.snapshots:
+            problems.append("give `snapshots: {label: file}`, or another `kind`")
+        if lacking:
+            problems.append(f"`kind: {self.kind}` needs {' and '.join(lacking)}")
+        if unfit:
+            problems.append(f"`kind: {self.kind}` takes no {', '.join(unfit)}")
+        if self.program == "run_generator.py" and self.prefix is not None:
+            problems.append("`program: run_generator.py` takes no `prefix`")
+        for label, snapshot in self.snapshots.items():
+            if self.program == "run_generator.py" and snapshot.class_index is not None:
+                problems.append(f"`program: run_generator.py` takes no `class`, `{label}` has one")
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
 
 

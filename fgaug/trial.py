@@ -18,10 +18,10 @@ import pandas as pd
 import torch
 
 from fgaug import mix, rows
-from fgaug.bank import Bank, local_root, open_bank
+from fgaug.bank import Bank, open_bank, open_store
 from fgaug.cells import Cell
 from fgaug.data import Dataset, open_dataset
-from fgaug.paths import BankPaths, DatasetPaths
+from fgaug.paths import BankNames, DatasetPaths
 from fgaug.results import TrialResult
 from fgaug.rows import Sources
 from fgaug.training import augment, fit, models
@@ -142,7 +142,8 @@ def _dataset(root: str) -> Dataset:
 
 
 def _bank(root: str) -> Bank:
-    return _bank_once(root, _written_at(BankPaths(local_root(root)).manifest))
+    folder = open_store(root).folder  # a bank on object storage is complete before trials start
+    return _bank_once(root, _written_at(folder / BankNames.manifest) if folder else 0)
 
 
 @lru_cache(maxsize=4)

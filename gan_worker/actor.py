@@ -6,61 +6,71 @@ demand -> pieces -> [actors] -> shards
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import ray
 
 from fgaug import cluster
-from fgaug.bank import BankSpec
+from fgaug.bank import BankSpec, Shard
 from fgaug.errors import BankError, FgaugError
 from gan_worker.fill import Piece, Run, ShardMaker
 from gan_worker.sources import LabelSource
 
 RETRIES = 3  # of a piece whose actor died; pieces are written whole, so a repeat is harmless
+AT_ONCE = 2  # pieces of an actor: one is generated while the other is encoded and written
+LOOK_S = 1.0  # between two questions how far the actors are
 
 
 class GanWorker:
     """Generates shards on the device that Ray gave it."""
 
-    def __init__(self, root: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> None:
-        self.asked = (Path(root), spec, sources)
-
-    @cached_property
-    def maker(self) -> ShardMaker:
-        """Made by the first piece: an error here would be a dead actor, started again in vain."""
+    def __init__(self, uri: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> None:
         device = "cpu"
         if os.environ.get("CUDA_VISIBLE_DEVICES"):  # set by Ray where it gave this actor a GPU
             import torch
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return ShardMaker(*self.asked, device)
+        # opens networks at its first piece: an error here would be an actor started again in vain
+        self.maker = ShardMaker(uri, spec, sources, device)
 
-    def make(self, label: str, psi: float, z_seeds: np.ndarray) -> str:
-        """Generate and write one shard; return its path."""
-        return str(self.maker.make(label, psi, np.array(z_seeds)))
+    def make(self, label: str, psi: float, z_seeds: np.ndarray) -> Shard:
+        """Generate and write one shard; return its line of the manifest."""
+        return self.maker.make(label, psi, np.array(z_seeds))
+
+    def made(self) -> int:
+        """Return how many images this actor has generated."""
+        return self.maker.made
 
 
-def actor_run(root: Path, spec: BankSpec, sources: Mapping[str, LabelSource]) -> Run:
-    """Return a `run` for `fill` that uses every GPU of the cluster, or every core without one."""
+def workers_of_cluster() -> int:
+    """Return how many actors a fill gets: every GPU of the cluster, or every core without one."""
+    held = cluster.resources()
+    return max(1, int(held.get("GPU", 0)) or int(held.get("CPU", 1)))
 
-    def run(pieces: list[Piece]) -> Iterator[tuple[Path, int]]:
-        held = cluster.resources()
-        gpus = int(held.get("GPU", 0))
-        workers = min(len(pieces), gpus or int(held.get("CPU", 1)))
-        options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+
+def actor_run(uri: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> Run:
+    """Return a `run` for `fill` that spreads pieces over actors, one a device."""
+
+    def run(
+        pieces: list[Piece], made: Callable[[int], None]
+    ) -> Iterator[tuple[Shard, np.ndarray]]:
+        gpus = int(cluster.resources().get("GPU", 0))
         remote: Any = ray.remote(GanWorker)
         actors = [
             remote.options(
-                **options, max_restarts=RETRIES, max_task_retries=RETRIES, name=f"gan_worker_{i}"
-            ).remote(str(root), spec, dict(sources))
-            for i in range(max(1, workers))
+                num_cpus=1,
+                num_gpus=1 if gpus else 0,
+                max_restarts=RETRIES,
+                max_task_retries=RETRIES,
+                max_concurrency=AT_ONCE + 1,  # and one thread that says how far it is
+                name=f"gan_worker_{i}",
+            ).remote(uri, spec, dict(sources))
+            for i in range(min(len(pieces), workers_of_cluster()))
         ]
         try:
-            yield from _handed_out(actors, pieces)
+            yield from _Pool(actors, pieces, made).shards()
         finally:
             for actor in actors:
                 ray.kill(actor)  # gives its share of the GPU back before trials start
@@ -68,28 +78,62 @@ def actor_run(root: Path, spec: BankSpec, sources: Mapping[str, LabelSource]) ->
     return run
 
 
-def _handed_out(actors: list[Any], pieces: list[Piece]) -> Iterator[tuple[Path, int]]:
-    waiting = list(reversed(pieces))
-    running: dict[Any, tuple[Any, int]] = {}
+class _Pool:
+    """Hands pieces to actors as these become free, and asks them how far they are."""
 
-    def start(actor: Any) -> None:
-        if waiting:
-            label, psi, z_seeds = waiting.pop()
-            running[actor.make.remote(label, psi, z_seeds)] = (actor, len(z_seeds))
+    def __init__(
+        self, actors: list[Any], pieces: list[Piece], made: Callable[[int], None]
+    ) -> None:
+        self.actors, self.made = actors, made
+        self.waiting = list(reversed(pieces))
+        self.running: dict[Any, tuple[int, np.ndarray]] = {}  # actor and z_seeds, by piece
+        self.asked: dict[Any, int] = {}  # actor, by question
+        self.told = [0] * len(actors)  # images each actor says it made
+        self.finished = 0  # images of shards that are written
 
-    for actor in actors:
-        start(actor)
-    while running:
-        (finished,), _ = ray.wait(list(running), num_returns=1)
-        actor, rows = running.pop(finished)
-        yield Path(_result(finished)), rows
-        start(actor)
+    def shards(self) -> Iterator[tuple[Shard, np.ndarray]]:
+        for _ in range(AT_ONCE):
+            for number in range(len(self.actors)):
+                self._start(number)
+        while self.running:
+            done, _ = ray.wait([*self.running, *self.asked], num_returns=1, timeout=LOOK_S)
+            for reference in done:
+                if reference in self.asked:
+                    self._note(reference)
+                    continue
+                number, z_seeds = self.running.pop(reference)
+                yield _result(reference), z_seeds
+                self.finished += len(z_seeds)
+                self._start(number)
+            if not done:
+                self._ask()
+            self.made(max(self.finished, sum(self.told)))
+
+    def _start(self, number: int) -> None:
+        if self.waiting:
+            label, psi, z_seeds = self.waiting.pop()
+            reference = self.actors[number].make.remote(label, psi, z_seeds)
+            self.running[reference] = (number, z_seeds)
+
+    def _ask(self) -> None:
+        busy = set(self.asked.values())
+        for number, actor in enumerate(self.actors):
+            if number not in busy:
+                self.asked[actor.made.remote()] = number
+
+    def _note(self, reference: Any) -> None:
+        number = self.asked.pop(reference)
+        try:
+            self.told[number] = ray.get(reference)
+        except (ray.exceptions.RayError, FgaugError):
+            return  # its piece says why
 
 
-def _result(reference: Any) -> str:
-    """Return a piece's path, or raise what stopped it as an error of ours."""
+def _result(reference: Any) -> Shard:
+    """Return a piece's shard, or raise what stopped it as an error of ours."""
     try:
-        return str(ray.get(reference))
+        shard: Shard = ray.get(reference)
+        return shard
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, FgaugError):
             raise error.cause from None

@@ -14,14 +14,12 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fgaug import paths
 from fgaug.errors import SnapshotError
 from gan_worker.contents import Array, Contents
 from gan_worker.networks import GeneratorConfig
@@ -35,7 +33,7 @@ _KEYS = {"version", "kind", "network", "source", "sha256", "digest", "config"}
 
 
 def contents_of(data: bytes) -> Contents:
-    """Return the generator in the bytes of a `.safetensors` file that `write` made.
+    """Return the generator in the bytes of a `.safetensors` file that `encoded` made.
 
     float16 weights are raised to float32 when they are read. Such a file is no true copy of the
     one it came from, so it is known by its own bytes.
@@ -57,8 +55,7 @@ def contents_of(data: bytes) -> Contents:
     )
 
 
-def write(
-    path: Path,
+def encoded(
     tensors: Mapping[str, Tensor],
     config: GeneratorConfig,
     *,
@@ -66,8 +63,8 @@ def write(
     network: str,
     source: str,
     sha256: str,
-) -> None:
-    """Write float32 tensors and what they are to `path`, whole or not at all."""
+) -> bytes:
+    """Return float32 tensors and what they are as the bytes of a file."""
     arrays = {name: tensors[name].detach().cpu().contiguous().numpy() for name in sorted(tensors)}
     description: dict[str, Any] = {
         "version": FORMAT_VERSION,
@@ -87,10 +84,8 @@ def write(
         header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with paths.whole(path) as temporary, temporary.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for array in arrays.values():
-            file.write(array.astype("<f4", copy=False).tobytes())
+    numbers = [array.astype("<f4", copy=False).tobytes() for array in arrays.values()]
+    return b"".join([len(text).to_bytes(8, "little"), text, *numbers])
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from torch import Tensor
 
@@ -63,19 +63,24 @@ class Snapshot:
 def read_snapshot(path: Path | str) -> Snapshot:
     """Return the generator in a network file; anything else ends in a SnapshotError."""
     path = Path(path)
-    data = _bytes_of(path)
+    return parse_snapshot(_bytes_of(path), str(path))
+
+
+def parse_snapshot(data: bytes, place: str) -> Snapshot:
+    """Return the generator in the bytes of a network file; `place` says where they are from."""
+    name = PurePath(place).name
     try:
-        contents = _contents(path, data)
+        contents = _contents(name, data)
         tensors = tensors_of(contents, len(data))
     except (SnapshotError, ValueError) as error:
-        raise SnapshotError(f"{path} was refused: {error}. {_CURE}") from None
+        raise SnapshotError(f"{place} was refused: {error}. {_CURE}") from None
     return Snapshot(
         sha256=contents.sha256 or hashlib.sha256(data).hexdigest(),
         kind=contents.kind,
         config=contents.config,
         tensors=tensors,
         network=contents.network,
-        source=contents.source or path.name,
+        source=contents.source or name,
     )
 
 
@@ -88,20 +93,26 @@ def write_safetensors(snapshot: Snapshot, path: Path | str) -> None:
     path = Path(path)
     if path.suffix != safetensors_files.SUFFIX:
         raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
+    data = to_safetensors(snapshot)
     try:
-        safetensors_files.write(
-            path,
-            snapshot.tensors,
-            snapshot.config,
-            kind=snapshot.kind,
-            network=snapshot.network,
-            source=snapshot.source,
-            sha256=snapshot.sha256,
-        )
+        with paths.whole(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
         raise SnapshotError(
             f"{path} cannot be written ({error.strerror}). Choose a folder that can."
         ) from None
+
+
+def to_safetensors(snapshot: Snapshot) -> bytes:
+    """Return a snapshot as the bytes of a `.safetensors` file."""
+    return safetensors_files.encoded(
+        snapshot.tensors,
+        snapshot.config,
+        kind=snapshot.kind,
+        network=snapshot.network,
+        source=snapshot.source,
+        sha256=snapshot.sha256,
+    )
 
 
 def identity_of(path: Path | str) -> str:
@@ -118,8 +129,8 @@ def identity_of(path: Path | str) -> str:
     return read_snapshot(path).sha256
 
 
-def _contents(path: Path, data: bytes) -> Contents:
-    if path.suffix == safetensors_files.SUFFIX:
+def _contents(name: str, data: bytes) -> Contents:
+    if name.endswith(safetensors_files.SUFFIX):
         return safetensors_files.contents_of(data)
     value = read_network_pickle(data)
     if isinstance(value, tuple):

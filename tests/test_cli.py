@@ -118,7 +118,7 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
             ["`remove` asks for 5000"],
         ),
         ({"remove": {"dbp": 1}}, ["`remove` must name the labels"]),
-        ({"bank": "s3://bucket/bank"}, ["local or mounted"]),
+        ({"bank": "nowhere://bucket/bank"}, ["not the address of a bank"]),
     ],
 )
 def test_what_a_grid_asks_for_and_cannot_have(

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.networks.layers import activate, blur, upsampled
+from gan_worker.networks.layers import activate, blur, blur_kernel, upsampled
 from gan_worker.networks.synthesis import SynthesisLayer, ToRgb
 from gan_worker.snapshot import read_snapshot
 
@@ -126,7 +126,9 @@ def test_filters_equal_inserting_zeros_and_convolving() -> None:
     spread[:, :, ::2, ::2] = x
     doubled = F.conv2d(F.pad(spread, (2, 1, 2, 1)), taps, groups=3)
     torch.testing.assert_close(upsampled(x), doubled)
-    torch.testing.assert_close(blur(x), F.conv2d(F.pad(x, (1, 1, 1, 1)), taps, groups=3))
+    torch.testing.assert_close(
+        blur(x, blur_kernel(x[0])), F.conv2d(F.pad(x, (1, 1, 1, 1)), taps, groups=3)
+    )
 
 
 def test_activations_keep_their_gain_and_spare_their_input_in_training() -> None:

@@ -14,6 +14,7 @@ from fgaug.data import open_dataset
 from fgaug.errors import FgaugError, GridError
 from fgaug.planning import parallel_trials
 from fgaug.space import Space, parse_space
+from fgaug.study import searches
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 
@@ -72,7 +73,7 @@ def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> Non
     assert planned.bank is not None
     from gan_worker.fill import fill
 
-    fill(planned.bank, planned.bank_spec, study._label_sources(planned), planned.missing)
+    fill(planned.bank, planned.bank_spec, searches._label_sources(planned), planned.missing)
     assert study.plan(space, tmp_path / "run").missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
     with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):

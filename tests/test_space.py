@@ -42,6 +42,14 @@ scheduler: {type: none}
 resources: {cpu: 1, gpu: 0.25}
 """
 GONE = object()
+EXTERNAL = {
+    "kind": "external",
+    "snapshots": {"dbp": "nets/dbp.pkl", "trv": {"file": "nets/trv.pkl", "class": 0}},
+    "python": "/envs/ada/bin/python",
+    "repo": "/src/stylegan2-ada",
+    "prefix": "trv_",
+    "noise": "const",
+}
 
 
 def grid(**changes: Any) -> dict[str, Any]:
@@ -107,6 +115,24 @@ class TestWhatIsRead:
         assert space.generator is not None
         assert [s.class_index for s in space.generator.snapshots.values()] == [0, 1]
 
+    def test_an_external_program(self) -> None:
+        generator = parse_space(grid(generator=EXTERNAL)).generator
+        assert generator is not None
+        assert (generator.python, generator.repo) == ("/envs/ada/bin/python", "/src/stylegan2-ada")
+        assert (generator.program, generator.prefix) == (None, "trv_")
+        assert generator.snapshots["trv"].class_index == 0
+
+    def test_imported_images_have_no_networks(self) -> None:
+        generator = parse_space(grid(generator={"kind": "imported"})).generator
+        assert generator is not None
+        assert (generator.kind, generator.snapshots) == ("imported", {})
+
+    def test_a_cutoff_of_the_truncation(self) -> None:
+        generator = parse_space(grid(generator__cutoff=4)).generator
+        assert generator is not None
+        assert generator.cutoff == 4
+        assert "cutoff" not in parse_space(grid()).to_yaml()
+
     def test_counts_instead_of_ratios(self) -> None:
         space = parse_space(grid(axes__ratio=GONE, axes__fakes=[{"dbp": 3000, "trv": 0}]))
         assert space.amounts == ((None, {"dbp": 3000, "trv": 0}),)
@@ -142,6 +168,9 @@ class TestWhatIsRead:
             {"axes__mode": ["replacement"], "remove": {"dbp": "all", "trv": 0.25}},
             {"recipe": {"augmentation": [{"Rotate": {"limit": 10, "mask_value": None}}]}},
             {"budget": {"unit": "steps", "max": 40, "evaluations": 4}},
+            {"generator__cutoff": 8},
+            {"generator": EXTERNAL},
+            {"generator": {"kind": "imported", "noise": "const"}},
         ],
     )
     def test_what_is_resolved_is_the_same_grid(self, changes: dict[str, Any]) -> None:
@@ -267,6 +296,40 @@ resources: {gpu: 1.5}
                 {"generator__kind": "phantom"},
                 "`generator`: `kind: phantom` takes no `snapshots`",
             ),
+            (
+                {"generator": {"kind": "imported", "snapshots": {"dbp": "a.pkl"}}},
+                "`generator`: `kind: imported` takes no `snapshots`",
+            ),
+            (
+                {"generator": {"kind": "external", "repo": "stylegan2-ada"}},
+                "`generator`: give `snapshots: {label: file}`, or another `kind`; "
+                "`kind: external` needs `python`",
+            ),
+            (
+                {"generator": {**EXTERNAL, "cutoff": 4}},
+                "`generator`: `kind: external` takes no `cutoff`",
+            ),
+            (
+                {"generator": {**EXTERNAL, "kind": "stylegan2"}},
+                "`generator`: `kind: stylegan2` takes no `python`, `repo`, `prefix`",
+            ),
+            (
+                {"generator": {**EXTERNAL, "program": "run_generator.py"}},
+                "`generator`: `program: run_generator.py` takes no `prefix`; "
+                "`program: run_generator.py` takes no `class`, `trv` has one",
+            ),
+            (
+                {"generator__program": "train.py"},
+                "`generator.program`: must be 'generate.py' or 'run_generator.py', got 'train.py'",
+            ),
+            (
+                {"generator__prefix": "../trv"},
+                "`generator.prefix`: must be letters, digits, dots, dashes and underscores, "
+                "got '../trv'",
+            ),
+            ({"generator__cutoff": 0}, "`generator.cutoff`: must be at least 1, got 0"),
+            ({"generator__cutoff": True}, "`generator.cutoff`: must be a whole number, got True"),
+            ({"generator__pyton": "p"}, "`generator.pyton`: unknown key, did you mean `python`?"),
             ({"pool": True}, "`pool`: must be a whole number, got True"),
             ({"pool": 0}, "`pool`: must be at least 1, got 0"),
             ({"pool": 2**32 - 1}, "`pool`: must be at most 10000000, got 4294967295"),

@@ -15,7 +15,8 @@ from fgaug.bank.format import (
     read_spec,
     source_digest,
 )
-from fgaug.bank.reader import Bank, local_root, open_bank
+from fgaug.bank.reader import Bank, open_bank
+from fgaug.bank.store import Store, open_store
 from fgaug.bank.writer import BankWriter, write_shard
 
 __all__ = [
@@ -26,10 +27,11 @@ __all__ = [
     "Demand",
     "Shard",
     "Source",
+    "Store",
     "check_new",
     "is_empty",
-    "local_root",
     "open_bank",
+    "open_store",
     "read_manifest",
     "read_spec",
     "source_digest",

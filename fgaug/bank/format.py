@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from fgaug import paths
+from fgaug.bank.store import Store, read
 from fgaug.errors import BankError
-from fgaug.paths import BankPaths, DatasetPaths
+from fgaug.paths import BankNames, DatasetPaths
 
 SCHEMA = 1
 SHARD_BYTES = 32 << 20  # pixels of a full shard
@@ -19,14 +19,14 @@ RESIZE_FILTER = "lanczos"  # Pillow's, antialiased: what brings larger fakes to 
 
 IMAGE_COLUMNS = ["label", "psi", "z_seed"]  # of a shard, beside its pixels
 INDEX_COLUMNS = [*IMAGE_COLUMNS, "shard", "row"]
-REMAKE = "Remove the file and run the same command again: its images are made anew."
+REMAKE = "`fgaug bank verify --repair` makes its images anew."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """What makes one label's fakes: a network file by content, or another kind of generator."""
 
-    kind: str  # stylegan2 | phantom | stub
+    kind: str  # stylegan2 | external | imported | phantom | stub
     sha256: str  # of the network file as first read, or of the kind and its parameters
     name: str  # file name or kind, for people
     class_index: int | None = None  # of a conditional network
@@ -41,6 +41,8 @@ class BankSpec:
     noise: str  # const | none | seeded
     sources: Mapping[str, Source]  # by label
     resize_filter: str = RESIZE_FILTER
+    cutoff: int | None = None  # truncation: how many of the w vectors psi acts on; None is all
+    precision: str = "float32"  # of the network's convolutions: float32, float16 or bfloat16
     schema: int = SCHEMA
 
     @property
@@ -48,17 +50,20 @@ class BankSpec:
         return max(64, min(8192, SHARD_BYTES // (self.size * self.size * self.channels)))
 
     def differences(self, other: BankSpec) -> list[str]:
-        """Return why `other` cannot share a bank with this one, one line each."""
+        """Return why `other` cannot share a bank with this one, one line each.
+
+        Labels that it lacks are no reason: a bank gains labels, and never another source of one.
+        """
         lines = []
-        for name in ("size", "channels", "noise", "resize_filter"):
+        for name in ("size", "channels", "noise", "resize_filter", "cutoff", "precision"):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 lines.append(f"its {name} is {mine}, asked for is {theirs}")
         for label, source in other.sources.items():
             mine_source = self.sources.get(label)
             if mine_source is None:
-                lines.append(f"it has no label `{label}`")
-            elif mine_source.sha256 != source.sha256:
+                continue  # a bank gains labels
+            if mine_source.sha256 != source.sha256:
                 lines.append(
                     f"its snapshot of `{label}` is {mine_source.name} "
                     f"({mine_source.sha256[:12]}), asked for is {source.name} "
@@ -92,66 +97,83 @@ def source_digest(kind: str, parameters: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_new(bank_paths: BankPaths) -> None:
+def check_new(store: Store) -> None:
     """Refuse to start a bank where something else lies, or shards whose origin is unknown."""
-    root = bank_paths.root
-    if root.exists() and not root.is_dir():
-        raise BankError(f"{root} is a file; a bank is a folder. Give another place.")
-    if DatasetPaths(root).spec.exists():
-        raise BankError(f"{root} is a dataset. Give the bank a folder of its own.")
-    if not is_empty(bank_paths):
+    if store.folder is not None and store.folder.exists() and not store.folder.is_dir():
+        raise BankError(f"{store.folder} is a file; a bank is a folder. Give another place.")
+    if store.folder is not None and DatasetPaths(store.folder).spec.exists():
+        raise BankError(f"{store.folder} is a dataset. Give the bank a folder of its own.")
+    if not is_empty(store):
         raise BankError(
-            f"{root} holds shards but no {bank_paths.spec.name}, which says what network made "
+            f"{store.place()} holds shards but no {BankNames.spec}, which says what network made "
             "them. Restore that file, or remove the folder to make its images anew."
         )
 
 
-def is_empty(bank_paths: BankPaths) -> bool:
+def is_empty(store: Store) -> bool:
     """Return whether a bank has no image yet: its first fill failed, so it binds nobody."""
-    return not bank_paths.manifest.exists() and not any(bank_paths.shards.rglob("*.parquet"))
+    return not store.has(BankNames.manifest) and not store.sizes(BankNames.shards)
 
 
-def read_spec(bank_paths: BankPaths) -> BankSpec:
+def read_spec(store: Store) -> BankSpec:
     """Return the content of bank.json."""
-    if not bank_paths.spec.is_file():
-        raise BankError(f"{bank_paths.root} is not a bank (no bank.json).")
-    raw = paths.read_json(bank_paths.spec, BankError)
+    place = store.place(BankNames.spec)
+    try:
+        raw = _json(store, BankNames.spec)
+    except FileNotFoundError:
+        raise BankError(f"{store.place()} is not a bank (no bank.json).") from None
     try:
         if raw["schema"] != SCHEMA:
-            raise BankError(
-                f"{bank_paths.spec} has schema {raw['schema']}, this fgaug reads {SCHEMA}."
-            )
+            raise BankError(f"{place} has schema {raw['schema']}, this fgaug reads {SCHEMA}.")
         sources = {label: Source(**source) for label, source in raw.pop("sources").items()}
         return BankSpec(**raw, sources=sources)
     except (KeyError, TypeError, AttributeError) as error:
-        raise BankError(f"{bank_paths.spec} is not a bank's description ({error}).") from None
+        raise BankError(f"{place} is not a bank's description ({error}).") from None
 
 
-def read_manifest(bank_paths: BankPaths) -> tuple[Shard, ...]:
-    """Return the shards listed in manifest.json, none where the bank is unfinished."""
-    if not bank_paths.manifest.is_file():
-        return ()
-    raw = paths.read_json(bank_paths.manifest, BankError)
+def read_manifest(store: Store) -> tuple[Shard, ...] | None:
+    """Return the shards listed in manifest.json; None where the bank is unfinished."""
+    place = store.place(BankNames.manifest)
+    try:
+        raw = _json(store, BankNames.manifest)
+    except FileNotFoundError:
+        return None
     try:
         shards = tuple(Shard(**shard) for shard in raw["shards"])
     except (KeyError, TypeError) as error:
-        raise BankError(f"{bank_paths.manifest} is not a bank's manifest ({error}).") from None
+        raise BankError(f"{place} is not a bank's manifest ({error}).") from None
     for shard in shards:
-        if Path(shard.path).is_absolute() or ".." in Path(shard.path).parts:
-            raise BankError(f"{bank_paths.manifest} names a shard outside the bank: {shard.path}")
+        if PurePosixPath(shard.path).is_absolute() or ".." in PurePosixPath(shard.path).parts:
+            raise BankError(f"{place} names a shard outside the bank: {shard.path}")
     return shards
 
 
-def present(bank_paths: BankPaths, shards: Iterable[Shard]) -> tuple[Shard, ...]:
+def present(store: Store, shards: Iterable[Shard]) -> tuple[Shard, ...]:
     """Return the shards whose file is there; refuse a file of another length."""
+    sizes = store.sizes(BankNames.shards)
     found = []
     for shard in shards:
-        path = bank_paths.root / shard.path
-        try:
-            size = path.stat().st_size
-        except FileNotFoundError:
+        size = sizes.get(shard.path)
+        if size is None:
             continue  # its images count as not yet made
         if size != shard.bytes:
-            raise BankError(f"{path} is damaged: it has {size} bytes of {shard.bytes}. {REMAKE}")
+            raise BankError(
+                f"{store.place(shard.path)} is damaged: it has {size} bytes of {shard.bytes}. "
+                f"{REMAKE}"
+            )
         found.append(shard)
     return tuple(found)
+
+
+def as_json(value: Any) -> bytes:
+    """Return a value as the indented JSON text that bank.json and manifest.json hold."""
+    return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def _json(store: Store, name: str) -> Any:
+    try:
+        return json.loads(read(store, name).to_pybytes().decode("utf-8"))
+    except ValueError as problem:
+        raise BankError(
+            f"{store.place(name)} cannot be read as JSON ({problem}). Restore or remove it."
+        ) from None

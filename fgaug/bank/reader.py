@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from fgaug import paths
 from fgaug.bank.format import (
     IMAGE_COLUMNS,
     INDEX_COLUMNS,
@@ -19,46 +21,34 @@ from fgaug.bank.format import (
     read_manifest,
     read_spec,
 )
+from fgaug.bank.store import Store, open_store, read
 from fgaug.errors import BankError
-from fgaug.paths import BankPaths
-from fgaug.pixels import mapped, read_pixels
+from fgaug.paths import BankNames
+from fgaug.pixels import decoded, mapped
+
+DECODERS = 4  # shards decoded at once: hashing, decoding and writing wait for each other
 
 
 class Bank:
     """A finished bank, open for reading."""
 
-    def __init__(self, root: Path) -> None:
-        self.paths = BankPaths(root)
-        self.spec = read_spec(self.paths)
-        if not self.paths.manifest.is_file():
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.spec = read_spec(store)
+        listed = read_manifest(store)
+        if listed is None:
             raise BankError(
-                f"{root} is an unfinished bank (no manifest.json). "
+                f"{store.place()} is an unfinished bank (no manifest.json). "
                 "Run the same `fgaug bank fill` or `fgaug search` again to finish it."
             )
-        self.shards = present(self.paths, read_manifest(self.paths))
+        self.shards = present(store, listed)
         self._index: pd.DataFrame | None = None
 
     def index(self) -> pd.DataFrame:
         """Return one row an image: label, psi, z_seed, shard (path), row (within the shard)."""
         if self._index is None:
-            self._index = self._stored_index()
+            self._index = stored_index(self.store, self.shards)
         return self._index
-
-    def _stored_index(self) -> pd.DataFrame:
-        """Return index.parquet where it covers the manifest, else what the shards themselves say.
-
-        A writer that was cut off between the two leaves an index ahead of its manifest.
-        """
-        try:
-            index: pd.DataFrame = paths.read_table(
-                self.paths.index, BankError, INDEX_COLUMNS
-            ).to_pandas()
-        except BankError:
-            return index_of(self.paths, self.shards)
-        index = index[index["shard"].isin([shard.path for shard in self.shards])]
-        if len(index) != sum(shard.rows for shard in self.shards):
-            return index_of(self.paths, self.shards)
-        return index.reset_index(drop=True)
 
     def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> np.ndarray:
         """Return the images of `z_seeds` in the order asked, uint8 [N, H, W, C].
@@ -69,9 +59,12 @@ class Bank:
         which, row, names = self.locate(label, psi, np.asarray(z_seeds, np.int64))
         shape = (self.spec.size, self.spec.size, self.spec.channels)
         out = np.empty((len(row), *shape), np.uint8)
-        for number, name in enumerate(names):
-            here = which == number
-            out[here] = self.pixels(name)[row[here]]
+        needed = np.unique(which)
+        with ThreadPoolExecutor(DECODERS) as threads:  # a first read decodes whole shards
+            shards = threads.map(self.pixels, [names[number] for number in needed])
+            for number, pixels in zip(needed, shards, strict=True):
+                here = np.flatnonzero(which == number)
+                out[here] = pixels[row[here]]
         return out
 
     def locate(
@@ -88,8 +81,8 @@ class Bank:
         lacking = ~np.isin(z_seeds, known)
         if lacking.any():
             raise BankError(
-                f"{self.paths.root} lacks {int(lacking.sum())} of {len(z_seeds)} fakes asked of "
-                f"label {label}, psi {psi:g} (the first is z_seed {z_seeds[lacking][0]}). "
+                f"{self.store.place()} lacks {int(lacking.sum())} of {len(z_seeds)} fakes asked "
+                f"of label {label}, psi {psi:g} (the first is z_seed {z_seeds[lacking][0]}). "
                 "Fill it with `fgaug bank fill`."
             )
         found = order[at]
@@ -98,52 +91,90 @@ class Bank:
     def pixels(self, shard_path: str) -> np.ndarray:
         """Return all images of a shard, memory-mapped, decoded once a machine."""
         shard = next(shard for shard in self.shards if shard.path == shard_path)
-        path = self.paths.root / shard.path
-
-        def load() -> np.ndarray:
-            images = read_pixels(path, BankError)
-            if len(images) != shard.rows or paths.sha256_of(path) != shard.sha256:
-                raise BankError(
-                    f"{path} is damaged: its SHA-256 or its number of images is not that of the "
-                    f"manifest. {REMAKE}"
-                )
-            return images
-
         shape = (self.spec.size, self.spec.size, self.spec.channels)
-        return mapped(f"shard-{shard.sha256[:32]}", shard.rows, shape, load)
+        key = f"shard-{shard.sha256[:32]}"
+        return mapped(key, shard.rows, shape, lambda: shard_images(self.store, shard))
 
 
-def open_bank(uri: str | Path) -> Bank:
-    """Return the finished bank at a folder or `file://` URI.
+def open_bank(uri: str | Path | Store) -> Bank:
+    """Return the finished bank at a folder, a `file://` URI or any `pyarrow.fs` URI.
 
     Raises:
-        BankError: missing, unfinished or damaged.
+        BankError: missing, unfinished, damaged or out of reach.
     """
-    return Bank(local_root(uri))
+    return Bank(open_store(uri))
 
 
-def local_root(uri: str | Path) -> Path:
-    """Return the folder that a path or `file://` URI names."""
-    parsed = urlparse(str(uri))
-    if parsed.scheme == "file":
-        return Path(unquote(parsed.path))
-    if "://" in str(uri):
+def shard_images(store: Store, shard: Shard) -> np.ndarray:
+    """Return the images of a shard as stored, uint8 [N, H, W, C], its bytes checked.
+
+    Raises:
+        BankError: the file is not the one that the manifest names.
+    """
+    place = store.place(shard.path)
+    try:
+        data = read(store, shard.path)
+    except FileNotFoundError:
+        raise BankError(f"{place} is missing. {REMAKE}") from None
+    same = hashlib.sha256(data).hexdigest() == shard.sha256
+    images = decoded(pa.BufferReader(data), place, BankError) if same else np.empty(0)
+    if len(images) != shard.rows:
         raise BankError(
-            f"Banks live in local or mounted folders so far, got {uri}. "
-            "Mount the store and give its path."
+            f"{place} is damaged: its SHA-256 or its number of images is not that of the "
+            f"manifest. {REMAKE}"
         )
-    return Path(uri)
+    return images
 
 
-def index_of(bank_paths: BankPaths, shards: Iterable[Shard]) -> pd.DataFrame:
+def shard_columns(store: Store, name: str, columns: Sequence[str] = IMAGE_COLUMNS) -> pa.Table:
+    """Return columns of a shard without reading its pixels."""
+    try:
+        with store.open(name) as file:
+            return pq.read_table(file, columns=list(columns), partitioning=None)
+    except FileNotFoundError:
+        raise BankError(f"{store.place(name)} is missing. {REMAKE}") from None
+    except (OSError, pa.ArrowException) as problem:
+        reason = str(problem).splitlines()[0]
+        raise BankError(
+            f"{store.place(name)} is not a whole Parquet file ({reason}). {REMAKE}"
+        ) from None
+
+
+def stored_index(store: Store, shards: Sequence[Shard]) -> pd.DataFrame:
+    """Return index.parquet where it covers the manifest, else what the shards themselves say.
+
+    A writer that was cut off between the two leaves an index ahead of its manifest.
+    """
+    try:
+        table = shard_columns(store, BankNames.index, INDEX_COLUMNS)
+    except BankError:
+        return index_of(store, shards)
+    index: pd.DataFrame = table.to_pandas()
+    index = index[index["shard"].isin([shard.path for shard in shards])]
+    if len(index) != sum(shard.rows for shard in shards):
+        return index_of(store, shards)
+    return index.reset_index(drop=True)
+
+
+def index_of(store: Store, shards: Iterable[Shard]) -> pd.DataFrame:
     """Return one row an image, read from the shards' own columns; see `Bank.index`."""
-    parts: list[pd.DataFrame] = []
-    for shard in shards:
-        table = paths.read_table(bank_paths.root / shard.path, BankError, IMAGE_COLUMNS)
-        parts.append(
-            table.to_pandas().assign(shard=shard.path, row=np.arange(len(table), dtype=np.int64))
-        )
-    if not parts:
-        types = {"label": str, "psi": float, "z_seed": np.int64, "shard": str, "row": np.int64}
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
-    return pd.concat(parts, ignore_index=True)
+    return joined(
+        rows_of(shard, shard_columns(store, shard.path).column("z_seed").to_numpy())
+        for shard in shards
+    )
+
+
+def rows_of(shard: Shard, z_seeds: np.ndarray) -> pd.DataFrame:
+    """Return the index of one shard that holds `z_seeds` in this order."""
+    rows = np.arange(len(z_seeds), dtype=np.int64)
+    values = {"label": shard.label, "psi": shard.psi, "z_seed": z_seeds, "shard": shard.path}
+    return pd.DataFrame({**values, "row": rows})
+
+
+def joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return the indexes of shards as one; an empty one has the columns too."""
+    frames = list(parts)
+    if frames:
+        return pd.concat(frames, ignore_index=True)
+    types = {"label": str, "psi": float, "z_seed": np.int64, "shard": str, "row": np.int64}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})

@@ -2,143 +2,198 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from fgaug import paths
-from fgaug.bank.demand import Key
+from fgaug.bank import lock
 from fgaug.bank.format import (
-    IMAGE_COLUMNS,
     SCHEMA,
     BankSpec,
     Shard,
+    as_json,
     check_new,
     is_empty,
     present,
     read_manifest,
     read_spec,
 )
-from fgaug.bank.reader import Bank, index_of
+from fgaug.bank.reader import Bank, joined, rows_of, stored_index
+from fgaug.bank.store import Store, open_store, read
 from fgaug.errors import BankError
-from fgaug.paths import BankPaths
-from fgaug.pixels import read_pixels, write_pixels
+from fgaug.paths import BankNames
+from fgaug.pixels import decoded, encoded
 
 
 def write_shard(
-    bank_paths: BankPaths, label: str, psi: float, z_seeds: np.ndarray, images: np.ndarray
-) -> Path:
-    """Write one shard, whole or not at all, and return its path; the manifest is not touched."""
+    store: Store,
+    label: str,
+    psi: float,
+    z_seeds: np.ndarray,
+    images: np.ndarray,
+    extra: Mapping[str, pa.Array] | None = None,
+) -> Shard:
+    """Write one shard, whole or not at all, and describe it; the manifest is not touched."""
     assert len(z_seeds) == len(images)
-    path = bank_paths.shard(label, psi, int(z_seeds[0]), int(z_seeds[-1]))
     columns = {
         "label": pa.array([label] * len(images), pa.string()),
         "psi": pa.array(np.full(len(images), float(psi)), pa.float64()),
         "z_seed": pa.array(np.asarray(z_seeds, np.int64)),
+        **(extra or {}),
     }
-    write_pixels(path, images, columns)
-    return path
+    name = BankNames.shard(label, psi, int(z_seeds[0]), int(z_seeds[-1]))
+    data = encoded(images, columns)
+    store.write(name, data)
+    return _described(name, label, float(psi), z_seeds, data)
+
+
+def _described(name: str, label: str, psi: float, z_seeds: np.ndarray, data: pa.Buffer) -> Shard:
+    return Shard(
+        path=name,
+        label=label,
+        psi=psi,
+        rows=len(z_seeds),
+        bytes=data.size,
+        sha256=hashlib.sha256(data).hexdigest(),
+        first=int(z_seeds.min()),
+        last=int(z_seeds.max()),
+    )
 
 
 class BankWriter:
-    """Adds shards to a bank; `commit` makes them part of it, index first, manifest last."""
+    """Adds shards to a bank that is held; `commit` makes them part of it, manifest last."""
 
-    def __init__(self, root: Path, spec: BankSpec) -> None:
-        self.paths = BankPaths(root)
+    def __init__(
+        self, store: Store, spec: BankSpec, check_held: lock.Check = lambda: None
+    ) -> None:
+        self.store = store
+        self.check_held = check_held
         self.spec = self._create_or_check(spec)
-        listed = present(self.paths, read_manifest(self.paths))
-        self.shards = {shard.path: shard for shard in listed}
+        listed = read_manifest(store)
+        self.committed = listed  # what the manifest says now; None where there is none
+        found = present(store, listed or ())
+        self.shards = {shard.path: shard for shard in found}
+        index = stored_index(store, found)
+        self._parts = {str(name): rows for name, rows in index.groupby("shard", sort=False)}
         self._adopt()
 
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, uri: str | Path | Store, spec: BankSpec) -> Iterator[BankWriter]:
+        """Yield the writer of a bank, held for this block; waits for another who holds it."""
+        store = open_store(uri)
+        _check_labels(spec.sources)
+        if not store.has(BankNames.spec):
+            check_new(store)  # before a lock file is left in a foreign folder
+        with lock.held(store) as check_held:
+            store.sweep()
+            yield cls(store, spec, check_held)
+
     def _create_or_check(self, spec: BankSpec) -> BankSpec:
-        for label in spec.sources:
-            if not label or label in (".", "..") or "/" in label or "\\" in label:
-                raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
-        if not self.paths.spec.is_file():
-            check_new(self.paths)
-            paths.write_json(self.paths.spec, asdict(spec))
+        _check_labels(spec.sources)
+        if not self.store.has(BankNames.spec):
+            check_new(self.store)
+            self.store.write(BankNames.spec, as_json(asdict(spec)))
             return spec
-        known = read_spec(self.paths)
+        known = read_spec(self.store)
         problems = known.differences(spec)
-        if problems and is_empty(self.paths):
-            paths.write_json(self.paths.spec, asdict(spec))
+        if problems and is_empty(self.store):
+            self.store.write(BankNames.spec, as_json(asdict(spec)))
             return spec
         if problems:
             raise BankError(
-                f"{self.paths.root} holds other fakes: {'; '.join(problems)}. "
+                f"{self.store.place()} holds other fakes: {'; '.join(problems)}. "
                 "Give these fakes a bank of their own."
             )
-        return known
+        if spec.sources.keys() <= known.sources.keys():
+            return known
+        grown = replace(known, sources={**known.sources, **spec.sources})
+        self.store.write(BankNames.spec, as_json(asdict(grown)))
+        return grown
 
     def _adopt(self) -> None:
         """Take over whole shards that an interrupted fill left without a manifest line."""
-        orphans = [
-            path
-            for path in sorted(self.paths.shards.rglob("*.parquet"))
-            if path.relative_to(self.paths.root).as_posix() not in self.shards
-        ]
+        listed = self.store.sizes(BankNames.shards)
+        orphans = [name for name in listed if name not in self.shards]
         if not orphans:
             return
         held = {
-            key: rows["z_seed"].to_numpy() for key, rows in self.index().groupby(["label", "psi"])
+            (label, psi): rows["z_seed"].to_numpy()
+            for (label, psi), rows in self.index().groupby(["label", "psi"])
         }
-        for path in orphans:
-            self._add_if_whole(path, held)
+        for name in orphans:
+            try:
+                shard, z_seeds = self._whole(name)
+            except (BankError, KeyError, IndexError):
+                self.store.remove(name)  # not a shard of this bank; what it held is made again
+                continue
+            known = held.get((shard.label, shard.psi), np.empty(0, np.int64))
+            if not np.isin(z_seeds, known).any():  # two fills may have made the same images
+                held[shard.label, shard.psi] = np.concatenate([known, z_seeds])
+                self.add(shard, z_seeds)
 
-    def _add_if_whole(self, path: Path, held: dict[Any, np.ndarray]) -> None:
-        """Add an orphan and note its z_seeds in `held`, unless it is torn or repeats images."""
-        try:
-            table = paths.read_table(path, BankError, IMAGE_COLUMNS)
-            images = read_pixels(path, BankError)
-            shape = (self.spec.size, self.spec.size, self.spec.channels)
-            if images.shape[1:] != shape or not len(images):
-                raise BankError("other shape")
-            key, z_seeds = _contents(table)
-        except (BankError, KeyError):
-            path.unlink()  # half a shard of an interrupted fill; it is generated again
-            return
-        known = held.get(key, np.empty(0, np.int64))
-        if not np.isin(z_seeds, known).any():  # two fills at once may have made the same images
-            held[key] = np.concatenate([known, z_seeds])
-            self.add(path, table)
+    def _whole(self, name: str) -> tuple[Shard, np.ndarray]:
+        """Return an orphan and its z_seeds; refuse one that is torn or of another shape."""
+        data = read(self.store, name)
+        images = decoded(pa.BufferReader(data), self.store.place(name), BankError)
+        table = pq.read_table(pa.BufferReader(data), columns=["label", "psi", "z_seed"])
+        shape = (self.spec.size, self.spec.size, self.spec.channels)
+        if images.shape[1:] != shape or not len(images):
+            raise BankError("other shape")
+        label, psi = table.column("label")[0].as_py(), table.column("psi")[0].as_py()
+        z_seeds = table.column("z_seed").to_numpy()
+        return _described(name, label, psi, z_seeds, data), z_seeds
 
-    def add(self, path: Path, table: pa.Table | None = None) -> None:
-        """Note a shard file for the next commit; its z_seeds are read back from it."""
-        if table is None:
-            table = paths.read_table(path, BankError, IMAGE_COLUMNS)
-        (label, psi), z_seeds = _contents(table)
-        name = path.relative_to(self.paths.root).as_posix()
-        self.shards[name] = Shard(
-            path=name,
-            label=label,
-            psi=psi,
-            rows=len(table),
-            bytes=path.stat().st_size,
-            sha256=paths.sha256_of(path),
-            first=int(z_seeds.min()),
-            last=int(z_seeds.max()),
-        )
+    def write(
+        self,
+        label: str,
+        psi: float,
+        z_seeds: np.ndarray,
+        images: np.ndarray,
+        extra: Mapping[str, pa.Array] | None = None,
+    ) -> None:
+        """Write one shard (uint8 [N, H, W, C]) and note it for the next commit."""
+        self.add(write_shard(self.store, label, psi, z_seeds, images, extra), z_seeds)
+
+    def add(self, shard: Shard, z_seeds: np.ndarray) -> None:
+        """Note a shard that was written, holding `z_seeds` in this order, for the next commit."""
+        self.shards[shard.path] = shard
+        self._parts[shard.path] = rows_of(shard, np.asarray(z_seeds, np.int64))
+
+    def drop(self, name: str) -> None:
+        """Forget a shard at the next commit; its file is left for who writes it anew."""
+        self.shards.pop(name, None)
+        self._parts.pop(name, None)
 
     def index(self) -> pd.DataFrame:
-        """Return the index of all shards noted so far, read from their own columns."""
-        return index_of(self.paths, self.shards.values())
+        """Return the index of all shards noted so far."""
+        return joined(self._parts[name] for name in sorted(self._parts))
 
     def commit(self) -> Bank:
-        """Write index and manifest; return the finished bank."""
-        index = self.index()
-        repeated = index.duplicated(["label", "psi", "z_seed"])
-        assert not repeated.any(), "a fill wrote an image twice"
-        paths.write_table(self.paths.index, pa.Table.from_pandas(index, preserve_index=False))
-        shards = [asdict(shard) for shard in sorted(self.shards.values(), key=lambda s: s.path)]
-        paths.write_json(self.paths.manifest, {"schema": SCHEMA, "shards": shards})
-        return Bank(self.paths.root)
+        """Write index and manifest, where they change; return the finished bank."""
+        shards = tuple(sorted(self.shards.values(), key=lambda shard: shard.path))
+        if shards != self.committed or not self.store.has(BankNames.index):
+            index = self.index()
+            repeated = index.duplicated(["label", "psi", "z_seed"])
+            assert not repeated.any(), "a fill wrote an image twice"
+            self.check_held()
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pandas(index, preserve_index=False), sink)
+            self.store.write(BankNames.index, sink.getvalue())
+            manifest = {"schema": SCHEMA, "shards": [asdict(shard) for shard in shards]}
+            self.store.write(BankNames.manifest, as_json(manifest))
+            self.committed = shards
+        return Bank(self.store)
 
 
-def _contents(table: pa.Table) -> tuple[Key, np.ndarray]:
-    """Return the (label, psi) of a shard and its z_seeds."""
-    key = (table.column("label")[0].as_py(), table.column("psi")[0].as_py())
-    return key, table.column("z_seed").to_numpy()
+def _check_labels(labels: Iterable[str]) -> None:
+    for label in labels:
+        if not label or label in (".", "..") or "/" in label or "\\" in label:
+            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")

@@ -1,36 +1,51 @@
-"""`fgaug bank`: fakes made ahead of a search, and what a bank holds."""
+"""`fgaug bank`: fakes made ahead of a search, what a bank holds, and whether it still does."""
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from fgaug.axes import MAX_POOL, usable_psi
+from fgaug.commands import bank_in, bank_out, options
 from fgaug.errors import BankError
 
-app = typer.Typer(help="Fill and inspect banks of fakes.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from fgaug.study import Verdict
+
+app = typer.Typer(help="Fill, check and exchange banks of fakes.", no_args_is_help=True)
+app.command()(bank_out.export)
+app.command()(bank_out.sheet)
+app.command(name="import")(bank_in.import_)
+
+Bank = Annotated[str, typer.Argument(help="The bank: a folder, file:// or s3:// URI.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")]
+Psis = Annotated[list[str] | None, typer.Option("--psi", help="0.7, or 0.3,0.5,1.")]
 
 
 @app.command()
 def fill(
-    bank: Annotated[Path, typer.Argument(help="The bank's folder.")],
+    bank: Bank,
     grid: Annotated[Path | None, typer.Option("--grid", help="Fill what its cells need.")] = None,
     snapshot: Annotated[
         list[str] | None,
         typer.Option("--snapshot", help="LABEL=FILE, or LABEL=FILE:CLASS; once for each label."),
     ] = None,
-    psi: Annotated[list[float] | None, typer.Option("--psi")] = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")
-    ] = None,
-    noise: Annotated[str, typer.Option("--noise", help="seeded, const or none.")] = "seeded",
+    psi: Psis = None,
+    seeds: Seeds = None,
+    noise: Annotated[
+        str, typer.Option("--noise", help="seeded; const (the file's own); none.")
+    ] = "seeded",
     size: Annotated[int | None, typer.Option("--size", help="Pixels; the network's own.")] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
+    cutoff: Annotated[
+        int | None, typer.Option("--cutoff", help="Truncate only the first so many layers.")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32; or float16, bfloat16: a few levels off.")
+    ] = "float32",
 ) -> None:
     """Generate what a bank lacks, for a grid or for seeds of given networks."""
     from fgaug import study
@@ -47,40 +62,100 @@ def fill(
             "Say what to fill: --grid grid.yaml, or "
             "--snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
         )
-    try:
-        for value in psi:
-            usable_psi(value)
-    except ValueError as error:
-        raise BankError(f"--psi: {error}.") from None
     if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
         raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
     if channels not in (None, 1, 3):
         raise BankError(f"--channels must be 1 or 3, got {channels}.")
     if noise not in ("seeded", "const", "none"):
         raise BankError(f"--noise is seeded, const or none, got {noise}.")
+    if cutoff is not None and cutoff < 1:
+        raise BankError(f"--cutoff must be at least 1, got {cutoff}.")
+    if precision not in ("float32", "float16", "bfloat16"):
+        raise BankError(f"--precision is float32, float16 or bfloat16, got {precision}.")
     study.fill_from_snapshots(
         bank,
         _snapshots(snapshot),
-        psi,
-        _z_seeds(seeds),
+        options.psis(psi),
+        options.z_seeds(seeds),
         noise=noise,
         size=size,
         channels=channels,
+        cutoff=cutoff,
+        precision=precision,
         console=console,
     )
 
 
 @app.command()
-def info(bank: Annotated[str, typer.Argument(help="A bank's folder or file:// URI.")]) -> None:
+def extend(
+    bank: Bank,
+    seeds: Annotated[str, typer.Option("--seeds", help="z_seeds to add: 2001-4000.")],
+    psi: Psis = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="All, if left out.")] = None,
+) -> None:
+    """Add z_seeds, from the bank's own copies of its networks; what is there stays as it is."""
+    from fgaug import study
+
+    study.extend_bank(
+        bank, options.z_seeds(seeds), label or [], options.psis(psi or []), Console(stderr=True)
+    )
+
+
+@app.command()
+def verify(
+    bank: Bank,
+    images: Annotated[
+        int, typer.Option("--images", min=0, help="Images of each shard to make anew.")
+    ] = 2,
+    rng: Annotated[int, typer.Option("--rng", min=0, help="Seeds the choice of images.")] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Make bad shards anew.")] = False,
+) -> None:
+    """Read every byte of a bank, make a sample of its images anew, and compare.
+
+    Exit code: 0 clean (or repaired), 1 something is wrong.
+    """
+    from fgaug import study
+
+    console = Console(stderr=True)
+    verdict = study.verify_bank(bank, images=images, rng=rng, console=console)
+    _print(verdict)
+    if verdict.bad and repair:
+        study.repair_bank(bank, verdict, console)
+        verdict = study.verify_bank(bank, images=images, rng=rng, console=console)
+        _print(verdict)
+    raise typer.Exit(1 if verdict.bad else 0)
+
+
+def _print(verdict: Verdict) -> None:
+    verified, anew = verdict.verified, verdict.differences
+    lines = [
+        f"{len(verified.shards)} whole shards, {verified.images} images: SHA-256, columns and "
+        "index compared",
+        *(f"  not made anew: {reason}" for reason in verdict.skipped),
+    ]
+    if anew:
+        largest = max(each.largest for each in anew)
+        count = sum(each.images for each in anew)
+        lines.append(f"{count} images made anew: largest difference {largest} of 255 levels")
+    lines += [f"  bad: {problem}" for problem in verdict.bad.values()]
+    lines.append("clean" if not verdict.bad else f"{len(verdict.bad)} bad")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+@app.command()
+def info(bank: Bank) -> None:
     """Print what a bank holds; reads no pixels."""
     from fgaug.bank import open_bank
 
     opened = open_bank(bank)
     spec = opened.spec
+    cutoff = "" if spec.cutoff is None else f", truncation of {spec.cutoff} layers"
+    cutoff += "" if spec.precision == "float32" else f", {spec.precision}"
     lines = [
-        f"{opened.paths.root}: {spec.size} px, {spec.channels} channel"
-        f"{'s' if spec.channels > 1 else ''}, noise {spec.noise}, {len(opened.index())} images, "
-        f"{len(opened.shards)} shards, {sum(s.bytes for s in opened.shards) / 1e6:.1f} MB"
+        f"{opened.store.place()}: {spec.size} px, {spec.channels} channel"
+        f"{'s' if spec.channels > 1 else ''}, noise {spec.noise}{cutoff}, "
+        f"{len(opened.index())} images, {len(opened.shards)} shards, "
+        f"{sum(s.bytes for s in opened.shards) / 1e6:.1f} MB"
     ]
     for label, source in spec.sources.items():
         of_class = "" if source.class_index is None else f", class {source.class_index}"
@@ -115,19 +190,3 @@ def _snapshot(text: str) -> tuple[str, tuple[str, int | None]]:
     if colon and last.isdecimal():
         return label, (file, int(last))
     return label, (rest, None)
-
-
-def _z_seeds(text: str) -> list[int]:
-    """Return the integers of `1-2000` or `1,5,9-12`."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if match is None:
-            raise BankError(f"--seeds is a range or a list such as 1-2000 or 1,5,9, got {text}.")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last >= 2**32:
-            raise BankError(f"--seeds: {part} is not a range within 0-4294967295.")
-        if len(found) + last + 1 - first > MAX_POOL:
-            raise BankError(f"--seeds: at most {MAX_POOL} at once, got {text}. Fill it in parts.")
-        found += range(first, last + 1)
-    return found

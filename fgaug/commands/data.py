@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from fgaug.errors import DataError
+
+if TYPE_CHECKING:
+    from fgaug.data import Dataset
+    from fgaug.sheets import Block
 
 app = typer.Typer(help="Prepare and check datasets of real images.", no_args_is_help=True)
 
@@ -109,6 +114,58 @@ def audit(folder: Annotated[Path, typer.Argument(help="A prepared dataset.")]) -
     if problems:
         raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
     sys.stdout.write(_described(folder, dataset) + "\naudit: no problem found\n")
+
+
+@app.command()
+def sheet(
+    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
+    per_label: Annotated[int, typer.Option("--per-label", help="Images of each label.")] = 8,
+    split: Annotated[str, typer.Option("--split", help="train or valid.")] = "train",
+    rng: Annotated[int, typer.Option("--rng", help="Seeds the draw of the images.")] = 0,
+) -> None:
+    """Draw real images of each label on one picture; the test images stay sealed."""
+    from fgaug import sheets
+    from fgaug.data import open_dataset
+
+    if split == "test":
+        raise DataError(
+            "--split test is sealed: a look at its images would count as one at the test set. "
+            "Use train or valid."
+        )
+    if split not in ("train", "valid"):
+        raise DataError(f"--split is train or valid, got {split}.")
+    if per_label < 1:
+        raise DataError(f"--per-label must be at least 1, got {per_label}.")
+    if rng < 0:
+        raise DataError(f"--rng must be 0 or more, got {rng}.")
+    sheets.check_out(out)
+    dataset = open_dataset(folder)
+    block = _drawn(dataset, split, per_label, rng)
+    spec = dataset.spec
+    sheets.save(sheets.draw([[block]], spec.size, spec.channels, "--per-label"), out)
+    sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
+    """Return a row of images for each label, the first of a seeded order of its split."""
+    from fgaug.sheets import Block
+
+    table = dataset.manifest
+    if not (table["split"] == split).any():
+        raise DataError(f"{dataset.root} has no {split} images.")
+    captions, chosen = [], []
+    for index, label in enumerate(dataset.spec.labels):
+        rows = np.flatnonzero((table["split"] == split) & (table["label"] == label))
+        order = np.random.default_rng([rng, index]).permutation(rows)
+        chosen.append(order[:per_label])
+        captions.append(f"{label}: {len(rows)} image{'s' if len(rows) != 1 else ''}")
+    return Block(
+        heading=f"{dataset.root.resolve().name}, {split}",
+        rows=tuple(captions),
+        columns=("",) * max(map(len, chosen)),
+        images=lambda: [dataset.pixels()[rows] for rows in chosen],
+    )
 
 
 def _described(folder: Path, dataset: object) -> str:

@@ -40,7 +40,8 @@ def plan(planned: Plan) -> None:
     if planned.bank is not None:
         needed, missing = planned.demand.count, planned.missing.count
         say(
-            f"bank {planned.bank}: {needed} fakes needed by the grid, {planned.present} present, "
+            f"bank {planned.bank.place()}: {needed} fakes needed by the grid, "
+            f"{planned.present} present, "
             f"{missing} to generate for the cells to train"
         )
         for (label, psi), z_seeds in planned.missing.wanted.items():

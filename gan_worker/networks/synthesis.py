@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gan_worker.networks import winograd
 from gan_worker.networks.config import GeneratorConfig
-from gan_worker.networks.layers import FullyConnected, activate, blur, normal, upsampled
+from gan_worker.networks.layers import (
+    FullyConnected,
+    activate,
+    blur,
+    blur_kernel,
+    normal,
+    upsampled,
+)
+from gan_worker.networks.winograd import Winograd
 
 Noise = str | Sequence[Tensor]
 """`const` (stored in the file), `none`, `random`, or a map [N, 1, r, r] a layer, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a layer's convolution makes of its weights: once for sampling, anew in training."""
+
+    power: Tensor  # squared norm of each 3x3 kernel, float32 [outputs, inputs]
+    weight: Tensor  # divided by `scale`, in the order and precision that its convolution takes
+    scale: float = 1.0
+    taps: Tensor | None = None  # of the blur after a transposed convolution
+    winograd: Winograd | None = None  # takes the convolution's place
 
 
 class SynthesisLayer(nn.Module):
     """A 3x3 convolution whose input channels are scaled by the style, then noise and activation.
 
     Scaling activations instead of weights shares one convolution among all images of a batch. The
-    demodulation then needs only `sum_i s_i^2 sum_k W[o, i, k]^2`: one small product with a matrix
-    that is computed once for fixed weights.
+    demodulation then needs only `sum_i s_i^2 sum_k W[o, i, k]^2`: one small product.
     """
 
     noise_const: Tensor
@@ -41,30 +61,64 @@ class SynthesisLayer(nn.Module):
         if config.use_noise:
             self.register_buffer("noise_const", normal(resolution, resolution))
             self.noise_strength = nn.Parameter(torch.zeros(()))
-        self._power: tuple[tuple[int, int], Tensor] | None = None
+        self.prepared: Prepared | None = None
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
+        kept = self.prepared or self._prepare()
         style = self.affine(w)
-        demodulation = torch.rsqrt(style.square() @ self._weight_power().t() + 1e-8)
-        x = x * style[:, :, None, None]
-        if self.up:  # stored in true-convolution orientation, which is what a transpose applies
-            x = blur(F.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2))
-        else:
-            x = F.conv2d(x, self.weight, padding=1)
-        scale, shift = demodulation[:, :, None, None], self.bias[:, None, None]
-        x = x * scale if torch.is_grad_enabled() else x.mul_(scale)
+        scale = torch.rsqrt(style.square() @ kept.power.t() + 1e-8)
+        if kept.weight.dtype != torch.float32:
+            style, scale = _within_half_precision(style, scale * kept.scale)
+        x = self._convolved(x.to(kept.weight.dtype), style.to(kept.weight.dtype), kept)
+        factor = scale.to(x.dtype)[:, :, None, None]
+        x = x * factor if torch.is_grad_enabled() else x.mul_(factor)
         if noise is not None:
             x = x.add_(noise * self.noise_strength)
-        return activate(x.add_(shift), self.activation, gain, self.clamp)
+        return activate(x.add_(self.bias[:, None, None]), self.activation, gain, self.clamp)
 
-    def _weight_power(self) -> Tensor:
-        """Return the squared norm of each 3x3 kernel, [outputs, inputs]; kept for later calls."""
-        if torch.is_grad_enabled() and self.weight.requires_grad:
-            return self.weight.square().sum(dim=(2, 3))
-        state = (self.weight.data_ptr(), self.weight._version)
-        if self._power is None or self._power[0] != state:
-            self._power = (state, self.weight.detach().square().sum(dim=(2, 3)))
-        return self._power[1]
+    def _convolved(self, x: Tensor, style: Tensor, kept: Prepared) -> Tensor:
+        if kept.winograd is not None:
+            return kept.winograd(x, style)
+        x = x * style[:, :, None, None]
+        if not self.up:
+            return F.conv2d(x, kept.weight, padding=1)
+        taps = blur_kernel(self.bias.to(x.dtype)) if kept.taps is None else kept.taps
+        return blur(F.conv_transpose2d(x, kept.weight, stride=2), taps)
+
+    def prepare(self, dtype: torch.dtype) -> None:
+        """Compute once, to sample in `dtype`, what depends on the weights; they stay as they are.
+
+        Half precision holds up to 65504 in float16. Weights of at most 1 / sqrt(fan-in) and styles
+        of at most 1 keep the sums far below that; the factors go into the demodulation, so its
+        1e-8 is added to what it is in float32.
+        """
+        with torch.no_grad():
+            power = self.weight.square().sum(dim=(2, 3))
+            scale = 1.0
+            if dtype != torch.float32:
+                peak = float(self.weight.abs().max()) or 1.0
+                scale = peak * math.sqrt(self.weight[0].numel())
+            # stored in true-convolution orientation, which is what a transpose applies
+            weight = self.weight.transpose(0, 1) if self.up else self.weight
+            weight = (weight / scale).to(dtype).contiguous(memory_format=torch.channels_last)
+            self.prepared = Prepared(
+                power=power,
+                weight=weight,
+                scale=scale,
+                taps=blur_kernel(self.bias.to(dtype)).contiguous() if self.up else None,
+                winograd=Winograd(weight) if not self.up and winograd.pays(weight) else None,
+            )
+
+    def _prepare(self) -> Prepared:
+        """Return the weights as they are now, with gradients where they are recorded."""
+        weight = self.weight.transpose(0, 1) if self.up else self.weight
+        return Prepared(power=self.weight.square().sum(dim=(2, 3)), weight=weight)
+
+
+def _within_half_precision(style: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the style over its largest value in each image, and the scale times that value."""
+    peak = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-30)
+    return style / peak, scale * peak
 
 
 class ToRgb(nn.Module):
@@ -82,6 +136,7 @@ class ToRgb(nn.Module):
         style = self.affine(w) * self.style_gain
         weights = style[:, :, None] * self.weight[:, :, 0, 0].t()  # [N, inputs, channels]
         pixels = x.flatten(2).transpose(1, 2)  # [N, r * r, inputs]: no copy in channels-last order
+        pixels = pixels.float()  # an image is summed up in float32, whatever the features are
         image = torch.baddbmm(self.bias, pixels, weights).transpose(1, 2)
         return activate(image.reshape(*image.shape[:2], *x.shape[2:]), "linear", clamp=self.clamp)
 
@@ -95,7 +150,7 @@ class SkipConvolution(nn.Module):
         self.weight = nn.Parameter(normal(outputs, inputs, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return upsampled(F.conv2d(x, self.weight * self.weight_gain))
+        return upsampled(F.conv2d(x, (self.weight * self.weight_gain).to(x.dtype)))
 
 
 class SynthesisBlock(nn.Module):
@@ -105,6 +160,7 @@ class SynthesisBlock(nn.Module):
         super().__init__()
         width, resolution = config.widths[index], config.resolutions[index]
         self.first = index == 0
+        self.rows = _rows(width, resolution)
         self.residual = config.architecture == "resnet" and not self.first
         self.has_rgb = config.architecture == "skip" or resolution == config.resolution
         self.num_conv = 1 if self.first else 2
@@ -140,6 +196,15 @@ class SynthesisBlock(nn.Module):
         return cast(Tensor, x), image
 
 
+def _rows(width: int, resolution: int) -> int:
+    """Return how many images a CPU takes through a block at a time.
+
+    Its largest array is held to 16 MB: the C library asks the system anew for each of 32 MB, and
+    the convolutions at 128 px took 1.2 times as long, what goes over their results 10 times.
+    """
+    return max(1, 2**24 // (4 * width * (resolution + 1) ** 2))
+
+
 class SynthesisNetwork(nn.Module):
     """Turns the w vectors of every layer into an image."""
 
@@ -149,13 +214,47 @@ class SynthesisNetwork(nn.Module):
         for index, resolution in enumerate(config.resolutions):
             self.add_module(f"b{resolution}", SynthesisBlock(index, config))
 
+    def prepare(self, dtype: torch.dtype = torch.float32) -> None:
+        """Make ready for sampling in `dtype`; the weights must not change afterwards."""
+        for layer in self.modules():
+            if isinstance(layer, SynthesisLayer):
+                layer.prepare(dtype)
+
     def forward(self, ws: Tensor, noise: Noise = "random") -> Tensor:
         """Return images [N, channels, r, r], about [-1, 1] and not clipped."""
         maps = self._noise_maps(noise, len(ws), ws.device)
-        x: Tensor | None = None
-        image: Tensor | None = None
-        at = 0
-        for block in self.blocks():
+        return self._from(tuple(self.blocks()), 0, None, None, ws, maps)
+
+    def _from(
+        self,
+        blocks: tuple[SynthesisBlock, ...],
+        at: int,
+        x: Tensor | None,
+        image: Tensor | None,
+        ws: Tensor,
+        maps: Sequence[Tensor | None],
+    ) -> Tensor:
+        """Return what `blocks` make of features and image; `at` counts the layers before them.
+
+        A batch that is too large for a block goes through it, and all blocks after it, in parts.
+        """
+        for index, block in enumerate(blocks):
+            rows = block.rows if ws.device.type == "cpu" else len(ws)
+            if len(ws) > rows and not torch.is_grad_enabled():
+                parts = [slice(start, start + rows) for start in range(0, len(ws), rows)]
+                return torch.cat(
+                    [
+                        self._from(
+                            blocks[index:],
+                            at,
+                            None if x is None else x[part],
+                            None if image is None else image[part],
+                            ws[part],
+                            [m if m is None or m.dim() == 2 else m[part] for m in maps],
+                        )
+                        for part in parts
+                    ]
+                )
             # a toRGB shares its vector with the next block's first convolution
             own = ws[:, at : at + block.num_conv + 1]
             x, image = block(x, image, own, maps[at : at + block.num_conv])

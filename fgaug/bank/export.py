@@ -1,0 +1,226 @@
+"""A bank's fakes for other programs: PNG files, or a Hugging Face dataset.  bank -> [export]"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from fgaug import paths
+from fgaug.bank.demand import Demand
+from fgaug.bank.format import BankSpec
+from fgaug.bank.reader import Bank
+from fgaug.errors import BankError, DiskFullError
+
+MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last: an export without is unfinished
+FILE_ROWS, FILE_BYTES = 5000, 512 << 20  # of a Parquet file; bytes before compression
+BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # read at once; a row group
+
+Progress = Callable[[int], None]  # images written
+Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds
+
+
+def psi_text(psi: float) -> str:
+    """Return `0.7`, and `1` for 1.0; exact, so that near psis keep apart."""
+    return repr(float(psi)).removesuffix(".0")
+
+
+def check_out(out: Path, kind: str) -> None:
+    """Refuse a place that is taken."""
+    if out.exists() and not out.is_dir():
+        raise BankError(f"--out {out} is a file; an export is a folder. Give another place.")
+    if out.is_dir() and any(out.iterdir()):
+        cut_off = "" if (out / MARKERS[kind]).exists() else f" (it has no {MARKERS[kind]})"
+        raise BankError(
+            f"--out {out} is not empty. Give a new folder, or remove this one if it is an "
+            f"export that was cut off{cut_off}."
+        )
+
+
+def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
+    """Write `<label>/psi_<psi>/seed0001.png`, mode L or RGB, and index.csv last.
+
+    Raises:
+        DiskFullError: no space left; the export is unfinished.
+    """
+    check_labels(demand)
+    done = 0
+    with (
+        _full_disk(out),
+        paths.whole(out / MARKERS["png"]) as index,
+        index.open("w", encoding="utf-8", newline="") as file,
+    ):
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["file", "label", "psi", "z_seed"])
+        for label, psi, z_seeds in demand.pieces(_batch_rows(bank.spec)):
+            (out / image_name(label, psi, 0)).parent.mkdir(parents=True, exist_ok=True)
+            encoded = _encoded(bank, label, psi, z_seeds)
+            for z_seed, data in zip(z_seeds, encoded, strict=True):
+                name = image_name(label, psi, z_seed)
+                (out / name).write_bytes(data)
+                rows.writerow([name, label, psi_text(psi), z_seed])
+            done += len(z_seeds)
+            progress(done)
+
+
+def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
+    """Write `data/*.parquet` as the `datasets` library declares them, and README.md last.
+
+    Raises:
+        DiskFullError: no space left; the export is unfinished.
+    """
+    check_labels(demand)
+    names = sorted(bank.spec.sources)  # alphabetical, as the classes of a dataset
+    schema = hf_schema(names)
+    files = _files(demand, bank.spec)
+    done = 0
+    with _full_disk(out):
+        for number, pieces in enumerate(files):
+            path = out / "data" / f"train-{number:05d}-of-{len(files):05d}.parquet"
+            # PNG does not compress again, and statistics of it would be whole images
+            with (
+                paths.whole(path) as temporary,
+                pq.ParquetWriter(
+                    temporary,
+                    schema,
+                    compression="none",
+                    use_dictionary=["label", "psi"],
+                    write_statistics=["label", "psi", "z_seed"],
+                ) as writer,
+            ):
+                for label, psi, z_seeds in pieces:
+                    columns = _columns(bank, label, psi, z_seeds, names.index(label))
+                    writer.write_table(pa.table(columns, schema=schema))
+                    done += len(z_seeds)
+                    progress(done)
+        paths.write_text(out / MARKERS["hf"], _card(bank.spec, demand))
+
+
+def hf_schema(labels: Sequence[str]) -> pa.Schema:
+    """Return the Parquet schema, with the features that the `datasets` library reads from it."""
+    features = {
+        "image": {"_type": "Image"},
+        "label": {"names": list(labels), "_type": "ClassLabel"},
+        "psi": {"dtype": "float64", "_type": "Value"},
+        "z_seed": {"dtype": "int64", "_type": "Value"},
+    }
+    fields = {
+        "image": pa.struct({"bytes": pa.binary(), "path": pa.string()}),
+        "label": pa.int64(),
+        "psi": pa.float64(),
+        "z_seed": pa.int64(),
+    }
+    return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def image_name(label: str, psi: float, z_seed: int) -> str:
+    """Return the name of an image, its z_seed as the official programs write it."""
+    return f"{label}/psi_{psi_text(psi)}/seed{z_seed:04d}.png"
+
+
+def check_labels(demand: Demand) -> None:
+    """Refuse labels that cannot name a folder: a bank from elsewhere may hold any text."""
+    for label, _ in demand.wanted:
+        if not label or label.startswith(".") or set(label) & set("/\\\0"):
+            raise BankError(
+                f"The bank's label {label!r} cannot name a folder. Export the others by --label."
+            )
+
+
+@contextlib.contextmanager
+def _full_disk(out: Path) -> Iterator[None]:
+    """Turn a full disk into one message; an export is not taken up again where it broke off."""
+    try:
+        with paths.disk_errors(out):
+            yield
+    except DiskFullError as error:
+        raise DiskFullError(
+            f"No space left while writing the export {out}, which is unfinished. "
+            "Remove that folder, free some space and run the same command again."
+        ) from error
+
+
+def _batch_rows(spec: BankSpec) -> int:
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // _image_bytes(spec)))
+
+
+def _image_bytes(spec: BankSpec) -> int:
+    return spec.size * spec.size * spec.channels
+
+
+def _encoded(bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> Iterator[bytes]:
+    """Yield the images as PNG, mode L or RGB."""
+    for image in bank.read(label=label, psi=psi, z_seeds=z_seeds.tolist()):
+        encoded = io.BytesIO()
+        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(encoded, "PNG")
+        yield encoded.getvalue()
+
+
+def _files(demand: Demand, spec: BankSpec) -> list[list[Piece]]:
+    """Return the pieces of each Parquet file."""
+    limit = max(1, min(FILE_ROWS, FILE_BYTES // _image_bytes(spec)))
+    files: list[list[Piece]] = []
+    rows = limit
+    for piece in demand.pieces(min(limit, _batch_rows(spec))):
+        if rows + len(piece[2]) > limit:
+            files.append([])
+            rows = 0
+        files[-1].append(piece)
+        rows += len(piece[2])
+    return files
+
+
+def _columns(
+    bank: Bank, label: str, psi: float, z_seeds: np.ndarray, class_index: int
+) -> dict[str, Any]:
+    names = [image_name(label, psi, z_seed) for z_seed in z_seeds]
+    encoded = list(_encoded(bank, label, psi, z_seeds))
+    image = [pa.array(encoded, pa.binary()), pa.array(names, pa.string())]
+    return {
+        "image": pa.StructArray.from_arrays(image, names=["bytes", "path"]),
+        "label": np.full(len(z_seeds), class_index, np.int64),
+        "psi": np.full(len(z_seeds), psi, np.float64),
+        "z_seed": z_seeds,
+    }
+
+
+def _card(spec: BankSpec, demand: Demand) -> str:
+    """Return README.md, the bank's facts.
+
+    Its head names no data files: with a `configs` entry, datasets 5.2 keys its cache by the
+    folder's name alone and loads another export of that name. It finds data/train-* anyway.
+    """
+    lines = [
+        "---",
+        "tags:",
+        "- synthetic",
+        "---",
+        "# Generated images",
+        "",
+        f"{demand.count} images of {spec.size} px, {spec.channels} channel"
+        f"{'s' if spec.channels > 1 else ''}, made by generative networks: none is a real image.",
+        f"Noise: {spec.noise}. Resize filter, where the network's size differs: "
+        f"{spec.resize_filter}.",
+        "`psi` is the truncation; network, psi and z_seed give an image again.",
+        "",
+        "Networks:",
+    ]
+    for label, source in sorted(spec.sources.items()):
+        of_class = "" if source.class_index is None else f", class {source.class_index}"
+        lines.append(
+            f"* {label}: {source.kind} {source.name}, SHA-256 {source.sha256[:12]}{of_class}"
+        )
+    lines += ["", "Images:"]
+    for (label, psi), z_seeds in demand.wanted.items():
+        span = f"z_seeds {z_seeds[0]} to {z_seeds[-1]}"
+        lines.append(f"* {label}, psi {psi_text(psi)}: {len(z_seeds)} images, {span}")
+    return "\n".join(lines) + "\n"

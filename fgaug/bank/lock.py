@@ -1,0 +1,180 @@
+"""One writer at a time: a bank is held while it is filled, and others wait for it.
+
+A folder is held by the operating system's lock on `bank.lock`, which goes with its process however
+that ends. An object store has no locks: an object of that name says who writes, and is written
+anew while that writer lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import logging
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
+
+import psutil
+
+from fgaug.bank.store import Store, read
+from fgaug.errors import BankError
+from fgaug.paths import BankNames
+
+POLL_S = 0.5  # between two looks at a lock that somebody holds
+REMIND_S = 60  # between two messages of one who waits
+BEAT_S = 15.0  # between two signs of life of a writer on object storage
+STALE_S = 90.0  # without a sign of life for so long, its writer is taken for dead
+SETTLE_S = 1.0  # for another's write to be seen: object stores create nothing exclusively
+
+_log = logging.getLogger("fgaug")
+
+
+Check = Callable[[], None]
+
+
+@contextlib.contextmanager
+def held(store: Store) -> Iterator[Check]:
+    """Hold a bank for writing, waiting for whoever holds it; a warning says who that is.
+
+    Yields:
+        A function that raises BankError where another writer took the bank over meanwhile, which
+        can happen on object storage. To be called before a manifest is written.
+    """
+    with _folder(store) if store.folder is not None else _objects(store) as check:
+        yield check
+
+
+@contextlib.contextmanager
+def _folder(store: Store) -> Iterator[Check]:
+    assert store.folder is not None
+    store.folder.mkdir(parents=True, exist_ok=True)
+    with (store.folder / BankNames.lock).open("a+") as file:
+        _wait(store, lambda: _flocked(file), lambda: _told(file))
+        file.truncate(0)
+        json.dump(_owner(), file)
+        file.flush()
+        try:
+            yield lambda: None
+        finally:
+            file.truncate(0)  # the file stays: removing it would let two hold two files
+
+
+def _flocked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _told(file: TextIO) -> dict[str, Any]:
+    file.seek(0)
+    return _parsed(file.read())
+
+
+@contextlib.contextmanager
+def _objects(store: Store) -> Iterator[Check]:
+    token = secrets.token_hex(8)
+    watched: dict[str, Any] = {}  # the last sign of life seen, and since when
+    _wait(store, lambda: _taken(store, token, watched), lambda: _entry(store) or {})
+    ended, lost = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        count = 0
+        while not ended.wait(BEAT_S):
+            with contextlib.suppress(BankError):  # a store out of reach says so to the writer too
+                if (_entry(store) or {}).get("token") != token:
+                    lost.set()
+                    return
+                count += 1
+                _write(store, token, count)
+
+    def check() -> None:
+        if lost.is_set():
+            raise BankError(
+                f"{store.place()} was taken over by another writer, who saw no sign of life of "
+                "this one. Run the same command again: whole shards are kept."
+            )
+
+    thread = threading.Thread(target=beat, name="bank lock", daemon=True)
+    thread.start()
+    try:
+        yield check
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(BankError):
+            if (_entry(store) or {}).get("token") == token:
+                store.remove(BankNames.lock)
+
+
+def _taken(store: Store, token: str, watched: dict[str, Any]) -> bool:
+    """Return whether the lock object is ours now; taken where it is missing or its owner dead."""
+    entry = _entry(store)
+    if entry is not None and not _dead(entry):
+        sign = (entry.get("token"), entry.get("beat"))
+        if watched.get("sign") != sign:
+            watched.update(sign=sign, since=time.monotonic())
+        if time.monotonic() - watched["since"] < STALE_S:
+            return False
+    _write(store, token, 0)
+    time.sleep(SETTLE_S)
+    return (_entry(store) or {}).get("token") == token
+
+
+def _dead(entry: dict[str, Any]) -> bool:
+    """Return whether a lock's owner was a process of this machine that is gone."""
+    here = entry.get("host") == platform.node()
+    return here and not psutil.pid_exists(int(entry.get("process", 0)))
+
+
+def _write(store: Store, token: str, beat: int) -> None:
+    entry = {**_owner(), "token": token, "beat": beat}
+    store.write(BankNames.lock, json.dumps(entry).encode())
+
+
+def _entry(store: Store) -> dict[str, Any] | None:
+    try:
+        return _parsed(read(store, BankNames.lock).to_pybytes().decode(errors="replace"))
+    except FileNotFoundError:
+        return None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}  # a lock that is just being written
+    return value if isinstance(value, dict) else {}
+
+
+def _owner() -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {"process": os.getpid(), "host": platform.node(), "since": now}
+
+
+def _wait(store: Store, taken: Callable[[], bool], owner: Callable[[], dict[str, Any]]) -> None:
+    started, told = time.monotonic(), -1
+    while not taken():
+        waited = time.monotonic() - started
+        if int(waited / REMIND_S) > told:
+            told = int(waited / REMIND_S)
+            _log.warning(f"{store.place()} is held by {_described(owner())}; waiting for it")
+        time.sleep(POLL_S)
+
+
+def _described(entry: dict[str, Any]) -> str:
+    if "process" not in entry:
+        return "another writer"
+    age = ""
+    with contextlib.suppress(KeyError, ValueError, TypeError):
+        since = datetime.datetime.fromisoformat(entry["since"])
+        seconds = (datetime.datetime.now(datetime.UTC) - since).total_seconds()
+        age = f" for {seconds / 60:.0f} min" if seconds >= 60 else f" for {max(0, seconds):.0f} s"
+    return f"process {entry['process']} on {entry.get('host')}{age}"

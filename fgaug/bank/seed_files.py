@@ -1,0 +1,135 @@
+"""Image files, known by the seeds in their names.  folders -> [seed_files] -> imported"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fgaug.errors import BankError
+
+EXTENSIONS = (".png", ".bmp", ".jpg", ".jpeg")
+SEED = "{seed}"  # in a pattern: the digits
+MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes
+_SHOWN = 10  # names in a message; the rest is a count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFolder:
+    """Where one label's images lie."""
+
+    label: str
+    folder: Path
+    pattern: str | None = None  # of its file names; None: any image whose stem ends in digits
+
+
+@dataclass(frozen=True, slots=True)
+class SeedFile:
+    """One image and what it is of."""
+
+    label: str
+    z_seed: int
+    path: Path
+
+
+def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
+    """Return all files, label by label and by z_seed; refuse one that would be of two labels.
+
+    Raises:
+        BankError: every problem of every folder.
+    """
+    labels = [each.label for each in folders]
+    problems = [
+        f"`{label}` has two folders" for label in dict.fromkeys(labels) if labels.count(label) > 1
+    ]
+    found: dict[Path, SeedFile] = {}
+    for each in folders:
+        try:
+            files = find(each.folder, each.pattern)
+        except BankError as error:
+            problems.append(f"`{each.label}`: {error}")
+            continue
+        twice = [path for _, path in files if path.absolute() in found]
+        if twice:
+            other = found[twice[0].absolute()].label
+            problems.append(
+                f"`{each.label}`: {some([path.name for path in twice])} would be of `{other}` "
+                "too. Give each label of a folder a pattern of its own, such as "
+                f"--pattern {each.label}='{each.label}_seed{SEED}.png'."
+            )
+        for z_seed, path in files:
+            found[path.absolute()] = SeedFile(each.label, z_seed, path)
+    if problems:
+        raise BankError("\n".join(problems))
+    return list(found.values())
+
+
+def find(folder: Path, pattern: str | None = None) -> list[tuple[int, Path]]:
+    """Return (z_seed, file) of the images of a folder, by z_seed.
+
+    Args:
+        folder: the files lie in it, not in folders below.
+        pattern: of the names, `{seed}` for the digits and `*` for anything: `trv*seed{seed}.png`.
+            None takes every image, whose stem must end in the digits.
+
+    Raises:
+        BankError: nothing fits, a name has no digits, or a z_seed has two files.
+    """
+    names = _names(folder, images_alone=pattern is None)
+    fits = re.compile(r".*?([0-9]+)\.[^.]*", re.DOTALL) if pattern is None else _compiled(pattern)
+    matches = {name: fits.fullmatch(name) for name in names}
+    strange = [name for name, match in matches.items() if match is None]
+    found: dict[int, str] = {}
+    twice = []
+    for name, match in matches.items():
+        if match is not None:
+            z_seed = int(match[1])
+            if z_seed in found:
+                twice.append(f"{found[z_seed]} and {name}")
+            found.setdefault(z_seed, name)
+    if pattern is None and strange:
+        raise BankError(
+            f"{folder} has images whose names do not end in a number: {some(strange)}. Say where "
+            f"the seed is by --pattern 'seed{SEED}.png', or take these files away."
+        )
+    if twice:
+        raise BankError(
+            f"{folder} has two files for one z_seed: {some(twice)}. Tell them apart by a "
+            f"--pattern for each label, such as 'trv_seed{SEED}.png'."
+        )
+    if not found:
+        what = f"file that fits {pattern}" if pattern else f"image ({', '.join(EXTENSIONS)})"
+        raise BankError(f"{folder} has no {what}." + (f" It has {some(names)}." if names else ""))
+    if max(found) > MAX_Z_SEED:
+        raise BankError(f"z_seeds are 0 to {MAX_Z_SEED}, {found[max(found)]} gives {max(found)}.")
+    return [(z_seed, folder / found[z_seed]) for z_seed in sorted(found)]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first ten names and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _names(folder: Path, images_alone: bool) -> list[str]:
+    """Return the sorted names of the files of a folder, hidden ones left out."""
+    if not folder.is_dir():
+        raise BankError(f"{folder} is not a folder.")
+    with os.scandir(folder) as entries:
+        names = sorted(each.name for each in entries if each.name[0] != "." and each.is_file())
+    return [name for name in names if not images_alone or Path(name).suffix.lower() in EXTENSIONS]
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    if pattern.count(SEED) != 1 or "/" in pattern:
+        raise BankError(
+            f"A pattern is a file name with {SEED} once, got {pattern}. "
+            f"Give for example 'trv_seed{SEED}.png'."
+        )
+    # the shortest text for `*`, so that all digits before the rest are the seed's
+    left, right = (
+        ".*?".join(re.escape(part) for part in side.split("*")) for side in pattern.split(SEED)
+    )
+    return re.compile(f"{left}([0-9]+){right}", re.DOTALL)

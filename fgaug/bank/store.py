@@ -1,0 +1,186 @@
+"""Where a bank's files lie: a folder, or a prefix of an object store.  [store] <- reader, writer
+
+A file is written whole or not at all. In a folder that is a temporary name and a rename; an object
+store shows an object when its last byte has arrived.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pyarrow.fs
+
+from fgaug import paths
+from fgaug.errors import BankError
+
+
+class Store(Protocol):
+    """Files by their name below the bank, `shards/trv/psi_0.7/1-2000.parquet`."""
+
+    uri: str  # what opens this store again, on another process too
+    folder: Path | None  # None on object storage
+
+    def place(self, name: str = "") -> str:
+        """Return where a file lies, for a message."""
+        ...
+
+    def open(self, name: str) -> pa.NativeFile:
+        """Return a file open for reading at any place.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+        ...
+
+    def sizes(self, below: str) -> dict[str, int]:
+        """Return the bytes of every file below a folder, by name; temporary files are left out."""
+        ...
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        ...
+
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        """Write a file, whole or not at all."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove the temporary files of killed writers; for who holds the bank's lock."""
+        ...
+
+
+def open_store(uri: str | Path | Store) -> Store:
+    """Return the store that a path, a `file://` URI or any `pyarrow.fs` URI names."""
+    if not isinstance(uri, (str, Path)):
+        return uri
+    if "://" not in str(uri):
+        return FolderStore(Path(uri))
+    parsed = urlparse(str(uri))
+    if parsed.scheme == "file":
+        return FolderStore(Path(unquote(parsed.path)))
+    return ObjectStore(str(uri))
+
+
+def read(store: Store, name: str) -> pa.Buffer:
+    """Return all bytes of a file."""
+    with store.open(name) as file:
+        return file.read_buffer()
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI as it may be shown: `s3://key:secret@bucket?...` without key, secret, query."""
+    return re.sub(r"^([^:/?#]+://)(?:[^@/?#]*@)?([^?#]*).*$", r"\1\2", uri)
+
+
+class FolderStore:
+    """A bank in a local or mounted folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder: Path | None = folder
+        self.uri = str(folder.absolute())  # workers may have another current folder
+        self._root = folder
+
+    def place(self, name: str = "") -> str:
+        return str(self._root / name)
+
+    def open(self, name: str) -> pa.NativeFile:
+        return pa.OSFile(str(self._root / name))
+
+    def sizes(self, below: str) -> dict[str, int]:
+        found = {}
+        for path in sorted((self._root / below).rglob("*")):
+            if path.is_file() and path.suffix != ".tmp":
+                found[path.relative_to(self._root).as_posix()] = path.stat().st_size
+        return found
+
+    def has(self, name: str) -> bool:
+        return (self._root / name).is_file()
+
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        with paths.whole(self._root / name) as temporary, temporary.open("wb") as file:
+            file.write(data)
+
+    def remove(self, name: str) -> None:
+        (self._root / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        for path in self._root.rglob("*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+class ObjectStore:
+    """A bank below a prefix of an object store: `s3://bucket/banks/fetal`, `gs://...`.
+
+    Credentials are taken where the store's own tools look for them (AWS_ACCESS_KEY_ID and so on),
+    or from the URI.
+    """
+
+    folder: Path | None = None
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self._shown = uri, without_secrets(uri)
+        try:
+            self._files, self._root = pa.fs.FileSystem.from_uri(uri)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise BankError(
+                f"{self._shown} is not the address of a bank, or out of reach "
+                f"({_first_line(error)}). Give a folder, or a URI such as s3://bucket/folder."
+            ) from None
+
+    def place(self, name: str = "") -> str:
+        return f"{self._shown.rstrip('/')}/{name}" if name else self._shown
+
+    def open(self, name: str) -> pa.NativeFile:
+        with self._reached(name):
+            return self._files.open_input_file(self._path(name))
+
+    def sizes(self, below: str) -> dict[str, int]:
+        chosen = pa.fs.FileSelector(self._path(below), recursive=True, allow_not_found=True)
+        with self._reached(below):
+            found = self._files.get_file_info(chosen)
+        files = sorted((file.path, file.size) for file in found if file.is_file)
+        return {path.removeprefix(self._path("")): size for path, size in files}
+
+    def has(self, name: str) -> bool:
+        with self._reached(name):
+            return bool(self._files.get_file_info(self._path(name)).is_file)
+
+    def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        with self._reached(name), self._files.open_output_stream(self._path(name)) as stream:
+            stream.write(data)
+
+    def remove(self, name: str) -> None:
+        with self._reached(name), contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(self._path(name))
+
+    def sweep(self) -> None:
+        return  # half an object is never seen; the store's own rules end its upload
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    @contextlib.contextmanager
+    def _reached(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise BankError(
+                f"{self.place(name)} cannot be reached ({_first_line(error)}). Check the address, "
+                "the credentials and the connection; what was written before is kept."
+            ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

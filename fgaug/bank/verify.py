@@ -1,0 +1,137 @@
+"""Is a bank what its manifest says?  shards, index, manifest -> [verify] -> what is wrong"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fgaug.bank.format import (
+    IMAGE_COLUMNS,
+    INDEX_COLUMNS,
+    BankSpec,
+    Shard,
+    read_manifest,
+    read_spec,
+)
+from fgaug.bank.reader import joined, rows_of, shard_columns, shard_images
+from fgaug.bank.store import Store
+from fgaug.errors import BankError
+from fgaug.paths import BankNames
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What a look at every file of a bank found."""
+
+    spec: BankSpec
+    shards: tuple[Shard, ...]  # whole ones, as the manifest says
+    bad: dict[str, str]  # what is wrong, by shard or file
+    index: pd.DataFrame  # of the manifest: one row an image, bad shards included where known
+
+    @property
+    def images(self) -> int:
+        return sum(shard.rows for shard in self.shards)
+
+    def z_seeds_of(self, shard: Shard) -> np.ndarray:
+        """Return which z_seeds a shard holds or held.
+
+        Raises:
+            BankError: the index does not say, and neither does the range of its name.
+        """
+        listed = self.index.loc[self.index["shard"] == shard.path].sort_values("row")
+        if len(listed) == shard.rows:
+            return listed["z_seed"].to_numpy(np.int64)
+        if shard.last - shard.first + 1 == shard.rows:
+            return np.arange(shard.first, shard.last + 1, dtype=np.int64)
+        raise BankError(
+            f"{shard.path} is damaged, and {BankNames.index} does not say which z_seeds it held. "
+            "Remove it and fill the bank again."
+        )
+
+
+Looked = Callable[[int, int], None]  # images read, images in all
+
+
+def verify(store: Store, looked: Looked = lambda done, wanted: None) -> Verified:
+    """Return what is wrong with a bank's files: every byte is read and every row compared.
+
+    Args:
+        looked: told (images read, images in all) as it goes on.
+
+    Raises:
+        BankError: not a bank, unfinished, or its description or manifest cannot be read.
+    """
+    spec, listed = read_spec(store), read_manifest(store)
+    if listed is None:
+        raise BankError(
+            f"{store.place()} is an unfinished bank (no manifest.json). "
+            "Run the same `fgaug bank fill` or `fgaug search` again to finish it."
+        )
+    bad: dict[str, str] = {}
+    whole: list[Shard] = []
+    parts: list[pd.DataFrame] = []
+    total, done = sum(shard.rows for shard in listed), 0
+    for shard in listed:
+        try:
+            z_seeds = _checked(store, spec, shard)
+        except BankError as error:
+            bad[shard.path] = str(error)
+        else:
+            whole.append(shard)
+            parts.append(rows_of(shard, z_seeds))
+        done += shard.rows
+        looked(done, total)
+    found = joined(parts)
+    _note_repeats(found, bad)
+    index = _index(store, listed)
+    if not bad and not _same_rows(index, found):
+        bad[BankNames.index] = f"{store.place(BankNames.index)} does not say what the shards hold."
+    for name in store.sizes(BankNames.shards):
+        if name not in {shard.path for shard in listed}:
+            bad[name] = (
+                f"{store.place(name)} is in no manifest: a fill was interrupted. "
+                "Run the fill again, or --repair."
+            )
+    shards = tuple(shard for shard in whole if shard.path not in bad)
+    return Verified(spec=spec, shards=shards, bad=bad, index=index if len(index) else found)
+
+
+def _checked(store: Store, spec: BankSpec, shard: Shard) -> np.ndarray:
+    """Return the z_seeds of a shard whose bytes and columns are what the manifest says."""
+    images = shard_images(store, shard)
+    place = store.place(shard.path)
+    if images.shape[1:] != (spec.size, spec.size, spec.channels):
+        raise BankError(f"{place} holds images of shape {images.shape[1:]}.")
+    frame = shard_columns(store, shard.path, IMAGE_COLUMNS).to_pandas()
+    z_seeds: np.ndarray = frame["z_seed"].to_numpy(np.int64)
+    if set(frame["label"]) != {shard.label} or set(frame["psi"]) != {shard.psi}:
+        raise BankError(f"{place} holds images of another label or psi than the manifest says.")
+    if (z_seeds.min(), z_seeds.max()) != (shard.first, shard.last):
+        raise BankError(f"{place} holds z_seeds {z_seeds.min()}-{z_seeds.max()}, not its own.")
+    return z_seeds
+
+
+def _note_repeats(found: pd.DataFrame, bad: dict[str, str]) -> None:
+    repeated = found[found.duplicated(["label", "psi", "z_seed"])]
+    for name, z_seeds in repeated.groupby("shard")["z_seed"]:
+        bad[str(name)] = f"{name} holds z_seed {z_seeds.iloc[0]} of another shard once more."
+
+
+def _index(store: Store, listed: Sequence[Shard]) -> pd.DataFrame:
+    """Return index.parquet as far as the manifest goes, nothing where it cannot be read."""
+    try:
+        table: pa.Table = shard_columns(store, BankNames.index, INDEX_COLUMNS)
+    except BankError:
+        return joined([])
+    frame: pd.DataFrame = table.to_pandas()
+    return frame[frame["shard"].isin([shard.path for shard in listed])]
+
+
+def _same_rows(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    key = ["shard", "row"]
+    one, other = (frame.sort_values(key).reset_index(drop=True) for frame in (one, other))
+    return len(one) == len(other) and bool((one[list(other)] == other).all().all())

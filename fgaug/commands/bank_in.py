@@ -1,0 +1,100 @@
+"""`fgaug bank import`: images made elsewhere into a bank."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fgaug.axes import usable_psi
+from fgaug.errors import BankError
+from fgaug.progress import progress_of
+
+if TYPE_CHECKING:
+    from fgaug.bank.seed_files import LabelFolder
+
+
+def import_(
+    bank: Annotated[str, typer.Argument(help="The bank's folder or URI.")],
+    folder: Annotated[
+        list[str], typer.Option("--folder", help="LABEL=DIR; once for each label of the bank.")
+    ],
+    psi: Annotated[float, typer.Option("--psi", help="The truncation they were made at.")],
+    pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pattern",
+            help="File names, {seed} for the digits, * for anything: 'trv*seed{seed}.png'; "
+            "or LABEL=PATTERN. Images that end in digits if left out.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Pixels; those of the bank or the first image.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
+    noise: Annotated[
+        str | None, typer.Option("--noise", help="As it was drawn: seeded, const or none.")
+    ] = None,
+) -> None:
+    """Add PNG, BMP or JPEG files that another program made; their names hold the seeds."""
+    from fgaug.bank.imported import import_folders
+    from fgaug.data.images import read_image
+
+    try:
+        usable_psi(psi)
+    except ValueError as error:
+        raise BankError(f"--psi: {error}.") from None
+    folders = label_folders(folder, pattern or [])
+    with progress_of("importing") as progress:
+        opened = import_folders(
+            bank,
+            folders,
+            psi,
+            read_image,
+            size=size,
+            channels=channels,
+            noise=noise,
+            progress=progress,
+        )
+    index = opened.index()
+    lines = [
+        f"{each.label} psi {psi:g}: "
+        f"{((index['label'] == each.label) & (index['psi'] == psi)).sum()} images"
+        for each in folders
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def label_folders(folders: Sequence[str], patterns: Sequence[str]) -> list[LabelFolder]:
+    """Return what `--folder LABEL=DIR` and `--pattern [LABEL=]PATTERN` name."""
+    from fgaug.bank.seed_files import LabelFolder
+    from fgaug.data.table import fit_label
+
+    places: dict[str, Path] = {}
+    for text in folders:
+        label, _, place = text.partition("=")
+        if not label or not place:
+            raise BankError(f"--folder is LABEL=DIR, got {text}.")
+        if not fit_label(label):
+            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+        if label in places:
+            raise BankError(f"--folder names `{label}` twice. Give each label one folder.")
+        places[label] = Path(place)
+    of_label: dict[str | None, str] = {}
+    for text in patterns:
+        label, equals, rest = text.partition("=")
+        key = label if equals and label in places else None  # `psi=0.7_{seed}.png` is a pattern
+        if key in of_label:
+            raise BankError(
+                f"--pattern is given twice for {f'`{key}`' if key else 'all labels'}: "
+                f"{of_label[key]} and {rest if key else text}. Give each label one: "
+                f"--pattern {next(iter(places))}='...'."
+            )
+        of_label[key] = rest if key else text
+    return [
+        LabelFolder(label=label, folder=place, pattern=of_label.get(label, of_label.get(None)))
+        for label, place in places.items()
+    ]

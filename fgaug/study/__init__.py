@@ -1,0 +1,26 @@
+"""Puts the rooms together: plan, fill, search, report; what commands and notebooks call.
+
+The only part of fgaug that imports gan_worker, and only inside functions.
+"""
+
+from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
+from fgaug.study.networks import convert_network, inspect_network
+from fgaug.study.reports import demo_dataset, demo_space, report
+from fgaug.study.searches import Run, fill_for_grid, plan, search
+
+__all__ = [
+    "Run",
+    "Verdict",
+    "convert_network",
+    "demo_dataset",
+    "demo_space",
+    "extend_bank",
+    "fill_for_grid",
+    "fill_from_snapshots",
+    "inspect_network",
+    "plan",
+    "repair_bank",
+    "report",
+    "search",
+    "verify_bank",
+]

@@ -1,0 +1,279 @@
+"""Exports: every image comes out as it is in the bank, and a broken-off export is not valid."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from small_bank import bank_command, fill_stub, small_bank
+
+from fgaug.bank import Bank, Demand, export
+from fgaug.errors import BankError, DiskFullError, UserError
+
+
+def decoded(file: Path | io.BytesIO, mode: str) -> np.ndarray:
+    with Image.open(file) as image:
+        assert (image.format, image.mode) == ("PNG", mode)
+        array = np.asarray(image)
+    return array[..., None] if mode == "L" else array
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("export") / "bank"
+
+
+@pytest.fixture(scope="module")
+def bank(place: Path) -> Bank:
+    return small_bank(place)
+
+
+def table_of(folder: Path) -> pd.DataFrame:
+    return pd.concat([pd.read_parquet(path) for path in sorted((folder / "data").iterdir())])
+
+
+class TestPng:
+    def test_every_image(self, bank: Bank, place: Path, odd_root: Path, capsys: Any) -> None:
+        out = odd_root / "png"
+        bank_command("export", place, "--to", "png", "--out", out)
+        text = capsys.readouterr()
+        assert text.out == f"{out}\n"
+        assert text.err == "exported 80 images\n"
+        index = pd.read_csv(out / "index.csv")
+        assert list(index.columns) == ["file", "label", "psi", "z_seed"]
+        assert index[["label", "psi", "z_seed"]].to_numpy().tolist() == [
+            [label, psi, z_seed]
+            for label in ("dbp", "trv")
+            for psi in (0.5, 1.0)
+            for z_seed in range(1, 21)
+        ]
+        for file, label, psi, z_seed in index.itertuples(index=False):
+            assert (decoded(out / file, "L") == bank.read(label, psi, [z_seed])[0]).all()
+        assert {
+            path.relative_to(out).as_posix() for path in out.rglob("*.*") if path.is_file()
+        } == {
+            *index["file"],
+            "index.csv",
+        }
+        assert (out / "trv" / "psi_1" / "seed0020.png").is_file()
+
+    def test_colour_and_long_seeds(self, tmp_path: Path) -> None:
+        z_seeds = [7, 12345, 4294967295]
+        made = fill_stub(tmp_path / "b", [("a", 0.1234567, np.array(z_seeds))], 8, 3)
+        bank_command("export", tmp_path / "b", "--to", "png", "--out", tmp_path / "o")
+        folder = tmp_path / "o" / "a" / "psi_0.1234567"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "seed0007.png",
+            "seed12345.png",
+            "seed4294967295.png",
+        ]
+        image = decoded(folder / "seed12345.png", "RGB")
+        assert (image == made.read("a", 0.1234567, [12345])[0]).all()
+
+    def test_what_was_named(self, bank: Bank, place: Path, tmp_path: Path) -> None:
+        only = ["--label", "trv", "--psi", "1", "--seeds", "9,3-4,3"]
+        bank_command("export", place, "--to", "png", "--out", tmp_path / "o", *only)
+        assert pd.read_csv(tmp_path / "o" / "index.csv")["file"].tolist() == [
+            f"trv/psi_1/seed000{z_seed}.png" for z_seed in (3, 4, 9)
+        ]
+
+
+class TestHuggingFace:
+    def test_every_image(self, bank: Bank, place: Path, odd_root: Path) -> None:
+        out = odd_root / "hf"
+        bank_command("export", place, "--to", "hf", "--out", out)
+        table = table_of(out)
+        assert len(table) == 80
+        for image, label, psi, z_seed in table.itertuples(index=False):
+            name = ("dbp", "trv")[label]
+            assert (
+                decoded(io.BytesIO(image["bytes"]), "L") == bank.read(name, psi, [z_seed])[0]
+            ).all()
+            assert image["path"] == export.image_name(name, psi, z_seed)
+
+    def test_the_features_are_declared(self, bank: Bank, place: Path, tmp_path: Path) -> None:
+        bank_command("export", place, "--to", "hf", "--out", tmp_path / "o", "--label", "trv")
+        (path,) = (tmp_path / "o" / "data").iterdir()
+        assert path.name == "train-00000-of-00001.parquet"
+        schema = pq.read_schema(path)
+        assert [str(field.type) for field in schema] == [
+            "struct<bytes: binary, path: string>",
+            "int64",
+            "double",
+            "int64",
+        ]
+        assert json.loads(schema.metadata[b"huggingface"]) == {
+            "info": {
+                "features": {
+                    "image": {"_type": "Image"},
+                    "label": {"names": ["dbp", "trv"], "_type": "ClassLabel"},
+                    "psi": {"dtype": "float64", "_type": "Value"},
+                    "z_seed": {"dtype": "int64", "_type": "Value"},
+                }
+            }
+        }
+        # the class of a label does not depend on which labels are exported
+        assert set(table_of(tmp_path / "o")["label"]) == {1}
+
+    def test_the_card(self, bank: Bank, place: Path, tmp_path: Path) -> None:
+        asked = ["--seeds", "2-5", "--psi", "0.5"]
+        bank_command("export", place, "--to", "hf", "--out", tmp_path / "o", *asked)
+        card = (tmp_path / "o" / "README.md").read_text()
+        assert card.startswith("---\ntags:\n- synthetic\n---\n")
+        assert "configs" not in card  # or `datasets` takes exports of one name for one
+        assert "8 images of 16 px, 1 channel, made by" in card
+        assert "Noise: none." in card
+        for label in ("dbp", "trv"):
+            assert bank.spec.sources[label].sha256[:12] in card
+            assert f"* {label}, psi 0.5: 4 images, z_seeds 2 to 5" in card
+
+    def test_files_and_row_groups_are_small(
+        self, bank: Bank, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(export, "FILE_ROWS", 32)
+        monkeypatch.setattr(export, "BATCH_ROWS", 12)
+        bank_command("export", place, "--to", "hf", "--out", tmp_path / "o")
+        files = sorted((tmp_path / "o" / "data").iterdir())
+        assert [path.name for path in files] == [
+            f"train-0000{number}-of-00003.parquet" for number in range(3)
+        ]
+        groups = [
+            [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            for file in map(pq.ParquetFile, files)
+        ]
+        assert groups == [[12, 8, 12], [8, 12, 8], [12, 8]]
+        table = table_of(tmp_path / "o")
+        assert table["z_seed"].tolist() == [*range(1, 21)] * 4
+
+
+class TestStreaming:
+    @pytest.mark.parametrize("to", ["png", "hf"])
+    def test_few_images_are_read_at_once(
+        self,
+        bank: Bank,
+        place: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        to: str,
+    ) -> None:
+        monkeypatch.setattr(export, "BATCH_BYTES", 7 * 16 * 16 + 1)
+        read, asked = Bank.read, []
+
+        def watched(self: Bank, label: str, psi: float, z_seeds: Any) -> np.ndarray:
+            asked.append(len(z_seeds))
+            return read(self, label, psi, z_seeds)
+
+        monkeypatch.setattr(Bank, "read", watched)
+        bank_command("export", place, "--to", to, "--out", tmp_path / "o")
+        assert max(asked) == 7
+        assert sum(asked) == 80
+
+    def test_progress_on_a_terminal(
+        self, bank: Bank, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    ) -> None:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "120")
+        bank_command("export", place, "--to", "png", "--out", tmp_path / "o")
+        text = capsys.readouterr()
+        assert "exporting" in text.err
+        assert "80/80" in text.err
+        assert "images/s" in text.err
+        assert text.out == f"{tmp_path / 'o'}\n"
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("asked", "words"),
+        [
+            (["--to", "zip"], ["--to is png or hf, got zip"]),
+            (["--label", "dpb", "--label", "x"], ["no label `dpb`", "no label `x`", "dbp, trv"]),
+            (["--psi", "0.7,1"], ["no dbp at psi 0.7; its psis are 0.5, 1", "no trv at"]),
+            (["--seeds", "20-22"], ["2 of 3 z_seeds of trv at psi 1", "the first is 21"]),
+        ],
+    )
+    def test_what_cannot_be(
+        self, bank: Bank, place: Path, tmp_path: Path, asked: list[str], words: list[str]
+    ) -> None:
+        with pytest.raises(UserError) as caught:
+            bank_command("export", place, "--to", "png", "--out", tmp_path / "o", *asked)
+        for word in words:
+            assert word in str(caught.value)
+        assert not (tmp_path / "o").exists()
+
+    def test_a_place_that_is_taken(self, bank: Bank, place: Path, tmp_path: Path) -> None:
+        (tmp_path / "o").mkdir()
+        bank_command("export", place, "--to", "png", "--out", tmp_path / "o", "--seeds", "1")
+        with pytest.raises(BankError, match=r"o is not empty\. Give a new folder"):
+            bank_command("export", place, "--to", "png", "--out", tmp_path / "o", "--seeds", "1")
+        (tmp_path / "f").write_text("x")
+        with pytest.raises(BankError, match="f is a file; an export is a folder"):
+            bank_command("export", place, "--to", "hf", "--out", tmp_path / "f")
+
+    @pytest.mark.parametrize("label", ["../x", ".hidden", "", "a/b"])
+    @pytest.mark.parametrize("write", [export.write_png, export.write_hf])
+    def test_a_label_that_would_leave_the_folder(
+        self, bank: Bank, tmp_path: Path, label: str, write: Any
+    ) -> None:
+        demand = Demand.of([(label, 1.0, np.array([1]))])
+        with pytest.raises(BankError, match="cannot name a folder"):
+            write(bank, demand, tmp_path / "o" / "o", lambda done: None)
+        assert not list(tmp_path.iterdir())
+
+
+class TestBrokenOff:
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    @pytest.mark.parametrize("to", ["png", "hf"])
+    def test_a_full_disk(
+        self,
+        bank: Bank,
+        place: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        to: str,
+        code: int,
+    ) -> None:
+        self.break_off(monkeypatch, OSError(code, "full"))
+        with pytest.raises(DiskFullError, match=r"which is unfinished\. Remove that folder"):
+            bank_command("export", place, "--to", to, "--out", tmp_path / "o")
+        self.check_unfinished(tmp_path / "o", to)
+        monkeypatch.undo()
+        with pytest.raises(BankError, match=r"cut off \(it has no (index.csv|README.md)\)"):
+            bank_command("export", place, "--to", to, "--out", tmp_path / "o")
+
+    @pytest.mark.parametrize(("to", "write"), [("png", export.write_png), ("hf", export.write_hf)])
+    def test_an_interruption(
+        self, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, write: Any
+    ) -> None:
+        self.break_off(monkeypatch, KeyboardInterrupt())
+        demand = Demand.of([("dbp", 1.0, np.arange(1, 21)), ("trv", 1.0, np.arange(1, 21))])
+        with pytest.raises(KeyboardInterrupt):
+            write(bank, demand, tmp_path / "o", lambda done: None)
+        self.check_unfinished(tmp_path / "o", to)
+
+    def break_off(self, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+        """Raise `error` when the third thing is written."""
+        left = iter([True, True])
+        monkeypatch.setattr(export, "BATCH_ROWS", 12)
+        for owner, name in ((Path, "write_bytes"), (pq.ParquetWriter, "write_table")):
+            write = getattr(owner, name)
+
+            def breaks(self: Any, *data: Any, write: Any = write) -> Any:
+                if next(left, False):
+                    return write(self, *data)
+                raise error
+
+            monkeypatch.setattr(owner, name, breaks)
+
+    def check_unfinished(self, out: Path, to: str) -> None:
+        assert not (out / export.MARKERS[to]).exists()
+        assert not list(out.rglob("*.tmp"))
+        assert not list(out.rglob("*.parquet"))  # the only file was not whole
