@@ -3,9 +3,10 @@
 The network has its full size (128 px, 512 wide, gray) and random weights. The plain program is
 written from the papers' own formula, as published ones are: the weights of every layer modulated
 for each image, a grouped convolution, one image at a time. All take turns in one process, since a
-busy machine changes its pace by the minute; processor time counts all threads.
+busy machine changes its pace by the minute; processor time counts all threads, also while they
+wait actively.
 
-    python benchmarks/generate.py --rounds 5
+    OMP_WAIT_POLICY=passive python benchmarks/generate.py --rounds 5
     python benchmarks/generate.py --quick
 """
 
@@ -283,9 +284,8 @@ def gpu_table(config: GeneratorConfig, rounds: int) -> None:
             step = partial(_in_batches, generator, batch, count)
             loops.append(Loop(f"{name}, {batch}", step, count, 0))
     compare({loop.name: loop for loop in loops}, rounds)
-    print(
-        f"\n{torch.cuda.get_device_name()}\n\n| loop, batch | images/s | float32, 1 |\n|---|---|---|"
-    )
+    print(f"\n{torch.cuda.get_device_name()}\n")
+    print("| loop, batch | images/s | float32, 1 |\n|---|---|---|")
     one = statistics.median(loops[0].wall_s)
     for loop in loops:
         wall = statistics.median(loop.wall_s)

@@ -112,13 +112,19 @@ def demo(
     raise typer.Exit(run.exit_code)
 
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+
 def main() -> None:
     """Run a command; any error of ours is one message and an exit code, not a traceback."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
     handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
     logging.getLogger("fgaug").addHandler(handler)
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
+        code = app(standalone_mode=False) or 0  # an Exit comes back as its code
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except Exception as error:
         if os.environ.get("FGAUG_DEBUG"):
             raise

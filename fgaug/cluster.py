@@ -51,7 +51,9 @@ def started(
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
+    from ray._private import ray_constants
 
+    ray_constants.ENABLE_RAY_CLUSTER = False  # where ray was imported before the setting was made
     if ray.is_initialized():
         yield _described(ray, None)
         return

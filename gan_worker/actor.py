@@ -18,7 +18,7 @@ from fgaug.errors import BankError, FgaugError
 from gan_worker.fill import Piece, Run, ShardMaker
 from gan_worker.sources import LabelSource
 
-RETRIES = 3  # of a piece whose actor died; pieces are written whole, so a repeat is harmless
+RETRIES = 3  # actors replaced in one fill before it gives up
 AT_ONCE = 2  # pieces of an actor: one is generated while the other is encoded and written
 LOOK_S = 1.0  # between two questions how far the actors are
 
@@ -58,75 +58,104 @@ def actor_run(uri: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> R
     ) -> Iterator[tuple[Shard, np.ndarray]]:
         gpus = int(cluster.resources().get("GPU", 0))
         remote: Any = ray.remote(GanWorker)
-        actors = [
-            remote.options(
-                num_cpus=1,
-                num_gpus=1 if gpus else 0,
-                max_restarts=RETRIES,
-                max_task_retries=RETRIES,
-                max_concurrency=AT_ONCE + 1,  # and one thread that says how far it is
-                name=f"gan_worker_{i}",
-            ).remote(uri, spec, dict(sources))
-            for i in range(min(len(pieces), workers_of_cluster()))
-        ]
+        options = {
+            "num_cpus": 1,
+            "num_gpus": 1 if gpus else 0,
+            "max_concurrency": AT_ONCE + 1,  # and one thread that says how far it is
+        }
+        pool = _Pool(
+            lambda: remote.options(**options).remote(uri, spec, dict(sources)),
+            min(len(pieces), workers_of_cluster()),
+            pieces,
+            made,
+        )
         try:
-            yield from _Pool(actors, pieces, made).shards()
+            yield from pool.shards()
         finally:
-            for actor in actors:
-                ray.kill(actor)  # gives its share of the GPU back before trials start
+            pool.end()  # gives its share of the GPUs back before trials start
 
     return run
 
 
 class _Pool:
-    """Hands pieces to actors as these become free, and asks them how far they are."""
+    """Hands pieces to actors as these become free, and asks them how far they are.
+
+    An actor that dies is replaced and its pieces are made again: shards are written whole, so a
+    repeat is harmless.
+    """
 
     def __init__(
-        self, actors: list[Any], pieces: list[Piece], made: Callable[[int], None]
+        self,
+        new: Callable[[], Any],
+        actors: int,
+        pieces: list[Piece],
+        made: Callable[[int], None],
     ) -> None:
-        self.actors, self.made = actors, made
+        self.new, self.made = new, made
+        self.actors = [new() for _ in range(actors)]
+        self.heirs: dict[Any, Any] = {}  # actor in place of a dead one
         self.waiting = list(reversed(pieces))
-        self.running: dict[Any, tuple[int, np.ndarray]] = {}  # actor and z_seeds, by piece
-        self.asked: dict[Any, int] = {}  # actor, by question
-        self.told = [0] * len(actors)  # images each actor says it made
+        self.running: dict[Any, tuple[Any, Piece]] = {}  # actor and piece
+        self.asked: dict[Any, Any] = {}  # actor, by question
+        self.told: dict[Any, int] = {}  # images each actor says it made
         self.finished = 0  # images of shards that are written
 
     def shards(self) -> Iterator[tuple[Shard, np.ndarray]]:
-        for _ in range(AT_ONCE):
-            for number in range(len(self.actors)):
-                self._start(number)
+        for actor in self.actors * AT_ONCE:
+            self._start(actor)
         while self.running:
             done, _ = ray.wait([*self.running, *self.asked], num_returns=1, timeout=LOOK_S)
             for reference in done:
                 if reference in self.asked:
                     self._note(reference)
                     continue
-                number, z_seeds = self.running.pop(reference)
-                yield _result(reference), z_seeds
-                self.finished += len(z_seeds)
-                self._start(number)
+                actor, piece = self.running.pop(reference)
+                try:
+                    shard = _result(reference)
+                except ray.exceptions.RayActorError as error:
+                    actor = self._replaced(actor, error)
+                    self.waiting.append(piece)
+                else:
+                    yield shard, piece[2]
+                    self.finished += len(piece[2])
+                self._start(actor)
             if not done:
                 self._ask()
-            self.made(max(self.finished, sum(self.told)))
+            self.made(max(self.finished, sum(self.told.values())))
 
-    def _start(self, number: int) -> None:
+    def end(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+    def _start(self, actor: Any) -> None:
         if self.waiting:
-            label, psi, z_seeds = self.waiting.pop()
-            reference = self.actors[number].make.remote(label, psi, z_seeds)
-            self.running[reference] = (number, z_seeds)
+            piece = self.waiting.pop()
+            self.running[actor.make.remote(*piece)] = (actor, piece)
+
+    def _replaced(self, dead: Any, error: Exception) -> Any:
+        """Return the actor in place of a dead one, the same for all pieces it had."""
+        if dead not in self.heirs:
+            if len(self.heirs) == RETRIES:
+                reason = str(error).splitlines()[0]
+                raise BankError(
+                    f"{RETRIES + 1} gan_workers died ({reason}). Free memory or use fewer GPUs, "
+                    "and run the same command again: whole shards are kept."
+                ) from None
+            self.heirs[dead] = self.actors[self.actors.index(dead)] = self.new()
+        return self.heirs[dead]
 
     def _ask(self) -> None:
-        busy = set(self.asked.values())
-        for number, actor in enumerate(self.actors):
-            if number not in busy:
-                self.asked[actor.made.remote()] = number
+        busy = list(self.asked.values())
+        for actor in self.actors:
+            if actor not in busy:
+                self.asked[actor.made.remote()] = actor
 
     def _note(self, reference: Any) -> None:
-        number = self.asked.pop(reference)
+        actor = self.asked.pop(reference)
         try:
-            self.told[number] = ray.get(reference)
+            self.told[actor] = ray.get(reference)
         except (ray.exceptions.RayError, FgaugError):
-            return  # its piece says why
+            self.told.pop(actor, None)  # its pieces say why
 
 
 def _result(reference: Any) -> Shard:
@@ -138,12 +167,3 @@ def _result(reference: Any) -> Shard:
         if isinstance(error.cause, FgaugError):
             raise error.cause from None
         raise
-    except ray.exceptions.RayActorError as error:
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, FgaugError):
-            raise cause from None
-        reason = str(error).splitlines()[0]
-        raise BankError(
-            f"a gan_worker died {RETRIES + 1} times ({reason}). Free memory or use fewer GPUs, "
-            "and run the same command again: whole shards are kept."
-        ) from None

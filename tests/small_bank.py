@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fgaug.bank import Bank, BankSpec, Demand
-from fgaug.commands import bank_out
+from fgaug.commands import bank
 from gan_worker.fill import fill
 from gan_worker.sources import LabelSource, describe
 
@@ -39,4 +39,4 @@ def fill_stub(
 
 def bank_command(*arguments: object) -> None:
     """Run `sheet` or `export` of `fgaug bank` in this process; its errors come through."""
-    bank_out.app([str(argument) for argument in arguments], standalone_mode=False)
+    bank.app([str(argument) for argument in arguments], standalone_mode=False)

@@ -123,6 +123,23 @@ class TestHuggingFace:
         # the class of a label does not depend on which labels are exported
         assert set(table_of(tmp_path / "o")["label"]) == {1}
 
+    def test_the_library_reads_it(
+        self, bank: Bank, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        import datasets
+
+        bank_command("export", place, "--to", "hf", "--out", tmp_path / "hf")
+        read = datasets.load_dataset(str(tmp_path / "hf"), cache_dir=str(tmp_path / "cache"))
+        rows = read["train"]
+        assert len(rows) == len(bank.index())
+        assert isinstance(rows.features["image"], datasets.Image)
+        names = rows.features["label"].names
+        for row in rows.select([0, 7, len(rows) - 1]):
+            (held,) = bank.read(names[row["label"]], row["psi"], [row["z_seed"]])
+            assert (np.asarray(row["image"]) == held[..., 0]).all()
+
     def test_the_card(self, bank: Bank, place: Path, tmp_path: Path) -> None:
         asked = ["--seeds", "2-5", "--psi", "0.5"]
         bank_command("export", place, "--to", "hf", "--out", tmp_path / "o", *asked)

@@ -12,7 +12,8 @@ import torch
 import gan_worker
 from fgaug.errors import SnapshotError, UserError
 from gan_worker.generator import Generator, StubGenerator, StyleGan2Generator, load_generator
-from gan_worker.snapshot import read_snapshot
+from gan_worker.networks import GeneratorConfig, GeneratorNetwork
+from gan_worker.snapshot import Snapshot, read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 LARGEST = 2**32 - 1
@@ -121,6 +122,66 @@ def test_float_images_do_not_depend_on_their_batch(noise_mode: str) -> None:
     np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
     generator.batch = 3
     np.testing.assert_allclose(generator.synthesize(seeds, 0.7), together, rtol=0, atol=1e-5)
+
+
+def wide_snapshot(labels: int = 0) -> Snapshot:
+    """Return a network wide enough for every way that a CPU convolves, weights drawn anew."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        resolution=32,
+        img_channels=1,
+        labels=labels,
+        embed_width=16 if labels else 0,
+        z_dim=16,
+        w_dim=16,
+        widths=(160, 128, 128, 64),
+        mapping_layers=2,
+        mapping_width=16,
+    )
+    network = GeneratorNetwork(config)
+    for name, tensor in network.named_parameters():
+        if name.endswith("noise_strength"):
+            tensor.data.fill_(0.2)
+    network.mapping.w_avg.normal_()
+    tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    return Snapshot(sha256="", kind="drawn", config=config, tensors=tensors)
+
+
+@pytest.mark.parametrize("noise_mode", ["const", "none", "seeded"])
+def test_batches_of_any_size_and_order_give_the_same_floats(noise_mode: str) -> None:
+    generator = StyleGan2Generator(wide_snapshot(), noise_mode=noise_mode)
+    seeds = list(range(32))
+    generator.batch = 1
+    alone = generator.synthesize(seeds, 0.7)
+    for batch in (7, 32):
+        generator.batch = batch
+        together = generator.synthesize(seeds, 0.7)
+        np.testing.assert_allclose(together, alone, rtol=0, atol=1e-5)
+    shuffled = np.random.default_rng(0).permutation(32)
+    again = generator.synthesize(shuffled.tolist(), 0.7)
+    np.testing.assert_allclose(again, alone[shuffled], rtol=0, atol=1e-5)
+
+
+def test_a_cutoff_truncates_the_coarse_vectors_alone() -> None:
+    snapshot = wide_snapshot()
+    whole = StyleGan2Generator(snapshot).synthesize([1, 2], 0.3)
+    free = StyleGan2Generator(snapshot).synthesize([1, 2], 1.0)
+    cut = {n: StyleGan2Generator(snapshot, cutoff=n).synthesize([1, 2], 0.3) for n in (0, 3, 8)}
+    np.testing.assert_allclose(cut[0], free, atol=1e-5)
+    np.testing.assert_allclose(cut[8], whole, atol=1e-5)
+    assert min(np.abs(cut[3] - whole).mean(), np.abs(cut[3] - free).mean()) > 0.01
+    network = StyleGan2Generator(snapshot).network
+    z = torch.from_numpy(np.random.RandomState(1).randn(1, 16)).float()
+    with torch.no_grad():
+        expected = network(z, psi=0.3, cutoff=3, noise="const")
+    np.testing.assert_allclose(cut[3][:1], expected.numpy(), atol=1e-5)
+
+
+def test_a_cutoff_that_cannot_be_is_refused() -> None:
+    for cutoff in (-1, 5, 2.5, "all"):
+        with pytest.raises(UserError, match="cutoff must be a whole number from 0 to 4, as many"):
+            load_generator(GOLDENS / "tiny.pkl", cutoff=cutoff)
+    assert load_generator(GOLDENS / "tiny.pkl", cutoff=4).cutoff == 4
 
 
 def test_seeded_noise_is_drawn_after_z_from_the_same_stream() -> None:

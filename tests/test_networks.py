@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 from gan_worker.networks.layers import activate, blur, blur_kernel, upsampled
-from gan_worker.networks.synthesis import SynthesisLayer, ToRgb
+from gan_worker.networks.synthesis import SynthesisBlock, SynthesisLayer, ToRgb
+from gan_worker.networks.winograd import Winograd, pays
 from gan_worker.snapshot import read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
@@ -111,6 +112,73 @@ def test_a_layer_equals_modulating_the_weights_of_each_image(
         ours = layer(x, w, noise, gain)
     torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=2e-5)
     torch.testing.assert_close(layer(x, w, noise, gain), ours, rtol=0, atol=1e-5)
+    layer.prepare(torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x, w, noise, gain), ours, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not pays(torch.empty(128, 128, 3, 3)), reason="torch without oneDNN")
+@pytest.mark.parametrize(
+    ("images", "inputs", "outputs", "side", "tiles_bytes"),
+    [(1, 3, 5, 4, 2**23), (3, 128, 160, 8, 2**23), (2, 4, 6, 16, 3 * 64 * 2 * 8 * 4)],
+)
+def test_winograds_form_is_the_convolution(
+    images: int,
+    inputs: int,
+    outputs: int,
+    side: int,
+    tiles_bytes: int,  # the last case takes 3, 3 and 2 of its 8 rows of tiles
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gan_worker.networks.winograd._TILES_BYTES", tiles_bytes)
+    torch.manual_seed(0)
+    x, style = torch.randn(images, inputs, side, side), torch.randn(images, inputs)
+    weight = torch.randn(outputs, inputs, 3, 3)
+    exact = F.conv2d((x * style[:, :, None, None]).double(), weight.double(), padding=1)
+    for order in (torch.contiguous_format, torch.channels_last):
+        ours = Winograd(weight)(x.contiguous(memory_format=order), style)
+        assert ours.is_contiguous(memory_format=torch.channels_last)
+        off = (ours - exact).square().mean().sqrt() / exact.std()
+        assert off < 1e-6  # a direct sum's is about as much
+
+
+def test_wide_layers_alone_take_winograds_form() -> None:
+    wide = SynthesisLayer(128, 128, 8, up=False, config=TINY)
+    narrow = SynthesisLayer(64, 128, 8, up=False, config=TINY)
+    up = SynthesisLayer(128, 128, 8, up=True, config=TINY)
+    for layer in (wide, narrow, up):
+        layer.prepare(torch.float32)
+    assert (wide.prepared.winograd is not None) == pays(wide.weight)
+    assert narrow.prepared.winograd is None
+    assert up.prepared.winograd is None
+    wide.prepare(torch.bfloat16)
+    assert wide.prepared.winograd is None
+
+
+def test_a_batch_in_parts_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    network = GeneratorNetwork(TINY)
+    sizes: list[tuple[int, int]] = []
+    forward = SynthesisBlock.forward
+
+    def counting(block: SynthesisBlock, x: object, image: object, ws: torch.Tensor, noise: list):
+        sizes.append((block.conv1.resolution, len(ws)))
+        return forward(block, x, image, ws, noise)
+
+    monkeypatch.setattr(SynthesisBlock, "forward", counting)
+    maps = [torch.randn(5, 1, size, size) for size in TINY.noise_sizes]
+    for layer in network.modules():
+        if isinstance(layer, SynthesisLayer):
+            layer.noise_strength.data.fill_(0.2)
+    with torch.no_grad():
+        ws = network.mapping(torch.randn(5, 6))
+        for noise in ("const", "none", maps):
+            whole = network.synthesis(ws, noise)
+            network.synthesis.b8.rows, network.synthesis.b16.rows = 3, 2
+            sizes.clear()
+            torch.testing.assert_close(network.synthesis(ws, noise), whole, rtol=0, atol=1e-5)
+            assert sizes == [(4, 5), (8, 3), (16, 2), (16, 1), (8, 2), (16, 2)]
+            network.synthesis.b8.rows = network.synthesis.b16.rows = 100
 
 
 def test_rgb_is_clamped_too() -> None:
@@ -162,6 +230,8 @@ def test_training_and_sampling_give_the_same_image() -> None:
     trained = network(z, psi=0.7, noise="const")
     with torch.no_grad():
         torch.testing.assert_close(network(z, psi=0.7, noise="const"), trained)
+        network.synthesis.prepare()
+        torch.testing.assert_close(network(z, psi=0.7, noise="const"), trained)
 
 
 def test_changed_weights_change_the_demodulation() -> None:
@@ -172,6 +242,8 @@ def test_changed_weights_change_the_demodulation() -> None:
         before = layer(x, w, None)
         layer.weight.mul_(7)
         torch.testing.assert_close(layer(x, w, None), before)  # as demodulation undoes a scale
+        layer.prepare(torch.float32)
+        torch.testing.assert_close(layer(x, w, None), before)
 
 
 def test_truncation_moves_towards_the_mean() -> None:

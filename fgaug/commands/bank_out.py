@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
 
 from fgaug.commands import options
 from fgaug.errors import BankError
+from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     from fgaug.bank import Bank
@@ -30,10 +28,7 @@ Psis = Annotated[
     list[str] | None, typer.Option("--psi", help="0.5, or 0.3,0.5,1. All if left out.")
 ]
 
-app = typer.Typer()
 
-
-@app.command()
 def export(
     bank: BankUri,
     to: Annotated[str, typer.Option("--to", help="png, or hf (Hugging Face datasets).")],
@@ -56,22 +51,12 @@ def export(
     check_out(out, to)
     opened = open_bank(bank)
     demand = options.selected(opened, label or [], psis, z_seeds)
-    console = Console(stderr=True)
-    columns = (
-        *Progress.get_default_columns()[:2],
-        MofNCompleteColumn(),
-        _ImagesPerSecond(),
-        TimeRemainingColumn(),
-    )
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("exporting", total=demand.count)
-        writers[to](opened, demand, out, lambda done: bar.update(task, completed=done))
+    with progress_of("exporting") as progress:
+        writers[to](opened, demand, out, lambda done: progress(done, demand.count))
     sys.stderr.write(f"exported {demand.count} images\n")
     sys.stdout.write(f"{out.resolve()}\n")
 
 
-@app.command()
 def sheet(
     bank: BankUri,
     out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
@@ -178,11 +163,3 @@ def _square(bank: Bank, label: str, psi: float, z_seeds: list[int], side: int) -
         columns=("",) * side,
         images=images,
     )
-
-
-class _ImagesPerSecond(ProgressColumn):
-    """How fast the images are written."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.0f} images/s")

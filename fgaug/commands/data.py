@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from fgaug.errors import DataError
+from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     from fgaug.data import Dataset
@@ -67,11 +66,7 @@ def prepare(
     """Write a dataset: decoded, resized by Pillow's Lanczos filter, split by patient, audited."""
     from fgaug.data.prepare import prepare as run
 
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    quiet = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=quiet) as bar:
-        task = bar.add_task("reading images", total=None)
+    with progress_of("reading images") as progress:
         dataset = run(
             out=out,
             size=size,
@@ -96,7 +91,7 @@ def prepare(
             extend=extend,
             skip_broken=skip_broken,
             seed=seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=progress,
         )
     sys.stdout.write(_described(out, dataset) + "\n")
 
