@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,6 +124,11 @@ def shipped(kind: str) -> Path:
         return inside
     clone = Path(__file__).parent.parent
     return clone / ("reports/published" if kind == "published" else kind)
+
+
+def without_secrets(uri: str) -> str:
+    """Return a path or URI without the key and secret of `s3://key:secret@bucket/...`."""
+    return re.sub(r"^([^:/?#]+://)[^/?#]*@", r"\1", uri)
 
 
 def cache_root() -> Path:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
+from fgaug import paths
 from fgaug.axes import (
     MAX_POOL,
     Axes,
@@ -177,6 +178,8 @@ class Space(Frozen):
         """Return the resolved grid: defaults written out, seeds drawn."""
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         value["axes"]["seed"] = list(self.seeds)
+        if self.bank is not None:
+            value["bank"] = paths.without_secrets(self.bank)
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 

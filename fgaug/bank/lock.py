@@ -83,20 +83,22 @@ def _objects(store: Store) -> Iterator[Check]:
     token = secrets.token_hex(8)
     watched: dict[str, Any] = {}  # the last sign of life seen, and since when
     _wait(store, lambda: _taken(store, token, watched), lambda: _entry(store) or {})
-    ended, lost = threading.Event(), threading.Event()
+    ended = threading.Event()
+
+    def ours() -> bool:
+        return (_entry(store) or {}).get("token") == token
 
     def beat() -> None:
         count = 0
         while not ended.wait(BEAT_S):
             with contextlib.suppress(BankError):  # a store out of reach says so to the writer too
-                if (_entry(store) or {}).get("token") != token:
-                    lost.set()
+                if not ours():
                     return
                 count += 1
                 _write(store, token, count)
 
     def check() -> None:
-        if lost.is_set():
+        if not ours():
             raise BankError(
                 f"{store.place()} was taken over by another writer, who saw no sign of life of "
                 "this one. Run the same command again: whole shards are kept."
@@ -110,7 +112,7 @@ def _objects(store: Store) -> Iterator[Check]:
         ended.set()
         thread.join()
         with contextlib.suppress(BankError):
-            if (_entry(store) or {}).get("token") == token:
+            if ours():
                 store.remove(BankNames.lock)
 
 

@@ -7,7 +7,6 @@ store shows an object when its last byte has arrived.
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -77,11 +76,6 @@ def read(store: Store, name: str) -> pa.Buffer:
         return file.read_buffer()
 
 
-def without_secrets(uri: str) -> str:
-    """Return a URI as it may be shown: `s3://key:secret@bucket?...` without key, secret, query."""
-    return re.sub(r"^([^:/?#]+://)(?:[^@/?#]*@)?([^?#]*).*$", r"\1\2", uri)
-
-
 class FolderStore:
     """A bank in a local or mounted folder."""
 
@@ -128,7 +122,7 @@ class ObjectStore:
     folder: Path | None = None
 
     def __init__(self, uri: str) -> None:
-        self.uri, self._shown = uri, without_secrets(uri)
+        self.uri, self._shown = uri, paths.without_secrets(uri).partition("?")[0]
         try:
             self._files, self._root = pa.fs.FileSystem.from_uri(uri)
         except (OSError, ValueError, pa.ArrowException) as error:

@@ -32,8 +32,8 @@ class Prepared:
     """What a layer's convolution makes of its weights: once for sampling, anew in training."""
 
     power: Tensor  # squared norm of each 3x3 kernel, float32 [outputs, inputs]
-    weight: Tensor  # divided by `scale`, in the order and precision that its convolution takes
-    scale: float = 1.0
+    weight: Tensor  # in the order and precision that its convolution takes
+    scale: Tensor | None = None  # what each output's weights were divided by, [outputs]
     taps: Tensor | None = None  # of the blur after a transposed convolution
     winograd: Winograd | None = None  # takes the convolution's place
 
@@ -64,10 +64,12 @@ class SynthesisLayer(nn.Module):
         self.prepared: Prepared | None = None
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
-        kept = self.prepared or self._prepare()
+        kept = self.prepared or Prepared(
+            power=self.weight.square().sum(dim=(2, 3)), weight=self._as_applied()
+        )
         style = self.affine(w)
         scale = torch.rsqrt(style.square() @ kept.power.t() + 1e-8)
-        if kept.weight.dtype != torch.float32:
+        if kept.scale is not None:
             style, scale = _within_half_precision(style, scale * kept.scale)
         x = self._convolved(x.to(kept.weight.dtype), style.to(kept.weight.dtype), kept)
         factor = scale.to(x.dtype)[:, :, None, None]
@@ -93,26 +95,25 @@ class SynthesisLayer(nn.Module):
         1e-8 is added to what it is in float32.
         """
         with torch.no_grad():
-            power = self.weight.square().sum(dim=(2, 3))
-            scale = 1.0
+            weight, scale = self._as_applied(), None
             if dtype != torch.float32:
-                peak = float(self.weight.abs().max()) or 1.0
-                scale = peak * math.sqrt(self.weight[0].numel())
-            # stored in true-convolution orientation, which is what a transpose applies
-            weight = self.weight.transpose(0, 1) if self.up else self.weight
-            weight = (weight / scale).to(dtype).contiguous(memory_format=torch.channels_last)
+                scale = self.weight.abs().amax(dim=(1, 2, 3)).clamp_min(1e-30)
+                scale *= math.sqrt(self.weight[0].numel())
+                own = scale[:, None, None] if self.up else scale[:, None, None, None]
+                weight = (weight / own).to(dtype)
+            # another order costs a copy at every call, half the time of a small map's convolution
+            weight = weight.contiguous(memory_format=torch.channels_last)
             self.prepared = Prepared(
-                power=power,
+                power=self.weight.square().sum(dim=(2, 3)),
                 weight=weight,
                 scale=scale,
                 taps=blur_kernel(self.bias.to(dtype)).contiguous() if self.up else None,
                 winograd=Winograd(weight) if not self.up and winograd.pays(weight) else None,
             )
 
-    def _prepare(self) -> Prepared:
-        """Return the weights as they are now, with gradients where they are recorded."""
-        weight = self.weight.transpose(0, 1) if self.up else self.weight
-        return Prepared(power=self.weight.square().sum(dim=(2, 3)), weight=weight)
+    def _as_applied(self) -> Tensor:
+        """Return the weight in the order of its call: a transpose applies what is stored."""
+        return self.weight.transpose(0, 1) if self.up else self.weight
 
 
 def _within_half_precision(style: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
