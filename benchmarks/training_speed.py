@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import augment, fit, models, weights
+from fgaug.training import fit, models, transforms, weights
 from fgaug.training.images import Images, epochs
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ def real(recipe: Recipe) -> Step:
     """Return one step of the unfrozen phase, as `fgaug.training.fit` runs it."""
     model = models.build(recipe, weights.find(recipe), 2)
     train = images()
-    transform = augment.build(recipe, 0, CPU)
+    transform = transforms.build(recipe, 0, CPU)
     run = fit._Run(model, train, train, ("a", "b"), recipe, transform, CPU)
     budget = Budget(unit="steps", max=1000)
     phase = fit._phases(recipe, budget, len(train), model.group_count)[1]

@@ -23,7 +23,7 @@ _log = logging.getLogger("fgaug")
 
 def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
     """Return the identity of each recipe's weights; each recipe is tried out to check it."""
-    from fgaug.training import augment, models, weights
+    from fgaug.training import models, transforms, weights
 
     found = {}
     for recipe, _ in recipes(space):
@@ -40,7 +40,7 @@ def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str
                     "scratch, as `allow_scratch` allows"
                 )
             if isinstance(recipe.augmentation, tuple):
-                augment.try_out(recipe.augmentation, spec.size, spec.channels)
+                transforms.try_out(recipe.augmentation, spec.size, spec.channels)
             models.build(recipe, start, labels=2)
         except GridError as error:
             problems += error.problems

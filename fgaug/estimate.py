@@ -12,7 +12,7 @@ from fgaug import mix
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import augment, fit, models
+from fgaug.training import fit, models, transforms
 from fgaug.training import weights as weight_files
 from fgaug.training.images import Images
 
@@ -61,22 +61,22 @@ def _measure(recipe: Recipe, dataset: Dataset) -> tuple[float, float]:
         label=np.arange(count) % len(labels),
     )
     model = models.build(recipe, weight_files.find(recipe), len(labels)).to(device)
-    running = fit.fine_tune(
+    training = fit.FineTuning(
         model,
         images,
         images,
         labels,
         recipe=recipe,
         budget=Budget(unit="steps", max=4, evaluations=2),
-        augment=augment.build(recipe, 0, device),
+        augment=transforms.build(recipe, 0, device),
         seed=0,
         device=device,
     )
+    running = iter(training)
     warm = next(running)
     started = time.perf_counter()
     last = next(running)
     both = time.perf_counter() - started
-    running.close()
     train_s = last.train_s - warm.train_s
     trained = last.images_seen - warm.images_seen
     return trained / max(train_s, 1e-6), count / max(both - train_s, 1e-6)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import logging
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,89 +18,159 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fgaug import mix, rows
+from fgaug import mix, paths, rows
 from fgaug.bank import Bank, open_bank, open_store
 from fgaug.cells import Cell
 from fgaug.data import Dataset, open_dataset
 from fgaug.paths import BankNames, DatasetPaths
 from fgaug.results import TrialResult
 from fgaug.rows import Sources
-from fgaug.training import augment, fit, models
+from fgaug.training import fit, models, transforms
 from fgaug.training import weights as weight_files
-from fgaug.training.fit import Fitted, Point
+from fgaug.training.fit import Point
 from fgaug.training.images import Images
+
+_log = logging.getLogger("fgaug")
 
 
 def run_trial(cell: Cell, sources: Sources, device: str = "cpu") -> TrialResult:
-    """Return the result of training one cell to its end; see `steps` for what can go wrong."""
-    running = steps(cell, sources, device)
-    while True:
-        try:
-            next(running)
-        except StopIteration as end:
-            result: TrialResult = end.value
-            return result
+    """Return the result of training one cell to its end; see `Trial` for what can go wrong."""
+    trial = Trial(cell, sources, device)
+    for _ in trial:
+        pass
+    return trial.result()
 
 
-def steps(cell: Cell, sources: Sources, device: str) -> Generator[Point, None, TrialResult]:
-    """Train one cell, yielding each evaluation; its result is the generator's return value.
+class Trial:
+    """One cell being trained: iterate over it for its evaluations, then take its result.
+
+    Between two evaluations it can be saved; the same cell goes on from the file with the same
+    numbers as if it had never stopped.
 
     Raises:
-        TrialError: the loss is not a number.
         UserError: the dataset, the bank or the weights cannot be read.
     """
-    started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-    rows.reset_peaks(device)
-    dataset = _dataset(sources.dataset)
-    bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
-    reals = mix.Reals(dataset.manifest, dataset.spec.labels)
-    plan = mix.plan(cell, reals, sources.pool)
-    train = training_images(plan, dataset, bank, cell.psi)
-    valid = split_images(dataset, "valid")
-    where = torch.device(device)
-    torch.manual_seed(_derived(cell.seed, "weights"))
-    weights = weight_files.find(cell.recipe)
-    model = models.build(cell.recipe, weights, len(dataset.spec.labels)).to(where)
-    transform = augment.build(cell.recipe, _derived(cell.seed, "augmentation"), where)
-    curve: list[dict[str, Any]] = []
-    training = fit.fine_tune(
-        model,
-        train,
-        valid,
-        dataset.spec.labels,
-        recipe=cell.recipe,
-        budget=cell.budget,
-        augment=transform,
-        seed=_derived(cell.seed, "order"),
-        device=where,
-    )
-    fitted = yield from _recorded(training, curve)
-    sealed = None
-    if (dataset.manifest["split"] == "test").any():
-        probability = fit.predict(
-            model, split_images(dataset, "test"), 2 * cell.recipe.batch_size, where
+
+    def __init__(self, cell: Cell, sources: Sources, device: str) -> None:
+        self.cell, self.sources, self.device = cell, sources, device
+        self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+        rows.reset_peaks(device)
+        self.dataset = _dataset(sources.dataset)
+        bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
+        labels = self.dataset.spec.labels
+        self.reals = mix.Reals(self.dataset.manifest, labels)
+        self.plan = mix.plan(cell, self.reals, sources.pool)
+        self.where = torch.device(device)
+        torch.manual_seed(_derived(cell.seed, "weights"))
+        self.weights = weight_files.find(cell.recipe)
+        self.model = models.build(cell.recipe, self.weights, len(labels)).to(self.where)
+        self.transform = transforms.build(
+            cell.recipe, _derived(cell.seed, "augmentation"), self.where
         )
-        sealed = _predictions(dataset, "test", probability)
-    row = {
-        **rows.identity_columns(cell),
-        **rows.outcome(cell, plan, fitted),
-        **rows.metrics(fitted.best.valid),
-        **{f"n_fake_{label}": rows.added(plan, cell, label, reals) for label in reals.labels},
-        **rows.provenance(cell, sources, weights.identity),
-        **rows.costs(fitted, device),
-        "wall_s": round(time.perf_counter() - clock, 3),
-        "gan_saw_removed": bool(
-            cell.uses_fakes and plan.n_dropped and not reals.any_flag and not sources.gan_known
-        ),
-        "device": rows.device_name(device),
-        "started_at": started.isoformat(timespec="seconds"),
-    }
-    return TrialResult(
-        row=row,
-        curve=pd.DataFrame(curve),
-        predictions=_predictions(dataset, "valid", fitted.valid_probability),
-        sealed=sealed,
-    )
+        self.training = fit.FineTuning(
+            self.model,
+            training_images(self.plan, self.dataset, bank, cell.psi),
+            split_images(self.dataset, "valid"),
+            labels,
+            recipe=cell.recipe,
+            budget=cell.budget,
+            augment=self.transform,
+            seed=_derived(cell.seed, "order"),
+            device=self.where,
+        )
+        self.curve: list[dict[str, Any]] = []
+        self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
+
+    def __iter__(self) -> Iterator[Point]:
+        """Train on, yielding each evaluation.
+
+        Raises:
+            TrialError: the loss is not a number.
+        """
+        for point in self.training:
+            self.curve.append(_curve_row(point))
+            yield point
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used."""
+        return self.training.share
+
+    def result(self) -> TrialResult:
+        """Return row, curve and predictions with the best weights found so far."""
+        fitted = self.training.finish()
+        cell, dataset = self.cell, self.dataset
+        sealed = None
+        if fitted.stopped_by != "scheduler" and (dataset.manifest["split"] == "test").any():
+            batch = 2 * cell.recipe.batch_size
+            probability = fit.predict(self.model, split_images(dataset, "test"), batch, self.where)
+            sealed = _predictions(dataset, "test", probability)
+        labels = self.reals.labels
+        row = {
+            **rows.identity_columns(cell),
+            **rows.outcome(cell, self.plan, fitted),
+            **rows.metrics(fitted.best.valid),
+            **{
+                f"n_fake_{label}": rows.added(self.plan, cell, label, self.reals)
+                for label in labels
+            },
+            **rows.provenance(cell, self.sources, self.weights.identity),
+            **rows.costs(fitted, self.device),
+            "wall_s": round(self.wall_s, 3),
+            "gan_saw_removed": bool(
+                cell.uses_fakes
+                and self.plan.n_dropped
+                and not self.reals.any_flag
+                and not self.sources.gan_known
+            ),
+            "device": rows.device_name(self.device),
+            "started_at": self.started.isoformat(timespec="seconds"),
+        }
+        return TrialResult(
+            row=row,
+            curve=pd.DataFrame(self.curve),
+            predictions=_predictions(dataset, "valid", fitted.valid_probability),
+            sealed=sealed,
+        )
+
+    @property
+    def wall_s(self) -> float:
+        return self.earlier_s + time.perf_counter() - self.clock
+
+    def save(self, path: Path) -> None:
+        """Write all that the rest of the training depends on, whole or not at all."""
+        state = {
+            "cell_id": self.cell.cell_id,
+            "device": self.where.type,
+            "training": self.training.state(),
+            "augmentation": self.transform.state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if self.where.type == "cuda" else None,
+            "curve": self.curve,
+            "wall_s": self.wall_s,
+        }
+        with paths.whole(path) as temporary:
+            torch.save(state, temporary)
+
+    def restore(self, path: Path) -> bool:
+        """Go on from a file that `save` wrote; False where it cannot be used."""
+        try:
+            state = torch.load(path, map_location=self.where, weights_only=True)
+            fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self.where.type)
+        except FileNotFoundError:
+            return False
+        except Exception as error:  # torch names no set of errors for a torn file
+            _log.warning(f"{path} cannot be read ({type(error).__name__}); the cell starts again")
+            return False
+        if not fits:
+            return False
+        self.training.restore(state["training"])
+        self.transform.restore(state["augmentation"])
+        torch.set_rng_state(state["random"].cpu())
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"].cpu())
+        self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
+        return True
 
 
 def training_images(
@@ -163,28 +234,16 @@ def _written_at(path: Path) -> int:
     return path.stat().st_mtime_ns if path.is_file() else 0
 
 
-def _recorded(
-    training: Generator[Point, None, Fitted], curve: list[dict[str, Any]]
-) -> Generator[Point, None, Fitted]:
-    """Pass evaluations on, noting each in the curve."""
-    while True:
-        try:
-            point = next(training)
-        except StopIteration as end:
-            fitted: Fitted = end.value
-            return fitted
-        curve.append(
-            {
-                "epoch": point.epoch,
-                "step": point.step,
-                "frozen": point.frozen,
-                "train_loss": point.train_loss,
-                **{f"valid_{name}": point.valid[name] for name in ("loss", "acc", "auc")},
-                "images_seen": point.images_seen,
-                "train_s": round(point.train_s, 4),
-            }
-        )
-        yield point
+def _curve_row(point: Point) -> dict[str, Any]:
+    return {
+        "epoch": point.epoch,
+        "step": point.step,
+        "frozen": point.frozen,
+        "train_loss": point.train_loss,
+        **{f"valid_{name}": point.valid[name] for name in ("loss", "acc", "auc")},
+        "images_seen": point.images_seen,
+        "train_s": round(point.train_s, 4),
+    }
 
 
 def _predictions(dataset: Dataset, split: str, probability: np.ndarray) -> pd.DataFrame:

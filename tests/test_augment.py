@@ -15,7 +15,7 @@ import torch
 
 from fgaug.errors import GridError
 from fgaug.recipe import Recipe
-from fgaug.training import augment
+from fgaug.training import augment, transforms
 from fgaug.training.augment import fastai_transform, to_unit
 
 GOLDENS = Path(__file__).parent / "data" / "fastai"
@@ -65,9 +65,9 @@ def test_colour_is_three_times_grey() -> None:
 @pytest.mark.parametrize("kind", ["fastai", ({"HorizontalFlip": {"p": 0.5}},)])
 def test_a_recipe_draws_the_same_twice_and_goes_on_drawing(kind: Any) -> None:
     batch = pixels()
-    first = augment.build(Recipe(augmentation=kind), 3, CPU)
-    second = augment.build(Recipe(augmentation=kind), 3, CPU)
-    other = augment.build(Recipe(augmentation=kind), 4, CPU)
+    first = transforms.build(Recipe(augmentation=kind), 3, CPU)
+    second = transforms.build(Recipe(augmentation=kind), 3, CPU)
+    other = transforms.build(Recipe(augmentation=kind), 4, CPU)
     drawn = [first(batch) for _ in range(3)]
     assert all(torch.equal(one, second(batch)) for one in drawn)
     assert not torch.equal(drawn[0], drawn[1])
@@ -76,13 +76,13 @@ def test_a_recipe_draws_the_same_twice_and_goes_on_drawing(kind: Any) -> None:
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    augment.build(Recipe(), 3, CPU)(pixels())
+    transforms.build(Recipe(), 3, CPU)(pixels())
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_none_only_scales() -> None:
     batch = pixels()
-    out = augment.build(Recipe(augmentation="none"), 3, CPU)(batch)
+    out = transforms.build(Recipe(augmentation="none"), 3, CPU)(batch)
     assert torch.equal(out, batch.float() / 255)
 
 
@@ -141,20 +141,20 @@ def test_light_stays_within_its_bounds() -> None:
 def test_output_is_finite_and_in_range() -> None:
     extreme = pixels(n=16)
     extreme[:8] = (extreme[:8] > 127) * 255
-    out = augment.build(Recipe(), 0, CPU)(extreme)
+    out = transforms.build(Recipe(), 0, CPU)(extreme)
     assert out.dtype == torch.float32
     assert out.shape == extreme.shape
     assert torch.isfinite(out).all()
     assert 0 <= float(out.min()) <= float(out.max()) <= 1
 
 
-def transforms(*steps: dict[str, dict[str, Any]]) -> augment.Augment:
-    return augment.build(Recipe(augmentation=steps), 5, CPU)
+def built(*steps: dict[str, dict[str, Any]]) -> transforms.Augmentation:
+    return transforms.build(Recipe(augmentation=steps), 5, CPU)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_albumentations_work_on_grey_and_colour(channels: int) -> None:
-    out = transforms(
+    out = built(
         {"Affine": {"rotate": [-10, 10], "p": 1.0}},
         {"RandomBrightnessContrast": {"p": 1.0}},
         {"GaussNoise": {"p": 0.5}},
@@ -166,7 +166,7 @@ def test_albumentations_work_on_grey_and_colour(channels: int) -> None:
 
 def test_albumentations_that_always_flip() -> None:
     batch = pixels(channels=3)
-    assert torch.equal(transforms({"HorizontalFlip": {"p": 1.0}})(batch), to_unit(batch.flip(3)))
+    assert torch.equal(built({"HorizontalFlip": {"p": 1.0}})(batch), to_unit(batch.flip(3)))
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_albumentations_that_always_flip() -> None:
 )
 def test_bad_steps_are_refused(step: dict[str, dict[str, Any]], said: str) -> None:
     with pytest.raises(GridError, match="1 problem") as caught:
-        transforms(step)
+        built(step)
     assert said in caught.value.problems[0]
 
 
 def test_all_bad_steps_are_named_at_once() -> None:
     with pytest.raises(GridError) as caught:
-        transforms({"Nonsense": {}}, {"HorizontalFlip": {"p": 2}}, {"VerticalFlip": {}})
+        built({"Nonsense": {}}, {"HorizontalFlip": {"p": 2}}, {"VerticalFlip": {}})
     assert len(caught.value.problems) == 2
 
 
@@ -203,7 +203,7 @@ def test_all_bad_steps_are_named_at_once() -> None:
 )
 def test_steps_that_change_size_or_type_are_refused(step: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(GridError, match="must keep the image size and uint8 pixels"):
-        transforms(step)(pixels())
+        built(step)(pixels())
 
 
 WITHOUT_NETWORK = """
@@ -214,7 +214,7 @@ def refuse(*_, **__):
     raise OSError("no network")
 
 socket.getaddrinfo = socket.socket.connect = refuse
-from fgaug.training.augment import pipeline
+from fgaug.training.transforms import pipeline
 
 pipeline(({"VerticalFlip": {}},), 0)
 """

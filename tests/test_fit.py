@@ -15,9 +15,9 @@ from torch import nn
 
 from fgaug.errors import TrialError
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import augment, fit
+from fgaug.training import fit, transforms
 from fgaug.training.augment import to_unit
-from fgaug.training.fit import Fitted, Point, fine_tune, predict, total_steps
+from fgaug.training.fit import FineTuning, Fitted, Point, predict, total_steps
 from fgaug.training.images import Images, epochs, stream
 from fgaug.training.models import Classifier
 
@@ -67,18 +67,19 @@ def points(
 ) -> Iterator[Point | Fitted]:
     """Yield every evaluation, then the outcome."""
     recipe = recipe or Recipe(batch_size=8)
-    outcome = yield from fine_tune(
+    training = FineTuning(
         model,
         train or images(40),
         valid or images(20, seed=1),
         NAMES,
         recipe=recipe,
         budget=budget,
-        augment=augment.build(recipe, 7, CPU),
+        augment=transforms.build(recipe, 7, CPU),
         seed=seed,
         device=CPU,
     )
-    yield outcome
+    yield from training
+    yield training.finish()
 
 
 def trained(model: Classifier, budget: Budget, **given: object) -> tuple[list[Point], Fitted]:
@@ -319,7 +320,7 @@ def test_a_replay_in_double_precision_gives_the_same_losses(
     recipe = Recipe(batch_size=8, augmentation="none")
     model = tiny(dropout=0.0).double()
     list(
-        fine_tune(
+        FineTuning(
             model,
             train,
             images(8, seed=1),

@@ -10,7 +10,7 @@ import torch
 
 import gan_worker
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import augment, fit, models
+from fgaug.training import fit, models, transforms
 from fgaug.training.images import Images
 from fgaug.training.weights import SCRATCH
 
@@ -39,14 +39,14 @@ def losses(device: torch.device, augmentation: str) -> list[float]:
     recipe = Recipe(model="resnet10t", pretrained=False, dropout=0, augmentation=augmentation)
     torch.manual_seed(0)
     model = models.build(recipe, SCRATCH, 2).to(device)
-    running = fit.fine_tune(
+    running = fit.FineTuning(
         model,
         images,
         images,
         ("a", "b"),
         recipe=recipe,
         budget=Budget(unit="steps", max=6, evaluations=3),
-        augment=augment.build(recipe, 0, device),
+        augment=transforms.build(recipe, 0, device),
         seed=0,
         device=device,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Generator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from fgaug.paths import RunPaths
 from fgaug.results import TrialResult, write_row, write_trial
 from fgaug.rows import Sources, failed_row
 from fgaug.training.fit import Point
-from fgaug.trial import steps
+from fgaug.trial import Trial
 
 
 class CellTrainable(tune.Trainable):
@@ -45,18 +45,19 @@ class CellTrainable(tune.Trainable):
         self.cell: Cell = from_dict(config["cell"])
         self.sources = Sources(**config["sources"])
         self.paths = RunPaths(Path(config["run"])).trial(self.cell.cell_id)
-        self.running: Generator[Point, None, TrialResult] | None = None
+        self.trial: Trial | None = None
+        self.points: Iterator[Point] = iter(())
         _forget_previous_trial(torch)
 
     def step(self) -> dict[str, Any]:
         """Train to the next evaluation, or finish; a failure becomes a row, never a dead trial."""
-        if self.running is None:
-            self.running = steps(self.cell, self.sources, self.device)
         try:
-            point = next(self.running)
-        except StopIteration as end:
-            result: TrialResult = end.value
-            return self._written(result)
+            if self.trial is None:
+                self.trial = Trial(self.cell, self.sources, self.device)
+                self.points = iter(self.trial)
+            point = next(self.points, None)
+            if point is None:
+                return self._written(self.trial.result())
         except Exception as error:
             return self._failed(error)
         return {
@@ -97,10 +98,6 @@ class CellTrainable(tune.Trainable):
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
         return {"done": True, "status": "failed", "error": text}
-
-    def cleanup(self) -> None:
-        if self.running is not None:
-            self.running.close()
 
 
 def _forget_previous_trial(torch: Any) -> None:

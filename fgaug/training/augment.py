@@ -1,6 +1,6 @@
-"""Augmentation of training batches: none, fastai's on the device, or an albumentations pipeline.
+"""fastai's augmentation of training batches, on the device.  [augment] -> transforms -> fit
 
-The fastai transform works on a batch at once and on as many channels as the images have, so grey
+The transform works on a batch at once and on as many channels as the images have, so grey
 images cost a third of what they would as RGB; its numbers are those of fastai's
 `aug_transforms(size)` drawn from the same generator.
 """
@@ -8,19 +8,9 @@ images cost a third of what they would as RGB; its numbers are those of fastai's
 from __future__ import annotations
 
 import math
-import os
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
-
-from fgaug.errors import GridError
-from fgaug.recipe import Recipe, Transform
 
 MAX_ROTATE_DEGREES = 10.0
 MAX_ZOOM = 1.1
@@ -28,18 +18,6 @@ MAX_WARP = 0.2
 MAX_LIGHTING = 0.2
 P_FLIP, P_AFFINE, P_LIGHTING = 0.5, 0.75, 0.75
 CPU_CHUNK = 16  # images warped at once: what fits a core's cache (64 of 128 px: 20 ms, not 50)
-
-Augment = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 in [0, 1]
-
-
-def build(recipe: Recipe, seed: int, device: torch.device) -> Augment:
-    """Return a recipe's transform of batches: uint8 [N, C, H, W] -> float32 in [0, 1]."""
-    if recipe.augmentation == "none":
-        return to_unit
-    if recipe.augmentation == "fastai":
-        generator = torch.Generator(device).manual_seed(seed)
-        return lambda batch: fastai_transform(to_unit(batch), generator)
-    return partial(_albumentations_batch, pipeline(recipe.augmentation, seed))
 
 
 def to_unit(batch: torch.Tensor) -> torch.Tensor:
@@ -210,81 +188,3 @@ def relight(x: torch.Tensor, brightness: torch.Tensor, contrast: torch.Tensor) -
     """Return sigmoid(contrast * (logit(x) + logit(brightness))); .5 and 1 change nothing."""
     shift = torch.logit(brightness)[:, None, None, None]
     return torch.logit(x, eps=1e-7).add_(shift).mul_(contrast[:, None, None, None]).sigmoid_()
-
-
-def pipeline(steps: Sequence[Transform], seed: int) -> Any:
-    """Return the albumentations pipeline of a recipe, seeded.
-
-    Raises:
-        GridError: a transform that albumentations does not have, or options it does not take.
-    """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
-    import albumentations
-
-    transforms, problems = [], []
-    for step in steps:
-        ((name, options),) = step.items()
-        made: Any = getattr(albumentations, name, None)
-        if not _is_transform(made):
-            problems.append(f"`recipe.augmentation`: albumentations has no transform `{name}`")
-            continue
-        try:
-            with warnings.catch_warnings():
-                # options it does not know are only warned about, and then ignored
-                warnings.filterwarnings("error", r"Argument\(s\) .* not valid")
-                transforms.append(made(**options))
-        except (TypeError, ValueError, UserWarning) as error:
-            problems.append(f"`recipe.augmentation`: {name} refuses {options}: {_reason(error)}")
-    if problems:
-        raise GridError(problems)
-    return albumentations.Compose(transforms, seed=seed)
-
-
-def try_out(steps: Sequence[Transform], size: int, channels: int) -> None:
-    """Refuse, as `pipeline` does, also steps that fail on an image of this size or change it."""
-    blank = torch.full((1, channels, size, size), 128, dtype=torch.uint8)
-    _albumentations_batch(pipeline(steps, 0), blank)
-
-
-def _is_transform(made: Any) -> bool:
-    """Return whether a name of albumentations is a transform, not one of their base classes."""
-    import albumentations
-
-    return (
-        isinstance(made, type)
-        and issubclass(made, albumentations.BasicTransform)
-        and made.__module__.startswith("albumentations.augmentations.")
-    )
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong with a transform's options in one line."""
-    cause = error.__cause__  # albumentations turns pydantic's findings into 4 lines of text each
-    if not isinstance(cause, ValidationError):
-        return str(error).splitlines()[0]
-    found = {f"`{one['loc'][0]}`: {one['msg']}" for one in cause.errors() if one["loc"]}
-    return "; ".join(sorted(found)) or str(cause)
-
-
-def _albumentations_batch(transform: Any, batch: torch.Tensor) -> torch.Tensor:
-    images = batch.permute(0, 2, 3, 1).cpu().numpy()
-    try:
-        changed = [transform(image=image)["image"] for image in images]
-    except Exception as error:  # whatever albumentations and OpenCV raise
-        size, channels = images.shape[2:]
-        raise GridError(
-            [
-                f"`recipe.augmentation` fails on an image of {size} px and {channels} channels: "
-                f"{_reason(error)}"
-            ]
-        ) from None
-    for image in changed:
-        if image.shape[:2] != images.shape[1:3] or image.dtype != np.uint8:
-            raise GridError(
-                [
-                    "`recipe.augmentation` must keep the image size and uint8 pixels, got "
-                    f"{image.dtype} {tuple(image.shape[:2])} from uint8 {images.shape[1:3]}; "
-                    "add a Resize step, drop Normalize and ToFloat"
-                ]
-            )
-    return to_unit(torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).to(batch.device))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,13 @@ import torch.nn.functional as F
 from fgaug.errors import TrialError
 from fgaug.recipe import Budget, Recipe
 from fgaug.training import images as batches
-from fgaug.training.augment import Augment, to_unit
+from fgaug.training.augment import to_unit
 from fgaug.training.images import Images
 from fgaug.training.metrics import evaluate
 from fgaug.training.models import Classifier
 from fgaug.training.schedule import OneCycle, frozen_cycle, unfrozen_cycle
 
+Augment = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 in [0, 1]
 BETA2, EPS = 0.99, 1e-5  # fastai's Adam
 FROZEN_SHARE = 21  # the thesis: one epoch of 21 is frozen; of a step budget the same share
 
@@ -47,7 +49,7 @@ class Fitted:
 
     best: Point
     last: Point
-    stopped_by: str  # budget or patience
+    stopped_by: str  # budget, patience or scheduler
     valid_probability: np.ndarray  # float64 [N, L], of the best evaluation
 
 
@@ -62,52 +64,134 @@ class _Phase:
     fresh_best: bool  # earlier evaluations do not compete (fastai resets its callbacks)
 
 
-def fine_tune(
-    model: Classifier,
-    train: Images,
-    valid: Images,
-    labels: tuple[str, ...],
-    *,
-    recipe: Recipe,
-    budget: Budget,
-    augment: Augment,
-    seed: int,
-    device: torch.device,
-) -> Generator[Point, None, Fitted]:
-    """Train `model` in place, yielding every evaluation, and return the best one.
+class FineTuning:
+    """One training: iterate over it for its evaluations, then take what it leaves.
+
+    Between two evaluations its state can be taken; a training that is given the state goes on as
+    if it had never stopped, with the same numbers on the same device.
 
     Args:
-        model: on `device`.
+        model: on `device`; trained in place.
         labels: names of the labels, in the order of the images' indices.
         augment: uint8 [N, C, H, W] on the device -> float32 in [0, 1].
         seed: of the order of the images.
-
-    Raises:
-        TrialError: the training or validation loss is not a number.
     """
-    run = _Run(model, train, valid, labels, recipe, augment, device)
-    order = _order(budget, len(train), recipe.batch_size, seed)
-    best: Point | None = None
-    kept: dict[str, torch.Tensor] = {}
-    probability = np.empty(0)
-    stopped_by = "budget"
-    for phase in _phases(recipe, budget, len(train), model.group_count):
-        run.begin(phase)
-        waited = 0
-        best = None if phase.fresh_best else best
-        for point, found in run.evaluations(phase, order):
-            if best is None or point.valid["loss"] < best.valid["loss"]:
-                best, probability, waited = point, found, 0
-                kept = {key: value.detach().clone() for key, value in model.state_dict().items()}
-            else:
-                waited += 1
-            yield point
-            if phase.patience is not None and waited >= phase.patience:
-                stopped_by = "patience"
-                break
-    assert best is not None
-    model.load_state_dict(kept)
-    return Fitted(best=best, last=point, stopped_by=stopped_by, valid_probability=probability)
+
+    def __init__(
+        self,
+        model: Classifier,
+        train: Images,
+        valid: Images,
+        labels: tuple[str, ...],
+        *,
+        recipe: Recipe,
+        budget: Budget,
+        augment: Augment,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.model, self.recipe, self.budget, self.device = model, recipe, budget, device
+        self.run = _Run(model, train, valid, labels, recipe, augment, device)
+        make = batches.epochs if budget.unit == "epochs" else batches.stream
+        self.order = make(len(train), recipe.batch_size, seed)
+        self.phases = _phases(recipe, budget, len(train), model.group_count)
+        self.total = total_steps(budget, len(train), recipe.batch_size)
+        self.steps, self.phase, self.begun = 0, 0, False
+        self.best: Point | None = None
+        self.last: Point | None = None
+        self.kept: dict[str, torch.Tensor] = {}
+        self.probability = np.empty(0)
+        self.waited = 0  # evaluations since the best
+        self.stopped_by: str | None = None
+
+    def __iter__(self) -> Iterator[Point]:
+        """Train on, yielding each evaluation.
+
+        Raises:
+            TrialError: the training or validation loss is not a number.
+        """
+        while self.stopped_by is None and self.phase < len(self.phases):
+            phase = self.phases[self.phase]
+            if not self.begun:
+                self._begin(phase)
+            for point, found in self.run.evaluations(
+                phase, max(self.steps, phase.first_step), self.order
+            ):
+                ended = self._note(phase, point, found)
+                yield point
+                if ended:
+                    return
+            self.phase, self.begun = self.phase + 1, False
+        self.stopped_by = self.stopped_by or "budget"
+
+    def _begin(self, phase: _Phase) -> None:
+        self.run.begin(phase)
+        self.begun, self.waited = True, 0
+        self.best = None if phase.fresh_best else self.best
+
+    def _note(self, phase: _Phase, point: Point, found: np.ndarray) -> bool:
+        """Keep the best evaluation; return whether patience is at its end."""
+        self.steps, self.last = point.step, point
+        if self.best is None or point.valid["loss"] < self.best.valid["loss"]:
+            self.best, self.probability, self.waited = point, found, 0
+            state = self.model.state_dict()
+            self.kept = {key: value.detach().clone() for key, value in state.items()}
+        else:
+            self.waited += 1
+        if phase.patience is not None and self.waited >= phase.patience:
+            self.stopped_by = "patience"
+        return self.stopped_by is not None
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, 1 where the training has ended."""
+        return 1.0 if self.stopped_by is not None else self.steps / self.total
+
+    def finish(self) -> Fitted:
+        """Put the best weights back into the model and return what was found."""
+        assert self.best is not None
+        assert self.last is not None
+        self.model.load_state_dict(self.kept)
+        return Fitted(
+            best=self.best,
+            last=self.last,
+            stopped_by=self.stopped_by or "scheduler",
+            valid_probability=self.probability,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the training depends on; plain values and tensors."""
+        assert self.best is not None
+        assert self.last is not None
+        return {
+            "steps": self.steps,
+            "phase": self.phase,
+            "waited": self.waited,
+            "stopped_by": self.stopped_by,
+            "model": self.model.state_dict(),
+            "optimiser": self.run.optimiser.state_dict(),
+            "kept": None if self.best is self.last else self.kept,
+            "best": asdict(self.best),
+            "last": asdict(self.last),
+            "probability": torch.from_numpy(self.probability),
+            "costs": [self.run.images_seen, self.run.train_s, self.run.looks],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that the same training, made anew, has given before."""
+        self.phase, self.begun = state["phase"], True
+        self.run.begin(self.phases[self.phase])
+        self.model.load_state_dict(state["model"])
+        self.run.optimiser.load_state_dict(state["optimiser"])
+        self.steps, self.waited = state["steps"], state["waited"]
+        self.stopped_by = state["stopped_by"]
+        self.best, self.last = Point(**state["best"]), Point(**state["last"])
+        self.probability = state["probability"].numpy()
+        kept = state["model"] if state["kept"] is None else state["kept"]
+        self.kept = {key: value.detach().clone().to(self.device) for key, value in kept.items()}
+        self.run.images_seen, self.run.train_s, self.run.looks = state["costs"]
+        for _ in range(self.steps):  # the order of the images is drawn again, which costs nothing
+            next(self.order)
 
 
 def predict(
@@ -134,11 +218,6 @@ def total_steps(budget: Budget, count: int, batch_size: int) -> int:
     if budget.unit == "steps":
         return budget.max
     return (1 + budget.max) * steps_per_epoch(count, batch_size)
-
-
-def _order(budget: Budget, count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    make = batches.epochs if budget.unit == "epochs" else batches.stream
-    return make(count, batch_size, seed)
 
 
 def _phases(recipe: Recipe, budget: Budget, count: int, groups: int) -> tuple[_Phase, _Phase]:
@@ -201,14 +280,14 @@ class _Run:
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, BETA2), eps=EPS, fused=True)
 
     def evaluations(
-        self, phase: _Phase, order: Iterator[np.ndarray]
+        self, phase: _Phase, taken: int, order: Iterator[np.ndarray]
     ) -> Iterator[tuple[Point, np.ndarray]]:
-        """Train through the phase; yield each evaluation with its probabilities."""
+        """Train on through the phase, `taken` steps being done; yield each evaluation."""
         loss_sum = torch.zeros((), device=self.device)
         batches_seen = 0
         started = time.perf_counter()
         self.model.train()
-        for step in range(phase.cycle.steps):
+        for step in range(taken - phase.first_step, phase.cycle.steps):
             loss_sum += self._step(phase.cycle, step, next(order))
             batches_seen += 1
             done = phase.first_step + step + 1
