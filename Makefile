@@ -34,6 +34,8 @@ check: $(STAMP)           # lint, format, types
 bench: $(STAMP)           # ratios against a peer in the same run
 	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/bank_read.py
+	$(BIN)/python benchmarks/large_bank.py
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/search_overhead.py
 
 clean:

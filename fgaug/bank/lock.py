@@ -32,6 +32,9 @@ BEAT_S = 15.0  # between two signs of life of a writer on object storage
 STALE_S = 90.0  # without a sign of life for so long, its writer is taken for dead
 SETTLE_S = 1.0  # for another's write to be seen: object stores create nothing exclusively
 
+_ENTRY_BYTES = 512
+_TRIES = 3  # to read an entry that may be written in that moment
+
 _log = logging.getLogger("fgaug")
 
 
@@ -138,14 +141,21 @@ def _dead(entry: dict[str, Any]) -> bool:
 
 def _write(store: Store, token: str, beat: int) -> None:
     entry = {**_owner(), "token": token, "beat": beat}
-    store.write(BankNames.lock, json.dumps(entry).encode())
+    # of one length: a store may tell the length first and the bytes, written anew, after
+    store.write(BankNames.lock, json.dumps(entry).encode().ljust(_ENTRY_BYTES))
 
 
 def _entry(store: Store) -> dict[str, Any] | None:
-    try:
-        return _parsed(read(store, BankNames.lock).to_pybytes().decode(errors="replace"))
-    except FileNotFoundError:
-        return None
+    for tried in range(_TRIES):
+        try:
+            return _parsed(read(store, BankNames.lock).to_pybytes().decode(errors="replace"))
+        except FileNotFoundError:
+            return None
+        except BankError:
+            if tried + 1 == _TRIES:
+                raise
+            time.sleep(POLL_S)
+    return None
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +24,6 @@ from fgaug.bank.store import Store, open_store, read
 from fgaug.errors import BankError
 from fgaug.paths import BankNames
 from fgaug.pixels import decoded, mapped
-
-DECODERS = 4  # shards decoded at once: hashing, decoding and writing wait for each other
 
 
 class Bank:
@@ -59,12 +56,9 @@ class Bank:
         which, row, names = self.locate(label, psi, np.asarray(z_seeds, np.int64))
         shape = (self.spec.size, self.spec.size, self.spec.channels)
         out = np.empty((len(row), *shape), np.uint8)
-        needed = np.unique(which)
-        with ThreadPoolExecutor(DECODERS) as threads:  # a first read decodes whole shards
-            shards = threads.map(self.pixels, [names[number] for number in needed])
-            for number, pixels in zip(needed, shards, strict=True):
-                here = np.flatnonzero(which == number)
-                out[here] = pixels[row[here]]
+        for number in np.unique(which):
+            here = np.flatnonzero(which == number)
+            out[here] = self.pixels(names[number])[row[here]]
         return out
 
     def locate(

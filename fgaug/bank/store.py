@@ -71,9 +71,22 @@ def open_store(uri: str | Path | Store) -> Store:
 
 
 def read(store: Store, name: str) -> pa.Buffer:
-    """Return all bytes of a file."""
-    with store.open(name) as file:
-        return file.read_buffer()
+    """Return all bytes of a file.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+        BankError: it is there and cannot be read.
+    """
+    try:
+        with store.open(name) as file:
+            return file.read_buffer()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BankError(
+            f"{store.place(name)} cannot be read ({_first_line(error)}). Check the disk or the "
+            "connection; what was written before is kept."
+        ) from None
 
 
 class FolderStore:

@@ -1,0 +1,153 @@
+"""Policies: which cells to train, and how far.  cells -> Arm; Seen -> [policy] -> Decision
+
+A policy is made once from the arms and asked again after every result. It keeps nothing between
+two calls: the same results on disk give the same answer, whenever and in whichever order they
+came, so a search that was cut short goes on as if it had not been. It knows nothing of what runs:
+its caller skips the legs that are running already.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fgaug.cells import CONTROLS, Cell
+
+NEVER_STOPPED = ("baseline", *CONTROLS)  # modes that the others are measured against
+_ROUNDING = 1e-9  # shares are quotients: 7 / 21 may lie below 3 ** -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One point of the grid with all its seeds."""
+
+    arm_id: str
+    cell_ids: tuple[str, ...]  # in the order of seeds
+    stoppable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is on disk of one cell.
+
+    Training is deterministic, so a curve is true whatever became of its cell: give also what a
+    failed, paused or pruned cell evaluated before it ended.
+    """
+
+    # ok: trained to its end, also by patience; failed: for good, retries are "none";
+    # paused: has a checkpoint where the curve ends; pruned: the same, with a row; none: not begun
+    status: str
+    # (share of the budget, value) of its evaluations, shares rising in (0, 1]. The value is that
+    # of the best look so far (lowest validation loss); larger is better; NaN where undefined.
+    curve: tuple[tuple[float, float], ...]
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.status in ("ok", "failed")
+
+
+NOTHING = Seen(status="none", curve=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """A piece of a cell's training that is certain to be needed."""
+
+    cell_id: str
+    until: float  # train to the first evaluation at or after this share of the budget; 1: its end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What follows from the results so far."""
+
+    legs: tuple[Leg, ...]  # all that may run now, most urgent first; one a cell at most
+    stopped: Mapping[str, int]  # arm_id -> rung or round, from 0, after which the arm is out
+    complete: bool  # nothing is left to run or to decide
+
+
+class Policy(Protocol):
+    """Decides what runs from what is on disk, and from nothing else."""
+
+    def decide(self, seen: Mapping[str, Seen]) -> Decision:
+        """Return what may run now; a cell that `seen` lacks has not begun."""
+        ...
+
+
+class WholeCells:
+    """Every cell to its end, seeds outermost: no early stopping."""
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self.arms = tuple(arms)
+
+    def decide(self, seen: Mapping[str, Seen]) -> Decision:
+        """Return a leg for each cell that is neither ok nor failed."""
+        legs = tuple(legs_to_the_end(self.arms, seen))
+        return Decision(legs=legs, stopped={}, complete=not legs)
+
+
+def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
+    """Return the arms of cells in the order of their first cells.
+
+    The baseline and the controls are not stoppable: every comparison of the report needs them.
+    """
+    seeds: dict[str, list[Cell]] = {}
+    for cell in cells:
+        seeds.setdefault(cell.arm_id, []).append(cell)
+    return tuple(
+        Arm(
+            arm_id=arm_id,
+            cell_ids=tuple(cell.cell_id for cell in group),
+            stoppable=group[0].mode not in NEVER_STOPPED,
+        )
+        for arm_id, group in seeds.items()
+    )
+
+
+def legs_to_the_end(arms: Iterable[Arm], seen: Mapping[str, Seen]) -> Iterator[Leg]:
+    """Yield a leg to the end for each cell that is not over, seeds outermost."""
+    for cell_id in seeds_outermost(arm.cell_ids for arm in arms):
+        if not seen.get(cell_id, NOTHING).over:
+            yield Leg(cell_id=cell_id, until=1.0)
+
+
+def seeds_outermost(groups: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Yield the first name of every group, then every second, as far as each group goes."""
+    for names in itertools.zip_longest(*groups):
+        yield from (name for name in names if name is not None)
+
+
+def value_at(cell: Seen, share: float) -> float | None:
+    """Return a cell's value at a share of the budget; None if it has not come so far.
+
+    That is the value of its first evaluation at or after the share, however far it went on later;
+    of a cell that ended earlier, by patience, the last one.
+    """
+    place = bisect_left(cell.curve, (share - _ROUNDING,))
+    if place < len(cell.curve):
+        return cell.curve[place][1]
+    if cell.status == "ok":
+        return cell.curve[-1][1] if cell.curve else math.nan
+    return None
+
+
+def check_seeds(arms: Iterable[Arm], min_seeds: int) -> None:
+    """Refuse arms that can never be compared.
+
+    Raises:
+        ValueError: if a stoppable arm has fewer than `min_seeds` seeds.
+    """
+    if min_seeds < 1:
+        raise ValueError(f"`min_seeds` must be at least 1, got {min_seeds}.")
+    fewest = min((len(arm.cell_ids) for arm in arms if arm.stoppable), default=min_seeds)
+    if fewest < min_seeds:
+        seeds = f"{fewest} seed{'s' if fewest != 1 else ''}"
+        raise ValueError(
+            f"`min_seeds` is {min_seeds}, but an arm has {seeds}. "
+            f"Give at least {min_seeds} seeds, or lower `min_seeds`."
+        )
