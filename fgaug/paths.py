@@ -82,6 +82,16 @@ class TrialPaths:
     def sealed(self) -> Path:
         return self.root / "sealed.parquet"
 
+    @property
+    def paused(self) -> Path:
+        """The row so far of a cell that waits at a rung."""
+        return self.root / "paused.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What the rest of the training depends on; only while unfinished or pruned."""
+        return self.root / "checkpoint"
+
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:

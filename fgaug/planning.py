@@ -33,6 +33,7 @@ from fgaug.data.audit import audit
 from fgaug.errors import BankError, DataError, GridError, SnapshotError
 from fgaug.paths import BankNames, RunPaths
 from fgaug.rows import Sources
+from fgaug.search import ledger
 from fgaug.space import Generator, SnapshotFile, Space
 
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
@@ -50,7 +51,8 @@ class Plan:
     dataset: Dataset
     run: RunPaths
     cells: tuple[Cell, ...]
-    statuses: Mapping[str, str]  # of cells that have a row: ok or failed
+    statuses: Mapping[str, str]  # of cells that have a row: ok, pruned or failed
+    stopped: frozenset[str]  # arms that the scheduler stops, given what is on disk
     bank: Store | None
     bank_spec: BankSpec | None
     demand: Demand  # every fake of every cell
@@ -60,8 +62,8 @@ class Plan:
 
     @property
     def todo(self) -> tuple[Cell, ...]:
-        """Cells that are missing or failed, seeds outermost."""
-        return tuple(cell for cell in self.cells if self.statuses.get(cell.cell_id) != "ok")
+        """Cells that may need training, seeds outermost: not ok, and not of a stopped arm."""
+        return tuple(c for c in self.cells if not _over(c, self.statuses, self.stopped))
 
     @property
     def missing_bytes(self) -> int:
@@ -101,7 +103,8 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     if problems:
         raise GridError(problems, space.name)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
-    todo = [cell for cell in cells if statuses.get(cell.cell_id) != "ok"]
+    stopped = stopped_arms(space, run, cells, statuses)
+    todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
     demand = mix.demand(cells, reals, space.pool)
     plan = Plan(
         space=space,
@@ -109,6 +112,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         run=run,
         cells=cells,
         statuses=statuses,
+        stopped=stopped,
         bank=bank,
         bank_spec=spec,
         demand=demand,
@@ -126,6 +130,27 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
+
+
+def stopped_arms(
+    space: Space, run: RunPaths, cells: tuple[Cell, ...], statuses: Mapping[str, str]
+) -> frozenset[str]:
+    """Return the arms that the grid's scheduler stops, given what is on disk.
+
+    Raises:
+        GridError: its arms have too few seeds for it.
+    """
+    try:
+        policy = ledger.policy_of(space.scheduler, cells)
+    except ValueError as error:
+        raise GridError([f"`scheduler`: {error}"], space.name) from None
+    seen = ledger.seen_of(run, cells, statuses, space.scheduler)
+    return frozenset(policy.decide(seen).stopped)
+
+
+def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> bool:
+    status = statuses.get(cell.cell_id)
+    return status == "ok" or (status == "pruned" and cell.arm_id in stopped)
 
 
 def _dataset(space: Space, problems: list[str]) -> Dataset | None:

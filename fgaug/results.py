@@ -61,6 +61,24 @@ def write_trial(trial: TrialPaths, result: TrialResult) -> None:
     if result.sealed is not None:
         _write_frame(trial.sealed, result.sealed)
     write_row(trial, result.row)
+    trial.checkpoint.unlink(missing_ok=True)
+    trial.paused.unlink(missing_ok=True)
+
+
+def write_paused(trial: TrialPaths, result: TrialResult) -> None:
+    """Write what a cell found until it waits at a rung: curve, predictions and its row so far."""
+    _write_frame(trial.curve, result.curve)
+    _write_frame(trial.predictions, result.predictions)
+    row = {key: _plain(value) for key, value in result.row.items()}
+    paths.write_json(trial.paused, {"schema": SCHEMA, "rows": [row]})
+
+
+def write_pruned(trial: TrialPaths, rung: int, row: Mapping[str, Any]) -> None:
+    """Give a cell of a beaten arm its row: what it found at its rung, else `row`."""
+    if trial.paused.is_file():
+        row = _rows_in(trial.paused)[-1]
+    status = {"status": "pruned", "stopped_by": "scheduler", "rung": rung}
+    write_row(trial, {**row, **status})
 
 
 def write_row(trial: TrialPaths, row: Mapping[str, Any]) -> None:
@@ -75,18 +93,22 @@ def read_rows(trial: TrialPaths) -> list[dict[str, Any]]:
     Raises:
         RunError: the file is damaged or of another schema.
     """
-    raw = paths.read_json(trial.result, RunError)
+    return _rows_in(trial.result)
+
+
+def _rows_in(path: Path) -> list[dict[str, Any]]:
+    raw = paths.read_json(path, RunError)
     if (
         not isinstance(raw, dict)
         or raw.get("schema") != SCHEMA
         or not isinstance(raw.get("rows"), list)
     ):
-        raise RunError(f"{trial.result} is not a result of this version of fgaug.")
+        raise RunError(f"{path} is not a result of this version of fgaug.")
     return list(raw["rows"])
 
 
 def finished(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
-    """Return the status (ok, failed) of each of the cells that has a row.
+    """Return the status (ok, pruned, failed) of each of the cells that has a row.
 
     A damaged row is renamed to `result.json.corrupt`; its cell counts as not yet trained.
     """

@@ -104,9 +104,18 @@ class Generator(Frozen):
 
 
 class Scheduler(Frozen):
-    """Early stopping of arms; `none` so far."""
+    """Early stopping: which arms train on, judged at equal shares of the budget.
 
-    type: Literal["none"] = "none"
+    `arm_asha` halves arms at rungs, `race` adds seeds to arms round by round; both compare means
+    over seeds and never stop the baseline or a control.
+    """
+
+    type: Literal["none", "arm_asha", "race"] = "none"
+    eta: Annotated[int, Field(strict=True, ge=2)] = 3  # arm_asha: one in `eta` goes on
+    rungs: Annotated[int, Field(strict=True, ge=1, le=10)] = 3  # levels, the full budget included
+    min_seeds: Annotated[int, Field(strict=True, ge=1)] | None = None  # 2; of a race 3
+    fast: bool = False  # race: .05 a round instead of .05 in all
+    metric: Literal["auc", "acc", "loss"] = "auc"  # of the best validation look so far
 
 
 class Resources(Frozen):
@@ -139,6 +148,8 @@ class Space(Frozen):
     recipe: Recipe = Recipe()
     budget: Budget = Budget()
     scheduler: Scheduler = Scheduler()
+    # seconds of training after which a search pauses what runs and ends; the next goes on
+    time_budget: Annotated[Number, Field(gt=0)] | None = None
     resources: Resources = Resources()
 
     @model_validator(mode="after")

@@ -96,6 +96,11 @@ class Trial:
         """How much of the budget is used."""
         return self.training.share
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.training.stopped_by is not None
+
     def result(self) -> TrialResult:
         """Return row, curve and predictions with the best weights found so far."""
         fitted = self.training.finish()

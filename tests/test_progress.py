@@ -27,7 +27,7 @@ def cells(tmp_path: Any) -> tuple[Cell, ...]:
 
 
 def trial_of(cell: Cell) -> SimpleNamespace:
-    return SimpleNamespace(config={"cell": {"cell_id": cell.cell_id}})
+    return SimpleNamespace(config={"cell_id": cell.cell_id}, get_error=lambda: "it was killed")
 
 
 def show(cells: tuple[Cell, ...], terminal: bool) -> str:

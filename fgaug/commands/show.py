@@ -65,7 +65,9 @@ def plan(planned: Plan) -> None:
 
 def closing_line(run: Run) -> None:
     """Print how many cells are ok, failed and missing: the last line of a search."""
-    line = f"{run.root}: {run.ok} ok, 0 pruned, {run.failed} failed, {run.missing} missing"
+    line = (
+        f"{run.root}: {run.ok} ok, {run.pruned} pruned, {run.failed} failed, {run.missing} missing"
+    )
     if run.failed or run.missing:
         line += ". Run the same command again to train what is failed or missing"
     sys.stderr.write(line + "\n")

@@ -29,6 +29,7 @@ class Progress(tune.Callback):
         self.recent: list[tuple[str, Mapping[str, Any]]] = []
         self.ended, self.failed = 0, 0
         self.full_disk: str | None = None
+        self.dead: dict[str, str] = {}  # why, by cell
         self.first_start: float | None = None
         self.live: Live | None = None
 
@@ -62,13 +63,20 @@ class Progress(tune.Callback):
         self.running.pop(cell_id, None)
         if result.get("status") == "unwritten":
             self.full_disk = str(result.get("error"))
-        else:
+        elif result.get("status") != "paused":
             self._end(cell_id, result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cell_id = _cell_of(trial)
         self.running.pop(cell_id, None)
+        lines = str(trial.get_error() or "").strip().splitlines() or ["no reason given"]
+        self.dead[cell_id] = lines[-1]
         self._end(cell_id, {"status": "failed", "error": "its process died"})
+
+    def why_dead(self, cell_id: str) -> str:
+        """Return what is known of a cell whose process died more often than it is retried."""
+        reason = self.dead.get(cell_id, "no reason given")
+        return f"The trial's process died (killed, or out of memory), twice in a row: {reason}"
 
     def _end(self, cell_id: str, result: Mapping[str, Any]) -> None:
         self.ended += 1
@@ -140,7 +148,7 @@ class Progress(tune.Callback):
 
 
 def _cell_of(trial: Any) -> str:
-    return str(trial.config["cell"]["cell_id"])
+    return str(trial.config["cell_id"])
 
 
 def _outcome(result: Mapping[str, Any], short: bool = False) -> str:

@@ -39,8 +39,8 @@ class SeedRace:
     be dropped by one of K arms in one of the rounds, so P(the truly best is ever dropped) <=
     `level` (union bound; exact but for the choice of the arms in v). Simulated with 36 equal arms
     and 20 seeds: 0.010. If the best arm has twice the others' noise: 0.065; v without the pair's
-    own variance gives 0.17. `fast` takes `a = level` at every look: no such bound, only for
-    screening before fresh seeds.
+    own variance gives 0.17 to 0.20. `fast` takes `a = level` at every look: no such bound, only
+    for screening before fresh seeds.
 
     **Why paired.** The r-th cells of all arms share their seed: weights, batch order, draws.
     Shares of runs saved in 2,000 simulated races of 36 arms of SD 1 and 20 seeds, by SD of the
@@ -57,8 +57,8 @@ class SeedRace:
     =============================  =====  =======  =======  =======
 
     The last round drops none: an arm that has all its seeds is no shorter than the others. An arm
-    that can no longer have `min_seeds` finished seeds is out after the round in which that
-    became so; one with a value that is not finite is out at the first look, if another has none.
+    that can no longer have `min_seeds` finished seeds is out at the next look; so is one with a
+    value that is not finite, if another arm has none.
     Failed seeds are left out on both sides of a difference. Arms that are not stoppable get all
     their seeds, after the round's, and are compared with none: racing only ever stops losing arms,
     so a later test against the baseline keeps its level (with all K arms in its multiplicity).

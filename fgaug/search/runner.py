@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,11 +17,11 @@ from rich.console import Console
 from fgaug.cells import Cell, to_dict
 from fgaug.errors import DiskFullError, UserError
 from fgaug.paths import RunPaths
-from fgaug.results import finished, write_row
-from fgaug.rows import Sources, failed_row
+from fgaug.rows import Sources
+from fgaug.search.feed import Feed
 from fgaug.search.progress import Progress
 from fgaug.search.worker import CellTrainable
-from fgaug.space import Resources
+from fgaug.space import Resources, Space
 
 RETRIES = 1  # of a trial whose process died; one that merely raised has its row
 
@@ -29,41 +30,49 @@ def run_cells(
     run: RunPaths,
     cells: Sequence[Cell],
     sources: Sources,
-    resources: Resources,
+    space: Space,
     *,
     at_once: int,
     already: int,
     dashboard: str | None,
     console: Console,
 ) -> None:
-    """Train `cells`; each leaves its files in `run` before Tune hears of it.
+    """Train what the grid's policy asks of `cells`; each leaves its files before Tune hears of it.
 
     Args:
-        cells: those to train, in the order to train them.
+        cells: all cells of the grid, seeds outermost; what is on disk of them is looked up.
         at_once: how many trials the cluster holds at a time.
         already: cells of the grid that need no training, for the counts on the screen.
 
     Raises:
         DiskFullError: no space left; finished cells are kept.
     """
-    fixed = {
+    resources, deadline = space.resources, None
+    if space.time_budget is not None:
+        deadline = time.time() + space.time_budget
+    shared = {
         "run": str(run.root.resolve()),
         "sources": asdict(sources),
+        "cells": {cell.cell_id: to_dict(cell) for cell in cells},
         "cpu": resources.cpu,
         "gpu": resources.gpu,
+        "deadline": deadline,
     }
     # Tune picks among the trials it has staged in no particular order: with as many staged as run
     # at a time, cells are trained in theirs, and a search cut short has its first seeds whole.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
     progress = Progress(cells, already, dashboard, console)
+    feed = Feed(run, cells, sources, space.scheduler, deadline=deadline, died=progress.why_dead)
+    trainable = tune.with_parameters(CellTrainable, shared=shared)
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, progress:
         tuner = tune.Tuner(
-            tune.with_resources(CellTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
-            param_space=tune.grid_search([{**fixed, "cell": to_dict(cell)} for cell in cells]),
+            tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
             tune_config=tune.TuneConfig(
+                search_alg=feed,
+                num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_name,
-                trial_dirname_creator=_name,
+                trial_dirname_creator=_directory,
             ),
             run_config=tune.RunConfig(
                 name="search",
@@ -79,10 +88,9 @@ def run_cells(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Tune's advice about settings chosen on purpose
             logging.getLogger("ray.tune").setLevel(logging.ERROR)
-            grid = tuner.fit()
+            tuner.fit()
     if progress.full_disk is not None:
         raise DiskFullError(progress.full_disk)
-    _note_dead(run, cells, sources, grid)
 
 
 class _StopWhenFull(tune.Stopper):
@@ -99,24 +107,11 @@ class _StopWhenFull(tune.Stopper):
 
 
 def _name(trial: Any) -> str:
-    return str(trial.config["cell"]["cell_id"])
+    return str(trial.config["cell_id"])
 
 
-def _note_dead(run: RunPaths, cells: Sequence[Cell], sources: Sources, grid: Any) -> None:
-    """Give cells whose process died a failed row."""
-    dead = {
-        result.config["cell"]["cell_id"]: str(result.error).strip().splitlines()[-1]
-        for result in grid
-        if result.error is not None and result.config
-    }
-    known = finished(run, dead)
-    for cell in cells:
-        if cell.cell_id in dead and cell.cell_id not in known:
-            reason = (
-                f"The trial's process died {RETRIES + 1} times (killed, or out of memory): "
-                f"{dead[cell.cell_id]}"
-            )
-            write_row(run.trial(cell.cell_id), failed_row(cell, sources, reason))
+def _directory(trial: Any) -> str:
+    return f"{trial.config['cell_id']}-{trial.config['until']:.4f}"
 
 
 def check_fits(resources: Resources, cpus: float, gpus: float) -> None:

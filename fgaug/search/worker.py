@@ -1,14 +1,16 @@
-"""The trainable: one process trains cell after cell.  cells -> [worker] -> files of each trial
+"""The trainable: one process trains cell after cell.  legs -> [worker] -> files of each trial
 
-A trial writes its files first and reports last; Tune's own state is never read back.
+A trial writes its files first and reports last; Tune's own state is never read back. Tune knows
+only which cell and how far: a leg that is interrupted goes on from the cell's own checkpoint.
 """
 
 from __future__ import annotations
 
 import gc
 import os
+import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,25 @@ from ray import tune
 from fgaug.cells import Cell, from_dict
 from fgaug.errors import DiskFullError, FgaugError
 from fgaug.paths import RunPaths
-from fgaug.results import TrialResult, write_row, write_trial
+from fgaug.results import write_paused, write_row, write_trial
 from fgaug.rows import Sources, failed_row
 from fgaug.training.fit import Point
 from fgaug.trial import Trial
 
+CHECKPOINT_S = 60.0  # of training at stake if the process dies
+
 
 class CellTrainable(tune.Trainable):
-    """Trains one cell; reused for the next, so that imports and mapped pixels are paid once."""
+    """Trains one leg; reused for the next, so that imports and mapped pixels are paid once."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
+        """Take what all trials of the search share: run, sources, resources, deadline, cells."""
         # What is imported by now lives as long as the process: left out of every later collection.
         gc.collect()
         gc.freeze()
+        assert shared is not None
+        self.shared = shared
+        self.sources = Sources(**shared["sources"])
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -40,51 +48,60 @@ class CellTrainable(tune.Trainable):
         import torch
 
         # Keep as many threads as the trial has cores, so that trials side by side do not fight.
-        torch.set_num_threads(max(1, int(config["cpu"])))
-        self.device = "cuda" if config["gpu"] and torch.cuda.is_available() else "cpu"
-        self.cell: Cell = from_dict(config["cell"])
-        self.sources = Sources(**config["sources"])
-        self.paths = RunPaths(Path(config["run"])).trial(self.cell.cell_id)
+        torch.set_num_threads(max(1, int(self.shared["cpu"])))
+        self.device = "cuda" if self.shared["gpu"] and torch.cuda.is_available() else "cpu"
+        self.cell: Cell = from_dict(self.shared["cells"][config["cell_id"]])
+        self.until: float = config["until"]
+        self.paths = RunPaths(Path(self.shared["run"])).trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.points: Iterator[Point] = iter(())
+        self.saved_at = time.monotonic()
         _forget_previous_trial(torch)
 
     def step(self) -> dict[str, Any]:
-        """Train to the next evaluation, or finish; a failure becomes a row, never a dead trial."""
+        """Train to the next evaluation, or end; a failure becomes a row, never a dead trial."""
         try:
-            if self.trial is None:
-                self.trial = Trial(self.cell, self.sources, self.device)
-                self.points = iter(self.trial)
-            point = next(self.points, None)
-            if point is None:
-                return self._written(self.trial.result())
+            trial = self._opened()
+            if not self._far_enough(trial):
+                point = next(self.points, None)
+                if point is None:
+                    return self._written(trial)
+                if not self._far_enough(trial):
+                    self._save_now_and_then(trial)
+                    return _report(point)
+            return self._paused(trial)
         except Exception as error:
             return self._failed(error)
-        return {
-            "step": point.step,
-            "epoch": point.epoch if point.epoch is not None else -1,
-            "valid_loss": point.valid["loss"],
-            "valid_acc": point.valid["acc"],
-            "valid_auc": point.valid["auc"],
-            "images_seen": point.images_seen,
-            "train_s": point.train_s,
-            "done": False,
-        }
 
-    def _written(self, result: TrialResult) -> dict[str, Any]:
-        try:
-            write_trial(self.paths, result)
-        except DiskFullError as error:
-            return {"done": True, "status": "unwritten", "error": str(error)}
-        row = result.row
-        return {
-            "done": True,
-            "status": "ok",
-            "valid_acc": row["valid_acc"],
-            "valid_auc": row["valid_auc"],
-            "valid_loss": row["valid_loss"],
-            "wall_s": row["wall_s"],
-        }
+    def _opened(self) -> Trial:
+        if self.trial is None:
+            self.trial = Trial(self.cell, self.sources, self.device)
+            self.trial.restore(self.paths.checkpoint)
+            self.points = iter(self.trial)
+        return self.trial
+
+    def _far_enough(self, trial: Trial) -> bool:
+        if trial.ended:
+            return False  # there is only its row left to write
+        deadline = self.shared["deadline"]
+        late = deadline is not None and time.time() >= deadline and bool(trial.curve)
+        return late or trial.share >= self.until
+
+    def _save_now_and_then(self, trial: Trial) -> None:
+        if time.monotonic() - self.saved_at >= CHECKPOINT_S:
+            trial.save(self.paths.checkpoint)
+            self.saved_at = time.monotonic()
+
+    def _paused(self, trial: Trial) -> dict[str, Any]:
+        trial.save(self.paths.checkpoint)
+        write_paused(self.paths, trial.result())
+        return {"done": True, "status": "paused", "share": trial.share}
+
+    def _written(self, trial: Trial) -> dict[str, Any]:
+        result = trial.result()
+        write_trial(self.paths, result)
+        shown = ("valid_acc", "valid_auc", "valid_loss", "wall_s")
+        return {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         known = isinstance(error, FgaugError)
@@ -98,6 +115,19 @@ class CellTrainable(tune.Trainable):
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
         return {"done": True, "status": "failed", "error": text}
+
+
+def _report(point: Point) -> dict[str, Any]:
+    return {
+        "step": point.step,
+        "epoch": point.epoch if point.epoch is not None else -1,
+        "valid_loss": point.valid["loss"],
+        "valid_acc": point.valid["acc"],
+        "valid_auc": point.valid["auc"],
+        "images_seen": point.images_seen,
+        "train_s": point.train_s,
+        "done": False,
+    }
 
 
 def _forget_previous_trial(torch: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ class Run:
 
     root: Path
     ok: int
+    pruned: int
     failed: int
     missing: int
 
@@ -109,9 +111,9 @@ def _execute(planned: Plan, dashboard: bool, console: Console) -> None:
         _fill_on_cluster(planned, console)
         runner.run_cells(
             planned.run,
-            planned.todo,
+            planned.cells,
             planned.sources,
-            space.resources,
+            space,
             at_once=planning.parallel_trials(space, running.cpus, running.gpus),
             already=len(planned.cells) - len(planned.todo),
             dashboard=running.dashboard,
@@ -160,10 +162,17 @@ def _label_source(label: str, generator: Generator) -> LabelSource:
 
 def _counted(planned: Plan) -> Run:
     statuses = results.finished(planned.run, [cell.cell_id for cell in planned.cells])
-    values = list(statuses.values())
+    stopped = planning.stopped_arms(planned.space, planned.run, planned.cells, statuses)
+    found: Counter[str] = Counter()
+    for cell in planned.cells:
+        status = statuses.get(cell.cell_id, "missing")
+        # a pruned cell whose arm is wanted again is one that waits to go on
+        wanted_again = status == "pruned" and cell.arm_id not in stopped
+        found["missing" if wanted_again else status] += 1
     return Run(
         root=planned.run.root,
-        ok=values.count("ok"),
-        failed=values.count("failed"),
-        missing=len(planned.cells) - len(values),
+        ok=found["ok"],
+        pruned=found["pruned"],
+        failed=found["failed"],
+        missing=found["missing"],
     )

@@ -122,7 +122,6 @@ class FineTuning:
                 if ended:
                     return
             self.phase, self.begun = self.phase + 1, False
-        self.stopped_by = self.stopped_by or "budget"
 
     def _begin(self, phase: _Phase) -> None:
         self.run.begin(phase)
@@ -140,6 +139,8 @@ class FineTuning:
             self.waited += 1
         if phase.patience is not None and self.waited >= phase.patience:
             self.stopped_by = "patience"
+        elif point.step == self.total:
+            self.stopped_by = "budget"
         return self.stopped_by is not None
 
     @property

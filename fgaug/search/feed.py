@@ -1,0 +1,117 @@
+"""Feeds Tune with the next leg that is certain to be needed.  policy -> [feed] -> Tune
+
+Tune asks for trials one by one; each is a leg: one cell, trained to a share of its budget. What
+runs next follows from the files of the run alone, so a search that is started again goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from fgaug.cells import Cell
+from fgaug.paths import RunPaths
+from fgaug.results import finished, write_pruned, write_row
+from fgaug.rows import Sources, failed_row, identity_columns
+from fgaug.search.ledger import policy_of, seen_cell, seen_of
+from fgaug.search.policy import Leg, Seen
+from fgaug.space import Scheduler
+
+
+class Feed(Searcher):
+    """Suggests legs, and writes the rows that no trial can: of pruned cells and dead processes."""
+
+    def __init__(
+        self,
+        run: RunPaths,
+        cells: Sequence[Cell],
+        sources: Sources,
+        scheduler: Scheduler,
+        *,
+        deadline: float | None,
+        died: Callable[[str], str],
+    ) -> None:
+        super().__init__()
+        self.run, self.sources, self.scheduler = run, sources, scheduler
+        self.deadline, self.died = deadline, died
+        self.cells = {cell.cell_id: cell for cell in cells}
+        self.policy = policy_of(scheduler, cells)
+        statuses = finished(run, self.cells)
+        self.seen: dict[str, Seen] = seen_of(run, cells, statuses, scheduler)
+        self.running: dict[str, str] = {}  # cell by trial
+        self.waiting: deque[Leg] = deque()
+        self.given: set[Leg] = set()  # of this search: no leg is given twice
+        self.pruned: set[str] = set()  # cells whose row says so
+        self._decide()
+
+    def set_search_properties(
+        self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
+    ) -> bool:
+        return True  # results are judged by the policy, not by Tune
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next leg, None while it is not known, FINISHED where there is none."""
+        if self.deadline is not None and time.time() >= self.deadline:
+            return Searcher.FINISHED
+        busy = set(self.running.values())
+        leg = next((leg for leg in self.waiting if leg.cell_id not in busy), None)
+        if leg is None:
+            return None if busy else Searcher.FINISHED
+        self.waiting.remove(leg)
+        self.given.add(leg)
+        self.running[trial_id] = leg.cell_id
+        return {"cell_id": leg.cell_id, "until": leg.until}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        cell_id = self.running.pop(trial_id)
+        cell = self.cells[cell_id]
+        if error:
+            write_row(self.run.trial(cell_id), failed_row(cell, self.sources, self.died(cell_id)))
+        status = finished(self.run, [cell_id]).get(cell_id)
+        if status == "pruned":  # an earlier search's row; the cell has gone on since
+            status = None
+        seen = seen_cell(self.run, cell, status, self.scheduler)
+        if seen is not None:
+            self.seen[cell_id] = seen
+        if self.scheduler.type != "none":  # else what was decided at the start stands
+            self._decide()
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing is decided before a leg has ended."""
+
+    def _decide(self) -> None:
+        """Ask the policy what follows from the files, and write the rows of beaten arms."""
+        decision = self.policy.decide(self.seen)
+        self.waiting = deque(leg for leg in decision.legs if leg not in self.given)
+        if not decision.stopped:
+            return
+        for cell_id, cell in self.cells.items():
+            rung = decision.stopped.get(cell.arm_id)
+            if rung is None or cell_id in self.pruned or cell_id in self.running.values():
+                continue
+            if cell_id not in self.seen or not self.seen[cell_id].over:
+                write_pruned(self.run.trial(cell_id), rung, unstarted_row(cell, self.sources))
+                self.pruned.add(cell_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the run's own files are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, as above."""
+
+
+def unstarted_row(cell: Cell, sources: Sources) -> Mapping[str, Any]:
+    """Return the row of a cell that was never begun: a race had dropped its arm."""
+    return {
+        **identity_columns(cell),
+        "error": None,
+        "budget_unit": cell.budget.unit,
+        "budget_used": 0,
+        "dataset_digest": sources.dataset_digest,
+    }

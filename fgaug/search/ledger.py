@@ -1,0 +1,87 @@
+"""What is on disk of a search's cells, as policies want it.  files -> [ledger] -> policy"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
+
+from fgaug import paths
+from fgaug.cells import Cell
+from fgaug.errors import RunError
+from fgaug.paths import RunPaths
+from fgaug.recipe import Budget
+from fgaug.search.halving import ArmHalving
+from fgaug.search.policy import Policy, Seen, WholeCells, arms_of
+from fgaug.search.race import SeedRace
+from fgaug.space import Scheduler
+
+SIGNS = {"auc": 1.0, "acc": 1.0, "loss": -1.0}  # policies want larger values to be better
+
+
+def policy_of(scheduler: Scheduler, cells: Iterable[Cell]) -> Policy:
+    """Return the policy that a grid asks for.
+
+    Raises:
+        ValueError: its arms have too few seeds for it.
+    """
+    arms = arms_of(tuple(cells))
+    if scheduler.type == "arm_asha":
+        return ArmHalving(arms, scheduler.eta, scheduler.rungs, scheduler.min_seeds or 2)
+    if scheduler.type == "race":
+        return SeedRace(arms, scheduler.min_seeds or 3, fast=scheduler.fast)
+    return WholeCells(arms)
+
+
+def seen_of(
+    run: RunPaths, cells: Iterable[Cell], statuses: Mapping[str, str], scheduler: Scheduler
+) -> dict[str, Seen]:
+    """Return what is on disk of each cell that has begun; failed cells count as not begun."""
+    found = {}
+    for cell in cells:
+        seen = seen_cell(run, cell, statuses.get(cell.cell_id), scheduler)
+        if seen is not None and seen.status != "failed":
+            found[cell.cell_id] = seen
+    return found
+
+
+def seen_cell(run: RunPaths, cell: Cell, status: str | None, scheduler: Scheduler) -> Seen | None:
+    """Return what is on disk of one cell; None where it has not come to a first rung."""
+    trial = run.trial(cell.cell_id)
+    if status is None and trial.paused.is_file() and trial.checkpoint.is_file():
+        status = "paused"
+    if status is None:
+        return None
+    if scheduler.type == "none":  # a thousand curves are not read for nothing
+        return Seen(status=status, curve=())
+    try:
+        curve = paths.read_table(trial.curve, RunError).to_pandas()
+    except RunError:
+        return Seen(status=status, curve=()) if status in ("ok", "failed") else None
+    return Seen(status=status, curve=best_so_far(curve, cell.budget, scheduler.metric))
+
+
+def best_so_far(
+    curve: pd.DataFrame, budget: Budget, metric: str
+) -> tuple[tuple[float, float], ...]:
+    """Return (share of the budget, value) of each evaluation of a curve.
+
+    The value is that of the look with the lowest validation loss so far: what the row would say if
+    the cell ended there. Looks of the frozen epoch of an epoch budget do not compete later.
+    """
+    points = []
+    best_loss, best_value = math.inf, math.nan
+    thawed = False
+    for row in curve.to_dict("records"):
+        if budget.unit == "epochs" and not row["frozen"] and not thawed:
+            best_loss, thawed = math.inf, True
+        if row["valid_loss"] < best_loss:
+            best_loss = row["valid_loss"]
+            best_value = SIGNS[metric] * row[f"valid_{metric}"]
+        if budget.unit == "epochs":
+            share = (row["epoch"] + 1) / (budget.max + 1)
+        else:
+            share = row["step"] / budget.max
+        points.append((float(share), float(best_value)))
+    return tuple(points)
