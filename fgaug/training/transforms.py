@@ -84,14 +84,23 @@ class Albumentations:
         return _transformed(self.pipeline, batch)
 
     def state(self) -> str:
-        arrays = self.pipeline.random_generator.bit_generator.state
-        version, numbers, spare = self.pipeline.py_random.getstate()
-        return json.dumps([arrays, [version, list(numbers), spare]])
+        return json.dumps([_draws_of(member) for member in self._members()])
 
     def restore(self, state: str) -> None:
-        arrays, (version, numbers, spare) = json.loads(state)
-        self.pipeline.random_generator.bit_generator.state = arrays
-        self.pipeline.py_random.setstate((version, tuple(numbers), spare))
+        for member, (arrays, (version, numbers, spare)) in zip(
+            self._members(), json.loads(state), strict=True
+        ):
+            member.random_generator.bit_generator.state = arrays
+            member.py_random.setstate((version, tuple(numbers), spare))
+
+    def _members(self) -> list[Any]:
+        """Return all that draw, each from a stream of its own."""
+        return [self.pipeline, *self.pipeline.transforms]
+
+
+def _draws_of(member: Any) -> list[Any]:
+    version, numbers, spare = member.py_random.getstate()
+    return [member.random_generator.bit_generator.state, [version, list(numbers), spare]]
 
 
 def pipeline(steps: Sequence[Transform], seed: int) -> Any:
