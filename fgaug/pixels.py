@@ -8,8 +8,12 @@ that all processes of a machine map.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Callable, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +26,7 @@ from fgaug.errors import UserError
 PIXELS = "pixels"
 _SHAPE_KEY = b"fgaug.shape"
 _ROW_GROUP_BYTES = 4 << 20
+UNUSED_DAYS = 30.0  # after which a decoded copy is removed; it is made again when it is wanted
 
 
 def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
@@ -95,18 +100,53 @@ def mapped(
     """
     path = paths.usable_cache() / f"{key}.npy"
     wanted = (rows, *shape)
-    try:
-        found: np.ndarray = np.load(path, mmap_mode="r")
-        if found.shape == wanted and found.dtype == np.uint8:
+    found = _cached(path, wanted)
+    if found is not None:
+        return found
+    with _one_decoder(path):
+        found = _cached(path, wanted)  # another process may have made it meanwhile
+        if found is not None:
             return found
-    except (OSError, ValueError, EOFError):
-        pass  # none yet, or a torn one
-    images = np.ascontiguousarray(load())
-    assert images.shape == wanted, (images.shape, wanted)
-    with paths.whole(path) as temporary, temporary.open("wb") as file:
-        # not np.save: on a full disk it raises an OSError that does not say so
-        header = np.lib.format.header_data_from_array_1_0(images)
-        np.lib.format.write_array_header_1_0(file, header)
-        file.write(images.data)
+        images = np.ascontiguousarray(load())
+        assert images.shape == wanted, (images.shape, wanted)
+        with paths.whole(path) as temporary, temporary.open("wb") as file:
+            # not np.save: on a full disk it raises an OSError that does not say so
+            header = np.lib.format.header_data_from_array_1_0(images)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(images.data)
     made: np.ndarray = np.load(path, mmap_mode="r")
     return made
+
+
+def _cached(path: Path, wanted: tuple[int, ...]) -> np.ndarray | None:
+    """Return the mapped copy, marked as used; None where there is none, or a torn one."""
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        if found.shape != wanted or found.dtype != np.uint8:
+            return None
+        os.utime(path)
+        return found
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+@contextlib.contextmanager
+def _one_decoder(path: Path) -> Iterator[None]:
+    """Let one process of the machine decode; the others wait and map what it made."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        with contextlib.suppress(OSError):
+            path.with_suffix(".lock").unlink()  # who waits for it holds it open
+
+
+def evict(days: float = UNUSED_DAYS) -> int:
+    """Remove decoded copies unused for so many days; return how many bytes that freed."""
+    freed = 0
+    for path in paths.usable_cache().glob("*.npy"):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            if time.time() - state.st_mtime > days * 86400:
+                path.unlink()  # a process that maps it keeps its own
+                freed += state.st_size
+    return freed

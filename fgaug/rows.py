@@ -116,6 +116,8 @@ def costs(fitted: Fitted, device: str) -> dict[str, Any]:
         "train_images_per_s": round(fitted.last.images_seen / max(fitted.last.train_s, 1e-9), 2),
         "peak_rss_mb": round(_peak_rss() / 2**20, 1),
         "peak_gpu_mb": round(gpu, 1) if gpu is not None else None,
+        "micro_batch": fitted.micro_batch,
+        "oom_events": fitted.oom_events,
     }
 
 

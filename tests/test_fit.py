@@ -344,3 +344,41 @@ def test_validation_sees_plain_pixels() -> None:
         logits = model(to_unit(some.batch(np.arange(5), CPU)))
     expected = torch.softmax(logits.double(), dim=1).numpy()
     assert np.array_equal(predict(model, some, 5, CPU), expected)
+
+
+def without_batch_norm(model: Classifier) -> Classifier:
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                setattr(module, name, nn.Identity())
+    return model
+
+
+@pytest.mark.parametrize(("fits", "micro"), [(5, 4), (3, 2)])
+def test_out_of_memory_halves_the_batch(
+    monkeypatch: pytest.MonkeyPatch, fits: int, micro: int
+) -> None:
+    """The same numbers but for rounding, where the model has no BatchNorm."""
+    budget = Budget(unit="steps", max=6, evaluations=3)
+    _, whole = trained(without_batch_norm(tiny(dropout=0.0)), budget)
+    assert (whole.micro_batch, whole.oom_events) == (8, 0)
+    forward = Classifier.forward
+
+    def small(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, x)
+
+    monkeypatch.setattr(Classifier, "forward", small)
+    _, halved = trained(without_batch_norm(tiny(dropout=0.0)), budget)
+    assert (halved.micro_batch, halved.oom_events) == (micro, {4: 1, 2: 2}[micro])
+    assert halved.valid_probability == pytest.approx(whole.valid_probability, abs=1e-5)
+
+
+def test_out_of_memory_with_two_images_fails_the_cell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: Classifier, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Classifier, "forward", never)
+    with pytest.raises(TrialError, match="2 images at a time"):
+        trained(tiny(), Budget(unit="steps", max=2))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from fgaug import cluster, planning, results, run_folder
+from fgaug import cluster, pixels, planning, results, run_folder
 from fgaug.bank import Source
 from fgaug.planning import Plan
 from fgaug.space import Generator, Space, load_space
@@ -81,6 +81,7 @@ def search(
     """
     console = console or Console(stderr=True)
     planned = plan(grid, out)
+    pixels.evict()
     with run_folder.held(planned.run):
         run_folder.note_start(planned)
         if planned.todo:

@@ -6,6 +6,7 @@ stopping and the best model restored, as the fetal-brain study ran it; the `step
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -51,6 +52,10 @@ class Fitted:
     last: Point
     stopped_by: str  # budget, patience or scheduler
     valid_probability: np.ndarray  # float64 [N, L], of the best evaluation
+    micro_batch: (
+        int  # images whose gradients are taken at once: fewer than a batch if out of memory
+    )
+    oom_events: int  # how often a batch was halved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +163,8 @@ class FineTuning:
             last=self.last,
             stopped_by=self.stopped_by or "scheduler",
             valid_probability=self.probability,
+            micro_batch=self.run.micro_batch,
+            oom_events=self.run.oom_events,
         )
 
     def state(self) -> dict[str, Any]:
@@ -176,6 +183,7 @@ class FineTuning:
             "last": asdict(self.last),
             "probability": torch.from_numpy(self.probability),
             "costs": [self.run.images_seen, self.run.train_s, self.run.looks],
+            "memory": [self.run.micro_batch, self.run.oom_events],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -191,6 +199,7 @@ class FineTuning:
         kept = state["model"] if state["kept"] is None else state["kept"]
         self.kept = {key: value.detach().clone().to(self.device) for key, value in kept.items()}
         self.run.images_seen, self.run.train_s, self.run.looks = state["costs"]
+        self.run.micro_batch, self.run.oom_events = state["memory"]
         for _ in range(self.steps):  # the order of the images is drawn again, which costs nothing
             next(self.order)
 
@@ -200,13 +209,29 @@ def predict(
 ) -> np.ndarray:
     """Return the probabilities of all images, float64 [N, L]."""
     model.eval()
-    found = []
+    found: list[np.ndarray] = []
+    done = 0
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            index = np.arange(start, min(start + batch_size, len(images)))
-            logits = model(to_unit(images.batch(index, device)))
-            found.append(torch.softmax(logits.double(), dim=1).cpu().numpy())
+        while done < len(images):
+            index = np.arange(done, min(done + batch_size, len(images)))
+            try:
+                logits = model(to_unit(images.batch(index, device)))
+                found.append(torch.softmax(logits.double(), dim=1).cpu().numpy())
+                done += len(index)
+                continue
+            except torch.OutOfMemoryError:
+                if len(index) == 1:
+                    raise
+            batch_size = -(-len(index) // 2)
+            _free(device)
     return np.concatenate(found)
+
+
+def _free(device: torch.device) -> None:
+    """Give back what failed to fit."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -269,6 +294,7 @@ class _Run:
         self.model, self.train, self.valid, self.labels = model, train, valid, labels
         self.recipe, self.augment, self.device = recipe, augment, device
         self.images_seen, self.train_s, self.looks = 0, 0.0, 0
+        self.micro_batch, self.oom_events = recipe.batch_size, 0
         self.optimiser: torch.optim.AdamW
 
     def begin(self, phase: _Phase) -> None:
@@ -308,12 +334,46 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"], group["betas"] = rates[group["rate"]], (beta1, BETA2)
         images = self.augment(self.train.batch(index, self.device))
-        loss = F.cross_entropy(self.model(images), self.train.labels(index, self.device))
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+        loss = self._gradients(images, self.train.labels(index, self.device))
         self.optimiser.step()
         self.images_seen += len(index)
-        return loss.detach()
+        return loss
+
+    def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Leave the batch's gradients in the parameters and return its mean loss.
+
+        Out of memory, the batch is cut in halves whose gradients add up to the whole's, from here
+        to the end of the training; only BatchNorm sees the difference.
+        """
+        while True:
+            try:
+                return self._accumulated(images, labels)
+            except torch.OutOfMemoryError:
+                parts = min(self.micro_batch, len(images))
+                if parts <= 2:  # BatchNorm needs two
+                    raise TrialError(
+                        f"Out of memory with {parts} images at a time. Give the trial more of a "
+                        "GPU (`resources.gpu`), smaller images or a smaller model."
+                    ) from None
+            # outside `except`: the traceback holds the activations
+            self.micro_batch, self.oom_events = -(-parts // 2), self.oom_events + 1
+            self.optimiser.zero_grad(set_to_none=True)
+            _free(self.device)
+
+    def _accumulated(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.micro_batch >= len(images):
+            loss = F.cross_entropy(self.model(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
+            return loss.detach()
+        total = torch.zeros((), device=self.device)
+        count = -(-len(images) // self.micro_batch)  # of parts, as equal as can be
+        parts = (torch.tensor_split(whole, count) for whole in (images, labels))
+        for some, of in zip(*parts, strict=True):
+            loss = F.cross_entropy(self.model(some), of, reduction="sum") / len(images)
+            loss.backward()  # type: ignore[no-untyped-call]  # as above
+            total += loss.detach()
+        return total
 
     def _evaluate(self, phase: _Phase, done: int, train_loss: float) -> tuple[Point, np.ndarray]:
         if not math.isfinite(train_loss):
