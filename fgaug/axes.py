@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -64,6 +65,7 @@ Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Psi = Annotated[Number, AfterValidator(usable_psi)]
 Ratio = Annotated[Number, Field(gt=0)]
+Share = Annotated[Number, Field(gt=0, le=1)]
 
 
 class Frozen(BaseModel):
@@ -94,6 +96,12 @@ def _seed_form(value: Any) -> str:
     return "SeedSample" if isinstance(value, (dict, SeedSample)) else "list[Seed]"
 
 
+SeedAxis = Annotated[
+    Annotated[Seeds, Tag("list[Seed]")] | Annotated[SeedSample, Tag("SeedSample")],
+    Discriminator(_seed_form),
+]
+
+
 class Axes(Frozen):
     """The lists whose combinations are the grid's cells."""
 
@@ -101,11 +109,10 @@ class Axes(Frozen):
     psi: Annotated[list[Psi], AfterValidator(distinct)] = []
     ratio: Annotated[list[Ratio], AfterValidator(distinct)] = []
     fakes: Annotated[list[Counts], AfterValidator(distinct)] = []
-    seed: Annotated[
-        Annotated[Seeds, Tag("list[Seed]")] | Annotated[SeedSample, Tag("SeedSample")],
-        Discriminator(_seed_form),
-    ]
+    seed: SeedAxis
     remove: Annotated[list[Removals], AfterValidator(distinct)] = []
+    # the share of the patients whose images train; ratios count the images of all of them
+    real_fraction: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)] = [1.0]
     recipe: dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(distinct)]] = {}
 
     @model_validator(mode="before")
@@ -117,8 +124,23 @@ class Axes(Frozen):
     def _needed_together(self) -> Axes:
         problems = axes_misfits(dict(self))
         if problems:
-            raise Misfits(problems)
+            raise Misfits(problems, root="axes")
         return self
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, drawn where they are to be."""
+        if isinstance(self.seed, SeedSample):
+            drawn = random.Random(self.seed.rng)
+            return tuple(drawn.sample(range(self.seed.population), self.seed.sample))
+        return tuple(self.seed)
+
+    @property
+    def amounts(self) -> tuple[tuple[float | None, Counts | None], ...]:
+        """(ratio, None) or (None, counts by label) for each amount of fakes."""
+        if self.fakes:
+            return tuple((None, counts) for counts in self.fakes)
+        return tuple((ratio, None) for ratio in self.ratio)
 
 
 def with_recipe_fields(raw: Any) -> Any:
@@ -147,7 +169,7 @@ def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
             problems.append("`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
     fields = axes.get("recipe")
     for field, values in fields.items() if isinstance(fields, dict) else ():
-        problems += _bad_recipe_values(str(field), values if isinstance(values, list) else [])
+        problems += bad_recipe_values(str(field), values if isinstance(values, list) else [])
     return problems
 
 
@@ -157,14 +179,15 @@ def uses_fakes(axes: Mapping[str, Any]) -> bool:
     return isinstance(modes, list) and any(mode != "baseline" for mode in modes)
 
 
-def _bad_recipe_values(field: str, values: list[Any]) -> list[str]:
+def bad_recipe_values(field: str, values: list[Any], root: str = "axes") -> list[str]:
+    """Return what a recipe says of values of one of its fields, given below the key `root`."""
     if field not in Recipe.model_fields:
         guess = near(field, Recipe.model_fields)
-        return [f"`axes.recipe.{field}`: unknown recipe field{guess}"]
+        return [f"`{root}.recipe.{field}`: unknown recipe field{guess}"]
     problems = []
     for value in values:
         try:
             Recipe.model_validate({field: value})
         except ValidationError as error:
-            problems += [line.replace("`", "`axes.recipe.", 1) for line in one_line_each(error)]
+            problems += [line.replace("`", f"`{root}.recipe.", 1) for line in one_line_each(error)]
     return problems

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from fgaug.axes import Removal
+from fgaug.points import Point, points_of
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
 from fgaug.space import Space
 
@@ -28,10 +28,11 @@ class Cell:
     fakes: tuple[tuple[str, int], ...] | None  # counts by label, instead of a ratio
     remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
     remove_by: str  # image | group
+    real_fraction: float = 1.0  # share of the training patients whose images are used
     seed: int  # of the mix, the weights, the batch order and the augmentation
     recipe: Recipe
     budget: Budget
-    axes: tuple[tuple[str, Any], ...]  # values of the recipe's axes, for the result row
+    axes: tuple[tuple[str, Any], ...]  # values of further axes, for the result row
     cell_id: str  # 12 hex digits, see `identify`
     arm_id: str  # the same without the seed
 
@@ -85,72 +86,45 @@ def expand(space: Space, context: Context) -> tuple[Cell, ...]:
     """Return each distinct cell once, seeds outermost so that every arm has its first seed early.
 
     A mode ignores the axes that it has no use for, so its copies collapse; the baseline and the
-    twins that the grid's `controls` name are added.
+    twins that the grid's `controls` name are added, with the recipe and the patients of each arm.
     """
+    further = any(share < 1 for axes in space.lists for share in axes.real_fraction)
+    names = (*(("real_fraction",) if further else ()), *_recipe_axes(space))
     cells: dict[str, Cell] = {}
-    for seed in space.seeds:
-        for recipe, axes in recipes(space):
-            for point in _points(space):
-                cell = _make(space, context, seed=seed, recipe=recipe, axes=axes, **point)
-                cells.setdefault(cell.cell_id, cell)
+    for point in points_of(space):
+        cell = _make(space, context, point, names)
+        cells.setdefault(cell.cell_id, cell)
     return tuple(cells.values())
 
 
-def _points(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield mode, psi, ratio, fakes, remove of the baseline, then each arm with its twins."""
-    none = {"psi": None, "ratio": None, "fakes": None, "remove": None}
-    yield {"mode": "baseline", **none}
-    for mode in space.axes.mode:
-        if mode == "baseline":
-            continue
-        removals = space.removals if mode == "replacement" else (None,)
-        for remove, (ratio, fakes) in itertools.product(removals, space.amounts):
-            twin = {"psi": None, "ratio": ratio, "fakes": fakes, "remove": remove}
-            if "oversample" in space.controls and mode != "synthetic":
-                yield {"mode": "oversample", **twin}
-            if "drop" in space.controls and mode == "replacement":
-                yield {"mode": "drop", **none, "remove": remove}
-            for psi in space.axes.psi:
-                yield {"mode": mode, **twin, "psi": psi}
-
-
 def recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
-    """Yield every recipe of a grid with its values on the recipe's axes."""
-    names = sorted(space.axes.recipe)
-    for values in itertools.product(*(space.axes.recipe[name] for name in names)):
-        fields = {**space.recipe.model_dump(), **dict(zip(names, values, strict=True))}
-        recipe = Recipe.model_validate(fields)
-        yield recipe, tuple((f"recipe.{name}", getattr(recipe, name)) for name in names)
+    """Yield every recipe that a grid trains with its values on the recipe's axes."""
+    names = _recipe_axes(space)
+    for point in {point.recipe_name: point for point in points_of(space)}.values():
+        yield point.recipe, tuple((name, point.value(name)) for name in names)
 
 
-def _make(
-    space: Space,
-    context: Context,
-    *,
-    mode: str,
-    psi: float | None,
-    ratio: float | None,
-    fakes: Mapping[str, int] | None,
-    remove: Mapping[str, Removal] | None,
-    seed: int,
-    recipe: Recipe,
-    axes: tuple[tuple[str, Any], ...],
-) -> Cell:
+def _recipe_axes(space: Space) -> tuple[str, ...]:
+    return tuple(sorted({f"recipe.{name}" for axes in space.lists for name in axes.recipe}))
+
+
+def _make(space: Space, context: Context, point: Point, names: tuple[str, ...]) -> Cell:
     arm: dict[str, Any] = {
-        "mode": mode,
-        "psi": psi,
-        "ratio": ratio,
-        "fakes": tuple(sorted(fakes.items())) if fakes is not None else None,
-        "remove": tuple(sorted(remove.items())) if remove is not None else None,
+        "mode": point.mode,
+        "psi": point.psi,
+        "ratio": point.ratio,
+        "fakes": point.fakes,
+        "remove": point.remove,
         "remove_by": space.remove_by,
-        "recipe": recipe,
+        "real_fraction": point.real_fraction,
+        "recipe": point.recipe,
         "budget": space.budget,
     }
     return Cell(
         **arm,
-        axes=axes,
-        seed=seed,
-        cell_id=identify({**arm, "seed": seed}, context),
+        axes=tuple((name, point.value(name)) for name in names),
+        seed=point.seed,
+        cell_id=identify({**arm, "seed": point.seed}, context),
         arm_id=identify(arm, context),
     )
 
@@ -171,6 +145,8 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
     }
     if content["remove"] is None:
         del named["remove_by"]
+    if content["real_fraction"] == 1:
+        del named["real_fraction"]  # as in the names of grids without that axis
     if content["mode"] in FAKE_MODES:
         named |= {"pool": context.pool, "generator": context.generator}
         if content["psi"] in context.imported:

@@ -15,6 +15,7 @@ from rich.logging import RichHandler
 from fgaug.commands import bank as bank_commands
 from fgaug.commands import data as data_commands
 from fgaug.commands import gan as gan_commands
+from fgaug.commands import models as model_commands
 from fgaug.commands import show
 from fgaug.errors import DiskFullError, FgaugError
 
@@ -28,6 +29,8 @@ app = typer.Typer(
 app.add_typer(data_commands.app, name="data")
 app.add_typer(gan_commands.app, name="gan")
 app.add_typer(bank_commands.app, name="bank")
+app.command()(model_commands.predict)
+app.command()(model_commands.replay)
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")
@@ -37,6 +40,13 @@ DryRun = Annotated[
 ]
 NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a search.")]
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        help="auto (a live table in a terminal, else lines), json (an object an event) or quiet.",
+    ),
+]
 
 
 @app.callback()
@@ -52,18 +62,40 @@ def search(
     out: Out = None,
     dry_run: DryRun = False,
     no_dashboard: NoDashboard = False,
+    log: Log = "auto",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Join this Ray cluster; auto: the one here.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="K/N: train the K-th of N shares of the cells.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
+    ] = 1,
 ) -> None:
     """Train every cell of a grid that has no finished row, filling its bank first.
 
     Exit code: 0 complete, 1 failures, 2 a mistake in the grid or its inputs, 3 incomplete.
     """
     from fgaug import study
+    from fgaug.planning import Shard
 
+    console = show.console_for(log)
+    part = None if shard is None else Shard.parse(shard)
     if dry_run:
-        show.plan(study.plan(grid, out))
+        show.plan(study.plan(grid, out, part))
         return
-    run = study.search(grid, out, dashboard=not no_dashboard)
-    show.closing_line(run)
+    run = study.search(
+        grid,
+        out,
+        dashboard=not no_dashboard,
+        console=console,
+        log=log,
+        address=address,
+        shard=part,
+        retries=retries,
+    )
+    show.closing_line(run, log)
     raise typer.Exit(run.exit_code)
 
 
@@ -77,6 +109,15 @@ def results(
 ) -> None:
     """Print the results of a run, one row a trial or one an arm."""
     show.results(run, by, format)
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Print how far a run is; a search may be at work in it, in another terminal."""
+    show.status(run, format)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import platform
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +18,15 @@ LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    # Ray's own switch for machines where a cluster of several nodes is not wanted: all of its
-    # processes then listen on loopback, where its `_node_ip_address` would be "made reachable".
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package we do not use
     "RAY_AIR_NEW_OUTPUT": "0",  # our own table is the output
 }
+# Ray's own switch for machines where a cluster of several nodes is not wanted: all of its
+# processes then listen on loopback, where its `_node_ip_address` would be "made reachable".
+_ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,11 @@ class Cluster:
 
 @contextlib.contextmanager
 def started(
-    *, cpus: int | None = None, gpus: int | None = None, dashboard: bool = True
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    dashboard: bool = True,
+    address: str | None = None,
 ) -> Iterator[Cluster]:
     """Yield a cluster: the one this process is connected to, else one on loopback for this block.
 
@@ -47,17 +52,21 @@ def started(
         cpus: logical cores, those of the machine where None.
         gpus: logical GPUs, those of the machine where None.
         dashboard: start Ray's dashboard too.
+        address: join this running cluster instead; `auto` is the one started on this machine.
+
+    Raises:
+        UserError: Ray does not start, or there is no such cluster.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.setdefault(_ONE_NODE, "0")
     import ray
-    from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # where ray was imported before the setting was made
     if ray.is_initialized():
         yield _described(ray, None)
         return
-    context = _init(ray, cpus, gpus, dashboard)
+    context = _init(ray, cpus, gpus, dashboard) if address is None else _join(ray, address)
     url = getattr(context, "dashboard_url", None)
     try:
         yield _described(ray, f"http://{url}" if url else None)
@@ -66,8 +75,13 @@ def started(
 
 
 def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
+    from ray._private import ray_constants
+
+    if os.environ.get(_ONE_NODE) == "0":  # also where ray was imported before it was set
+        ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         context = ray.init(
+            address="local",  # one of our own, whatever RAY_ADDRESS says
             num_cpus=cpus,
             num_gpus=gpus,
             include_dashboard=dashboard,
@@ -88,6 +102,25 @@ def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
     if token.is_file():
         token.chmod(0o600)  # Ray writes it readable for everybody on the machine
     return context
+
+
+def _join(ray: Any, address: str) -> Any:
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal():  # Ray itself asks for minutes whether anybody answers
+            socket.create_connection((host, int(port)), timeout=10).close()
+        return ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": dict(_SETTINGS)},
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"No Ray cluster could be joined at {address}: {reason}. Start one with "
+            "`ray start --head`, or leave --address out to use this machine alone."
+        ) from error
 
 
 def resources() -> dict[str, float]:

@@ -30,11 +30,21 @@ _RULES = {
 
 
 class Misfits(ValueError):
-    """Keys that are right by themselves and wrong together; each problem names its keys."""
+    """Keys that are right by themselves and wrong together; each problem names its keys.
 
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
+    `root` is the key of the part that was looked at, as the problems name it: where the part
+    stands elsewhere in the file, as an entry of a list does, they name that place instead.
+    """
+
+    def __init__(self, problems: list[str], root: str | None = None) -> None:
+        self.problems, self.root = problems, root
         super().__init__("; ".join(problems))
+
+    def at(self, key: str) -> list[str]:
+        """Return the problems of a part that stands at `key`."""
+        if self.root is None:
+            return self.problems
+        return [problem.replace(f"`{self.root}", f"`{key}") for problem in self.problems]
 
 
 def one_line_each(
@@ -50,7 +60,7 @@ def one_line_each(
     for found in error.errors():
         problem = found.get("ctx", {}).get("error")
         if isinstance(problem, Misfits):
-            lines |= dict.fromkeys(problem.problems)
+            lines |= dict.fromkeys(problem.at(".".join(_keys(found["loc"]))))
         else:
             lines[_line(found, models or {})] = None
     return list(lines)
@@ -68,9 +78,10 @@ def _line(found: ErrorDetails, models: Mapping[str, type[BaseModel]]) -> str:
 
 
 def _unknown(above: list[str], name: str, models: Mapping[str, type[BaseModel]]) -> str:
-    model = models.get(".".join(above))
+    part = ".".join(key for key in above if not key.isdigit())  # an entry's place in its list
+    model = models.get(part)
     guess = near(name, model.model_fields) if model else ""
-    kind = "axis" if above == ["axes"] else "key"
+    kind = "axis" if part in ("axes", "include", "exclude") else "key"
     return f"`{'.'.join([*above, name])}`: unknown {kind}{guess}"
 
 

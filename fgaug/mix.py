@@ -2,21 +2,25 @@
 
 Plans hold row numbers and z_seeds, never pixels. Every draw is a prefix of a seeded permutation of
 all there is, so a small ratio's draw is part of a larger one's at the same seed, and what else the
-bank holds changes nothing. Draws come from NumPy's RandomState, whose streams are frozen.
+bank holds changes nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from fgaug.bank import Demand
 from fgaug.cells import Cell
+from fgaug.draws import Patients, permutation
 from fgaug.errors import GridError
+
+MAX_SHARES = 16  # tables of shares kept; the cells of a seed follow one another
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,8 @@ class MixPlan:
 
     real: np.ndarray  # int64, rows of the dataset's manifest; repeats are listed again
     fakes: Mapping[str, np.ndarray]  # int64 z_seeds by label, in drawing order
-    n_dropped: int  # reals removed
+    n_dropped: int  # reals left out, by `real_fraction` and by removals
+    n_dropped_seen: int  # of them, those that the GAN saw: with gan flag (all, without flags)
 
     @property
     def n_real(self) -> int:
@@ -43,16 +48,43 @@ class Reals:
         train = manifest[manifest["split"] == "train"].sort_values(["label", "sha256", "image_id"])
         self.labels = labels
         self.any_flag = bool(train["gan"].any())
+        self._train = train
         self._of = {label: train[train["label"] == label] for label in labels}
+        self._n = {label: self.seen(label, of.index) for label, of in self._of.items()}
+        self._shares: dict[tuple[float, int], Reals] = {}
 
     def rows(self, label: str) -> np.ndarray:
         """Return the manifest rows of a label's training images."""
         return self._of[label].index.to_numpy(np.int64)
 
     def count(self, label: str) -> int:
-        """Return n_l: training images of a label with gan flag (all, where no image has one)."""
-        of = self._of[label]
-        return int(of["gan"].sum()) if self.any_flag else len(of)
+        """Return n_l: training images of a label with gan flag (all, where no image has one).
+
+        Ratios multiply it, and it is counted before any removal: a share of the patients has the
+        n_l of them all, so that an arm adds the same fakes at every `real_fraction`.
+        """
+        return self._n[label]
+
+    def seen(self, label: str, rows: pd.Index[int] | np.ndarray) -> int:
+        """Return how many of a label's images the GAN was trained on (all, without flags)."""
+        return int(self._of[label].loc[rows, "gan"].sum()) if self.any_flag else len(rows)
+
+    @cached_property
+    def _patients(self) -> Patients:
+        return Patients(self._train, self.labels)
+
+    def share(self, fraction: float, seed: int) -> Reals:
+        """Return the reals of a share of the patients; see `Patients.keeps`."""
+        if fraction == 1:
+            return self
+        if (fraction, seed) not in self._shares:
+            if len(self._shares) >= MAX_SHARES:
+                self._shares.clear()
+            kept = copy.copy(self)
+            train = self._train[self._patients.keeps(fraction, seed)]
+            kept._of = {label: train[train["label"] == label] for label in self.labels}
+            self._shares[fraction, seed] = kept
+        return self._shares[fraction, seed]
 
     def removable(self, label: str) -> pd.DataFrame:
         """Return the images that replacement may remove: those the GAN has not seen."""
@@ -67,28 +99,34 @@ def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
         GridError: more fakes than the pool holds, more removals than there are images, or a label
             without a real to repeat.
     """
-    removed = {label: _removed(cell, reals, label) for label in reals.labels}
+    here = reals.share(cell.real_fraction, cell.seed)
+    removed = {label: _removed(cell, here, label) for label in reals.labels}
     kept = {
-        label: np.setdiff1d(reals.rows(label), removed[label], assume_unique=True)
+        label: np.setdiff1d(here.rows(label), removed[label], assume_unique=True)
         for label in reals.labels
     }
-    dropped = sum(len(rows) for rows in removed.values())
+    out = {
+        label: np.setdiff1d(reals.rows(label), rows, assume_unique=True)
+        for label, rows in kept.items()
+    }
+    dropped = sum(len(rows) for rows in out.values())
+    seen = sum(reals.seen(label, rows) for label, rows in out.items())
     if cell.mode == "oversample":
         repeats: list[np.ndarray] = [
             _repeats(cell, label, kept[label], fakes_wanted(cell, reals, label))
             for label in reals.labels
         ]
-        return MixPlan(np.concatenate([*kept.values(), *repeats]), {}, dropped)
+        return MixPlan(np.concatenate([*kept.values(), *repeats]), {}, dropped, seen)
     if cell.mode == "synthetic":
         real = np.empty(0, np.int64)
-        dropped = 0
+        dropped = seen = 0  # none is used, so none is missed
     else:
         real = np.concatenate(list(kept.values()))
     fakes = {}
     if cell.uses_fakes:
         fakes = {label: _fakes(cell, reals, label, pool) for label in reals.labels}
         fakes = {label: z_seeds for label, z_seeds in fakes.items() if len(z_seeds)}
-    return MixPlan(real, fakes, dropped)
+    return MixPlan(real, fakes, dropped, seen)
 
 
 def demand(cells: Iterable[Cell], reals: Reals, pool: int) -> Demand:
@@ -135,7 +173,7 @@ def _fakes(cell: Cell, reals: Reals, label: str, pool: int) -> np.ndarray:
                 f"`{label}` ({reals.count(label)} real). Raise `pool` or lower the ratio"
             ]
         )
-    return _permutation(cell.seed, "fakes", label, pool)[:wanted] + 1  # z_seeds count from 1
+    return permutation(cell.seed, "fakes", label, pool)[:wanted] + 1  # z_seeds count from 1
 
 
 def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
@@ -146,6 +184,8 @@ def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
     wanted = _removals(dict(cell.remove)[label], len(candidates))
     if wanted > len(candidates):
         flag = " without gan flag" if reals.any_flag else ""
+        if cell.real_fraction < 1:
+            flag += f" at `real_fraction` {cell.real_fraction:g} and seed {cell.seed}"
         raise GridError(
             [
                 f"`remove` asks for {wanted} images of `{label}`, the training set has "
@@ -154,7 +194,7 @@ def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
         )
     if cell.remove_by == "group":
         return _whole_groups(cell, candidates, label, wanted)
-    order = _permutation(cell.seed, "removed", label, len(candidates))
+    order = permutation(cell.seed, "removed", label, len(candidates))
     removed: np.ndarray = candidates.index.to_numpy(np.int64)[order[:wanted]]
     return removed
 
@@ -170,7 +210,7 @@ def _removals(asked: float | str, removable: int) -> int:
 def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int) -> np.ndarray:
     """Return the images of whole patients, in seeded order, until at least `wanted` are gone."""
     groups = sorted(candidates["group"].unique())
-    order = _permutation(cell.seed, "removed-groups", label, len(groups))
+    order = permutation(cell.seed, "removed-groups", label, len(groups))
     gone: list[np.ndarray] = []
     count = 0
     for number in order:
@@ -193,12 +233,5 @@ def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarra
         )
     if not wanted:
         return np.empty(0, np.int64)
-    order = rows[_permutation(cell.seed, "repeats", label, len(rows))]
+    order = rows[permutation(cell.seed, "repeats", label, len(rows))]
     return np.resize(order, wanted)
-
-
-def _permutation(seed: int, purpose: str, label: str, count: int) -> np.ndarray:
-    """Return a permutation of range(count) named by (seed, purpose, label)."""
-    digest = hashlib.sha256(f"{purpose}\n{label}\n{seed}".encode()).digest()
-    order: np.ndarray = np.random.RandomState(int.from_bytes(digest[:4], "big")).permutation(count)
-    return order

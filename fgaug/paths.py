@@ -83,6 +83,15 @@ class TrialPaths:
         return self.root / "sealed.parquet"
 
     @property
+    def model(self) -> Path:
+        """The best weights, where the grid keeps models."""
+        return self.root / "model.safetensors"
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / "model.json"
+
+    @property
     def paused(self) -> Path:
         """The row so far of a cell that waits at a rung."""
         return self.root / "paused.json"

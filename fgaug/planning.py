@@ -30,7 +30,7 @@ from fgaug.bank import (
 from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.audit import audit
-from fgaug.errors import BankError, DataError, GridError, SnapshotError
+from fgaug.errors import BankError, DataError, GridError, SnapshotError, UserError
 from fgaug.paths import BankNames, RunPaths
 from fgaug.rows import Sources
 from fgaug.search import ledger
@@ -39,6 +39,31 @@ from fgaug.space import Generator, SnapshotFile, Space
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
 
 _log = logging.getLogger("fgaug")
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A fixed share of a grid's cells, whatever else it holds: the `number`-th of `count`."""
+
+    number: int  # from 1
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Return the shard that `3/16` names.
+
+        Raises:
+            UserError: not two whole numbers, or out of range.
+        """
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise UserError(f"--shard is K/N with 1 <= K <= N, such as 3/16, got {text}.")
+        return cls(int(number), int(count))
+
+    def of(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
+        """Return its cells: those whose identity, a number, leaves the shard's remainder."""
+        return tuple(c for c in cells if int(c.cell_id, 16) % self.count == self.number - 1)
+
 
 Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
@@ -50,7 +75,8 @@ class Plan:
     space: Space
     dataset: Dataset
     run: RunPaths
-    cells: tuple[Cell, ...]
+    cells: tuple[Cell, ...]  # of this shard
+    grid_cells: tuple[Cell, ...]  # of the whole grid
     statuses: Mapping[str, str]  # of cells that have a row: ok, pruned or failed
     stopped: frozenset[str]  # arms that the scheduler stops, given what is on disk
     bank: Store | None
@@ -73,8 +99,10 @@ class Plan:
         return 2 * self.missing.count * self.bank_spec.size**2 * self.bank_spec.channels
 
 
-def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
-    """Return the plan of a grid.
+def make_plan(
+    space: Space, out: Path | None, describe: Describe, shard: Shard | None = None
+) -> Plan:
+    """Return the plan of a grid, or of a fixed share of its cells.
 
     Raises:
         GridError: with everything that is wrong, each line a rule, a value and a cure.
@@ -93,7 +121,13 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         weights=weights,
         imported=_imported(space, bank, generated),
     )
-    cells = expand(space, context)
+    every = expand(space, context)
+    cells = every if shard is None else shard.of(every)
+    if shard is not None and space.scheduler.type != "none":
+        problems.append(
+            f"`scheduler: {space.scheduler.type}` compares arms over all their seeds, which no "
+            "shard sees. Leave --shard out, or the scheduler"
+        )
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     problems += _mix_problems(cells, reals, space.pool)
     spec, index = _bank(space, dataset, bank, generated, problems)
@@ -111,6 +145,7 @@ def make_plan(space: Space, out: Path | None, describe: Describe) -> Plan:
         dataset=dataset,
         run=run,
         cells=cells,
+        grid_cells=every,
         statuses=statuses,
         stopped=stopped,
         bank=bank,
@@ -163,6 +198,9 @@ def _dataset(space: Space, problems: list[str]) -> Dataset | None:
     labels = set(dataset.spec.labels)
     named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
     named += [("remove", set(removal)) for removal in space.removals]
+    for place, entry in enumerate(space.include):
+        named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
+        named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
     for key, names in named:
         if names != labels:
             problems.append(
@@ -268,14 +306,21 @@ def _imported(
             label: imported.pixels_digest(imported.digests(bank, shards, label, psi), space.pool)
             for label in labels
         }
-        for psi in map(float, space.axes.psi)
+        for psi in {float(psi) for axes in space.lists for psi in axes.psi}
     }
 
 
 def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[str]:
-    """Return what cannot be mixed, checked once an arm: counts do not depend on the seed."""
-    first = {cell.arm_id: cell for cell in reversed(cells)}
-    return list(dict.fromkeys(p for cell in first.values() for p in mix.check(cell, reals, pool)))
+    """Return what cannot be mixed, for the first seed of each arm where something cannot.
+
+    Counts do not depend on the seed unless a share of the patients is drawn: the other arms are
+    checked at one seed.
+    """
+    found: dict[str, list[str]] = {}  # by arm
+    for cell in cells:
+        if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
+            found[cell.arm_id] = mix.check(cell, reals, pool)
+    return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
 
 
 def _bank(

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fgaug import paths
+from fgaug import paths, saved
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths, TrialPaths
+from fgaug.saved import SavedModel
 
 SCHEMA = 1
 IDENTITY = ("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "round")
@@ -32,6 +33,7 @@ COSTS = (
     *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest", "snapshots"),
     *("version", "host", "device", "started_at"),
 )
+FURTHER = ("rung", "micro_batch", "oom_events")  # of a pruned cell; of one that ran out of memory
 METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 PER_LABEL = ("precision", "recall", "specificity")
 _TEXT = ("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit")
@@ -45,13 +47,14 @@ class TrialResult:
     curve: pd.DataFrame  # one row an evaluation
     predictions: pd.DataFrame  # validation: image_id, group, label, round, p_<label>...
     sealed: pd.DataFrame | None  # the same for the test set, where there is one
+    model: SavedModel | None = None  # the classifier itself, where it is to be kept
 
 
 def columns(labels: Sequence[str]) -> list[str]:
     """Return the columns of a result row in the contract's order, further axes left out."""
     metrics = [f"valid_{name}" for name in METRICS]
     per_label = [f"{name}_{label}" for name in PER_LABEL for label in labels]
-    return [*IDENTITY, *OUTCOME, *metrics, *per_label, *COSTS]
+    return [*IDENTITY, *OUTCOME, *metrics, *per_label, *COSTS, *FURTHER]
 
 
 def write_trial(trial: TrialPaths, result: TrialResult) -> None:
@@ -60,6 +63,8 @@ def write_trial(trial: TrialPaths, result: TrialResult) -> None:
     _write_frame(trial.predictions, result.predictions)
     if result.sealed is not None:
         _write_frame(trial.sealed, result.sealed)
+    if result.model is not None:
+        saved.write(trial, result.model)
     write_row(trial, result.row)
     trial.checkpoint.unlink(missing_ok=True)
     trial.paused.unlink(missing_ok=True)
@@ -179,6 +184,8 @@ def _gathered(run: str | Path, of: Any) -> pd.DataFrame:
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the contract's columns first in their order, numbers as numbers."""
+    if "real_fraction" in frame:  # a row from before its grid had the axis
+        frame = frame.assign(real_fraction=frame["real_fraction"].fillna(1.0))
     names = [str(name) for name in frame.columns]
     labels = [name.removeprefix("recall_") for name in names if name.startswith("recall_")]
     known = columns(labels)

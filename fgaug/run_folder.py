@@ -20,18 +20,32 @@ import fgaug
 from fgaug import cluster, paths
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
-from fgaug.planning import Plan
+from fgaug.planning import Plan, Shard
 
 _VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
 
 
 @contextlib.contextmanager
-def held(run: RunPaths) -> Iterator[None]:
-    """Hold the run's folder for one search; the lock goes with the process, however it ends."""
+def held(run: RunPaths, shard: Shard | None = None) -> Iterator[None]:
+    """Hold the run's folder for one search; the lock goes with the process, however it ends.
+
+    Different shards hold it together, each with a lock of its own; a search of the whole grid
+    holds it alone.
+    """
     run.root.mkdir(parents=True, exist_ok=True)
-    with run.lock.open("a+") as lock:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(run, run.lock, shared=shard is not None))
+        if shard is not None:
+            own = run.lock.with_name(f"search.{shard.number}-of-{shard.count}.lock")
+            stack.enter_context(_locked(run, own, shared=False))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
+    with path.open("a+") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
             raise RunError(
@@ -58,7 +72,7 @@ def note_start(planned: Plan) -> None:
         "fgaug": fgaug.__version__,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _VERSIONS_OF},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
         "host": platform.node(),
         "devices": cluster.device_names(),
         "command": " ".join(sys.argv),
@@ -69,12 +83,12 @@ def note_start(planned: Plan) -> None:
             "digest": spec.digest,
             **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
         },
-        "cells": [cell.cell_id for cell in planned.cells],
+        "cells": [cell.cell_id for cell in planned.grid_cells],
     }
     paths.write_json(run.environment, environment)
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Return the commit of the code, where it runs from a clone."""
     here = Path(__file__).parent
     with contextlib.suppress(OSError, subprocess.CalledProcessError):

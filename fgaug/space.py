@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
@@ -17,17 +15,17 @@ from fgaug.axes import (
     Axes,
     Counts,
     Frozen,
-    Mode,
     Number,
     Removals,
-    SeedSample,
     axes_misfits,
     distinct,
-    uses_fakes,
     with_recipe_fields,
 )
+from fgaug.entries import Excluded, Included
 from fgaug.errors import GridError
-from fgaug.grid_errors import Misfits, one_line_each, rule_of
+from fgaug.grid_errors import Misfits, one_line_each
+from fgaug.grid_fit import recipe_misfits, space_misfits
+from fgaug.points import points_misfits
 from fgaug.recipe import Budget, Recipe
 from fgaug.yaml_file import read_yaml
 
@@ -142,6 +140,9 @@ class Space(Frozen):
     generator: Generator | None = None
     pool: Annotated[int, Field(strict=True, ge=1, le=MAX_POOL)] = 30000
     axes: Axes
+    exclude: list[Excluded] = Field(default_factory=list)
+    include: list[Included] = Field(default_factory=list)
+    cells: Annotated[int, Field(strict=True, ge=1)] | None = None  # as many as are meant; checked
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
@@ -151,16 +152,14 @@ class Space(Frozen):
     # seconds of training after which a search pauses what runs and ends; the next goes on
     time_budget: Annotated[Number, Field(gt=0)] | None = None
     resources: Resources = Resources()
+    keep_models: Literal["none", "best", "all"] = "none"  # best: of each arm, by valid_auc
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Space:
-        problems = _space_misfits({**dict(self), "axes": dict(self.axes)})
-        for values in itertools.product(*self.axes.recipe.values()):
-            fields = dict(zip(self.axes.recipe, values, strict=True))
-            try:
-                Recipe.model_validate({**self.recipe.model_dump(), **fields})
-            except ValidationError as error:
-                problems += [f"`axes.recipe` with `recipe`: {rule_of(e)}" for e in error.errors()]
+        lists = {"axes": dict(self.axes), "include": [dict(entry) for entry in self.include]}
+        problems = [*space_misfits({**dict(self), **lists}), *recipe_misfits(self)]
+        if not problems and (self.exclude or self.include or self.cells is not None):
+            problems = points_misfits(self)
         if problems:
             raise Misfits(list(dict.fromkeys(problems)))
         return self
@@ -168,10 +167,12 @@ class Space(Frozen):
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of every arm."""
-        drawn = self.axes.seed
-        if isinstance(drawn, SeedSample):
-            return tuple(random.Random(drawn.rng).sample(range(drawn.population), drawn.sample))
-        return tuple(drawn)
+        return self.axes.seeds
+
+    @property
+    def lists(self) -> tuple[Axes, ...]:
+        """The axes, and those of each entry of `include`."""
+        return (self.axes, *self.include)
 
     @property
     def removals(self) -> tuple[Removals, ...]:
@@ -180,41 +181,28 @@ class Space(Frozen):
 
     @property
     def amounts(self) -> tuple[tuple[float | None, Counts | None], ...]:
-        """(ratio, None) or (None, counts by label) for each amount of fakes."""
-        if self.axes.fakes:
-            return tuple((None, counts) for counts in self.axes.fakes)
-        return tuple((ratio, None) for ratio in self.axes.ratio)
+        """(ratio, None) or (None, counts by label) for each amount of fakes of the axes."""
+        return self.axes.amounts
 
     def to_yaml(self) -> str:
         """Return the resolved grid: defaults written out, seeds drawn."""
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
         value["axes"]["seed"] = list(self.seeds)
+        for key, entries in (("exclude", self.exclude), ("include", self.include)):
+            value[key] = [_resolved(entry) for entry in entries]
+            if not entries:
+                del value[key]
         if self.bank is not None:
             value["bank"] = paths.without_secrets(self.bank)
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
-def _space_misfits(space: Mapping[str, Any]) -> list[str]:
-    """Return what top-level keys and axes say of each other; `space` may be wrong otherwise."""
-    problems = []
-    axes = space.get("axes")
-    axes = axes if isinstance(axes, dict) else {}
-    if uses_fakes(axes):
-        for key in ("bank", "generator"):
-            if space.get(key) is None:
-                problems.append(f"`{key}` is missing, but a mode uses fakes")
-    modes = axes.get("mode")
-    modes = modes if isinstance(modes, list) else []
-    replaces = "replacement" in modes
-    if space.get("remove") and axes.get("remove"):
-        problems.append("`remove` is given twice: at the top and as an axis")
-    if replaces and not (space.get("remove") or axes.get("remove")):
-        problems.append("`remove` is missing, but `mode` has replacement")
-    controls = space.get("controls")
-    known = modes and all(mode in get_args(Mode) for mode in modes)
-    if isinstance(controls, list) and "drop" in controls and known and not replaces:
-        problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
-    return problems
+def _resolved(entry: Included | Excluded) -> dict[str, Any]:
+    """Return what an entry names, seeds drawn: what it leaves out stays the grid's."""
+    written = entry.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    if isinstance(entry, Included) and entry.seed:
+        written["seed"] = list(entry.seeds)
+    return written
 
 
 def load_space(path: Path) -> Space:
@@ -239,8 +227,20 @@ def parse_space(raw: Any, source: str = "grid") -> Space:
     # pydantic compares keys only where each is right by itself
     axes = with_recipe_fields(raw.get("axes"))
     lines += axes_misfits(axes) if isinstance(axes, dict) else []
-    lines += _space_misfits(raw)
+    lines += space_misfits(raw)
+    lines += _drawn_misfits(raw)
     raise GridError(list(dict.fromkeys(lines)), source)
+
+
+def _drawn_misfits(raw: Mapping[str, Any]) -> list[str]:
+    """Return what is wrong with the cells that a grid draws up, where other keys are wrong too."""
+    drawn = {key: raw[key] for key in _DRAWN if key in raw}
+    others = {"name": "g", "dataset": "d", "bank": "b", "generator": {"kind": "stub"}}
+    try:
+        Space.model_validate({**others, **drawn})
+    except ValidationError as error:
+        return one_line_each(error, _MODELS)
+    return []
 
 
 def _with_grid_folder(value: Any, folder: str) -> Any:
@@ -253,9 +253,12 @@ def _with_grid_folder(value: Any, folder: str) -> Any:
     return value
 
 
+_DRAWN = ("axes", "exclude", "include", "cells", "remove", "controls", "recipe")
 _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
     "axes": Axes,
+    "exclude": Excluded,
+    "include": Included,
     "generator": Generator,
     "recipe": Recipe,
     "budget": Budget,

@@ -18,13 +18,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fgaug import mix, paths, rows
+from fgaug import mix, paths, rows, saved
 from fgaug.bank import Bank, open_bank, open_store
-from fgaug.cells import Cell
+from fgaug.cells import Cell, recipe_identity
 from fgaug.data import Dataset, open_dataset
 from fgaug.paths import BankNames, DatasetPaths
 from fgaug.results import TrialResult
 from fgaug.rows import Sources
+from fgaug.saved import SavedModel
 from fgaug.training import fit, models, transforms
 from fgaug.training import weights as weight_files
 from fgaug.training.fit import Point
@@ -101,7 +102,7 @@ class Trial:
         """Whether nothing is left to train."""
         return self.training.stopped_by is not None
 
-    def result(self) -> TrialResult:
+    def result(self, keep_model: bool = False) -> TrialResult:
         """Return row, curve and predictions with the best weights found so far."""
         fitted = self.training.finish()
         cell, dataset = self.cell, self.dataset
@@ -123,10 +124,7 @@ class Trial:
             **rows.costs(fitted, self.device),
             "wall_s": round(self.wall_s, 3),
             "gan_saw_removed": bool(
-                cell.uses_fakes
-                and self.plan.n_dropped
-                and not self.reals.any_flag
-                and not self.sources.gan_known
+                cell.uses_fakes and self.plan.n_dropped_seen and not self.sources.gan_known
             ),
             "device": rows.device_name(self.device),
             "started_at": self.started.isoformat(timespec="seconds"),
@@ -136,7 +134,14 @@ class Trial:
             curve=pd.DataFrame(self.curve),
             predictions=_predictions(dataset, "valid", fitted.valid_probability),
             sealed=sealed,
+            model=self._saved(row) if keep_model else None,
         )
+
+    def _saved(self, row: dict[str, Any]) -> SavedModel:
+        recipe = self.cell.recipe
+        named = recipe_identity(recipe, {recipe.model_dump_json(): self.weights.identity})
+        state, spec = self.model.state_dict(), self.dataset.spec
+        return saved.taken(state, spec, named, row, self.cell.described)
 
     @property
     def wall_s(self) -> float:

@@ -222,6 +222,7 @@ class TestIdentity:
             {"ratio": [], "fakes": [{"dbp": 1, "trv": 1}]},
             {"seed": [4]},
             {"recipe__dropout": [0.4]},
+            {"real_fraction": [0.5]},
             {"top__recipe": {"batch_size": 32}},
             {"top__budget": {"max": 21}},
             {"top__budget": {"unit": "steps", "max": 20}},
@@ -250,6 +251,11 @@ class TestIdentity:
             {"top__recipe": {"allow_scratch": True}},
             {"top__budget": {"unit": "epochs", "max": 20, "patience": 5}},
             {"psi": [0.3, 0.7]},
+            {"real_fraction": [1]},
+            {"real_fraction": [0.5, 1.0]},
+            {"top__cells": 4},
+            {"psi": [0.7, 1], "top__exclude": [{"psi": 1}]},
+            {"top__include": [{"mode": "synthetic", "psi": 1, "ratio": 4}]},
         ],
     )
     def test_what_does_not_change_a_name(self, changes: dict[str, Any]) -> None:

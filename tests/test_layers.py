@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, for gan_worker
 ASSEMBLY = "fgaug/study/"  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
-GRID = "grid_errors axes space"  # the grid file's rooms
+GRID = "grid_errors axes entries points grid_fit space"  # the grid file's rooms
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "ray", "matplotlib", "sklearn")
 
 
@@ -93,6 +94,7 @@ def test_ray_stays_in_its_rooms(path: Path) -> None:
         ("cells", "mix bank data trial results training search report study"),
         ("bank", f"{GRID} cells mix data trial results training search report study"),
         ("data", f"bank {GRID} cells mix trial results training search report study"),
+        ("draws", "mix data trial results training search report study"),
         ("mix", "data trial results training search report study"),
         ("training", "bank cells mix trial results search report study"),
         ("results", f"bank data {GRID} cells mix trial training search report study"),
@@ -145,3 +147,13 @@ def test_this_test_sees_imports(tmp_path: Path) -> None:
     path.write_text("from . import x\n")
     with pytest.raises(AssertionError, match="hide the direction"):
         list(imports(path))
+
+
+def test_the_name_search_stays_the_function() -> None:
+    """The folder `fgaug/search` would take the name once it is loaded."""
+    import fgaug
+    from fgaug import study
+
+    importlib.import_module("fgaug.search.ledger")
+    assert fgaug.search is study.search
+    assert sys.modules["fgaug.search"] is not fgaug.search

@@ -256,6 +256,145 @@ class TestRemovals:
             assert set(removed(small)) <= set(removed(large))
 
 
+def patients(frame: pd.DataFrame, rows: Any) -> set[int]:
+    return set(frame.loc[rows, "group"])
+
+
+def shared(fraction: float, reals: Reals = PLAIN, **changes: Any) -> MixPlan:
+    return plan(cell("baseline", real_fraction=fraction, **changes), reals, POOL)
+
+
+seeds = st.integers(0, 2**32 - 1)
+shares = st.floats(0.2, 1)
+
+
+class TestShareOfThePatients:
+    """7 patients of dbp and 4 of trv: a share below 2/11 is too small for both labels."""
+
+    @given(fraction=shares, seed=seeds, flags=st.booleans())
+    def test_whole_patients_and_as_many_as_said(
+        self, fraction: float, seed: int, flags: bool
+    ) -> None:
+        frame = manifest(flags)
+        made = shared(fraction, Reals(frame, LABELS), seed=seed)
+        train = frame["split"] == "train"
+        kept = patients(frame, made.real)
+        assert len(kept) == max(1, round(fraction * 11))
+        assert sorted(made.real) == np.flatnonzero(train & frame["group"].isin(kept)).tolist()
+        assert (made.n_real + made.n_dropped, made.n_fake) == (30, 0)
+        assert set(labels_of(made, frame)) == set(LABELS)
+
+    @given(one=shares, two=shares, seed=seeds, flags=st.booleans())
+    def test_a_small_share_is_part_of_a_large_one(
+        self, one: float, two: float, seed: int, flags: bool
+    ) -> None:
+        reals = FLAGS if flags else PLAIN
+        small, large = (shared(share, reals, seed=seed) for share in sorted((one, two)))
+        assert set(small.real) <= set(large.real)
+
+    @given(fraction=shares, seed=seeds)
+    def test_patients_of_the_gan_stay_longest(self, fraction: float, seed: int) -> None:
+        frame = manifest(flags=True)
+        train = frame[frame["split"] == "train"]
+        with_flag = set(train.loc[train["gan"], "group"])  # 4 of dbp, 2 of trv
+        made = shared(fraction, FLAGS, seed=seed)
+        kept = patients(frame, made.real)
+        assert kept <= with_flag or with_flag <= kept
+        gone = train[~train.index.isin(made.real)]
+        assert made.n_dropped_seen == int(gone["gan"].sum())
+        assert (made.n_dropped_seen > 0) == (len(kept) < len(with_flag))
+
+    def test_shares_never_change(self) -> None:
+        """Other draws would be other trials under the same name: raise RECIPE_VERSION then."""
+        assert sorted(patients(manifest(), shared(0.5).real)) == [0, 2, 4, 5, 100, 101]
+        assert sorted(patients(manifest(), shared(0.5, FLAGS).real)) == [0, 1, 2, 3, 100, 101]
+
+    def test_seeds_keep_other_patients(self) -> None:
+        drawn = [frozenset(patients(manifest(), shared(0.5, seed=n).real)) for n in range(20)]
+        assert len(set(drawn)) > 10
+
+    @given(seed=seeds)
+    def test_labels_keep_their_proportion(self, seed: int) -> None:
+        rows = [("a", n) for n in range(90)] + [("b", 1000 + n) for n in range(10)]
+        frame = pd.DataFrame(rows, columns=["label", "group"]).assign(
+            image_id=range(100), split="train", gan=False, sha256="x"
+        )
+        made = shared(0.5, Reals(frame, ("a", "b")), seed=seed)
+        assert Counter(frame.loc[made.real, "label"]) == {"a": 45, "b": 5}
+
+    def test_all_is_the_default(self) -> None:
+        assert shared(1.0).real.tolist() == plan(cell("baseline"), PLAIN, POOL).real.tolist()
+
+    def test_too_few_for_every_label(self) -> None:
+        assert refusal(cell("baseline", real_fraction=0.1)) == (
+            "`real_fraction` 0.1 keeps 1 of 11 patients, but at seed 1 it takes 2 to have an "
+            "image of each of 2 labels. Raise it, to 0.182 for example"
+        )
+        assert len(patients(manifest(), shared(0.182).real)) == 2
+
+    def test_a_patient_may_have_every_label(self) -> None:
+        frame = manifest()
+        frame["group"] = frame["group"] % 100
+        made = shared(0.01, Reals(frame[frame["group"] < 3], LABELS))
+        assert len(patients(frame, made.real)) == 1
+        assert labels_of(made, frame) == {"dbp": 3, "trv": 3}
+
+    def test_ratios_count_the_reals_of_all_patients(self) -> None:
+        for reals in (PLAIN, FLAGS):
+            asked = cell("augmentation", ratio=2.0, real_fraction=0.3)
+            whole = plan(cell("augmentation", ratio=2.0), reals, POOL)
+            made = plan(asked, reals, POOL)
+            assert counts(made) == counts(whole)
+            assert made.n_real < whole.n_real
+            assert mix.fakes_wanted(asked, reals, "dbp") == counts(whole)["dbp"]
+
+    def test_removals_come_after_the_share(self) -> None:
+        remove = (("dbp", "all"), ("trv", 1.0))
+        share = shared(0.5)
+        made = plan(cell("replacement", remove=remove, real_fraction=0.5), PLAIN, POOL)
+        assert set(made.real) < set(share.real)
+        assert labels_of(made, manifest()) == {"trv": labels_of(share, manifest())["trv"] - 1}
+        left = labels_of(share, manifest())["dbp"]
+        asked = cell("drop", remove=(("dbp", left + 1.0), ("trv", 1.0)), real_fraction=0.5)
+        assert refusal(asked) == (
+            f"`remove` asks for {left + 1} images of `dbp`, the training set has {left} at "
+            "`real_fraction` 0.5 and seed 1. Lower it, or prepare the dataset with `--extend`"
+        )
+
+    @pytest.mark.parametrize("reals", [PLAIN, FLAGS], ids=["plain", "flags"])
+    def test_twins_have_the_patients_of_their_arm(self, reals: Reals) -> None:
+        remove = (("dbp", 1.0), ("trv", 1.0))
+        if reals.any_flag:
+            remove = (("dbp", 0.5), ("trv", 0.5))
+        arm, drop, oversample = (
+            plan(cell(mode, remove=remove, real_fraction=0.8), reals, POOL)
+            for mode in ("replacement", "drop", "oversample")
+        )
+        assert (arm.real == drop.real).all()
+        assert set(oversample.real) == set(arm.real)
+        assert oversample.n_real == arm.n_real + arm.n_fake
+        assert arm.n_dropped == drop.n_dropped == oversample.n_dropped > 2
+
+    def test_removals_that_the_gan_saw(self) -> None:
+        assert plan(cell("replacement"), FLAGS, POOL).n_dropped_seen == 0
+        assert plan(cell("replacement"), PLAIN, POOL).n_dropped_seen == 5
+        assert plan(cell("synthetic", real_fraction=0.2), FLAGS, POOL).n_dropped_seen == 0
+
+    @given(order=st.permutations(range(40)), seed=seeds)
+    def test_the_order_of_the_manifest_changes_nothing(self, order: list[int], seed: int) -> None:
+        frame = manifest(flags=True)
+        other = frame.iloc[order].reset_index(drop=True)
+        here = shared(0.4, Reals(frame, LABELS), seed=seed).real
+        there = shared(0.4, Reals(other, LABELS), seed=seed).real
+        assert set(frame.loc[here, "sha256"]) == set(other.loc[there, "sha256"])
+
+    def test_tables_of_shares_are_few(self) -> None:
+        reals = Reals(manifest(), LABELS)
+        for seed in range(3 * mix.MAX_SHARES):
+            shared(0.5, reals, seed=seed)
+        assert len(reals._shares) <= mix.MAX_SHARES
+
+
 class TestOversample:
     @pytest.mark.parametrize("ratio", [0.25, 1.0, 2.5, 5.0])
     @pytest.mark.parametrize("reals", [PLAIN, FLAGS], ids=["plain", "flags"])

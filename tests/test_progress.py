@@ -1,8 +1,14 @@
-"""What a person sees of a search: counts, running and finished cells; a line a cell in a log."""
+"""What is seen of a search: a table of arms, lines, JSON lines, or failures alone."""
 
 from __future__ import annotations
 
 import io
+import json
+import re
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,55 +16,311 @@ import pytest
 from rich.console import Console
 from small_grid import grid
 
+from fgaug import paths
 from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.paths import RunPaths
+from fgaug.results import write_row
+from fgaug.search import progress as module
 from fgaug.search.progress import Progress
 from fgaug.space import parse_space
+from fgaug.study import Run
 
 pytestmark = pytest.mark.ray
 RESULT = {"valid_acc": 0.8, "valid_auc": 0.9, "valid_loss": 0.5}
+DONE = {**RESULT, "done": True, "status": "ok", "wall_s": 1.5}
+HALF = {**RESULT, "done": False, "step": 2, "epoch": -1, "images_seen": 300, "train_s": 1.0}
 
 
 @pytest.fixture
-def cells(tmp_path: Any) -> tuple[Cell, ...]:
-    space = parse_space(grid(tmp_path))
+def cells(tmp_path: Path) -> tuple[Cell, ...]:
+    """Two arms, baseline and augmentation, with seeds 1 and 2, seeds outermost."""
+    return made(tmp_path)
+
+
+def made(root: Path, **changes: Any) -> tuple[Cell, ...]:
+    space = parse_space(grid(root, **changes))
     weights = {recipe.model_dump_json(): "scratch" for recipe, _ in recipes(space)}
     context = Context(dataset_digest="d", generator={}, pool=100, weights=weights)
     return expand(space, context)
+
+
+def many(cells: tuple[Cell, ...], arms: int, seeds: int) -> list[Cell]:
+    """Return cells of many arms, seeds outermost."""
+    return [
+        replace(
+            cells[-1], seed=seed, ratio=float(arm), cell_id=f"{arm}-{seed}", arm_id=f"arm-{arm}"
+        )
+        for seed in range(seeds)
+        for arm in range(arms)
+    ]
 
 
 def trial_of(cell: Cell) -> SimpleNamespace:
     return SimpleNamespace(config={"cell_id": cell.cell_id}, get_error=lambda: "it was killed")
 
 
-def show(cells: tuple[Cell, ...], terminal: bool) -> str:
-    """Let one cell finish, one fail, one run; return all that was printed."""
+def terminal(out: io.StringIO, height: int = 40) -> Console:
+    return Console(
+        file=out,
+        force_terminal=True,
+        width=140,
+        height=height,
+        legacy_windows=False,
+        color_system=None,
+    )
+
+
+def pipe(out: io.StringIO) -> Console:
+    return Console(file=out, force_terminal=False, width=140)
+
+
+def table_of(progress: Progress, width: int = 140) -> str:
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=140, legacy_windows=False)
-    with Progress(cells, 3, "http://127.0.0.1:1", console) as progress:
-        for cell in cells[:3]:
-            progress.on_trial_start(0, [], trial_of(cell))
-        done = {**RESULT, "done": True, "status": "ok", "wall_s": 1.5}
-        progress.on_trial_result(0, [], trial_of(cells[0]), done)
-        progress.on_trial_error(0, [], trial_of(cells[1]))
-        half = {**RESULT, "done": False, "step": 2, "epoch": -1}
-        progress.on_trial_result(0, [], trial_of(cells[2]), half)
-        assert (progress.ended, progress.failed, len(progress.running)) == (2, 1, 1)
+    Console(file=out, width=width).print(progress._table())
     return out.getvalue()
 
 
-def test_the_live_table_counts_and_shows_running_cells(cells: tuple[Cell, ...]) -> None:
-    text = show(cells, terminal=True)
-    assert "5 of 7 cells done, 1 running, 1 waiting, 1 failed" in text
-    assert "step 2/4" in text
-    assert "http://127.0.0.1:1" in text
+def few(cells: tuple[Cell, ...], console: Console, log: str = "auto") -> Progress:
+    """Let one cell finish, one fail, one pause, one run half way."""
+    with Progress(cells, 0, "http://127.0.0.1:1", console, log=log) as progress:
+        for cell in cells:
+            progress.on_trial_start(0, [], trial_of(cell))
+        progress.on_trial_result(0, [], trial_of(cells[0]), DONE)
+        progress.on_trial_error(0, [], trial_of(cells[1]))
+        progress.on_trial_result(0, [], trial_of(cells[2]), HALF)
+        progress.on_trial_result(0, [], trial_of(cells[3]), HALF)
+        paused = {"done": True, "status": "paused", "share": 0.5}
+        progress.on_trial_result(0, [], trial_of(cells[3]), paused)
+    return progress
 
 
-def test_a_log_gets_one_line_for_each_finished_cell(cells: tuple[Cell, ...]) -> None:
-    lines = show(cells, terminal=False).splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("[4/7] baseline seed 1: acc 0.800 auc 0.900 loss 0.500 in 1.5 s")
-    assert lines[1].startswith("[5/7] ")
-    assert "failed: its process died" in lines[1]
+def test_the_table_has_a_row_an_arm(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    progress = few(cells, terminal(out))
+    assert "2 of 4 cells done, 1 running, 0 waiting, 1 paused, 1 failed" in out.getvalue()
+    assert "http://127.0.0.1:1" in out.getvalue()
+    text = table_of(progress)
+    assert "cells/min, 300 images/s, at most a minute left" in text
+    baseline = next(line for line in text.splitlines() if "baseline" in line)
+    assert re.sub(r"\W+", " ", baseline).split() == [
+        *("baseline", "1", "2", "0", "900", "0", "500", "1", "running", "step", "2", "4")
+    ]
+    assert re.search(r"augmentation psi 1 ratio 1 .* 0/2 .* paused, 1 failed", text)
+    assert max(map(len, table_of(progress, 80).splitlines())) <= 80
+    assert "running, step 2/4" in table_of(progress, 80)
+
+
+def test_a_log_has_one_line_for_each_cell_that_ends(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    few(cells, pipe(out))
+    lines = out.getvalue().splitlines()
+    assert lines == [
+        "[1/4] baseline seed 1: acc 0.800 auc 0.900 loss 0.500 in 1.5 s",
+        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died",
+    ]
+
+
+def test_json_lines_tell_every_event(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    few(cells, Console(file=out, quiet=True), log="json")
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    kinds = Counter(event["event"] for event in events)
+    assert kinds == {"start": 4, "ok": 1, "failed": 1, "evaluation": 2, "paused": 1, "end": 1}
+    assert {event["time"][-6:] for event in events} == {"+00:00"}
+    evaluation = next(event for event in events if event["event"] == "evaluation")
+    assert evaluation["step"] == 2
+    assert evaluation["metrics"] == RESULT
+    failed = next(event for event in events if event["event"] == "failed")
+    named = {name: failed[name] for name in ("mode", "psi", "ratio", "seed", "error")}
+    expected = ("augmentation", 1.0, 1.0, 1, "its process died")
+    assert tuple(named.values()) == expected
+    assert failed["cell_id"] == cells[1].cell_id
+    assert failed["arm_id"] == cells[1].arm_id
+    end = {"cells": 4, "ok": 1, "pruned": 0, "failed": 1, "paused": 1}
+    assert {name: events[-1][name] for name in end} == end
+
+
+def test_json_lines_have_no_nan_and_no_line_break(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    progress = Progress(cells, 0, None, pipe(out), log="json")
+    progress.on_trial_start(0, [], trial_of(cells[0]))
+    nan = {"done": True, "status": "failed", "error": "a\nb", "valid_auc": float("nan")}
+    progress.on_trial_result(0, [], trial_of(cells[0]), nan)
+    _, failed = map(json.loads, out.getvalue().splitlines())
+    assert failed["metrics"] == {"valid_auc": None}
+    assert failed["error"] == "a\nb"
+
+
+def test_quiet_shows_failures_alone(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    few(cells, Console(file=out, quiet=True), log="quiet")
+    assert out.getvalue().splitlines() == [
+        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died"
+    ]
+
+
+def test_pruned_arms_are_told_by_the_feed(cells: tuple[Cell, ...]) -> None:
+    out = io.StringIO()
+    arm = [cell for cell in cells if cell.mode == "augmentation"]
+    with Progress(cells, 0, None, pipe(out)) as progress:
+        progress.on_trial_start(0, [], trial_of(arm[0]))
+        for cell in (*arm, *arm):
+            progress.on_pruned(cell.cell_id, 1)
+        paused = {"done": True, "status": "paused", "share": 0.5}
+        progress.on_trial_result(0, [], trial_of(arm[0]), paused)  # later than its pruning
+    assert out.getvalue() == "pruned at rung 1: augmentation psi 1 ratio 1\n"
+    assert progress.tally.counts["pruned"] == 2
+    assert progress.tally.left == pytest.approx(2)
+    assert "pruned at rung 1" in table_of(progress)
+    assert "2 of 4 cells done, 0 running, 2 waiting, 2 pruned" in table_of(progress)
+
+
+def test_a_failed_cell_that_is_tried_again_is_counted_once(cells: tuple[Cell, ...]) -> None:
+    progress = Progress(cells, 0, None, pipe(io.StringIO()))
+    for _ in range(2):
+        progress.on_trial_start(0, [], trial_of(cells[0]))
+        progress.on_trial_error(0, [], trial_of(cells[0]))
+    progress.on_trial_start(0, [], trial_of(cells[0]))
+    assert progress.tally.left == pytest.approx(4)
+    progress.on_trial_result(0, [], trial_of(cells[0]), DONE)
+    assert +progress.tally.counts == {"ok": 1}
+    assert (progress.tally.done, progress.tally.waiting) == (1, 3)
+    assert progress.tally.left == pytest.approx(3)
+
+
+def test_earlier_searches_are_resumed(cells: tuple[Cell, ...], tmp_path: Path) -> None:
+    run = RunPaths(tmp_path / "run")
+    write_row(run.trial(cells[0].cell_id), {**RESULT, "status": "ok"})
+    write_row(run.trial(cells[1].cell_id), {"status": "failed"})
+    paused = {"rows": [{**RESULT, "budget_used": 2}]}
+    paths.write_json(run.trial(cells[2].cell_id).paused, paused)
+    paths.write_text(run.trial(cells[3].cell_id).result, "{")
+    progress = Progress(cells, 1, None, pipe(io.StringIO()))
+    assert progress.tally.done == 1
+    progress.resume(run)
+    assert +progress.tally.counts == {"ok": 1, "paused": 1}
+    assert (progress.tally.done, progress.tally.waiting) == (1, 2)
+    assert progress.tally.left == pytest.approx(2.5)
+    assert "0.900" in table_of(progress)
+    assert progress.tally.trained == 0  # of this search: rates are its own
+
+
+def test_means_are_of_finished_seeds_and_leave_out_undefined_values(
+    cells: tuple[Cell, ...],
+) -> None:
+    progress = Progress(many(cells, 1, 4), 0, None, pipe(io.StringIO()))
+    for number, cell in enumerate(many(cells, 1, 4)):
+        progress.on_trial_start(0, [], trial_of(cell))
+        if number < 3:
+            auc = (0.5, 0.7, float("nan"))[number]
+            progress.on_trial_result(0, [], trial_of(cell), {**DONE, "valid_auc": auc})
+        else:
+            progress.on_trial_result(0, [], trial_of(cell), {**HALF, "valid_auc": 0.99})
+    assert progress.tally.arms["arm-0"].mean("auc") == pytest.approx(0.6)
+    assert re.search(r"3/4 .* 0\.600 .* 1 running, step 2/4", table_of(progress))
+
+
+def test_epochs_count_the_frozen_one(tmp_path: Path) -> None:
+    cells = made(tmp_path, budget={"unit": "epochs", "max": 9})
+    progress = Progress(cells, 0, None, pipe(io.StringIO()))
+    progress.on_trial_start(0, [], trial_of(cells[0]))
+    progress.on_trial_result(0, [], trial_of(cells[0]), {**HALF, "step": 40, "epoch": 4})
+    assert progress.tally.trained == pytest.approx(0.5)
+    assert "1 running, epoch 4/9" in table_of(progress)
+
+
+def storm(cells: list[Cell], console: Console, log: str = "auto") -> float:
+    """Let all cells train, eight at once; return the seconds that it took."""
+    began = time.monotonic()
+    with Progress(cells, 0, None, console, log=log) as progress:
+        for first in range(0, len(cells), 8):
+            some = [(trial_of(cell), cell) for cell in cells[first : first + 8]]
+            for trial, _ in some:
+                progress.on_trial_start(0, [], trial)
+            for trial, _ in some:
+                progress.on_trial_result(0, [], trial, HALF)
+                progress.on_step_end(0, [])
+            for trial, cell in some:
+                auc = 0.5 + float(cell.ratio or 0) / 10_000
+                progress.on_trial_result(0, [], trial, {**DONE, "valid_auc": auc})
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("log", ["auto", "json", "quiet"])
+def test_ten_thousand_cells_cost_little(cells: tuple[Cell, ...], log: str) -> None:
+    out = io.StringIO()
+    assert storm(many(cells, 2_000, 5), terminal(out), log) < 5
+    if log == "auto":
+        last = out.getvalue()[out.getvalue().rindex("10000 of 10000 cells done") :]
+        assert "0 running, 0 waiting" in last
+        assert last.count("augmentation") == module.ROWS
+        assert "1980 more arms" in last
+        assert "1980 done" in last
+        assert last.index("ratio 1999") < last.index("ratio 1998")  # the best first
+    elif log == "json":
+        assert len(out.getvalue().splitlines()) == 30_001
+    else:
+        assert out.getvalue() == ""
+
+
+def test_a_table_is_drawn_at_most_twice_a_second(
+    cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, drawn = [0.0], []
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    some = many(cells, 100, 5)
+    with Progress(some, 0, None, terminal(io.StringIO())) as progress:
+        table = progress._table
+        monkeypatch.setattr(progress, "_table", lambda: drawn.append(now[0]) or table())
+        for cell in some:
+            now[0] += 0.01
+            progress.on_trial_start(0, [], trial_of(cell))
+        assert len(drawn) == 10  # in five seconds
+        now[0] += 0.5
+        progress.on_step_end(0, [])  # what changed since the last drawing is shown without event
+        assert len(drawn) == 11
+        now[0] += 4
+        progress.on_step_end(0, [])
+        assert len(drawn) == 11  # nothing changed
+
+
+def test_a_table_fits_a_low_terminal_and_shows_running_arms_first(
+    cells: tuple[Cell, ...],
+) -> None:
+    some = many(cells, 50, 1)
+    progress = Progress(some, 0, "http://127.0.0.1:1", terminal(io.StringIO(), height=15))
+    for cell in some[:10]:
+        progress.on_trial_start(0, [], trial_of(cell))
+        progress.on_trial_result(0, [], trial_of(cell), DONE)
+    progress.on_trial_start(0, [], trial_of(some[49]))
+    text = table_of(progress)
+    assert len(text.splitlines()) <= 15
+    assert text.index("ratio 49") < text.index("ratio 0")
+    assert "44 more arms" in text
+    assert "39 waiting" in text
+
+
+def test_a_long_log_has_a_line_now_and_then_and_every_failure(
+    cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, out = [0.0], io.StringIO()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    some = many(cells, 200, 5)
+    with Progress(some, 0, None, pipe(out)) as progress:
+        for number, cell in enumerate(some):
+            now[0] += 0.1 if number < 500 else 5  # at first 10 s are rarer, then one percent
+            progress.on_trial_start(0, [], trial_of(cell))
+            if number == 7:
+                progress.on_trial_error(0, [], trial_of(cell))
+            else:
+                progress.on_trial_result(0, [], trial_of(cell), DONE)
+    lines = out.getvalue().splitlines()
+    assert sum("failed: its process died" in line for line in lines) == 1
+    summaries = [line for line in lines if "cells done" in line]
+    assert 5 + 49 <= len(summaries) <= 5 + 52
+    assert summaries[-1].startswith("1000 of 1000 cells done, 0 running, 0 waiting, 1 failed;")
+    assert "best augmentation psi 1 ratio 0: auc 0.900 (5/5)" in summaries[-1]
+    assert " left" in summaries[3]
 
 
 def test_an_unwritten_row_stops_the_search(cells: tuple[Cell, ...]) -> None:
@@ -67,4 +329,19 @@ def test_an_unwritten_row_stops_the_search(cells: tuple[Cell, ...]) -> None:
     unwritten = {"done": True, "status": "unwritten", "error": "No space left"}
     progress.on_trial_result(0, [], trial_of(cells[0]), unwritten)
     assert progress.full_disk == "No space left"
-    assert progress.ended == 0
+    assert (progress.ended, progress.tally.waiting) == (0, 4)
+
+
+def test_the_command_knows_its_logs(fgaug: Any, capsys: Any, tmp_path: Path) -> None:
+    from fgaug.commands import show
+
+    code, _, err = fgaug("search", tmp_path / "grid.yaml", "--log", "loud")
+    assert code == 2
+    assert "--log is auto, json or quiet, got loud" in err
+    assert show._LOGS == module.LOGS
+    run = Run(root=tmp_path, ok=3, pruned=1, failed=0, missing=2)
+    show.closing_line(run, "json")
+    closed = json.loads(capsys.readouterr().err)
+    assert (closed["event"], closed["ok"], closed["exit_code"]) == ("closed", 3, 3)
+    show.closing_line(run, "quiet")
+    assert "3 ok, 1 pruned, 0 failed, 2 missing" in capsys.readouterr().err

@@ -171,6 +171,26 @@ class TestWhatIsRead:
             {"generator__cutoff": 8},
             {"generator": EXTERNAL},
             {"generator": {"kind": "imported", "noise": "const"}},
+            {"axes__real_fraction": [0.1, 1]},
+            {
+                "exclude": [
+                    {"psi": 0.3, "recipe.model": "resnet50"},
+                    {"seed": random.Random(19).sample(range(1000), 2)},
+                ]
+            },
+            {"include": [{"mode": "augmentation", "psi": 0.9, "ratio": [3, 4], "seed": [1]}]},
+            {"include": [{"mode": "augmentation", "psi": 0.9, "ratio": 1}], "cells": 265},
+            {
+                "include": [
+                    {
+                        "mode": "synthetic",
+                        "psi": [1],
+                        "ratio": 1,
+                        "recipe.augmentation": [{"Rotate": {"limit": 10}}],
+                        "real_fraction": 1,
+                    }
+                ]
+            },
         ],
     )
     def test_what_is_resolved_is_the_same_grid(self, changes: dict[str, Any]) -> None:
@@ -382,11 +402,30 @@ resources: {gpu: 1.5}
                 {"controls": ["drop", "drop"], "axes__mode": ["replacement"]},
                 "`controls`: values repeat: drop",
             ),
-            ({"scheduler": {"type": "asha"}}, "`scheduler.type`: must be 'none', got 'asha'"),
+            (
+                {"axes__real_fraction": [0.5, 0]},
+                "`axes.real_fraction.1`: must be above 0, got 0",
+            ),
+            (
+                {"axes__real_fraction": [1.5]},
+                "`axes.real_fraction.0`: must be at most 1, got 1.5",
+            ),
+            ({"axes__real_fraction": []}, "`axes.real_fraction`: must not be empty, got []"),
+            (
+                {"axes__real_fractoin": [1]},
+                "`axes.real_fractoin`: unknown axis, did you mean `real_fraction`?",
+            ),
+            ({"axes__split": [1]}, "`axes.split`: unknown axis"),
+            ({"axes__snapshot": [1]}, "`axes.snapshot`: unknown axis"),
         ],
     )
     def test_one_line_each(self, changes: dict[str, Any], expected: str) -> None:
         assert problems(**changes) == [expected]
+
+    def test_unknown_schedulers(self) -> None:
+        (problem,) = problems(scheduler={"type": "hyperband"})
+        assert problem.startswith("`scheduler.type`: must be 'none', ")
+        assert problem.endswith(", got 'hyperband'")
 
     def test_two_axes_of_recipes_at_odds(self) -> None:
         axes = {"axes__recipe": [1], "axes__recipe.model": ["a"]}
@@ -433,6 +472,7 @@ resources: {gpu: 1.5}
                 *("budget", "scheduler", "resources", "axes", "axes__mode", "axes__psi"),
                 *("axes__ratio", "axes__fakes", "axes__seed", "axes__remove", "axes__recipe"),
                 *("axes__recipe.model", "axes__recipe.augmentation", "generator__snapshots"),
+                *("axes__real_fraction", "include", "exclude", "cells"),
             ]
         ),
     )

@@ -1,9 +1,12 @@
-"""What commands print: the plan of a search, its end, its results."""
+"""What commands print: the plan of a search, its end, its results, how far it is."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +18,12 @@ from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
     from fgaug.planning import Plan
+    from fgaug.status import Status
     from fgaug.study import Run
 
 _SHOWN = ("mode", "psi", "ratio", "seed", "status", "n_real", "n_fake")
 _METRICS = ("valid_acc", "valid_auc", "valid_loss")
+_LOGS = ("auto", "json", "quiet")
 
 
 def plan(planned: Plan) -> None:
@@ -63,14 +68,64 @@ def plan(planned: Plan) -> None:
         )
 
 
-def closing_line(run: Run) -> None:
-    """Print how many cells are ok, failed and missing: the last line of a search."""
+def console_for(log: str) -> Console:
+    """Return where a search shows itself; mute where --log asks for JSON lines or for quiet.
+
+    Raises:
+        UserError: no such log.
+    """
+    if log not in _LOGS:
+        raise UserError(f"--log is {', '.join(_LOGS[:-1])} or {_LOGS[-1]}, got {log}.")
+    return Console(stderr=True, quiet=log != "auto")
+
+
+def closing_line(run: Run, log: str = "auto") -> None:
+    """Print how many cells are ok, pruned, failed and missing: the last line of a search."""
+    if log == "json":
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        counts = {name: getattr(run, name) for name in ("ok", "pruned", "failed", "missing")}
+        closing = {"time": now, "event": "closed", "run": str(run.root), **counts}
+        sys.stderr.write(json.dumps({**closing, "exit_code": run.exit_code}) + "\n")
+        return
     line = (
         f"{run.root}: {run.ok} ok, {run.pruned} pruned, {run.failed} failed, {run.missing} missing"
     )
     if run.failed or run.missing:
         line += ". Run the same command again to train what is failed or missing"
     sys.stderr.write(line + "\n")
+
+
+def status(run: Path, format: str) -> None:
+    """Print how far a run is, read from its files: as text or as one JSON object."""
+    from fgaug.status import read
+
+    if format not in ("text", "json"):
+        raise UserError(f"--format is text or json, got {format}.")
+    found = read(run)
+    if format == "json":
+        value = {**asdict(found), "root": str(found.root)}
+        sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(_status_lines(found)) + "\n")
+
+
+def _status_lines(found: Status) -> list[str]:
+    by = "; ".join(found.searches)
+    lines = [
+        f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no search at work'}",
+        f"  {found.done} of {found.cells} cells done: {found.ok} ok, {found.pruned} pruned, "
+        f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
+    ]
+    if found.newest_age_s is not None:
+        words = "cells an hour" if by else "cells trained in the last hour"
+        rate = f"{found.cells_per_h:.3g} {words}"
+        lines.append(f"  newest result {_duration(found.newest_age_s)} ago, {rate}")
+    if found.left_s:
+        lines.append(f"  at most {_duration(found.left_s)} left at this rate")
+    for failure in found.failures:
+        words = f"{failure.cell} ({failure.cell_id}), {_duration(failure.age_s)} ago"
+        lines.append(f"  failed: {words}: {failure.error}")
+    return lines
 
 
 def results(run: Path, by: str, format: str) -> None:

@@ -20,6 +20,7 @@ _ROW = frozenset(
         *("status", "stopped_by", "error", "budget_unit", "budget_used", "images_seen"),
         *("wall_s", "leakage", "gan_saw_removed", "dataset_digest", "recipe_digest"),
         *("snapshots", "version", "host", "device", "started_at"),
+        *("rung", "micro_batch", "oom_events"),
     )
 )
 _ROW_PREFIXES = (

@@ -7,7 +7,7 @@ runs next follows from the files of the run alone, so a search that is started a
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -33,11 +33,16 @@ class Feed(Searcher):
         scheduler: Scheduler,
         *,
         deadline: float | None,
+        retries: int,
         died: Callable[[str], str],
+        pruned: Callable[[str, int], None] = lambda cell_id, rung: None,
     ) -> None:
         super().__init__()
         self.run, self.sources, self.scheduler = run, sources, scheduler
         self.deadline, self.died = deadline, died
+        self.retries = retries
+        self.tell_pruned = pruned
+        self.tried: Counter[str] = Counter()  # times that each cell failed in this search
         self.cells = {cell.cell_id: cell for cell in cells}
         self.policy = policy_of(scheduler, cells)
         statuses = finished(run, self.cells)
@@ -77,10 +82,21 @@ class Feed(Searcher):
         if status == "pruned":  # an earlier search's row; the cell has gone on since
             status = None
         seen = seen_cell(self.run, cell, status, self.scheduler)
+        if status == "failed" and not error and self._again(cell_id):
+            return
         if seen is not None:
             self.seen[cell_id] = seen
         if self.scheduler.type != "none":  # else what was decided at the start stands
             self._decide()
+
+    def _again(self, cell_id: str) -> bool:
+        """Put a cell that failed back into the queue, unless it did so too often."""
+        self.tried[cell_id] += 1
+        if self.tried[cell_id] > self.retries:
+            return False
+        self.given = {leg for leg in self.given if leg.cell_id != cell_id}
+        self._decide()
+        return True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing is decided before a leg has ended."""
@@ -98,6 +114,7 @@ class Feed(Searcher):
             if cell_id not in self.seen or not self.seen[cell_id].over:
                 write_pruned(self.run.trial(cell_id), rung, unstarted_row(cell, self.sources))
                 self.pruned.add(cell_id)
+                self.tell_pruned(cell_id, rung)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the run's own files are the state."""

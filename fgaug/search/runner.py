@@ -23,8 +23,6 @@ from fgaug.search.progress import Progress
 from fgaug.search.worker import CellTrainable
 from fgaug.space import Resources, Space
 
-RETRIES = 1  # of a trial whose process died; one that merely raised has its row
-
 
 def run_cells(
     run: RunPaths,
@@ -36,6 +34,8 @@ def run_cells(
     already: int,
     dashboard: str | None,
     console: Console,
+    retries: int = 1,
+    log: str = "auto",
 ) -> None:
     """Train what the grid's policy asks of `cells`; each leaves its files before Tune hears of it.
 
@@ -43,6 +43,7 @@ def run_cells(
         cells: all cells of the grid, seeds outermost; what is on disk of them is looked up.
         at_once: how many trials the cluster holds at a time.
         already: cells of the grid that need no training, for the counts on the screen.
+        retries: how often a cell that failed, or whose process died, is tried again.
 
     Raises:
         DiskFullError: no space left; finished cells are kept.
@@ -57,12 +58,23 @@ def run_cells(
         "cpu": resources.cpu,
         "gpu": resources.gpu,
         "deadline": deadline,
+        "keep_models": space.keep_models,
     }
     # Tune picks among the trials it has staged in no particular order: with as many staged as run
     # at a time, cells are trained in theirs, and a search cut short has its first seeds whole.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
-    progress = Progress(cells, already, dashboard, console)
-    feed = Feed(run, cells, sources, space.scheduler, deadline=deadline, died=progress.why_dead)
+    progress = Progress(cells, already, dashboard, console, log=log)
+    progress.resume(run)
+    feed = Feed(
+        run,
+        cells,
+        sources,
+        space.scheduler,
+        deadline=deadline,
+        retries=retries,
+        died=progress.why_dead,
+        pruned=progress.on_pruned,
+    )
     trainable = tune.with_parameters(CellTrainable, shared=shared)
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, progress:
         tuner = tune.Tuner(
@@ -79,7 +91,7 @@ def run_cells(
                 storage_path=storage,
                 verbose=0,
                 stop=_StopWhenFull(progress),
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                failure_config=tune.FailureConfig(max_failures=retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[progress],
                 log_to_file=False,

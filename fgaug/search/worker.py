@@ -6,6 +6,7 @@ only which cell and how far: a leg that is interrupted goes on from the cell's o
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from ray import tune
 
+from fgaug import saved
 from fgaug.cells import Cell, from_dict
 from fgaug.errors import DiskFullError, FgaugError
 from fgaug.paths import RunPaths
@@ -75,6 +77,7 @@ class CellTrainable(tune.Trainable):
 
     def _opened(self) -> Trial:
         if self.trial is None:
+            self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
             self.trial = Trial(self.cell, self.sources, self.device)
             self.trial.restore(self.paths.checkpoint)
             self.points = iter(self.trial)
@@ -98,10 +101,20 @@ class CellTrainable(tune.Trainable):
         return {"done": True, "status": "paused", "share": trial.share}
 
     def _written(self, trial: Trial) -> dict[str, Any]:
-        result = trial.result()
+        keep = self.shared["keep_models"]
+        result = trial.result(keep_model=keep != "none")
         write_trial(self.paths, result)
+        if keep == "best":
+            self._prune_models()
         shown = ("valid_acc", "valid_auc", "valid_loss", "wall_s")
         return {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
+
+    def _prune_models(self) -> None:
+        """Leave the best model of the arm; what is left over the driver removes at its end."""
+        cells, run = self.shared["cells"], RunPaths(Path(self.shared["run"]))
+        arm = (cell_id for cell_id, cell in cells.items() if cell["arm_id"] == self.cell.arm_id)
+        with contextlib.suppress(OSError):  # the trial itself is whole
+            saved.keep_best(run.trial(cell_id) for cell_id in arm)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
         known = isinstance(error, FgaugError)

@@ -4,11 +4,14 @@ The only part of fgaug that imports gan_worker, and only inside functions.
 """
 
 from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
+from fgaug.study.models import predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
+from fgaug.study.replays import Replay, replay
 from fgaug.study.reports import demo_dataset, demo_space, report
 from fgaug.study.searches import Run, fill_for_grid, plan, search
 
 __all__ = [
+    "Replay",
     "Run",
     "Verdict",
     "convert_network",
@@ -19,7 +22,10 @@ __all__ = [
     "fill_from_snapshots",
     "inspect_network",
     "plan",
+    "predict",
+    "prune_models",
     "repair_bank",
+    "replay",
     "report",
     "search",
     "verify_bank",

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from fgaug import cluster, pixels, planning, results, run_folder
 from fgaug.bank import Source
-from fgaug.planning import Plan
+from fgaug.planning import Plan, Shard
 from fgaug.space import Generator, Space, load_space
 from fgaug.study.banks import fill_bank
+from fgaug.study.models import prune_models
 
 if TYPE_CHECKING:
     from gan_worker.sources import LabelSource
@@ -48,10 +49,13 @@ class Run:
         return results.load_predictions(self.root)
 
 
-def plan(grid: str | Path | Space, out: str | Path | None = None) -> Plan:
+def plan(
+    grid: str | Path | Space, out: str | Path | None = None, shard: Shard | None = None
+) -> Plan:
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
-    planned = planning.make_plan(space, Path(out) if out is not None else None, _describe)
+    place = Path(out) if out is not None else None
+    planned = planning.make_plan(space, place, _describe, shard)
     if planned.missing.count:
         from gan_worker.sources import check_sources
 
@@ -66,6 +70,10 @@ def search(
     *,
     dashboard: bool = True,
     console: Console | None = None,
+    address: str | None = None,
+    shard: Shard | None = None,
+    retries: int = 1,
+    log: str = "auto",
 ) -> Run:
     """Train every cell of a grid that has no finished row, filling its bank first.
 
@@ -74,18 +82,23 @@ def search(
         out: the run's folder, `runs/<name>` where None.
         dashboard: start Ray's dashboard on loopback.
         console: where progress is shown, stderr where None.
+        address: of a running Ray cluster to join, `auto` for the one of this machine; its nodes
+            see the same folders.
+        shard: train only this share of the cells; other shards may write to the run meanwhile.
+        retries: how often a cell that failed, or whose process died, is tried again.
 
     Raises:
         GridError: the grid, dataset, bank or snapshots break a rule; nothing was started.
         RunError: another search holds the run's folder.
     """
     console = console or Console(stderr=True)
-    planned = plan(grid, out)
+    planned = plan(grid, out, shard)
     pixels.evict()
-    with run_folder.held(planned.run):
+    with run_folder.held(planned.run, shard):
         run_folder.note_start(planned)
         if planned.todo:
-            _execute(planned, dashboard, console)
+            _execute(planned, dashboard, console, address, retries, log)
+        prune_models(planned)
         results.compact(planned.run)
     return _counted(planned)
 
@@ -101,9 +114,11 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
         _fill_on_cluster(planned, console)
 
 
-def _execute(planned: Plan, dashboard: bool, console: Console) -> None:
+def _execute(
+    planned: Plan, dashboard: bool, console: Console, address: str | None, retries: int, log: str
+) -> None:
     space = planned.space
-    with cluster.started(dashboard=dashboard) as running:
+    with cluster.started(dashboard=dashboard, address=address) as running:
         from fgaug.search import runner
 
         runner.check_fits(space.resources, running.cpus, running.gpus)
@@ -119,6 +134,8 @@ def _execute(planned: Plan, dashboard: bool, console: Console) -> None:
             already=len(planned.cells) - len(planned.todo),
             dashboard=running.dashboard,
             console=console,
+            retries=retries,
+            log=log,
         )
 
 

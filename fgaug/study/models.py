@@ -1,0 +1,257 @@
+"""Saved classifiers at work: images -> a frame of probabilities.  saved -> [models] -> commands"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from fgaug import saved
+from fgaug.errors import DataError, GridError, UserError
+from fgaug.paths import DatasetPaths
+from fgaug.planning import Plan
+from fgaug.recipe import Recipe
+from fgaug.saved import Card, SavedModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from fgaug.data import Dataset
+    from fgaug.data.loading import LoadedImages
+    from fgaug.progress import Advance
+    from fgaug.training.models import Classifier
+
+
+def predict(
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    split: str | None = None,
+    device: str = "cpu",
+    skip_broken: bool = False,
+    progress: Advance | None = None,
+) -> pd.DataFrame:
+    """Return the probabilities that a saved classifier gives to images, one row an image.
+
+    Images are read, brought to the model's size and channels and normalised as in its training.
+
+    Args:
+        model: a `model.safetensors`, its card `model.json` beside it.
+        images: a folder, image files, or a folder that `fgaug data prepare` wrote.
+        split: of a prepared dataset: valid (where None) or train; the test set is sealed.
+        device: cpu or cuda.
+        skip_broken: leave broken files out, with a warning, instead of refusing.
+        progress: told (files read, files in all).
+
+    Returns:
+        image, of a prepared dataset its label, predicted, and p_<label> of each label.
+
+    Raises:
+        UserError: files that are no model, images that cannot be used, the sealed test set.
+    """
+    kept = saved.read(model)
+    given = [images] if isinstance(images, (str, Path)) else list(images)
+    roots = [Path(each) for each in given]
+    prepared = [root for root in roots if DatasetPaths(root).spec.is_file()]
+    if prepared:
+        if len(roots) > 1:
+            raise DataError(f"{prepared[0]} is a prepared dataset; give it alone.")
+        chosen = _checked(split or "valid")
+        return _of_dataset(kept, prepared[0], chosen, usable_device(device))
+    if split is not None:
+        raise DataError(f"--split {split} is of a prepared dataset, and none is given. Drop it.")
+    return _of_files(kept, _files(roots), usable_device(device), skip_broken, progress)
+
+
+def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
+    """Return a saved model as a network on a device, ready to evaluate.
+
+    Raises:
+        UserError: the card's recipe is not one of this version, or the tensors are not its
+            network's.
+    """
+    import torch
+
+    from fgaug.training import models
+    from fgaug.training.weights import SCRATCH
+
+    tensors = model.tensors()
+    recipe = _recipe(model.card)
+    try:
+        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+            network = models.build(recipe, SCRATCH, len(model.card.labels))
+    except GridError as error:
+        raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: value.shape for name, value in tensors.items()}
+    if wanted != found:
+        off = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
+        raise UserError(
+            f"The model's tensors are not those of {recipe.model} with {len(model.card.labels)} "
+            f"labels: {saved.shown(off[0])} is {found.get(off[0])}, the network has "
+            f"{wanted.get(off[0])} ({len(off)} differ)."
+        )
+    for name, numbers in (("mean", model.card.mean), ("std", model.card.std)):
+        if not np.array_equal(tensors[name].ravel(), np.asarray(numbers, np.float32)):
+            raise UserError(f"The model's card and its tensors name different `{name}`s.")
+    # a copy: torch wants arrays that can be written to
+    network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in tensors.items()})
+    return network.to(device).eval()
+
+
+def usable_device(name: str) -> torch.device:
+    """Return the device of a name, or refuse one that this machine does not have."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"--device is cpu, cuda or cuda:1, got {name}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"--device is cpu or cuda, got {name}.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name}: this machine has {count} CUDA devices. Give cpu.")
+    return device
+
+
+def prune_models(planned: Plan) -> None:
+    """Remove what `keep_models: best` does not keep: every model but the best of each arm."""
+    if planned.space.keep_models != "best":
+        return
+    arms: dict[str, list[str]] = {}
+    for cell in planned.grid_cells:  # those of other shards too
+        arms.setdefault(cell.arm_id, []).append(cell.cell_id)
+    for cell_ids in arms.values():
+        saved.keep_best(planned.run.trial(cell_id) for cell_id in cell_ids)
+
+
+def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
+    from fgaug.data import open_dataset
+    from fgaug.training import fit
+    from fgaug.trial import split_images
+
+    dataset = open_dataset(root)
+    _check_fits(kept.card, dataset)
+    images = split_images(dataset, split)
+    if not len(images):
+        raise DataError(f"{root} has no image in its {split} split.")
+    rows = dataset.manifest[dataset.manifest["split"] == split]
+    network, batch = load_classifier(kept, device), _batch(kept.card)
+    frame = _frame(kept.card, rows["image_id"], fit.predict(network, images, batch, device))
+    frame.insert(1, "label", rows["label"].to_numpy())
+    return frame
+
+
+def _of_files(
+    kept: SavedModel,
+    files: list[Path],
+    device: torch.device,
+    skip_broken: bool,
+    progress: Advance | None,
+) -> pd.DataFrame:
+    from fgaug.data.loading import ImageFile, load_images
+
+    network = load_classifier(kept, device)
+    if kept.card.crop_margin is not None:
+        raise DataError(
+            "The model saw images cropped to a box (margin "
+            f"{kept.card.crop_margin:g}), and files have none. Prepare them as its dataset was, "
+            "by `fgaug data prepare`, and give that folder."
+        )
+    loaded = load_images(
+        [ImageFile(name=str(path), path=path) for path in files],
+        size=kept.card.size,
+        channels=kept.card.channels,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+    try:
+        found = np.concatenate(list(_in_blocks(network, kept.card, loaded, device)))
+    finally:
+        loaded.close()
+    return _frame(kept.card, itertools.compress(map(str, files), loaded.kept), found)
+
+
+def _in_blocks(
+    network: Classifier, card: Card, loaded: LoadedImages, device: torch.device
+) -> Iterator[np.ndarray]:
+    """Yield probabilities block by block: pixels wait on disk, whatever their number."""
+    from fgaug.training import fit
+    from fgaug.training.images import Images
+
+    for pixels in loaded.blocks():
+        row, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
+        images = Images(sources=[pixels], source=none, row=row, label=none)
+        yield fit.predict(network, images, _batch(card), device)
+
+
+def _files(roots: list[Path]) -> list[Path]:
+    """Return the image files that are named, or lie below the folders that are."""
+    from fgaug.data.finder import images_below
+
+    gone = [str(root) for root in roots if not root.exists()]
+    if gone:
+        raise DataError(f"{', '.join(gone[:10])}: no such file or folder.")
+    found = [path for root in roots for path in (images_below(root) if root.is_dir() else [root])]
+    if not found:
+        raise DataError("There is no image to predict. Give image files, or a folder with some.")
+    return list(dict.fromkeys(found))
+
+
+def _checked(split: str) -> str:
+    if split == "test":
+        raise DataError("The test set is sealed: --split is valid or train.")
+    if split not in ("valid", "train"):
+        raise DataError(f"--split is valid or train, got {split}.")
+    return split
+
+
+def _check_fits(card: Card, dataset: Dataset) -> None:
+    """Refuse a dataset whose pixels were made in another way than those the model learnt from."""
+    spec = dataset.spec
+    margin = spec.crop["margin"] if spec.crop is not None else None
+    pairs = {
+        "size": (card.size, spec.size),
+        "channels": (card.channels, spec.channels),
+        "crop margin": (card.crop_margin, margin),
+        "resize filter": (card.resize_filter, spec.resize_filter),
+    }
+    off = [f"{name} {a}, the dataset {b}" for name, (a, b) in pairs.items() if a != b]
+    if off:
+        raise DataError(
+            f"The model was trained with {'; '.join(off)}. Prepare the images as its own were."
+        )
+
+
+def _recipe(card: Card) -> Recipe:
+    fields = {name: value for name, value in card.recipe.items() if name != "weights"}
+    try:
+        recipe = Recipe.model_validate({**fields, "pretrained": False})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = saved.shown(".".join(str(part) for part in first["loc"]))
+        raise UserError(
+            f"The model's card is of fgaug {saved.shown(card.version)}; its recipe cannot be read "
+            f"(`{where}`: {first['msg'].splitlines()[0]}). Use the version that wrote it."
+        ) from None
+    if saved.shown(recipe.model) != recipe.model:
+        raise UserError(f"The model's card: no network is named {saved.shown(recipe.model)}.")
+    return recipe
+
+
+def _batch(card: Card) -> int:
+    return min(2 * _recipe(card).batch_size, 512)  # as in training, for the same last bits
+
+
+def _frame(card: Card, names: Iterable[str], probability: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame({"image": list(names)})
+    frame["predicted"] = np.asarray(card.labels, object)[probability.argmax(axis=1)]
+    for index, label in enumerate(card.labels):
+        frame[f"p_{label}"] = probability[:, index]
+    return frame
