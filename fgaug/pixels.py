@@ -135,9 +135,10 @@ def _one_decoder(path: Path) -> Iterator[None]:
     """Let one process of the machine decode; the others wait and map what it made."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-        with contextlib.suppress(OSError):
-            path.with_suffix(".lock").unlink()  # who waits for it holds it open
+        try:
+            yield
+        finally:
+            path.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it holds it open
 
 
 def evict(days: float = UNUSED_DAYS) -> int:

@@ -65,6 +65,7 @@ class TestShards:
             pass
 
     @pytest.mark.ray
+    @pytest.mark.slow
     def test_two_at_once_into_one_run(self, root: Path) -> None:
         path = write_grid(root, axes=AXES)
         command = [sys.executable, "-m", "fgaug", "search", str(path), "--out", str(root / "both")]
@@ -103,6 +104,7 @@ cluster.shutdown()
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_cluster_of_two_nodes(root: Path) -> None:
     """Joined, not started; the numbers are those of one machine."""
     path = write_grid(root, axes=AXES)

@@ -141,6 +141,7 @@ class TestObjectStorage:
             open_bank(uri).read(shard.label, shard.psi, [100])
 
     @pytest.mark.ray
+    @pytest.mark.slow
     def test_from_the_command_line(self, uri: str, fgaug: object) -> None:
         """Actors write there, and another command reads what they wrote."""
         run = [sys.executable, "-m", "fgaug", "bank"]
