@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from fgaug.recipe import Budget, Recipe
 from fgaug.training import fit, models, transforms, weights
 from fgaug.training.images import Images, epochs
+from fgaug.training.steps import Steps
 
 CPU = torch.device("cpu")
 SIZE, BATCH, COUNT = 128, 64, 640
@@ -51,7 +52,7 @@ def real(recipe: Recipe) -> Step:
     model = models.build(recipe, weights.find(recipe), 2)
     train = images()
     transform = transforms.build(recipe, 0, CPU)
-    run = fit._Run(model, train, train, ("a", "b"), recipe, transform, CPU)
+    run = Steps(model, train, train, ("a", "b"), recipe, transform, CPU)
     budget = Budget(unit="steps", max=1000)
     phase = fit._phases(recipe, budget, len(train), model.group_count)[1]
     run.begin(phase)

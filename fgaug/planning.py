@@ -5,40 +5,25 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import psutil
 
-from fgaug import checks, mix, paths, results
-from fgaug.bank import (
-    RESIZE_FILTER,
-    BankSpec,
-    Demand,
-    Source,
-    Store,
-    check_new,
-    imported,
-    is_empty,
-    open_bank,
-    open_store,
-    read_spec,
-)
+from fgaug import checks, fakes, mix, paths, results
+from fgaug.bank import BankSpec, Demand, Store
 from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.audit import audit
-from fgaug.errors import BankError, DataError, GridError, SnapshotError, UserError
-from fgaug.paths import BankNames, RunPaths
+from fgaug.errors import DataError, GridError, UserError
+from fgaug.fakes import Describe, listed
+from fgaug.paths import RunPaths
 from fgaug.rows import Sources
 from fgaug.search import ledger
-from fgaug.space import Generator, SnapshotFile, Space
+from fgaug.space import Space
 
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
-
-_log = logging.getLogger("fgaug")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +48,6 @@ class Shard:
     def of(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return its cells: those whose identity, a number, leaves the shard's remainder."""
         return tuple(c for c in cells if int(c.cell_id, 16) % self.count == self.number - 1)
-
-
-Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,17 +91,17 @@ def make_plan(
     """
     problems: list[str] = []
     dataset = _dataset(space, problems)
-    bank = _store(space, problems)
-    generated = _sources_by_label(space, dataset, bank, describe, problems)
+    bank = fakes.bank_of(space, problems)
+    generated = fakes.sources_by_label(space, dataset, bank, describe, problems)
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
     context = Context(
         dataset_digest=dataset.spec.digest,
-        generator=_generator_identity(space, dataset, generated),
+        generator=fakes.generator_identity(space, dataset, generated),
         pool=space.pool,
         weights=weights,
-        imported=_imported(space, bank, generated),
+        imported=fakes.imported_digests(space, bank, generated),
     )
     every = expand(space, context)
     cells = every if shard is None else shard.of(every)
@@ -130,7 +112,7 @@ def make_plan(
         )
     reals = mix.Reals(dataset.manifest, dataset.spec.labels)
     problems += _mix_problems(cells, reals, space.pool)
-    spec, index = _bank(space, dataset, bank, generated, problems)
+    spec, index = fakes.spec_and_index(space, dataset, bank, generated, problems)
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
     leakage = checks.leakage(space, dataset, generated, bank, problems)
@@ -204,110 +186,9 @@ def _dataset(space: Space, problems: list[str]) -> Dataset | None:
     for key, names in named:
         if names != labels:
             problems.append(
-                f"`{key}` must name the labels {_listed(labels)}, it names {_listed(names)}"
+                f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
             )
     return dataset
-
-
-def _store(space: Space, problems: list[str]) -> Store | None:
-    if space.bank is None or space.generator is None:
-        return None
-    try:
-        return open_store(space.bank)
-    except BankError as error:
-        problems.append(f"`bank`: {error}")
-        return None
-
-
-def _sources_by_label(
-    space: Space,
-    dataset: Dataset | None,
-    bank: Store | None,
-    describe: Describe,
-    problems: list[str],
-) -> dict[str, Source]:
-    generator = space.generator
-    if generator is None or dataset is None:
-        return {}
-    if generator.snapshots:
-        for label in dataset.spec.labels:
-            if label not in generator.snapshots:
-                problems.append(f"`generator.snapshots` has no network for the label `{label}`")
-        for label in generator.snapshots:
-            if label not in dataset.spec.labels:
-                problems.append(
-                    f"`generator.snapshots.{label}`: the dataset has no such label, "
-                    f"it has {_listed(dataset.spec.labels)}"
-                )
-    known = _known_sources(bank)
-    found = {}
-    for label in dataset.spec.labels:
-        if generator.snapshots and label not in generator.snapshots:
-            continue
-        named = generator.snapshots.get(label)
-        held = known.get(label)
-        if named and held and not Path(named.file).exists() and _same_name(named, held):
-            _log.warning(
-                f"{named.file} is not here; the bank's own record of a network of that name, "
-                f"{held.sha256[:12]}, stands for it"
-            )
-            found[label] = held
-            continue
-        try:
-            found[label] = describe(label, generator)
-        except SnapshotError as error:
-            problems.append(f"`generator`: {error}")
-    return found
-
-
-def _same_name(named: SnapshotFile, held: Source) -> bool:
-    """Return whether a bank's network goes by the name and class that a grid gives it."""
-    return (held.kind, held.name, held.class_index) == (
-        "stylegan2",
-        Path(named.file).name,
-        named.class_index,
-    )
-
-
-def _known_sources(bank: Store | None) -> Mapping[str, Source]:
-    """Return what a bank says of its networks; nothing where it is new or cannot be read."""
-    try:
-        return read_spec(bank).sources if bank is not None else {}
-    except BankError:
-        return {}
-
-
-def _generator_identity(
-    space: Space, dataset: Dataset, generated: Mapping[str, Source]
-) -> dict[str, object]:
-    if space.generator is None:
-        return {}
-    options = {name: getattr(space.generator, name) for name in ("cutoff", "precision")}
-    return {
-        "sources": {label: [s.kind, s.sha256, s.class_index] for label, s in generated.items()},
-        **{name: value for name, value in options.items() if value is not None},
-        "noise": space.generator.noise,
-        "size": dataset.spec.size,
-        "channels": dataset.spec.channels,
-        "resize_filter": RESIZE_FILTER,
-    }
-
-
-def _imported(
-    space: Space, bank: Store | None, generated: Mapping[str, Source]
-) -> dict[float, dict[str, str]]:
-    """Return the digest of the imported images that the pool can draw, by psi and label."""
-    labels = [label for label, source in generated.items() if source.kind == "imported"]
-    if not labels or bank is None or not bank.has(BankNames.manifest):
-        return {}
-    shards = open_bank(bank).shards
-    return {
-        psi: {
-            label: imported.pixels_digest(imported.digests(bank, shards, label, psi), space.pool)
-            for label in labels
-        }
-        for psi in {float(psi) for axes in space.lists for psi in axes.psi}
-    }
 
 
 def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[str]:
@@ -321,42 +202,6 @@ def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[
         if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
             found[cell.arm_id] = mix.check(cell, reals, pool)
     return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
-
-
-def _bank(
-    space: Space,
-    dataset: Dataset,
-    bank: Store | None,
-    generated: Mapping[str, Source],
-    problems: list[str],
-) -> tuple[BankSpec | None, pd.DataFrame]:
-    """Return what the grid's bank must be, and its index (empty where it has none)."""
-    nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
-    if bank is None or space.generator is None:
-        return None, nothing
-    spec = BankSpec(
-        size=dataset.spec.size,
-        channels=dataset.spec.channels,
-        noise=space.generator.noise,
-        cutoff=space.generator.cutoff,
-        precision=space.generator.precision or "float32",
-        sources=generated,
-    )
-    try:
-        if not bank.has(BankNames.spec):
-            check_new(bank)
-            return spec, nothing
-        found = read_spec(bank).differences(spec)
-        if found and not is_empty(bank):
-            problems.append(
-                f"`bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give this grid a "
-                "bank of its own"
-            )
-        elif bank.has(BankNames.manifest):
-            return spec, open_bank(bank).index()
-    except BankError as error:
-        problems.append(f"`bank`: {error}")
-    return spec, nothing
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
@@ -381,7 +226,3 @@ def parallel_trials(space: Space, cpus: float, gpus: float) -> int:
 def cores() -> int:
     """Return the cores of this machine."""
     return psutil.cpu_count() or 1
-
-
-def _listed(labels: Iterable[str]) -> str:
-    return ", ".join(f"`{label}`" for label in sorted(labels))

@@ -28,8 +28,8 @@ from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.training import fit, models, transforms
 from fgaug.training import weights as weight_files
-from fgaug.training.fit import Point
 from fgaug.training.images import Images
+from fgaug.training.steps import Point, predict
 
 _log = logging.getLogger("fgaug")
 
@@ -109,7 +109,7 @@ class Trial:
         sealed = None
         if fitted.stopped_by != "scheduler" and (dataset.manifest["split"] == "test").any():
             batch = 2 * cell.recipe.batch_size
-            probability = fit.predict(self.model, split_images(dataset, "test"), batch, self.where)
+            probability = predict(self.model, split_images(dataset, "test"), batch, self.where)
             sealed = _predictions(dataset, "test", probability)
         labels = self.reals.labels
         row = {

@@ -16,10 +16,12 @@ from torch import nn
 from fgaug.errors import TrialError
 from fgaug.recipe import Budget, Recipe
 from fgaug.training import fit, transforms
+from fgaug.training import steps as stepping
 from fgaug.training.augment import to_unit
-from fgaug.training.fit import FineTuning, Fitted, Point, predict, total_steps
+from fgaug.training.fit import FineTuning, Fitted, total_steps
 from fgaug.training.images import Images, epochs, stream
 from fgaug.training.models import Classifier
+from fgaug.training.steps import Point, predict
 
 CPU = torch.device("cpu")
 NAMES = ("dark", "light")
@@ -91,12 +93,12 @@ def trained(model: Classifier, budget: Budget, **given: object) -> tuple[list[Po
 def with_losses(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     """Let evaluations find these validation losses, one after the other."""
     left = iter(losses)
-    real = fit.evaluate
+    real = stepping.evaluate
 
     def evaluate(*given: object) -> dict[str, float]:
         return {**real(*given), "loss": next(left)}
 
-    monkeypatch.setattr(fit, "evaluate", evaluate)
+    monkeypatch.setattr(stepping, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(
@@ -125,14 +127,14 @@ def test_a_steps_budget_takes_exactly_its_steps(
     steps: int, frozen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[bool, int, int]] = []  # frozen, step of its cycle, batch
-    real = fit._Run._step
+    real = stepping.Steps._step
 
-    def count(self: fit._Run, cycle: object, step: int, index: np.ndarray) -> torch.Tensor:
+    def count(self: stepping.Steps, cycle: object, step: int, index: np.ndarray) -> torch.Tensor:
         is_frozen = not next(self.model.body.parameters()).requires_grad
         taken.append((is_frozen, step, len(index)))
         return real(self, cycle, step, index)
 
-    monkeypatch.setattr(fit._Run, "_step", count)
+    monkeypatch.setattr(stepping.Steps, "_step", count)
     looks = min(steps, 5)
     curve, fitted = trained(tiny(), Budget(unit="steps", max=steps, evaluations=looks))
     assert taken == [
@@ -228,14 +230,14 @@ def test_a_training_loss_that_is_no_number_fails_the_trial() -> None:
 def test_a_validation_loss_that_is_no_number_fails_the_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = fit._Run._step
+    real = stepping.Steps._step
 
-    def last_step_overflows(self: fit._Run, *given: object) -> torch.Tensor:
+    def last_step_overflows(self: stepping.Steps, *given: object) -> torch.Tensor:
         loss = real(self, *given)
         poison(self.model)
         return loss
 
-    monkeypatch.setattr(fit._Run, "_step", last_step_overflows)
+    monkeypatch.setattr(stepping.Steps, "_step", last_step_overflows)
     with pytest.raises(TrialError, match="validation loss is not a number at step 1"):
         trained(tiny(), Budget(unit="steps", max=2))
 
@@ -306,15 +308,15 @@ def test_a_replay_in_double_precision_gives_the_same_losses(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, seen = images(16), []
-    real = fit._Run._step
+    real = stepping.Steps._step
 
-    def noted(self: fit._Run, *given: object) -> torch.Tensor:
+    def noted(self: stepping.Steps, *given: object) -> torch.Tensor:
         loss = real(self, *given)
         seen.append(loss.item())
         return loss
 
-    monkeypatch.setattr(fit._Run, "_step", noted)
-    monkeypatch.setattr(fit, "to_unit", lambda batch: batch.double() / 255)
+    monkeypatch.setattr(stepping.Steps, "_step", noted)
+    monkeypatch.setattr(stepping, "to_unit", lambda batch: batch.double() / 255)
     monkeypatch.setattr(fit, "FROZEN_SHARE", 3)  # of 6 steps 2 are frozen, as the replay has it
     budget = Budget(max=2) if unit == "epochs" else Budget(unit="steps", max=6)
     recipe = Recipe(batch_size=8, augmentation="none")

@@ -23,7 +23,7 @@ from fgaug.errors import DiskFullError, FgaugError
 from fgaug.paths import RunPaths
 from fgaug.results import write_paused, write_row, write_trial
 from fgaug.rows import Sources, failed_row
-from fgaug.training.fit import Point
+from fgaug.training.steps import Point
 from fgaug.trial import Trial
 
 CHECKPOINT_S = 60.0  # of training at stake if the process dies

@@ -133,7 +133,7 @@ def prune_models(planned: Plan) -> None:
 
 def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
     from fgaug.data import open_dataset
-    from fgaug.training import fit
+    from fgaug.training.steps import predict as probabilities
     from fgaug.trial import split_images
 
     dataset = open_dataset(root)
@@ -143,7 +143,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
         raise DataError(f"{root} has no image in its {split} split.")
     rows = dataset.manifest[dataset.manifest["split"] == split]
     network, batch = load_classifier(kept, device), _batch(kept.card)
-    frame = _frame(kept.card, rows["image_id"], fit.predict(network, images, batch, device))
+    frame = _frame(kept.card, rows["image_id"], probabilities(network, images, batch, device))
     frame.insert(1, "label", rows["label"].to_numpy())
     return frame
 
@@ -182,13 +182,13 @@ def _in_blocks(
     network: Classifier, card: Card, loaded: LoadedImages, device: torch.device
 ) -> Iterator[np.ndarray]:
     """Yield probabilities block by block: pixels wait on disk, whatever their number."""
-    from fgaug.training import fit
     from fgaug.training.images import Images
+    from fgaug.training.steps import predict as probabilities
 
     for pixels in loaded.blocks():
         row, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
         images = Images(sources=[pixels], source=none, row=row, label=none)
-        yield fit.predict(network, images, _batch(card), device)
+        yield probabilities(network, images, _batch(card), device)
 
 
 def _files(roots: list[Path]) -> list[Path]:
