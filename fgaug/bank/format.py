@@ -14,6 +14,8 @@ from fgaug.errors import BankError
 from fgaug.paths import BankNames, DatasetPaths
 
 SCHEMA = 1
+MIN_SIZE, MAX_SIZE = 8, 2048  # px, as a dataset's
+NOISE_MODES = ("seeded", "const", "none")
 SHARD_BYTES = 32 << 20  # pixels of a full shard
 RESIZE_FILTER = "lanczos"  # Pillow's, antialiased: what brings larger fakes to the bank's size
 
@@ -89,6 +91,20 @@ class Shard:
     sha256: str
     first: int  # smallest z_seed
     last: int  # largest z_seed
+
+
+def check_options(size: int | None, channels: int | None, noise: str | None) -> None:
+    """Refuse what no bank can be; None where something is not asked for.
+
+    Raises:
+        BankError: with the option of the command line, what it may be and what was given.
+    """
+    if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
+        raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
+    if channels not in (None, 1, 3):
+        raise BankError(f"--channels must be 1 or 3, got {channels}.")
+    if noise is not None and noise not in NOISE_MODES:
+        raise BankError(f"--noise is one of {', '.join(NOISE_MODES)}, got {noise}.")
 
 
 def source_digest(kind: str, parameters: Mapping[str, Any]) -> str:

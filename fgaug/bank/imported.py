@@ -20,7 +20,16 @@ import pandas as pd
 import pyarrow as pa
 
 from fgaug.bank.fitting import fit_to_bank
-from fgaug.bank.format import BankSpec, Shard, Source, is_empty, read_spec, source_digest
+from fgaug.bank.format import (
+    NOISE_MODES,
+    BankSpec,
+    Shard,
+    Source,
+    check_options,
+    is_empty,
+    read_spec,
+    source_digest,
+)
 from fgaug.bank.reader import Bank, shard_columns
 from fgaug.bank.seed_files import LabelFolder, SeedFile, find_all
 from fgaug.bank.store import Store, open_store
@@ -28,8 +37,6 @@ from fgaug.bank.writer import BankWriter
 from fgaug.errors import BankError
 from fgaug.paths import BankNames
 
-MIN_SIZE, MAX_SIZE = 8, 2048  # px, as a dataset's
-NOISE_MODES = ("seeded", "const", "none")
 SHA256 = "sha256"  # the column of an imported shard, hex text
 _SHOWN = 10  # problems in a message; the rest is a count
 
@@ -123,7 +130,7 @@ def import_folders(
         noise=base.noise if noise is None else noise,
         sources={each.label: imported_source(each.label) for each in folders},
     )
-    _check(spec)
+    check_options(spec.size, spec.channels, spec.noise)
     with BankWriter.opened(store, spec) as writer:
         before = set(writer.shards)
         problems = _add(writer, files, float(psi), decode, progress)
@@ -147,15 +154,6 @@ def _spec_of(path: Path, decode: Decode) -> BankSpec:
     except ValueError as error:
         raise BankError(f"{path}: {error}.") from None
     return BankSpec(size=len(image), channels=image.shape[2], noise=NOISE_MODES[0], sources={})
-
-
-def _check(spec: BankSpec) -> None:
-    if not MIN_SIZE <= spec.size <= MAX_SIZE:
-        raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {spec.size}.")
-    if spec.channels not in (1, 3):
-        raise BankError(f"--channels must be 1 or 3, got {spec.channels}.")
-    if spec.noise not in NOISE_MODES:
-        raise BankError(f"--noise is one of {', '.join(NOISE_MODES)}, got {spec.noise}.")
 
 
 def _grey_alone(decode: Decode) -> Decode:

@@ -49,7 +49,7 @@ def fill(
 ) -> None:
     """Generate what a bank lacks, for a grid or for seeds of given networks."""
     from fgaug import study
-    from fgaug.data.images import MAX_SIZE, MIN_SIZE
+    from fgaug.bank.format import check_options
 
     console = Console(stderr=True)
     if grid is not None:
@@ -62,12 +62,7 @@ def fill(
             "Say what to fill: --grid grid.yaml, or "
             "--snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
         )
-    if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
-        raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
-    if channels not in (None, 1, 3):
-        raise BankError(f"--channels must be 1 or 3, got {channels}.")
-    if noise not in ("seeded", "const", "none"):
-        raise BankError(f"--noise is seeded, const or none, got {noise}.")
+    check_options(size, channels, noise)
     if cutoff is not None and cutoff < 1:
         raise BankError(f"--cutoff must be at least 1, got {cutoff}.")
     if precision not in ("float32", "float16", "bfloat16"):

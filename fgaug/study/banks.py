@@ -82,7 +82,7 @@ def fill_from_snapshots(
 
     `files` holds (file, class or None) by label.
     """
-    from gan_worker.generator import load_generator
+    from gan_worker.snapshot import read_snapshot
     from gan_worker.sources import LabelSource, check_sources, describe
 
     sources = {
@@ -92,8 +92,8 @@ def fill_from_snapshots(
     described = {label: describe(label, source) for label, source in sources.items()}
     if size is None or channels is None:
         file, _ = next(iter(files.values()))
-        native = load_generator(file)
-        size, channels = size or native.size, channels or native.channels
+        native = read_snapshot(file)
+        size, channels = size or native.resolution, channels or native.channels
     spec = BankSpec(
         size=size,
         channels=channels,
