@@ -154,8 +154,10 @@ def prepare_all(root: Path, setting: Setting) -> None:
     dataset = prepare(out=root / "dataset", size=setting.size, preset="phantom", phantom=phantom)
     (root / "grid.yaml").write_text(yaml.safe_dump(grid(root, setting)), encoding="utf-8")
     study.fill_for_grid(root / "grid.yaml", str(root / "bank"), Console(quiet=True))
-    demand = study.plan(root / "grid.yaml", root / "unused").demand
-    export.write_png(open_bank(root / "bank"), demand, root / "png" / "fakes", lambda done: None)
+    (supply,) = study.plan(root / "grid.yaml", root / "unused").supplies
+    export.write_png(
+        open_bank(root / "bank"), supply.demand, root / "png" / "fakes", lambda done: None
+    )
     rows = dataset.manifest.itertuples()
     for row, pixels in zip(rows, dataset.pixels(), strict=True):
         path = root / "png" / str(row.split) / str(row.label) / f"{row.image_id}.png"

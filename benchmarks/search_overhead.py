@@ -63,7 +63,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
             planned.run,
             planned.todo,
             planned.sources,
-            space.resources,
+            space,
             at_once=planning.parallel_trials(space, planning.cores(), 0),
             already=0,
             dashboard=None,

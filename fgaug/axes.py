@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
@@ -20,13 +18,15 @@ from pydantic import (
     model_validator,
 )
 
+from fgaug.generators import SnapshotEntry, with_names
 from fgaug.grid_errors import Misfits, near, one_line_each
-from fgaug.recipe import Recipe
+from fgaug.recipe import Frozen, Recipe
 
 MAX_POOL = 10_000_000  # fakes a label; each draw permutes the whole pool: 80 MB
 
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
 Removal = Literal["all"] | float
+Split = Literal["dataset"] | int  # as prepared, or the seed of another draw of its patients
 Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
 
 
@@ -61,17 +61,24 @@ def _removal(asked: Any) -> Removal:
     return float(asked)
 
 
+def _split(asked: Any) -> Split:
+    whole = isinstance(asked, int) and not isinstance(asked, bool)
+    if asked != "dataset" and not (whole and 0 <= asked < 2**32):
+        raise ValueError(
+            f"must be `dataset` or a whole number from 0 to {2**32 - 1}, got {asked!r}"
+        )
+    split: Split = asked
+    return split
+
+
 Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Psi = Annotated[Number, AfterValidator(usable_psi)]
 Ratio = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
-
-
-class Frozen(BaseModel):
-    """A part of a grid: never changed, and without keys or numbers that nobody expects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+SplitChoice = Annotated[Split, PlainValidator(_split)]
+Distinct = AfterValidator(distinct)
+Some = Field(min_length=1)  # a key that is given names something
 
 
 class SeedSample(Frozen):
@@ -102,18 +109,24 @@ SeedAxis = Annotated[
 ]
 
 
-class Axes(Frozen):
-    """The lists whose combinations are the grid's cells."""
+def _as_prepared() -> list[Split]:
+    return ["dataset"]
 
-    mode: Annotated[list[Mode], Field(min_length=1), AfterValidator(distinct)]
-    psi: Annotated[list[Psi], AfterValidator(distinct)] = []
-    ratio: Annotated[list[Ratio], AfterValidator(distinct)] = []
-    fakes: Annotated[list[Counts], AfterValidator(distinct)] = []
+
+class Lists(Frozen):
+    """Lists whose combinations are cells, of whichever snapshots: see `Axes` and `Included`."""
+
+    mode: Annotated[list[Mode], Some, Distinct]
+    psi: Annotated[list[Psi], Distinct] = Field(default_factory=list)
+    ratio: Annotated[list[Ratio], Distinct] = Field(default_factory=list)
+    fakes: Annotated[list[Counts], Distinct] = Field(default_factory=list)
     seed: SeedAxis
-    remove: Annotated[list[Removals], AfterValidator(distinct)] = []
+    remove: Annotated[list[Removals], Distinct] = Field(default_factory=list)
+    # who trains and who validates: as prepared, or the patients outside the test set drawn anew
+    split: Annotated[list[SplitChoice], Some, Distinct] = Field(default_factory=_as_prepared)
     # the share of the patients whose images train; ratios count the images of all of them
-    real_fraction: Annotated[list[Share], Field(min_length=1), AfterValidator(distinct)] = [1.0]
-    recipe: dict[str, Annotated[list[Any], Field(min_length=1), AfterValidator(distinct)]] = {}
+    real_fraction: Annotated[list[Share], Some, Distinct] = Field(default_factory=lambda: [1.0])
+    recipe: dict[str, Annotated[list[Any], Some, Distinct]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -121,7 +134,7 @@ class Axes(Frozen):
         return with_recipe_fields(raw)
 
     @model_validator(mode="after")
-    def _needed_together(self) -> Axes:
+    def _needed_together(self) -> Self:
         problems = axes_misfits(dict(self))
         if problems:
             raise Misfits(problems, root="axes")
@@ -141,6 +154,15 @@ class Axes(Frozen):
         if self.fakes:
             return tuple((None, counts) for counts in self.fakes)
         return tuple((ratio, None) for ratio in self.ratio)
+
+
+class Axes(Lists):
+    """The lists whose combinations are the grid's cells."""
+
+    # what makes the fakes, instead of the grid's `generator` and `bank`
+    snapshot: Annotated[list[SnapshotEntry], AfterValidator(with_names)] = Field(
+        default_factory=list
+    )
 
 
 def with_recipe_fields(raw: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fgaug.axes import Removal
+from fgaug.axes import Removal, Split
 from fgaug.points import Point, points_of
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
 from fgaug.space import Space
@@ -23,11 +23,13 @@ class Cell:
     """One point of a grid with one seed: one trial."""
 
     mode: str  # one of MODES
+    snapshot: str | None = None  # the name of what makes its fakes, where the grid has several
     psi: float | None  # truncation; None where no fakes are used
     ratio: float | None  # fakes (oversample: repeats) per real; None if none or counts are given
     fakes: tuple[tuple[str, int], ...] | None  # counts by label, instead of a ratio
     remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
     remove_by: str  # image | group
+    split: Split = "dataset"  # who trains and validates: as prepared, or drawn anew by a seed
     real_fraction: float = 1.0  # share of the training patients whose images are used
     seed: int  # of the mix, the weights, the batch order and the augmentation
     recipe: Recipe
@@ -53,7 +55,8 @@ class Cell:
         if self.remove is not None:
             counts = (f"{k} {n if isinstance(n, str) else f'{n:g}'}" for k, n in self.remove)
             parts.append("remove " + ", ".join(counts))
-        parts += [f"{name.removeprefix('recipe.')} {value}" for name, value in self.axes]
+        further = ((name, value) for name, value in self.axes if value is not None)
+        parts += [f"{name.removeprefix('recipe.')} {value}" for name, value in further]
         return " ".join([*parts, f"seed {self.seed}"])
 
 
@@ -79,20 +82,26 @@ class Context:
     weights: Mapping[str, str]  # identity of the pretrained weights by model and recipe
     # digest of the imported images that cells of a psi can draw, by label
     imported: Mapping[float, Mapping[str, str]] = field(default_factory=dict)
-    split: str = "dataset"
 
 
-def expand(space: Space, context: Context) -> tuple[Cell, ...]:
+def expand(
+    space: Space, context: Context, of_snapshots: Mapping[str, Context] | None = None
+) -> tuple[Cell, ...]:
     """Return each distinct cell once, seeds outermost so that every arm has its first seed early.
 
     A mode ignores the axes that it has no use for, so its copies collapse; the baseline and the
     twins that the grid's `controls` name are added, with the recipe and the patients of each arm.
+
+    Args:
+        space: the grid.
+        context: of cells without a snapshot.
+        of_snapshots: where the grid has the axis `snapshot`, that of the cells of each name.
     """
-    further = any(share < 1 for axes in space.lists for share in axes.real_fraction)
-    names = (*(("real_fraction",) if further else ()), *_recipe_axes(space))
+    names = (*_further_axes(space), *_recipe_axes(space))
     cells: dict[str, Cell] = {}
     for point in points_of(space):
-        cell = _make(space, context, point, names)
+        its = context if point.snapshot is None else (of_snapshots or {})[point.snapshot]
+        cell = _make(space, its, point, names)
         cells.setdefault(cell.cell_id, cell)
     return tuple(cells.values())
 
@@ -102,6 +111,16 @@ def recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]
     names = _recipe_axes(space)
     for point in {point.recipe_name: point for point in points_of(space)}.values():
         yield point.recipe, tuple((name, point.value(name)) for name in names)
+
+
+def _further_axes(space: Space) -> Iterator[str]:
+    """Yield the axes beside the usual ones that a grid uses: its rows have a column for each."""
+    if space.axes.snapshot:
+        yield "snapshot"
+    if any(axes.split != ["dataset"] for axes in space.lists):
+        yield "split"
+    if any(share < 1 for axes in space.lists for share in axes.real_fraction):
+        yield "real_fraction"
 
 
 def _recipe_axes(space: Space) -> tuple[str, ...]:
@@ -116,12 +135,14 @@ def _make(space: Space, context: Context, point: Point, names: tuple[str, ...]) 
         "fakes": point.fakes,
         "remove": point.remove,
         "remove_by": space.remove_by,
+        "split": point.split,
         "real_fraction": point.real_fraction,
         "recipe": point.recipe,
         "budget": space.budget,
     }
     return Cell(
         **arm,
+        snapshot=point.snapshot,
         axes=tuple((name, point.value(name)) for name in names),
         seed=point.seed,
         cell_id=identify({**arm, "seed": point.seed}, context),
@@ -140,7 +161,6 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         "recipe": recipe_identity(recipe, context.weights),
         "budget": content["budget"].model_dump(exclude_none=True),
         "dataset": context.dataset_digest,
-        "split": context.split,
         "recipe_version": RECIPE_VERSION,
     }
     if content["remove"] is None:

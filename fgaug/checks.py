@@ -1,4 +1,4 @@
-"""Checks of what a search stands on: models and weights, leakage, disks.  [checks] -> planning"""
+"""Checks of what a search stands on: dataset, models, mixes, disks.  [checks] -> planning"""
 
 from __future__ import annotations
 
@@ -7,18 +7,41 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from fgaug import paths
-from fgaug.bank import Source, Store
-from fgaug.bank.reader import shard_columns
-from fgaug.cells import recipes
-from fgaug.data import Dataset, DatasetSpec
-from fgaug.errors import GridError, SnapshotError, UserError
+from fgaug import mix, paths
+from fgaug.axes import Split
+from fgaug.cells import Cell, recipes
+from fgaug.data import Dataset, DatasetSpec, open_dataset
+from fgaug.data.audit import audit
+from fgaug.errors import DataError, GridError, UserError
+from fgaug.fakes import listed
 from fgaug.paths import BankNames, DatasetPaths, RunPaths
 from fgaug.space import Space
 
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
 _log = logging.getLogger("fgaug")
+
+
+def dataset_of(space: Space, problems: list[str]) -> Dataset | None:
+    """Return the dataset of a grid, leaks looked for and the labels that the grid names."""
+    try:
+        dataset = open_dataset(space.dataset)
+    except DataError as error:
+        problems.append(f"`dataset`: {error}")
+        return None
+    problems += [f"`dataset`: {problem}" for problem in audit(dataset)]
+    labels = set(dataset.spec.labels)
+    named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
+    named += [("remove", set(removal)) for removal in space.removals]
+    for place, entry in enumerate(space.include):
+        named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
+        named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
+    for key, names in named:
+        if names != labels:
+            problems.append(
+                f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
+            )
+    return dataset
 
 
 def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
@@ -50,43 +73,29 @@ def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str
     return found
 
 
-def leakage(
-    space: Space,
-    dataset: Dataset,
-    generated: Mapping[str, Source],
-    bank: Store | None,
-    problems: list[str],
-) -> str:
-    """Refuse snapshots that saw a validation or test image, or another image of its patient."""
-    if all(source.kind in ("phantom", "stub") for source in generated.values()):
-        return "none"
-    held_out = dataset.manifest[dataset.manifest["split"] != "train"]
-    known = 0
-    for label, source in generated.items():
-        assert space.generator is not None
-        named = space.generator.snapshots.get(label)
-        beside = Path(named.file).with_suffix(".trained_on.parquet") if named else None
-        in_bank = BankNames.trained_on(source.sha256)
-        if beside is not None and beside.is_file():
-            record = str(beside)
-            seen = paths.read_table(beside, SnapshotError).to_pandas()
-        elif bank is not None and bank.has(in_bank):
-            record = bank.place(in_bank)
-            seen = shard_columns(bank, in_bank, ["sha256", "group"]).to_pandas()
-        else:
-            continue
-        known += 1
-        images = int(held_out["sha256"].isin(seen["sha256"]).sum())
-        groups = held_out.loc[
-            held_out["group"].astype(str).isin(seen["group"].astype(str)), "group"
-        ]
-        if images or len(groups):
-            problems.append(
-                f"`generator.snapshots.{label}` was trained on {images} validation or test images "
-                f"and on images of {groups.nunique()} of their patients ({record}). Use a network "
-                "trained on this dataset's training images, or another split"
-            )
-    return "none" if known == len(generated) else "unknown"
+def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
+    """Return what is wrong with each split that is not the dataset's own."""
+    return [
+        f"`axes.split` {split}: {problem}. Another number is another draw"
+        for split, divided in splits.items()
+        if split != "dataset"
+        for problem in audit(divided)
+    ]
+
+
+def mix_problems(
+    cells: tuple[Cell, ...], reals: Mapping[Split, mix.Reals], pool: int
+) -> list[str]:
+    """Return what cannot be mixed, for the first seed of each arm where something cannot.
+
+    Counts do not depend on the seed unless a share of the patients is drawn: the other arms are
+    checked at one seed.
+    """
+    found: dict[str, list[str]] = {}  # by arm
+    for cell in cells:
+        if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
+            found[cell.arm_id] = mix.check(cell, reals[cell.split], pool)
+    return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
 
 
 def places(run: RunPaths, problems: list[str]) -> None:

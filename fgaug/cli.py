@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from fgaug.commands import bank as bank_commands
+from fgaug.commands import compare as compare_commands
+from fgaug.commands import confirm as confirm_commands
 from fgaug.commands import data as data_commands
 from fgaug.commands import gan as gan_commands
 from fgaug.commands import models as model_commands
@@ -31,6 +33,8 @@ app.add_typer(gan_commands.app, name="gan")
 app.add_typer(bank_commands.app, name="bank")
 app.command()(model_commands.predict)
 app.command()(model_commands.replay)
+app.command()(compare_commands.compare)
+app.command()(confirm_commands.confirm)
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")
@@ -76,6 +80,7 @@ def search(
     """Train every cell of a grid that has no finished row, filling its bank first.
 
     Exit code: 0 complete, 1 failures, 2 a mistake in the grid or its inputs, 3 incomplete.
+    Ctrl-C once: what trains goes on to its next evaluation and is saved. Twice: ends at once.
     """
     from fgaug import study
     from fgaug.planning import Shard
@@ -147,6 +152,9 @@ def demo(
         return
     study.demo_dataset(out)
     run = study.search(study.demo_space(out), out / "run", dashboard=not no_dashboard)
+    if run.missing:  # it was interrupted
+        show.closing_line(run)
+        raise typer.Exit(run.exit_code)
     show.results(run.root, "arm", "table")
     show.closing_line(run)
     sys.stdout.write(f"report: {study.report(run.root).resolve()}\n")

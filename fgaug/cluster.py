@@ -7,7 +7,8 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,19 @@ def started(
     Raises:
         UserError: Ray does not start, or there is no such cluster.
     """
+    with starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
+        yield ready()
+
+
+@contextlib.contextmanager
+def starting(
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    dashboard: bool = True,
+    address: str | None = None,
+) -> Iterator[Callable[[], Cluster]]:
+    """Yield what waits for the cluster, which starts meanwhile; for the rest see `started`."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
@@ -64,14 +78,19 @@ def started(
     import ray
 
     if ray.is_initialized():
-        yield _described(ray, None)
+        yield lambda: _described(ray, None)
         return
-    context = _init(ray, cpus, gpus, dashboard) if address is None else _join(ray, address)
-    url = getattr(context, "dashboard_url", None)
-    try:
-        yield _described(ray, f"http://{url}" if url else None)
-    finally:
-        ray.shutdown()
+    # Ray's processes end with the thread that started them: it lives as long as this block.
+    with ThreadPoolExecutor(1, thread_name_prefix="fgaug-ray") as thread:
+        if address is None:
+            coming = thread.submit(_init, ray, cpus, gpus, dashboard)
+        else:
+            coming = thread.submit(_join, ray, address)
+        try:
+            yield lambda: _described(ray, _url(coming.result()))
+        finally:
+            if coming.exception() is None:
+                ray.shutdown()
 
 
 def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
@@ -121,6 +140,11 @@ def _join(ray: Any, address: str) -> Any:
             f"No Ray cluster could be joined at {address}: {reason}. Start one with "
             "`ray start --head`, or leave --address out to use this machine alone."
         ) from error
+
+
+def _url(context: Any) -> str | None:
+    url = getattr(context, "dashboard_url", None)
+    return f"http://{url}" if url else None
 
 
 def resources() -> dict[str, float]:

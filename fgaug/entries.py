@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from fgaug.axes import (
-    Axes,
     Counts,
-    Frozen,
+    Distinct,
+    Lists,
     Psi,
     Ratio,
     Removals,
@@ -20,26 +20,27 @@ from fgaug.axes import (
     Seeds,
     SeedSample,
     Share,
+    Some,
+    SplitChoice,
     bad_recipe_values,
-    distinct,
     with_recipe_fields,
 )
 from fgaug.grid_errors import Misfits
-from fgaug.recipe import Recipe
+from fgaug.recipe import Frozen, Recipe
 
 AnyMode = Literal["baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"]
-Distinct = AfterValidator(distinct)
-Some = Field(min_length=1)  # a key that is given names something
 _nothing: Any = Field(default_factory=list)  # a key that is not given
 
 
-class Included(Axes):
+class Included(Lists):
     """Points beside the axes: one value of each axis, or a list of them to combine.
 
-    What it leaves out is the grid's: seeds, removals, the fields of `recipe`; and all patients.
+    What it leaves out is the grid's: seeds, snapshots, removals, the fields of `recipe`; the
+    dataset's split and all its patients.
     """
 
     seed: SeedAxis = _nothing
+    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by their names
 
     @model_validator(mode="before")
     @classmethod
@@ -51,11 +52,13 @@ class Excluded(Frozen):
     """What to take out: the cells that have one of the named values on every named axis."""
 
     mode: Annotated[list[AnyMode], Some, Distinct] = _nothing
+    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by their names
     psi: Annotated[list[Psi], Some, Distinct] = _nothing
     ratio: Annotated[list[Ratio], Some, Distinct] = _nothing
     fakes: Annotated[list[Counts], Some, Distinct] = _nothing
     seed: Seeds = _nothing
     remove: Annotated[list[Removals], Some, Distinct] = _nothing
+    split: Annotated[list[SplitChoice], Some, Distinct] = _nothing
     real_fraction: Annotated[list[Share], Some, Distinct] = _nothing
     recipe: dict[str, Annotated[list[Any], Some, Distinct]] = Field(default_factory=dict)
 

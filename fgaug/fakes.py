@@ -1,4 +1,4 @@
-"""Where a grid's fakes come from: its bank, its networks, and what names them in a cell.
+"""Where a grid's fakes come from: banks, networks, and what names them in a cell.
 
 space, dataset -> [fakes] -> planning
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from fgaug import mix
+from fgaug.axes import Split
 from fgaug.bank import (
     RESIZE_FILTER,
     BankSpec,
+    Demand,
     Source,
     Store,
     check_new,
@@ -23,51 +28,105 @@ from fgaug.bank import (
     open_store,
     read_spec,
 )
-from fgaug.data import Dataset
+from fgaug.cells import Cell
+from fgaug.data import DatasetSpec
 from fgaug.errors import BankError, SnapshotError
+from fgaug.generators import Generator, SnapshotFile
 from fgaug.paths import BankNames
-from fgaug.space import Generator, SnapshotFile, Space
+from fgaug.space import Space
 
 _log = logging.getLogger("fgaug")
+_NOTHING = Demand({})
 
 Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
 
-def bank_of(space: Space, problems: list[str]) -> Store | None:
-    """Return where the grid's bank is or will be; None where it has none."""
-    if space.bank is None or space.generator is None:
-        return None
-    try:
-        return open_store(space.bank)
-    except BankError as error:
-        problems.append(f"`bank`: {error}")
-        return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supply:
+    """What makes the fakes of some cells of a grid, and the bank that holds them."""
+
+    snapshot: str | None  # its name on the axis; None where the grid has no such axis
+    key: str  # what stands before its keys in the grid: `axes.snapshot.0.`, or nothing
+    generator: Generator
+    store: Store
+    spec: BankSpec  # what the bank must be; its sources make each label's fakes
+    demand: Demand = _NOTHING  # of all its cells, once they are known: see `stocked`
+    present: int = 0  # how many of those the bank holds
+    missing: Demand = _NOTHING  # those of its cells to train that the bank lacks
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of it alters an image: a part of the identity of every cell that it supplies."""
+        options = {name: getattr(self.generator, name) for name in ("cutoff", "precision")}
+        sources = self.spec.sources.items()
+        return {
+            "sources": {label: [s.kind, s.sha256, s.class_index] for label, s in sources},
+            **{name: value for name, value in options.items() if value is not None},
+            "noise": self.generator.noise,
+            "size": self.spec.size,
+            "channels": self.spec.channels,
+            "resize_filter": RESIZE_FILTER,
+        }
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes of the missing fakes: as many in the bank as decoded in this machine's cache."""
+        return self.missing.count * self.spec.size**2 * self.spec.channels
 
 
-def sources_by_label(
-    space: Space,
-    dataset: Dataset | None,
-    bank: Store | None,
+def supplies_of(
+    space: Space, dataset: DatasetSpec | None, describe: Describe, problems: list[str]
+) -> tuple[Supply, ...]:
+    """Return what makes a grid's fakes, by content; what is wrong goes to `problems`."""
+    found = []
+    for place, entry in enumerate(space.supplies):
+        key = "" if entry.name is None else f"axes.snapshot.{place}."
+        try:
+            store = open_store(entry.bank)
+        except BankError as error:
+            problems.append(f"`{key}bank`: {error}")
+            continue
+        if dataset is None:
+            continue
+        generator = entry.generator
+        spec = BankSpec(
+            size=dataset.size,
+            channels=dataset.channels,
+            noise=generator.noise,
+            cutoff=generator.cutoff,
+            precision=generator.precision or "float32",
+            sources=_sources(
+                generator, dataset.labels, store, describe, f"{key}generator", problems
+            ),
+        )
+        found.append(
+            Supply(snapshot=entry.name, key=key, generator=generator, store=store, spec=spec)
+        )
+    return tuple(found)
+
+
+def _sources(
+    generator: Generator,
+    labels: tuple[str, ...],
+    bank: Store,
     describe: Describe,
+    key: str,
     problems: list[str],
 ) -> dict[str, Source]:
-    """Return what makes each label's fakes, by content; what is wrong goes to `problems`."""
-    generator = space.generator
-    if generator is None or dataset is None:
-        return {}
+    """Return what makes each label's fakes, by content."""
     if generator.snapshots:
-        for label in dataset.spec.labels:
+        for label in labels:
             if label not in generator.snapshots:
-                problems.append(f"`generator.snapshots` has no network for the label `{label}`")
+                problems.append(f"`{key}.snapshots` has no network for the label `{label}`")
         for label in generator.snapshots:
-            if label not in dataset.spec.labels:
+            if label not in labels:
                 problems.append(
-                    f"`generator.snapshots.{label}`: the dataset has no such label, "
-                    f"it has {listed(dataset.spec.labels)}"
+                    f"`{key}.snapshots.{label}`: the dataset has no such label, "
+                    f"it has {listed(labels)}"
                 )
     known = _known_sources(bank)
     found = {}
-    for label in dataset.spec.labels:
+    for label in labels:
         if generator.snapshots and label not in generator.snapshots:
             continue
         named = generator.snapshots.get(label)
@@ -82,7 +141,7 @@ def sources_by_label(
         try:
             found[label] = describe(label, generator)
         except SnapshotError as error:
-            problems.append(f"`generator`: {error}")
+            problems.append(f"`{key}`: {error}")
     return found
 
 
@@ -95,82 +154,89 @@ def _same_name(named: SnapshotFile, held: Source) -> bool:
     )
 
 
-def _known_sources(bank: Store | None) -> Mapping[str, Source]:
+def _known_sources(bank: Store) -> Mapping[str, Source]:
     """Return what a bank says of its networks; nothing where it is new or cannot be read."""
     try:
-        return read_spec(bank).sources if bank is not None else {}
+        return read_spec(bank).sources
     except BankError:
         return {}
 
 
-def generator_identity(
-    space: Space, dataset: Dataset, generated: Mapping[str, Source]
-) -> dict[str, object]:
-    """Return what of the generator alters an image: a part of every cell's identity."""
-    if space.generator is None:
-        return {}
-    options = {name: getattr(space.generator, name) for name in ("cutoff", "precision")}
-    return {
-        "sources": {label: [s.kind, s.sha256, s.class_index] for label, s in generated.items()},
-        **{name: value for name, value in options.items() if value is not None},
-        "noise": space.generator.noise,
-        "size": dataset.spec.size,
-        "channels": dataset.spec.channels,
-        "resize_filter": RESIZE_FILTER,
-    }
-
-
-def imported_digests(
-    space: Space, bank: Store | None, generated: Mapping[str, Source]
-) -> dict[float, dict[str, str]]:
+def imported_digests(space: Space, supply: Supply) -> dict[float, dict[str, str]]:
     """Return the digest of the imported images that the pool can draw, by psi and label."""
-    labels = [label for label, source in generated.items() if source.kind == "imported"]
-    if not labels or bank is None or not bank.has(BankNames.manifest):
+    labels = [label for label, s in supply.spec.sources.items() if s.kind == "imported"]
+    if not labels or not supply.store.has(BankNames.manifest):
         return {}
-    shards = open_bank(bank).shards
+    store, shards = supply.store, open_bank(supply.store).shards
     return {
         psi: {
-            label: imported.pixels_digest(imported.digests(bank, shards, label, psi), space.pool)
+            label: imported.pixels_digest(imported.digests(store, shards, label, psi), space.pool)
             for label in labels
         }
         for psi in {float(psi) for axes in space.lists for psi in axes.psi}
     }
 
 
-def spec_and_index(
-    space: Space,
-    dataset: Dataset,
-    bank: Store | None,
-    generated: Mapping[str, Source],
-    problems: list[str],
-) -> tuple[BankSpec | None, pd.DataFrame]:
-    """Return what the grid's bank must be, and its index (empty where it has none)."""
+def alike(
+    supplies: Iterable[Supply], imported_of: Mapping[str | None, Mapping[float, Any]]
+) -> list[str]:
+    """Return which supplies would give the same images under two names."""
+    problems: list[str] = []
+    known: list[Supply] = []
+    for supply in supplies:
+        mine = imported_of[supply.snapshot]
+        for other in known:
+            if supply.identity != other.identity or mine != imported_of[other.snapshot]:
+                continue
+            if supply.generator.kind == "imported" and not mine:
+                continue  # two banks that are still to be imported
+            problems.append(
+                f"`axes.snapshot`: {other.snapshot} and {supply.snapshot} make the same images. "
+                "Keep one of them"
+            )
+        known.append(supply)
+    return problems
+
+
+def index_of(supply: Supply, problems: list[str]) -> pd.DataFrame:
+    """Return the index of a supply's bank, empty where it is new; refuse one of other fakes."""
     nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
-    if bank is None or space.generator is None:
-        return None, nothing
-    spec = BankSpec(
-        size=dataset.spec.size,
-        channels=dataset.spec.channels,
-        noise=space.generator.noise,
-        cutoff=space.generator.cutoff,
-        precision=space.generator.precision or "float32",
-        sources=generated,
-    )
+    bank = supply.store
     try:
         if not bank.has(BankNames.spec):
             check_new(bank)
-            return spec, nothing
-        found = read_spec(bank).differences(spec)
+            return nothing
+        found = read_spec(bank).differences(supply.spec)
         if found and not is_empty(bank):
+            whose = "this grid" if supply.snapshot is None else f"the snapshot {supply.snapshot}"
             problems.append(
-                f"`bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give this grid a "
-                "bank of its own"
+                f"`{supply.key}bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give "
+                f"{whose} a bank of its own"
             )
         elif bank.has(BankNames.manifest):
-            return spec, open_bank(bank).index()
+            return open_bank(bank).index()
     except BankError as error:
-        problems.append(f"`bank`: {error}")
-    return spec, nothing
+        problems.append(f"`{supply.key}bank`: {error}")
+    return nothing
+
+
+def stocked(
+    supply: Supply,
+    index: pd.DataFrame,
+    cells: Iterable[Cell],
+    todo: Iterable[Cell],
+    reals: Mapping[Split, mix.Reals],
+    pool: int,
+) -> Supply:
+    """Return a supply with what its own of all cells, and of those to train, need of its bank."""
+
+    def demand(of: Iterable[Cell]) -> Demand:
+        own = (cell for cell in of if cell.snapshot == supply.snapshot)
+        return mix.demand(own, reals, pool)
+
+    needed = demand(cells)
+    present = needed.count - needed.minus(index).count
+    return replace(supply, demand=needed, present=present, missing=demand(todo).minus(index))
 
 
 def listed(labels: Iterable[str]) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
-from fgaug.axes import Mode, uses_fakes
+from fgaug.axes import Mode, SeedSample, uses_fakes
 from fgaug.entries import as_lists
-from fgaug.grid_errors import rule_of
+from fgaug.grid_errors import near, rule_of
 from fgaug.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,10 +23,15 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     axes = space.get("axes")
     axes = axes if isinstance(axes, dict) else {}
     entries = _entries(space.get("include"))
-    if any(uses_fakes(lists) for lists in (axes, *entries.values())):
-        for key in ("bank", "generator"):
-            if space.get(key) is None:
-                problems.append(f"`{key}` is missing, but a mode uses fakes")
+    with_fakes = any(uses_fakes(lists) for lists in (axes, *entries.values()))
+    for key in ("bank", "generator"):
+        if axes.get("snapshot") and space.get(key) is not None:
+            problems.append(
+                f"`{key}` is given at the top and by `axes.snapshot`, whose values have one each. "
+                "Drop it at the top"
+            )
+        elif with_fakes and not axes.get("snapshot") and space.get(key) is None:
+            problems.append(f"`{key}` is missing, but a mode uses fakes")
     removals = space.get("remove") or axes.get("remove")
     if space.get("remove") and axes.get("remove"):
         problems.append("`remove` is given twice: at the top and as an axis")
@@ -40,7 +45,48 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     known = modes and all(mode in get_args(Mode) for mode in modes)
     if isinstance(controls, list) and "drop" in controls and known and "replacement" not in modes:
         problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+    if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
+        problems.append("`confirmation` confirms arms, and `mode` has the baseline alone")
+    return problems + _seed_misfits(space, axes, entries)
+
+
+def _seed_misfits(
+    space: Mapping[str, Any], axes: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return what the numbers of seeds that keys name say of the seeds that are listed."""
+    problems = []
+    seeds = _how_many(axes.get("seed"))
+    confirmation = space.get("confirmation")
+    if isinstance(confirmation, Mapping):
+        screen = confirmation.get("screen_seeds")
+    else:
+        screen = getattr(confirmation, "screen_seeds", None)
+    if seeds and _whole(screen) and screen != seeds:
+        problems.append(
+            f"`confirmation.screen_seeds` is {screen}, but `axes.seed` has {seeds}: the grid's "
+            "seeds are the screening's. Correct one of them, or leave `screen_seeds` out"
+        )
+    wanted = space.get("baseline_seeds")
+    most = max([seeds, *(_how_many(entry.get("seed")) for entry in entries.values())])
+    if _whole(wanted) and 1 <= wanted < most:
+        problems.append(
+            f"`baseline_seeds` is {wanted}, but an arm has {most} seeds. Give at least {most}, "
+            "or `auto`"
+        )
     return problems
+
+
+def snapshot_misfits(space: Space) -> list[str]:
+    """Return which entries of `include` name a snapshot that the grid does not have."""
+    names = [str(entry.name) for entry in space.axes.snapshot]
+    known = ", ".join(names) or "none"
+    return [
+        f"`include.{place}.snapshot`: no value of `axes.snapshot` is named {name}"
+        f"{near(name, names) or f'; they are {known}'}"
+        for place, further in enumerate(space.include)
+        for name in further.snapshot
+        if name not in names
+    ]
 
 
 def recipe_misfits(space: Space) -> list[str]:
@@ -64,6 +110,19 @@ def _entries(include: Any) -> dict[str, dict[str, Any]]:
         return {}
     read = {f"include.{place}": as_lists(entry) for place, entry in enumerate(include)}
     return {key: entry for key, entry in read.items() if isinstance(entry, dict)}
+
+
+def _how_many(seed: Any) -> int:
+    """Return how many seeds an axis has; 0 where that cannot be said."""
+    if isinstance(seed, SeedSample):
+        return seed.sample
+    if isinstance(seed, Mapping):
+        return seed["sample"] if _whole(seed.get("sample")) else 0
+    return len(seed) if isinstance(seed, list) else 0
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _modes(axes: Mapping[str, Any]) -> list[Any]:

@@ -15,6 +15,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from fgaug.axes import Split
 from fgaug.bank import Demand
 from fgaug.cells import Cell
 from fgaug.draws import Patients, permutation
@@ -42,7 +43,7 @@ class MixPlan:
 
 
 class Reals:
-    """The training part of a dataset, in an order that depends on its content alone."""
+    """The training part of one split of a dataset, in an order set by its content alone."""
 
     def __init__(self, manifest: pd.DataFrame, labels: tuple[str, ...]) -> None:
         train = manifest[manifest["split"] == "train"].sort_values(["label", "sha256", "image_id"])
@@ -93,7 +94,7 @@ class Reals:
 
 
 def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
-    """Return the training set of a cell, to the letter of its mode.
+    """Return the training set of a cell, to the letter of its mode; `reals` are of its split.
 
     Raises:
         GridError: more fakes than the pool holds, more removals than there are images, or a label
@@ -129,13 +130,13 @@ def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
     return MixPlan(real, fakes, dropped, seen)
 
 
-def demand(cells: Iterable[Cell], reals: Reals, pool: int) -> Demand:
-    """Return every fake that `cells` train on."""
+def demand(cells: Iterable[Cell], reals: Mapping[Split, Reals], pool: int) -> Demand:
+    """Return every fake that `cells` train on; `reals` are those of each split."""
     parts = []
     for cell in cells:
         if cell.uses_fakes:
             assert cell.psi is not None
-            for label, z_seeds in plan(cell, reals, pool).fakes.items():
+            for label, z_seeds in plan(cell, reals[cell.split], pool).fakes.items():
                 parts.append((label, cell.psi, z_seeds))
     return Demand.of(parts)
 
@@ -184,6 +185,8 @@ def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
     wanted = _removals(dict(cell.remove)[label], len(candidates))
     if wanted > len(candidates):
         flag = " without gan flag" if reals.any_flag else ""
+        if cell.split != "dataset":
+            flag += f" at `split` {cell.split}"
         if cell.real_fraction < 1:
             flag += f" at `real_fraction` {cell.real_fraction:g} and seed {cell.seed}"
         raise GridError(

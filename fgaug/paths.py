@@ -117,6 +117,21 @@ class RunPaths:
         return self.root / "environment.json"
 
     @property
+    def plan(self) -> Path:
+        """What the grid set out to show when its first trial started."""
+        return self.root / "plan.json"
+
+    @property
+    def looks(self) -> Path:
+        """Each look at the sealed test set: when, at which arms, what for."""
+        return self.root / "looks.json"
+
+    @property
+    def stages(self) -> Path:
+        """The second stages: which arms, on which fresh seeds, what was found."""
+        return self.root / "confirmation.json"
+
+    @property
     def trials(self) -> Path:
         return self.root / "trials"
 
@@ -127,9 +142,18 @@ class RunPaths:
     def lock(self) -> Path:
         return self.root / "search.lock"
 
+    def stop(self, search: str) -> Path:
+        """There while a search that was interrupted waits for what trains."""
+        return self.root / f".stop-{search}"
+
     @property
     def results(self) -> Path:
         return self.root / "results.parquet"
+
+    @property
+    def tensorboard(self) -> Path:
+        """A folder of events for each cell, where the grid asks for them."""
+        return self.root / "tensorboard"
 
     @property
     def report(self) -> Path:

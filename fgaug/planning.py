@@ -5,24 +5,31 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
-from fgaug import checks, fakes, mix, paths, results
-from fgaug.bank import BankSpec, Demand, Store
+from fgaug import checks, fakes, mix, packing, paths, results
+from fgaug.axes import Split
 from fgaug.cells import Cell, Context, expand
-from fgaug.data import Dataset, open_dataset
-from fgaug.data.audit import audit
-from fgaug.errors import DataError, GridError, UserError
-from fgaug.fakes import Describe, listed
+from fgaug.data import Dataset
+from fgaug.errors import GridError, UserError
+from fgaug.fakes import Describe, Supply
+from fgaug.leakage import UNTRAINED, leakage
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
 from fgaug.search import ledger
 from fgaug.space import Space
 
+_log = logging.getLogger("fgaug")
+
+NO_TEST = (
+    "`confirmation` judges arms on the test set, and {} has none. Prepare it with one "
+    "(`fgaug data prepare --test 0.2`), or leave `confirmation` out"
+)
 TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
 
 
@@ -60,13 +67,9 @@ class Plan:
     cells: tuple[Cell, ...]  # of this shard
     grid_cells: tuple[Cell, ...]  # of the whole grid
     statuses: Mapping[str, str]  # of cells that have a row: ok, pruned or failed
-    stopped: frozenset[str]  # arms that the scheduler stops, given what is on disk
-    bank: Store | None
-    bank_spec: BankSpec | None
-    demand: Demand  # every fake of every cell
-    present: int  # how many of those the bank holds
-    missing: Demand  # those of `todo` that it lacks
-    sources: Sources
+    stopped: frozenset[str]  # cells that the scheduler stops, given what is on disk
+    supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
+    sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -75,53 +78,66 @@ class Plan:
 
     @property
     def missing_bytes(self) -> int:
-        """Disk that the missing fakes take: in the bank and decoded in this machine's cache."""
-        if self.bank_spec is None:
-            return 0
-        return 2 * self.missing.count * self.bank_spec.size**2 * self.bank_spec.channels
+        """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
+        return 2 * sum(supply.missing_bytes for supply in self.supplies)
 
 
 def make_plan(
-    space: Space, out: Path | None, describe: Describe, shard: Shard | None = None
+    space: Space,
+    out: Path | None,
+    describe: Describe,
+    shard: Shard | None = None,
+    keep: Callable[[Cell], bool] | None = None,
 ) -> Plan:
-    """Return the plan of a grid, or of a fixed share of its cells.
+    """Return the plan of a grid, or of some of its cells.
+
+    Args:
+        space: the grid.
+        out: the run's folder, `runs/<name>` where None.
+        describe: a label and a generator -> what makes its fakes, by content.
+        shard: a fixed share of the cells.
+        keep: of which cells the grid is to consist; None: all.
 
     Raises:
         GridError: with everything that is wrong, each line a rule, a value and a cure.
     """
     problems: list[str] = []
-    dataset = _dataset(space, problems)
-    bank = fakes.bank_of(space, problems)
-    generated = fakes.sources_by_label(space, dataset, bank, describe, problems)
+    dataset = checks.dataset_of(space, problems)
+    spec = dataset.spec if dataset else None
+    supplies = fakes.supplies_of(space, spec, describe, problems)
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
-    context = Context(
-        dataset_digest=dataset.spec.digest,
-        generator=fakes.generator_identity(space, dataset, generated),
-        pool=space.pool,
-        weights=weights,
-        imported=fakes.imported_digests(space, bank, generated),
-    )
-    every = expand(space, context)
+    every = _cells(space, dataset, supplies, weights, problems)
+    every = every if keep is None else tuple(filter(keep, every))
+    if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
+        problems.append(NO_TEST.format(space.dataset))
     cells = every if shard is None else shard.of(every)
     if shard is not None and space.scheduler.type != "none":
         problems.append(
-            f"`scheduler: {space.scheduler.type}` compares arms over all their seeds, which no "
-            "shard sees. Leave --shard out, or the scheduler"
+            f"`scheduler: {space.scheduler.type}` compares a cell with those of the whole grid, "
+            "which no shard sees. Leave --shard out, or the scheduler"
         )
-    reals = mix.Reals(dataset.manifest, dataset.spec.labels)
-    problems += _mix_problems(cells, reals, space.pool)
-    spec, index = fakes.spec_and_index(space, dataset, bank, generated, problems)
+    drawn = dict.fromkeys(cell.split for cell in every)
+    splits = {split: dataset.with_split(split) for split in drawn}
+    reals = {split: mix.Reals(s.manifest, dataset.spec.labels) for split, s in splits.items()}
+    problems += checks.split_problems(splits)
+    problems += checks.mix_problems(cells, reals, space.pool)
+    indices = [fakes.index_of(supply, problems) for supply in supplies]
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
-    leakage = checks.leakage(space, dataset, generated, bank, problems)
+    sources = _sources(space, dataset, every, supplies, splits, problems)
     if problems:
         raise GridError(problems, space.name)
+    if space.scheduler.type == "asha":
+        _log.warning(ledger.ASHA_CAUTION)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
-    stopped = stopped_arms(space, run, cells, statuses)
+    stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
-    demand = mix.demand(cells, reals, space.pool)
+    stocked = (
+        fakes.stocked(supply, index, cells, todo, reals, space.pool)
+        for supply, index in zip(supplies, indices, strict=True)
+    )
     plan = Plan(
         space=space,
         dataset=dataset,
@@ -130,95 +146,109 @@ def make_plan(
         grid_cells=every,
         statuses=statuses,
         stopped=stopped,
-        bank=bank,
-        bank_spec=spec,
-        demand=demand,
-        present=demand.count - demand.minus(index).count,
-        missing=mix.demand(todo, reals, space.pool).minus(index),
-        sources=Sources(
-            dataset=str(dataset.root.resolve()),
-            bank=bank.uri if bank else None,
-            pool=space.pool,
-            leakage=leakage,
-            dataset_digest=dataset.spec.digest,
-            snapshots=" ".join(f"{label}:{s.sha256[:12]}" for label, s in generated.items()),
-            gan_known=all(source.kind in ("phantom", "stub") for source in generated.values()),
-        ),
+        supplies=tuple(stocked),
+        sources=sources,
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
 
 
-def stopped_arms(
+def stopped_cells(
     space: Space, run: RunPaths, cells: tuple[Cell, ...], statuses: Mapping[str, str]
 ) -> frozenset[str]:
-    """Return the arms that the grid's scheduler stops, given what is on disk.
+    """Return the cells that the grid's scheduler stops, given what is on disk.
 
     Raises:
         GridError: its arms have too few seeds for it.
     """
     try:
-        policy = ledger.policy_of(space.scheduler, cells)
+        return ledger.stopped_cells(run, cells, statuses, space.scheduler)
     except ValueError as error:
         raise GridError([f"`scheduler`: {error}"], space.name) from None
-    seen = ledger.seen_of(run, cells, statuses, space.scheduler)
-    return frozenset(policy.decide(seen).stopped)
 
 
 def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> bool:
     status = statuses.get(cell.cell_id)
-    return status == "ok" or (status == "pruned" and cell.arm_id in stopped)
+    return status == "ok" or (status == "pruned" and cell.cell_id in stopped)
 
 
-def _dataset(space: Space, problems: list[str]) -> Dataset | None:
-    try:
-        dataset = open_dataset(space.dataset)
-    except DataError as error:
-        problems.append(f"`dataset`: {error}")
-        return None
-    problems += [f"`dataset`: {problem}" for problem in audit(dataset)]
-    labels = set(dataset.spec.labels)
-    named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
-    named += [("remove", set(removal)) for removal in space.removals]
-    for place, entry in enumerate(space.include):
-        named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
-        named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
-    for key, names in named:
-        if names != labels:
-            problems.append(
-                f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
-            )
-    return dataset
+def _cells(
+    space: Space,
+    dataset: Dataset,
+    supplies: tuple[Supply, ...],
+    weights: Mapping[str, str],
+    problems: list[str],
+) -> tuple[Cell, ...]:
+    """Return the cells of a grid, those with fakes named by the content of their supply."""
+    imported = {supply.snapshot: fakes.imported_digests(space, supply) for supply in supplies}
+    problems += fakes.alike(supplies, imported)
+    none = Context(
+        dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
+    )
+    contexts = {
+        supply.snapshot: replace(
+            none, generator=supply.identity, imported=imported[supply.snapshot]
+        )
+        for supply in supplies
+    }
+    named = {name: context for name, context in contexts.items() if name is not None}
+    return expand(space, contexts.get(None, none), named)
 
 
-def _mix_problems(cells: tuple[Cell, ...], reals: mix.Reals, pool: int) -> list[str]:
-    """Return what cannot be mixed, for the first seed of each arm where something cannot.
-
-    Counts do not depend on the seed unless a share of the patients is drawn: the other arms are
-    checked at one seed.
-    """
-    found: dict[str, list[str]] = {}  # by arm
-    for cell in cells:
-        if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
-            found[cell.arm_id] = mix.check(cell, reals, pool)
-    return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
+def _sources(
+    space: Space,
+    dataset: Dataset,
+    cells: tuple[Cell, ...],
+    supplies: tuple[Supply, ...],
+    splits: Mapping[Split, Dataset],
+    problems: list[str],
+) -> dict[str | None, Sources]:
+    """Return where trials find their images, by the snapshot of their cell."""
+    no_fakes = Sources(
+        dataset=str(dataset.root.resolve()),
+        bank=None,
+        pool=space.pool,
+        leakage="none",
+        dataset_digest=dataset.spec.digest,
+        snapshots="",
+        gan_known=True,
+    )
+    found: dict[str | None, Sources] = {None: no_fakes}
+    for supply in supplies:
+        judged = {
+            cell.split: splits[cell.split]
+            for cell in cells
+            if cell.uses_fakes and cell.snapshot == supply.snapshot
+        }
+        by_label = supply.spec.sources.items()
+        found[supply.snapshot] = replace(
+            no_fakes,
+            bank=supply.store.uri,
+            leakage=leakage(supply, judged, problems),
+            snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
+            gan_known=all(source.kind in UNTRAINED for _, source in by_label),
+        )
+    return found
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
     """Return the bytes a search adds below each folder."""
     needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
-    if plan.bank is not None:
-        if plan.bank.folder is not None:
-            needs[plan.bank.folder] = plan.missing_bytes // 2
+    for supply in plan.supplies:
+        if supply.store.folder is not None:
+            needs[supply.store.folder] = supply.missing_bytes
+    if plan.supplies:
         needs[paths.cache_root()] = plan.missing_bytes // 2
     return needs
 
 
 def parallel_trials(space: Space, cpus: float, gpus: float) -> int:
-    """Return how many trials run at once on so many cores and GPUs."""
-    fits = cpus / space.resources.cpu
-    if space.resources.gpu:
-        share = space.resources.gpu
+    """Return how many trials run at once on so many cores and GPUs; `auto` is assumed."""
+    asked = space.resources
+    held = packing.assumed(gpus) if isinstance(asked, str) else asked
+    fits = cpus / held.cpu
+    if held.gpu:
+        share = held.gpu
         fits = min(fits, gpus / share if share >= 1 else gpus * int(1 / share + 1e-9))
     return max(1, int(fits))
 

@@ -12,10 +12,12 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fgaug.axes import Axes, Counts, Removal, Removals
-from fgaug.entries import Excluded
+from fgaug.analysis_plan import seeds_of_baseline
+from fgaug.axes import Counts, Lists, Removal, Removals, Split
+from fgaug.entries import Excluded, Included
 from fgaug.grid_errors import near
 from fgaug.recipe import Recipe
+from fgaug.seeds import seeds_after
 
 if TYPE_CHECKING:
     from fgaug.space import Space
@@ -28,10 +30,12 @@ class Point:
     """One combination of values; modes have None, or all patients, on axes they do not use."""
 
     mode: str
+    snapshot: str | None  # by its name; None also where the grid has one generator
     psi: float | None
     ratio: float | None
     fakes: tuple[tuple[str, int], ...] | None
     remove: tuple[tuple[str, Removal], ...] | None
+    split: Split
     real_fraction: float
     seed: int
     recipe: Recipe
@@ -39,8 +43,8 @@ class Point:
 
     @property
     def key(self) -> Hashable:
-        named = (self.mode, self.psi, self.ratio, self.fakes, self.remove)
-        return (*named, self.real_fraction, self.seed, self.recipe_name)
+        named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.remove)
+        return (*named, self.split, self.real_fraction, self.seed, self.recipe_name)
 
     def value(self, axis: str) -> Any:
         """Return its value on an axis, `recipe.model` for example."""
@@ -54,12 +58,15 @@ def points_of(space: Space) -> tuple[Point, ...]:
 
     `exclude` thins out what the axes combine to; a baseline or a twin that only excluded arms
     needed goes with them. `include` then adds its points, with the baseline and twins they need.
+    `baseline_seeds` gives baselines, and no twins, seeds of their own: they come last.
     """
     kept = _distinct(_product(space, space.axes, space.exclude))
     for entry in space.include:
         kept |= _distinct(_product(space, entry))
-    order = {seed: place for place, seed in enumerate(dict.fromkeys(_seeds(space)))}
-    return tuple(sorted(kept.values(), key=lambda point: order[point.seed]))
+    further = _distinct(_further_baselines(space, kept.values()))
+    seeds = (*_seeds(space), *(point.seed for point in further.values()))
+    order = {seed: place for place, seed in enumerate(dict.fromkeys(seeds))}
+    return tuple(sorted((kept | further).values(), key=lambda point: order[point.seed]))
 
 
 def points_misfits(space: Space) -> list[str]:
@@ -79,6 +86,7 @@ def points_misfits(space: Space) -> list[str]:
                 f"`include.{place}` adds no cell: the grid has its {len(added)} already. Drop it"
             )
         points |= _distinct(_product(space, further))
+    points |= _distinct(_further_baselines(space, points.values()))
     if space.cells is not None and space.cells != len(points) and not problems:
         modes = Counter(point.mode for point in points.values())
         counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
@@ -132,7 +140,7 @@ def _distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
     return found
 
 
-def _product(space: Space, axes: Axes, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
+def _product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
     """Yield each arm after its baseline and twins, less what `exclude` names."""
     entries = [entry.named for entry in exclude]
     for arm in _arms(space, axes):
@@ -143,28 +151,65 @@ def _product(space: Space, axes: Axes, exclude: Iterable[Excluded] = ()) -> Iter
 
 
 def _controls(space: Space, arm: Point) -> Iterator[Point]:
-    """Yield what an arm is compared to: same seed, recipe and patients."""
-    baseline = replace(arm, mode="baseline", psi=None, ratio=None, fakes=None, remove=None)
+    """Yield what an arm is compared to: same seed, recipe, split and patients."""
+    baseline = _baseline(arm)
     yield baseline
     if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
-        yield replace(arm, mode="oversample", psi=None)
+        yield replace(arm, mode="oversample", snapshot=None, psi=None)
     if "drop" in space.controls and arm.mode == "replacement":
         yield replace(baseline, mode="drop", remove=arm.remove)
 
 
-def _arms(space: Space, axes: Axes) -> Iterator[Point]:
+def _baseline(arm: Point) -> Point:
+    nothing: dict[str, Any] = dict.fromkeys(("snapshot", "psi", "ratio", "fakes", "remove"))
+    return replace(arm, mode="baseline", **nothing)
+
+
+def _further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
+    """Yield the baselines with further seeds that `baseline_seeds` asks for, family by family.
+
+    A family are the arms that are compared with one baseline, whose further seeds come after those
+    that its arms have: a larger family has those of a smaller one, and some more.
+    """
+    if space.baseline_seeds is None:
+        return
+    baselines: dict[Hashable, list[Point]] = {}
+    arms: dict[Hashable, Counter[Hashable]] = {}  # seeds of each arm by family
+    for point in points:
+        if point.mode in ("oversample", "drop"):
+            continue
+        family = replace(_baseline(point), seed=0).key
+        if point.mode == "baseline":
+            baselines.setdefault(family, []).append(point)
+        else:
+            arms.setdefault(family, Counter())[replace(point, seed=0).key] += 1
+    unfit = {seed for entry in space.exclude for seed in entry.seed}
+    for family, known in baselines.items():
+        wanted, seeds = space.baseline_seeds, arms.get(family, Counter())
+        if wanted == "auto":
+            wanted = seeds_of_baseline(len(seeds), max(seeds.values(), default=0))
+        taken = unfit.union(point.seed for point in known)
+        more = max(0, wanted - len(known))
+        for seed in itertools.islice(seeds_after(space.axes, taken), more):
+            yield replace(known[0], seed=seed)
+
+
+def _arms(space: Space, axes: Lists) -> Iterator[Point]:
     """Yield the points of the modes that axes name; copies are alike where a mode uses no axis."""
     for seed in axes.seeds or space.seeds:
         for recipe in combined_recipes(space.recipe, axes):
             name = recipe.model_dump_json()
-            for share, mode in itertools.product(axes.real_fraction, axes.mode):
-                for psi, (ratio, fakes), remove in _draws(space, axes, mode):
+            shares = itertools.product(axes.split, axes.real_fraction, axes.mode)
+            for split, share, mode in shares:
+                for snapshot, psi, (ratio, fakes), remove in _draws(space, axes, mode):
                     yield Point(
                         mode=mode,
+                        snapshot=snapshot,
                         psi=psi,
                         ratio=ratio,
                         fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
                         remove=tuple(sorted(remove.items())) if remove is not None else None,
+                        split=split,
                         real_fraction=1.0 if mode == "synthetic" else share,  # it has no patient
                         seed=seed,
                         recipe=recipe,
@@ -172,23 +217,27 @@ def _arms(space: Space, axes: Axes) -> Iterator[Point]:
                     )
 
 
-Draw = tuple[float | None, tuple[float | None, Counts | None], Removals | None]
+Amount = tuple[float | None, Counts | None]
+Draw = tuple[str | None, float | None, Amount, Removals | None]
 
 
-def _draws(space: Space, axes: Axes, mode: str) -> Iterator[Draw]:
-    """Yield psi, amount and removal of the arms of a mode."""
+def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
+    """Yield snapshot, psi, amount and removal of the arms of a mode."""
     if mode == "baseline":
-        yield None, (None, None), None
+        yield None, None, (None, None), None
         return
+    snapshots: list[str | None] = [entry.name for entry in space.supplies]
+    if isinstance(axes, Included) and axes.snapshot:
+        snapshots = list(axes.snapshot)
     removals: tuple[Removals | None, ...] = (None,)
     if mode == "replacement":
         removals = tuple(axes.remove) or space.removals
-    for remove, amount in itertools.product(removals, axes.amounts):
+    for snapshot, remove, amount in itertools.product(snapshots, removals, axes.amounts):
         for psi in axes.psi:
-            yield psi, amount, remove
+            yield snapshot, psi, amount, remove
 
 
-def combined_recipes(base: Recipe, axes: Axes) -> Iterator[Recipe]:
+def combined_recipes(base: Recipe, axes: Lists) -> Iterator[Recipe]:
     """Yield the recipes that the recipe's axes combine to.
 
     Raises:

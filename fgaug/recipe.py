@@ -14,11 +14,13 @@ RECIPE_VERSION = 1  # raised whenever the same cell would give other numbers
 Transform = dict[str, dict[str, Any]]
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """A part of a grid: never changed, and without keys or numbers that nobody expects."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Recipe(_Frozen):
+class Recipe(Frozen):
     """How a classifier is made and trained; the defaults are the fetal-brain study's."""
 
     backend: Literal["torch"] = "torch"
@@ -51,7 +53,7 @@ class Recipe(_Frozen):
         return self
 
 
-class Budget(_Frozen):
+class Budget(Frozen):
     """How long a trial trains.
 
     `epochs`: one frozen epoch, then up to `max`, stopped by `patience` on validation loss.

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fgaug import paths, saved
+from fgaug import paths, saved, stages
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths, TrialPaths
 from fgaug.saved import SavedModel
@@ -132,6 +132,8 @@ def finished(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
 def load_results(run: str | Path) -> pd.DataFrame:
     """Return all rows of a run, one a trial (one a reported round), as a pandas frame.
 
+    Where the run has a second stage, `stage` tells its rows (`confirm`) from the others (`screen`).
+
     Raises:
         RunError: no such run, or a damaged row (named).
     """
@@ -141,7 +143,12 @@ def load_results(run: str | Path) -> pd.DataFrame:
         rows += read_rows(folder)
     if not rows:
         return pd.DataFrame(columns=columns(()))
-    return _ordered(pd.DataFrame(rows))
+    frame = _ordered(pd.DataFrame(rows))
+    if second := stages.cells_of(run_paths):
+        confirmed = frame["cell_id"].isin(second)
+        names = np.where(confirmed, "confirm", "screen")
+        frame.insert(frame.columns.get_loc("status"), "stage", names)
+    return frame
 
 
 def load_curves(run: str | Path) -> pd.DataFrame:
@@ -184,8 +191,9 @@ def _gathered(run: str | Path, of: Any) -> pd.DataFrame:
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the frame with the contract's columns first in their order, numbers as numbers."""
-    if "real_fraction" in frame:  # a row from before its grid had the axis
-        frame = frame.assign(real_fraction=frame["real_fraction"].fillna(1.0))
+    for axis, usual in (("split", "dataset"), ("real_fraction", 1.0)):
+        if axis in frame:  # else a row from before its grid had the axis
+            frame = frame.assign(**{axis: frame[axis].fillna(usual)})
     names = [str(name) for name in frame.columns]
     labels = [name.removeprefix("recall_") for name in names if name.startswith("recall_")]
     known = columns(labels)

@@ -48,6 +48,8 @@ def failed_row(cell: Cell, sources: Sources, error: str) -> dict[str, Any]:
 def identity_columns(cell: Cell) -> dict[str, Any]:
     """Return the columns of a row that name the cell: the contract's, counts, removals, axes."""
     further: dict[str, Any] = dict(cell.axes)
+    if "split" in further:
+        further["split"] = str(cell.split)  # a column of numbers and words has no type
     if cell.fakes is not None:
         further["fakes"] = _counts(cell.fakes)
     if cell.remove is not None:
@@ -114,7 +116,7 @@ def costs(fitted: Fitted, device: str) -> dict[str, Any]:
     return {
         "images_seen": fitted.last.images_seen,
         "train_images_per_s": round(fitted.last.images_seen / max(fitted.last.train_s, 1e-9), 2),
-        "peak_rss_mb": round(_peak_rss() / 2**20, 1),
+        "peak_rss_mb": round(peak_rss() / 2**20, 1),
         "peak_gpu_mb": round(gpu, 1) if gpu is not None else None,
         "micro_batch": fitted.micro_batch,
         "oom_events": fitted.oom_events,
@@ -131,7 +133,7 @@ def reset_peaks(device: str) -> None:
         return  # not Linux, or not permitted: the peak is then that of the process
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
     """Return the largest resident size of this process in bytes since the last reset."""
     status = Path("/proc/self/status")
     if status.is_file():

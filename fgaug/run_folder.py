@@ -8,19 +8,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import logging
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import fgaug
-from fgaug import cluster, paths
+from fgaug import cluster, frozen_plan, paths, stages
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
+
+_log = logging.getLogger("fgaug")
 
 _VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
 
@@ -59,7 +62,10 @@ def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
 
 
 def note_start(planned: Plan) -> None:
-    """Write what is searched, and on what; an earlier, other grid of this run is kept."""
+    """Write what is searched, on what and to show what; an earlier, other grid is kept.
+
+    The plan is frozen by the first search of a run: see `frozen_plan`.
+    """
     run, text = planned.run, planned.space.to_yaml()
     if run.space.is_file() and run.space.read_text(encoding="utf-8") != text:
         number = 1
@@ -83,9 +89,33 @@ def note_start(planned: Plan) -> None:
             "digest": spec.digest,
             **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
         },
-        "cells": [cell.cell_id for cell in planned.grid_cells],
+        "plan": frozen_plan.to_dict(_frozen(planned)),
+        "cells": _with([cell.cell_id for cell in planned.grid_cells], stages.cells_of(run)),
     }
     paths.write_json(run.environment, environment)
+
+
+def note_cells(run: RunPaths, cells: Iterable[str]) -> None:
+    """Add cells beside the grid's to what is searched: those of a second stage."""
+    environment = paths.read_json(run.environment, RunError)
+    environment["cells"] = _with(environment["cells"], cells)
+    paths.write_json(run.environment, environment)
+
+
+def _with(known: list[str], further: Iterable[str]) -> list[str]:
+    return [*known, *sorted({*further} - {*known})]
+
+
+def _frozen(planned: Plan) -> frozen_plan.FrozenPlan:
+    """Return a search's plan, that of the run frozen and compared with it."""
+    now = frozen_plan.plan_of(planned.space, planned.grid_cells, planned.dataset)
+    frozen = frozen_plan.freeze(planned.run, now)
+    if changes := frozen_plan.deviations(frozen, now):
+        _log.warning(
+            f"not as planned when {planned.run.root} was started ({frozen.date}): "
+            f"{'; '.join(changes)}. What follows from it is exploratory, and reported as such"
+        )
+    return now
 
 
 def git_commit() -> str | None:

@@ -55,6 +55,8 @@ class Card(BaseModel):
     cell: str  # in words
     cell_id: Digest
     dataset_digest: Digest
+    # whose training part it learnt from: as prepared, or drawn anew by a seed
+    split: Literal["dataset"] | Annotated[int, Field(ge=0)] = "dataset"
     recipe_digest: Digest
     metrics: dict[str, Number | None]  # of the validation set, None where undefined
     version: str  # of fgaug
@@ -105,6 +107,7 @@ def taken(
     recipe: dict[str, Any],
     row: Mapping[str, Any],
     described: str,
+    split: int | str = "dataset",
 ) -> SavedModel:
     """Return a trained classifier as it is kept.
 
@@ -114,6 +117,7 @@ def taken(
         recipe: with the identity of its weights, see `cells.recipe_identity`.
         row: of its trial.
         described: its cell in words.
+        split: of the dataset that it was trained on.
     """
     from safetensors.numpy import save
 
@@ -130,6 +134,7 @@ def taken(
         std=tensors["std"].ravel().tolist(),
         recipe=json.loads(json.dumps(recipe)),
         cell=described,
+        split=split,  # type: ignore[arg-type]  # a word that is no split is refused
         **{name: row[name] for name in ("cell_id", "dataset_digest", "recipe_digest", "version")},
         metrics={
             name: value if math.isfinite(value) else None

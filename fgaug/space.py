@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from fgaug import paths
+from fgaug.analysis_plan import AnalysisPlan, BaselineSeeds, Confirmation
 from fgaug.axes import (
     MAX_POOL,
     Axes,
     Counts,
-    Frozen,
+    Lists,
     Number,
     Removals,
     axes_misfits,
@@ -23,97 +33,44 @@ from fgaug.axes import (
 )
 from fgaug.entries import Excluded, Included
 from fgaug.errors import GridError
+from fgaug.generators import Generator, SnapshotEntry
 from fgaug.grid_errors import Misfits, one_line_each
-from fgaug.grid_fit import recipe_misfits, space_misfits
+from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
 from fgaug.points import points_misfits
-from fgaug.recipe import Budget, Recipe
+from fgaug.recipe import Budget, Frozen, Recipe
 from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop"]
+Logger = Literal["tensorboard"]
 GRID = "${grid}"  # in a path: the grid file's folder
-
-
-class SnapshotFile(Frozen):
-    """One label's network: a file, and the class where the network is conditional."""
-
-    file: str
-    class_index: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, alias="class")
-
-
-_KEYS_OF_KIND = {  # beside `noise`
-    "stylegan2": ("snapshots", "cutoff", "precision"),
-    "external": ("snapshots", "python", "repo", "program", "prefix"),
-    "imported": (),
-    "phantom": (),
-    "stub": (),
-}
-
-
-class Generator(Frozen):
-    """What makes the fakes, or made them.
-
-    An external program and the maker of imported images draw noise of their own: there `noise`
-    records what they draw, and steers nothing.
-    """
-
-    kind: Literal["stylegan2", "external", "imported", "phantom", "stub"] = "stylegan2"
-    snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
-    noise: Literal["const", "none", "seeded"] = "seeded"
-    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None  # w vectors that are truncated
-    precision: Literal["float16", "bfloat16"] | None = None  # of convolutions; None is float32
-    python: Annotated[str, Field(min_length=1)] | None = None  # these four: of an external program
-    repo: Annotated[str, Field(min_length=1)] | None = None
-    program: Literal["generate.py", "run_generator.py"] | None = None
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _plain_files(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("snapshots"), dict):
-            files = {
-                label: {"file": value} if isinstance(value, str) else value
-                for label, value in raw["snapshots"].items()
-            }
-            return {**raw, "snapshots": files}
-        return raw
-
-    @model_validator(mode="after")
-    def _keys_fit_kind(self) -> Generator:
-        takes = _KEYS_OF_KIND[self.kind]
-        needs = ("python", "repo") if self.kind == "external" else ()
-        lacking = [f"`{key}`" for key in needs if getattr(self, key) is None]
-        every = dict.fromkeys(key for keys in _KEYS_OF_KIND.values() for key in keys)
-        unfit = [f"`{key}`" for key in every if getattr(self, key) and key not in takes]
-        problems = []
-        if "snapshots" in takes and not self.snapshots:
-            problems.append("give `snapshots: {label: file}`, or another `kind`")
-        if lacking:
-            problems.append(f"`kind: {self.kind}` needs {' and '.join(lacking)}")
-        if unfit:
-            problems.append(f"`kind: {self.kind}` takes no {', '.join(unfit)}")
-        if self.program == "run_generator.py" and self.prefix is not None:
-            problems.append("`program: run_generator.py` takes no `prefix`")
-        for label, snapshot in self.snapshots.items():
-            if self.program == "run_generator.py" and snapshot.class_index is not None:
-                problems.append(f"`program: run_generator.py` takes no `class`, `{label}` has one")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
 
 
 class Scheduler(Frozen):
     """Early stopping: which arms train on, judged at equal shares of the budget.
 
     `arm_asha` halves arms at rungs, `race` adds seeds to arms round by round; both compare means
-    over seeds and never stop the baseline or a control.
+    over seeds. `asha` is Ray's own and compares single cells; what it stopped stays so under it
+    and goes on under the others. None stops the baseline or a control.
     """
 
-    type: Literal["none", "arm_asha", "race"] = "none"
-    eta: Annotated[int, Field(strict=True, ge=2)] = 3  # arm_asha: one in `eta` goes on
+    type: Literal["none", "arm_asha", "race", "asha"] = "none"
+    eta: Annotated[int, Field(strict=True, ge=2)] = 3  # of both asha: one in `eta` goes on
     rungs: Annotated[int, Field(strict=True, ge=1, le=10)] = 3  # levels, the full budget included
     min_seeds: Annotated[int, Field(strict=True, ge=1)] | None = None  # 2; of a race 3
     fast: bool = False  # race: .05 a round instead of .05 in all
     metric: Literal["auc", "acc", "loss"] = "auc"  # of the best validation look so far
+
+    @model_validator(mode="after")
+    def _single_cells_have_no_seeds(self) -> Scheduler:
+        if self.type == "asha":
+            keys = {"min_seeds": self.min_seeds is not None, "fast": self.fast}
+            unfit = [f"`{key}`" for key, given in keys.items() if given]
+            if unfit:
+                raise ValueError(
+                    f"`type: asha` compares single cells and takes no {' and no '.join(unfit)}; "
+                    "drop it, or take `type: arm_asha` or `race`"
+                )
+        return self
 
 
 class Resources(Frozen):
@@ -129,6 +86,23 @@ class Resources(Frozen):
             if value > 1 and not float(value).is_integer():
                 raise ValueError(f"`{name}` above 1 must be a whole number, got {value:g}")
         return self
+
+
+def _known_word(value: Any) -> Any:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(f"must be `auto` or a mapping like {{cpu: 1, gpu: 0.25}}, got {value!r}")
+    return value
+
+
+def _resources_form(value: Any) -> str:
+    return "[auto]" if value == "auto" else "[mapping]"
+
+
+ResourcesOrAuto = Annotated[
+    Annotated[Literal["auto"], Tag("[auto]")] | Annotated[Resources, Tag("[mapping]")],
+    Discriminator(_resources_form),
+    BeforeValidator(_known_word),
+]
 
 
 class Space(Frozen):
@@ -151,13 +125,20 @@ class Space(Frozen):
     scheduler: Scheduler = Scheduler()
     # seconds of training after which a search pauses what runs and ends; the next goes on
     time_budget: Annotated[Number, Field(gt=0)] | None = None
-    resources: Resources = Resources()
+    resources: ResourcesOrAuto = Resources()
     keep_models: Literal["none", "best", "all"] = "none"  # best: of each arm, by valid_auc
+    analysis: AnalysisPlan = AnalysisPlan()
+    confirmation: Confirmation | None = None
+    # of each baseline: as many as its arms have, unless it is to be known better than they are
+    baseline_seeds: BaselineSeeds | None = None
+    # other programs that are told what trials report
+    loggers: Annotated[list[Logger], AfterValidator(distinct)] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Space:
         lists = {"axes": dict(self.axes), "include": [dict(entry) for entry in self.include]}
-        problems = [*space_misfits({**dict(self), **lists}), *recipe_misfits(self)]
+        problems = space_misfits({**dict(self), **lists})
+        problems += [*snapshot_misfits(self), *recipe_misfits(self)]
         if not problems and (self.exclude or self.include or self.cells is not None):
             problems = points_misfits(self)
         if problems:
@@ -170,9 +151,16 @@ class Space(Frozen):
         return self.axes.seeds
 
     @property
-    def lists(self) -> tuple[Axes, ...]:
+    def lists(self) -> tuple[Lists, ...]:
         """The axes, and those of each entry of `include`."""
         return (self.axes, *self.include)
+
+    @property
+    def supplies(self) -> tuple[SnapshotEntry, ...]:
+        """What makes the fakes: each value of the axis `snapshot`, or the one without a name."""
+        if self.axes.snapshot or self.bank is None or self.generator is None:
+            return tuple(self.axes.snapshot)
+        return (SnapshotEntry(generator=self.generator, bank=self.bank),)
 
     @property
     def removals(self) -> tuple[Removals, ...]:
@@ -187,13 +175,15 @@ class Space(Frozen):
     def to_yaml(self) -> str:
         """Return the resolved grid: defaults written out, seeds drawn."""
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        value["axes"]["seed"] = list(self.seeds)
+        if self.baseline_seeds is None:  # else the rest of a draw is the baseline's
+            value["axes"]["seed"] = list(self.seeds)
         for key, entries in (("exclude", self.exclude), ("include", self.include)):
             value[key] = [_resolved(entry) for entry in entries]
             if not entries:
                 del value[key]
-        if self.bank is not None:
-            value["bank"] = paths.without_secrets(self.bank)
+        for part in (value, *value["axes"]["snapshot"]):
+            if "bank" in part:
+                part["bank"] = paths.without_secrets(part["bank"])
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
@@ -235,7 +225,10 @@ def parse_space(raw: Any, source: str = "grid") -> Space:
 def _drawn_misfits(raw: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with the cells that a grid draws up, where other keys are wrong too."""
     drawn = {key: raw[key] for key in _DRAWN if key in raw}
-    others = {"name": "g", "dataset": "d", "bank": "b", "generator": {"kind": "stub"}}
+    others: dict[str, Any] = {"name": "g", "dataset": "d"}
+    axes = raw.get("axes")
+    if not (isinstance(axes, dict) and axes.get("snapshot")):
+        others |= {"bank": "b", "generator": {"kind": "stub"}}
     try:
         Space.model_validate({**others, **drawn})
     except ValidationError as error:
@@ -253,15 +246,19 @@ def _with_grid_folder(value: Any, folder: str) -> Any:
     return value
 
 
-_DRAWN = ("axes", "exclude", "include", "cells", "remove", "controls", "recipe")
+_DRAWN = ("axes", "exclude", "include", "cells", "remove", "controls", "recipe", "baseline_seeds")
 _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
+    "analysis": AnalysisPlan,
     "axes": Axes,
+    "axes.snapshot": SnapshotEntry,
+    "axes.snapshot.generator": Generator,
     "exclude": Excluded,
     "include": Included,
     "generator": Generator,
     "recipe": Recipe,
     "budget": Budget,
+    "confirmation": Confirmation,
     "scheduler": Scheduler,
     "resources": Resources,
 }

@@ -56,7 +56,7 @@ class Trial:
         self.cell, self.sources, self.device = cell, sources, device
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
         rows.reset_peaks(device)
-        self.dataset = _dataset(sources.dataset)
+        self.dataset = _dataset(sources.dataset).with_split(cell.split)
         bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
         labels = self.dataset.spec.labels
         self.reals = mix.Reals(self.dataset.manifest, labels)
@@ -141,7 +141,7 @@ class Trial:
         recipe = self.cell.recipe
         named = recipe_identity(recipe, {recipe.model_dump_json(): self.weights.identity})
         state, spec = self.model.state_dict(), self.dataset.spec
-        return saved.taken(state, spec, named, row, self.cell.described)
+        return saved.taken(state, spec, named, row, self.cell.described, self.cell.split)
 
     @property
     def wall_s(self) -> float:

@@ -471,10 +471,9 @@ class TestOnADataset:
         raw = small_grid(root, cells=4)
         raw["axes"] |= {"real_fraction": [0.5, 1], "seed": [1]}
         planned = study.plan(parse_space(raw), tmp_path / "run")
-        assert planned.bank is not None
-        assert planned.bank_spec is not None
-        fill(planned.bank, planned.bank_spec, searches._label_sources(planned), planned.missing)
-        sources = dataclasses.replace(planned.sources, gan_known=False)
+        (supply,) = planned.supplies
+        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        sources = dataclasses.replace(planned.sources[None], gan_known=False)
         rows = [run_trial(cell, sources).row for cell in planned.cells]
         found = {(row["mode"], row["real_fraction"]): row for row in rows}
         for mode in ("baseline", "augmentation"):

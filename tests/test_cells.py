@@ -175,7 +175,6 @@ class TestControls:
 
 OTHER_CONTEXTS = {
     "dataset": (replace(CONTEXT, dataset_digest="e" * 64), True),
-    "split": (replace(CONTEXT, split="other"), True),
     "weights": (replace(CONTEXT, weights=dict.fromkeys([Recipe().model_dump_json()], "x")), True),
     "pool": (replace(CONTEXT, pool=29999), False),
     "generator": (replace(CONTEXT, generator={"kind": "other"}), False),
@@ -223,6 +222,7 @@ class TestIdentity:
             {"seed": [4]},
             {"recipe__dropout": [0.4]},
             {"real_fraction": [0.5]},
+            {"split": [0]},
             {"top__recipe": {"batch_size": 32}},
             {"top__budget": {"max": 21}},
             {"top__budget": {"unit": "steps", "max": 20}},
@@ -253,6 +253,8 @@ class TestIdentity:
             {"psi": [0.3, 0.7]},
             {"real_fraction": [1]},
             {"real_fraction": [0.5, 1.0]},
+            {"split": ["dataset"]},
+            {"split": [4, "dataset"]},
             {"top__cells": 4},
             {"psi": [0.7, 1], "top__exclude": [{"psi": 1}]},
             {"top__include": [{"mode": "synthetic", "psi": 1, "ratio": 4}]},

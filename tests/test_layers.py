@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, for gan_worker
 ASSEMBLY = "fgaug/study/"  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
-GRID = "grid_errors axes entries points grid_fit space"  # the grid file's rooms
+GRID = "grid_errors generators axes entries points grid_fit space"  # the grid file's rooms
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "ray", "matplotlib", "sklearn")
 
 
@@ -89,6 +89,7 @@ def test_ray_stays_in_its_rooms(path: Path) -> None:
         ("yaml_file", f"{GRID} cells mix trial search report study"),
         ("recipe", "*"),
         ("grid_errors", "*"),
+        ("generators", "axes entries points space cells mix bank data trial results search study"),
         ("axes", "space cells mix bank data trial results training search report study"),
         ("space", "cells mix bank data trial results training search report study"),
         ("cells", "mix bank data trial results training search report study"),

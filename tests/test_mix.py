@@ -504,7 +504,7 @@ class TestDemand:
             for seed in (1, 2, 3)
         ]
         others = [cell("baseline"), cell("oversample", ratio=5.0), cell("drop")]
-        found = mix.demand([*cells, *others], PLAIN, POOL)
+        found = mix.demand([*cells, *others], {"dataset": PLAIN}, POOL)
         assert set(found.wanted) == {(label, psi) for label in LABELS for psi in (0.5, 1.0)}
         for (label, psi), z_seeds in found.wanted.items():
             expected: set[int] = set()

@@ -44,11 +44,11 @@ def test_leakage_is_unknown_without_a_record_and_none_with_a_clean_one(
     root: Path, tmp_path: Path
 ) -> None:
     space = with_networks(root, tmp_path)
-    assert study.plan(space, tmp_path / "run").sources.leakage == "unknown"
+    assert study.plan(space, tmp_path / "run").sources[None].leakage == "unknown"
     manifest = open_dataset(root / "dataset").manifest
     for label in ("dbp", "trv"):
         record(tmp_path, label, manifest[manifest["split"] == "train"])
-    assert study.plan(space, tmp_path / "run").sources.leakage == "none"
+    assert study.plan(space, tmp_path / "run").sources[None].leakage == "none"
 
 
 def test_a_network_that_saw_a_validation_patient_is_refused_by_name_and_count(
@@ -69,12 +69,11 @@ def test_a_network_that_saw_a_validation_patient_is_refused_by_name_and_count(
 def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> None:
     space = with_networks(root, tmp_path)
     planned = study.plan(space, tmp_path / "run")
-    assert planned.bank_spec is not None
-    assert planned.bank is not None
     from gan_worker.fill import fill
 
-    fill(planned.bank, planned.bank_spec, searches._label_sources(planned), planned.missing)
-    assert study.plan(space, tmp_path / "run").missing.count == 0
+    (supply,) = planned.supplies
+    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    assert study.plan(space, tmp_path / "run").supplies[0].missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
     with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):
         study.plan(space, tmp_path / "run")

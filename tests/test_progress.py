@@ -20,6 +20,7 @@ from fgaug import paths
 from fgaug.cells import Cell, Context, expand, recipes
 from fgaug.paths import RunPaths
 from fgaug.results import write_row
+from fgaug.search import gpus
 from fgaug.search import progress as module
 from fgaug.search.progress import Progress
 from fgaug.space import parse_space
@@ -345,3 +346,67 @@ def test_the_command_knows_its_logs(fgaug: Any, capsys: Any, tmp_path: Path) -> 
     assert (closed["event"], closed["ok"], closed["exit_code"]) == ("closed", 3, 3)
     show.closing_line(run, "quiet")
     assert "3 ok, 1 pruned, 0 failed, 2 missing" in capsys.readouterr().err
+
+
+def test_an_interrupted_search_says_so_once(cells: tuple[Cell, ...]) -> None:
+    out, asked = io.StringIO(), [False]
+    with Progress(cells, 0, None, pipe(out), stopping=lambda: asked[0]) as progress:
+        progress.on_trial_start(0, [], trial_of(cells[0]))
+        progress.on_step_end(0, [])
+        assert out.getvalue() == ""
+        asked[0] = True
+        for _ in range(3):
+            progress.on_step_end(0, [])
+        assert out.getvalue() == f"{module.STOPPING}\n"
+        assert module.STOPPING in " ".join(table_of(progress).split())
+
+
+def test_a_cell_that_is_not_begun_any_more_waits_where_it_was(cells: tuple[Cell, ...]) -> None:
+    unstarted = {"done": True, "status": "unstarted"}
+    progress = Progress(cells, 0, None, pipe(io.StringIO()))
+    progress.on_trial_start(0, [], trial_of(cells[0]))
+    progress.on_trial_result(0, [], trial_of(cells[0]), unstarted)
+    assert (+progress.tally.counts, progress.tally.waiting) == ({}, 4)
+    for result in ({"done": True, "status": "paused", "share": 0.5}, unstarted):
+        progress.on_trial_start(0, [], trial_of(cells[1]))
+        progress.on_trial_result(0, [], trial_of(cells[1]), result)
+        assert +progress.tally.counts == {"paused": 1}
+        assert progress.tally.left == pytest.approx(3.5)
+
+
+class TestGpus:
+    def test_nothing_is_said_where_nothing_is_known(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+        assert gpus.gpu_use() == ""
+
+    def test_two_gpus_in_the_title(
+        self, cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import pynvml
+        import torch
+
+        memory = {0: (3e9, 80e9), 1: (1.1e9, 80e9)}
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.cuda, "_get_pynvml_handler", lambda device: device)
+        monkeypatch.setattr(torch.cuda, "utilization", lambda device: (26, 100)[device])
+        monkeypatch.setattr(
+            pynvml,
+            "nvmlDeviceGetMemoryInfo",
+            lambda handle: SimpleNamespace(used=memory[handle][0], total=memory[handle][1]),
+        )
+        progress = few(cells, terminal(io.StringIO()))
+        assert "left, 2 GPUs 63% 4.1/160 GB" in " ".join(table_of(progress).split())
+
+    def test_an_error_of_nvml_is_no_error_of_the_search(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import torch
+
+        def broken(device: int) -> None:
+            raise RuntimeError("driver not loaded")
+
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "_get_pynvml_handler", broken)
+        assert gpus.gpu_use() == ""

@@ -33,15 +33,15 @@ def search(root: Path, folder: Path, **changes: Any) -> RunPaths:
     """Do what a search does, in this process: one trial after the other, without Ray."""
     space = parse_space(grid(root, axes=AXES, **changes))
     planned = study.plan(space, folder)
-    assert planned.bank_spec is not None
-    if planned.missing.count:
-        sources = {label: LabelSource(kind="phantom") for label in planned.bank_spec.sources}
-        fill(root / "bank", planned.bank_spec, sources, planned.missing)
+    (supply,) = planned.supplies
+    if supply.missing.count:
+        sources = {label: LabelSource(kind="phantom") for label in supply.spec.sources}
+        fill(root / "bank", supply.spec, sources, supply.missing)
     run_folder.note_start(planned)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for cell in planned.cells:
-        trial = Trial(cell, planned.sources, "cpu")
+        trial = Trial(cell, planned.sources[None], "cpu")
         for _ in trial:
             pass
         keep = space.keep_models != "none"
@@ -170,7 +170,7 @@ def search_on(dataset: Path, root: Path, channels: int) -> RunPaths:
     )
     planned = study.plan(space, root / "own")
     (cell,) = planned.cells
-    trial = Trial(cell, planned.sources, "cpu")
+    trial = Trial(cell, planned.sources[None], "cpu")
     for _ in trial:
         pass
     result = trial.result(keep_model=True)

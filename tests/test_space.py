@@ -415,8 +415,17 @@ resources: {gpu: 1.5}
                 {"axes__real_fractoin": [1]},
                 "`axes.real_fractoin`: unknown axis, did you mean `real_fraction`?",
             ),
-            ({"axes__split": [1]}, "`axes.split`: unknown axis"),
-            ({"axes__snapshot": [1]}, "`axes.snapshot`: unknown axis"),
+            (
+                {"axes__split": ["valid"]},
+                "`axes.split.0`: must be `dataset` or a whole number from 0 to 4294967295, "
+                "got 'valid'",
+            ),
+            (
+                {"axes__split": [1, -1]},
+                "`axes.split.1`: must be `dataset` or a whole number from 0 to 4294967295, got -1",
+            ),
+            ({"axes__split": [1, 1]}, "`axes.split`: values repeat: 1"),
+            ({"axes__split": []}, "`axes.split`: must not be empty, got []"),
         ],
     )
     def test_one_line_each(self, changes: dict[str, Any], expected: str) -> None:

@@ -107,7 +107,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         noise="seeded",
         sources={label: describe(label, source) for label, source in sources.items()},
     )
-    fill(root / "bank", spec, sources, mix.demand(made.values(), reals, POOL))
+    fill(root / "bank", spec, sources, mix.demand(made.values(), {"dataset": reals}, POOL))
     return Bench(
         dataset,
         Sources(

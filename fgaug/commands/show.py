@@ -42,19 +42,21 @@ def plan(planned: Plan) -> None:
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())
     say(f"dataset {space.dataset}: {len(planned.dataset)} images of {spec.size} px ({sides})")
-    if planned.bank is not None:
-        needed, missing = planned.demand.count, planned.missing.count
+    for supply in planned.supplies:
+        name = "" if supply.snapshot is None else f"snapshot {supply.snapshot}, "
         say(
-            f"bank {planned.bank.place()}: {needed} fakes needed by the grid, "
-            f"{planned.present} present, "
-            f"{missing} to generate for the cells to train"
+            f"{name}bank {supply.store.place()}: {supply.demand.count} fakes needed by the grid, "
+            f"{supply.present} present, "
+            f"{supply.missing.count} to generate for the cells to train"
         )
-        for (label, psi), z_seeds in planned.missing.wanted.items():
+        for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
     if todo:
-        threads = max(1, int(space.resources.cpu))
+        threads, auto = 1, " (`resources: auto`: more or fewer, as measured at the start)"
+        if not isinstance(space.resources, str):
+            threads, auto = max(1, int(space.resources.cpu)), ""
         try:
             seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
         except TrialError as error:
@@ -64,7 +66,7 @@ def plan(planned: Plan) -> None:
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
-            f"{bound} (measured now on this machine; generation and start-up apart)"
+            f"{auto}{bound} (measured now on this machine; generation and start-up apart)"
         )
 
 

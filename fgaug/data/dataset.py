@@ -64,6 +64,20 @@ class Dataset:
         shape = (spec.size, spec.size, spec.channels)
         return mapped(key, len(self), shape, self._decode)
 
+    def with_split(self, split: int | str) -> Dataset:
+        """Return this dataset as `split` divides it; its digest and its pixels are the same.
+
+        Args:
+            split: `dataset` as it was prepared, or the seed of another draw of the patients
+                outside the test set; see `fgaug.data.split.redrawn`.
+        """
+        if split == "dataset":
+            return self
+        from fgaug.data.split import redrawn  # scikit-learn takes a second to load
+
+        assert isinstance(split, int)
+        return dataclasses.replace(self, manifest=redrawn(self.manifest, split))
+
     def _decode(self) -> np.ndarray:
         parts = [read_pixels(path, DataError) for path in parts_of(self.root)]
         return np.concatenate(parts)

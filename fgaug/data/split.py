@@ -52,6 +52,24 @@ def assign_splits(
     return table
 
 
+def redrawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return a copy of a split table whose patients outside the test set are divided anew.
+
+    As many patients validate as before, drawn as `assign_splits` draws them: the seed that drew a
+    split draws it again. Test images and gan flags stay; a label may be missing from a side.
+
+    Args:
+        table: one row an image, with group and split; no group on two sides.
+        seed: of the draw, 0 to 2**32 - 1.
+    """
+    table = table.copy()
+    before = table["split"].to_numpy()
+    validating = table.loc[before == "valid", "group"].nunique()
+    table["split"] = np.where(before == "test", "test", "train")
+    _draw(table, "train", "valid", validating, seed)
+    return table
+
+
 def split_rule(
     *,
     given: str | None,
@@ -125,7 +143,14 @@ def _move(table: pd.DataFrame, origin: str, to: str, share: float, seed: int) ->
             f"{'is' if patients == 1 else 'are'} {counted(patients, 'patient')}. "
             "Add patients, lower the share, or leave out the group column if images are unrelated."
         )
-    splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
+    _draw(table, origin, to, share, seed)
+
+
+def _draw(table: pd.DataFrame, origin: str, to: str, go_of: float | int, seed: int) -> None:
+    """Draw the patients of `origin`, a share or a number of them, that get the split `to`."""
+    rows = np.flatnonzero(table["split"] == origin)
+    groups = table["group"].to_numpy()[rows]
+    splitter = GroupShuffleSplit(1, test_size=go_of, random_state=seed)
     stay, go = next(splitter.split(rows, groups=groups))
     split = table["split"].to_numpy(dtype=object, copy=True)
     split[rows[stay]] = "train"

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from fgaug.cells import Cell
 from fgaug.paths import RunPaths
-from fgaug.results import finished, write_pruned, write_row
+from fgaug.results import finished, read_rows, write_pruned, write_row
 from fgaug.rows import Sources, failed_row, identity_columns
 from fgaug.search.ledger import policy_of, seen_cell, seen_of
 from fgaug.search.policy import Leg, Seen
@@ -29,17 +29,18 @@ class Feed(Searcher):
         self,
         run: RunPaths,
         cells: Sequence[Cell],
-        sources: Sources,
+        sources: Mapping[str | None, Sources],
         scheduler: Scheduler,
         *,
         deadline: float | None,
+        stopping: Callable[[], bool],
         retries: int,
         died: Callable[[str], str],
         pruned: Callable[[str, int], None] = lambda cell_id, rung: None,
     ) -> None:
         super().__init__()
         self.run, self.sources, self.scheduler = run, sources, scheduler
-        self.deadline, self.died = deadline, died
+        self.deadline, self.stopping, self.died = deadline, stopping, died
         self.retries = retries
         self.tell_pruned = pruned
         self.tried: Counter[str] = Counter()  # times that each cell failed in this search
@@ -51,7 +52,10 @@ class Feed(Searcher):
         self.waiting: deque[Leg] = deque()
         self.given: set[Leg] = set()  # of this search: no leg is given twice
         self.pruned: set[str] = set()  # cells whose row says so
+        self.cut: dict[str, int] = {}  # cells that Tune's scheduler stopped just now -> rung
         self._decide()
+        for cell_id in self.policy.decide(self.seen).kept:
+            self.tell_pruned(cell_id, int(read_rows(run.trial(cell_id))[-1]["rung"]))
 
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
@@ -60,7 +64,8 @@ class Feed(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next leg, None while it is not known, FINISHED where there is none."""
-        if self.deadline is not None and time.time() >= self.deadline:
+        late = self.deadline is not None and time.time() >= self.deadline
+        if late or self.stopping():
             return Searcher.FINISHED
         busy = set(self.running.values())
         leg = next((leg for leg in self.waiting if leg.cell_id not in busy), None)
@@ -77,10 +82,14 @@ class Feed(Searcher):
         cell_id = self.running.pop(trial_id)
         cell = self.cells[cell_id]
         if error:
-            write_row(self.run.trial(cell_id), failed_row(cell, self.sources, self.died(cell_id)))
+            row = failed_row(cell, self.sources[cell.snapshot], self.died(cell_id))
+            write_row(self.run.trial(cell_id), row)
         status = finished(self.run, [cell_id]).get(cell_id)
         if status == "pruned":  # an earlier search's row; the cell has gone on since
             status = None
+        if cell_id in self.cut:
+            self._prune(cell_id, self.cut.pop(cell_id))
+            status = "pruned"
         seen = seen_cell(self.run, cell, status, self.scheduler)
         if status == "failed" and not error and self._again(cell_id):
             return
@@ -112,9 +121,14 @@ class Feed(Searcher):
             if rung is None or cell_id in self.pruned or cell_id in self.running.values():
                 continue
             if cell_id not in self.seen or not self.seen[cell_id].over:
-                write_pruned(self.run.trial(cell_id), rung, unstarted_row(cell, self.sources))
-                self.pruned.add(cell_id)
-                self.tell_pruned(cell_id, rung)
+                self._prune(cell_id, rung)
+
+    def _prune(self, cell_id: str, rung: int) -> None:
+        cell = self.cells[cell_id]
+        row = unstarted_row(cell, self.sources[cell.snapshot])
+        write_pruned(self.run.trial(cell_id), rung, row)
+        self.pruned.add(cell_id)
+        self.tell_pruned(cell_id, rung)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the run's own files are the state."""

@@ -20,6 +20,7 @@ from fgaug.search.policy import (
     Seen,
     check_seeds,
     legs_to_the_end,
+    levels_of,
     seeds_outermost,
     value_at,
 )
@@ -70,7 +71,7 @@ class ArmHalving:
             raise ValueError(f"`rungs` must be at least 1, got {rungs}. Give for example 3.")
         check_seeds(arms, min_seeds)
         self.eta, self.min_seeds = eta, min_seeds
-        self.levels = tuple(float(eta) ** (rung + 1 - rungs) for rung in range(rungs))
+        self.levels = levels_of(eta, rungs)
         self.stoppable = [arm for arm in arms if arm.stoppable]
         self.others = [arm for arm in arms if not arm.stoppable]
 

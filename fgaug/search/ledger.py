@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -13,10 +13,16 @@ from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.recipe import Budget
 from fgaug.search.halving import ArmHalving
-from fgaug.search.policy import Policy, Seen, WholeCells, arms_of
+from fgaug.search.policy import Policy, Seen, SingleCells, WholeCells, arms_of
 from fgaug.search.race import SeedRace
 from fgaug.space import Scheduler
 
+ASHA_CAUTION = (
+    "`scheduler: {type: asha}` is Ray's own and compares single cells: within an arm it keeps the "
+    "lucky seeds, so that the mean of those left is biased upwards; it compares equal shares of "
+    "the budget, where an arm of many fakes takes many times the steps of another; and it lets "
+    "the first arrivals through. `type: arm_asha` compares arms, with all their seeds."
+)
 SIGNS = {"auc": 1.0, "acc": 1.0, "loss": -1.0}  # policies want larger values to be better
 
 
@@ -31,7 +37,23 @@ def policy_of(scheduler: Scheduler, cells: Iterable[Cell]) -> Policy:
         return ArmHalving(arms, scheduler.eta, scheduler.rungs, scheduler.min_seeds or 2)
     if scheduler.type == "race":
         return SeedRace(arms, scheduler.min_seeds or 3, fast=scheduler.fast)
+    if scheduler.type == "asha":
+        return SingleCells(arms)
     return WholeCells(arms)
+
+
+def stopped_cells(
+    run: RunPaths, cells: Sequence[Cell], statuses: Mapping[str, str], scheduler: Scheduler
+) -> frozenset[str]:
+    """Return the cells that the grid's scheduler stops, given what is on disk.
+
+    Raises:
+        ValueError: its arms have too few seeds for it.
+    """
+    policy = policy_of(scheduler, cells)
+    decision = policy.decide(seen_of(run, cells, statuses, scheduler))
+    of_arms = (cell.cell_id for cell in cells if cell.arm_id in decision.stopped)
+    return decision.kept.union(of_arms)
 
 
 def seen_of(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -69,6 +69,7 @@ class Decision:
     legs: tuple[Leg, ...]  # all that may run now, most urgent first; one a cell at most
     stopped: Mapping[str, int]  # arm_id -> rung or round, from 0, after which the arm is out
     complete: bool  # nothing is left to run or to decide
+    kept: frozenset[str] = frozenset()  # pruned cells that stay so, whatever their arms
 
 
 class Policy(Protocol):
@@ -89,6 +90,23 @@ class WholeCells:
         """Return a leg for each cell that is neither ok nor failed."""
         legs = tuple(legs_to_the_end(self.arms, seen))
         return Decision(legs=legs, stopped={}, complete=not legs)
+
+
+class SingleCells:
+    """Every cell to its end, but what was pruned stays so: Ray's ASHA stops cells by itself.
+
+    Its decisions hang on who came first, so they cannot be made again from the files, and are
+    not taken back.
+    """
+
+    def __init__(self, arms: Sequence[Arm]) -> None:
+        self.arms = tuple(arms)
+
+    def decide(self, seen: Mapping[str, Seen]) -> Decision:
+        """Return a leg for each cell that is not ok, failed or pruned."""
+        kept = frozenset(cell_id for cell_id, cell in seen.items() if cell.status == "pruned")
+        legs = tuple(leg for leg in legs_to_the_end(self.arms, seen) if leg.cell_id not in kept)
+        return Decision(legs=legs, stopped={}, complete=not legs, kept=kept)
 
 
 def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
@@ -120,6 +138,16 @@ def seeds_outermost(groups: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the first name of every group, then every second, as far as each group goes."""
     for names in itertools.zip_longest(*groups):
         yield from (name for name in names if name is not None)
+
+
+def levels_of(eta: int, rungs: int) -> tuple[float, ...]:
+    """Return the shares of the budget that rungs stand at, rising: `eta ** -(rungs - 1)` to 1."""
+    return tuple(float(eta) ** (rung + 1 - rungs) for rung in range(rungs))
+
+
+def reached(levels: Sequence[float], share: float) -> int:
+    """Return how many of the levels lie at or below a share of the budget."""
+    return bisect_right(levels, share + _ROUNDING)
 
 
 def value_at(cell: Seen, share: float) -> float | None:

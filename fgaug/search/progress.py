@@ -10,7 +10,7 @@ import datetime
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -20,7 +20,9 @@ from rich.table import Table
 
 from fgaug.cells import Cell
 from fgaug.paths import RunPaths
-from fgaug.search.tally import OVER, Tally, arms_table, number, share_of
+from fgaug.search.gpus import gpu_use
+from fgaug.search.tally import OVER, Tally, arms_table, share_of
+from fgaug.search.wording import best_arm, event_of, outcome, rates
 
 LOGS = ("auto", "json", "quiet")  # a table or lines, JSON lines, failures alone
 ROWS = 20  # arms on the screen
@@ -28,7 +30,7 @@ REDRAW_S = 0.5  # at least, between two drawings: one takes 12 ms, with 2,000 ar
 IDLE_REDRAW_S = 5.0  # where nothing happens but time
 MANY = 200  # cells above which a log no longer has a line for each
 LINE_S = 10.0  # at least, between two lines of such a log
-_DETAILS = ("share", "rung", "wall_s", "error")  # of JSON lines, where an event has them
+STOPPING = "interrupted: what trains goes on to its next evaluation; Ctrl-C again ends at once"
 
 
 class Progress(tune.Callback):
@@ -40,6 +42,7 @@ class Progress(tune.Callback):
         dashboard: address of Ray's dashboard.
         log: `auto` a live table in a terminal, else lines; `json` one object an event and `quiet`
             failures alone, both straight to the console's file, as the console may be mute.
+        stopping: whether the search was interrupted and waits for what trains.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class Progress(tune.Callback):
         console: Console,
         *,
         log: str = "auto",
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         assert log in LOGS, log
         self.tally = Tally(cells, already)
         self.dashboard, self.console, self.log = dashboard, console, log
+        self.stopping, self.told = stopping, False
         self.ended = 0  # cells, since the start
         self.full_disk: str | None = None
         self.dead: dict[str, str] = {}  # why, by cell
@@ -105,12 +110,8 @@ class Progress(tune.Callback):
         elif status == "unwritten":
             self.full_disk = str(result.get("error"))
             self._move(cell_id, None)
-        elif status == "paused":
-            so_far = {**self.tally.running.get(cell_id, {}), **result}
-            self._event("paused", self._named(cell_id, so_far))
-            if self.tally.states.get(cell_id) != "pruned":  # the feed may have heard of it first
-                self.tally.trained_to(cell_id, float(result.get("share", 0.0)))
-                self._move(cell_id, "paused")
+        elif status in ("paused", "unstarted"):
+            self._wait(cell_id, result)
         else:
             self._end(cell_id, result)
 
@@ -121,6 +122,11 @@ class Progress(tune.Callback):
         self._end(cell_id, {"status": "failed", "error": "its process died"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self.stopping() and not self.told:
+            self.told = self.changed = True
+            self._event("interrupted", {"running": self.tally.counts["running"]})
+            if self.log == "auto" and self.live is None:
+                self._print(STOPPING)
         self._draw()
 
     def on_pruned(self, cell_id: str, rung: int) -> None:
@@ -143,6 +149,17 @@ class Progress(tune.Callback):
     def _few(self) -> bool:
         return len(self.tally.cells) <= MANY
 
+    def _wait(self, cell_id: str, result: Mapping[str, Any]) -> None:
+        """Count a cell that stopped at a rung, or because the search is to stop."""
+        if result["status"] == "paused":
+            so_far = {**self.tally.running.get(cell_id, {}), **result}
+            self._event("paused", self._named(cell_id, so_far))
+        if self.tally.states.get(cell_id) == "pruned":  # the feed may have heard of it first
+            return
+        share = float(result.get("share", self.tally.shares.get(cell_id, 0.0)))
+        self.tally.trained_to(cell_id, share)
+        self._move(cell_id, "paused" if share else None)
+
     def _end(self, cell_id: str, result: Mapping[str, Any]) -> None:
         status = "failed" if result.get("status") == "failed" else "ok"
         self._event(
@@ -156,7 +173,7 @@ class Progress(tune.Callback):
         if self.live is not None or self.log == "json":
             return
         cells = self.tally.cells
-        text = f"[{self.tally.done}/{len(cells)}] {cells[cell_id].described}: {_outcome(result)}"
+        text = f"[{self.tally.done}/{len(cells)}] {cells[cell_id].described}: {outcome(result)}"
         if self.log == "quiet":
             if status == "failed":
                 self._write(text)
@@ -185,19 +202,9 @@ class Progress(tune.Callback):
             self._print(self._summary())
 
     def _named(self, cell_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what an event says of a cell."""
         if self.log != "json":
             return {}
-        cell = self.tally.cells[cell_id]
-        names = ("cell_id", "arm_id", "mode", "psi", "ratio", "seed")
-        metrics = {k: number(v) for k, v in result.items() if k.startswith("valid_")}
-        return {
-            **{name: getattr(cell, name) for name in names},
-            "cell": cell.described,
-            "step": result.get("step"),
-            "metrics": metrics,
-            **{name: result[name] for name in _DETAILS if name in result},
-        }
+        return event_of(self.tally.cells[cell_id], result)
 
     def _event(self, event: str, content: Mapping[str, Any]) -> None:
         if self.log == "json":
@@ -215,30 +222,21 @@ class Progress(tune.Callback):
     def _rates(self) -> str:
         if self.first_start is None:
             return ""
-        tally, elapsed = self.tally, max(time.monotonic() - self.first_start, 1e-9)
-        rate = self.ended / elapsed * 60
-        parts = [f"{rate:.{1 if rate < 100 else 0}f} cells/min"] if self.ended else []
-        speed = sum(_images_per_s(report) for report in tally.running.values())
-        parts += [f"{speed:.0f} images/s"] if speed else []
-        if tally.trained > 0 and tally.left > 1e-6:
-            # arms that are stopped later make it shorter
-            bound = "at most" if tally.counts["paused"] or tally.counts["pruned"] else "about"
-            parts.append(f"{bound} {_duration(elapsed / tally.trained * tally.left)} left")
-        return ", ".join(parts)
+        elapsed_s = max(time.monotonic() - self.first_start, 1e-9)
+        return rates(self.tally, elapsed_s, self.ended)
 
     def _summary(self) -> str:
-        parts = [self.tally.counted(), self._rates()]
-        scored = [(mean, arm) for arm in self.tally.arms.values() if (mean := arm.mean("auc"))]
-        if scored:
-            mean, best = max(scored, key=lambda pair: pair[0])
-            parts.append(f"best {best.name}: auc {mean:.3f} ({best.states['ok']}/{best.seeds})")
+        parts = (self.tally.counted(), self._rates(), best_arm(self.tally))
         return "; ".join(filter(None, parts))
 
     def _table(self) -> Table:
-        # head, frame and caption take nine lines
-        room = max(1, min(ROWS, self.console.height - 9))
+        rates_of_all = ", ".join(filter(None, (self._rates(), gpu_use())))
+        said = (self.tally.counted(), rates_of_all, STOPPING if self.told else "")
+        title = [line for line in said if line]
+        # head, frame and caption take seven lines beside it
+        room = max(1, min(ROWS, self.console.height - 7 - len(title)))
         table = arms_table(self.tally, room)
-        table.title = "\n".join(filter(None, (self.tally.counted(), self._rates())))
+        table.title = "\n".join(title)
         if self.dashboard:
             table.caption = f"dashboard {self.dashboard} (its token: `ray get-auth-token`)"
         return table
@@ -246,24 +244,3 @@ class Progress(tune.Callback):
 
 def _cell_of(trial: Any) -> str:
     return str(trial.config["cell_id"])
-
-
-def _images_per_s(report: Mapping[str, Any]) -> float:
-    seconds = float(report.get("train_s") or 0.0)
-    return float(report.get("images_seen") or 0.0) / seconds if seconds > 0 else 0.0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return "a minute"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _outcome(result: Mapping[str, Any]) -> str:
-    if result.get("status") == "failed":
-        first = str(result.get("error", "")).splitlines() or [""]
-        return f"failed: {first[0]}"
-    return (
-        f"acc {result['valid_acc']:.3f} auc {result['valid_auc']:.3f} "
-        f"loss {result['valid_loss']:.3f} in {result['wall_s']:.1f} s"
-    )

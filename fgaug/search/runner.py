@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,11 @@ from fgaug.cells import Cell, to_dict
 from fgaug.errors import DiskFullError, UserError
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
+from fgaug.search.asha import ShareASHA, asked_at
 from fgaug.search.feed import Feed
+from fgaug.search.interrupt import Interrupt
+from fgaug.search.loggers import loggers_of
+from fgaug.search.metrics import Metrics
 from fgaug.search.progress import Progress
 from fgaug.search.worker import CellTrainable
 from fgaug.space import Resources, Space
@@ -27,7 +31,7 @@ from fgaug.space import Resources, Space
 def run_cells(
     run: RunPaths,
     cells: Sequence[Cell],
-    sources: Sources,
+    sources: Mapping[str | None, Sources],
     space: Space,
     *,
     at_once: int,
@@ -41,6 +45,7 @@ def run_cells(
 
     Args:
         cells: all cells of the grid, seeds outermost; what is on disk of them is looked up.
+        sources: of the cells by the name of their snapshot.
         at_once: how many trials the cluster holds at a time.
         already: cells of the grid that need no training, for the counts on the screen.
         retries: how often a cell that failed, or whose process died, is tried again.
@@ -49,21 +54,28 @@ def run_cells(
         DiskFullError: no space left; finished cells are kept.
     """
     resources, deadline = space.resources, None
+    assert not isinstance(resources, str), "measured before"
     if space.time_budget is not None:
         deadline = time.time() + space.time_budget
+    interrupt = Interrupt(run)
     shared = {
         "run": str(run.root.resolve()),
-        "sources": asdict(sources),
+        "sources": {name: asdict(each) for name, each in sources.items()},
         "cells": {cell.cell_id: to_dict(cell) for cell in cells},
         "cpu": resources.cpu,
         "gpu": resources.gpu,
         "deadline": deadline,
+        "stop": str(interrupt.file.resolve()),
         "keep_models": space.keep_models,
+        "levels": asked_at(space.scheduler),
     }
     # Tune picks among the trials it has staged in no particular order: with as many staged as run
     # at a time, cells are trained in theirs, and a search cut short has its first seeds whole.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
-    progress = Progress(cells, already, dashboard, console, log=log)
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a cell that failed reports no metric
+    progress = Progress(
+        cells, already, dashboard, console, log=log, stopping=lambda: interrupt.asked
+    )
     progress.resume(run)
     feed = Feed(
         run,
@@ -71,16 +83,22 @@ def run_cells(
         sources,
         space.scheduler,
         deadline=deadline,
+        stopping=lambda: interrupt.asked,
         retries=retries,
         died=progress.why_dead,
         pruned=progress.on_pruned,
     )
+    asha = None
+    if space.scheduler.type == "asha":
+        asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
+    loggers = loggers_of(space.loggers, run, cells)
     trainable = tune.with_parameters(CellTrainable, shared=shared)
-    with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, progress:
+    with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, interrupt, progress:
         tuner = tune.Tuner(
             tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
             tune_config=tune.TuneConfig(
                 search_alg=feed,
+                scheduler=asha,
                 num_samples=-1,
                 reuse_actors=True,
                 trial_name_creator=_name,
@@ -93,7 +111,7 @@ def run_cells(
                 stop=_StopWhenFull(progress),
                 failure_config=tune.FailureConfig(max_failures=retries),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[progress],
+                callbacks=[progress, Metrics(progress.tally), *loggers],
                 log_to_file=False,
             ),
         )

@@ -63,6 +63,7 @@ class Tally:
             arm.seeds += 1
         self.states: dict[str, str] = {}  # by cell; a cell that waits has none
         self.counts: Counter[str] = Counter()  # of these states
+        self.ended: Counter[str] = Counter()  # times that a cell came to one of OVER, this search
         self.running: dict[str, Mapping[str, Any]] = {}  # last report by cell
         self.shares: dict[str, float] = {}  # of the budget, trained so far, by cell
         self.trained = 0.0  # cells' worth of training since the start
@@ -94,6 +95,7 @@ class Tally:
                 counts[state] += 1
         if state is not None:
             self.states[cell_id] = state
+            self.ended[state] += state in OVER
         if state != "running":
             self.running.pop(cell_id, None)
 
@@ -129,6 +131,7 @@ class Tally:
                 share = share_of(cell.budget, {"step": used, "epoch": used})
                 self.trained_to(cell_id, share, earlier=True)
                 self.move(cell_id, "paused")
+        self.ended.clear()
 
     def counted(self) -> str:
         """Return the counts of cells in words."""

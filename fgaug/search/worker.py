@@ -23,6 +23,7 @@ from fgaug.errors import DiskFullError, FgaugError
 from fgaug.paths import RunPaths
 from fgaug.results import write_paused, write_row, write_trial
 from fgaug.rows import Sources, failed_row
+from fgaug.search.policy import reached
 from fgaug.training.steps import Point
 from fgaug.trial import Trial
 
@@ -33,13 +34,13 @@ class CellTrainable(tune.Trainable):
     """Trains one leg; reused for the next, so that imports and mapped pixels are paid once."""
 
     def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
-        """Take what all trials of the search share: run, sources, resources, deadline, cells."""
+        """Take what all trials of the search share: run, sources, resources, deadline, cells..."""
         # What is imported by now lives as long as the process: left out of every later collection.
         gc.collect()
         gc.freeze()
         assert shared is not None
         self.shared = shared
-        self.sources = Sources(**shared["sources"])
+        self.sources = {name: Sources(**each) for name, each in shared["sources"].items()}
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -57,11 +58,14 @@ class CellTrainable(tune.Trainable):
         self.paths = RunPaths(Path(self.shared["run"])).trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.points: Iterator[Point] = iter(())
+        self.rungs = 0  # of `levels`, that its files on disk have reached
         self.saved_at = time.monotonic()
         _forget_previous_trial(torch)
 
     def step(self) -> dict[str, Any]:
         """Train to the next evaluation, or end; a failure becomes a row, never a dead trial."""
+        if self.trial is None and self._told_to_stop():
+            return {"done": True, "status": "unstarted"}
         try:
             trial = self._opened()
             if not self._far_enough(trial):
@@ -69,8 +73,7 @@ class CellTrainable(tune.Trainable):
                 if point is None:
                     return self._written(trial)
                 if not self._far_enough(trial):
-                    self._save_now_and_then(trial)
-                    return _report(point)
+                    return self._evaluated(trial, point)
             return self._paused(trial)
         except Exception as error:
             return self._failed(error)
@@ -78,26 +81,45 @@ class CellTrainable(tune.Trainable):
     def _opened(self) -> Trial:
         if self.trial is None:
             self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
-            self.trial = Trial(self.cell, self.sources, self.device)
+            self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device)
             self.trial.restore(self.paths.checkpoint)
             self.points = iter(self.trial)
+            waits = self.paths.paused.is_file()
+            self.rungs = reached(self.shared["levels"], self.trial.share) if waits else 0
         return self.trial
+
+    def _evaluated(self, trial: Trial, point: Point) -> dict[str, Any]:
+        """Report an evaluation; where Tune may stop the cell, its files are written by then."""
+        report = _report(point, trial)
+        if trial.ended or reached(self.shared["levels"], trial.share) <= self.rungs:
+            self._save_now_and_then(trial)
+            return report
+        self._keep(trial)
+        self.trial = None  # its best weights are in place now: the next step opens it again
+        return {**report, "status": "paused"}
 
     def _far_enough(self, trial: Trial) -> bool:
         if trial.ended:
             return False  # there is only its row left to write
         deadline = self.shared["deadline"]
-        late = deadline is not None and time.time() >= deadline and bool(trial.curve)
-        return late or trial.share >= self.until
+        late = deadline is not None and time.time() >= deadline
+        due = bool(trial.curve) and (late or self._told_to_stop())
+        return due or trial.share >= self.until
+
+    def _told_to_stop(self) -> bool:
+        return Path(self.shared["stop"]).exists()
 
     def _save_now_and_then(self, trial: Trial) -> None:
         if time.monotonic() - self.saved_at >= CHECKPOINT_S:
             trial.save(self.paths.checkpoint)
             self.saved_at = time.monotonic()
 
-    def _paused(self, trial: Trial) -> dict[str, Any]:
+    def _keep(self, trial: Trial) -> None:
         trial.save(self.paths.checkpoint)
         write_paused(self.paths, trial.result())
+
+    def _paused(self, trial: Trial) -> dict[str, Any]:
+        self._keep(trial)
         return {"done": True, "status": "paused", "share": trial.share}
 
     def _written(self, trial: Trial) -> dict[str, Any]:
@@ -124,15 +146,21 @@ class CellTrainable(tune.Trainable):
         if not known:
             text += "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
         try:
-            write_row(self.paths, failed_row(self.cell, self.sources, text))
+            sources = self.sources[self.cell.snapshot]
+            write_row(self.paths, failed_row(self.cell, sources, text))
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
         return {"done": True, "status": "failed", "error": text}
 
 
-def _report(point: Point) -> dict[str, Any]:
+def _report(point: Point, trial: Trial) -> dict[str, Any]:
+    best = trial.training.best
+    assert best is not None
     return {
+        "share": trial.share,
+        **{f"best_{name}": best.valid[name] for name in ("loss", "acc", "auc")},
         "step": point.step,
+        "train_loss": point.train_loss,
         "epoch": point.epoch if point.epoch is not None else -1,
         "valid_loss": point.valid["loss"],
         "valid_acc": point.valid["acc"],

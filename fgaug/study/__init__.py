@@ -4,6 +4,8 @@ The only part of fgaug that imports gan_worker, and only inside functions.
 """
 
 from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
+from fgaug.study.comparing import compare, compare_lines
+from fgaug.study.confirming import Confirmed, confirm
 from fgaug.study.models import predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
 from fgaug.study.replays import Replay, replay
@@ -11,9 +13,13 @@ from fgaug.study.reports import demo_dataset, demo_space, report
 from fgaug.study.searches import Run, fill_for_grid, plan, search
 
 __all__ = [
+    "Confirmed",
     "Replay",
     "Run",
     "Verdict",
+    "compare",
+    "compare_lines",
+    "confirm",
     "convert_network",
     "demo_dataset",
     "demo_space",

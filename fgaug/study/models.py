@@ -138,6 +138,8 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
 
     dataset = open_dataset(root)
     _check_fits(kept.card, dataset)
+    if dataset.spec.digest == kept.card.dataset_digest:
+        dataset = dataset.with_split(kept.card.split)  # it learnt from others than as prepared
     images = split_images(dataset, split)
     if not len(images):
         raise DataError(f"{root} has no image in its {split} split.")

@@ -164,15 +164,15 @@ def _planned(run: RunPaths, cell_id: str, row: Mapping[str, Any]) -> tuple[Plan,
 
 
 def _why_gone(planned: Plan, row: Mapping[str, Any]) -> str:
-    sources = planned.sources
-    then, now = str(row.get("dataset_digest")), sources.dataset_digest
+    then, now = str(row.get("dataset_digest")), planned.dataset.spec.digest
     if then != now:
         return (
             f"{planned.space.dataset} has the digest {now[:12]}, the cell was trained on one "
             f"with {then[:12]}. Prepare that dataset again in this place"
         )
-    if row.get("snapshots") not in (None, sources.snapshots):
-        return f"its fakes are of {row['snapshots']}, the grid's are now {sources.snapshots}"
+    known = [each.snapshots for each in planned.sources.values() if each.snapshots]
+    if row.get("snapshots") not in (None, *known):
+        return f"its fakes are of {row['snapshots']}, the grid's are now {' or '.join(known)}"
     if row.get("version") != fgaug.__version__:
         return (
             f"fgaug {row.get('version')} trained it, this is {fgaug.__version__}, which may name "
@@ -191,7 +191,7 @@ def _train(
     from fgaug.trial import Trial
 
     with _threads(row), progress_of(f"training {cell.described}", console) as progress:
-        trial = Trial(cell, planned.sources, device)
+        trial = Trial(cell, planned.sources[cell.snapshot], device)
         images = trial.training.total * cell.recipe.batch_size
         for point in trial:
             progress(point.images_seen, images)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +13,13 @@ import pandas as pd
 from rich.console import Console
 
 from fgaug import cluster, pixels, planning, results, run_folder
-from fgaug.bank import Source
+from fgaug.bank import Source, open_store
+from fgaug.cells import Cell
+from fgaug.errors import GridError
+from fgaug.fakes import Supply
+from fgaug.generators import Generator
 from fgaug.planning import Plan, Shard
-from fgaug.space import Generator, Space, load_space
+from fgaug.space import Space, load_space
 from fgaug.study.banks import fill_bank
 from fgaug.study.models import prune_models
 
@@ -36,6 +42,12 @@ class Run:
         """0 complete, 1 failures, 3 incomplete."""
         return 3 if self.missing else 1 if self.failed else 0
 
+    def and_also(self, statuses: Sequence[str]) -> Run:
+        """Return the run with cells of a second stage counted too; each ok, failed or missing."""
+        more = Counter(statuses)
+        counts = {name: getattr(self, name) + more[name] for name in ("ok", "failed", "missing")}
+        return replace(self, **counts)
+
     def results(self) -> pd.DataFrame:
         """Return one row a trial; see `load_results`."""
         return results.load_results(self.root)
@@ -50,17 +62,20 @@ class Run:
 
 
 def plan(
-    grid: str | Path | Space, out: str | Path | None = None, shard: Shard | None = None
+    grid: str | Path | Space,
+    out: str | Path | None = None,
+    shard: Shard | None = None,
+    keep: Callable[[Cell], bool] | None = None,
 ) -> Plan:
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
     place = Path(out) if out is not None else None
-    planned = planning.make_plan(space, place, _describe, shard)
-    if planned.missing.count:
-        from gan_worker.sources import check_sources
+    planned = planning.make_plan(space, place, _describe, shard, keep)
+    for supply in planned.supplies:
+        if supply.missing.count:
+            from gan_worker.sources import check_sources
 
-        assert planned.bank_spec is not None
-        check_sources(_label_sources(planned), planned.bank_spec, planned.bank)
+            check_sources(label_sources(supply), supply.spec, supply.store)
     return planned
 
 
@@ -76,6 +91,9 @@ def search(
     log: str = "auto",
 ) -> Run:
     """Train every cell of a grid that has no finished row, filling its bank first.
+
+    Where the grid has `confirmation`, the best arms are then trained on fresh seeds and judged on
+    the sealed test set: see `confirming.second_stage`.
 
     Args:
         grid: a YAML file or a Space.
@@ -94,37 +112,74 @@ def search(
     console = console or Console(stderr=True)
     planned = plan(grid, out, shard)
     pixels.evict()
+    began = time.monotonic()
+
+    def train(these: Plan) -> None:
+        if these.todo:
+            execute(these, dashboard, console, address, retries, log)
+        prune_models(these)
+        results.compact(these.run)
+
     with run_folder.held(planned.run, shard):
         run_folder.note_start(planned)
-        if planned.todo:
-            _execute(planned, dashboard, console, address, retries, log)
-        prune_models(planned)
-        results.compact(planned.run)
-    return _counted(planned)
+        train(planned)
+        counted = _counted(planned)
+        if planned.space.confirmation is None or counted.missing:
+            return counted
+        from fgaug.study import confirming  # it plans as a search does
+
+        if shard is not None:
+            console.print(confirming.NOT_BY_SHARDS)
+            return counted
+        left = planned.space.time_budget
+        left = None if left is None else max(0.0, left - (time.monotonic() - began))
+        return counted.and_also(confirming.second_stage(planned, train, left, console))
 
 
 def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
-    """Fill a bank with every fake a grid's cells need: `fgaug bank fill --grid`."""
-    space = load_space(grid).model_copy(update={"bank": bank})
+    """Fill a bank with every fake a grid's cells need of it: `fgaug bank fill --grid`.
+
+    Raises:
+        GridError: the grid has an axis `snapshot`, and none of its banks is this one.
+    """
+    space = load_space(grid)
+    if not space.axes.snapshot:
+        space = space.model_copy(update={"bank": bank})
+    uri = open_store(bank).uri
     planned = plan(space)
-    if not planned.missing.count:
-        console.print(f"bank {bank}: holds all {planned.demand.count} fakes of the grid")
+    meant = [supply for supply in planned.supplies if supply.store.uri == uri]
+    if not meant:
+        banks = ", ".join(supply.store.place() for supply in planned.supplies) or "none"
+        raise GridError(
+            [f"{bank} is no bank of its `axes.snapshot`; they are {banks}. Give one of them"],
+            space.name,
+        )
+    (supply,) = meant
+    if not supply.missing.count:
+        console.print(f"bank {bank}: holds all {supply.demand.count} fakes of the grid")
         return
     with cluster.started(dashboard=False):
-        _fill_on_cluster(planned, console)
+        _fill_on_cluster(supply, console)
 
 
-def _execute(
+def execute(
     planned: Plan, dashboard: bool, console: Console, address: str | None, retries: int, log: str
 ) -> None:
+    """Fill the banks of a plan and train its cells, on a cluster of this process or of others."""
     space = planned.space
-    with cluster.started(dashboard=dashboard, address=address) as running:
-        from fgaug.search import runner
+    with cluster.starting(dashboard=dashboard, address=address) as ready:
+        from fgaug.search import probe, runner  # a second of imports, while Ray starts
 
-        runner.check_fits(space.resources, running.cpus, running.gpus)
+        running = ready()
+        if not isinstance(space.resources, str):
+            runner.check_fits(space.resources, running.cpus, running.gpus)
         if running.dashboard:
             console.print(f"Ray dashboard: {running.dashboard} (token: `ray get-auth-token`)")
-        _fill_on_cluster(planned, console)
+        if isinstance(space.resources, str):
+            found = probe.resources_for(planned.todo, planned.dataset, console)
+            space = space.model_copy(update={"resources": found})
+        for supply in planned.supplies:
+            _fill_on_cluster(supply, console)
         runner.run_cells(
             planned.run,
             planned.cells,
@@ -139,20 +194,16 @@ def _execute(
         )
 
 
-def _fill_on_cluster(planned: Plan, console: Console) -> None:
+def _fill_on_cluster(supply: Supply, console: Console) -> None:
     """Fill what the grid's unfinished cells lack, with every device, before any trial starts."""
-    if not planned.missing.count:
-        return
-    assert planned.bank is not None
-    assert planned.bank_spec is not None
-    fill_bank(planned.bank, planned.bank_spec, _label_sources(planned), planned.missing, console)
+    if supply.missing.count:
+        sources = label_sources(supply)
+        fill_bank(supply.store, supply.spec, sources, supply.missing, console)
 
 
-def _label_sources(planned: Plan) -> dict[str, LabelSource]:
-    assert planned.bank_spec is not None
-    assert planned.space.generator is not None
-    generator = planned.space.generator
-    return {label: _label_source(label, generator) for label in planned.bank_spec.sources}
+def label_sources(supply: Supply) -> dict[str, LabelSource]:
+    """Return what makes each label's fakes, as the parts that make them want it."""
+    return {label: _label_source(label, supply.generator) for label in supply.spec.sources}
 
 
 def _describe(label: str, generator: Generator) -> Source:
@@ -180,12 +231,12 @@ def _label_source(label: str, generator: Generator) -> LabelSource:
 
 def _counted(planned: Plan) -> Run:
     statuses = results.finished(planned.run, [cell.cell_id for cell in planned.cells])
-    stopped = planning.stopped_arms(planned.space, planned.run, planned.cells, statuses)
+    stopped = planning.stopped_cells(planned.space, planned.run, planned.cells, statuses)
     found: Counter[str] = Counter()
     for cell in planned.cells:
         status = statuses.get(cell.cell_id, "missing")
-        # a pruned cell whose arm is wanted again is one that waits to go on
-        wanted_again = status == "pruned" and cell.arm_id not in stopped
+        # a pruned cell that is wanted again is one that waits to go on
+        wanted_again = status == "pruned" and cell.cell_id not in stopped
         found["missing" if wanted_again else status] += 1
     return Run(
         root=planned.run.root,

@@ -1,0 +1,284 @@
+"""What is measured in each repetition of a calibration.  frames -> [studies] -> table
+
+Every study draws patients, seeds and runs anew, asks `fgaug.stats` what a user would ask, and
+compares the answer with the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+from calibrate_frames import (
+    Drawn,
+    Floats,
+    Noise,
+    Patients,
+    draw,
+    shift_apart,
+    shift_for,
+    truth,
+)
+
+from fgaug import stats
+
+ALPHA = 0.05  # of all tests over a grid; 95% intervals
+START = 0.85  # AUC of a baseline
+GAIN = 0.02  # AUC, of the arm that is truly better
+FIRST = 20  # exact critical values before a window is trusted
+
+Measures: TypeAlias = dict[str, float]  # name -> 0, 1, a share or a size; one repetition
+Study: TypeAlias = Callable[["Line", np.random.Generator, dict[str, "Window"]], Measures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One setting of a study: a row of the table."""
+
+    study: str  # a key of STUDIES
+    patients: Patients
+    seeds: int  # of an arm
+    arms: int = 1  # beside the baseline
+    baseline: int | None = None  # seeds of the baseline; None: as many as an arm
+    metric: str = "auc"
+    noise: Noise = field(default_factory=Noise)
+    auc: float = START
+    restless: tuple[float, float] = (1.0, 1.0)  # how much seeds differ: baseline, arms
+    note: str = ""  # what makes the line a hard one; such lines are shown, nothing is promised
+
+    @property
+    def name(self) -> str:
+        """Return words that no other line has."""
+        who = f"{self.patients.count}x{self.patients.images}{'ab'[self.patients.own_labels]}"
+        runs = f"{self.arms}x{self.seeds}+{self.baseline or self.seeds}"
+        noise = f"{self.noise.seed_sd:g}-{self.noise.arm_patient + self.noise.arm_image:g}"
+        return " ".join((self.study, self.metric, who, runs, noise, self.note)).strip()
+
+
+class Window:
+    """Between which values the largest |t| decides without the exact critical value.
+
+    That value takes a tenth of a second, and varies little between repetitions of one line: the
+    first ones tell how little, and only where the largest |t| is near it is it computed again.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def undecided(self, value: float) -> bool:
+        """Return whether the exact critical value has to be asked."""
+        if len(self.seen) < FIRST:
+            return True
+        low, high = min(self.seen), max(self.seen)
+        room = 0.01 * high + (high - low)
+        return low - room < value < high + room
+
+    def above(self, value: float) -> bool:
+        """Return the decision of a value that is not undecided."""
+        return value > max(self.seen)
+
+
+def grid(line: Line, rng: np.random.Generator, windows: dict[str, Window]) -> Measures:
+    """Return one grid: arms that are worth nothing, and one that is truly better."""
+    first = shift_for(line.auc, line.noise, line.restless[0])
+    null = shift_for(line.auc, line.noise, line.restless[1])
+    sign = -1.0 if line.metric in ("brier", "log_loss") else 1.0
+    size = truth(line.metric, shift_for(line.auc + GAIN, line.noise), line.noise)
+    effect = sign * abs(size - truth(line.metric, shift_for(line.auc, line.noise), line.noise))
+    if line.restless == (1.0, 1.0):
+        better = shift_apart(line.metric, null, effect, line.noise)
+    else:
+        better = shift_for(line.auc + GAIN, line.noise, line.restless[1])
+    shift = np.array([first, *[null] * line.arms, better])
+    own = np.array([line.restless[0], *[line.restless[1]] * (line.arms + 1)])
+    drawn = draw(rng, line.patients, line.noise, shift, _seeds(line, line.arms + 2), own)
+    influence = _influence(line, drawn)
+    nothing = _arms(influence, drawn, np.arange(line.arms + 1))
+    something = _arms(influence, drawn, np.delete(np.arange(line.arms + 2), 1))
+    true = np.zeros(line.arms)
+    tests = _against_first(nothing)
+    missed = np.array([not _covers(test, 0.0) for test in tests])
+    true[-1] = effect
+    last = _against_first(something)
+    groups = [influence.estimate[drawn.arm == k] for k in range(line.arms + 1)]
+    case = nothing.case
+    return {
+        "claims": _any_missed(nothing, tests, 0 * true, windows.setdefault("null", Window())),
+        "covers_none": 1 - float(missed.mean()),
+        "covers_gain": float(_covers(last[-1], effect)),
+        "together": 1 - _any_missed(something, last, true, windows.setdefault("gain", Window())),
+        "seeds_only": _seeds_only(groups, windows.setdefault("seeds", Window())),
+        "seed_sd": math.sqrt(nothing.pooled_seed_variance),
+        "case_sd": math.sqrt(max(0.0, case[0, 0] + case[1, 1] - 2 * case[0, 1])),
+    }
+
+
+def twin(line: Line, rng: np.random.Generator, windows: dict[str, Window]) -> Measures:
+    """Return a grid whose arms gain over the baseline what their twins gain: nothing of images.
+
+    Four arms (psi) share a twin (ratio), so a grid of 12 has 3 twins.
+    """
+    steps = shift_for(line.auc + GAIN, line.noise)
+    twins = max(1, line.arms // 4)
+    shift = np.array([shift_for(line.auc, line.noise), *[steps] * (line.arms + twins)])
+    drawn = draw(rng, line.patients, line.noise, shift, _seeds(line, shift.size))
+    arms = _arms(_influence(line, drawn), drawn, np.arange(shift.size))
+    tests = []
+    for k in range(line.arms):
+        weights = np.zeros(shift.size)
+        weights[1 + k], weights[1 + line.arms + k % twins] = 1, -1
+        tests.append(stats.contrast(arms, weights))
+    p = np.array([test.p_value for test in tests])
+    baseline = np.array([test.p_value for test in _against_first(arms)[: line.arms]])
+    return {
+        "level": float((p <= ALPHA).mean()),
+        "claims": float((stats.adjust(p, "holm") <= ALPHA).any()),
+        "against_baseline": float((stats.adjust(baseline, "holm") <= ALPHA).any()),
+    }
+
+
+def two(line: Line, rng: np.random.Generator, _: dict[str, Window]) -> Measures:
+    """Return two recipes without a grid around them, the second one of no worth, and foils."""
+    shift = np.full(2, shift_for(line.auc, line.noise))
+    drawn = draw(rng, line.patients, line.noise, shift, _seeds(line, 2))
+    a, b = (_influence(line, _runs(drawn, drawn.arm == k)) for k in (1, 0))
+    one = [drawn.score[drawn.arm == k][0] for k in (1, 0)]
+    images = _influence(line, drawn, by_image=True)
+    return {
+        "nested": float(stats.nested(a, b).test.p_value <= ALPHA),
+        "pooled": float(stats.contrast(_of_runs(line, drawn), [-1, 1]).p_value <= ALPHA),
+        "welch": float(stats.welch(a.estimate, b.estimate).p_value <= ALPHA),
+        "one_run": float(
+            stats.delong(drawn.y, one[0], one[1], group=drawn.group).p_value <= ALPHA
+        ),
+        "images": float(
+            stats.contrast(stats.arms_of(images, drawn.arm), [-1, 1]).p_value <= ALPHA
+        ),
+    }
+
+
+def replacement(line: Line, rng: np.random.Generator, _: dict[str, Window]) -> Measures:
+    """Return the steps of the test of retention, each where its claim is just not true.
+
+    Arms: full, removed, removed reals that bring nothing (as good as full), fakes that keep half
+    of what the reals bring, fakes that keep 0.9 of it.
+    """
+    gain, half = 0.04, 0.5
+    kept = (0.0, half, 0.9)
+    low = line.auc - gain
+    aucs = [line.auc, low, line.auc, *[low + share * gain for share in kept[1:]]]
+    shift = np.array([shift_for(auc, line.noise) for auc in aucs])
+    drawn = draw(rng, line.patients, line.noise, shift, _seeds(line, shift.size))
+    arms = _of_runs(line, drawn)
+    idle = stats.retention(arms, full=0, replaced=4, removed=2)
+    just = stats.retention(arms, full=0, replaced=3, removed=1, fraction=half)
+    good = stats.retention(arms, full=0, replaced=4, removed=1, fraction=half)
+    margin = stats.non_inferiority(arms, arm=3, reference=0, margin=(1 - half) * gain)
+    return {
+        "assay": float(idle.sensitive),
+        "kept": float(just.p_retention <= ALPHA / 2),
+        "retained": float(just.retained),
+        "share": float(good.share_low <= kept[2] <= good.share_high),
+        "margin": float(margin.p_noninferior <= ALPHA),
+        "sensitive": float(just.sensitive),
+        "power": float(good.retained),
+    }
+
+
+STUDIES: Mapping[str, Study] = {
+    "grid": grid,
+    "twin": twin,
+    "two": two,
+    "replacement": replacement,
+}
+
+
+def run_line(line: Line, repetitions: int) -> dict[str, tuple[float, float]]:
+    """Return the mean of each measure and its Monte Carlo standard error.
+
+    The draws follow from the line's name alone, so that a table can be made again.
+    """
+    rng = np.random.default_rng([int.from_bytes(line.name.encode(), "big"), 1])
+    windows: dict[str, Window] = {}
+    rows = [STUDIES[line.study](line, rng, windows) for _ in range(repetitions)]
+    means = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        means[name] = (float(values.mean()), float(values.std() / math.sqrt(repetitions)))
+    return means
+
+
+def _seeds(line: Line, arms: int) -> np.ndarray:
+    return np.array([line.baseline or line.seeds] + [line.seeds] * (arms - 1))
+
+
+def _influence(line: Line, drawn: Drawn, *, by_image: bool = False) -> stats.Influence:
+    score = drawn.score if line.metric == "auc" else drawn.probability
+    group = None if by_image else drawn.group
+    return stats.influence_of(line.metric, drawn.y, score, group=group)
+
+
+def _runs(drawn: Drawn, chosen: np.ndarray) -> Drawn:
+    return Drawn(y=drawn.y, group=drawn.group, score=drawn.score[chosen], arm=drawn.arm[chosen])
+
+
+def _of_runs(line: Line, drawn: Drawn) -> stats.Arms:
+    return stats.arms_of(_influence(line, drawn), drawn.arm)
+
+
+def _arms(influence: stats.Influence, drawn: Drawn, kept: np.ndarray) -> stats.Arms:
+    """Return these arms of a drawn set, in order."""
+    chosen = np.isin(drawn.arm, kept)
+    part = stats.Influence(
+        metric=influence.metric,
+        estimate=influence.estimate[chosen],
+        factors=influence.factors[chosen],
+        n_images=influence.n_images,
+        n_patients=influence.n_patients,
+        reason=influence.reason,
+    )
+    return stats.arms_of(part, np.searchsorted(kept, drawn.arm[chosen]))
+
+
+def _against_first(arms: stats.Arms) -> list[stats.TTest]:
+    """Return the unadjusted test of each arm against the first."""
+    tests = []
+    for k in range(1, arms.mean.size):
+        weights = np.zeros(arms.mean.size)
+        weights[0], weights[k] = -1, 1
+        tests.append(stats.contrast(arms, weights))
+    return tests
+
+
+def _covers(test: stats.TTest, true: float) -> bool:
+    return test.ci_low <= true <= test.ci_high
+
+
+def _any_missed(
+    arms: stats.Arms, tests: list[stats.TTest], true: Floats, window: Window
+) -> float:
+    """Return 1 if a simultaneous interval of `or_max_t` misses its truth, else 0.
+
+    With truths of 0 a miss is a claim: an adjusted p below 0.05.
+    """
+    t = max(abs(test.difference - each) / test.se for test, each in zip(tests, true, strict=True))
+    if not window.undecided(t):
+        return float(window.above(t))
+    exact = stats.or_max_t(arms)
+    window.seen.append(exact.critical)
+    return float(((exact.ci_low > true) | (exact.ci_high < true)).any())
+
+
+def _seeds_only(groups: list[Floats], window: Window) -> float:
+    """Return 1 if Dunnett's test over seeds claims any arm; its critical value never changes."""
+    if not window.seen:
+        window.seen.append(stats.dunnett(groups[0], groups[1:]).critical)
+    squares = sum(((group - group.mean()) ** 2).sum() for group in groups)
+    n = np.array([group.size for group in groups])
+    sd = math.sqrt(squares / (n.sum() - n.size))
+    means = np.array([group.mean() for group in groups])
+    t = (means[1:] - means[0]) / (sd * np.sqrt(1 / n[1:] + 1 / n[0]))
+    return float(np.abs(t).max() > window.seen[0])

@@ -1,0 +1,1 @@
+"""Frames of a run -> comparisons and verdicts.  results -> [analysis] -> report, commands"""

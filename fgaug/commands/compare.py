@@ -1,0 +1,166 @@
+"""`fgaug compare`: two models, two recipes, or what published counts allow."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+
+from fgaug.errors import UserError
+
+if TYPE_CHECKING:
+    from fgaug.analysis.margins import Margins
+    from fgaug.analysis.two_arms import TwoArms
+    from fgaug.analysis.two_models import TwoModels
+
+FORMATS = ("table", "csv", "json")
+WAYS = (
+    "Give two sides (A B), or --truth, --a and --b, or --counts, or --margins: one of these ways"
+)
+
+
+def compare(
+    a: Annotated[
+        str | None,
+        typer.Argument(
+            help="RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, RUN with one trial, or a CSV or "
+            "Parquet file of predictions."
+        ),
+    ] = None,
+    b: Annotated[str | None, typer.Argument(help="As A; differences are A minus B.")] = None,
+    counts: Annotated[
+        str | None,
+        typer.Option("--counts", help="Images: both right,only A,only B,neither."),
+    ] = None,
+    margins: Annotated[
+        str | None,
+        typer.Option("--margins", help="Right answers alone, as 270/300,246/300: bounds of p."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option("--truth", help="One 0 or 1 a line, with --a and --b.")
+    ] = None,
+    file_a: Annotated[
+        Path | None, typer.Option("--a", help="A's answers: one label or probability a line.")
+    ] = None,
+    file_b: Annotated[Path | None, typer.Option("--b", help="B's, in the same order.")] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option("--metric", help="The primary one of two arms; the plan's, else auc."),
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """Compare two trained models (level E0) or, with several seeds each, two recipes (E2).
+
+    The images must be the same on both sides. Of a run the validation images are compared.
+    """
+    from fgaug.commands import compare_tables as tables
+
+    if format not in FORMATS:
+        raise UserError(f"--format is table, csv or json, got {format}.")
+    found = _found(a, b, counts, margins, (truth, file_a, file_b), metric)
+    if format == "json":
+        sys.stdout.write(json.dumps(_plain(found), indent=1, ensure_ascii=False) + "\n")
+    elif format == "csv":
+        _csv(found).to_csv(sys.stdout, index=False)
+    else:
+        tables.show(found)
+
+
+def _found(
+    a: str | None,
+    b: str | None,
+    counts: str | None,
+    margins: str | None,
+    lines: tuple[Path | None, Path | None, Path | None],
+    metric: str | None,
+) -> TwoModels | TwoArms | Margins:
+    """Return the comparison, by whichever way the input was given."""
+    from fgaug import study
+    from fgaug.analysis.margins import margin_bounds
+    from fgaug.analysis.two_models import compare_counts
+
+    ways = [any(x is not None for x in way) for way in ((a, b), lines, (counts,), (margins,))]
+    if sum(ways) != 1:
+        given = "none" if not any(ways) else "several"
+        raise UserError(f"{WAYS}; got {given}.")
+    if counts is not None:
+        return compare_counts(np.array(_counts(counts), np.int64).reshape(2, 2))
+    if margins is not None:
+        return margin_bounds(*_margins(margins))
+    if a is not None and b is not None:
+        return study.compare(a, b, metric)
+    truth, file_a, file_b = lines
+    if truth is not None and file_a is not None and file_b is not None:
+        return study.compare_lines(truth, file_a, file_b)
+    if a is not None:
+        raise UserError(f"A comparison needs two sides, got {a} alone. Give the other one too.")
+    raise UserError("--truth, --a and --b go together: give all three.")
+
+
+def _counts(text: str) -> list[int]:
+    if not re.fullmatch(r"\s*\d{1,12}(\s*,\s*\d{1,12}){3}\s*", text, re.ASCII):
+        raise UserError(
+            f"--counts is four whole numbers, both right,only A,only B,neither, got {text!r}. "
+            "For example 231,39,15,15."
+        )
+    return [int(part) for part in text.split(",")]
+
+
+def _margins(text: str) -> tuple[int, int, int]:
+    match = re.fullmatch(
+        r"\s*(\d{1,12})\s*/\s*(\d{1,12})\s*,\s*(\d{1,12})\s*/\s*(\d{1,12})\s*", text, re.ASCII
+    )
+    if match is None:
+        raise UserError(f"--margins is like 270/300,246/300 (right/images), got {text!r}.")
+    right_a, images, right_b, images_b = (int(part) for part in match.groups())
+    if images != images_b:
+        raise UserError(
+            f"--margins: both models need the same images, got {images} and {images_b}."
+        )
+    return right_a, right_b, images
+
+
+def _plain(value: Any) -> Any:
+    """Return a result as JSON holds it: frames as lists of rows, what is no number as null."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, pd.DataFrame):
+        return [_plain(row) for row in value.to_dict(orient="records")]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
+    """Return one table: `part` says what a row is; texts are rows of their own."""
+    from fgaug.commands.compare_tables import margin_rows, texts
+
+    parts: dict[str, pd.DataFrame] = {"text": pd.DataFrame({"text": texts(found)})}
+    for name in ("confusion", "summary", "scores", "tests"):
+        frame = getattr(found, name, None)
+        if frame is not None and len(frame):
+            parts[name] = frame
+    table = getattr(found, "agreement", None)
+    if table is not None:
+        names = ("both_right", "only_a", "only_b", "neither")
+        parts["agreement"] = pd.DataFrame([dict(zip(names, table.ravel().tolist(), strict=True))])
+    if not hasattr(found, "tests"):
+        parts["margins"] = pd.DataFrame(margin_rows(found))
+    rows: list[dict[str, Any]] = []
+    for part, frame in parts.items():
+        rows += [{"part": part, **row} for row in frame.to_dict(orient="records")]
+    return pd.DataFrame(rows)

@@ -1,0 +1,247 @@
+"""A comparison as tables for a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from fgaug.analysis.margins import Margins
+    from fgaug.analysis.two_arms import TwoArms
+    from fgaug.analysis.two_models import TwoModels
+
+LEVELS = {
+    "E0": "these two trained networks on new patients",
+    "E1": "these recipes on these patients",
+    "E2": "these recipes on new patients",
+}
+DASH = "-"  # of what is undefined
+_PER_LABEL = ("precision", "recall", "specificity", "f1", "auc")
+_HEADS = {"recall": "recall (sensitivity)", "f1": "F1", "auc": "AUC (one-vs-rest)"}
+
+
+def show(found: TwoModels | TwoArms | Margins) -> None:
+    """Print a comparison to stdout."""
+    console = Console(
+        width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, soft_wrap=True
+    )
+    head, *rest = texts(found)
+    console.print(head)
+    for table in _tables(found):
+        console.print(table, soft_wrap=False)
+    for line in rest:
+        console.print(line)
+
+
+def texts(found: TwoModels | TwoArms | Margins) -> list[str]:
+    """Return what is said in words: what is compared, notes, verdicts, the claim."""
+    from fgaug.analysis.margins import Margins
+
+    if isinstance(found, Margins):
+        return [_margin_head(found), *_margin_verdict(found)]
+    sides = [f"{letter}  {name}" for letter, name in zip("AB", found.names, strict=True)]
+    labels = f", labels {', '.join(found.labels)}" if found.labels else ""
+    counts = f"{found.n_images} images of {found.n_patients} patients{labels}; A - B"
+    notes = [f"note: {note}" for note in found.notes]
+    level = f"level {found.level}: {LEVELS[found.level]}. {found.claim}"
+    return ["\n".join([*sides, counts]), *notes, *found.verdict, level]
+
+
+def margin_rows(found: Margins) -> list[dict[str, Any]]:
+    """Return the two extreme tables, each with its tests."""
+    rows = []
+    for name, table, test in (
+        ("fewest disagreements", found.tables[0], found.fewest),
+        ("most disagreements", found.tables[1], found.most),
+    ):
+        both, only_a, only_b, neither = table.ravel().tolist()
+        rows.append(
+            {
+                **{"table": name, "both_right": both, "only_a": only_a, "only_b": only_b},
+                **{"neither": neither, "accuracy_a": test.accuracy_a},
+                **{"accuracy_b": test.accuracy_b, "difference": test.difference},
+                **{"ci_low": test.fay_lumbard[0], "ci_high": test.fay_lumbard[1]},
+                **{"p_mid": test.p_mid, "p_exact": test.p_exact, "level": "E0"},
+            }
+        )
+    return rows
+
+
+def _tables(found: TwoModels | TwoArms | Margins) -> Iterable[Table]:
+    from fgaug.analysis.margins import Margins
+    from fgaug.analysis.two_models import TwoModels
+
+    if isinstance(found, Margins):
+        yield _table("every table between these is possible", _shown(margin_rows(found)))
+        return
+    if isinstance(found, TwoModels):
+        if len(found.confusion):
+            yield _per_label(found)
+        yield _table("over all images, 95 % intervals", list(_overall(found.scores)))
+        if found.agreement is not None:
+            both, only_a, only_b, neither = found.agreement.ravel().tolist()
+            row = {"both right": both, "only A": only_a, "only B": only_b, "neither": neither}
+            yield _table("images", [row])
+    else:
+        title = "over seeds; the first metric is the primary one, the others are secondary"
+        yield _table(title, [_arm_row(row) for row in _rows(found.summary)])
+    yield _table("tests", [_test_row(row) for row in _rows(found.tests)])
+
+
+def _per_label(found: TwoModels) -> Table:
+    """Return the table with each label in turn as the positive."""
+    rows = []
+    scores = found.scores[found.scores["label"].ne("")]
+    for cells in _rows(found.confusion):
+        side = cells["model"].lower()
+        row = {"label": cells["label"], "model": cells["model"]}
+        row["[[TN FP]\n [FN TP]]"] = (
+            f"[[{cells['tn']} {cells['fp']}]\n [{cells['fn']} {cells['tp']}]]"
+        )
+        for one in _rows(scores[scores["label"].eq(cells["label"])]):
+            if one["quantity"] in _PER_LABEL:
+                head = _HEADS.get(one["quantity"], one["quantity"])
+                row[head] = _with_interval(one, side, newline=True)
+        rows.append(row)
+    rows.sort(key=lambda row: found.labels.index(row["label"]))
+    return _table("each label as the positive one", rows)
+
+
+def _overall(scores: pd.DataFrame) -> Iterable[dict[str, str]]:
+    for row in _rows(scores[scores["label"].eq("")]):
+        yield {
+            "score": row["quantity"],
+            "A": _with_interval(row, "a"),
+            "B": _with_interval(row, "b"),
+            "A - B": number(row["difference"], sign=True),
+            "interval": row["interval"] or "",
+        }
+
+
+def _with_interval(row: Mapping[str, Any], side: str, newline: bool = False) -> str:
+    text = number(row[side])
+    if row[f"{side}_count"]:
+        text += f" ({row[f'{side}_count']})"
+    low, high = row[f"{side}_low"], row[f"{side}_high"]
+    if low == low:
+        text += f"{chr(10) if newline else ' '}{number(low, 3)} to {number(high, 3)}"
+    return text
+
+
+def _arm_row(row: Mapping[str, Any]) -> dict[str, str]:
+    def side(letter: str) -> str:
+        sd = number(row[f"sd_{letter}"])
+        return f"{number(row[f'mean_{letter}'])} (sd {sd})"
+
+    return {
+        "metric": row["metric"],
+        "A, mean (sample sd)": side("a"),
+        "A, range": f"{number(row['min_a'])} to {number(row['max_a'])}",
+        "B, mean (sample sd)": side("b"),
+        "B, range": f"{number(row['min_b'])} to {number(row['max_b'])}",
+        "A - B": number(row["difference"], sign=True),
+        "P(A>B)": f"{number(row['p_greater'], 2)} ({row['run_pairs']})",
+        "variance from seeds": _percent(row["seed_share"]),
+        "from patients": _percent(row["patient_share"]),
+    }
+
+
+def _test_row(row: Mapping[str, Any]) -> dict[str, str]:
+    interval = DASH
+    if row["ci_low"] == row["ci_low"]:
+        ends = (number(row["ci_low"], sign=True), number(row["ci_high"], sign=True))
+        interval = f"{ends[0]} to {ends[1]}"
+    return {
+        "quantity": row["quantity"],
+        "test": row["test"],
+        "level": row["level"],
+        "A - B": number(row["difference"], sign=True),
+        "95 % interval": interval,
+        "statistic": number(row["statistic"], 3),
+        "df": number(row["df"], 1),
+        "p": p_text(row["p_value"]),
+        "why undefined": row["reason"] if isinstance(row["reason"], str) else "",
+    }
+
+
+def number(value: Any, digits: int = 4, *, sign: bool = False) -> str:
+    """Return a number for a table, a dash for what is undefined or infinite."""
+    if value is None or value != value or abs(value) == float("inf"):
+        return DASH
+    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+
+
+def p_text(value: Any) -> str:
+    """Return a p value with two digits that count, never 0."""
+    if value is None or value != value:
+        return DASH
+    return f"{value:.4f}" if value >= 0.01 else f"{value:.2g}" if value > 0 else "< 1e-300"
+
+
+def _percent(value: float) -> str:
+    return DASH if value != value else f"{100 * value:.0f} %"
+
+
+def _margin_head(found: Margins) -> str:
+    one = found.fewest
+    rights = [round(one.accuracy_a * one.n), round(one.accuracy_b * one.n)]
+    return (
+        f"A right in {rights[0]} of {one.n} images, B in {rights[1]}: {one.difference:+.4f} A - B; "
+        "how often they disagree is not known"
+    )
+
+
+def _margin_verdict(found: Margins) -> list[str]:
+    from fgaug.analysis.two_models import SINGLE_RUNS
+
+    low, high = found.fewest.p_exact, found.most.p_exact
+    said = f"exact McNemar p (E0) lies between {low:.3g} and {high:.3g}"
+    word = "above" if found.fewest.difference > 0 else "below"
+    if found.significant == found.possible:
+        said += f": A is {word} B whatever the paired answers were"
+    elif found.significant == 0:
+        said += (
+            ": no table with these margins shows a difference, which does not show there is none"
+        )
+    else:
+        said += (
+            f": at most .05 in {found.significant} of {found.possible} possible tables; the paired "
+            "answers are needed"
+        )
+    return [said, f"level E0: {LEVELS['E0']}, one image a patient. {SINGLE_RUNS}"]
+
+
+def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {
+            **{name.replace("_", " "): str(row[name]) for name in list(row)[:5]},
+            "95 % interval of A - B": (
+                f"{number(row['ci_low'], sign=True)} to {number(row['ci_high'], sign=True)}"
+            ),
+            "McNemar, mid-p": p_text(row["p_mid"]),
+            "McNemar, exact p": p_text(row["p_exact"]),
+        }
+        for row in rows
+    ]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Return a table of texts; names are shown as they are, whatever brackets they hold."""
+    empty = {name for name in rows[0] if all(row[name] in ("", DASH) for row in rows)}
+    names = [name for name in rows[0] if name not in empty]
+    table = Table(title=Text(title), title_justify="left")
+    for name in names:
+        table.add_column(Text(name), justify="left")
+    for row in rows:
+        table.add_row(*(Text(str(row.get(name, ""))) for name in names))
+    return table

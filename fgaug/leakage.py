@@ -1,0 +1,114 @@
+"""Leakage: what a grid's networks saw of the images that their fakes are judged on.
+
+space, dataset, bank -> [leakage] -> planning.  A network's record, written when it was trained,
+names its images and patients; without one, gan flags in the dataset may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fgaug import paths
+from fgaug.axes import Split
+from fgaug.bank import Source, Store
+from fgaug.bank.reader import shard_columns
+from fgaug.data import Dataset
+from fgaug.errors import SnapshotError
+from fgaug.fakes import Supply
+from fgaug.generators import SnapshotFile
+from fgaug.paths import BankNames
+
+UNTRAINED = ("phantom", "stub")  # kinds that never saw an image
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    place: str
+    seen: pd.DataFrame  # sha256 and group of each image that the network was trained on
+
+
+def leakage(supply: Supply, splits: Mapping[Split, Dataset], problems: list[str]) -> str:
+    """Return what is known of the networks' training images: `none` leaked, or `unknown`.
+
+    What saw a validation or test image of any of the splits, or another image of its patient, goes
+    to `problems`; so does a split of another draw whose leaks cannot be told.
+
+    Args:
+        supply: the networks, and the bank of their fakes, which keeps records too.
+        splits: the dataset as each split divides it that the fakes are used in.
+        problems: what is wrong is appended here.
+    """
+    sources, files = supply.spec.sources.items(), supply.generator.snapshots
+    networks = {label: source for label, source in sources if source.kind not in UNTRAINED}
+    records = {
+        label: record
+        for label, source in networks.items()
+        if (record := _record(files.get(label), source, supply.store)) is not None
+    }
+    for split, divided in splits.items():
+        for label, record in records.items():
+            key = f"{supply.key}generator.snapshots.{label}"
+            problems += _leaks(key, record, split, divided)
+    unrecorded = [label for label in networks if label not in records]
+    if unrecorded:
+        labels = ", ".join(f"`{label}`" for label in unrecorded)
+        of = "" if supply.snapshot is None else f" in the snapshot {supply.snapshot}"
+        problems += _untold(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
+    return "unknown" if unrecorded else "none"
+
+
+def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record | None:
+    """Return what a network was trained on, from beside its file or from the bank."""
+    beside = Path(named.file).with_suffix(".trained_on.parquet") if named else None
+    if beside is not None and beside.is_file():
+        return _Record(str(beside), paths.read_table(beside, SnapshotError).to_pandas())
+    in_bank = BankNames.trained_on(source.sha256)
+    if bank.has(in_bank):
+        seen = shard_columns(bank, in_bank, ["sha256", "group"]).to_pandas()
+        return _Record(bank.place(in_bank), seen)
+    return None
+
+
+def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[str]:
+    held_out = divided.manifest[divided.manifest["split"] != "train"]
+    images = int(held_out["sha256"].isin(record.seen["sha256"]).sum())
+    known = held_out["group"].astype(str).isin(record.seen["group"].astype(str))
+    patients = held_out.loc[known, "group"].nunique()
+    if not images and not patients:
+        return []
+    of_split = "" if split == "dataset" else f" of `axes.split` {split}"
+    return [
+        f"`{key}` was trained on {images} validation or test images{of_split} and on images of "
+        f"{patients} of their patients ({record.place}). Use a network trained on this dataset's "
+        "training images, or another split"
+    ]
+
+
+def _untold(networks: str, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+    """Yield which splits of another draw may hold out what networks without a record saw."""
+    cure = (
+        "Train networks on that split and keep their record (`x.trained_on.parquet` beside "
+        "`x.pkl`), take `kind: phantom` or `stub`, or train modes without fakes only"
+    )
+    blind = []
+    for split, divided in splits.items():
+        manifest = divided.manifest
+        flagged = int((manifest["gan"] & (manifest["split"] == "valid")).sum())
+        if split == "dataset":
+            continue
+        if flagged:
+            yield (
+                f"`axes.split` {split} validates on {flagged} images with gan flag, so "
+                f"{networks} saw them. {cure}"
+            )
+        elif not manifest["gan"].any():
+            blind.append(str(split))
+    if blind:
+        yield (
+            f"`axes.split` {', '.join(blind)}: nothing tells which images {networks} saw, and "
+            f"such a split validates on others than the dataset's. {cure}"
+        )

@@ -1,0 +1,152 @@
+"""Two trained models on the same images, right or wrong: McNemar's tests and intervals.  [stats]
+
+Level E0: two single runs. It says nothing about their recipes; repeat with seeds for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from fgaug.errors import UserError
+from fgaug.stats.arrays import NAN, Floats, Ints
+from fgaug.stats.inference import check_level, quantile
+from fgaug.stats.melded import fay_lumbard
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class McNemar:
+    """Two accuracies on the same n images and the tests of their difference (A minus B)."""
+
+    statistic: float  # exact: the smaller discordant count; else chi-square with correction
+    p_value: float  # exact, or that of the corrected chi-square
+    n: int
+    discordant: int  # images that one alone has right
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    p_exact: float  # binomial; conservative
+    p_mid: float  # mid-p: the one to read (Fagerland 2013)
+    chi2_uncorrected: float
+    p_uncorrected: float
+    chi2_yates: float
+    p_yates: float
+    wald: tuple[float, float]  # may leave -1..1 in a tiny table
+    bonett_price: tuple[float, float]
+    fay_lumbard: tuple[float, float]  # exact; leaves out 0 when p_exact < 1 - level
+    reason: str | None  # why something is NaN
+
+
+def mcnemar(table: ArrayLike, exact: bool = True, *, level: float = 0.95) -> McNemar:
+    """Return McNemar's tests of two models on the same images, one image a patient.
+
+    With b images only A has right and c only B, under equal accuracy b is Binomial(b + c, 1/2):
+    p_exact = min(1, 2 P(X <= min(b, c))), p_mid = 2 P(X <= min) - P(X = min) (Fagerland, Lydersen
+    and Laake 2013, BMC Med Res Methodol 13:91); mid-p is 1 at b = c, both are 1 at b + c = 0. The
+    chi-square is (b - c)^2 / (b + c), corrected (|b - c| - 1)^2 / (b + c) but 0 at b = c, as R has
+    it; undefined at b + c = 0. Intervals: Wald; Bonett and Price 2012 (J Educ Behav Stat 37:479),
+    which is Wald's with one image added to b and to c; Fay and Lumbard 2021 (see `melded.py`).
+
+    Args:
+        table: [[both right, only A right], [only B right, both wrong]], counts of images.
+        exact: whether `statistic` and `p_value` are the exact test's or the chi-square's.
+        level: of the intervals.
+
+    Raises:
+        UserError: for another shape, or counts that are negative or not whole.
+    """
+    check_level(level)
+    counts = _counts(table)
+    (both, b), (c, _) = counts.tolist()
+    n, m = int(counts.sum()), b + c
+    if n == 0:
+        return _undefined("the table holds no image")
+    p_exact, p_mid = _binomial(b, c)
+    chi2, yates = ((b - c) ** 2 / m, max(0, abs(b - c) - 1) ** 2 / m) if m else (NAN, NAN)
+    p_chi2, p_yates = (float(special.chdtrc(1, value)) for value in (chi2, yates))
+    return McNemar(
+        statistic=float(min(b, c)) if exact else yates,
+        p_value=p_exact if exact else p_yates,
+        n=n,
+        discordant=m,
+        accuracy_a=(both + b) / n,
+        accuracy_b=(both + c) / n,
+        difference=(b - c) / n,
+        p_exact=p_exact,
+        p_mid=p_mid,
+        chi2_uncorrected=chi2,
+        p_uncorrected=p_chi2,
+        chi2_yates=yates,
+        p_yates=p_yates,
+        wald=_wald(b / n, c / n, n, level),
+        bonett_price=_wald((b + 1) / (n + 2), (c + 1) / (n + 2), n + 2, level),
+        fay_lumbard=fay_lumbard(b, c, n, level=level),
+        reason=None if m else "no image on which one alone is right: no chi-square",
+    )
+
+
+def agreement(right_a: ArrayLike, right_b: ArrayLike) -> Ints:
+    """Return the table that `mcnemar` takes, int [2, 2], from right or wrong answers.
+
+    Args:
+        right_a: bool [N], whether A has the image right; right_b: the same of B.
+
+    Raises:
+        UserError: for arrays of different length.
+    """
+    a, b = np.atleast_1d(np.asarray(right_a, bool)), np.atleast_1d(np.asarray(right_b, bool))
+    if a.shape != b.shape:
+        raise UserError(f"Both models need the same images, got {a.size} and {b.size} answers.")
+    return np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]], np.int64)
+
+
+def called_right(y_true: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Floats:
+    """Return 1.0 where the call is right, 0.0 where it is wrong; positive from `threshold` on.
+
+    Args:
+        y_true: int [N], 0 or 1.
+        probability: of label 1, float [N] or [R, N]. NaN stays NaN.
+    """
+    p = np.asarray(probability, dtype=np.float64)
+    right = (p >= threshold) == (np.asarray(y_true) == 1)
+    return np.where(np.isnan(p), NAN, right.astype(np.float64))
+
+
+def _counts(table: ArrayLike) -> Ints:
+    values = np.asarray(table, dtype=np.float64)
+    if values.shape != (2, 2) or not ((values >= 0) & (values == np.floor(values))).all():
+        raise UserError(
+            f"`table` must be [[both right, only A], [only B, both wrong]] in whole images, got "
+            f"{np.asarray(table).tolist()}."
+        )
+    return values.astype(np.int64)
+
+
+def _binomial(b: int, c: int) -> tuple[float, float]:
+    """Return the exact and the mid p."""
+    m, least = b + c, min(b, c)
+    if b == c:
+        return 1.0, 1.0
+    cdf = float(special.bdtr(least, m, 0.5))
+    ways = -special.betaln(least + 1, m - least + 1) - np.log(m + 1)  # log of m over least
+    return min(1.0, 2 * cdf), 2 * cdf - float(np.exp(ways - m * np.log(2)))
+
+
+def _wald(share_b: float, share_c: float, n: int, level: float) -> tuple[float, float]:
+    d = share_b - share_c
+    # rounding can leave a tiny negative number where all images are discordant one way
+    se = (max(0.0, share_b + share_c - d * d) / n) ** 0.5
+    half = quantile(0.5 + level / 2, np.inf) * se
+    return d - half, d + half
+
+
+def _undefined(reason: str) -> McNemar:
+    pair = (NAN, NAN)
+    return McNemar(
+        statistic=NAN, p_value=NAN, n=0, discordant=0, accuracy_a=NAN, accuracy_b=NAN,
+        difference=NAN, p_exact=NAN, p_mid=NAN, chi2_uncorrected=NAN, p_uncorrected=NAN,
+        chi2_yates=NAN, p_yates=NAN, wald=pair, bonett_price=pair, fay_lumbard=pair, reason=reason,
+    )  # fmt: skip

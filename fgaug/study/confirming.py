@@ -1,0 +1,300 @@
+"""A second stage trained and judged: arms, fresh seeds, one look at the test.  run -> [confirming]
+
+Every step is on disk before the next begins (arms and seeds, rows, the look, the verdict), so a
+stage that was cut off anywhere goes on by the same command.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from fgaug import frozen_plan, judging, pixels, results, run_folder, stages
+from fgaug.analysis_plan import AnalysisPlan
+from fgaug.confirmation import Candidate, candidates, designed, named, shortlist
+from fgaug.errors import RunError
+from fgaug.looks import load_sealed, looks_of, open_test
+from fgaug.paths import RunPaths
+from fgaug.planning import NO_TEST, Plan
+from fgaug.space import Scheduler, Space, load_space
+from fgaug.stages import Judged, Stage
+from fgaug.study import searches
+from fgaug.study.models import prune_models
+
+SEEDS = 20  # fresh ones of each arm, where neither grid nor command says
+PURPOSE = "confirmation"
+NOT_BY_SHARDS = (
+    "A shard sees no other's cells: once all are through, `fgaug search` of this grid without "
+    "--shard trains the second stage."
+)
+
+Train = Callable[[Plan], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed:
+    """A second stage as far as it has come."""
+
+    root: Path
+    stage: Stage
+    statuses: tuple[str, ...]  # of its cells: ok, failed or missing
+
+    @property
+    def exit_code(self) -> int:
+        """0 complete, 1 failures, 3 incomplete."""
+        return 3 if "missing" in self.statuses else 1 if "failed" in self.statuses else 0
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What was found, in words; while the stage is incomplete, how far it is."""
+        if "missing" not in self.statuses and self.stage.judged:
+            return tuple(judging.in_words(self.stage, self.stage.judged[-1]))
+        return (_how_far(self.stage, self.statuses),)
+
+
+def confirm(
+    run: str | Path,
+    arms: Sequence[str],
+    *,
+    seeds: int | None = None,
+    dashboard: bool = True,
+    console: Console | None = None,
+    address: str | None = None,
+    retries: int = 1,
+    log: str = "auto",
+) -> Confirmed:
+    """Train named arms of a run on fresh seeds and judge them on its sealed test set.
+
+    The test set is opened once all cells are there, and the look is written down first. The same
+    command again trains nothing, and is another look.
+
+    Args:
+        run: the folder of a search.
+        arms: arm_ids, or their first digits.
+        seeds: fresh ones of each arm and its twins; None: as the grid's `confirmation`, else 20.
+        dashboard, console, address, retries, log: as of `search`.
+
+    Raises:
+        RunError: no such run or arm, no test set, another search at work, a damaged file.
+        GridError: the run's grid can no longer be trained.
+    """
+    folder = RunPaths(Path(run))
+    if not folder.space.is_file():
+        raise RunError(
+            f"{run} is not a run (no file {folder.space.name}). Give a search's folder."
+        )
+    console = console or Console(stderr=True)
+    planned = searches.plan(load_space(folder.space), folder.root)
+    if not (planned.dataset.manifest["split"] == "test").any():
+        raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
+    chosen = _resolved(arms, candidates(planned.grid_cells), folder)
+    planned_seeds = planned.space.confirmation
+    seeds = seeds or (planned_seeds.confirm_seeds if planned_seeds else SEEDS)
+    pixels.evict()
+
+    def train(these: Plan) -> None:
+        searches.execute(these, dashboard, console, address, retries, log)
+        prune_models(these)
+        results.compact(these.run)
+
+    with run_folder.held(folder):
+        plan = _plan_of(planned)
+        stage = _known(folder, chosen, seeds)
+        if stage is None:
+            rows = _rows(planned)
+            listed = named(chosen, rows, plan)
+            stage = designed("confirm", plan.metric, listed, (), seeds, _used(planned, rows))
+        stage = _carried_on(planned, stage, plan, train, None, console)
+        return Confirmed(root=folder.root, stage=stage, statuses=_statuses(folder, stage))
+
+
+def second_stage(
+    planned: Plan, train: Train, seconds: float | None, console: Console
+) -> tuple[str, ...]:
+    """Confirm the best arms of a screening that is complete, or go on where a search was cut off.
+
+    The shortlist is made once. Returns the status of each of the stage's cells.
+
+    Args:
+        planned: the screening's plan.
+        train: trains what a plan lacks.
+        seconds: left for training; None: any number.
+        console: where it is said what is done, and found.
+    """
+    run, plan = planned.run, _plan_of(planned)
+    asked = planned.space.confirmation
+    assert asked is not None
+    stage = next((each for each in stages.read(run) if each.by == "search"), None)
+    if stage is None:
+        rows = _rows(planned)
+        listed, left_out = shortlist(candidates(planned.grid_cells), rows, plan, asked.top)
+        if not listed:
+            raise RunError(f"No arm of {run.root} can be confirmed: {'; '.join(left_out)}.")
+        used = _used(planned, rows)
+        stage = designed("search", plan.metric, listed, left_out, asked.confirm_seeds, used)
+    if not stage.judged:
+        stage = _carried_on(planned, stage, plan, train, seconds, console)
+    confirmed = Confirmed(root=run.root, stage=stage, statuses=_statuses(run, stage))
+    for line in confirmed.lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    return confirmed.statuses
+
+
+def _carried_on(
+    planned: Plan,
+    stage: Stage,
+    plan: AnalysisPlan,
+    train: Train,
+    seconds: float | None,
+    console: Console,
+) -> Stage:
+    """Return a stage after what it lacked was trained and, if all is there, judged."""
+    run = planned.run
+    these = _planned(planned.space, run, stage, seconds)
+    if not stage.cells:
+        stage = replace(stage, cells=tuple(cell.cell_id for cell in these.cells))
+        stages.write(run, (*stages.read(run), stage))
+    run_folder.note_cells(run, stage.cells)
+    if these.todo and seconds != 0:
+        arms = "; ".join(f"{arm.arm} ({arm.arm_id})" for arm in stage.shortlist)
+        say = f"second stage: {len(these.todo)} of {len(these.cells)} cells to train, of {arms}"
+        console.print(say, highlight=False, soft_wrap=True, markup=False)
+        train(these)
+    if "missing" in _statuses(run, stage):
+        return stage
+    judged = _judged(run, stage, plan)
+    stage = replace(stage, judged=(*stage.judged, judged))
+    known = stages.read(run)
+    stages.write(run, (stage if each.cells == stage.cells else each for each in known))
+    return stage
+
+
+def _planned(space: Space, run: RunPaths, stage: Stage, seconds: float | None) -> Plan:
+    """Return the plan of a stage's cells: the run's grid on other seeds, less its other arms.
+
+    No scheduler stops any of them.
+    """
+    changes = {
+        "axes": space.axes.model_copy(update={"seed": list(max(stage.seeds.values(), key=len))}),
+        "include": [entry.model_copy(update={"seed": []}) for entry in space.include],
+        "time_budget": seconds,
+        **dict.fromkeys(("baseline_seeds", "confirmation", "cells")),
+        "scheduler": Scheduler(),
+    }
+    planned = searches.plan(
+        space.model_copy(update=changes),
+        run.root,
+        keep=lambda cell: cell.seed in stage.seeds.get(cell.arm_id, ()),
+    )
+    found = {(cell.arm_id, cell.seed) for cell in planned.cells}
+    gone = {(arm, seed) for arm, seeds in stage.seeds.items() for seed in seeds} - found
+    if gone:
+        arms = ", ".join(sorted({arm for arm, _ in gone}))
+        raise RunError(
+            f"The second stage of {run.root} is of arms that the grid no longer gives ({arms}). "
+            "Search with the grid that they were chosen from, or give this one another --out."
+        )
+    return planned
+
+
+def _judged(run: RunPaths, stage: Stage, plan: AnalysisPlan) -> Judged:
+    """Write the look down, open the test set and return the verdict.
+
+    A look that was written down and came to no verdict, as its command was killed, is not counted
+    again.
+    """
+    last = stage.judged[-1].look if stage.judged else 0
+    begun = [look for look in looks_of(run) if look.cells == stage.cells and look.number > last]
+    look = begun[-1] if begun else open_test(run, stage.seeds, PURPOSE, stage.cells)
+    rows = pd.DataFrame([results.read_rows(run.trial(cell))[-1] for cell in stage.cells])
+    sealed = load_sealed(run, rows.loc[rows["status"].eq("ok"), "cell_id"].tolist())
+    found = judging.judge(stage, sealed, rows, plan)
+    return Judged(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        look=look.number,
+        counted=look.counted,
+        comparisons=tuple(_plain(row) for row in found.to_dict("records")),
+    )
+
+
+def _plan_of(planned: Plan) -> AnalysisPlan:
+    """Return what the run set out to show, whatever its grid says now."""
+    now = frozen_plan.plan_of(planned.space, planned.grid_cells, planned.dataset)
+    return frozen_plan.freeze(planned.run, now).analysis
+
+
+def _rows(planned: Plan) -> pd.DataFrame:
+    """Return the rows of the screening's cells."""
+    frame = results.load_results(planned.run.root)
+    return frame[frame["cell_id"].isin([cell.cell_id for cell in planned.grid_cells])]
+
+
+def _used(planned: Plan, rows: pd.DataFrame) -> set[int]:
+    """Return every seed that the run has used, will use for its grid, or must not use."""
+    everything = results.load_results(planned.run.root)["seed"] if len(rows) else ()
+    used = {int(seed) for seed in everything} | {cell.seed for cell in planned.grid_cells}
+    for entry in planned.space.exclude:
+        used.update(entry.seed)
+    for stage in stages.read(planned.run):
+        used.update(*stage.seeds.values())
+    return used
+
+
+def _known(run: RunPaths, arms: Iterable[Candidate], seeds: int) -> Stage | None:
+    """Return the stage that somebody asked for by these arms and this number of seeds."""
+    wanted = {arm.arm_id: seeds for arm in arms}
+    for stage in stages.read(run):
+        found = {arm.arm_id: len(stage.seeds[arm.arm_id]) for arm in stage.shortlist}
+        if stage.by == "confirm" and found == wanted:
+            return stage
+    return None
+
+
+def _resolved(asked: Sequence[str], arms: Sequence[Candidate], run: RunPaths) -> list[Candidate]:
+    """Return the arms that ids, or their first digits, name.
+
+    Raises:
+        RunError: an id names no arm, or several.
+    """
+    found: dict[str, Candidate] = {}
+    for prefix in asked:
+        meant = [arm for arm in arms if prefix and arm.arm_id.startswith(prefix)]
+        if len(meant) != 1:
+            some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
+            what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
+            raise RunError(
+                f"{prefix} {what} of {run.root}; it has {some}. `fgaug results {run.root} --by arm "
+                "--format csv` lists them; a baseline or a control is trained beside its arms."
+            )
+        found[meant[0].arm_id] = meant[0]
+    if not found:
+        raise RunError("Name at least one arm by --arm.")
+    return list(found.values())
+
+
+def _statuses(run: RunPaths, stage: Stage) -> tuple[str, ...]:
+    known = results.finished(run, stage.cells)
+    return tuple(known.get(cell, "missing") for cell in stage.cells)
+
+
+def _how_far(stage: Stage, statuses: Sequence[str]) -> str:
+    done = len(statuses) - statuses.count("missing")
+    return (
+        f"second stage: {done} of {len(statuses)} cells done; the test set was not opened. Run "
+        "the same command again to go on."
+    )
+
+
+def _plain(row: dict[Any, Any]) -> dict[str, Any]:
+    """Return a row as strict JSON holds it: what is undefined is null."""
+    return {
+        str(name): None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in row.items()
+    }

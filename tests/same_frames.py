@@ -1,0 +1,24 @@
+"""Two runs of one grid compared to the last digit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from fgaug.results import load_curves, load_predictions, load_results
+
+# What may differ between two trainings of one cell: times, rates, memory, where and when.
+TIMED = ("wall_s", "train_images_per_s", "peak_rss_mb", "peak_gpu_mb", "host", "started_at")
+
+
+def assert_same(run: Path, whole: Path) -> None:
+    """Compare rows, curves and predictions; times are not the same."""
+    for load, timed in (
+        (load_results, TIMED),
+        (load_curves, ("train_s",)),
+        (load_predictions, ()),
+    ):
+        frames = (load(each).drop(columns=[*timed]) for each in (run, whole))
+        one, two = (f.sort_values("cell_id", kind="stable", ignore_index=True) for f in frames)
+        pd.testing.assert_frame_equal(one, two, check_exact=True)

@@ -1,0 +1,138 @@
+"""A search killed a hundred times, each time some other process of it: the same numbers."""
+
+`FGAUG_SOAK_KILLS` and `FGAUG_SOAK_SEED` change how often, and which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from same_frames import assert_same
+from small_grid import phantom_dataset, write_grid
+
+from fgaug.results import load_results
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
+
+# what is killed -> what its command line holds; the actor makes fakes and is there only at first
+VICTIMS = {"trial": "Trainable", "actor": "GanWorker", "raylet": "/raylet", "driver": "fgaug"}
+ENDS_S = 180.0  # for a search to end by itself after a kill, done or not
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A dataset and a grid of 60 cells, some of which its scheduler stops."""
+    phantom_dataset(tmp_path)
+    write_grid(
+        tmp_path,
+        axes={
+            "mode": ["augmentation", "synthetic"],
+            "psi": [0.5, 0.7, 1.0],
+            "ratio": [1, 3],
+            "seed": [1, 2, 3, 4],
+        },
+        controls=["oversample"],
+        cells=60,
+        budget={"unit": "steps", "max": 54, "evaluations": 18},
+        scheduler={"type": "arm_asha", "eta": 3, "rungs": 2},
+    )
+    return tmp_path
+
+
+def search_command(root: Path, run: Path) -> list[str]:
+    words = ["search", root / "grid.yaml", "--out", run, "--no-dashboard", "--log", "json"]
+    return [sys.executable, "-m", "fgaug", *map(str, words), "--retries", "5"]
+
+
+def processes_of(driver: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [driver, *driver.children(recursive=True)]
+    return []
+
+
+def find(victim: str, driver: psutil.Process) -> list[psutil.Process]:
+    if victim == "driver":
+        return [driver]
+    found = []
+    for process in processes_of(driver)[1:]:
+        with contextlib.suppress(psutil.Error):
+            if VICTIMS[victim] in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+class Soak:
+    """Searches of one grid that are killed until there were enough kills."""
+
+    def __init__(self, root: Path, kills: int, seed: int) -> None:
+        self.root, self.kills, self.rng = root, kills, random.Random(seed)
+        self.done: Counter[str] = Counter()
+        self.codes: Counter[int] = Counter()
+
+    def whole_search(self, run: Path) -> None:
+        """Start one search again and again until it is complete."""
+        for _ in range(10 * self.kills):
+            if self._one_try(run) == 0:
+                return
+        raise AssertionError("the search never ends")
+
+    def _one_try(self, run: Path) -> int:
+        log = (self.root / "soak.log").open("a+")
+        with log, subprocess.Popen(search_command(self.root, run), stderr=log) as process:
+            driver = psutil.Process(process.pid)
+            everything: set[psutil.Process] = set()
+            while process.poll() is None and self.done.total() < self.kills:
+                everything |= set(self._wait_a_moment(driver))
+                victim = self.rng.choice(list(VICTIMS))
+                if process.poll() is None and self._kill(victim, driver) and victim != "trial":
+                    break
+            code = process.wait(ENDS_S)
+            _, left = psutil.wait_procs(list(everything), timeout=60)
+            assert not left, f"still there after {self.done}: {left}"
+        self.codes[code] += 1
+        return code
+
+    def _wait_a_moment(self, driver: psutil.Process) -> list[psutil.Process]:
+        """Let the search start and work for some seconds; return its processes."""
+        until = time.monotonic() + self.rng.uniform(1, 14)
+        seen: set[psutil.Process] = set()
+        while time.monotonic() < until and driver.is_running():
+            seen |= set(processes_of(driver))
+            time.sleep(0.3)
+        return list(seen)
+
+    def _kill(self, victim: str, driver: psutil.Process) -> bool:
+        found = find(victim, driver)
+        if not found:
+            return False
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.rng.choice(found).kill()
+            self.done[victim] += 1
+            return True
+        return False
+
+
+def test_killed_a_hundred_times_it_ends_with_the_same_frame(root: Path) -> None:
+    whole = root / "whole"
+    subprocess.run(search_command(root, whole), check=True, capture_output=True, timeout=1800)
+    assert set(load_results(whole)["status"]) == {"ok", "pruned"}
+    kills = int(os.environ.get("FGAUG_SOAK_KILLS", "100"))
+    soak = Soak(root, kills, int(os.environ.get("FGAUG_SOAK_SEED", "0")))
+    runs = 0
+    while soak.done.total() < kills:
+        run = root / f"killed {runs}"
+        soak.whole_search(run)
+        assert_same(run, whole)
+        assert not list(run.rglob("*.tmp"))
+        runs += 1
+    print(f"{dict(soak.done)} kills in {runs} searches, exit codes {dict(soak.codes)}")
+    assert set(soak.done) == set(VICTIMS) or kills < 40
