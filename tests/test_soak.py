@@ -1,4 +1,4 @@
-"""A search killed a hundred times, each time some other process of it: the same numbers."""
+"""A search killed a hundred times, each time some other process of it: the same numbers.
 
 `FGAUG_SOAK_KILLS` and `FGAUG_SOAK_SEED` change how often, and which.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -23,8 +24,10 @@ from fgaug.results import load_results
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
-# what is killed -> what its command line holds; the actor makes fakes and is there only at first
+# what is killed -> what its command line holds, and how many seconds it has worked by then
 VICTIMS = {"trial": "Trainable", "actor": "GanWorker", "raylet": "/raylet", "driver": "fgaug"}
+WORKS_S = {"trial": 4.0, "actor": 0.4, "raylet": 12.0, "driver": 12.0}
+APPEARS_S = 60.0
 ENDS_S = 180.0  # for a search to end by itself after a kill, done or not
 
 
@@ -86,38 +89,41 @@ class Soak:
         raise AssertionError("the search never ends")
 
     def _one_try(self, run: Path) -> int:
+        """Start the search, kill until its driver ends, and return its exit code."""
+        victim = self.rng.choice(list(VICTIMS))
+        if victim == "actor":  # a bank is made again as it was
+            shutil.rmtree(self.root / "bank", ignore_errors=True)
+        everything: set[psutil.Process] = set()
         log = (self.root / "soak.log").open("a+")
         with log, subprocess.Popen(search_command(self.root, run), stderr=log) as process:
             driver = psutil.Process(process.pid)
-            everything: set[psutil.Process] = set()
-            while process.poll() is None and self.done.total() < self.kills:
-                everything |= set(self._wait_a_moment(driver))
-                victim = self.rng.choice(list(VICTIMS))
-                if process.poll() is None and self._kill(victim, driver) and victim != "trial":
+            while self.done.total() < self.kills and self._kill(victim, driver, everything):
+                if victim in ("raylet", "driver"):
                     break
+                victim = self.rng.choice(["trial", "raylet", "driver"])
             code = process.wait(ENDS_S)
-            _, left = psutil.wait_procs(list(everything), timeout=60)
-            assert not left, f"still there after {self.done}: {left}"
+        _, left = psutil.wait_procs(list(everything), timeout=60)
+        assert not left, f"still there after {dict(self.done)} kills: {left}"
         self.codes[code] += 1
         return code
 
-    def _wait_a_moment(self, driver: psutil.Process) -> list[psutil.Process]:
-        """Let the search start and work for some seconds; return its processes."""
-        until = time.monotonic() + self.rng.uniform(1, 14)
-        seen: set[psutil.Process] = set()
-        while time.monotonic() < until and driver.is_running():
-            seen |= set(processes_of(driver))
-            time.sleep(0.3)
-        return list(seen)
-
-    def _kill(self, victim: str, driver: psutil.Process) -> bool:
-        found = find(victim, driver)
-        if not found:
-            return False
-        with contextlib.suppress(psutil.NoSuchProcess):
-            self.rng.choice(found).kill()
-            self.done[victim] += 1
-            return True
+    def _kill(self, victim: str, driver: psutil.Process, everything: set[psutil.Process]) -> bool:
+        """Kill a victim after it has worked for a moment; False if the search ended before."""
+        began = time.monotonic()
+        works_until = None
+        while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
+            everything |= set(processes_of(driver))
+            found = find(victim, driver)
+            now = time.monotonic()
+            if found and works_until is None:
+                works_until = now + self.rng.uniform(0, WORKS_S[victim])
+            if found and works_until is not None and now >= works_until:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    self.rng.choice(found).kill()
+                    self.done[victim] += 1
+                    return True
+            assert found or now - began < APPEARS_S, f"no {victim} appeared"
+            time.sleep(0.1)
         return False
 
 
