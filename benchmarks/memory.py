@@ -60,7 +60,7 @@ class Watch:
             held = [fields for fields in map(_memory, children) if fields]
             now = {name: sum(fields[name] for fields in held) for name in (held or [{}])[0]}
             now["workers"] = float(len(held))
-            self.peak = {name: max(value, self.peak.get(name, 0.0)) for name, value in now.items()}
+            self.peak |= {k: max(v, self.peak.get(k, 0.0)) for k, v in now.items()}
 
 
 def _memory(process: psutil.Process) -> dict[str, float]:

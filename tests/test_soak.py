@@ -24,8 +24,9 @@ from fgaug.results import load_results
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
-# what is killed -> what its command line holds, and how many seconds it has worked by then
-VICTIMS = {"trial": "Trainable", "actor": "GanWorker", "raylet": "/raylet", "driver": "fgaug"}
+# what is killed -> what its title (of a program, its path) holds; the driver is what was started
+VICTIMS = {"trial": "Trainable", "actor": "GanWorker", "raylet": "/raylet/raylet", "driver": ""}
+# how many seconds it has worked by then, at most
 WORKS_S = {"trial": 4.0, "actor": 0.4, "raylet": 12.0, "driver": 12.0}
 APPEARS_S = 60.0
 ENDS_S = 180.0  # for a search to end by itself after a kill, done or not
@@ -56,19 +57,16 @@ def search_command(root: Path, run: Path) -> list[str]:
     return [sys.executable, "-m", "fgaug", *map(str, words), "--retries", "5"]
 
 
-def processes_of(driver: psutil.Process) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [driver, *driver.children(recursive=True)]
-    return []
-
-
 def find(victim: str, driver: psutil.Process) -> list[psutil.Process]:
     if victim == "driver":
         return [driver]
-    found = []
-    for process in processes_of(driver)[1:]:
-        with contextlib.suppress(psutil.Error):
-            if VICTIMS[victim] in " ".join(process.cmdline()):
+    found: list[psutil.Process] = []
+    below: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        below = driver.children(recursive=True)
+    for process in below:
+        with contextlib.suppress(psutil.Error, IndexError):
+            if VICTIMS[victim] in process.cmdline()[0]:
                 found.append(process)
     return found
 
@@ -93,26 +91,27 @@ class Soak:
         victim = self.rng.choice(list(VICTIMS))
         if victim == "actor":  # a bank is made again as it was
             shutil.rmtree(self.root / "bank", ignore_errors=True)
-        everything: set[psutil.Process] = set()
+        workers: set[psutil.Process] = set()
         log = (self.root / "soak.log").open("a+")
         with log, subprocess.Popen(search_command(self.root, run), stderr=log) as process:
             driver = psutil.Process(process.pid)
-            while self.done.total() < self.kills and self._kill(victim, driver, everything):
+            while self.done.total() < self.kills and self._kill(victim, driver, workers):
                 if victim in ("raylet", "driver"):
                     break
                 victim = self.rng.choice(["trial", "raylet", "driver"])
             code = process.wait(ENDS_S)
-        _, left = psutil.wait_procs(list(everything), timeout=60)
+        # what writes files is gone before the next search; Ray's own agents take longer
+        _, left = psutil.wait_procs(list(workers), timeout=60)
         assert not left, f"still there after {dict(self.done)} kills: {left}"
         self.codes[code] += 1
         return code
 
-    def _kill(self, victim: str, driver: psutil.Process, everything: set[psutil.Process]) -> bool:
+    def _kill(self, victim: str, driver: psutil.Process, workers: set[psutil.Process]) -> bool:
         """Kill a victim after it has worked for a moment; False if the search ended before."""
         began = time.monotonic()
         works_until = None
         while driver.is_running() and driver.status() != psutil.STATUS_ZOMBIE:
-            everything |= set(processes_of(driver))
+            workers |= {*find("trial", driver), *find("actor", driver)}
             found = find(victim, driver)
             now = time.monotonic()
             if found and works_until is None:
