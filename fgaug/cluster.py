@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fgaug.errors import UserError
+from fgaug.watchdog import watched
 
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
@@ -87,7 +88,8 @@ def starting(
         else:
             coming = thread.submit(_join, ray, address)
         try:
-            yield lambda: _described(ray, _url(coming.result()))
+            with watched(lambda: _dead(ray) if address is None and coming.done() else ()):
+                yield lambda: _described(ray, _url(coming.result()))
         finally:
             if coming.exception() is None:
                 ray.shutdown()
@@ -140,6 +142,13 @@ def _join(ray: Any, address: str) -> Any:
             f"No Ray cluster could be joined at {address}: {reason}. Start one with "
             "`ray start --head`, or leave --address out to use this machine alone."
         ) from error
+
+
+def _dead(ray: Any) -> list[str]:
+    """Return which of the two processes that a cluster cannot do without have ended."""
+    node = ray._private.worker._global_node
+    ended = [name for name, _ in node.dead_processes()] if node is not None else []
+    return [name for name in ended if name in ("raylet", "gcs_server")]
 
 
 def _url(context: Any) -> str | None:

@@ -8,6 +8,7 @@ FgaugError                  anything this project raises on purpose
 │   ├── BankError           a fake bank that is damaged, unfinished or of other snapshots
 │   ├── RunError            a run directory that is missing, damaged or of another grid
 │   └── DiskFullError       no space left; what was finished stays valid
+├── ClusterError            Ray died under a command; what was finished stays valid; code 3
 └── TrialError              one cell failed (NaN loss, out of memory); the grid goes on; code 1
 """
 
@@ -62,6 +63,12 @@ class DiskFullError(UserError):
     """No space left on a device; whatever was finished before stays valid."""
 
     ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
+
+class ClusterError(FgaugError):
+    """Ray died under a command; whatever was finished before stays valid."""
+
+    exit_code = 3
 
 
 class TrialError(FgaugError):
