@@ -24,6 +24,7 @@ from calibrate_frames import (
 )
 
 from fgaug import stats
+from fgaug.analysis.contrasts import positive, together
 
 ALPHA = 0.05  # of all tests over a grid; 95% intervals
 START = 0.85  # AUC of a baseline
@@ -56,6 +57,9 @@ class Line:
         runs = f"{self.arms}x{self.seeds}+{self.baseline or self.seeds}"
         noise = f"{self.noise.seed_sd:g}-{self.noise.arm_patient + self.noise.arm_image:g}"
         return " ".join((self.study, self.metric, who, runs, noise, self.note)).strip()
+
+
+Exact: TypeAlias = Callable[[stats.Arms, Floats], tuple[float, Floats, Floats]]
 
 
 class Window:
@@ -104,12 +108,13 @@ def grid(line: Line, rng: np.random.Generator, windows: dict[str, Window]) -> Me
     true[-1] = effect
     last = _against_first(something)
     groups = [influence.estimate[drawn.arm == k] for k in range(line.arms + 1)]
-    case = nothing.case
+    case, window = nothing.case, windows.setdefault("max-T", Window())
+    weights = np.column_stack([-np.ones(line.arms), np.eye(line.arms)])
     return {
-        "claims": _any_missed(nothing, tests, 0 * true, windows.setdefault("null", Window())),
+        "claims": _any_missed(nothing, weights, 0 * true, window, _max_t),
         "covers_none": 1 - float(missed.mean()),
         "covers_gain": float(_covers(last[-1], effect)),
-        "together": 1 - _any_missed(something, last, true, windows.setdefault("gain", Window())),
+        "together": 1 - _any_missed(something, weights, true, window, _max_t),
         "seeds_only": _seeds_only(groups, windows.setdefault("seeds", Window())),
         "seed_sd": math.sqrt(nothing.pooled_seed_variance),
         "case_sd": math.sqrt(max(0.0, case[0, 0] + case[1, 1] - 2 * case[0, 1])),
@@ -125,18 +130,23 @@ def twin(line: Line, rng: np.random.Generator, windows: dict[str, Window]) -> Me
     twins = max(1, line.arms // 4)
     shift = np.array([shift_for(line.auc, line.noise), *[steps] * (line.arms + twins)])
     drawn = draw(rng, line.patients, line.noise, shift, _seeds(line, shift.size))
-    arms = _arms(_influence(line, drawn), drawn, np.arange(shift.size))
-    tests = []
-    for k in range(line.arms):
-        weights = np.zeros(shift.size)
-        weights[1 + k], weights[1 + line.arms + k % twins] = 1, -1
-        tests.append(stats.contrast(arms, weights))
-    p = np.array([test.p_value for test in tests])
-    baseline = np.array([test.p_value for test in _against_first(arms)[: line.arms]])
+    influence = _influence(line, drawn)
+    arms = stats.arms_of(influence, drawn.arm)
+    places = np.arange(line.arms)
+    weights = np.zeros((line.arms, shift.size))
+    weights[places, 1 + places], weights[places, 1 + line.arms + places % twins] = 1, -1
+    tests = [stats.contrast(arms, row) for row in weights]
+    grid_of = _arms(influence, drawn, np.arange(line.arms + 1))
+    first = np.column_stack([-np.ones(line.arms), np.eye(line.arms)])
+    none = np.zeros(line.arms)
     return {
-        "level": float((p <= ALPHA).mean()),
-        "claims": float((stats.adjust(p, "holm") <= ALPHA).any()),
-        "against_baseline": float((stats.adjust(baseline, "holm") <= ALPHA).any()),
+        "level": float(np.mean([test.p_value <= ALPHA for test in tests])),
+        "claims": _any_missed(
+            arms, weights, none, windows.setdefault("twins", Window()), _contrasts
+        ),
+        "against_baseline": _any_missed(
+            grid_of, first, none, windows.setdefault("max-T", Window()), _max_t
+        ),
     }
 
 
@@ -156,7 +166,9 @@ def two(line: Line, rng: np.random.Generator, _: dict[str, Window]) -> Measures:
         ),
         "images": float(
             stats.contrast(stats.arms_of(images, drawn.arm), [-1, 1]).p_value <= ALPHA
-        ),
+        )
+        if line.patients.images > 1
+        else math.nan,
     }
 
 
@@ -258,18 +270,32 @@ def _covers(test: stats.TTest, true: float) -> bool:
 
 
 def _any_missed(
-    arms: stats.Arms, tests: list[stats.TTest], true: Floats, window: Window
+    arms: stats.Arms, weights: Floats, true: Floats, window: Window, exact: Exact
 ) -> float:
-    """Return 1 if a simultaneous interval of `or_max_t` misses its truth, else 0.
+    """Return 1 if a simultaneous interval misses its truth, else 0.
 
     With truths of 0 a miss is a claim: an adjusted p below 0.05.
     """
-    t = max(abs(test.difference - each) / test.se for test, each in zip(tests, true, strict=True))
+    case = positive(weights @ arms.case @ weights.T, float(np.abs(arms.case).max()))
+    seed = arms.pooled_seed_variance * (weights**2 / arms.n_seeds).sum(axis=1)
+    t = float((np.abs(weights @ arms.mean - true) / np.sqrt(seed + np.diag(case))).max())
     if not window.undecided(t):
         return float(window.above(t))
-    exact = stats.or_max_t(arms)
-    window.seen.append(exact.critical)
-    return float(((exact.ci_low > true) | (exact.ci_high < true)).any())
+    critical, low, high = exact(arms, weights)
+    window.seen.append(critical)
+    return float(((low > true) | (high < true)).any())
+
+
+def _max_t(arms: stats.Arms, _: Floats) -> tuple[float, Floats, Floats]:
+    """Return the critical value and the intervals of all arms against the first."""
+    found = stats.or_max_t(arms)
+    return found.critical, found.ci_low, found.ci_high
+
+
+def _contrasts(arms: stats.Arms, weights: Floats) -> tuple[float, Floats, Floats]:
+    """Return the critical value and the intervals of these contrasts."""
+    found = together(arms, weights, level=1 - ALPHA)
+    return float((found.ci_high - found.estimate)[0] / found.se[0]), found.ci_low, found.ci_high
 
 
 def _seeds_only(groups: list[Floats], window: Window) -> float:

@@ -36,6 +36,10 @@ class Confirmation(Frozen):
     confirm_seeds: Annotated[int, Field(strict=True, ge=2)] = 20  # of an arm and of its twins
     top: Annotated[int, Field(strict=True, ge=1)] = 3  # arms that are confirmed
 
+    def most_cells(self, controls: int) -> int:
+        """Return the cells of the second stage, at most: each arm has its twins and a baseline."""
+        return self.top * self.confirm_seeds * (2 + controls)
+
 
 def _baseline_seeds(asked: Any) -> Literal["auto"] | int:
     whole = isinstance(asked, int) and not isinstance(asked, bool) and asked >= 1

@@ -18,6 +18,7 @@ from fgaug.commands import confirm as confirm_commands
 from fgaug.commands import data as data_commands
 from fgaug.commands import gan as gan_commands
 from fgaug.commands import models as model_commands
+from fgaug.commands import power as power_commands
 from fgaug.commands import show
 from fgaug.errors import DiskFullError, FgaugError
 
@@ -34,6 +35,7 @@ app.add_typer(bank_commands.app, name="bank")
 app.command()(model_commands.predict)
 app.command()(model_commands.replay)
 app.command()(compare_commands.compare)
+app.command()(power_commands.power)
 app.command()(confirm_commands.confirm)
 
 Out = Annotated[
@@ -126,11 +128,17 @@ def status(
 
 
 @app.command()
-def report(run: RunFolder) -> None:
-    """Write a run's report, one HTML file, and print its path."""
+def report(
+    run: RunFolder,
+    open_test: Annotated[
+        bool,
+        typer.Option("--open-test", help="Report on the sealed test set; the look is counted."),
+    ] = False,
+) -> None:
+    """Write a run's report, one HTML file, its tables and figures beside it; print its path."""
     from fgaug import study
 
-    path = study.report(run)
+    path = study.report(run, open_test=open_test)
     sys.stdout.write(f"{path.resolve()}\n")
 
 

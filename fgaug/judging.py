@@ -57,8 +57,9 @@ def judge(
         verdict = _verdict(row["effect"], row["p_value"], alpha, plan.metric)
         row |= {"primary": primary, "compared": len(stage.shortlist), "alpha": alpha}
         row |= {"level": "E2", "verdict": verdict}
-    order = {arm.arm_id: place for place, arm in enumerate(stage.shortlist)}
-    return pd.DataFrame(sorted(found, key=lambda row: order[row["arm_id"]]))
+    order = [arm.arm_id for arm in stage.shortlist]
+    found.sort(key=lambda row: order.index(row["arm_id"]))
+    return pd.DataFrame(found)
 
 
 class _Runs:
@@ -70,8 +71,10 @@ class _Runs:
         self.metric = metric
         self.failed = rows.loc[rows["status"].ne("ok"), "arm_id"].value_counts()
         ok = rows[rows["status"].eq("ok") & rows["arm_id"].isin(list(stage.seeds))]
-        self.cells = {arm: list(cells) for arm, cells in ok.groupby("arm_id")["cell_id"]}
-        by_cell = dict(iter(sealed.groupby("cell_id", sort=False)))
+        self.cells: dict[str, list[str]] = {}
+        for arm, cell in zip(ok["arm_id"], ok["cell_id"], strict=True):
+            self.cells.setdefault(str(arm), []).append(str(cell))
+        by_cell = {str(cell): part for cell, part in sealed.groupby("cell_id", sort=False)}
         self.probabilities: dict[str, np.ndarray] = {}
         labels = [str(name) for name in sealed if str(name).startswith("p_")]
         first: pd.DataFrame | None = None

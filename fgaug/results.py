@@ -132,7 +132,7 @@ def finished(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
 def load_results(run: str | Path) -> pd.DataFrame:
     """Return all rows of a run, one a trial (one a reported round), as a pandas frame.
 
-    Where the run has a second stage, `stage` tells its rows (`confirm`) from the others (`screen`).
+    Where the run has a second stage, `stage` tells its rows, `confirm`, from the rest, `screen`.
 
     Raises:
         RunError: no such run, or a damaged row (named).
@@ -146,8 +146,8 @@ def load_results(run: str | Path) -> pd.DataFrame:
     frame = _ordered(pd.DataFrame(rows))
     if second := stages.cells_of(run_paths):
         confirmed = frame["cell_id"].isin(second)
-        names = np.where(confirmed, "confirm", "screen")
-        frame.insert(frame.columns.get_loc("status"), "stage", names)
+        before_status = list(frame.columns).index("status")
+        frame.insert(before_status, "stage", np.where(confirmed, "confirm", "screen"))
     return frame
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import json
 import logging
 import os
 import platform
@@ -19,12 +20,15 @@ from typing import Any
 
 import fgaug
 from fgaug import cluster, frozen_plan, paths, stages
+from fgaug.cells import Cell
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
+from fgaug.rows import identity_columns
 
 _log = logging.getLogger("fgaug")
 
+_OF_A_CELL = ("cell_id", "seed")
 _VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
 
 
@@ -91,8 +95,29 @@ def note_start(planned: Plan) -> None:
         },
         "plan": frozen_plan.to_dict(_frozen(planned)),
         "cells": _with([cell.cell_id for cell in planned.grid_cells], stages.cells_of(run)),
+        "arms": named_arms(planned.grid_cells),
     }
     paths.write_json(run.environment, environment)
+
+
+def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Return each arm's columns of a result row and its cells with their seeds.
+
+    So that a cell that has no row yet has a name: an analysis lists what is missing.
+    """
+    arms: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        if cell.arm_id not in arms:
+            columns = identity_columns(cell).items()
+            kept = {name: _plain(value) for name, value in columns if name not in _OF_A_CELL}
+            arms[cell.arm_id] = {**kept, "cells": {}}
+        arms[cell.arm_id]["cells"][cell.cell_id] = cell.seed
+    return list(arms.values())
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as a result row has it."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, tuple | list | dict) else value
 
 
 def note_cells(run: RunPaths, cells: Iterable[str]) -> None:

@@ -1,10 +1,9 @@
-"""The report: tables against numbers worked out by hand, figures of odd grids, a hostile page."""
+"""The report's arms, tables and figures: against numbers worked out by hand, and of odd grids."""
 
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -12,12 +11,15 @@ import pandas as pd
 import pytest
 
 from fgaug.report.arms import by_arm, further_axes
-from fgaug.report.curves import MOST_ARMS, curve_figure
-from fgaug.report.figures import ratio_figures
-from fgaug.report.page import render, write_report
+from fgaug.report.curves import MOST_ARMS, loss_figure
+from fgaug.report.drawing import LIGHT, Format, encoded
+from fgaug.report.figures import MOST_ROWS, ratio_figures
+from fgaug.report.material import Material
 from fgaug.report.panels import panels
+from fgaug.report.parts import Plot
 from fgaug.report.summary import best_arm, cells_by_status, warnings_of
-from fgaug.report.tables import DASH, formatted, number, thesis_tables
+from fgaug.report.tables import formatted, thesis_tables
+from fgaug.report.wording import DASH
 
 NAN = math.nan
 SCRIPT = "<script>alert('x')</script>"
@@ -62,13 +64,8 @@ def frame() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def curves(frame: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"cell_id": cell, "epoch": e, "step": 9 * e, "train_loss": 1 / (e + 1), "valid_loss": 0.5}
-        for cell in frame["cell_id"]
-        for e in range(3)
-    )
+def drawn(plot: Plot, fmt: Format = "svg") -> bytes:
+    return encoded(plot.draw(LIGHT), fmt)
 
 
 def arm(arms: pd.DataFrame, mode: str, ratio: float | None) -> pd.Series[Any]:
@@ -110,23 +107,21 @@ def test_one_seed_has_no_spread_and_an_undefined_auc_is_told(frame: pd.DataFrame
 
 
 def test_a_table_begins_with_the_baseline_and_ends_with_controls(frame: pd.DataFrame) -> None:
-    ((title, table),) = thesis_tables(frame)
+    ((title, table),) = thesis_tables(by_arm(frame))
     assert title == "Augmentation, ψ 0.7"
     assert list(table["ratio"]) == ["bl", 0.5, 1, 2, 4, 2]
     assert list(table["mode"]) == ["baseline"] + ["augmentation"] * 4 + ["oversample"]
     text = formatted(table)
-    assert list(text["AUC mean ± sd"]) == [
-        *("0.850 ± 0.010", f"0.850 ± {DASH}", DASH, "0.900 ± 0.016"),
+    # of two seeds 0.84 and 0.86: population sd 0.010, the sample's 0.01 x sqrt(2)
+    assert list(text["AUC mean ± sd (n\N{MINUS SIGN}1)"]) == [
+        *("0.850 ± 0.010 (0.014)", f"0.850 ± {DASH}", DASH, "0.900 ± 0.016 (0.020)"),
         *(f"0.700 ± {DASH}", f"0.860 ± {DASH}"),
     ]
+    assert list(text["AUC min to max"])[:3] == ["0.840 to 0.860", "0.850 to 0.850", DASH]
     assert text["arm"].iloc[-1] == "oversample (control)"
     assert list(text["fakes dbp"]) == ["0", "100", "200", "400", "800", "400"]
     assert list(text["failed"]) == ["0", "1", "1", "0", "0", "0"]
     assert "0.000" not in text.iloc[2].to_list()
-
-
-def test_undefined_is_a_dash_and_rounding_is_to_three_decimals() -> None:
-    assert (number(NAN), number(0.12349), number(0.0)) == (DASH, "0.123", "0.000")
 
 
 def test_counts_stand_in_for_ratios() -> None:
@@ -138,11 +133,11 @@ def test_counts_stand_in_for_ratios() -> None:
             row("synthetic", 1.0, None, 2, fakes=counts, n_fake=4000, n_fake_trv=3000),
         ]
     )
-    ((_, table),) = thesis_tables(frame)
+    ((_, table),) = thesis_tables(by_arm(frame))
     text = formatted(table)
     assert "ratio" not in text
     assert list(text["fakes trv"]) == ["0", "3,000"]
-    assert len(ratio_figures(frame)) == 1
+    assert len(ratio_figures(by_arm(frame))) == 1
 
 
 def test_a_further_axis_makes_tables_of_its_own_with_its_own_baseline() -> None:
@@ -155,7 +150,7 @@ def test_a_further_axis_makes_tables_of_its_own_with_its_own_baseline() -> None:
         ]
     )
     assert further_axes(frame) == ("recipe.model",)  # pid differs inside an arm: no axis
-    tables = dict(thesis_tables(frame))
+    tables = dict(thesis_tables(by_arm(frame)))
     assert list(tables) == [f"Augmentation, ψ 0.5, recipe.model resnet{n}" for n in (18, 50)]
     assert list(tables["Augmentation, ψ 0.5, recipe.model resnet50"]["auc_mean"]) == [0.9, 0.9]
 
@@ -172,7 +167,7 @@ def test_twins_stand_beside_the_arms_with_their_removals() -> None:
             row("oversample", None, 9, 1, remove=None),
         ]
     )
-    tables = dict(thesis_tables(frame))
+    tables = dict(thesis_tables(by_arm(frame)))
     assert list(tables["Augmentation, ψ 0.5"]["auc_mean"]) == [0.85, 0.85, 0.7]
     replaced = tables["Replacement, ψ 0.5, remove dbp 500, trv 500"]
     assert list(replaced["auc_mean"]) == [0.85, 0.85, 0.6, 0.5]
@@ -184,10 +179,10 @@ def test_twins_stand_beside_the_arms_with_their_removals() -> None:
 def test_rounds_are_rows_of_one_arm() -> None:
     rounds = [row("synthetic", 1.0, None, s, round=r) for s in (1, 2) for r in (1, 5, 10)]
     frame = pd.DataFrame([row("baseline", None, None, 1, round=None), *rounds])
-    ((_, table),) = thesis_tables(frame)
+    ((_, table),) = thesis_tables(by_arm(frame))
     assert list(formatted(table)["round"]) == [DASH, "1", "5", "10"]
     assert cells_by_status(frame) == {"ok": 3, "pruned": 0, "failed": 0}
-    assert b"<svg" in ratio_figures(frame)[0].light
+    assert b"<svg" in drawn(ratio_figures(by_arm(frame))[0])
 
 
 def only(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
@@ -197,25 +192,35 @@ def only(frame: pd.DataFrame, **wanted: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("fmt", ["svg", "png"])
-def test_figures_of_odd_grids_are_images(frame: pd.DataFrame, fmt: Any) -> None:
+def test_figures_of_odd_grids_are_images(frame: pd.DataFrame, fmt: Format) -> None:
     wide = pd.DataFrame([row("augmentation", psi, r, 1) for psi in (0.5, 1) for r in (0.1, 64)])
     odd = [only(frame, mode="baseline"), only(frame, ratio=2), only(frame, seed=1), wide]
     head = b"\x89PNG\r\n" if fmt == "png" else b"<?xml"
     for part in odd:
-        (plot,) = ratio_figures(part, fmt=fmt)
-        for data in (plot.light, plot.dark):
-            assert data.startswith(head)
-            assert len(data) > 5000
-    assert ratio_figures(only(frame, status="failed")) == []
+        (plot,) = ratio_figures(by_arm(part))
+        data = drawn(plot, fmt)
+        assert data.startswith(head)
+        assert len(data) > 5000
+    assert ratio_figures(by_arm(only(frame, status="failed"))) == []
 
 
 def test_a_figure_is_the_same_bytes_each_time_and_leaves_no_state(frame: pd.DataFrame) -> None:
     salt = matplotlib.rcParams["svg.hashsalt"]
-    assert ratio_figures(frame)[0].light == ratio_figures(frame)[0].light
+    (plot,) = ratio_figures(by_arm(frame))
+    assert drawn(plot) == drawn(plot)
     assert matplotlib.rcParams["svg.hashsalt"] == salt
 
 
-def test_curves_of_many_arms_show_the_baseline_and_the_best() -> None:
+def test_a_figure_of_many_psis_shows_some_and_says_so() -> None:
+    psis = [n / 20 for n in range(1, 21)]
+    frame = pd.DataFrame([row("augmentation", psi, r, 1) for psi in psis for r in (1, 2)])
+    (plot,) = ratio_figures(by_arm(frame))
+    figure = plot.draw(LIGHT)
+    assert len(figure.axes) // 3 <= MOST_ROWS
+    assert f"{len(figure.axes) // 3} of 20 values" in plot.caption
+
+
+def test_losses_of_many_arms_show_the_baseline_and_the_best_and_read_no_others() -> None:
     frame = pd.DataFrame(
         [row("baseline", None, None, 1, valid_auc=0.1)]
         + [
@@ -223,77 +228,39 @@ def test_curves_of_many_arms_show_the_baseline_and_the_best() -> None:
             for ratio in range(1, 20)
         ]
     )
-    rows = [
-        {"cell_id": cell, "epoch": e, "train_loss": 0.5, "valid_loss": 0.5}
-        for cell in frame["cell_id"]
-        for e in (0, 1)
-    ]
-    plot = curve_figure(frame, pd.DataFrame(rows))
+    asked: list[str] = []
+
+    def curves(cells: Sequence[str]) -> pd.DataFrame:
+        asked.extend(cells)
+        return pd.DataFrame(
+            {"cell_id": cell, "epoch": e, "train_loss": 0.5, "valid_loss": 0.5}
+            for cell in cells
+            for e in (0, 1)
+        )
+
+    given: dict[str, Any] = {"rows": frame, "arms": by_arm(frame), "space": {}, "environment": {}}
+    plot = loss_figure(Material(name="many", curves=curves, **given))
     assert plot is not None
     assert f"{MOST_ARMS} of 20 arms" in plot.caption
-    assert curve_figure(frame, pd.DataFrame()) is None
+    best = [frame[frame["ratio"].eq(r)]["cell_id"].item() for r in (19, 18, 17, 16, 15)]
+    assert sorted(asked) == sorted([frame["cell_id"].iloc[0], *best])
+    assert loss_figure(Material(name="none", **given)) is None
 
 
 def test_the_best_arm_is_told_as_a_pick_and_not_as_a_finding(frame: pd.DataFrame) -> None:
-    text = best_arm(frame)
+    text = best_arm(by_arm(frame))
     assert "augmentation, ψ 0.7, ratio 2, with 0.900 (3 seeds)" in text
     assert "against 0.850 (2 seeds) for the baseline (+0.050)" in text
     assert "oversample control" in text
     assert "pick of 3 arms" in text  # the arm that only failed was not a candidate
     assert "no test of significance" in text
-    assert best_arm(only(frame, mode="baseline")) == "No arm with fakes has a validation AUC yet."
+    assert (
+        best_arm(by_arm(only(frame, mode="baseline")))
+        == "No arm with fakes has a validation AUC yet."
+    )
 
 
 def test_warnings_follow_the_budget(frame: pd.DataFrame) -> None:
     assert any("more fakes mean more steps" in text for text in warnings_of(frame, {}, 0))
     assert warnings_of(frame, {"budget": {"unit": "steps"}}, 0) == []
     assert "1 cell of the grid has no result" in warnings_of(frame, {}, 1)[0]
-
-
-def page_of(frame: pd.DataFrame, curves: pd.DataFrame, **given: Any) -> str:
-    whole: dict[str, Any] = {"name": "fetal", "space": {}, "environment": {}, "missing": 0}
-    return render(frame=frame, curves=curves, **{**whole, **given})
-
-
-def test_the_page_fetches_nothing_and_escapes_everything(
-    frame: pd.DataFrame, curves: pd.DataFrame
-) -> None:
-    hostile = frame.rename(columns={"n_fake_trv": f"n_fake_{SCRIPT}"})
-    hostile["filter"] = ['"><img src=x onerror=alert(1)> $\\frac$'] * len(hostile)
-    page = page_of(
-        hostile,
-        curves,
-        name=SCRIPT,
-        space={"dataset": SCRIPT, "bank": "</pre>" + SCRIPT, "budget": {"unit": SCRIPT}},
-        environment={SCRIPT: SCRIPT, "dataset": {"labels": [SCRIPT]}},
-        missing=2,
-    )
-    assert "<script" not in page
-    assert "&lt;script&gt;" in page
-    assert not re.search(r"https?://|<link|@import|url\(", page)
-    addresses = re.findall(r'<[^>]*\s(?:src|srcset)="([^"]*)"', page)
-    assert addresses
-    assert all(address.startswith("data:image/svg+xml;base64,") for address in addresses)
-    assert re.findall(r'href="(?!#)', page) == []
-
-
-def test_the_page_holds_each_table_and_each_failure(
-    frame: pd.DataFrame, curves: pd.DataFrame, tmp_path: Path
-) -> None:
-    page = page_of(frame, curves, missing=3, environment={"versions": {"torch": "2.9.0"}})
-    for title, table in thesis_tables(frame):
-        assert f"<h3>{title}</h3>" in page
-        for cell in formatted(table).to_numpy().ravel():
-            assert f">{cell}</td>" in page
-    assert "loss is NaN" in page
-    assert "9 ok, 1 pruned, 2 failed, 3 missing" in page
-    assert "torch: 2.9.0" in page
-    write_report(tmp_path / "report" / "index.html", page)
-    assert (tmp_path / "report" / "index.html").read_text(encoding="utf-8") == page
-
-
-@pytest.mark.parametrize("columns", [[], ["cell_id", "arm_id", "mode", "status"]])
-def test_a_run_that_has_just_begun_has_a_page(columns: list[str]) -> None:
-    page = page_of(pd.DataFrame(columns=columns), pd.DataFrame(), missing=10)
-    assert "There are no results yet." in page
-    assert "10 cells" in page

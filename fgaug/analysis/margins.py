@@ -9,18 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fgaug.analysis.two_models import ALPHA, SINGLE_RUNS
 from fgaug.errors import UserError
 from fgaug.stats import mcnemar
 from fgaug.stats.arrays import Ints
 from fgaug.stats.paired import McNemar
-
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margins:
     """The bounds of McNemar's test over every table with these margins; A minus B."""
 
+    level: str  # E0
+    claim: str
     fewest: McNemar  # the two disagree as seldom as they can: the smallest p
     most: McNemar  # as often as they can: the largest p
     tables: tuple[Ints, Ints]  # of `fewest` and `most`, [[both, only A], [only B, neither]]
@@ -61,6 +62,8 @@ def margin_bounds(right_a: int, right_b: int, images: int) -> Margins:
         else:
             end = middle - 1
     return Margins(
+        level="E0",
+        claim=SINGLE_RUNS,
         fewest=mcnemar(table(low)),
         most=mcnemar(table(high)),
         tables=(table(low), table(high)),

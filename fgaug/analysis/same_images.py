@@ -1,4 +1,4 @@
-"""Two sides of a comparison on the same images, in one order.  files -> here -> two_models, two_arms
+"""Two sides of a comparison on the same images, in one order.  files -> [same_images] -> two_*
 
 A side is one trained model or an arm of several runs.
 """
@@ -30,6 +30,7 @@ class Side:
     runs: tuple[str, ...]  # what each run is: `seed 3 (cell ab12...)`
     scored: bool = True  # False: called labels alone, as ones and noughts in `probability`
     notes: tuple[str, ...] = ()  # what was left out, how it was chosen
+    picked: int = 1  # arms of which this one is the best on these very images
 
     def __post_init__(self) -> None:
         """Refuse images given twice, unknown labels and numbers that are no probabilities.
@@ -40,7 +41,7 @@ class Side:
         where, p = self.name, self.probability
         _refuse(
             f"{where}: an image may be there once",
-            [image for image in self.image_id or () if image in _repeated(self.image_id or ())],
+            _repeated(self.image_id or ()),
             "images are there more than once",
             "Keep one row an image",
         )
@@ -80,6 +81,17 @@ class SameImages:
     b: Floats
     scored: bool  # whether both have probabilities
     notes: tuple[str, ...]
+    picked: int  # arms of which a side is the best on these very images; 1 if it was named
+
+    @property
+    def no_verdict(self) -> str | None:
+        """Return why none may be given: a side was picked by what it is judged on."""
+        if self.picked == 1:
+            return None
+        return (
+            f"no verdict: the best of {self.picked} arms was picked on these very images, and no "
+            "p is adjusted for that. See `fgaug report`, or confirm it on fresh seeds and patients"
+        )
 
     @property
     def n_patients(self) -> int:
@@ -117,6 +129,7 @@ def same_images(a: Side, b: Side) -> SameImages:
         a=a.probability,
         b=b.probability[:, order][:, :, columns],
         scored=a.scored and b.scored,
+        picked=max(a.picked, b.picked),
         notes=(*_notes_of("A", a), *_notes_of("B", b), *notes, *more),
     )
 
@@ -177,9 +190,9 @@ def _notes_of(letter: str, side: Side) -> list[str]:
     return [f"{letter}: {note}" for note in side.notes]
 
 
-def _repeated(values: tuple[str, ...]) -> set[str]:
+def _repeated(values: tuple[str, ...]) -> list[str]:
     index = pd.Index(values)
-    return set(index[index.duplicated()])
+    return sorted(set(index[index.duplicated()]))
 
 
 def _refuse(rule: str, bad: list[str], count: str, cure: str) -> None:

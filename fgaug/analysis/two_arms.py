@@ -86,8 +86,8 @@ def compare_arms(both: SameImages, metric: str = "auc") -> TwoArms:
         )
     return TwoArms(
         level="E2",
-        claim="E2: these recipes on new patients. E1: these recipes on these patients alone.",
-        verdict=(_verdict(primary, tests[0], tests[1]),),
+        claim="these recipes on new patients; E1 beside it: on these patients alone",
+        verdict=(both.no_verdict or _verdict(primary, tests[0], tests[1]),),
         names=both.names,
         labels=both.labels,
         n_images=len(both.y),

@@ -34,7 +34,10 @@ from fgaug.stats import (
 from fgaug.stats.arrays import Bools, Ints
 from fgaug.stats.inference import TTest, t_test
 
-SINGLE_RUNS = "two single runs: says nothing about the recipe; repeat with seeds"
+SINGLE_RUNS = (
+    "these two trained networks on new patients; two single runs: says nothing about the recipe; "
+    "repeat with seeds"
+)
 INVALID = "several images a patient: McNemar's test is invalid"
 LABELS_ONLY = "called labels alone, no probabilities"
 ALPHA = 0.05
@@ -87,7 +90,7 @@ def compare_models(both: SameImages) -> TwoModels:
     return TwoModels(
         level="E0",
         claim=SINGLE_RUNS,
-        verdict=tuple(_verdict(row) for row in first),
+        verdict=(both.no_verdict,) if both.no_verdict else tuple(map(_verdict, first)),
         names=both.names,
         labels=both.labels,
         n_images=len(both.y),

@@ -83,7 +83,6 @@ def _found(
     metric: str | None,
 ) -> TwoModels | TwoArms | Margins:
     """Return the comparison, by whichever way the input was given."""
-    from fgaug import study
     from fgaug.analysis.margins import margin_bounds
     from fgaug.analysis.two_models import compare_counts
 
@@ -95,6 +94,8 @@ def _found(
         return compare_counts(np.array(_counts(counts), np.int64).reshape(2, 2))
     if margins is not None:
         return margin_bounds(*_margins(margins))
+    from fgaug import study  # it loads torch, which counts and margins need not wait for
+
     if a is not None and b is not None:
         return study.compare(a, b, metric)
     truth, file_a, file_b = lines
@@ -149,7 +150,9 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     """Return one table: `part` says what a row is; texts are rows of their own."""
     from fgaug.commands.compare_tables import margin_rows, texts
 
-    parts: dict[str, pd.DataFrame] = {"text": pd.DataFrame({"text": texts(found)})}
+    parts: dict[str, pd.DataFrame] = {
+        "text": pd.DataFrame({"text": "\n".join(texts(found)).splitlines()})
+    }
     for name in ("confusion", "summary", "scores", "tests"):
         frame = getattr(found, name, None)
         if frame is not None and len(frame):
@@ -160,7 +163,8 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
         parts["agreement"] = pd.DataFrame([dict(zip(names, table.ravel().tolist(), strict=True))])
     if not hasattr(found, "tests"):
         parts["margins"] = pd.DataFrame(margin_rows(found))
-    rows: list[dict[str, Any]] = []
+    rows: list[Mapping[Any, Any]] = []
     for part, frame in parts.items():
-        rows += [{"part": part, **row} for row in frame.to_dict(orient="records")]
-    return pd.DataFrame(rows)
+        rows += frame.assign(part=part).to_dict(orient="records")
+    whole = pd.DataFrame(rows)
+    return whole[["part", *(name for name in whole if name != "part")]]

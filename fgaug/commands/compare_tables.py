@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from fgaug.analysis.two_arms import TwoArms
     from fgaug.analysis.two_models import TwoModels
 
-LEVELS = {
-    "E0": "these two trained networks on new patients",
-    "E1": "these recipes on these patients",
-    "E2": "these recipes on new patients",
-}
 DASH = "-"  # of what is undefined
 _PER_LABEL = ("precision", "recall", "specificity", "f1", "auc")
 _HEADS = {"recall": "recall (sensitivity)", "f1": "F1", "auc": "AUC (one-vs-rest)"}
@@ -49,7 +44,7 @@ def texts(found: TwoModels | TwoArms | Margins) -> list[str]:
     labels = f", labels {', '.join(found.labels)}" if found.labels else ""
     counts = f"{found.n_images} images of {found.n_patients} patients{labels}; A - B"
     notes = [f"note: {note}" for note in found.notes]
-    level = f"level {found.level}: {LEVELS[found.level]}. {found.claim}"
+    level = f"level {found.level}: {found.claim}"
     return ["\n".join([*sides, counts]), *notes, *found.verdict, level]
 
 
@@ -89,7 +84,10 @@ def _tables(found: TwoModels | TwoArms | Margins) -> Iterable[Table]:
             row = {"both right": both, "only A": only_a, "only B": only_b, "neither": neither}
             yield _table("images", [row])
     else:
-        title = "over seeds; the first metric is the primary one, the others are secondary"
+        title = (
+            "over seeds: mean (sample sd); share of the variance of A - B from seeds and from "
+            "patients; the first metric is the primary one"
+        )
         yield _table(title, [_arm_row(row) for row in _rows(found.summary)])
     yield _table("tests", [_test_row(row) for row in _rows(found.tests)])
 
@@ -137,17 +135,17 @@ def _with_interval(row: Mapping[str, Any], side: str, newline: bool = False) -> 
 def _arm_row(row: Mapping[str, Any]) -> dict[str, str]:
     def side(letter: str) -> str:
         sd = number(row[f"sd_{letter}"])
-        return f"{number(row[f'mean_{letter}'])} (sd {sd})"
+        return f"{number(row[f'mean_{letter}'])} ({sd})"
 
     return {
         "metric": row["metric"],
-        "A, mean (sample sd)": side("a"),
+        "A": side("a"),
         "A, range": f"{number(row['min_a'])} to {number(row['max_a'])}",
-        "B, mean (sample sd)": side("b"),
+        "B": side("b"),
         "B, range": f"{number(row['min_b'])} to {number(row['max_b'])}",
         "A - B": number(row["difference"], sign=True),
         "P(A>B)": f"{number(row['p_greater'], 2)} ({row['run_pairs']})",
-        "variance from seeds": _percent(row["seed_share"]),
+        "from seeds": _percent(row["seed_share"]),
         "from patients": _percent(row["patient_share"]),
     }
 
@@ -192,29 +190,25 @@ def _margin_head(found: Margins) -> str:
     one = found.fewest
     rights = [round(one.accuracy_a * one.n), round(one.accuracy_b * one.n)]
     return (
-        f"A right in {rights[0]} of {one.n} images, B in {rights[1]}: {one.difference:+.4f} A - B; "
-        "how often they disagree is not known"
+        f"A right in {rights[0]} of {one.n} images, B in {rights[1]}: A - B "
+        f"{one.difference:+.4f}; how often they disagree is not known"
     )
 
 
 def _margin_verdict(found: Margins) -> list[str]:
-    from fgaug.analysis.two_models import SINGLE_RUNS
-
     low, high = found.fewest.p_exact, found.most.p_exact
     said = f"exact McNemar p (E0) lies between {low:.3g} and {high:.3g}"
     word = "above" if found.fewest.difference > 0 else "below"
     if found.significant == found.possible:
         said += f": A is {word} B whatever the paired answers were"
     elif found.significant == 0:
-        said += (
-            ": no table with these margins shows a difference, which does not show there is none"
-        )
+        said += ": no possible table shows a difference, which does not show that there is none"
     else:
         said += (
-            f": at most .05 in {found.significant} of {found.possible} possible tables; the paired "
-            "answers are needed"
+            f": at most .05 in {found.significant} of {found.possible} possible tables; the "
+            "paired answers would decide"
         )
-    return [said, f"level E0: {LEVELS['E0']}, one image a patient. {SINGLE_RUNS}"]
+    return [said, f"level {found.level}: {found.claim}", "note: each image counts as a patient"]
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

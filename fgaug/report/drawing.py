@@ -1,4 +1,4 @@
-"""Drawing: the colours and the output of every figure.  figures, curves -> drawing -> bytes
+"""Drawing: the colours, sizes and output of every figure.  figures, ... -> drawing -> bytes
 
 Matplotlib's object API on the Agg canvas: no pyplot, no window, no state between calls.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 Format = Literal["svg", "png"]
+WIDTH_IN = 7.1  # 180 mm: two columns of most journals
+PNG_DPI = 300
+TEXT_PT, TICK_PT = 8, 7  # sizes of letters: axes' names and titles; ticks, legends and notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,24 +56,7 @@ DARK = Theme(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
-    """A finished figure: what it shows in words, and its bytes for light and dark pages."""
-
-    title: str
-    caption: str
-    fmt: Format
-    light: bytes
-    dark: bytes
-
-
-def plot(title: str, caption: str, fmt: Format, draw: Callable[[Theme], Figure]) -> Plot:
-    """Return what `draw` draws in both themes."""
-    light, dark = (encoded(draw(theme), fmt) for theme in (LIGHT, DARK))
-    return Plot(title=title, caption=caption, fmt=fmt, light=light, dark=dark)
-
-
-def blank(theme: Theme, width_in: float, height_in: float) -> Figure:
+def blank(theme: Theme, height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
     """Return an empty figure of a theme's paper."""
     figure = Figure(figsize=(width_in, height_in), facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
@@ -84,10 +71,18 @@ def dress(axes: Axes, theme: Theme) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(theme.baseline)
-    axes.tick_params(colors=theme.ink, labelsize=8, length=3, width=0.6)
+    axes.tick_params(colors=theme.ink, labelsize=TICK_PT, length=3, width=0.6)
     for item in (axes.title, axes.xaxis.label, axes.yaxis.label):
         item.set_color(theme.ink)
-        item.set_fontsize(9)
+        item.set_fontsize(TEXT_PT)
+
+
+def ink_on(colour: tuple[float, ...], theme: Theme) -> str:
+    """Return the theme's ink or paper, whichever reads better on a colour (RGB in 0 to 1)."""
+    red, green, blue = colour[:3]
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+    inks = sorted((theme.ink, theme.paper), key=lambda each: sum(to_rgb(each)))
+    return inks[1] if dark else inks[0]
 
 
 def plain(text: str) -> str:
@@ -95,7 +90,17 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$").replace("\n", " ")
 
 
-def legend(figure: Figure, panels: Iterable[Axes], theme: Theme) -> None:
+def wrapped(text: str, width: int) -> str:
+    """Return text in at most two lines of `width` letters, cut with an ellipsis."""
+    lines = [""]
+    for word in text.split(" "):
+        line = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], line] if len(line) <= width else [*lines, word]
+    shown = [line[:width] for line in lines[:2]]
+    return "\n".join(shown) + ("…" if len(lines) > 2 else "")
+
+
+def legend(figure: Figure, panels: Iterable[Axes], theme: Theme, *, columns: int = 5) -> None:
     """Put one legend above the panels, with each name once."""
     found: dict[str, Any] = {}
     for axes in panels:
@@ -106,8 +111,8 @@ def legend(figure: Figure, panels: Iterable[Axes], theme: Theme) -> None:
             list(found.values()),
             list(found),
             loc="outside upper left",
-            ncols=5,
-            fontsize=8,
+            ncols=columns,
+            fontsize=TICK_PT,
             frameon=False,
             labelcolor=theme.ink,
         )
@@ -121,6 +126,6 @@ def encoded(figure: Figure, fmt: Format) -> bytes:
         # A label in a script that the built-in font lacks shows boxes: no reason to fail a report
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(
-            buffer, format=fmt, dpi=150, facecolor=figure.get_facecolor(), metadata=metadata
+            buffer, format=fmt, dpi=PNG_DPI, facecolor=figure.get_facecolor(), metadata=metadata
         )
     return buffer.getvalue()

@@ -1,4 +1,7 @@
-"""Figures: accuracy, AUC and loss against ratio, the thesis's figure 4.1.  panels -> figures"""
+"""Figures: accuracy, AUC and loss against ratio, the thesis's figure 4.1.
+
+by_arm -> panels -> [figures] -> sections
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgaug.report.arms import by_arm
-from fgaug.report.drawing import Format, Plot, Theme, blank, dress, legend, plain, plot
+from fgaug.report.drawing import TEXT_PT, Theme, blank, dress, legend, plain
 from fgaug.report.panels import Panel, panels, title, varying
+from fgaug.report.parts import Plot
 
 _SCORES = (
     ("valid_acc", "Accuracy (share correct)"),
@@ -24,27 +27,28 @@ _SCORES = (
     ("valid_loss", "Loss (cross-entropy, nats)"),
 )
 _X_NAMES = {
-    "ratio": "fakes per real training image (ratio)",
+    "ratio": "ratio: fakes per real image",
     "n_fake": "fakes in the training set",
     "round": "round",
 }
+MOST_ROWS = 8  # psis in one figure: more do not fit a page
 _CAPTION = (
-    "On the validation set: dots are means over the seeds, whiskers reach from the smallest seed "
+    "On the {images}: dots are means over the seeds, whiskers reach from the smallest seed "
     "to the largest. The grey line and band are the baseline's mean and range."
 )
 
 
-def ratio_figures(frame: pd.DataFrame, *, fmt: Format = "svg") -> list[Plot]:
+def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list[Plot]:
     """Return a figure for each mode and value of the further axes: a row a psi, a column a score.
 
-    Nothing is returned for a frame without a single finished row.
+    Nothing is returned for arms (of `by_arm`) without a single finished row. Of more than
+    `MOST_ROWS` psis every k-th is drawn; the caption says so.
     """
-    arms = by_arm(frame)
     named = varying(arms)
     sets: dict[tuple[Any, ...], list[Panel]] = {}
     for panel in panels(arms):
         sets.setdefault((panel.mode, *sorted(panel.axes.items(), key=str)), []).append(panel)
-    plots = []
+    plots: list[Plot] = []
     for rows in sets.values():
         # Controls that stand alone, and rows without one finished arm, have tables but no figure
         rows = [row for row in rows if row.arms["seeds"].gt(0).any() or row.mode == "baseline"]
@@ -54,13 +58,22 @@ def ratio_figures(frame: pd.DataFrame, *, fmt: Format = "svg") -> list[Plot]:
         if not rows:
             continue
         head = rows[0] if len(rows) == 1 else dataclasses.replace(rows[0], psi=None)
-        draw = functools.partial(_figure, rows)
-        plots.append(plot(title(head, named), _caption(rows), fmt, draw))
+        drawn = rows[:: math.ceil(len(rows) / MOST_ROWS)]
+        plots.append(
+            Plot(
+                name=f"ratio_{len(plots) + 1}_{rows[0].mode}",
+                title=title(head, named),
+                caption=_caption(drawn, len(rows), images),
+                draw=functools.partial(_figure, drawn),
+            )
+        )
     return plots
 
 
-def _caption(rows: Sequence[Panel]) -> str:
-    caption = _CAPTION
+def _caption(rows: Sequence[Panel], n_psis: int, images: str) -> str:
+    caption = _CAPTION.format(images=images)
+    if len(rows) < n_psis:
+        caption += f" Shown are {len(rows)} of {n_psis} values of ψ."
     if any(row.controls["seeds"].gt(0).any() for row in rows):
         caption += (
             " The controls have no new images (oversample: the same sizes, real images repeated): "
@@ -70,8 +83,8 @@ def _caption(rows: Sequence[Panel]) -> str:
 
 
 def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
-    x = _x_of(rows)
-    figure = blank(theme, 9.6, 0.75 + 2.35 * len(rows))
+    x = x_of(rows)
+    figure = blank(theme, 0.75 + 1.75 * len(rows))
     grid = figure.subplots(len(rows), len(_SCORES), squeeze=False, sharex=True, sharey="col")
     for row, line in zip(rows, grid, strict=True):
         for (score, name), axes in zip(_SCORES, line, strict=True):
@@ -79,7 +92,7 @@ def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
             axes.yaxis.set_major_locator(MaxNLocator(5))
             _draw(axes, row, score, x, theme)
             if row is rows[0]:
-                axes.set_title(name, loc="left", fontsize=9, color=theme.ink)
+                axes.set_title(name, loc="left", fontsize=TEXT_PT, color=theme.ink)
             if row is rows[-1]:
                 axes.set_xlabel(_X_NAMES[x] if not row.arms.empty else "no arms to compare")
         if row.psi is not None:
@@ -89,7 +102,7 @@ def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
     return figure
 
 
-def _x_of(rows: Sequence[Panel]) -> str:
+def x_of(rows: Sequence[Panel]) -> str:
     """Return the column along which the arms differ: rounds, else ratios, else counts."""
     arms = pd.concat([row.arms for row in rows])
     for name in ("round", "ratio"):
@@ -122,7 +135,7 @@ def _tick_names(axes: Axes, places: Sequence[float]) -> list[str]:
     for place in places:
         x = float(axes.transAxes.inverted().transform(scale.transform((place, 0)))[0])
         name = f"{place:,g}"
-        fits = x - last > 0.03 * len(name)
+        fits = x - last > 0.035 * len(name)
         names.append(name if fits else "")
         last = x if fits else last
     return names
@@ -174,10 +187,10 @@ def _line(axes: Axes, arms: pd.DataFrame, score: str, x: str, colour: str) -> No
         label=plain(name),
         color=colour,
         linestyle="--" if control else "-",
-        linewidth=1.3 if control else 1.6,
+        linewidth=1.1 if control else 1.4,
         marker="D" if control else "o",
-        markersize=3 if control else 4,
-        elinewidth=0.9,
+        markersize=2.5 if control else 3.5,
+        elinewidth=0.8,
         capsize=2,
         alpha=0.85 if control else 1.0,
     )

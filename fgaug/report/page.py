@@ -1,88 +1,50 @@
-"""Page: one self-contained HTML file about a run.  tables + figures + summary -> page"""
+"""Page: one self-contained HTML file about a run.  sections + drawn figures -> [page] -> HTML"""
 
 from __future__ import annotations
 
 import base64
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
-from fgaug.paths import write_text
-from fgaug.report.arms import frozen, further_axes
-from fgaug.report.curves import curve_figure
-from fgaug.report.drawing import Format, Plot
-from fgaug.report.figures import ratio_figures
-from fgaug.report.summary import best_arm, budget_unit, facts, warnings_of
-from fgaug.report.tables import formatted, thesis_tables
+from fgaug.report.files import Drawn
+from fgaug.report.parts import Code, Facts, Part, Picture, Plot, Section, Table, Text
 
-MOST_FAILURES = 200  # an error is a traceback at worst; a page of thousands opens in no browser
-_ALWAYS = ("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "status", "error")
-_WORDS = ("arm", "note")  # columns of text: the others are numbers and stand to the right
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
-    title: str
-    columns: tuple[tuple[str, bool], ...]  # name, whether it holds numbers
-    rows: tuple[tuple[str, tuple[str, ...]], ...]  # a class for the row (its mode), its cells
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Picture:
-    title: str
-    caption: str
-    light: str  # data: addresses
-    dark: str
+LONG = 34  # letters in a cell, from which on its column is wrapped
 
 
 def render(
-    *,
-    name: str,
-    frame: pd.DataFrame,
-    curves: pd.DataFrame,
-    space: dict[str, Any],
-    environment: dict[str, Any],
-    missing: int,
-    fmt: Format = "svg",
+    *, name: str, sections: Iterable[Section], drawn: Mapping[str, Drawn], kind: str = ""
 ) -> str:
-    """Return the report of a run as one HTML page that refers to nothing outside itself.
+    """Return a report as one HTML page that refers to nothing outside itself.
 
-    `frame` has the rows of `load_results`, `curves` an evaluation a row, `space` is the resolved
-    grid, `environment` what `environment.json` holds, `missing` the cells without a row.
+    Args:
+        name: of the run, the page's heading.
+        sections: what the page tells.
+        drawn: of `draw_all`, each plot of the sections by its name.
+        kind: the line below the heading.
     """
-    if frame.empty:  # of a run that has just begun; it may lack the columns, too
-        frame = pd.DataFrame(columns=list(_ALWAYS))
-    pictures = [_picture(item) for item in ratio_figures(frame, fmt=fmt)]
-    learning = curve_figure(frame, curves, unit=budget_unit(frame, space), fmt=fmt)
-    failed = frame[frame["status"].eq("failed")]
     page = _environment().get_template("page.html.j2")
     return page.render(
         name=name,
-        facts=facts(frame, space, environment, missing),
-        warnings=warnings_of(frame, space, missing),
-        best=best_arm(frame),
-        tables=[_table(title, table) for title, table in thesis_tables(frame)],
-        pictures=pictures,
-        learning=_picture(learning) if learning else None,
-        failures=_failures(failed.head(MOST_FAILURES)),
-        n_failures=len(failed),
-        provenance=_provenance(frame, environment),
-        space=json.dumps(space, indent=2, default=str, ensure_ascii=False) if space else "",
+        kind=kind or "fgaug report: do generated images help this classifier?",
+        style=(Path(__file__).parent / "page.css").read_text(encoding="utf-8"),
+        sections=[
+            {
+                "key": section.key,
+                "title": section.title,
+                "parts": [view for part in section.parts if (view := _view(part, drawn))],
+            }
+            for section in sections
+        ],
     )
-
-
-def write_report(path: Path, html: str) -> None:
-    """Write a rendered page to `path`, whole or not at all."""
-    write_text(path, html)
 
 
 def _environment() -> jinja2.Environment:
     # Labels, errors and host names come from outside: everything is escaped, nothing marked safe
+    # but our own style sheet
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -92,47 +54,61 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def _table(title: str, table: pd.DataFrame) -> _Table:
-    text = formatted(table)
-    columns = tuple((str(column), column not in _WORDS) for column in text.columns)
-    cells = (tuple(map(str, row)) for row in text.itertuples(index=False, name=None))
-    kinds = ("control" if row[0].endswith("(control)") else row[0] for row in text.to_numpy())
-    return _Table(title=title, columns=columns, rows=tuple(zip(kinds, cells, strict=True)))
+def _view(part: Part, drawn: Mapping[str, Drawn]) -> dict[str, Any] | None:
+    """Return a part as the template wants it; None for one that is a file only."""
+    match part:
+        case Text():
+            pieces = part.text.split("`")  # between two of them stands what one types
+            told = pieces if len(pieces) % 2 else [part.text]
+            return {"is": "text", "kind": part.kind, "pieces": told}
+        case Facts():
+            return {"is": "facts", "pairs": part.pairs}
+        case Code():
+            return {"is": "code", "title": part.title, "text": part.text}
+        case Table():
+            return _table(part) if len(part.text.columns) else None
+        case Plot():
+            return _plot(part, drawn[part.name])
+        case Picture():
+            return {
+                **{"is": "picture", "title": part.title, "caption": part.caption},
+                "source": _address("image/png", part.png),
+                "file": f"figures/{part.name}.png",
+            }
 
 
-def _picture(plot: Plot) -> _Picture:
-    kind = "image/svg+xml" if plot.fmt == "svg" else "image/png"
-    light, dark = (
-        f"data:{kind};base64,{base64.b64encode(data).decode()}" for data in (plot.light, plot.dark)
-    )
-    return _Picture(title=plot.title, caption=plot.caption, light=light, dark=dark)
-
-
-def _failures(failed: pd.DataFrame) -> list[dict[str, str]]:
-    axes = further_axes(failed)
-    wanted = ("cell_id", "mode", "psi", "ratio", "filter", *axes, "seed", "round", "error")
-    shown = [name for name in wanted if name in failed and failed[name].notna().any()]
-    return [
-        {name: "" if frozen(row[name]) is None else _text(row[name]) for name in shown}
-        for _, row in failed.iterrows()
+def _table(part: Table) -> dict[str, Any]:
+    names = [str(name) for name in part.text.columns]
+    wordy = [_kind(part, name) for name in names]
+    kinds = part.kinds or ("",) * len(part.text)
+    rows = [
+        (kind, [str(cell) for cell in row])
+        for kind, row in zip(kinds, part.text.itertuples(index=False, name=None), strict=False)
     ]
+    return {
+        **{"is": "table", "title": part.title, "note": part.note, "folded": part.folded},
+        "columns": list(zip(names, wordy, strict=True)),
+        "rows": rows,
+        "file": f"tables/{part.name}.csv",
+    }
 
 
-def _provenance(frame: pd.DataFrame, environment: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [(str(key), _text(value)) for key, value in environment.items()]
-    for name in ("dataset_digest", "recipe_digest", "snapshots", "version", "host", "device"):
-        if name in frame:
-            values = list(dict.fromkeys(_text(value) for value in frame[name].dropna()))
-            if values:
-                found.append((f"{name} (of the rows)", "\n".join(values)))
-    return found
+def _kind(part: Table, name: str) -> str:
+    """Return the class of a column's cells: long words are wrapped, short ones are not."""
+    if name not in part.words:
+        return "number"
+    longest = max((len(str(cell)) for cell in part.text[name]), default=0)
+    return "words" if longest > LONG else "short"
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return " ".join(value)
-    if isinstance(value, Mapping):
-        return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
-    return str(value)
+def _plot(part: Plot, drawn: Drawn) -> dict[str, Any]:
+    return {
+        **{"is": "plot", "title": part.title, "caption": part.caption},
+        "light": _address("image/svg+xml", drawn.light),
+        "dark": _address("image/svg+xml", drawn.dark),
+        "file": f"figures/{part.name}.svg",
+    }
+
+
+def _address(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -112,6 +112,8 @@ def _agrees(
 ) -> pd.Series[bool]:
     """Mark the rows equal to `head` on every axis that applies to them (on `exact` ones, all)."""
     agrees = [True] * len(rows)
+    if not agrees:
+        return pd.Series(agrees, index=rows.index, dtype=bool)
     for name, value in head.items():
         for i, given in enumerate(map(frozen, rows[name])):
             agrees[i] &= given == value or (given is None and name not in exact)
@@ -120,7 +122,7 @@ def _agrees(
 
 def _is_twin(twins: pd.DataFrame, mode: str, group: pd.DataFrame) -> pd.Series[bool]:
     """Mark the controls that this mode has and that are of the size of one of its arms."""
-    if mode == "synthetic":  # has no twins: no label has a real left
+    if twins.empty or mode == "synthetic":  # the latter has none: no label has a real left
         return pd.Series(False, index=twins.index)
     same_size = pd.Series(True, index=twins.index)
     for name in ("ratio", "fakes"):

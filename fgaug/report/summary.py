@@ -1,6 +1,6 @@
 """Summary: what a run is, how much of it is done, and its best arm, in plain sentences.
 
-results frame + resolved space -> facts, best_arm -> page
+results frame + resolved space -> facts, best_arm -> verdict
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from fgaug.cells import CONTROLS
-from fgaug.report.arms import arm_name, by_arm, frozen, labels_of
+from fgaug.report.arms import arm_name, frozen, labels_of
 from fgaug.report.panels import Panel, panels, varying
-from fgaug.report.tables import count, number
+from fgaug.report.wording import count, many, number, undefined
 
 _LEAKAGE = {
     "unknown": (
@@ -61,12 +61,12 @@ def facts(
     arms, seeds = frame["arm_id"].nunique(), frame["seed"].nunique()
     total = frame["cell_id"].nunique() + missing
     found.append(
-        ("Grid", f"{_many(total, 'cell')}: {_many(arms, 'arm')} begun, {_many(seeds, 'seed')}")
+        ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} begun, {many(seeds, 'seed')}")
     )
     done = ", ".join(f"{states[name]} {name}" for name in states)
     found.append(("Cells", f"{done}, {missing} missing"))
     found.append(("Budget", _budget(frame, space)))
-    found.append(("Leakage", _leakage(frame)))
+    found.append(("Leakage", leakage(frame)))
     return found
 
 
@@ -84,7 +84,7 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
     found = []
     if missing:
         found.append(
-            f"{_many(missing, 'cell')} of the grid {'has' if missing == 1 else 'have'} no result "
+            f"{many(missing, 'cell')} of the grid {'has' if missing == 1 else 'have'} no result "
             "yet. Run the same search again to train them; the numbers below can still change."
         )
     if budget_unit(frame, space) == "epochs":
@@ -105,9 +105,11 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
     return found
 
 
-def best_arm(frame: pd.DataFrame) -> str:
-    """Return what can honestly be said of the arm with the highest mean validation AUC."""
-    arms = by_arm(frame)
+def best_arm(arms: pd.DataFrame) -> str:
+    """Return what can honestly be said of the arm with the highest mean validation AUC.
+
+    `arms` are rows of `by_arm`; for a run of which no comparison has been computed.
+    """
     axes = varying(arms)
     best: tuple[Panel, pd.Series[Any]] | None = None
     tried = 0
@@ -157,11 +159,7 @@ def _values(frame: pd.DataFrame, name: str) -> list[str]:
 
 
 def _score(arm: pd.Series[Any]) -> str:
-    return f"{number(arm['valid_auc_mean'])} ({_many(int(arm['seeds']), 'seed')})"
-
-
-def _many(n: int, word: str) -> str:
-    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+    return f"{number(arm['valid_auc_mean'])} ({many(int(arm['seeds']), 'seed')})"
 
 
 def _sizes(frame: pd.DataFrame, known: Mapping[str, Any]) -> str:
@@ -169,14 +167,14 @@ def _sizes(frame: pd.DataFrame, known: Mapping[str, Any]) -> str:
     if known.get("size"):
         parts.append(f"{known['size']} x {known['size']} pixels")
     if known.get("channels"):
-        parts.append(_many(int(known["channels"]), "channel"))
+        parts.append(many(int(known["channels"]), "channel"))
     for split, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test")):
         if isinstance(known.get(split), int):
             parts.append(f"{known[split]:,} {word} images")
     if "n_train" not in known:
-        arms = by_arm(frame)
-        reals = arms.loc[arms["mode"].eq("baseline"), "n_real"].max()
-        if not math.isnan(reals):
+        baseline = frame.loc[frame["mode"].eq("baseline")]
+        reals = baseline["n_real"].max() if "n_real" in baseline else math.nan
+        if not undefined(reals):
             parts.append(f"{count(reals)} real training images")
     return ", ".join(parts)
 
@@ -193,7 +191,8 @@ def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
     return f"{text}: an epoch is a pass over an arm's own training set"
 
 
-def _leakage(frame: pd.DataFrame) -> str:
+def leakage(frame: pd.DataFrame) -> str:
+    """Return whether validation images may have been seen by a network, in words."""
     states = _values(frame, "leakage")
     if not states:
         return "not recorded"

@@ -24,6 +24,8 @@ from fgaug.stats.planning import (
     power,
     seeds_for,
     smallest_gain,
+    smallest_two_stage_gain,
+    two_stage_power,
 )
 from fgaug.stats.published import compare_summaries, compare_table, summary
 from fgaug.stats.ranks import prob_greater, rank_sum, signed_rank
@@ -90,8 +92,10 @@ __all__ = [
     "sign_flip_max_t",
     "signed_rank",
     "smallest_gain",
+    "smallest_two_stage_gain",
     "spread",
     "student",
     "summary",
+    "two_stage_power",
     "welch",
 ]

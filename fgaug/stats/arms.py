@@ -62,8 +62,8 @@ def arms_of(influence: Influence, arm: ArrayLike) -> Arms:
     """
     index = np.atleast_1d(np.asarray(arm))
     runs = len(influence.estimate)
-    if index.shape != (runs,) or index.dtype.kind not in "iu":
-        raise UserError(f"`arm` must give the arm of each of {runs} runs as a whole number.")
+    if index.shape != (runs,) or index.dtype.kind not in "iu" or (index < 0).any():
+        raise UserError(f"`arm` must give the arm of each of {runs} runs, 0 to A - 1.")
     n = np.bincount(index) if runs else np.zeros(0, dtype=np.int64)
     if not n.size or not n.all():
         raise UserError(f"Every arm needs a run, got {n.tolist()} runs in arms 0, 1, ...")
@@ -120,6 +120,22 @@ def contrast(arms: Arms, weights: ArrayLike, *, level: float = 0.95) -> TTest:
     scale = float(np.abs(arms.mean).max())
     estimate = float(a @ arms.mean)
     return t_test(estimate, (seed + case) ** 0.5, df, level=level, scale=scale, reason=reason)
+
+
+def case_of_differences(case: Floats) -> Floats:
+    """Return Q = A C A', the patients' covariance of the differences to arm 0, [K, K].
+
+    Negative eigenvalues, which averages over pairs of runs can leave, become 0.
+
+    Args:
+        case: C of 1 + K arms, as in `Arms.case`.
+    """
+    q = case[1:, 1:] - case[1:, :1] - case[:1, 1:] + case[0, 0]
+    if not np.isfinite(q).all():
+        return np.full_like(q, NAN)
+    values, vectors = np.linalg.eigh((q + q.T) / 2)
+    values[values <= SMALL * np.abs(case).max()] = 0.0
+    return np.asarray((vectors * values) @ vectors.T)
 
 
 def satterthwaite(parts: list[tuple[float, int]]) -> float:

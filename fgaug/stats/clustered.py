@@ -14,6 +14,7 @@ from scipy import special
 from fgaug.errors import UserError
 from fgaug.stats.arrays import NAN, missing, patient_codes, sample
 from fgaug.stats.inference import TTest, t_test
+from fgaug.stats.paired import paired_answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +91,9 @@ def net_right(right_a: ArrayLike, right_b: ArrayLike, group: ArrayLike | None) -
         group: patient of each image. Patients come in order of first appearance.
 
     Raises:
-        UserError: for arrays of different length.
+        UserError: for arrays of different length, or an image without an answer (NaN).
     """
-    a, b = sample(right_a, "right_a"), sample(right_b, "right_b")
-    if a.size != b.size:
-        raise UserError(f"Both models need the same images, got {a.size} and {b.size} answers.")
+    a, b = paired_answers(right_a, right_b)
     return np.rint(np.bincount(patient_codes(group, a.size), weights=a - b)).astype(np.int64)
 
 

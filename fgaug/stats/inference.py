@@ -41,7 +41,8 @@ def t_test(
 
     A standard error of 0 has two meanings, and neither gives p = 0: with a difference of 0 the two
     sides are the same (statistic 0, p 1, the convention of pROC); with another difference the
-    test is undefined (statistic and p NaN).
+    test is undefined (statistic, p, degrees of freedom and interval NaN): an interval without
+    width would leave out 0 as if that were shown.
 
     Args:
         difference: A minus B.
@@ -59,12 +60,10 @@ def t_test(
     difference = 0.0 if abs(difference) <= noise else difference
     se = 0.0 if se <= noise else se
     statistic, p_value, half = NAN, NAN, NAN
-    if se == 0:
-        half = 0.0
-        if difference == 0:
-            statistic, p_value = 0.0, 1.0
-        elif np.isfinite(difference):
-            reason = reason or NO_SPREAD
+    if se == 0 and difference == 0:
+        statistic, p_value, half = 0.0, 1.0, 0.0
+    elif se == 0 and np.isfinite(difference):
+        reason = reason or NO_SPREAD
     elif se > 0 and df > 0:
         statistic = difference / se
         p_value = float(two_sided(statistic, df))
@@ -73,7 +72,7 @@ def t_test(
         difference=float(difference),
         se=float(se),
         statistic=float(statistic),
-        df=float(df),
+        df=NAN if np.isnan(statistic) else float(df),
         p_value=p_value,
         ci_low=float(difference - half),
         ci_high=float(difference + half),

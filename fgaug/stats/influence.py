@@ -112,7 +112,7 @@ def _losses(metric: str, y: Ints, p: Floats, threshold: float) -> Floats:
             return np.asarray((1 - own) ** 2)
         return np.asarray(((p**2).sum(axis=2) - 2 * own + 1) / 2)
     called = p[:, :, 0] >= threshold if binary else p.argmax(axis=2)
-    return np.where(np.isnan(own), NAN, called == y)
+    return np.where(np.isnan(p).any(axis=2), NAN, called == y)
 
 
 def _class_means(losses: Floats, strata: Ints, classes: int) -> tuple[Floats, Floats]:

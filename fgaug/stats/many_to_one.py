@@ -41,7 +41,8 @@ def dunnett(baseline: ArrayLike, arms: Sequence[ArrayLike], *, level: float = 0.
 
     Dunnett 1955 (JASA 50:1096) with any numbers of seeds: variance pooled over all groups, the
     integral of his equation by Gauss-Legendre quadrature, so the p value is always the same one.
-    A group may have one seed. All values equal: p = 1. NaN where no group has two seeds.
+    A group may have one seed. All values equal: p = 1. NaN where no group has two seeds, and for
+    arms that differ where no group has a spread.
 
     Args:
         baseline: float [S_0], one value a seed.
@@ -100,6 +101,7 @@ def dunnett_of(
     t = np.where(np.isnan(sd), NAN, t)
     law = MaxOfArms(n[1:] / (n[1:] + n[0]), df)
     critical = law.critical(1 - level) if df > 0 and np.isfinite(sd) else NAN
+    half = np.where(np.isnan(t), NAN, critical * se)
     return Dunnett(
         difference=difference,
         se=se,
@@ -110,8 +112,8 @@ def dunnett_of(
         p_value=np.array([law.tail(abs(float(value))) for value in t]),
         p_greater=np.array([law.tail(float(value), sided=1) for value in t]),
         critical=critical,
-        ci_low=difference - critical * se,
-        ci_high=difference + critical * se,
+        ci_low=difference - half,
+        ci_high=difference + half,
         reason=reason,
     )
 
@@ -141,7 +143,7 @@ class MaxOfArms:
             return NAN
         if self.counts.sum() == 1:
             return float(two_sided(value, self.df)) if sided == 2 else upper_tail(value, self.df)
-        z, z_weight = _normal_nodes()
+        z, z_weight = normal_nodes()
         s, s_weight = scale_nodes(self.df)
         miss = np.zeros((s.size, z.size))  # log of P(no arm exceeds)
         with np.errstate(divide="ignore"):
@@ -166,7 +168,7 @@ class MaxOfArms:
 
 
 @lru_cache(maxsize=1)
-def _normal_nodes() -> tuple[Floats, Floats]:
+def normal_nodes() -> tuple[Floats, Floats]:
     """Return nodes and weights of a standard normal, weights summing to 1."""
     x, weight = np.polynomial.legendre.leggauss(NODES)
     reach = -float(special.ndtri(FAR))

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy import optimize, special
+from scipy import interpolate, optimize, special
 from scipy.stats import qmc
 
 from fgaug.errors import UserError
-from fgaug.stats.arms import SMALL, Arms
+from fgaug.stats.arms import Arms, case_of_differences
 from fgaug.stats.arrays import NAN, ROUNDING, Floats, Ints
 from fgaug.stats.inference import check_level, quantile, two_sided
 
 DIRECTIONS = 2**17  # drawn for the joint law of the t statistics
+REACHES = 2**25  # of all arms over all directions: above 256 arms there are fewer directions
 SEED = 22  # of those draws, so that a p value is always the same one
 BLOCK = 2**13  # of them made at a time
 KNOTS = 2_000  # that stand for them, and as many of the largest as they are
 FEW = 500  # directions that tell how much the control variate is worth
+FEWER = 2**15  # reaches of all arms over those
+MANY = 200  # p values beyond which they are interpolated
 
 Knots: TypeAlias = tuple[Floats, Floats]  # values and their weights
 
@@ -60,7 +63,8 @@ def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float =
         pool: whether all arms share one seed variance; without, 3 seeds are few.
         level: of the simultaneous intervals.
 
-    Identical runs give p = 1; a variance of 0 with a difference is NaN and takes no part.
+    Identical runs give p = 1; a variance of 0 with a difference, or none known (one seed, not
+    pooled), is NaN and takes no part.
 
     Raises:
         UserError: without an arm besides the baseline.
@@ -70,7 +74,7 @@ def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float =
     if not others.size:
         raise UserError("A comparison needs a baseline and at least one arm, got no arm.")
     order = np.concatenate([[baseline], others])
-    case = _case_part(arms.case[np.ix_(order, order)])
+    case = case_of_differences(arms.case[np.ix_(order, order)])
     scale = float(np.abs(arms.mean).max())
     seed = _seed_parts(arms, order, pool)
     seed = np.where(seed <= (ROUNDING * scale) ** 2, 0.0, seed)
@@ -82,10 +86,11 @@ def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float =
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(variance > 0, difference / np.sqrt(variance), NAN)
     t = np.where((variance == 0) & (difference == 0), 0.0, t)
-    joint = JointT(sigma, float(df.min()))
+    known = df[~np.isnan(df)]
+    joint = JointT(sigma, float(known.min()) if known.size else NAN)
     p_raw, critical = two_sided(t, df), joint.critical(1 - level)
-    adjusted = np.array([joint.tail(abs(float(value))) for value in t])
-    half = np.where(variance > 0, critical * np.sqrt(variance), 0 * variance)
+    adjusted = joint.tails(np.abs(t))
+    half = np.where(np.isnan(t), NAN, np.where(variance > 0, critical * np.sqrt(variance), 0.0))
     return MaxT(
         difference=difference,
         se=np.sqrt(variance),
@@ -119,7 +124,8 @@ class JointT:
         Against Dunnett's integral p is off by less than 1e-4 for 12 arms, 1e-3 for 36.
 
         Args:
-            sigma: float [K, K]; statistics of variance 0 are always 0 and take no part.
+            sigma: float [K, K]; statistics of variance 0 are always 0 and take no part, nor do
+                those whose variance is NaN.
             df: degrees of freedom; infinity for a normal law.
         """
         self.df = df
@@ -129,7 +135,7 @@ class JointT:
         inner = np.ix_(varies, varies)
         self.correlation[inner] = sigma[inner] / np.outer(spread[varies], spread[varies])
         self.dimension = int(varies.sum())
-        self.defined = bool(np.isfinite(sigma).all() and df > 0)
+        self.defined = bool(np.isfinite(spread).any() and df > 0)
         if self.defined and self.dimension > 1:
             self.largest, self.every, self.few = _reaches(self.correlation[inner])
 
@@ -148,6 +154,21 @@ class JointT:
         spread = float(total.var())
         slope = float(np.cov(top, total, ddof=0)[0, 1]) / spread if spread > 0 else 1.0
         return float(np.clip(largest - slope * (every - known), known / self.dimension, known))
+
+    def tails(self, values: Floats) -> Floats:
+        """Return `tail` of each value; of more than MANY interpolated between so many of them.
+
+        The logarithm of p is smooth and falls: between nodes it is off by less than 1e-4.
+        """
+        known = values[np.isfinite(values)]
+        if not self.defined or known.size <= MANY:
+            return np.array([self.tail(float(value)) for value in values])
+        nodes = np.linspace(known.min(), known.max() + ROUNDING, MANY)
+        logs = np.log([max(self.tail(float(node)), np.finfo(float).tiny) for node in nodes])
+        found = np.full(values.shape, NAN)
+        curve = interpolate.PchipInterpolator(nodes, logs)
+        found[np.isfinite(values)] = np.exp(np.minimum(curve(known), 0.0))
+        return found
 
     def _beyond(self, value: float, reach: Floats) -> Floats:
         """Return the chance that radius times reach is `value` or more."""
@@ -179,14 +200,21 @@ def _reaches(correlation: Floats) -> tuple[Knots, Knots, Floats]:
     root = vectors * np.sqrt(np.clip(values, 0, None))
     points = qmc.Sobol(len(root), rng=SEED)
     largest, every, few = [], [], np.empty(0)
-    for _ in range(DIRECTIONS // BLOCK):
+    rows = max(20, min(FEW, FEWER // len(root)))
+    for _ in range(_blocks(len(root))):
         u = special.ndtri(points.random(BLOCK))
         u /= np.linalg.norm(u, axis=1, keepdims=True)
         reach = np.abs(u @ root.T)
         largest.append(reach.max(axis=1))
         every.append(reach.ravel())
-        few = reach[:FEW]
+        few = reach[:rows]
     return _knots(np.concatenate(largest), 1), _knots(np.concatenate(every), len(root)), few
+
+
+def _blocks(arms: int) -> int:
+    """Return how many blocks of directions are drawn: a power of two, as Sobol's sequence asks."""
+    wanted = min(DIRECTIONS, 1 << int(np.log2(REACHES / arms)))
+    return max(1, wanted // BLOCK)
 
 
 def _knots(values: Floats, mass: float) -> Knots:
@@ -197,16 +225,6 @@ def _knots(values: Floats, mass: float) -> Knots:
     knots = np.concatenate([rest.mean(axis=1), values[cut:]])
     weight = np.repeat([rest.shape[1], 1.0], [KNOTS, values.size - cut]) * (mass / values.size)
     return knots, weight
-
-
-def _case_part(case: Floats) -> Floats:
-    """Return Q = A C A' of the differences to arm 0, [K, K], without negative eigenvalues."""
-    q = case[1:, 1:] - case[1:, :1] - case[:1, 1:] + case[0, 0]
-    if not np.isfinite(q).all():
-        return np.full_like(q, NAN)
-    values, vectors = np.linalg.eigh((q + q.T) / 2)
-    values[values <= SMALL * np.abs(case).max()] = 0.0
-    return np.asarray((vectors * values) @ vectors.T)
 
 
 def _seed_parts(arms: Arms, order: Ints, pool: bool) -> Floats:

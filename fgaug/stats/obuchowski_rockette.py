@@ -56,7 +56,8 @@ def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
         a: influence of arm A's runs; b: of arm B's, on the same images and patients.
         level: of the interval.
 
-    Identical runs give p = 1. NaN with one seed on a side: `contrast` pools the variance.
+    Identical runs give p = 1. NaN with one seed on a side, which has no pair of runs to take the
+    patients' part from and no variance: `contrast` pools the variance.
 
     Raises:
         UserError: if the images differ.
@@ -67,6 +68,8 @@ def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
     case_part = not_negative(
         float(case[0, 0] + case[1, 1] - 2 * case[0, 1]), float(case[0, 0] + case[1, 1])
     )
+    if (arms.n_seeds < 2).any():
+        case_part = NAN
     scale = float(np.abs(arms.mean).max())
     parts = np.where(parts <= (ROUNDING * scale) ** 2, 0.0, parts)
     seed_part = float(parts.sum())

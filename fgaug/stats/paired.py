@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from fgaug.errors import UserError
-from fgaug.stats.arrays import NAN, Floats, Ints
+from fgaug.stats.arrays import NAN, Floats, Ints, sample
 from fgaug.stats.inference import check_level, quantile
 from fgaug.stats.melded import fay_lumbard
 
@@ -92,15 +92,30 @@ def agreement(right_a: ArrayLike, right_b: ArrayLike) -> Ints:
     """Return the table that `mcnemar` takes, int [2, 2], from right or wrong answers.
 
     Args:
-        right_a: bool [N], whether A has the image right; right_b: the same of B.
+        right_a: bool [N] (or 1.0 and 0.0), whether A has the image right; right_b: the same of B.
 
     Raises:
-        UserError: for arrays of different length.
+        UserError: for arrays of different length, or an image without an answer (NaN).
     """
-    a, b = np.atleast_1d(np.asarray(right_a, bool)), np.atleast_1d(np.asarray(right_b, bool))
-    if a.shape != b.shape:
-        raise UserError(f"Both models need the same images, got {a.size} and {b.size} answers.")
+    a, b = (answers.astype(bool) for answers in paired_answers(right_a, right_b))
     return np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]], np.int64)
+
+
+def paired_answers(right_a: ArrayLike, right_b: ArrayLike) -> tuple[Floats, Floats]:
+    """Return both models' answers, 1.0 right and 0.0 wrong, [N]; arguments as `agreement`.
+
+    Raises:
+        UserError: for arrays of different length, or an image without an answer (NaN).
+    """
+    a, b = sample(right_a, "right_a"), sample(right_b, "right_b")
+    if a.size != b.size:
+        raise UserError(f"Both models need the same images, got {a.size} and {b.size} answers.")
+    if unanswered := int((np.isnan(a) | np.isnan(b)).sum()):
+        raise UserError(
+            f"Both models need an answer for every image, got none (NaN) for {unanswered} of "
+            f"{a.size}. Predict these anew, or leave them out of both."
+        )
+    return a, b
 
 
 def called_right(y_true: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Floats:

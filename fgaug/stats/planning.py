@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import optimize, special
@@ -12,7 +14,7 @@ from fgaug.errors import UserError
 from fgaug.stats.arms import satterthwaite
 from fgaug.stats.arrays import NAN
 from fgaug.stats.inference import quantile
-from fgaug.stats.many_to_one import MaxOfArms, scale_nodes
+from fgaug.stats.many_to_one import MaxOfArms, normal_nodes, scale_nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +117,65 @@ def seeds_for(plan: Plan, gain: float, *, power: float = 0.8, most: int = 1000) 
 
     if not reached(most):
         return None
-    low, high = 1, most  # power rises with seeds
+    low, high = 0, most  # power rises with seeds
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if reached(middle) else (middle, high)
     return high
+
+
+def selected(screen: Plan, top: int, gain: float) -> float:
+    """Return the chance that one arm, truly better by `gain`, is among the `top` of a screening.
+
+    The K - 1 other arms are taken to be as the baseline. Means over seeds are normal with variance
+    sigma^2 / n + Q / 2 (each arm's own half of the patients' part, as in `power`); integrated over
+    that arm's mean: at most top - 1 of the others, binomial, lie above it.
+
+    Args:
+        screen: the screening; its baseline does not matter.
+        top: arms that go on.
+        gain: in units of `seed_sd`, in the better direction.
+    """
+    others = screen.arms - 1
+    if top > others:
+        return 1.0
+    sd = math.sqrt(screen.seed_sd**2 / screen.seeds + screen.case_variance / 2)
+    z, weight = normal_nodes()
+    above = special.ndtr(-(z + gain / sd))  # the chance of each other arm
+    return float(weight @ special.bdtr(top - 1, others, above))
+
+
+def two_stage_power(screen: Plan, confirm: Plan, gain: float) -> float:
+    """Return the chance that the arm truly better by `gain` is chosen and then significant.
+
+    The product of `selected` and of `power` of the second stage: fresh seeds and other patients
+    make the stages independent. Exact for the normal model; with patients up to the variance of
+    the screening's estimated Q, which choosing the largest means does not use.
+
+    Args:
+        screen: all K arms; its alpha does not matter, as nothing is tested there.
+        confirm: its `arms` are the best of the screening that go on.
+        gain: in units of `seed_sd`, in the better direction.
+    """
+    return selected(screen, confirm.arms, gain) * power(confirm, gain)
+
+
+def smallest_two_stage_gain(screen: Plan, confirm: Plan, *, power: float = 0.8) -> float:
+    """Return the gain that two stages find with chance `power`, in units of `seed_sd`.
+
+    NaN where the second stage has no degrees of freedom.
+
+    Raises:
+        UserError: as `smallest_gain`.
+    """
+    low = smallest_gain(confirm, power=power)  # what the second stage alone would need
+    if math.isnan(low) or selected(screen, confirm.arms, low) == 1:
+        return low
+    high = 2 * low
+    while two_stage_power(screen, confirm, high) < power:
+        high *= 2
+    found = optimize.brentq(lambda gain: two_stage_power(screen, confirm, gain) - power, low, high)
+    return float(found)
 
 
 def can_ever_be_significant(
@@ -138,7 +194,7 @@ def can_ever_be_significant(
         alpha: two-sided.
 
     Raises:
-        UserError: for another test, or sizes below 1.
+        UserError: for another test, sizes below 1, or an alpha outside 0..1.
     """
     if test not in ("rank_holm", "sign_flip_holm", "sign_flip_max_t"):
         raise UserError(
@@ -146,13 +202,18 @@ def can_ever_be_significant(
         )
     if seeds < 1 or arms < 1 or (baseline_seeds is not None and baseline_seeds < 1):
         raise UserError("`seeds`, `baseline_seeds` and `arms` must be at least 1.")
+    if not 0 < alpha < 1:
+        raise UserError(f"`alpha` must lie between 0 and 1, got {alpha:g}. Give 0.05.")
 
     def smallest(n: int) -> float:
         ranks = test == "rank_holm"
         p = 2 / math.comb(n + (baseline_seeds or n), n) if ranks else 2.0 ** (1 - n)
         return min(1.0, p * (1 if test == "sign_flip_max_t" else arms))
 
-    needed = next(n for n in range(1, 10_000) if smallest(n) <= alpha)
+    enough = 1
+    while smallest(enough) > alpha:  # p falls towards 0 with seeds
+        enough *= 2
+    needed = bisect_left(range(enough + 1), True, lo=1, key=lambda n: smallest(n) <= alpha)
     p = smallest(seeds)
     return Reach(smallest_p=p, possible=p <= alpha, seeds_needed=needed)
 
@@ -170,6 +231,7 @@ def _power_with(plan: Plan, seeds: int, baseline_seeds: int, gain: float) -> flo
     return power(changed, gain)
 
 
+@lru_cache(maxsize=256)  # several gains are asked of one plan
 def _test_of(plan: Plan) -> tuple[float, float, float]:
     """Return variance, degrees of freedom and critical value of one arm's difference."""
     own = plan.seed_sd**2 / plan.seeds

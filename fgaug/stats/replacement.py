@@ -6,10 +6,12 @@ removed and nothing added. "No difference" of two arms proves nothing without th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from fgaug.errors import UserError
-from fgaug.stats.arms import Arms, contrast
+from fgaug.stats.arms import Arms, case_of_differences, contrast
 from fgaug.stats.arrays import NAN
 from fgaug.stats.inference import TTest, quantile, upper_tail
 from fgaug.stats.seeds import Equivalence, equivalence
@@ -44,9 +46,10 @@ def retention(
     """Return the three-arm non-inferiority test over seeds and patients.
 
     Step 1, assay sensitivity: full - removed > 0. Step 2, only after it: L = replaced -
-    f full - (1 - f) removed > 0, t with the pooled covariance of `contrast`; both one-sided at
-    `alpha`, which the fixed order keeps (Pigeot, Schaefer, Roehmel and Hauschke 2003, Statistics
-    in Medicine 22:883; fixed margins Hida and Tango 2011, 30:224).
+    f full - (1 - f) removed > 0, t by `contrast`, all variances from one covariance of the
+    differences without negative eigenvalues, as in `or_max_t`. Both are one-sided at `alpha`,
+    which the fixed order keeps (Pigeot, Schaefer, Roehmel and Hauschke 2003, Statistics in
+    Medicine 22:883; fixed margins Hida and Tango 2011, 30:224).
 
     Args:
         arms: of `arms_of`.
@@ -62,6 +65,11 @@ def retention(
         raise UserError(f"`fraction` must lie within 0..1, got {fraction:g}. Give 0.5.")
     if len({full, replaced, removed}) < 3:
         raise UserError("Retention needs three different arms: full, replaced and removed.")
+
+    order = [removed, full, replaced]
+    case = np.zeros_like(arms.case)  # of differences to `removed`: every contrast here is one
+    case[np.ix_(order[1:], order[1:])] = case_of_differences(arms.case[np.ix_(order, order)])
+    arms = replace(arms, case=case)
 
     def weights(f: float, t: float, p: float) -> list[float]:
         row = [0.0] * arms.mean.size
@@ -112,8 +120,10 @@ def non_inferiority(
         alpha: one-sided level.
 
     Raises:
-        UserError: for a negative margin.
+        UserError: for a negative margin, or one arm given twice.
     """
+    if arm == reference:
+        raise UserError("Non-inferiority needs two different arms, got one twice.")
     weights = [0.0] * arms.mean.size
     weights[arm], weights[reference] = 1.0, -1.0
     return equivalence(contrast(arms, weights), margin, alpha=alpha)

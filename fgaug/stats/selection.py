@@ -212,7 +212,8 @@ def patient_rows(group: ArrayLike | None, images: int) -> list[Ints]:
 
 def _arms(arm: ArrayLike) -> Ints:
     index = np.atleast_1d(np.asarray(arm))
-    if index.dtype.kind not in "iu" or index.ndim != 1 or not np.bincount(index).all():
+    whole = index.dtype.kind in "iu" and index.ndim == 1 and index.size > 0
+    if not whole or index.min() < 0 or not np.bincount(index).all():
         raise UserError("`arm` must give the arm of each run, 0..A - 1, every arm with a run.")
     return index.astype(np.int64)
 

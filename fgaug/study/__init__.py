@@ -8,15 +8,18 @@ from fgaug.study.comparing import compare, compare_lines
 from fgaug.study.confirming import Confirmed, confirm
 from fgaug.study.models import predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
+from fgaug.study.piloting import Pilot, after_pilot, pilot_of
 from fgaug.study.replays import Replay, replay
 from fgaug.study.reports import demo_dataset, demo_space, report
 from fgaug.study.searches import Run, fill_for_grid, plan, search
 
 __all__ = [
     "Confirmed",
+    "Pilot",
     "Replay",
     "Run",
     "Verdict",
+    "after_pilot",
     "compare",
     "compare_lines",
     "confirm",
@@ -27,6 +30,7 @@ __all__ = [
     "fill_for_grid",
     "fill_from_snapshots",
     "inspect_network",
+    "pilot_of",
     "plan",
     "predict",
     "prune_models",

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fgaug import results
+from fgaug import frozen_plan, paths, results
+from fgaug.analysis.evidence import last_rounds, screened
 from fgaug.analysis.same_images import Side, same_images
 from fgaug.analysis.two_arms import TwoArms, compare_arms
 from fgaug.analysis.two_models import TwoModels, compare_models
 from fgaug.analysis_plan import LOWER_IS_BETTER
-from fgaug.cells import MODES
+from fgaug.arm_names import arm_name, further_axes
+from fgaug.cells import CONTROLS, MODES
 from fgaug.errors import RunError, UserError
 from fgaug.paths import RunPaths
-from fgaug.report.arms import arm_name, by_arm, further_axes
 from fgaug.stats import METRICS
 from fgaug.study.prediction_files import read_lines, read_predictions
-from fgaug.yaml_file import read_yaml
 
-NOT_NEW = "oversample", "drop", "baseline"  # modes without fakes: never the best arm
+NOT_NEW = ("baseline", *CONTROLS)  # modes without fakes: never the best arm
 SHOWN = 12  # arms that a message lists
 COLUMNS = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
 
@@ -68,10 +68,12 @@ def _side(text: str, metric: str | None) -> tuple[Side, str | None]:
     run, selector = path, ""
     if not path.is_dir():
         run, selector = _split(text)
-    planned = metric or _planned_metric(run)
-    rows = last_rounds(run)
-    chosen, notes = _chosen(run, rows, selector, planned)
-    return side_of(run, rows, chosen, notes), planned
+    planned = metric or planned_metric(run)
+    rows = last_rounds(results.load_results(run))
+    if rows.empty:
+        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
+    chosen, picked = _chosen(run, rows, selector, planned)
+    return replace(_side_of(run, rows, chosen), picked=picked), planned
 
 
 def _split(text: str) -> tuple[Path, str]:
@@ -90,34 +92,22 @@ def _split(text: str) -> tuple[Path, str]:
     )
 
 
-def last_rounds(run: Path) -> pd.DataFrame:
-    """Return the rows of a run, of a trial with several rounds the last.
-
-    Raises:
-        RunError: no run, a damaged row, or no row yet.
-    """
-    rows = results.load_results(run)
-    if rows.empty:
-        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
-    order = rows.sort_values("round", kind="stable", na_position="first")
-    return rows.loc[order.groupby("cell_id").tail(1).index].sort_index()
-
-
-def side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame, notes: Sequence[str]) -> Side:
+def _side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame) -> Side:
     """Return the validation predictions of some trials of one arm, those that are ok.
 
     Args:
         run: its folder.
         rows: all rows of the run.
         chosen: those of the arm or trial; failed and pruned ones are noted.
-        notes: to which what is left out is added.
 
     Raises:
         RunError: no trial that is ok, predictions that are missing or of other images.
     """
-    said = [*notes]
+    said = ["validation images, which the stopping of its trials has seen"]
     words = arm_words(rows, str(chosen["arm_id"].iloc[0]))
     lost = chosen[chosen["status"].ne("ok")]
+    if len(chosen) == rows["arm_id"].eq(chosen["arm_id"].iloc[0]).sum():
+        said += _missing(run, rows, str(chosen["arm_id"].iloc[0]))
     if len(lost):
         listed = ", ".join(f"seed {row.seed} {row.status}" for row in lost.itertuples())
         said.append(f"left out, as not finished: {listed}")
@@ -133,6 +123,8 @@ def side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame, notes: Sequence
         kept.append(replace(one, name=name, runs=(name,)))
     if not kept:
         raise RunError(f"{run}: no usable trial of {words} ({'; '.join(said)}). Train it first.")
+    if "stage" in chosen and (second := int(chosen["stage"].eq("confirm").sum())):
+        said.append(f"{second} of the seeds are of a second stage, the others chose its arms")
     if leakage := sorted({*map(str, chosen["leakage"].dropna())} - {"none"}):
         said.append(f"leakage: {', '.join(leakage)}")
     name = f"{run}: {words}, {_seeds(kept)}"
@@ -150,23 +142,35 @@ def side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame, notes: Sequence
 
 def arm_words(rows: pd.DataFrame, arm_id: str) -> str:
     """Return the words that name an arm, with its id."""
-    arm = by_arm(rows[rows["arm_id"].eq(arm_id)]).iloc[0].to_dict()
-    return f"{arm_name({**arm, 'round': None}, further_axes(rows))} (arm {arm_id})"
+    first = rows[rows["arm_id"].eq(arm_id)].iloc[0]
+    arm = {str(name): value for name, value in first.items() if name != "round"}
+    return f"{arm_name(arm, further_axes(rows))} (arm {arm_id})"
 
 
-def _chosen(
-    run: Path, rows: pd.DataFrame, selector: str, metric: str
-) -> tuple[pd.DataFrame, list[str]]:
+def _missing(run: Path, rows: pd.DataFrame, arm_id: str) -> list[str]:
+    """Return a note of the seeds of an arm that its grid has and that have no row."""
+    path = RunPaths(run).environment
+    environment = paths.read_json(path, RunError) if path.is_file() else {}
+    known = {*map(str, rows["cell_id"])}
+    for arm in environment.get("arms", ()):
+        if arm.get("arm_id") == arm_id:
+            lost = [str(seed) for cell, seed in arm["cells"].items() if cell not in known]
+            return [f"not trained yet: seeds {', '.join(lost)}"] if lost else []
+    return []
+
+
+def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows that a selector means, and of how many arms they were picked as best."""
     if not selector:
         if rows["cell_id"].nunique() == 1:
-            return rows, []
+            return rows, 1
         raise UserError(f"{run} has {len(rows)} trials: say which. {_arms_of(run, rows)}")
     if selector == "best":
         return _best(run, rows, metric)
     if selector in MODES:
         same = rows[rows["mode"].eq(selector)]
         if same["arm_id"].nunique() == 1:
-            return same, []
+            return same, 1
         count = same["arm_id"].nunique()
         raise UserError(
             f"{run}: `{selector}` must name one arm, and {count} have that mode. "
@@ -174,12 +178,12 @@ def _chosen(
         )
     exact = rows[rows["cell_id"].eq(selector) | rows["arm_id"].eq(selector)]
     if len(exact):
-        return exact, []
+        return exact, 1
     arms = rows[rows["arm_id"].astype(str).str.startswith(selector)]
     cells = rows[rows["cell_id"].astype(str).str.startswith(selector)]
     found = arms["arm_id"].nunique() + cells["cell_id"].nunique()
     if found == 1:
-        return (arms if len(arms) else cells), []
+        return (arms if len(arms) else cells), 1
     which = f"{found} arms and trials begin so" if found else "none has it"
     raise UserError(
         f"{run}: `{selector}` must be an arm_id, a cell_id or the first digits of one; {which}. "
@@ -187,32 +191,27 @@ def _chosen(
     )
 
 
-def _best(run: Path, rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
-    """Return the rows of the arm with fakes whose mean over seeds is best."""
-    usable = rows[rows["status"].eq("ok") & ~rows["mode"].isin(NOT_NEW)]
+def _best(run: Path, rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
+    """Return the rows of the arm with fakes of the best mean over seeds, and of how many."""
+    usable = rows[rows["status"].eq("ok") & ~rows["mode"].isin(NOT_NEW) & screened(rows)]
     means = _values(usable, metric).groupby(usable["arm_id"]).mean().dropna()
     if means.empty:
         raise UserError(f"{run}: no arm with fakes has a {metric} yet. Name an arm instead.")
     best = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
-    note = (
-        f"the best {metric} of {len(means)} arms on these very images, so it looks better than "
-        "it is: confirm it on fresh seeds and other patients"
-    )
-    return rows[rows["arm_id"].eq(best)], [note] if len(means) > 1 else []
+    return rows[rows["arm_id"].eq(best)], len(means)
 
 
 def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
     if metric == "balanced_accuracy":
         recalls = rows[[name for name in map(str, rows) if name.startswith("recall_")]]
-        return recalls.apply(pd.to_numeric).mean(axis=1, skipna=False)
-    return pd.to_numeric(rows[COLUMNS.get(metric, "valid_loss")])
+        return pd.Series(recalls.astype(float).mean(axis=1, skipna=False))
+    return pd.Series(rows[COLUMNS.get(metric, "valid_loss")].astype(float))
 
 
-def _planned_metric(run: Path) -> str:
-    path = RunPaths(run).space
-    plan = (read_yaml(path) or {}).get("analysis") if path.is_file() else None
-    metric = (plan or {}).get("metric", "auc")
-    return str(metric) if metric in METRICS else "auc"
+def planned_metric(run: Path) -> str:
+    """Return the primary metric that a run's plan names; auc where it names none."""
+    frozen = frozen_plan.read(RunPaths(run))
+    return "auc" if frozen is None else str(frozen.analysis.metric)
 
 
 def _arms_of(run: Path, rows: pd.DataFrame) -> str:

@@ -181,8 +181,9 @@ def _planned(space: Space, run: RunPaths, stage: Stage, seconds: float | None) -
 
     No scheduler stops any of them.
     """
+    longest = max(map(list, stage.seeds.values()), key=len)  # the others are its first ones
     changes = {
-        "axes": space.axes.model_copy(update={"seed": list(max(stage.seeds.values(), key=len))}),
+        "axes": space.axes.model_copy(update={"seed": longest}),
         "include": [entry.model_copy(update={"seed": []}) for entry in space.include],
         "time_budget": seconds,
         **dict.fromkeys(("baseline_seeds", "confirmation", "cells")),
@@ -270,7 +271,7 @@ def _resolved(asked: Sequence[str], arms: Sequence[Candidate], run: RunPaths) ->
             some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
             what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
             raise RunError(
-                f"{prefix} {what} of {run.root}; it has {some}. `fgaug results {run.root} --by arm "
+                f"--arm {prefix} {what} of {run.root}; it has {some}. `fgaug results RUN --by arm "
                 "--format csv` lists them; a baseline or a control is trained beside its arms."
             )
         found[meant[0].arm_id] = meant[0]

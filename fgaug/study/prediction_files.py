@@ -1,4 +1,4 @@
-"""Prediction files of any origin: CSV, Parquet, one number a line.  files -> [here] -> comparing"""
+"""Prediction files of any origin: CSV, Parquet, numbers in lines.  files -> here -> comparing"""
 
 from __future__ import annotations
 
@@ -83,6 +83,7 @@ def read_lines(truth: Path, answers: Path) -> Side:
 
 
 def _table(path: Path) -> pd.DataFrame:
+    frame: pd.DataFrame
     if path.suffix == ".parquet":
         frame = paths.read_table(path, DataError).to_pandas()
     else:

@@ -1,37 +1,38 @@
-"""A run's report, and the demo that ends with one.  run -> [reports] -> page"""
+"""A run's report, and the demo that ends with one.  run -> material -> [reports] -> page, files"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from fgaug import paths, results
-from fgaug.errors import RunError
+from fgaug import paths
 from fgaug.paths import RunPaths
 from fgaug.space import Space, load_space
 
 
-def report(run: str | Path) -> Path:
-    """Write a run's report and return its path."""
-    from fgaug.report.page import render, write_report
+def report(run: str | Path, *, open_test: bool = False) -> Path:
+    """Write a run's report, its tables and figures beside it, and return the page's path.
 
-    run_paths = RunPaths(Path(run))
-    frame = results.load_results(run)
-    if frame.empty:
-        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
-    environment = paths.read_json(run_paths.environment, RunError)
-    from fgaug.yaml_file import read_yaml
+    Args:
+        run: the folder of a search.
+        open_test: report on the sealed test set, below `report/test`; a look that is counted.
 
-    wanted, space = set(environment["cells"]), read_yaml(run_paths.space)
-    html = render(
-        name=str(space["name"]),
-        frame=frame,
-        curves=results.load_curves(run),
-        space=space,
-        environment={key: value for key, value in environment.items() if key != "cells"},
-        missing=len(wanted - set(frame["cell_id"])),
-    )
-    write_report(run_paths.report, html)
-    return run_paths.report
+    Raises:
+        RunError: no such run, nothing has finished in it, or it has no test set to open.
+    """
+    from fgaug.report.files import draw_all, write_files
+    from fgaug.report.page import render
+    from fgaug.report.sections import sections
+    from fgaug.study.report_material import material
+
+    place = RunPaths(Path(run)).report
+    if open_test:
+        place = place.parent / "test" / place.name
+    found = material(run, open_test=open_test)
+    chapters = sections(found)
+    drawn = draw_all(chapters)
+    write_files(place.parent, chapters, drawn)
+    paths.write_text(place, render(name=found.name, sections=chapters, drawn=drawn))
+    return place
 
 
 def demo_space(folder: Path) -> Space:
