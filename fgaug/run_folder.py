@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -45,7 +46,16 @@ def held(run: RunPaths, shard: Shard | None = None) -> Iterator[None]:
         if shard is not None:
             own = run.lock.with_name(f"search.{shard.number}-of-{shard.count}.lock")
             stack.enter_context(_locked(run, own, shared=False))
+        else:
+            _sweep(run)
         yield
+
+
+def _sweep(run: RunPaths) -> None:
+    """Remove what writers that were killed left half written; nobody else writes these now."""
+    halves = (run.trials.glob("*/.*.tmp"), run.root.glob(f".{run.results.name}.*.tmp"))
+    for path in itertools.chain(*halves):
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

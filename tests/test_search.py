@@ -21,7 +21,9 @@ from small_grid import grid, phantom_dataset, write_grid
 import fgaug
 from fgaug import run_folder, study
 from fgaug.errors import UserError
-from fgaug.results import columns
+from fgaug.paths import RunPaths
+from fgaug.planning import Shard
+from fgaug.results import columns, write_row
 from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
@@ -242,3 +244,17 @@ def test_a_run_folder_has_one_search_at_a_time(own_root: Path) -> None:
     planned = study.plan(own_root / "grid.yaml", own_root / "run")
     with run_folder.held(planned.run), pytest.raises(UserError, match="held by another search"):
         study.search(own_root / "grid.yaml", own_root / "run")
+
+
+def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
+    run = RunPaths(tmp_path)
+    trial = run.trial("0123456789ab")
+    write_row(trial, {"cell_id": "0123456789ab", "status": "ok"})
+    halves = [trial.root / ".checkpoint.d4v7.tmp", tmp_path / ".results.parquet.x1.tmp"]
+    for half in halves:
+        half.write_bytes(b"half")
+    with run_folder.held(run, Shard(1, 2)):
+        assert all(half.exists() for half in halves)  # another shard may be at work
+    with run_folder.held(run):
+        assert not any(half.exists() for half in halves)
+    assert trial.result.is_file()
