@@ -258,3 +258,21 @@ def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
     with run_folder.held(run):
         assert not any(half.exists() for half in halves)
     assert trial.result.is_file()
+
+
+def test_experiments_of_a_few_trials_follow_each_other(
+    cluster: None, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune's memory grows with its trials: a large grid is several experiments, with one end."""
+    from fgaug.search import runner
+
+    experiments = []
+    fit = runner._fit
+    monkeypatch.setattr(runner, "LEGS", 1)
+    monkeypatch.setattr(runner, "LEGS_A_PLACE", 1)
+    monkeypatch.setattr(runner, "_fit", lambda *given: (experiments.append(1), fit(*given)))
+    cut = study.search(parse_space(grid(root)), root / "cut")
+    assert (cut.ok, cut.exit_code) == (4, 0)
+    assert len(experiments) == 2  # of two trials each
+    one, two = cut.predictions(), study.search(parse_space(grid(root)), root / "one").predictions()
+    pd.testing.assert_frame_equal(one, two)

@@ -6,6 +6,7 @@ runs next follows from the files of the run alone, so a search that is started a
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -40,6 +41,7 @@ class Feed(Searcher):
     ) -> None:
         super().__init__()
         self.run, self.sources, self.scheduler = run, sources, scheduler
+        self.left = math.inf  # legs that may still be suggested, see `allow`
         self.deadline, self.stopping, self.died = deadline, stopping, died
         self.retries = retries
         self.tell_pruned = pruned
@@ -64,8 +66,7 @@ class Feed(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next leg, None while it is not known, FINISHED where there is none."""
-        late = self.deadline is not None and time.time() >= self.deadline
-        if late or self.stopping():
+        if self.left < 1 or self._told_to_end():
             return Searcher.FINISHED
         busy = set(self.running.values())
         leg = next((leg for leg in self.waiting if leg.cell_id not in busy), None)
@@ -73,8 +74,22 @@ class Feed(Searcher):
             return None if busy else Searcher.FINISHED
         self.waiting.remove(leg)
         self.given.add(leg)
+        self.left -= 1
         self.running[trial_id] = leg.cell_id
         return {"cell_id": leg.cell_id, "until": leg.until}
+
+    def allow(self, legs: float) -> None:
+        """Suggest no more than so many legs from now on."""
+        self.left = legs
+
+    @property
+    def more(self) -> bool:
+        """Whether there are legs to run, nothing being at work."""
+        return bool(self.waiting) and not self._told_to_end()
+
+    def _told_to_end(self) -> bool:
+        late = self.deadline is not None and time.time() >= self.deadline
+        return late or self.stopping()
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

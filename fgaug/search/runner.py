@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import tempfile
@@ -26,6 +27,10 @@ from fgaug.search.metrics import Metrics
 from fgaug.search.progress import Progress
 from fgaug.search.worker import CellTrainable
 from fgaug.space import Resources, Space
+
+# Tune keeps 0.1 MB of every trial until its experiment ends, so one follows the other. Each costs
+# some seconds, and its last trials leave places free.
+LEGS, LEGS_A_PLACE = 400, 40
 
 
 def run_cells(
@@ -88,39 +93,51 @@ def run_cells(
         died=progress.why_dead,
         pruned=progress.on_pruned,
     )
-    asha = None
-    if space.scheduler.type == "asha":
-        asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
-    loggers = loggers_of(space.loggers, run, cells)
-    trainable = tune.with_parameters(CellTrainable, shared=shared)
+    metrics = Metrics(progress.tally)
+    trainable = tune.with_resources(
+        tune.with_parameters(CellTrainable, shared=shared),
+        {"cpu": resources.cpu, "gpu": resources.gpu},
+    )
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, interrupt, progress:
-        tuner = tune.Tuner(
-            tune.with_resources(trainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
-            tune_config=tune.TuneConfig(
-                search_alg=feed,
-                scheduler=asha,
-                num_samples=-1,
-                reuse_actors=True,
-                trial_name_creator=_name,
-                trial_dirname_creator=_directory,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=storage,
-                verbose=0,
-                stop=_StopWhenFull(progress),
-                failure_config=tune.FailureConfig(max_failures=retries),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                callbacks=[progress, Metrics(progress.tally), *loggers],
-                log_to_file=False,
-            ),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Tune's advice about settings chosen on purpose
-            logging.getLogger("ray.tune").setLevel(logging.ERROR)
-            tuner.fit()
+        for number in itertools.count():
+            feed.allow(max(LEGS, LEGS_A_PLACE * at_once))
+            asha = None
+            if space.scheduler.type == "asha":
+                asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
+            callbacks = [progress, metrics, *loggers_of(space.loggers, run, cells)]
+            _fit(
+                trainable,
+                tune.TuneConfig(
+                    search_alg=feed,
+                    scheduler=asha,
+                    num_samples=-1,
+                    reuse_actors=True,
+                    trial_name_creator=_name,
+                    trial_dirname_creator=_directory,
+                ),
+                tune.RunConfig(
+                    name=f"search-{number}",
+                    storage_path=storage,
+                    verbose=0,
+                    stop=_StopWhenFull(progress),
+                    failure_config=tune.FailureConfig(max_failures=retries),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    callbacks=callbacks,
+                    log_to_file=False,
+                ),
+            )
+            if not feed.more or progress.full_disk is not None:
+                break
     if progress.full_disk is not None:
         raise DiskFullError(progress.full_disk)
+
+
+def _fit(trainable: Any, tune_config: Any, run_config: Any) -> None:
+    tuner = tune.Tuner(trainable, tune_config=tune_config, run_config=run_config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Tune's advice about settings chosen on purpose
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        tuner.fit()
 
 
 class _StopWhenFull(tune.Stopper):
