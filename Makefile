@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # OpenMP threads that wait actively fight with the trials beside them.
 export OMP_WAIT_POLICY := passive
 
-.PHONY: setup demo test test-all check bench clean
+.PHONY: setup demo test test-all check bench calibrate clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,9 @@ bench: $(STAMP)           # ratios against a peer in the same run
 	$(BIN)/python benchmarks/large_bank.py
 	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/search_overhead.py
+
+calibrate: $(STAMP)       # known answers: does the instrument measure? writes reports/calibration.md
+	$(BIN)/python benchmarks/calibrate.py
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -24,16 +24,14 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-if __name__ == "__main__":  # before numpy starts its threads; trials set their own
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-
 import calibrate_phantom as phantom
 import numpy as np
 import scipy
 from calibrate_lines import lines
 from calibrate_studies import Line, run_line
 from calibrate_table import SECTIONS, Means, complaints, section, split
+
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Found = list[tuple[Line, Means]]
 
@@ -54,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.part != "phantom":
             chosen = [line for line in lines() if asked.only in line.name]
             found = run_frames(chosen, asked.repetitions, asked.processes, state)
-        answers = []
+        answers: list[phantom.Answer] = []
         if asked.part != "frames":
-            answers = phantom.run(state, Path(scratch) / "phantom", asked.only)
+            answers = phantom.run(state, asked.only)
     wrong = [
         f"{line.name}: {name} {means[name][0]:.4f} is {text}"
         for line, means in found
@@ -73,6 +71,7 @@ def run_frames(chosen: Sequence[Line], repetitions: int, processes: int, state: 
     """Return the measures of all lines, in their order; each is kept in `state` once finished."""
     files = {line: state / f"{line.name} {repetitions}.json" for line in chosen}
     todo = sorted((line for line in chosen if not files[line].exists()), key=_cost, reverse=True)
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # of the processes that are started now
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, processes), mp_context=spawn) as pool:
         running = {pool.submit(run_line, line, repetitions): line for line in todo}

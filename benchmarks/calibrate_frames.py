@@ -1,6 +1,6 @@
 """Simulated evaluation sets whose truth on new patients is known.  [frames] -> studies -> table
 
-The score of run r (arm k, one seed) for image i of patient g with label y, z half the label's side,
+The score of run r (arm k, one seed) for image i of patient g,
 
     x = z (shift_k + seed_r) + patient_g + image_i + arm_patient_kg + arm_image_ki + run_image_ri,
 
@@ -134,7 +134,7 @@ def truth(metric: str, shift: float, noise: Noise) -> float:
 
 
 def shift_for(auc: float, noise: Noise, restless: float = 1.0) -> float:
-    """Return the shift that gives a recipe this AUC, whose seeds differ `restless` times as much."""
+    """Return the shift that gives a recipe this AUC; its seeds differ `restless` times as much."""
     squared = restless**2
     variance = 2 + 2 * (squared - 1) * noise.run_image + squared * noise.seed_sd**2
     return float(special.ndtri(auc) * np.sqrt(variance))

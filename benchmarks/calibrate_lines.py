@@ -1,4 +1,4 @@
-"""The settings that a calibration goes through: one line of its tables each.  [lines] -> studies"""
+"""The settings a calibration goes through, one line of its tables each.  [lines] -> studies"""
 
 from __future__ import annotations
 

@@ -164,9 +164,7 @@ def two(line: Line, rng: np.random.Generator, _: dict[str, Window]) -> Measures:
         "one_run": float(
             stats.delong(drawn.y, one[0], one[1], group=drawn.group).p_value <= ALPHA
         ),
-        "images": float(
-            stats.contrast(stats.arms_of(images, drawn.arm), [-1, 1]).p_value <= ALPHA
-        )
+        "images": float(stats.contrast(stats.arms_of(images, drawn.arm), [-1, 1]).p_value <= ALPHA)
         if line.patients.images > 1
         else math.nan,
     }

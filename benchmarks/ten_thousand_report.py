@@ -86,7 +86,7 @@ def _write_trial(
     images: pd.DataFrame,
 ) -> None:
     trial = run.trial(cell)
-    trial.root.mkdir(parents=True)
+    trial.root.mkdir(parents=True, exist_ok=True)
     second = 1 / (1 + np.exp(-score))
     columns = {f"p_{LABELS[0]}": 1 - second, f"p_{LABELS[1]}": second}
     frame = images.assign(**columns, round=pd.array([pd.NA] * len(images), dtype="Int64"))

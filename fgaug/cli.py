@@ -20,7 +20,7 @@ from fgaug.commands import gan as gan_commands
 from fgaug.commands import models as model_commands
 from fgaug.commands import power as power_commands
 from fgaug.commands import show
-from fgaug.errors import DiskFullError, FgaugError
+from fgaug.errors import DiskFullError, FgaugError, UserError
 
 app = typer.Typer(
     name="fgaug",
@@ -129,16 +129,35 @@ def status(
 
 @app.command()
 def report(
-    run: RunFolder,
+    run: Annotated[Path | None, typer.Argument(help="The folder of a search.")] = None,
     open_test: Annotated[
         bool,
         typer.Option("--open-test", help="Report on the sealed test set; the look is counted."),
     ] = False,
+    published: Annotated[
+        str | None,
+        typer.Option("--published", help="Instead of a run, a source study: thesis or breast."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="With --published: the report's folder; published-NAME."),
+    ] = None,
 ) -> None:
     """Write a run's report, one HTML file, its tables and figures beside it; print its path."""
     from fgaug import study
 
-    path = study.report(run, open_test=open_test)
+    if published is not None and (run is not None or open_test):
+        raise UserError("--published takes no run and no --open-test: its tables ship with fgaug.")
+    if published is None and (run is None or out is not None):
+        raise UserError(
+            "`fgaug report RUN` writes into the run's folder; `fgaug report --published thesis "
+            "--out DIR` into another. Give a run, or --published."
+        )
+    if published is not None:
+        path = study.published(published, out)
+    else:
+        assert run is not None  # refused above
+        path = study.report(run, open_test=open_test)
     sys.stdout.write(f"{path.resolve()}\n")
 
 

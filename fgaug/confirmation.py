@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -95,6 +96,38 @@ def named(arms: Sequence[Candidate], rows: pd.DataFrame, plan: AnalysisPlan) -> 
         if arm.baseline is None:
             raise RunError(f"{arm.arm} ({arm.arm_id}) has no baseline: the grid excludes it.")
     return [known.get(arm.arm_id) or _listed(arm, None, None, 0) for arm in arms]
+
+
+def asked_before(stages: Iterable[Stage], arms: Iterable[Candidate], seeds: int) -> Stage | None:
+    """Return the stage that somebody asked for by these arms and this number of seeds."""
+    wanted = {arm.arm_id: seeds for arm in arms}
+    for stage in stages:
+        found = {arm.arm_id: len(stage.seeds[arm.arm_id]) for arm in stage.shortlist}
+        if stage.by == "confirm" and found == wanted:
+            return stage
+    return None
+
+
+def resolved(asked: Sequence[str], arms: Sequence[Candidate], run: str | Path) -> list[Candidate]:
+    """Return the arms that ids, or their first digits, name.
+
+    Raises:
+        RunError: an id names no arm, or several.
+    """
+    found: dict[str, Candidate] = {}
+    for prefix in asked:
+        meant = [arm for arm in arms if prefix and arm.arm_id.startswith(prefix)]
+        if len(meant) != 1:
+            some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
+            what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
+            raise RunError(
+                f"--arm {prefix} {what} of {run}; it has {some}. `fgaug results RUN --by arm "
+                "--format csv` lists them; a baseline or a control is trained beside its arms."
+            )
+        found[meant[0].arm_id] = meant[0]
+    if not found:
+        raise RunError("Name at least one arm by --arm.")
+    return list(found.values())
 
 
 def designed(

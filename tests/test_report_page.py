@@ -172,6 +172,13 @@ def test_the_same_pieces_are_files(
         assert (tmp_path / "figures" / f"{name}.svg").read_bytes().startswith(b"<?xml")
         with Image.open(tmp_path / "figures" / f"{name}.png") as image:
             assert image.size[0] == pytest.approx(7.1 * 300, abs=2)  # 180 mm at 300 dpi
+    paper = (tmp_path / "tables" / "table_1_augmentation_psi_0.5.tex").read_text(encoding="utf-8")
+    assert r"\toprule" in paper
+    assert "augmentation & 2 & 100 & 100 & 0.721 & 0.001 & 0.722 & 0.720 & 0.821" in paper
+    shown = (tmp_path / "tables" / "all.tex").read_text(encoding="utf-8")
+    assert r"\input{verdicts.tex}" in shown
+    taken = re.findall(r"\\input\{(.*?)\}", shown)
+    assert all((tmp_path / "tables" / name).is_file() for name in taken)
     names = [part.name for s in chapters for part in s.parts if isinstance(part, Table | Plot)]
     assert len(set(names)) == len(names)
 
@@ -206,6 +213,20 @@ def test_a_changed_plan_is_told_at_the_top_and_with_the_plan() -> None:
     assert "4 arms with 3 seeds each, baseline 6 seeds" in told
     assert "frozen with digest abcdef012345" in told
     assert "1 2030-01-02 report 1 no" in told
+
+
+def test_a_plan_against_the_controls_is_told_so() -> None:
+    analysis = made_analysis(made_rows())
+    plan = analysis.plan.model_copy(update={"contrast": "twin"})
+    told = text_of(made_material(analysis=dataclasses.replace(analysis, plan=plan)))
+    assert "judged by AUC over the oversample controls on the validation set" in told
+
+
+def test_a_dataset_without_a_test_set_is_told_so() -> None:
+    told = text_of(made_material(environment={"dataset": {"n_test": 0}}))
+    assert "the dataset has no test set to confirm them on" in told
+    assert "The dataset has no test set." in told
+    assert "sealed" not in told.replace("Looks at the sealed test set", "")
 
 
 def test_a_second_stage_is_told_with_its_level() -> None:

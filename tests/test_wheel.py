@@ -27,6 +27,7 @@ def test_the_wheel_carries_both_packages_the_grids_and_the_published_tables(whee
     for name in (
         "fgaug/cli.py",
         "fgaug/report/page.html.j2",
+        "fgaug/report/page.css",
         "gan_worker/generator.py",
         "fgaug/_shipped/search_spaces/demo.yaml",
         "fgaug/_shipped/published/thesis_tables.csv",

@@ -21,11 +21,14 @@ COLUMNS = (
     *("ci_low", "ci_high", "resamples", "reason"),
 )
 WORK = 2 * 10**9  # predictions looked at over all resamples of a family
-FEWEST, MOST = 200, 1000  # resamples
+FEWEST = 200  # resamples of a large run
 
 
 def best_of(
-    measured: Mapping[str, Measured], arms: pd.DataFrame, comparisons: pd.DataFrame
+    measured: Mapping[str, Measured],
+    arms: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    resamples: int = 1000,
 ) -> pd.DataFrame:
     """Return a row a metric and family: the best arm's gain over its baseline, three ways.
 
@@ -38,18 +41,21 @@ def best_of(
         measured: one metric by split.
         arms: that are compared.
         comparisons: of that metric.
+        resamples: at most; so many that 2e9 predictions are looked at, but 200 at least.
     """
     rows = []
     lookup = comparisons[comparisons["against"].eq("baseline")].set_index("arm_id")
     for family, listed in arms[arms["baseline_id"].notna()].groupby("family", sort=False):
         metric = measured.get(str(listed["split"].iloc[0]))
         if metric is not None:
-            rows.append({"family": family, **_row(metric, listed, lookup)})
+            rows.append({"family": family, **_row(metric, listed, lookup, resamples)})
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     return frame.sort_values("naive_gain", ascending=False, kind="stable", ignore_index=True)
 
 
-def _row(metric: Measured, listed: pd.DataFrame, lookup: pd.DataFrame) -> dict[str, Any]:
+def _row(
+    metric: Measured, listed: pd.DataFrame, lookup: pd.DataFrame, resamples: int
+) -> dict[str, Any]:
     baseline = str(listed["baseline_id"].iloc[0])
     names = [str(arm["arm_id"]) for arm in records(listed) if metric.has(arm["arm_id"])]
     row: dict[str, Any] = {
@@ -64,7 +70,7 @@ def _row(metric: Measured, listed: pd.DataFrame, lookup: pd.DataFrame) -> dict[s
     means = sign * metric.of([baseline, *names]).mean
     best = names[int(means[1:].argmax())]
     low, high = sorted(sign * lookup.loc[best, ["ci_low", "ci_high"]].to_numpy(float))
-    found, draws = _corrected(metric, [baseline, *names])
+    found, draws = _corrected(metric, [baseline, *names], resamples)
     return {
         **row,
         **{"arm_id": best, "naive_gain": float(means[1:].max() - means[0])},
@@ -73,7 +79,7 @@ def _row(metric: Measured, listed: pd.DataFrame, lookup: pd.DataFrame) -> dict[s
     }
 
 
-def _corrected(metric: Measured, names: Sequence[str]) -> tuple[Any, int]:
+def _corrected(metric: Measured, names: Sequence[str], resamples: int) -> tuple[Any, int]:
     """Return the corrected selection among arms, the baseline first, and its draws."""
     runs = metric.runs
     places = np.array([runs.place[name] for name in names])
@@ -83,7 +89,7 @@ def _corrected(metric: Measured, names: Sequence[str]) -> tuple[Any, int]:
     arm: Ints = to_index[runs.arm[chosen]]
     labels = len(runs.evidence.labels) if metric.metric == "auc" else 1
     work = chosen.size * runs.n_images * max(1, labels - 1)
-    count = int(np.clip(WORK // max(1, work), FEWEST, MOST))
+    count = min(resamples, max(FEWEST, WORK // max(1, work)))
     score = scorer(metric.metric, runs, chosen)
     draws = crossed_draws(arm, runs.group, images=runs.n_images, count=count)
     found = selected_gain(_signed(score, sign_of(metric.metric)), arm, draws, images=runs.n_images)

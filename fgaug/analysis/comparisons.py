@@ -40,7 +40,7 @@ def metrics_of(plan: AnalysisPlan) -> tuple[str, ...]:
 
 
 def compare_metric(
-    measured: Mapping[str, Measured], arms: pd.DataFrame, plan: AnalysisPlan
+    metric: str, measured: Mapping[str, Measured], arms: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
     """Return the comparisons of one metric: a row for each arm and what it is compared with.
 
@@ -51,7 +51,8 @@ def compare_metric(
     that have one: no arm that was tried leaves the count.
 
     Args:
-        measured: the metric by split.
+        metric: one of `stats.METRICS`.
+        measured: it by split; a split without a finished trial is left out.
         arms: those that are compared, of `arm_table`.
         plan: names the primary metric and contrast, and alpha.
 
@@ -63,11 +64,13 @@ def compare_metric(
     """
     rows: list[dict[str, Any]] = []
     for against, column in AGAINST.items():
+        primary = metric == plan.metric and against == plan.contrast
         listed = arms[arms[column].notna()]
         count = listed["family"].nunique()
         for _, family in listed.groupby("family", sort=False):
             pairs = list(zip(family["arm_id"], family[column], strict=True))
-            rows += _of_family(against, pairs, family, measured, count, plan)
+            found = _of_family(against, pairs, family, measured, count, plan)
+            rows += ({**row, "metric": metric, "primary": primary} for row in found)
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = {arm_id: place for place, arm_id in enumerate(arms["arm_id"])}
     return frame.iloc[np.argsort(frame["arm_id"].map(order), kind="stable")].reset_index(drop=True)
@@ -104,7 +107,7 @@ def _of_family(
                 row["reason"] = why or "no spread between seeds or patients, yet a difference"
         else:
             row["reason"] = _why_none(metric, pair, arm)
-        yield row | _described(metric, pair, row) | {"primary": _primary(plan, metric, against)}
+        yield row | _described(metric, pair, row)
 
 
 def _with_baseline(
@@ -165,7 +168,7 @@ def _described(metric: Measured | None, pair: Pair, row: Mapping[str, Any]) -> d
     greater = prob_greater(a, b)
     variance = row["seed_part"] + row["case_part"]
     return {
-        **{"metric": metric.metric, "n_seeds": a.size, "n_seeds_against": b.size},
+        **{"n_seeds": a.size, "n_seeds_against": b.size},
         **{"n_images": metric.runs.n_images, "n_patients": metric.runs.n_patients},
         **{"mean": mean, "mean_against": against},
         "relative": row["effect"] / against if against else NAN,
@@ -186,10 +189,6 @@ def _cohen(a: Floats, b: Floats) -> float:
         return NAN
     squares = float(((a - a.mean()) ** 2).sum() + ((b - b.mean()) ** 2).sum())
     return float((a.mean() - b.mean()) / np.sqrt(squares / df)) if squares > 0 else NAN
-
-
-def _primary(plan: AnalysisPlan, metric: Measured | None, against: str) -> bool:
-    return metric is not None and metric.metric == plan.metric and against == plan.contrast
 
 
 def _why_none(metric: Measured | None, pair: Pair, arm: Mapping[str, Any]) -> str:

@@ -42,7 +42,11 @@ class Analysis:
 
 
 def analyse(
-    evidence: Evidence, plan: AnalysisPlan, *, frozen: AnalysisPlan | None = None
+    evidence: Evidence,
+    plan: AnalysisPlan,
+    *,
+    frozen: AnalysisPlan | None = None,
+    resamples: int = 1000,
 ) -> Analysis:
     """Return what a run shows by its plan.
 
@@ -50,6 +54,7 @@ def analyse(
         evidence: of `load_evidence`.
         plan: metric, contrast, margin, alpha.
         frozen: the plan that the run was started with, if one was written.
+        resamples: of the best arm's corrected gain, at most; large runs get fewer, see `best`.
     """
     rows = evidence.rows[screened(evidence.rows)]
     arms = arm_table(rows, evidence.missing)
@@ -59,8 +64,8 @@ def analyse(
     for metric in metrics_of(plan):
         measured = {split: measure(each, metric) for split, each in runs.items()}
         primary = primary or measured
-        comparisons.append(compare_metric(measured, tried, plan))
-        best.append(best_of(measured, tried, comparisons[-1]))
+        comparisons.append(compare_metric(metric, measured, tried, plan))
+        best.append(best_of(measured, tried, comparisons[-1], resamples))
     replaced = replacement_of(primary, arms, plan)
     return Analysis(
         plan=plan,

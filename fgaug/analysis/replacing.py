@@ -79,7 +79,7 @@ def _row(
             return {**row, "reason": f"{words} has no result{cure}"}
     assert metric is not None
     own = [name for name in group if name not in names and metric.has(name)]
-    sign = sign_of(plan.metric)
+    sign = sign_of(metric.metric)
     whole = metric.of([*names, *own])
     return row | _tested(replace(whole, mean=sign * whole.mean), plan)
 

@@ -40,9 +40,7 @@ def plan(planned: Plan) -> None:
     say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
-        say(
-            f"  then a second stage: at most {more} cells on fresh seeds, which are not counted here"
-        )
+        say(f"  then a second stage: at most {more} cells on fresh seeds, not counted here")
     spec = planned.dataset.spec
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())

@@ -84,6 +84,9 @@ def plan_parts(material: Material) -> list[Part]:
     elif material.plan:
         parts.append(Text(text="Nothing differs from the plan."))
     parts.append(Text(text="Looks at the sealed test set", kind="heading"))
+    if not material.has_test:
+        parts.append(Text(text="The dataset has no test set."))
+        return parts
     if not material.looks:
         parts.append(Text(text="None is on record: the test set is still sealed."))
         return parts

@@ -84,7 +84,7 @@ def replacement_parts(material: Material) -> list[Part]:
                 "p retention (E2)": p_text(row["retention_p"]),
                 "margin": effect(metric, row["margin"]).lstrip("+"),
                 "p not inferior (E2)": p_text(row["p_non_inferior"]),
-                "by Holm": p_text(row["p_non_inferior_holm"]),
+                "by Holm (E2)": p_text(row["p_non_inferior_holm"]),
                 "p equivalent (E2)": p_text(row["p_tost"]),
                 "90% interval": interval(metric, row["ci90_low"], row["ci90_high"]),
                 "verdict": str(row["verdict"]),

@@ -52,8 +52,8 @@ def loss_figure(material: Material) -> Plot | None:
     )
     if len(order) > MOST_ARMS:
         caption += (
-            f" Shown are {len(chosen)} of {len(order)} arms: the baseline, the best arm with its "
-            "control, and the next highest mean validation AUCs."
+            f" Shown are {len(chosen)} of {len(order):,} arms: the baseline, the best arm with "
+            "its control, and the next highest mean validation AUCs."
         )
     draw = functools.partial(_panels, chosen, names_of(material), x)
     return Plot(name="losses", title="Losses", caption=caption, draw=draw)
@@ -91,7 +91,8 @@ def stops_figure(material: Material) -> Plot | None:
     caption = (
         f"Mean validation AUC over the seeds at each evaluation, by {x}. Dotted lines are the "
         f"rungs at which arms were compared; a cross ends the line of an arm stopped there "
-        f"({many(len(stopped), 'arm')} of {len(order)}). Baseline and controls are never stopped."
+        f"({many(len(stopped), 'arm')} of {len(order):,}). Baseline and controls are never "
+        "stopped."
     )
     if len(drawn) < len(order):
         caption += f" Drawn are {len(drawn)} arms."

@@ -7,15 +7,17 @@ a printed page.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from fgaug import paths
+from fgaug.report import latex
 from fgaug.report.drawing import DARK, LIGHT, encoded
 from fgaug.report.parts import Picture, Plot, Section, Table
 
 T = TypeVar("T")
+ALL_TABLES = "all.tex"  # takes in the others
 _OURS = {"tables": (".csv", ".tex"), "figures": (".svg", ".png")}
 
 
@@ -53,9 +55,16 @@ def write_files(folder: Path, sections: Iterable[Section], drawn: Mapping[str, D
     """
     sections = list(sections)
     _clear(folder)
+    tables = folder / "tables"
+    printed = []
     for table in _parts(sections, Table):
-        text = table.frame.to_csv(index=False)
-        paths.write_text(folder / "tables" / f"{table.name}.csv", text)
+        paths.write_text(tables / f"{table.name}.csv", table.frame.to_csv(index=False))
+        if table.paper is not None:
+            table = replace(table, text=table.paper)
+        if len(table.text.columns) and len(table.text):
+            printed.append(f"{table.name}.tex")
+            paths.write_text(tables / printed[-1], latex.table(table))
+    paths.write_text(tables / ALL_TABLES, latex.document(printed))
     for name, figure in drawn.items():
         _write(folder / "figures" / f"{name}.svg", figure.light)
         if figure.png:

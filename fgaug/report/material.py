@@ -54,6 +54,12 @@ class Material:
         return "sealed test set" if self.sealed else "validation set"
 
     @property
+    def has_test(self) -> bool:
+        """Whether the dataset has a sealed test set, as far as is known."""
+        known = self.environment.get("dataset")
+        return not (isinstance(known, Mapping) and known.get("n_test") == 0)
+
+    @property
     def metric(self) -> str:
         """The primary metric."""
         return self.analysis.plan.metric if self.analysis else "auc"

@@ -138,10 +138,8 @@ def _seeds(rows: pd.DataFrame) -> str:
 def _same_set(material: Material) -> str:
     if material.sealed:
         return "The scores here are of the sealed test set, which took no part in that."
-    return (
-        "The scores here are of that same validation set, so they are too high for all arms; "
-        "the sealed test set took no part"
-    )
+    text = "The scores here are of that same validation set, so they are too high for all arms"
+    return text + ("; the sealed test set took no part" if material.has_test else "")
 
 
 def _software(environment: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ def _table(part: Table) -> dict[str, Any]:
         **{"is": "table", "title": part.title, "note": part.note, "folded": part.folded},
         "columns": list(zip(names, wordy, strict=True)),
         "rows": rows,
-        "file": f"tables/{part.name}.csv",
+        "file": f"tables/{part.name}.csv, .tex",
     }
 
 
@@ -106,7 +106,7 @@ def _plot(part: Plot, drawn: Drawn) -> dict[str, Any]:
         **{"is": "plot", "title": part.title, "caption": part.caption},
         "light": _address("image/svg+xml", drawn.light),
         "dark": _address("image/svg+xml", drawn.dark),
-        "file": f"figures/{part.name}.svg",
+        "file": f"figures/{part.name}.svg, .png",
     }
 
 

@@ -42,6 +42,7 @@ class Table:
     kinds: tuple[str, ...] = ()  # a class for each row of `text`: baseline, control, picked, ...
     note: str = ""
     folded: bool = False  # closed on the page, until asked for
+    paper: pd.DataFrame | None = None  # as LaTeX prints it, where not as the page does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

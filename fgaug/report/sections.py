@@ -17,11 +17,12 @@ from fgaug.report.origin import checklist_parts, provenance_parts
 from fgaug.report.panels import panels
 from fgaug.report.parts import Part, Section, Table, Text
 from fgaug.report.strata import strata_parts
-from fgaug.report.tables import WORDS, formatted, kinds_of, thesis_tables
+from fgaug.report.tables import WORDS, for_paper, formatted, kinds_of, thesis_tables
 from fgaug.report.verdict import verdict_parts
 from fgaug.report.wording import many
 
 MOST_TABLE_ROWS = 600  # of the thesis's tables on the page; the CSV beside it has all
+_SD = "sd (std): of the population, divided by the number of seeds."
 MOST_FIGURES = 6  # of a kind
 
 
@@ -70,9 +71,10 @@ def table_parts(material: Material) -> list[Part]:
         text = formatted(table).head(MOST_TABLE_ROWS)
         parts.append(
             Table(
-                name=name, title=title, frame=table, text=text, words=WORDS, kinds=kinds_of(table)
+                name=name, title=title, frame=table, text=text, words=WORDS,
+                kinds=kinds_of(table), paper=for_paper(table), note=_SD,
             )
-        )
+        )  # fmt: skip
         if len(labels):
             parts.append(
                 Table(

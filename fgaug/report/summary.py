@@ -63,8 +63,8 @@ def facts(
     found.append(
         ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} begun, {many(seeds, 'seed')}")
     )
-    done = ", ".join(f"{states[name]} {name}" for name in states)
-    found.append(("Cells", f"{done}, {missing} missing"))
+    done = ", ".join(f"{states[name]:,} {name}" for name in states)
+    found.append(("Cells", f"{done}, {missing:,} missing"))
     found.append(("Budget", _budget(frame, space)))
     found.append(("Leakage", leakage(frame)))
     return found

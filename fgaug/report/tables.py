@@ -77,6 +77,21 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
     return text
 
 
+def for_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of `thesis_tables` as text with the thesis's own columns.
+
+    Mean, population sd, maximum and minimum stand apart, each with three decimals.
+    """
+    text = formatted(table)
+    names = map(str, text.columns)
+    kept = [n for n in names if n in ("arm", "ratio", "round") or n.startswith("fakes")]
+    paper = text[kept].copy()
+    for _, short, _, word in _SCORES:
+        for what in ("mean", "std", "max", "min"):
+            paper[f"{word} {what}"] = table[f"{short}_{what}"].map(number)
+    return paper.assign(**{"loss avg": text["loss"], "seeds": text["seeds"]})
+
+
 def kinds_of(table: pd.DataFrame) -> tuple[str, ...]:
     """Return a class for each row of a thesis table: its mode, or `control`."""
     return tuple("control" if mode in CONTROLS else str(mode) for mode in table["mode"])

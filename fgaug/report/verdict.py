@@ -35,8 +35,10 @@ ORDER = (
 NOT_PLANNED = "Not as planned, so what follows from it is exploratory:"
 _SEEN = (
     "These scores are of the validation set, on which every checkpoint and the best arm were "
-    "chosen; `fgaug confirm` judges a few arms on fresh seeds and the sealed test set."
+    "chosen; "
 )
+_CONFIRM = "`fgaug confirm` judges a few arms on fresh seeds and the sealed test set."
+_NO_TEST = "the dataset has no test set to confirm them on (`fgaug data prepare --test`)."
 _ALTERNATIVES = {"twin": "repeating the real images to the same size", "drop": "adding nothing"}
 
 
@@ -64,10 +66,11 @@ def lead(material: Material) -> list[str]:
         return [best_arm(material.arms), "No verdict: no arm with fakes can be judged yet."]
     counts = Counter(map(str, analysis.verdicts["verdict"]))
     order = [*ORDER, *(word for word in counts if word not in ORDER)]
-    told = listed(f"{counts[word]} {word}" for word in order if counts[word])
+    told = listed(f"{counts[word]:,} {word}" for word in order if counts[word])
+    over = " over the oversample controls" if analysis.plan.contrast == "twin" else ""
     first = (
-        f"{many(len(analysis.verdicts), 'arm')} with fakes, judged by {NAMES[material.metric]} on "
-        f"the {material.images}: {told or 'none could be judged'}."
+        f"{many(len(analysis.verdicts), 'arm')} with fakes, judged by {NAMES[material.metric]}"
+        f"{over} on the {material.images}: {told or 'none could be judged'}."
     )
     picked = picks(material)
     if picked.best is None:
@@ -78,7 +81,9 @@ def lead(material: Material) -> list[str]:
     if material.sealed:
         counted = material.looks[-1]["counted"] if material.looks else "a look not on record"
         return [*lines, f"These scores are of the sealed test set: {counted}."]
-    return lines if material.confirmed else [*lines, _SEEN]
+    if material.confirmed:
+        return lines
+    return [*lines, _SEEN + (_CONFIRM if material.has_test else _NO_TEST)]
 
 
 def _of_best(material: Material, picked: Picks) -> str:

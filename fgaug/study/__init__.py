@@ -10,7 +10,7 @@ from fgaug.study.models import predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
 from fgaug.study.piloting import Pilot, after_pilot, pilot_of
 from fgaug.study.replays import Replay, replay
-from fgaug.study.reports import demo_dataset, demo_space, report
+from fgaug.study.reports import demo_dataset, demo_space, published, report
 from fgaug.study.searches import Run, fill_for_grid, plan, search
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "plan",
     "predict",
     "prune_models",
+    "published",
     "repair_bank",
     "replay",
     "report",

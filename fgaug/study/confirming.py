@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,14 @@ from rich.console import Console
 
 from fgaug import frozen_plan, judging, pixels, results, run_folder, stages
 from fgaug.analysis_plan import AnalysisPlan
-from fgaug.confirmation import Candidate, candidates, designed, named, shortlist
+from fgaug.confirmation import (
+    asked_before,
+    candidates,
+    designed,
+    named,
+    resolved,
+    shortlist,
+)
 from fgaug.errors import RunError
 from fgaug.looks import load_sealed, looks_of, open_test
 from fgaug.paths import RunPaths
@@ -94,7 +101,7 @@ def confirm(
     planned = searches.plan(load_space(folder.space), folder.root)
     if not (planned.dataset.manifest["split"] == "test").any():
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
-    chosen = _resolved(arms, candidates(planned.grid_cells), folder)
+    chosen = resolved(arms, candidates(planned.grid_cells), run)
     planned_seeds = planned.space.confirmation
     seeds = seeds or (planned_seeds.confirm_seeds if planned_seeds else SEEDS)
     pixels.evict()
@@ -106,7 +113,7 @@ def confirm(
 
     with run_folder.held(folder):
         plan = _plan_of(planned)
-        stage = _known(folder, chosen, seeds)
+        stage = asked_before(stages.read(folder), chosen, seeds)
         if stage is None:
             rows = _rows(planned)
             listed = named(chosen, rows, plan)
@@ -246,38 +253,6 @@ def _used(planned: Plan, rows: pd.DataFrame) -> set[int]:
     for stage in stages.read(planned.run):
         used.update(*stage.seeds.values())
     return used
-
-
-def _known(run: RunPaths, arms: Iterable[Candidate], seeds: int) -> Stage | None:
-    """Return the stage that somebody asked for by these arms and this number of seeds."""
-    wanted = {arm.arm_id: seeds for arm in arms}
-    for stage in stages.read(run):
-        found = {arm.arm_id: len(stage.seeds[arm.arm_id]) for arm in stage.shortlist}
-        if stage.by == "confirm" and found == wanted:
-            return stage
-    return None
-
-
-def _resolved(asked: Sequence[str], arms: Sequence[Candidate], run: RunPaths) -> list[Candidate]:
-    """Return the arms that ids, or their first digits, name.
-
-    Raises:
-        RunError: an id names no arm, or several.
-    """
-    found: dict[str, Candidate] = {}
-    for prefix in asked:
-        meant = [arm for arm in arms if prefix and arm.arm_id.startswith(prefix)]
-        if len(meant) != 1:
-            some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
-            what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
-            raise RunError(
-                f"--arm {prefix} {what} of {run.root}; it has {some}. `fgaug results RUN --by arm "
-                "--format csv` lists them; a baseline or a control is trained beside its arms."
-            )
-        found[meant[0].arm_id] = meant[0]
-    if not found:
-        raise RunError("Name at least one arm by --arm.")
-    return list(found.values())
 
 
 def _statuses(run: RunPaths, stage: Stage) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fgaug import paths
+from fgaug.errors import UserError
 from fgaug.paths import RunPaths
 from fgaug.space import Space, load_space
 
@@ -33,6 +34,25 @@ def report(run: str | Path, *, open_test: bool = False) -> Path:
     write_files(place.parent, chapters, drawn)
     paths.write_text(place, render(name=found.name, sections=chapters, drawn=drawn))
     return place
+
+
+def published(which: str, out: str | Path | None = None) -> Path:
+    """Write a source study's published tables, analysed anew, and return the page's path.
+
+    Args:
+        which: `thesis` or `breast`.
+        out: the folder; `published-thesis` or `published-breast` if left out.
+
+    Raises:
+        UserError: for another study.
+        DataError: for tables that are missing or damaged.
+    """
+    from fgaug.report.published import write_breast, write_thesis
+
+    writers = {"thesis": write_thesis, "breast": write_breast}
+    if which not in writers:
+        raise UserError(f"--published is {' or '.join(writers)}, got {which}.")
+    return writers[which](Path(out or f"published-{which}"))
 
 
 def demo_space(folder: Path) -> Space:

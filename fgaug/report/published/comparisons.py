@@ -87,7 +87,7 @@ def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         misread = against_baseline(thesis, metric, ddof=1).p_holm < ALPHA
         # complete separation is the only way to the smallest p; a rank test sees no more
         by_rank = frame["separated"] & (ranks.smallest_p < ALPHA)
-        for name, passed in {
+        tests: dict[str, pd.Series[bool]] = {
             "raw Welch p below .05, better": (frame["p_welch"] < ALPHA) & better,
             "Holm on Welch, better": holm & better,
             "Benjamini-Hochberg on Welch, either way": frame["p_bh"] < ALPHA,
@@ -97,7 +97,8 @@ def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
             "all 5 runs above all 5 of the baseline": frame["separated"],
             f"exact rank test with Holm (smallest possible p {ranks.smallest_p:.2f})": by_rank,
             "Holm, had the stds been sample stds": misread & better,
-        }.items():
+        }
+        for name, passed in tests.items():
             found.setdefault(name, []).append(int(passed.sum()))
     return pd.DataFrame(
         [{"quantity": name, "accuracy": a, "auc": b} for name, (a, b) in found.items()]

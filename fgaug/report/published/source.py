@@ -55,7 +55,7 @@ def read_thesis() -> Thesis:
         replacement=one_each[one_each["mode"].eq("replacement")].reset_index(drop=True),
         split=split,
         replacement_split=second,
-        validation=int(split.set_index("plane").loc["total", "validation"]),
+        validation=int(split.loc[split["plane"].eq("total"), "validation"].iloc[0]),
         digests=digests(names),
     )
 
