@@ -4,7 +4,7 @@
     python benchmarks/memory.py --images 2000 --size 64     # does it run?
 
 Fills a bank with stub images (grey, 128 px), then runs eight trials at once, twice: on a mix of
-few images (what a worker takes by itself: interpreter, torch, a model, its batches) and on a mix of
+few images (what a worker takes by itself: interpreter, torch, a model, batches) and on a mix of
 4,000 fakes, drawn by each from the whole bank. All memory of the workers is summed as the kernel's
 proportional set size, so a page that eight processes map counts once. The difference of the two
 peaks is what the images cost; it must not exceed one bank plus eight mixes. Decoding a bank that
