@@ -19,6 +19,7 @@ from fgaug.analysis.comparisons import compare_metric
 from fgaug.analysis.contrasts import together
 from fgaug.analysis.runs import measure, runs_of
 from fgaug.analysis_plan import AnalysisPlan
+from fgaug.stats.max_t import JointT
 
 PLAN = AnalysisPlan()
 WORLD = World(patients=80, seeds=4)
@@ -139,6 +140,20 @@ def test_contrasts_with_one_baseline_are_max_t() -> None:
     np.testing.assert_allclose(ours.estimate, theirs.difference, atol=1e-14)
     for name in ("se", "df", "p_raw", "p_value", "ci_low", "ci_high", "seed_part", "case_part"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-9)
+
+
+def test_p_values_of_many_arms_are_interpolated_without_harm() -> None:
+    shared = 0.5 + 0.5 * np.eye(260)
+    joint = JointT(shared, 40.0)
+    values = np.abs(np.random.default_rng(0).standard_normal(260)) * 2
+    values[3] = np.nan
+    found = joint.tails(values)
+    some = np.array([0, 1, 2, *np.argsort(-values)[1:9]])
+    np.testing.assert_allclose(
+        found[some], [joint.tail(float(v)) for v in values[some]], rtol=1e-3
+    )
+    assert np.isnan(found[3])
+    assert (found[~np.isnan(found)] <= 1).all()
 
 
 def test_a_lone_pair_with_its_twin_is_a_contrast() -> None:

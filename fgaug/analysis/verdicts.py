@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug.analysis.arms import records
-from fgaug.analysis.outlook import Outlook, outlook_of
+from fgaug.analysis.outlook import STEPS, Outlook, outlook_of
 from fgaug.analysis.wording import (
     BETTER,
     NAMES,
@@ -178,6 +178,8 @@ def _change(main: Row | None, outlook: Outlook | None, verdict: str, plan: Analy
         return f"{now}. The arm is not above what it is compared with."
     seeds = outlook.seeds_for(gain)
     seen = size(plan.metric, gain)
+    if seeds is None and outlook.floor <= gain:
+        return f"{now}. More than {STEPS[-1]} seeds an arm would show a gain of {seen}, if it is real."
     if seeds is None:
         return (
             f"{now}. No number of seeds shows a gain of {seen} on these "

@@ -21,6 +21,12 @@ from fgaug.report.published.picked import (
 from fgaug.report.published.source import SEEDS, Thesis, spread_of
 from fgaug.stats.arrays import NAN
 from fgaug.stats.inference import quantile
+from fgaug.stats.seeds import Spread
+
+_BOOTSTRAP = "parametric bootstrap, truths shrunk to"
+_BAYES = "empirical Bayes, to"
+_LEFT_OUT = "ratio chosen on the other psis, scored on the one left out"
+_PICK = "conditional on the pick, median-unbiased, baseline taken as exact"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +89,8 @@ def best_cell(thesis: Thesis, metric: str) -> BestCell:
     cells = thesis.cells.sort_values(["psi", "ratio"])
     grid = cells[f"{metric}_mean"].to_numpy(float).reshape(cells["psi"].nunique(), -1)
     means, baseline = grid.ravel(), spread_of(thesis.baseline, metric)
-    k, dunnett = int(means.argmax()), against_baseline(thesis, metric).dunnett
-    se = dunnett.pooled_sd / SEEDS**0.5
-    naive = float(means[k] - baseline.mean)
+    dunnett = against_baseline(thesis, metric).dunnett
+    se, critical = dunnett.pooled_sd / SEEDS**0.5, one_sided_critical(means.size, dunnett.df)
     to_mean, to_sum = shrunk_to_mean(means, se), shrunk_to_sum(grid, se)
     shrunk = to_sum.truth.ravel()
     optimism = {
@@ -93,69 +98,44 @@ def best_cell(thesis: Thesis, metric: str) -> BestCell:
         "additive": optimism_of(shrunk, se),
         "rawmeans": optimism_of(means, se),
     }
-    sum_gain = float(shrunk[k] - baseline.mean)
-    half = quantile(0.975, dunnett.df) * (to_sum.error**2 + se**2) ** 0.5
-    others = left_out(cells, metric, baseline.mean)
-    middle, low, high = given_the_pick(means, se)
-    width, name = dunnett.critical * dunnett.se[0], "simultaneous interval (Dunnett)"
-    gains = (
-        Gain(key="naive", words="as published", value=naive, corrected=False),
+    k, after, others = int(means.argmax()), int(shrunk.argmax()), left_out(cells, metric, baseline)
+    naive = float(means[k] - baseline.mean)
+    posterior = quantile(0.975, dunnett.df) * (to_sum.error**2 + se**2) ** 0.5
+    rows = [
+        ("naive", "as published", naive, NAN),
+        ("bootstrap_grand", f"{_BOOTSTRAP} the grand mean", naive - optimism["grand"], NAN),
+        ("bootstrap_additive", f"{_BOOTSTRAP} psi + ratio", naive - optimism["additive"], NAN),
+        ("eb_grand", f"{_BAYES} the grand mean", to_mean.truth[k] - baseline.mean, NAN),
+        ("eb_additive", f"{_BAYES} psi + ratio", shrunk[k] - baseline.mean, posterior),
+        ("leave_one_psi_out", _LEFT_OUT, others["gain"].mean(), NAN),
+        ("dunnett", "simultaneous interval (Dunnett)", naive, dunnett.critical * dunnett.se[0]),
+    ]
+    middle, low, high = (truth - baseline.mean for truth in given_the_pick(means, se))
+    gains = [
         Gain(
-            key="bootstrap_grand",
-            words="parametric bootstrap, truths shrunk to the grand mean",
-            value=naive - optimism["grand"],
-        ),
-        Gain(
-            key="bootstrap_additive",
-            words="parametric bootstrap, truths shrunk to psi + ratio",
-            value=naive - optimism["additive"],
-        ),
-        Gain(
-            key="eb_grand",
-            words="empirical Bayes, to the grand mean",
-            value=float(to_mean.truth[k] - baseline.mean),
-        ),
-        Gain(
-            key="eb_additive",
-            words="empirical Bayes, to psi + ratio",
-            value=sum_gain,
-            low=sum_gain - half,
-            high=sum_gain + half,
-        ),
-        Gain(
-            key="leave_one_psi_out",
-            words="ratio chosen on the other psis, scored on the one left out",
-            value=float(others["gain"].mean()),
-        ),
-        Gain(
-            key="conditional",
-            words="conditional on the pick, median-unbiased, baseline taken as exact",
-            value=middle - baseline.mean,
-            low=low - baseline.mean,
-            high=high - baseline.mean,
-        ),
-        Gain(key="dunnett", words=name, value=naive, low=naive - width, high=naive + width,
-             corrected=False),
-    )  # fmt: skip
-    mean, p95 = null_best(len(means), se)
-    critical = one_sided_critical(len(means), dunnett.df)
-    chosen, after = cells.iloc[k], int(shrunk.argmax())
+            key=key, words=words, value=float(value), low=float(value - half),
+            high=float(value + half), corrected=key not in ("naive", "dunnett"),
+        )
+        for key, words, value, half in rows
+    ]  # fmt: skip
+    gains.insert(-1, Gain(key="conditional", words=_PICK, value=middle, low=low, high=high))
+    mean, p95 = null_best(means.size, se)
     return BestCell(
         metric=metric,
-        psi=float(chosen["psi"]),
-        ratio=float(chosen["ratio"]),
+        psi=float(cells["psi"].iloc[k]),
+        ratio=float(cells["ratio"].iloc[k]),
         baseline=baseline.mean,
         pooled_sd=dunnett.pooled_sd,
         df=dunnett.df,
         null_mean=mean,
         null_p95=p95,
         one_sided_low=float(naive - critical * dunnett.se[0]),
-        gains=gains,
-        tau=se * (to_mean.weight / (1 - to_mean.weight)) ** 0.5,
+        gains=tuple(gains),
+        tau=max(0.0, float(means.var(ddof=1)) - se**2) ** 0.5,
         weight=to_sum.weight,
         best_after=(
-            float(cells.iloc[after]["psi"]),
-            float(cells.iloc[after]["ratio"]),
+            float(cells["psi"].iloc[after]),
+            float(cells["ratio"].iloc[after]),
             float(shrunk[after] - baseline.mean),
         ),
         optimism=optimism,
@@ -163,7 +143,7 @@ def best_cell(thesis: Thesis, metric: str) -> BestCell:
     )
 
 
-def left_out(cells: pd.DataFrame, metric: str, baseline: float) -> pd.DataFrame:
+def left_out(cells: pd.DataFrame, metric: str, baseline: Spread) -> pd.DataFrame:
     """Return each psi with the ratio that is best on the others and its gain there.
 
     Columns: psi, ratio, gain (mean of that cell minus the baseline).
@@ -172,5 +152,5 @@ def left_out(cells: pd.DataFrame, metric: str, baseline: float) -> pd.DataFrame:
     rows = []
     for psi in table.index:
         ratio = table.drop(index=psi).mean().idxmax()
-        rows.append({"psi": psi, "ratio": ratio, "gain": table.loc[psi, ratio] - baseline})
+        rows.append({"psi": psi, "ratio": ratio, "gain": table.loc[psi, ratio] - baseline.mean})
     return pd.DataFrame(rows)
