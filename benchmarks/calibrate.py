@@ -28,9 +28,12 @@ import calibrate_phantom as phantom
 import numpy as np
 import scipy
 from calibrate_lines import lines
-from calibrate_studies import Line, run_line
+from calibrate_studies import Line, means_of, run_part
 from calibrate_table import SECTIONS, Means, complaints, section, split
 
+from fgaug.paths import write_json
+
+PART = 500  # repetitions that a process does at a time
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 Found = list[tuple[Line, Means]]
@@ -68,22 +71,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_frames(chosen: Sequence[Line], repetitions: int, processes: int, state: Path) -> Found:
-    """Return the measures of all lines, in their order; each is kept in `state` once finished."""
-    files = {line: state / f"{line.name} {repetitions}.json" for line in chosen}
-    todo = sorted((line for line in chosen if not files[line].exists()), key=_cost, reverse=True)
+    """Return the measures of all lines, in order; their parts are kept in `state` once done."""
+    sizes = [min(PART, repetitions - start) for start in range(0, repetitions, PART)]
+    files = {
+        (line, part): state / f"{line.name} {part} {size}.json"
+        for line in chosen
+        for part, size in enumerate(sizes)
+    }
+    todo = sorted((key for key, path in files.items() if not path.exists()), key=_cost)
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # of the processes that are started now
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max(1, processes), mp_context=spawn) as pool:
-        running = {pool.submit(run_line, line, repetitions): line for line in todo}
+        running = {pool.submit(run_part, *key, sizes[key[1]]): key for key in reversed(todo)}
         for done, future in enumerate(as_completed(running), start=1):
-            line = running[future]
-            files[line].write_text(json.dumps(future.result()), "utf-8")
-            print(f"{done}/{len(todo)} {line.name}", file=sys.stderr, flush=True)
-    return [(line, json.loads(files[line].read_text("utf-8"))) for line in chosen]
+            key = running[future]
+            write_json(files[key], future.result())
+            print(f"{done}/{len(todo)} {key[0].name}", file=sys.stderr, flush=True)
+    return [
+        (line, means_of([_read(files[line, part]) for part in range(len(sizes))]))
+        for line in chosen
+    ]
 
 
-def _cost(line: Line) -> int:
-    """Return about how long a line takes: its scores, a grid's several times as much."""
+def _read(path: Path) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _cost(key: tuple[Line, int]) -> int:
+    """Return about how long a part takes: by its scores, a grid's several times as much."""
+    line = key[0]
     runs = line.arms * line.seeds + (line.baseline or line.seeds)
     return runs * line.patients.count * line.patients.images * (9 if line.study == "grid" else 1)
 

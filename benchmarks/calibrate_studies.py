@@ -7,7 +7,7 @@ compares the answer with the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,7 +29,7 @@ from fgaug.analysis.contrasts import positive, together
 ALPHA = 0.05  # of all tests over a grid; 95% intervals
 START = 0.85  # AUC of a baseline
 GAIN = 0.02  # AUC, of the arm that is truly better
-FIRST = 20  # exact critical values before a window is trusted
+FIRST = 12  # exact critical values before a window is trusted
 
 Measures: TypeAlias = dict[str, float]  # name -> 0, 1, a share or a size; one repetition
 Study: TypeAlias = Callable[["Line", np.random.Generator, dict[str, "Window"]], Measures]
@@ -206,19 +206,25 @@ STUDIES: Mapping[str, Study] = {
 }
 
 
-def run_line(line: Line, repetitions: int) -> dict[str, tuple[float, float]]:
-    """Return the mean of each measure and its Monte Carlo standard error.
+def run_part(line: Line, part: int, repetitions: int) -> dict[str, list[float]]:
+    """Return each measure of so many repetitions of a line, as a list.
 
-    The draws follow from the line's name alone, so that a table can be made again.
+    The draws follow from the line's name and the part's number alone, so that a table can be made
+    again, in any order and by any number of processes.
     """
-    rng = np.random.default_rng([int.from_bytes(line.name.encode(), "big"), 1])
+    rng = np.random.default_rng([int.from_bytes(line.name.encode(), "big"), part])
     windows: dict[str, Window] = {}
     rows = [STUDIES[line.study](line, rng, windows) for _ in range(repetitions)]
-    means = {}
-    for name in rows[0]:
-        values = np.array([row[name] for row in rows])
-        means[name] = (float(values.mean()), float(values.std() / math.sqrt(repetitions)))
-    return means
+    return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+def means_of(parts: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, tuple[float, float]]:
+    """Return the mean of each measure over all parts and its Monte Carlo standard error."""
+    found = {}
+    for name in parts[0]:
+        values = np.concatenate([part[name] for part in parts])
+        found[name] = (float(values.mean()), float(values.std() / math.sqrt(values.size)))
+    return found
 
 
 def _seeds(line: Line, arms: int) -> np.ndarray:

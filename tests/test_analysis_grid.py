@@ -82,6 +82,16 @@ def test_reals_that_bring_nothing_cannot_be_replaced() -> None:
     assert "replacement cannot be tested" in found["reason"]
 
 
+def test_the_share_to_be_kept_is_the_plans() -> None:
+    arms = replacing(1.4)
+    half, most = (one(arms, AnalysisPlan(retention=share)) for share in (0.5, 0.9))
+    assert half["verdict"] == "not inferior by the plan's margin"
+    assert most["verdict"] == "not shown"
+    assert most["retention_p"] > 0.3 > half["retention_p"]
+    assert most["margin"] == pytest.approx(most["assay_gain"] / 10)
+    assert most["margin_source"].startswith("0.1 of")
+
+
 def test_the_plans_margin_is_the_one_that_counts() -> None:
     arms = replacing(1.5)
     wide, narrow = (one(arms, AnalysisPlan(margin=margin)) for margin in (0.06, 0.001))
@@ -163,8 +173,10 @@ def test_drop_arms_give_a_second_number_of_reals() -> None:
     found = exchange_of(*of(evidence_of(replacing(1.4), WORLD)), AnalysisPlan()).iloc[0]
     assert found["reason"] is None
     assert found["sizes"] == "2 numbers of reals, 100 to 400"
-    kept = one(replacing(1.4))["retained_share"]
-    assert found["estimate"] == pytest.approx((100 * 4**kept - 100) * 1000 / 100, rel=1e-6)
+    kept = one(replacing(1.4))
+    shares = {"estimate": "retained_share", "ci_low": "fieller_low", "ci_high": "fieller_high"}
+    for name, share in shares.items():  # from 100 to 400 reals are two doublings
+        assert found[name] == pytest.approx((100 * 4 ** kept[share] - 100) * 10, rel=1e-6), name
 
 
 def test_no_exchange_rate_without_a_slope_or_a_second_number() -> None:
@@ -311,7 +323,11 @@ def test_of_useless_arms_the_best_loses_its_gain_when_corrected() -> None:
 
 def test_the_best_by_a_loss_is_the_one_of_the_smallest() -> None:
     arms = grid_of((0.5, 1.0), (1,), worth={(1.0, 1): 1.7})
-    found = analyse(evidence_of(arms, WORLD), AnalysisPlan(metric="log_loss")).best.iloc[0]
+    whole = analyse(evidence_of(arms, WORLD), AnalysisPlan(metric="log_loss"))
+    found = whole.best.iloc[0]
+    words = whole.verdicts.set_index("arm_id")
+    assert words.loc[arms[2].arm_id, "verdict"] == "better"
+    assert words.loc[arms[2].arm_id, "sentence"].startswith("Log loss -0.")
     assert (found["metric"], found["arm_id"]) == ("log_loss", arms[2].arm_id)
     assert found["corrected_gain"] > 0
     assert 0 < found["ci_low"] < found["naive_gain"] < found["ci_high"]

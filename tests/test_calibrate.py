@@ -29,6 +29,11 @@ try:
 finally:
     sys.path.remove(BENCHMARKS)
 
+
+def run_line(line: studies.Line, repetitions: int) -> dict[str, tuple[float, float]]:
+    return studies.means_of([studies.run_part(line, 0, repetitions)])
+
+
 SMALL = studies.Line(study="grid", patients=frames.Patients(count=100), seeds=5, arms=2)
 
 
@@ -95,7 +100,7 @@ class TestFrames:
 
 class TestStudies:
     def test_seeds_only_is_caught_and_max_t_is_not(self) -> None:
-        means = studies.run_line(SMALL, 150)
+        means = run_line(SMALL, 150)
         assert table.complaints(SMALL, means, 150).keys() <= {"covers_gain", "covers_none"}
         read_as_right = dataclasses.replace(table.RULES["grid"]["seeds_only"], kind="at most")
         assert "above 0.05" in str(read_as_right.complaint(means["seeds_only"][0], 150))
@@ -109,7 +114,7 @@ class TestStudies:
             return dataclasses.replace(arms, case=0 * arms.case)
 
         monkeypatch.setattr(stats, "arms_of", blind)
-        means = studies.run_line(SMALL, 150)
+        means = run_line(SMALL, 150)
         wrong = table.complaints(SMALL, means, 150)
         assert wrong.keys() == {"claims", "covers_none", "covers_gain", "together"}
 
@@ -123,24 +128,32 @@ class TestStudies:
             return dataclasses.replace(arms, case=4 * arms.case)
 
         monkeypatch.setattr(stats, "arms_of", timid)
-        means = studies.run_line(SMALL, 150)
+        means = run_line(SMALL, 150)
         assert "covers_none" in table.complaints(SMALL, means, 150)
 
-    def test_draws_follow_from_the_line(self) -> None:
-        assert studies.run_line(SMALL, 3) == studies.run_line(SMALL, 3)
+    def test_draws_follow_from_the_line_and_the_part(self) -> None:
+        first = studies.run_part(SMALL, 0, 3)
+        assert studies.run_part(SMALL, 0, 3) == first
+        assert studies.run_part(SMALL, 1, 3) != first
         other = dataclasses.replace(SMALL, note="other")
-        assert studies.run_line(other, 3) != studies.run_line(SMALL, 3)
+        assert studies.run_part(other, 0, 3) != first
+
+    def test_means_are_over_all_parts(self) -> None:
+        parts = [{"x": [0.0, 1.0]}, {"x": [1.0]}]
+        mean, error = studies.means_of(parts)["x"]
+        assert mean == pytest.approx(2 / 3)
+        assert error == pytest.approx(math.sqrt(2 / 9 / 3))
 
     def test_a_window_decides_as_the_exact_test(self, monkeypatch: pytest.MonkeyPatch) -> None:
         line = dataclasses.replace(SMALL, patients=frames.Patients(count=60), seeds=3)
-        quick = studies.run_line(line, 40)
+        quick = run_line(line, 40)
         monkeypatch.setattr(studies, "FIRST", 10**6)
-        assert studies.run_line(line, 40) == quick
+        assert run_line(line, 40) == quick
 
     @pytest.mark.parametrize("study", ["twin", "two", "replacement"])
     def test_measures_are_those_of_the_table(self, study: str) -> None:
         line = dataclasses.replace(SMALL, study=study, seeds=3, arms=4)
-        found = studies.run_line(line, 4)
+        found = run_line(line, 4)
         assert found.keys() == table.RULES[study].keys()
         assert all(0 <= mean <= 1 or math.isnan(mean) for mean, _ in found.values())
 

@@ -73,8 +73,7 @@ def compared(arms: pd.DataFrame) -> pd.DataFrame:
 def _together(rows: pd.DataFrame, lost: pd.DataFrame) -> pd.DataFrame:
     if lost.empty:
         return rows
-    shared = [name for name in rows.columns if name in lost.columns]
-    return pd.concat([rows, lost[shared].astype(object)], ignore_index=True)
+    return pd.concat([rows, lost.astype(object)], ignore_index=True)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

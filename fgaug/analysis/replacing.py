@@ -98,7 +98,7 @@ def _tested(arms: Arms, plan: AnalysisPlan) -> dict[str, Any]:
     if margin is None:
         share = 1 - plan.retention
         margin = max(0.0, share * gain) if np.isfinite(gain) else NAN
-        source = f"{share:g} of what the removed reals bring here"
+        source = f"{share:.3g} of what the removed reals bring here"
     row = {
         **{"assay_gain": gain, "assay_p": kept.p_assay, "sensitive": bool(kept.sensitive)},
         **{"retention_p": kept.p_retention, "retained_share": kept.share},

@@ -179,7 +179,7 @@ def _change(main: Row | None, outlook: Outlook | None, verdict: str, plan: Analy
     seeds = outlook.seeds_for(gain)
     seen = size(plan.metric, gain)
     if seeds is None and outlook.floor <= gain:
-        return f"{now}. More than {STEPS[-1]} seeds an arm would show a gain of {seen}, if it is real."
+        return f"{now}. Over {STEPS[-1]} seeds an arm would show a gain of {seen}, if it is real."
     if seeds is None:
         return (
             f"{now}. No number of seeds shows a gain of {seen} on these "

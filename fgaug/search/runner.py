@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import itertools
 import logging
 import os
@@ -138,6 +141,10 @@ def _fit(trainable: Any, tune_config: Any, run_config: Any) -> None:
         warnings.simplefilter("ignore")  # Tune's advice about settings chosen on purpose
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         tuner.fit()
+    del tuner
+    gc.collect()  # its trials refer to each other
+    with contextlib.suppress(OSError, AttributeError):  # the C library is another one
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class _StopWhenFull(tune.Stopper):

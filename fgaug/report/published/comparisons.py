@@ -84,7 +84,7 @@ def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         frame = cells[metric]
         better = frame["difference"] > 0
         holm, dunnett = frame["p_holm"] < ALPHA, frame["p_dunnett"] < ALPHA
-        misread = against_baseline(thesis, metric, ddof=1).p_holm < ALPHA
+        misread = pd.Series(against_baseline(thesis, metric, ddof=1).p_holm) < ALPHA
         # complete separation is the only way to the smallest p; a rank test sees no more
         by_rank = frame["separated"] & (ranks.smallest_p < ALPHA)
         tests: dict[str, pd.Series[bool]] = {

@@ -17,7 +17,6 @@ from fgaug.stats.many_to_one import MaxOfArms
 
 NODES = 400  # of the integrals over a standard normal
 REACH = 9.0  # standard deviations that they span on either side
-SPAN = 0.5  # a truth is looked for this far on either side of the best mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +101,16 @@ def given_the_pick(means: Floats, se: float) -> tuple[float, float, float]:
     if best == second:
         return NAN, NAN, NAN
 
+    # P(X > seen | X > runner-up) falls faster than an exponential: 1/80 lies within this bracket
+    down = second - 10 * se - se**2 * np.log(80) / (best - second)
+
     def truth_at(probability: float) -> float:
         def apart(truth: float) -> float:
             passed = special.log_ndtr((truth - second) / se)
             below = -np.expm1(special.log_ndtr((truth - best) / se) - passed)
             return float(below) - probability
 
-        return float(optimize.brentq(apart, best - SPAN, best + SPAN))
+        return float(optimize.brentq(apart, down, best + 10 * se))
 
     return truth_at(0.5), truth_at(0.975), truth_at(0.025)
 
