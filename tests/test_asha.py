@@ -258,6 +258,7 @@ def statuses(run: Path) -> dict[str, str]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 class TestSearch:
     def test_single_cells_stop_at_rungs(self, whole: Path) -> None:
         frame = load_results(whole)

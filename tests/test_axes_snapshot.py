@@ -365,6 +365,7 @@ def searched(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     return RunPaths(folder / "run")
 
 
+@pytest.mark.slow
 class TestSearch:
     def test_one_row_a_cell(self, searched: RunPaths) -> None:
         frame = load_results(searched.root)

@@ -563,6 +563,7 @@ def test_arms_know_their_baseline_and_their_twins(root: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_on_a_cluster_it_is_the_same(whole: Path, root: Path, tmp_path: Path) -> None:
     screen(space_of(root), whole, tmp_path / "run")
     with started(cpus=2, gpus=0, dashboard=False):

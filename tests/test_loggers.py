@@ -177,6 +177,7 @@ def test_the_grid_names_loggers(tmp_path: Path) -> None:
         parse_space(grid(tmp_path, loggers=["tensorboard", "tensorboard"]))
 
 
+@pytest.mark.slow
 def test_a_search_writes_what_its_curves_hold(tmp_path: Path) -> None:
     """Cells pause at rungs and go on; no file stays open, and no identity changes."""
     phantom_dataset(tmp_path)

@@ -260,6 +260,7 @@ def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
     assert trial.result.is_file()
 
 
+@pytest.mark.slow
 def test_experiments_of_a_few_trials_follow_each_other(
     cluster: None, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
