@@ -66,7 +66,8 @@ def test_a_raylet_that_dies_ends_what_waits_for_it() -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("moment", ["evaluation", pytest.param("start", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["evaluation", "start"])
 def test_a_search_whose_raylet_dies_says_so_and_goes_on(tmp_path: Path, moment: str) -> None:
     phantom_dataset(tmp_path)
     write_grid(tmp_path, budget={"unit": "steps", "max": 40, "evaluations": 20})
