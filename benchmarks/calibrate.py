@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_frames(chosen: Sequence[Line], repetitions: int, processes: int, state: Path) -> Found:
-    """Return the measures of all lines, in order; their parts are kept in `state` once done."""
+    """Return the measures of all lines; finished parts are kept in `state`."""
     sizes = [min(PART, repetitions - start) for start in range(0, repetitions, PART)]
     files = {
         (line, part): state / f"{line.name} {part} {size}.json"
