@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from calibrate_table import figure, markdown
@@ -34,8 +33,7 @@ SIZE, IMAGES, VALID = 32, 800, 0.96  # pixels; some 32 images train, 768 of 380 
 RATIO, POOL, SEEDS, STEPS = 4, 300, 5, 120
 FIRST_SEED = 10**6  # of the draws with shuffled labels
 
-# What may be said of an arm against its twin. A true null is now and then missed by luck, so three
-# datasets are one calibration: each is held to its row.
+# kind -> what has to be said of it against its twin, and what it is
 EXPECTED: Mapping[str, tuple[str, str]] = {
     "copies": ("no gain", "copies of the training images"),
     "fresh": ("better", "fresh draws of the simulator"),
@@ -69,19 +67,18 @@ class Answer:
         return None if right else said
 
 
-def run(root: Path, only: str = "", **sizes: Any) -> list[Answer]:
-    """Return the answers of all datasets, trained below `root`; finished trials are kept there.
+def run(root: Path, only: str = "") -> list[Answer]:
+    """Return the answers of all datasets, trained below `root`, where finished trials stay.
 
     Args:
         root: a folder.
-        only: datasets and kinds of fakes are not chosen by it, but no line named: `phantom 2`.
-        sizes: of `search`, for a test.
+        only: takes the datasets with these words in `phantom 1`, `phantom 2`, ...
     """
     chosen = [seed for seed in DATASETS if only in f"phantom {seed}"]
     return [
         answer
         for seed in chosen
-        for answer in answers(seed, search(root / f"phantom-{seed}", seed, **sizes))
+        for answer in answers(seed, search(root / f"phantom-{seed}", seed))
     ]
 
 

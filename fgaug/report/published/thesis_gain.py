@@ -191,7 +191,8 @@ def _others(best: Mapping[str, BestCell]) -> Table:
 def _with_images(acc: BestCell) -> Table:
     rows = [(error, *acc.with_images(error)) for error in IMAGE_ERRORS]
     frame = pd.DataFrame(rows, columns=["image_error", "ci_low", "ci_high"])
-    frame["level"] = "E2 by an assumed error over images"
+    assumed = "E2 by an assumed error over images"
+    frame["level"] = [assumed if error else LEVEL for error in IMAGE_ERRORS]
     text = pd.DataFrame(
         {
             "assumed error over images": [number(error) for error, _, _ in rows],
