@@ -194,8 +194,10 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C
 def main() -> None:
     """Run a command; any error of ours is one message and an exit code, not a traceback."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
-    handler = RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
-    logging.getLogger("fgaug").addHandler(handler)
+    logger = logging.getLogger("fgaug")
+    if not logger.handlers:  # a program may call several commands
+        console = Console(stderr=True)
+        logger.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     try:
         code = app(standalone_mode=False) or 0  # an Exit comes back as its code
         if code == _INTERRUPTED:
