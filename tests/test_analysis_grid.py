@@ -22,7 +22,8 @@ from fgaug.analysis.exchange import exchange_of
 from fgaug.analysis.replacing import replacement_of
 from fgaug.analysis.resampled import scorer
 from fgaug.analysis.runs import Measured, measure, runs_of
-from fgaug.analysis.surface import surface_of, wald
+from fgaug.analysis.surface import surface_of
+from fgaug.analysis.wald import wald
 from fgaug.analysis_plan import AnalysisPlan
 from fgaug.stats.selection import patient_rows
 
