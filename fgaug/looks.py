@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -97,16 +97,23 @@ def open_test(run: RunPaths, arms: Iterable[str], purpose: str, cells: Iterable[
     return look
 
 
+def still_sealed(
+    run: RunPaths, cell_ids: Iterable[str], arm_of: Callable[[str], str]
+) -> list[str]:
+    """Return the cells whose test predictions no look covers, by themselves or by their arm."""
+    looks = looks_of(run)
+    whole = {arm for look in looks if not look.cells for arm in look.arms}
+    named = {cell for look in looks for cell in look.cells}
+    return [cell for cell in cell_ids if cell not in named and arm_of(cell) not in whole]
+
+
 def load_sealed(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
     """Return the test predictions of cells, one row an image and cell, with `cell_id`.
 
     Raises:
         RunError: no look covers them all, or a file is missing or damaged.
     """
-    looks = looks_of(run)
-    whole = {arm for look in looks if not look.cells for arm in look.arms}
-    named = {cell for look in looks for cell in look.cells}
-    shut = [cell for cell in cell_ids if cell not in named and _arm_of(run, cell) not in whole]
+    shut = still_sealed(run, cell_ids, lambda cell: _arm_of(run, cell))
     if shut:
         raise RunError(
             f"The test predictions of {len(shut)} of {len(cell_ids)} cells of {run.root} are "

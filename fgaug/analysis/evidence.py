@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fgaug import paths
 from fgaug.errors import RunError
-from fgaug.looks import looks_of
+from fgaug.looks import still_sealed
 from fgaug.paths import RunPaths
 from fgaug.results import load_results
 from fgaug.stages import cells_of
@@ -186,11 +186,9 @@ def _last_round(table: pa.Table) -> pa.Table:
 
 
 def _refuse_sealed(folder: RunPaths, ok: pd.DataFrame) -> None:
-    looks = looks_of(folder)
-    arms = {arm for look in looks if not look.cells for arm in look.arms}
-    cells = {cell for look in looks for cell in look.cells}
-    shut = ok[~ok["arm_id"].isin(arms) & ~ok["cell_id"].isin(cells)]
-    if len(shut):
+    arm_of = dict(zip(ok["cell_id"], ok["arm_id"], strict=True))
+    shut = still_sealed(folder, arm_of, arm_of.__getitem__)
+    if shut:
         raise RunError(
             f"The test predictions of {len(shut)} of {len(ok)} trials of {folder.root} are "
             "sealed. `fgaug report --open-test` writes a look down, and then opens them."
