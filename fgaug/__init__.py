@@ -32,6 +32,8 @@ __all__ = ["FgaugError", "UserError", "__version__", "search", *_LAZY]
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)
+    if name in ("stats", "quality"):
+        return importlib.import_module(f"fgaug.{name}")
     raise AttributeError(f"module 'fgaug' has no attribute {name!r}")
 
 

@@ -27,6 +27,10 @@ class AnalysisPlan(Frozen):
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05  # two-sided, of the whole grid
     looks: Annotated[int, Field(strict=True, ge=1)] = 1  # planned at the sealed test set
 
+    def at_a_look(self) -> AnalysisPlan:
+        """Return the plan of one look at the sealed test set: planned looks share alpha."""
+        return self.model_copy(update={"alpha": self.alpha / self.looks})
+
 
 class Confirmation(Frozen):
     """A second stage: the best arms of a screening again, on fresh seeds and the sealed test."""

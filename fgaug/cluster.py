@@ -7,15 +7,17 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fgaug.errors import UserError
 from fgaug.watchdog import watched
 
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 LOOPBACK = "127.0.0.1"
 OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
 _SETTINGS = {
@@ -167,6 +169,38 @@ def resources() -> dict[str, float]:
 def _described(ray: Any, dashboard: str | None) -> Cluster:
     held = ray.cluster_resources()
     return Cluster(cpus=held.get("CPU", 0), gpus=held.get("GPU", 0), dashboard=dashboard)
+
+
+def mapped(
+    function: Callable[[Item], Found],
+    items: Sequence[Item],
+    *,
+    cpus: float = 1,
+    gpus: float = 0,
+    waiting: Callable[[], None] = lambda: None,
+    look_s: float = 5.0,
+) -> list[Found]:
+    """Return function(item) of each item, as many side by side as the cluster has room for.
+
+    Args:
+        function: travels to other processes, as its items do; not tried again where it dies.
+        items: one task each.
+        cpus: cores of a task.
+        gpus: GPUs of a task.
+        waiting: called every `look_s` seconds until all are done.
+        look_s: seconds.
+    """
+    import ray
+
+    remote: Any = ray.remote(function)
+    task = remote.options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+    running = [task.remote(item) for item in items]
+    left = running
+    while left:
+        done, left = ray.wait(left, num_returns=len(left), timeout=look_s)
+        waiting()
+        ray.get(done)  # the first that failed ends the others with the cluster
+    return list(ray.get(running))
 
 
 def device_names() -> list[str]:

@@ -8,6 +8,7 @@ FgaugError                  anything this project raises on purpose
 │   ├── BankError           a fake bank that is damaged, unfinished or of other snapshots
 │   ├── RunError            a run directory that is missing, damaged or of another grid
 │   └── DiskFullError       no space left; what was finished stays valid
+├── TrainingError           a network's training diverged or collapsed; its snapshots stay; code 1
 ├── ClusterError            Ray died under a command; what was finished stays valid; code 3
 └── TrialError              one cell failed (NaN loss, out of memory); the grid goes on; code 1
 """
@@ -63,6 +64,10 @@ class DiskFullError(UserError):
     """No space left on a device; whatever was finished before stays valid."""
 
     ERRNOS = (errno.ENOSPC, errno.EDQUOT)
+
+
+class TrainingError(FgaugError):
+    """A network's training cannot go on; its last good snapshot stays."""
 
 
 class ClusterError(FgaugError):

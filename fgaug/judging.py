@@ -42,7 +42,7 @@ def judge(
         verdict, reason. NaN with a reason where something is undefined.
     """
     runs = _Runs(stage, sealed, rows, plan.metric)
-    alpha = plan.alpha / plan.looks
+    alpha = plan.at_a_look().alpha
     families: dict[str, list[Shortlisted]] = {}
     for arm in stage.shortlist:
         families.setdefault(arm.baseline, []).append(arm)

@@ -23,6 +23,7 @@ from fgaug.generators import SnapshotFile
 from fgaug.paths import BankNames
 
 UNTRAINED = ("phantom", "stub")  # kinds that never saw an image
+_COLUMNS = ["sha256", "group"]  # of a record that count here
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +66,11 @@ def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record 
     """Return what a network was trained on, from beside its file or from the bank."""
     beside = Path(named.file).with_suffix(".trained_on.parquet") if named else None
     if beside is not None and beside.is_file():
-        return _Record(str(beside), paths.read_table(beside, SnapshotError).to_pandas())
+        seen = paths.read_table(beside, SnapshotError, _COLUMNS).to_pandas()
+        return _Record(str(beside), seen)
     in_bank = BankNames.trained_on(source.sha256)
     if bank.has(in_bank):
-        seen = shard_columns(bank, in_bank, ["sha256", "group"]).to_pandas()
+        seen = shard_columns(bank, in_bank, _COLUMNS).to_pandas()
         return _Record(bank.place(in_bank), seen)
     return None
 
@@ -81,10 +83,15 @@ def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[st
     if not images and not patients:
         return []
     of_split = "" if split == "dataset" else f" of `axes.split` {split}"
+    shared = divided.manifest["sha256"].isin(record.seen["sha256"]).any()
+    elsewhere = (
+        "It shares no image with this dataset: if its patients are others of the same names, "
+        "rename those of one dataset. Else use"
+    )
     return [
         f"`{key}` was trained on {images} validation or test images{of_split} and on images of "
-        f"{patients} of their patients ({record.place}). Use a network trained on this dataset's "
-        "training images, or another split"
+        f"{patients} of their patients ({record.place}). {'Use' if shared else elsewhere} a "
+        "network trained on this dataset's training images, or another split"
     ]
 
 

@@ -5,13 +5,14 @@ file -> reader -> [contents] -> snapshot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgaug.errors import SnapshotError
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
@@ -33,26 +34,31 @@ class Contents:
 
 
 def tensors_of(contents: Contents, size: int) -> dict[str, Tensor]:
+    """Return the tensors of what a file of `size` bytes holds, see `whole_network`."""
+    return whole_network(contents.arrays, GeneratorNetwork.skeleton(contents.config), size)
+
+
+def whole_network(
+    arrays: Mapping[str, Array], skeleton: nn.Module, size: int
+) -> dict[str, Tensor]:
     """Return contiguous float32 tensors; refuse what is not a whole network of finite numbers.
 
     Args:
-        contents: what a file of `size` bytes holds.
-        size: no network takes more memory than its file has bytes.
+        arrays: views of a file's bytes by tensor name.
+        skeleton: the network with the names and shapes that they must have.
+        size: of the file in bytes; no network takes more memory than that.
     """
-    skeleton = GeneratorNetwork.skeleton(contents.config).state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in skeleton.items()}
-    for name in sorted(expected.keys() ^ contents.arrays.keys()):
+    expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
+    for name in sorted(expected.keys() ^ arrays.keys()):
         raise SnapshotError(
             f"tensor {shown(name)} is {'missing' if name in expected else 'unknown'}"
         )
     for name, shape in expected.items():
-        if contents.arrays[name].shape != shape:
-            raise SnapshotError(
-                f"tensor {name} has shape {contents.arrays[name].shape}, not {shape}"
-            )
-    if sum(array.nbytes for array in contents.arrays.values()) > size:
+        if arrays[name].shape != shape:
+            raise SnapshotError(f"tensor {name} has shape {arrays[name].shape}, not {shape}")
+    if sum(array.nbytes for array in arrays.values()) > size:
         raise SnapshotError("its tensors share their numbers")
-    return {name: _tensor(name, contents.arrays[name]) for name in contents.arrays}
+    return {name: _tensor(name, arrays[name]) for name in arrays}
 
 
 def _tensor(name: str, array: Array) -> Tensor:

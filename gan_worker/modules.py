@@ -1,6 +1,6 @@
 """The modules of a PyTorch network pickle: resolved options and named tensors of `G_ema`.
 
-records -> options and stored tensors -> snapshot
+records -> options and stored tensors -> snapshot, discriminators
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fgaug.errors import SnapshotError
-from gan_worker.contents import Contents
+from gan_worker.contents import Array, Contents
 from gan_worker.networks import GeneratorConfig
 from gan_worker.records import Module
 from gan_worker.stored import StoredTensor, array_of, shown
@@ -27,8 +27,17 @@ T = TypeVar("T")
 
 def contents_of(data: bytes, value: Any) -> Contents:
     """Return the averaged generator of a PyTorch network pickle, read into `value`."""
-    modules, stored = _flattened(_generator_of(value))
-    config = _config_of(modules, stored)
+    modules, stored = flattened(named_network(value, "G_ema", "Generator"))
+    return Contents(
+        kind="stylegan2-ada-pytorch",
+        network="G_ema",
+        config=_config_of(modules, stored),
+        arrays=arrays_of(data, stored),
+    )
+
+
+def arrays_of(data: bytes, stored: dict[str, StoredTensor]) -> dict[str, Array]:
+    """Return views of all tensors but the filters, which must be the one that is built in."""
     kept = {}
     for name, tensor in stored.items():
         array = array_of(data, tensor)
@@ -38,17 +47,18 @@ def contents_of(data: bytes, value: Any) -> Contents:
             raise SnapshotError(
                 f"{shown(name)} is not the [1, 3, 3, 1] filter, the only one supported"
             )
-    return Contents(kind="stylegan2-ada-pytorch", network="G_ema", config=config, arrays=kept)
+    return kept
 
 
-def _generator_of(value: Any) -> Module:
-    generator = value.get("G_ema") if isinstance(value, dict) else None
-    if not isinstance(generator, Module) or generator.class_name != "Generator":
-        raise SnapshotError("it holds no generator under the name 'G_ema'")
-    return generator
+def named_network(value: Any, name: str, class_name: str) -> Module:
+    """Return a network of the pickle, read into `value`."""
+    network = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(network, Module) or network.class_name != class_name:
+        raise SnapshotError(f"it holds no {class_name.lower()} under the name {name!r}")
+    return network
 
 
-def _flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
+def flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
     """Return all modules and tensors below `top` by dotted name."""
     modules: dict[str, Module] = {}
     tensors: dict[str, StoredTensor] = {}
@@ -86,31 +96,31 @@ def _config_of(modules: dict[str, Module], stored: dict[str, StoredTensor]) -> G
     The construction arguments in the file leave out defaults, and those differ by the program that
     wrote it: an absent conv_clamp is none in stylegan2-ada-pytorch and 256 in stylegan3.
     """
-    top, mapping = modules[""], _at(modules, "mapping")
+    top, mapping = modules[""], at(modules, "mapping")
     _check_arguments(top)
-    resolution, w_dim, labels = (_whole(top, n) for n in ("img_resolution", "w_dim", "c_dim"))
+    resolution, w_dim, labels = (whole(top, n) for n in ("img_resolution", "w_dim", "c_dim"))
     blocks = [f"synthesis.b{2**power}" for power in range(2, resolution.bit_length())]
     convolutions = [m for m in modules.values() if m.class_name == "SynthesisLayer"]
     to_rgb = [m for m in modules.values() if m.class_name == "ToRGBLayer"]
-    layers = _whole(mapping, "num_layers")
-    dense = [_at(modules, f"mapping.fc{index}") for index in range(layers)]
+    layers = whole(mapping, "num_layers")
+    dense = [at(modules, f"mapping.fc{index}") for index in range(layers)]
     return GeneratorConfig(
         resolution=resolution,
-        img_channels=_whole(top, "img_channels"),
+        img_channels=whole(top, "img_channels"),
         labels=labels,
-        z_dim=_whole(top, "z_dim"),
+        z_dim=whole(top, "z_dim"),
         w_dim=w_dim,
-        widths=tuple(_outputs(stored, f"{block}.conv1.weight") for block in blocks),
-        architecture=_common([_at(modules, block) for block in blocks], "architecture", str),
-        activation=_common(convolutions, "activation", str),
-        conv_clamp=_clamp([*convolutions, *to_rgb]),
-        use_noise=_common(convolutions, "use_noise", bool),
+        widths=tuple(outputs(stored, f"{block}.conv1.weight") for block in blocks),
+        architecture=common([at(modules, block) for block in blocks], "architecture", str),
+        activation=common(convolutions, "activation", str),
+        conv_clamp=clamp_of([*convolutions, *to_rgb]),
+        use_noise=common(convolutions, "use_noise", bool),
         mapping_layers=layers,
-        mapping_width=_outputs(stored, "mapping.fc0.weight") if layers > 1 else w_dim,
-        mapping_activation=_common(dense, "activation", str),
-        mapping_lr_multiplier=_real(dense, "bias_gain"),
-        embed_width=_outputs(stored, "mapping.embed.weight") if labels else 0,
-        w_avg_beta=_real([mapping], "w_avg_beta"),
+        mapping_width=outputs(stored, "mapping.fc0.weight") if layers > 1 else w_dim,
+        mapping_activation=common(dense, "activation", str),
+        mapping_lr_multiplier=real(dense, "bias_gain"),
+        embed_width=outputs(stored, "mapping.embed.weight") if labels else 0,
+        w_avg_beta=real([mapping], "w_avg_beta"),
     )
 
 
@@ -118,25 +128,27 @@ def _check_arguments(top: Module) -> None:
     """Refuse a generator whose construction arguments and attributes tell different stories."""
     given = top.state.get("_init_kwargs")
     for name in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"):
-        value = _whole(top, name)
+        value = whole(top, name)
         if isinstance(given, dict) and given.get(name, value) != value:
             raise SnapshotError(f"its {name} is {value} but was made as {shown(given[name])}")
 
 
-def _at(modules: dict[str, Module], path: str) -> Module:
+def at(modules: dict[str, Module], path: str) -> Module:
+    """Return the module at a dotted path, which the network must have."""
     if path not in modules:
-        raise SnapshotError(f"it has no {path}: not a StyleGAN2 generator")
+        raise SnapshotError(f"it has no {path}: not a StyleGAN2 network")
     return modules[path]
 
 
-def _whole(module: Module, name: str) -> int:
+def whole(module: Module, name: str) -> int:
+    """Return an attribute that is a count."""
     value = module.state.get(name)
     if type(value) is not int or not 0 <= value < 2**31:
         raise SnapshotError(f"{name} of {module.class_name} is {shown(value)}, not a count")
     return value
 
 
-def _common(modules: list[Module], name: str, expected: type[T]) -> T:
+def common(modules: list[Module], name: str, expected: type[T]) -> T:
     """Return the one value that all `modules` have for an attribute."""
     values = [module.state.get(name) for module in modules]
     first = values[0] if values else None
@@ -145,21 +157,24 @@ def _common(modules: list[Module], name: str, expected: type[T]) -> T:
     return first
 
 
-def _real(modules: list[Module], name: str) -> float:
-    value = _common(modules, name, int | float)  # type: ignore[arg-type]  # a union is no type[T]
+def real(modules: list[Module], name: str) -> float:
+    """Return the number above 0 that all `modules` have for an attribute."""
+    value = common(modules, name, int | float)  # type: ignore[arg-type]  # a union is no type[T]
     if not 0 < value < 1e9:
         raise SnapshotError(f"{name} must be above 0 and finite, got {shown(value)}")
     return float(value)
 
 
-def _clamp(modules: list[Module]) -> float | None:
+def clamp_of(modules: list[Module]) -> float | None:
+    """Return the bound of the layers' outputs, None where they have none."""
     if all(module.state.get("conv_clamp", 0) is None for module in modules):
         return None
-    return _real(modules, "conv_clamp")
+    return real(modules, "conv_clamp")
 
 
-def _outputs(stored: dict[str, StoredTensor], name: str) -> int:
+def outputs(stored: dict[str, StoredTensor], name: str) -> int:
+    """Return how many outputs the weights of a layer have."""
     tensor = stored.get(name)
     if tensor is None or not tensor.size:
-        raise SnapshotError(f"it has no {name}: not a StyleGAN2 generator")
+        raise SnapshotError(f"it has no {name}: not a StyleGAN2 network")
     return tensor.size[0]

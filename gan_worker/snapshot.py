@@ -63,7 +63,7 @@ class Snapshot:
 def read_snapshot(path: Path | str) -> Snapshot:
     """Return the generator in a network file; anything else ends in a SnapshotError."""
     path = Path(path)
-    return parse_snapshot(_bytes_of(path), str(path))
+    return parse_snapshot(bytes_of(path), str(path))
 
 
 def parse_snapshot(data: bytes, place: str) -> Snapshot:
@@ -73,7 +73,7 @@ def parse_snapshot(data: bytes, place: str) -> Snapshot:
         contents = _contents(name, data)
         tensors = tensors_of(contents, len(data))
     except (SnapshotError, ValueError) as error:
-        raise SnapshotError(f"{place} was refused: {error}. {_CURE}") from None
+        raise refused(place, error) from None
     return Snapshot(
         sha256=contents.sha256 or hashlib.sha256(data).hexdigest(),
         kind=contents.kind,
@@ -138,7 +138,13 @@ def _contents(name: str, data: bytes) -> Contents:
     return modules.contents_of(data, value)
 
 
-def _bytes_of(path: Path) -> bytes:
+def refused(place: Path | str, error: Exception) -> SnapshotError:
+    """Return what to say of a file that holds no network."""
+    return SnapshotError(f"{place} was refused: {error}. {_CURE}")
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return a network file's bytes, unless they are more than any network has."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:

@@ -27,6 +27,7 @@ _FUNCTIONS = {
     "synthesis": ("G_synthesis", "G_synthesis_stylegan2"),
     "mapping": ("G_mapping",),
 }
+_CRITICS = ("D_main", "D_stylegan2")
 _MAX_NAME = 100
 # Construction arguments that change nothing in what is read, or that the shapes tell.
 _IGNORED = frozenset(
@@ -42,15 +43,22 @@ _READ = frozenset(
         *("architecture", "nonlinearity", "resample_kernel", "use_noise", "conv_clamp"),
     )
 )
+_READ_OF_D = frozenset(
+    (
+        *("label_size", "resolution", "num_channels", "architecture", "conv_clamp"),
+        *("mapping_layers", "mapping_lrmul", "nonlinearity", "resample_kernel"),
+        *("freeze_layers", "mbstd_group_size", "mbstd_num_features"),
+    )
+)
 _LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}
 _LEAVES = {"affine.weight": "mod_weight", "affine.bias": "mod_bias"}
 
 
 def contents_of(data: bytes, value: Any) -> Contents:
     """Return the averaged generator of a TensorFlow network pickle, read into `value`."""
-    state = _state_of_gs(value)
+    state = _state_of(value, 2)
     variables = dict(_variables(data, state))
-    options = _Options(_dict(state, "static_kwargs"))
+    options = Options(_dict(state, "static_kwargs"))
     _check_generation(variables)
     config = _config_of(options, variables)
     return Contents(
@@ -61,11 +69,22 @@ def contents_of(data: bytes, value: Any) -> Contents:
     )
 
 
-def _state_of_gs(value: Any) -> dict[str, Any]:
+def discriminator_of(data: bytes, value: Any) -> tuple[Options, dict[str, Array]]:
+    """Return the options and the variables of the discriminator `D`, by their own names."""
+    state = _state_of(value, 1)
+    if state.get("build_func_name") not in _CRITICS:
+        raise SnapshotError(f"a discriminator built by {shown(state.get('build_func_name'))}")
+    listed = dict(_listed(data, state, ""))
+    listed.pop("lod", None)  # of progressive growing, unused since
+    return Options(_dict(state, "static_kwargs"), _READ_OF_D), listed
+
+
+def _state_of(value: Any, place: int) -> dict[str, Any]:
+    """Return the attributes of G, D or Gs: 0, 1 or 2."""
     networks = value if isinstance(value, tuple) and len(value) == 3 else ()
     if not networks or not all(isinstance(network, TensorFlowNetwork) for network in networks):
         raise SnapshotError("it does not hold the three TensorFlow networks G, D and Gs")
-    state = networks[2].state or {}
+    state = networks[place].state or {}
     version = state.get("version")
     if type(version) is not int or version not in PROGRAMS:
         raise SnapshotError(
@@ -92,20 +111,28 @@ def _variables(data: bytes, state: dict[str, Any]) -> Iterator[tuple[str, Array]
                 f"a network built by {shown(function)}, which is not a StyleGAN2 generator of "
                 "configuration E or F"
             )
-        listed = network.get("variables")
-        if not isinstance(listed, list):
-            raise SnapshotError("a TensorFlow network without variables")
-        for entry in listed:
-            name, tensor = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
-            if isinstance(tensor, NumpyArray):
-                tensor = tensor.tensor
-            if not (isinstance(name, str) and isinstance(tensor, StoredTensor)):
-                raise SnapshotError("a variable that is not a name and float32 numbers")
-            full = f"{part}/{name}".lstrip("/")
-            if full in seen or len(full) > _MAX_NAME:
-                raise SnapshotError(f"the variable {shown(full)} is there twice or too long")
+        for full, array in _listed(data, network, part):
+            if full in seen:
+                raise SnapshotError(f"the variable {shown(full)} is there twice")
             seen.add(full)
-            yield full, array_of(data, tensor)
+            yield full, array
+
+
+def _listed(data: bytes, network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
+    """Yield the variables of one network, `part` before their names."""
+    listed = network.get("variables")
+    if not isinstance(listed, list):
+        raise SnapshotError("a TensorFlow network without variables")
+    for entry in listed:
+        name, tensor = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, None)
+        if isinstance(tensor, NumpyArray):
+            tensor = tensor.tensor
+        if not (isinstance(name, str) and isinstance(tensor, StoredTensor)):
+            raise SnapshotError("a variable that is not a name and float32 numbers")
+        full = f"{part}/{name}".lstrip("/")
+        if len(full) > _MAX_NAME:
+            raise SnapshotError(f"the variable {shown(full)} is too long")
+        yield full, array_of(data, tensor)
 
 
 def _check_generation(variables: dict[str, Array]) -> None:
@@ -123,13 +150,13 @@ def _check_generation(variables: dict[str, Array]) -> None:
             )
 
 
-class _Options:
+class Options:
     """The construction arguments; an absent one has the TensorFlow programs' default."""
 
-    def __init__(self, given: dict[Any, Any]) -> None:
+    def __init__(self, given: dict[Any, Any], read: frozenset[str] = _READ) -> None:
         self.given = given
         for name in given:
-            if name not in _READ | _IGNORED:
+            if name not in read | _IGNORED:
                 raise SnapshotError(f"the option {shown(name)} of its networks is not known")
         kernel = given.get("resample_kernel")
         if kernel not in (None, [1, 3, 3, 1], (1, 3, 3, 1)):
@@ -153,12 +180,15 @@ class _Options:
             raise SnapshotError(f"its {name} must be above 0 and finite, got {shown(value)}")
         return float(value)
 
+    def clamp(self) -> float | None:
+        """Return the bound of the layers' outputs, None where they have none."""
+        return None if self.given.get("conv_clamp") is None else self.real("conv_clamp", 0)
 
-def _config_of(options: _Options, variables: dict[str, Array]) -> GeneratorConfig:
+
+def _config_of(options: Options, variables: dict[str, Array]) -> GeneratorConfig:
     resolution = options.whole("resolution", 1024)
     labels, w_dim = options.whole("label_size", 0), options.whole("dlatent_size", 512)
     layers = options.whole("mapping_layers", 8)
-    clamp = options.given.get("conv_clamp")
     blocks = [2**power for power in range(2, resolution.bit_length())]
     return GeneratorConfig(
         resolution=resolution,
@@ -172,7 +202,7 @@ def _config_of(options: _Options, variables: dict[str, Array]) -> GeneratorConfi
         ),
         architecture=options.one("architecture", "skip"),
         activation=options.one("nonlinearity", "lrelu"),
-        conv_clamp=None if clamp is None else options.real("conv_clamp", 0),
+        conv_clamp=options.clamp(),
         use_noise=options.one("use_noise", True),
         mapping_layers=layers,
         mapping_width=_outputs(variables, "mapping/Dense0/weight") if layers > 1 else w_dim,

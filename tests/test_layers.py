@@ -98,6 +98,7 @@ def test_ray_stays_in_its_rooms(path: Path) -> None:
         ("draws", "mix data trial results training search report study"),
         ("mix", "data trial results training search report study"),
         ("training", "bank cells mix trial results search report study"),
+        ("quality", f"bank {GRID} cells mix trial results search report study"),
         ("results", f"bank data {GRID} cells mix trial training search report study"),
         ("trial", "search report study planning"),
         ("arm_names", "analysis report trial training search study planning bank data mix"),
@@ -123,6 +124,7 @@ def test_rooms_do_not_look_up(lower: str, higher: str) -> None:
         "from fgaug import open_bank, load_results, load_space, open_dataset",
         "import fgaug.cells, fgaug.mix, fgaug.cluster",
         "import fgaug.analysis",
+        "import fgaug.quality",
     ],
 )
 def test_light_imports_load_nothing_heavy(statement: str) -> None:

@@ -91,6 +91,17 @@ def test_an_opened_test_set_is_a_look_and_its_scores_are_of_the_test_images(
     assert pd.read_csv(table)["auc_mean"][0] == pytest.approx(sum(scores) / 3)
 
 
+def test_planned_looks_at_the_test_set_share_the_error_rate(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", grid_of(), SMALL)
+    space = yaml.safe_load(RunPaths(run).space.read_text(encoding="utf-8"))
+    space["analysis"] = {"looks": 4, "alpha": 0.04}
+    RunPaths(run).space.write_text(yaml.safe_dump(space), encoding="utf-8")
+    closed, opened = material(run).analysis, material(run, open_test=True).analysis
+    assert closed is not None
+    assert opened is not None
+    assert (closed.plan.alpha, opened.plan.alpha) == (0.04, 0.01)
+
+
 def test_a_run_without_a_test_set_has_none_to_open(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", grid_of(), SMALL)
     for path in run.glob("trials/*/sealed.parquet"):

@@ -1,4 +1,4 @@
-"""`fgaug gan`: what a network file holds, and its copy as `.safetensors`."""
+"""`fgaug gan`: networks; here what a file holds, and its copy as `.safetensors`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fgaug.commands import gan_data, gan_quality, gan_training
+
 if TYPE_CHECKING:
     from gan_worker.snapshot import Snapshot
 
-app = typer.Typer(help="Inspect and convert network files.", no_args_is_help=True)
+app = typer.Typer(help="Train, judge, inspect and convert networks.", no_args_is_help=True)
+app.command()(gan_training.train)
+app.command()(gan_data.export)
+app.command(name="filter")(gan_data.filter_)
+app.command()(gan_quality.metrics)
+app.command()(gan_quality.select)
 
 File = Annotated[Path, typer.Argument(help="A network file: .pkl or .safetensors.")]
 # what the program's own image script does where nothing is said

@@ -136,16 +136,18 @@ def _plan(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     metric = str(plan.get("metric", "auc"))
     margin = plan.get("margin")
     against = {"twin": "its oversample control"}.get(str(plan.get("contrast")), "the baseline")
+    alpha, looks = plan.get("alpha", 0.05), plan.get("looks", 1)
+    each = f"; {alpha / looks:g} at each look at the test set" if looks > 1 else ""
     return [
         ("Primary metric", NAMES.get(metric, metric)),
         ("A gain is", f"over {against}, for new patients (level E2: {LEVELS['E2']})"),
-        ("Error rate", f"{plan.get('alpha', 0.05):g}, two-sided, for all arms together"),
+        ("Error rate", f"{alpha:g}, two-sided, for all arms together{each}"),
         (
             "Replacement",
             f"fakes must keep {share(plan.get('retention'))} of what the removed reals bring; "
             + (f"margin {margin:g}" if margin else "no fixed margin: half of that gain"),
         ),
-        ("Looks planned", str(plan.get("looks", 1))),
+        ("Looks planned", str(looks)),
     ]
 
 

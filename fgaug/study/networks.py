@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgaug import paths
 from fgaug.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -19,11 +21,15 @@ def inspect_network(file: Path) -> Snapshot:
 
 
 def convert_network(file: Path, out: Path) -> Snapshot:
-    """Write a network file's generator as `.safetensors`: `fgaug gan convert`."""
+    """Write a network file's generator as `.safetensors`, with its record: `fgaug gan convert`."""
     from gan_worker.snapshot import read_snapshot, write_safetensors
+    from gan_worker.training.images import record_of
 
     if out.exists():
         raise SnapshotError(f"{out} exists. Choose another name, or remove it first.")
     snapshot = read_snapshot(file)
+    if record_of(file).is_file():  # what the network saw, the copy has seen
+        with paths.whole(record_of(out)) as temporary:
+            shutil.copyfile(record_of(file), temporary)
     write_safetensors(snapshot, out)
     return snapshot

@@ -49,7 +49,8 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
     if open_test:
         _open(run_paths, rows)
     plan, latest = frozen_plan.read(run_paths), frozen_plan.read_latest(run_paths)
-    analysed = _analysed(run, plan.analysis if plan else _plan(space), open_test)
+    planned = plan.analysis if plan else _plan(space)
+    analysed = _analysed(run, planned.at_a_look() if open_test else planned, open_test)
     if open_test:
         rows = _tested(rows, analysed["evidence"])
     return Material(

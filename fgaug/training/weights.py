@@ -111,7 +111,7 @@ def load(weights: Weights, body: Any) -> None:
         UserError: the file is not a state dict, or lacks tensors of the body.
     """
     assert weights.path is not None
-    state = _read_state(weights.path)
+    state = read_state(weights.path)
     if weights.packaged_lite0:
         state = {lite0_key(key): value for key, value in state.items()}
     wanted = body.state_dict()
@@ -130,7 +130,7 @@ def load(weights: Weights, body: Any) -> None:
     body.load_state_dict({key: state[key] for key in wanted if key in state})
 
 
-def _read_state(path: Path) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
     import torch
     from safetensors.torch import load_file
 

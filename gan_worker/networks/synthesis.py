@@ -137,7 +137,7 @@ class ToRgb(nn.Module):
         style = self.affine(w) * self.style_gain
         weights = style[:, :, None] * self.weight[:, :, 0, 0].t()  # [N, inputs, channels]
         pixels = x.flatten(2).transpose(1, 2)  # [N, r * r, inputs]: no copy in channels-last order
-        pixels = pixels.float()  # an image is summed up in float32, whatever the features are
+        pixels = pixels.to(weights.dtype)  # an image is not summed up in half precision
         image = torch.baddbmm(self.bias, pixels, weights).transpose(1, 2)
         return activate(image.reshape(*image.shape[:2], *x.shape[2:]), "linear", clamp=self.clamp)
 

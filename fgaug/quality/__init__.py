@@ -1,0 +1,28 @@
+"""How good a set of fakes is: measures on features of real and generated images.
+
+features -> [quality] -> study.  Pure functions on float arrays [N, D], an image a row. In every
+function of two sets that are not alike the reals come first: swapped, precision and recall change
+places. Networks that make features are in `fgaug.quality.features`, which loads torch.
+"""
+
+from __future__ import annotations
+
+from fgaug.quality.floors import Floor, at_sizes_of, measures_of, real_floor
+from fgaug.quality.frechet import Gaussian, fid
+from fgaug.quality.kernel import KidSubsets, kid, kid_subsets
+from fgaug.quality.neighbours import density_coverage, precision_recall, realism
+
+__all__ = [
+    "Floor",
+    "Gaussian",
+    "KidSubsets",
+    "at_sizes_of",
+    "density_coverage",
+    "fid",
+    "kid",
+    "kid_subsets",
+    "measures_of",
+    "precision_recall",
+    "real_floor",
+    "realism",
+]

@@ -1,0 +1,168 @@
+"""What a perfect generator would score: reals against reals.  features -> [floors] -> study
+
+Measures of finite sets have a floor above their ideal (FID), or a ceiling below it (precision,
+recall), that depends on the sizes of both sets. It is measured by cutting the reals into two
+disjoint parts, again and again. With N reals and n fakes the parts have m = min(n, N // 2) images
+(the sample, in place of the fakes) and all the others (the reference): no part of N reals can
+stand for more than half of them. So wherever n is above N / 2 the floor is one of smaller sets
+than the fakes were measured with, and a *higher* one. The fakes' own value at the floor's sizes,
+`at_sizes_of`, is what compares with it: m of the fakes against the same references.
+
+Parts keep patients whole where groups are given: a generator draws new patients, and images of
+one patient on both sides would put the floor too low. The spread over cuts is that of the cut
+alone; all of them are cuts of the same N images. A generator that copies the images it was trained
+on can pass the floor: it has seen the reference, the sample has not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from fgaug.errors import UserError
+from fgaug.quality.arrays import Features, checked, checked_pair
+from fgaug.quality.frechet import fid
+from fgaug.quality.kernel import kid
+from fgaug.quality.neighbours import precision_recall
+
+MEASURES = ("fid", "kid", "precision", "recall")
+Cut = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the reference, rows of the sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """MEASURES over cuts."""
+
+    mean: Mapping[str, float]
+    sd: Mapping[str, float]  # divided by cuts - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """Reals against reals, and the cuts that it is made of."""
+
+    values: Spread
+    cuts: tuple[Cut, ...]
+    by: str  # what is never on both sides: image, or group
+    k: int  # of precision and recall
+
+    @property
+    def n_reference(self) -> int:
+        """Return the images of every reference."""
+        return len(self.cuts[0][0])
+
+    @property
+    def n_sample(self) -> int:
+        """Return the images of every sample."""
+        return len(self.cuts[0][1])
+
+
+def measures_of(real: ArrayLike, fake: ArrayLike, k: int = 3) -> dict[str, float]:
+    """Return MEASURES of fakes against reals."""
+    a, b = checked_pair(real, fake, ("real", "fake"), least=k + 1)
+    return _measures(a, b, k)
+
+
+def real_floor(
+    real: ArrayLike,
+    n: int,
+    *,
+    groups: Sequence[object] | pd.Series | None = None,
+    cuts: int = 10,
+    k: int = 3,
+    seed: int = 0,
+) -> Floor:
+    """Return what reals score against reals, as near to the sizes N and n as N reals allow.
+
+    Args:
+        real: [N, D].
+        n: fakes that the floor is for.
+        groups: patient of each real; images part on their own where None, or where all are of one.
+        cuts: how many random cuts to measure.
+        k: of precision and recall.
+        seed: of the cuts.
+
+    Raises:
+        UserError: too few reals to cut, fewer than two cuts.
+    """
+    array = checked(real, "real", least=2 * (k + 1))
+    if cuts < 2:
+        raise UserError(f"A floor needs at least 2 cuts, got {cuts}. Take 10.")
+    alone = np.arange(len(array))
+    patients = alone if groups is None else _numbers(groups)
+    if len(patients) != len(array):
+        raise UserError(
+            f"groups must name the patient of each of {len(array)} reals, got {len(patients)}."
+        )
+    one = not patients.any()  # patient for all
+    parts = _cuts(alone if one else patients, n, cuts, seed)
+    if min(len(parts[0][0]), len(parts[0][1])) <= k:
+        raise UserError(
+            f"Cut by patient, a part of the {len(array)} reals holds no more than {k} images. "
+            "Give more reals, or no groups."
+        )
+    by = "image" if groups is None or one else "group"
+    values = _spread([_measures(array[a], array[b], k) for a, b in parts])
+    return Floor(values=values, cuts=parts, by=by, k=k)
+
+
+def at_sizes_of(floor: Floor, real: ArrayLike, fake: ArrayLike) -> Spread:
+    """Return MEASURES of fakes at a floor's sizes: what compares with the floor.
+
+    Args:
+        floor: of these reals, for this many fakes.
+        real: [N, D], the floor's.
+        fake: [n, D], n at least the floor's sample; a random part of that size meets each
+            reference.
+    """
+    a, b = checked_pair(real, fake, ("real", "fake"), least=floor.n_sample)
+    found = []
+    for index, (reference, _) in enumerate(floor.cuts):
+        drawn = np.random.default_rng(index).permutation(len(b))[: floor.n_sample]
+        found.append(_measures(a[reference], b[drawn], floor.k))
+    return _spread(found)
+
+
+def _numbers(groups: Sequence[object] | pd.Series) -> NDArray[np.int64]:
+    """Return the patients as 0, 1, 2, ...; those without a name are one."""
+    return pd.factorize(pd.Series(groups), use_na_sentinel=False)[0].astype(np.int64)
+
+
+def _measures(real: Features, fake: Features, k: int) -> dict[str, float]:
+    precision, recall = precision_recall(real, fake, k)
+    return {
+        "fid": fid(real, fake),
+        "kid": kid(real, fake),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def _spread(found: Sequence[Mapping[str, float]]) -> Spread:
+    values = {name: np.array([each[name] for each in found]) for name in MEASURES}
+    return Spread(
+        mean={name: float(each.mean()) for name, each in values.items()},
+        sd={name: float(each.std(ddof=1)) for name, each in values.items()},
+    )
+
+
+def _cuts(patients: NDArray[np.int64], n: int, count: int, seed: int) -> tuple[Cut, ...]:
+    """Return random cuts of whole patients, all with the sizes of the smallest parts."""
+    wanted = min(n, len(patients) // 2)
+    sizes = np.bincount(patients)
+    parts = []
+    for index in range(count):
+        random = np.random.default_rng([seed, index])
+        order = random.permutation(len(sizes))
+        reached = np.cumsum(sizes[order])
+        taken = min(int(np.searchsorted(reached, wanted)) + 1, len(sizes) - 1)
+        mixed = random.permutation(len(patients))
+        sampled = np.isin(patients[mixed], order[:taken])
+        parts.append((mixed[~sampled], mixed[sampled]))
+    n_reference = min(len(reference) for reference, _ in parts)
+    n_sample = min(wanted, *(len(sample) for _, sample in parts))
+    return tuple((a[:n_reference], b[:n_sample]) for a, b in parts)

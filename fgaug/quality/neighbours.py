@@ -1,0 +1,120 @@
+"""Measures by nearest neighbours: do fakes lie among reals, and reals among fakes?
+
+features -> [neighbours] -> floors, study.  Every image of a set has a ball that reaches to its
+k-th neighbour in that set, itself not counted. Kynkaanniemi et al. 2019 (arXiv:1904.06991):
+precision, recall, realism, by closed balls. Naeem et al. 2020 (arXiv:2002.09797): density,
+coverage, by open balls. The two differ in ties alone, which copies make: a fake that is a copy of
+a real lies exactly on the balls of those whose k-th neighbour it copies.
+
+Distances are computed in float64, in blocks by scikit-learn. Rounding decides nothing: distances
+within one part in 10^9 tie, and vectors that differ by less than float32 features can are copies,
+at distance 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fgaug.errors import UserError
+from fgaug.quality.arrays import Features, checked_pair
+
+_BLOCK_MB = 64
+_TIE = 1e-9  # of a distance; the products' rounding is about 1e-14 of it
+_COPY = 3e-7  # of the largest distance from the mean; float32 resolves 6e-8 of a feature
+_NAMES = ("real", "fake")
+
+
+def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[float, float]:
+    """Return the share of fakes in the ball of some real, and of reals in that of some fake.
+
+    Kynkaanniemi et al. 2019, equations 1 and 2; they use k = 3.
+    """
+    reals, fakes, copy = _centred(real, fake, k)
+    of_real = _radii(reals, k, copy) * (1 + _TIE)
+    of_fake = _radii(fakes, k, copy) * (1 + _TIE)
+    precise, recalled = 0, np.zeros(len(reals), bool)
+    for start, distance in _blocks(fakes, reals, copy):
+        precise += int((distance <= of_real).any(axis=1).sum())
+        own = of_fake[start : start + len(distance), None]
+        recalled |= (distance <= own).any(axis=0)
+    return precise / len(fakes), float(recalled.mean())
+
+
+def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
+    """Return in how many reals' balls a fake lies, over k, and the share of reals that hold one.
+
+    Naeem et al. 2020, equations 3 and 4; they use k = 5. Density can exceed 1.
+    """
+    reals, fakes, copy = _centred(real, fake, k)
+    of_real = _radii(reals, k, copy) * (1 - _TIE)
+    held, nearest = 0, np.full(len(reals), np.inf)
+    for _, distance in _blocks(fakes, reals, copy):
+        held += int((distance < of_real).sum())
+        np.minimum(nearest, distance.min(axis=0), out=nearest)
+    return held / (k * len(fakes)), float((nearest < of_real).mean())
+
+
+def realism(
+    real: ArrayLike, fake: ArrayLike, k: int = 3, prune_median: bool = False
+) -> NDArray[np.float64]:
+    """Return each fake's realism [N]: the largest over the reals of radius / distance.
+
+    Kynkaanniemi et al. 2019, equation 5. At 1 and above the fake lies in some real's ball; a copy
+    of a real has an infinite realism.
+
+    Args:
+        real: [N, D].
+        fake: [M, D].
+        k: the neighbour that a real's ball reaches to.
+        prune_median: leave out reals with a radius above the median, as the paper does: the balls
+            of lone reals are so large that whatever lies about them would look real.
+    """
+    reals, fakes, copy = _centred(real, fake, k)
+    radii = _radii(reals, k, copy)
+    if prune_median:
+        kept = radii <= np.median(radii) * (1 + _TIE)  # neighbours share theirs
+        reals, radii = reals[kept], radii[kept]
+    result = np.empty(len(fakes))
+    for start, distance in _blocks(fakes, reals, copy):
+        ratio = np.full_like(distance, np.inf)
+        np.divide(radii, distance, out=ratio, where=distance > 0)
+        result[start : start + len(distance)] = ratio.max(axis=1)
+    return result
+
+
+def _centred(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[Features, Features, float]:
+    """Return both sets moved to the reals' mean, and the distance below which images are copies.
+
+    Distances stay; what cancels in |x|^2 - 2 x.y + |y|^2 becomes as small as it can be.
+    """
+    if k < 1:
+        raise UserError(f"k must be at least 1, got {k}. Published are 3 and 5.")
+    first, second = checked_pair(real, fake, _NAMES, least=k + 1)
+    mean = first.mean(axis=0)
+    first, second = first - mean, second - mean
+    largest = max(np.square(each).sum(axis=1).max() for each in (first, second))
+    return first, second, _COPY * float(np.sqrt(largest))
+
+
+def _radii(features: Features, k: int, copy: float) -> NDArray[np.float64]:
+    """Return the distance of each image to its k-th neighbour in its own set."""
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(features)
+    radii: NDArray[np.float64] = search.kneighbors()[0][:, -1]
+    radii[radii < copy] = 0
+    return radii
+
+
+def _blocks(rows: Features, columns: Features, copy: float) -> Iterator[tuple[int, Features]]:
+    """Yield (number of the first row, distances [some rows, all columns])."""
+    from sklearn.metrics import pairwise_distances_chunked
+
+    start = 0
+    for distance in pairwise_distances_chunked(rows, columns, working_memory=_BLOCK_MB):
+        distance[distance < copy] = 0
+        yield start, distance
+        start += len(distance)

@@ -1,0 +1,222 @@
+"""Image -> logit: the discriminator, three ways of joining its blocks, its statistic.
+
+Written from the papers (Karras et al. 2018, arXiv:1710.10196, section 3, for the statistic; 2020,
+arXiv:1912.04958, figure 7, for the blocks); the parts carry the official PyTorch files' names.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gan_worker.networks.config import ARCHITECTURES
+from gan_worker.networks.layers import (
+    FullyConnected,
+    activate,
+    blur_kernel,
+    normal,
+    second_moment_normalised,
+)
+
+_HALF = math.sqrt(0.5)  # keeps the variance of the sum of two paths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscriminatorConfig:
+    """Shape and options of a discriminator; refuses what cannot be built with a ValueError."""
+
+    resolution: int  # px, a power of two from 8
+    img_channels: int
+    labels: int  # classes of a conditional network, else 0
+    widths: tuple[int, ...] = field(repr=False)  # feature channels at 4, 8, ..., resolution px
+    architecture: str = "resnet"
+    conv_clamp: float | None = None
+    group_size: int = 4  # images whose spread one statistic tells
+    mapping_layers: int = 8  # of the embedded label
+
+    def __post_init__(self) -> None:
+        blocks = self.resolution.bit_length() - 2
+        if self.resolution < 8 or self.resolution & (self.resolution - 1):
+            raise ValueError(f"resolution must be a power of two from 8, got {self.resolution}")
+        if len(self.widths) != blocks:
+            raise ValueError(f"widths must name {blocks} widths, got {self.widths}")
+        if self.architecture not in ARCHITECTURES:
+            raise ValueError(
+                f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"
+            )
+        if self.group_size < 1:
+            raise ValueError(f"group_size must be 1 or more, got {self.group_size}")
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Return the resolution of each block in the order an image meets them: r, r/2, ..., 8."""
+        return tuple(2**power for power in range(self.resolution.bit_length() - 1, 2, -1))
+
+    def width(self, resolution: int) -> int:
+        """Return the feature channels at a resolution."""
+        return self.widths[resolution.bit_length() - 3]
+
+
+class Convolution(nn.Module):
+    """A convolution with equalised learning rate; `down` blurs and halves the image too."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        clamp: float | None = None,
+        down: bool = False,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.kernel, self.down, self.clamp = kernel, down, clamp
+        self.weight_gain = 1 / math.sqrt(inputs * kernel**2)
+        self.weight = nn.Parameter(normal(outputs, inputs, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if not self.down:
+            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        elif self.kernel == 1:
+            x = F.conv2d(halved(x), weight, bias)
+        else:
+            x = F.conv2d(_blurred(x, 2, 1), weight, bias, stride=2)
+        if self.bias is None:
+            return x if gain == 1 else x * gain
+        return activate(x, "lrelu", gain, self.clamp)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Return `x` at half the size through the [1, 3, 3, 1] filter, zeros beyond the border."""
+    return _blurred(x, 1, 2)
+
+
+def _blurred(x: Tensor, padding: int, stride: int) -> Tensor:
+    kernel = blur_kernel(x[0, :, 0, 0]) / 4  # of gain 4, meant for what zeros lie between
+    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+
+
+class Block(nn.Module):
+    """Two convolutions of one resolution, the second of which halves the image."""
+
+    def __init__(self, config: DiscriminatorConfig, resolution: int) -> None:
+        super().__init__()
+        width, after = config.width(resolution), config.width(resolution // 2)
+        clamp, self.architecture = config.conv_clamp, config.architecture
+        if resolution == config.resolution or self.architecture == "skip":
+            self.fromrgb = Convolution(config.img_channels, width, 1, clamp=clamp)
+        self.conv0 = Convolution(width, width, 3, clamp=clamp)
+        self.conv1 = Convolution(width, after, 3, clamp=clamp, down=True)
+        if self.architecture == "resnet":
+            self.skip = Convolution(width, after, 1, down=True, bias=False)
+
+    def forward(self, x: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features at half the size, and the image, which `skip` halves too."""
+        if x is None:
+            x = self.fromrgb(image)
+        elif self.architecture == "skip":
+            x = x + self.fromrgb(image)
+        if self.architecture == "resnet":
+            side = self.skip(x, _HALF)
+            return side + self.conv1(self.conv0(x), _HALF), image
+        x = self.conv1(self.conv0(x))
+        return x, halved(image) if self.architecture == "skip" else image
+
+
+class Epilogue(nn.Module):
+    """The 4 px end: how much the images of a group differ, a convolution, two dense layers."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        width = config.width(4)
+        self.group_size = config.group_size
+        if config.architecture == "skip":
+            self.fromrgb = Convolution(config.img_channels, width, 1)
+        self.conv = Convolution(width + 1, width, 3, clamp=config.conv_clamp)
+        self.fc = FullyConnected(16 * width, width, activation="lrelu")
+        self.out = FullyConnected(width, width if config.labels else 1)
+
+    def forward(self, x: Tensor, image: Tensor) -> Tensor:
+        if hasattr(self, "fromrgb"):
+            x = x + self.fromrgb(image)
+        x = torch.cat([x, spread(x, self.group_size)], dim=1)
+        return cast(Tensor, self.out(self.fc(self.conv(x).flatten(1))))
+
+
+def spread(x: Tensor, group_size: int) -> Tensor:
+    """Return how much the images of a group differ, one number a group, as maps [N, 1, h, w].
+
+    The standard deviation over the group of each feature at each place, averaged over all of them.
+    Images i, i + N / G, i + 2 N / G, ... are a group.
+
+    Args:
+        x: features [N, C, h, w].
+        group_size: G images are a group, all N where there are fewer; N must be a multiple.
+    """
+    count = len(x)
+    size = min(group_size, count)
+    if count % size:
+        raise ValueError(f"the batch must be a multiple of the group size {size}, got {count}")
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    grouped = exact.reshape(size, count // size, *x.shape[1:])
+    centred = grouped - grouped.mean(dim=0)
+    told = (centred.square().mean(dim=0) + 1e-8).sqrt().mean(dim=(1, 2, 3))
+    return told.to(x.dtype).repeat(size).reshape(count, 1, 1, 1).expand(-1, -1, *x.shape[2:])
+
+
+class LabelMapping(nn.Module):
+    """Turns a one-hot class into the direction along which the features are read."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        width = config.width(4)
+        self.embed = FullyConnected(config.labels, width)
+        self.layers = config.mapping_layers
+        for index in range(self.layers):
+            layer = FullyConnected(width, width, activation="lrelu", lr_multiplier=0.01)
+            self.add_module(f"fc{index}", layer)
+
+    def forward(self, one_hot: Tensor) -> Tensor:
+        x = second_moment_normalised(self.embed(one_hot))
+        for index in range(self.layers):
+            x = cast(Tensor, getattr(self, f"fc{index}")(x))
+        return x
+
+
+class DiscriminatorNetwork(nn.Module):
+    """A StyleGAN2 discriminator with the tensor names of the official PyTorch files."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        for resolution in config.resolutions:
+            self.add_module(f"b{resolution}", Block(config, resolution))
+        self.b4 = Epilogue(config)
+        if config.labels:
+            self.mapping = LabelMapping(config)
+
+    def forward(self, image: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        """Return one logit an image, [N, 1]; above 0 is taken for real.
+
+        Args:
+            image: [N, channels, r, r], about [-1, 1].
+            one_hot: float [N, labels]; None for a network without labels.
+        """
+        x: Tensor | None = None
+        for resolution in self.config.resolutions:
+            x, image = getattr(self, f"b{resolution}")(x, image)
+        found = cast(Tensor, self.b4(x, image))
+        if not self.config.labels:
+            return found
+        direction = self.mapping(one_hot)
+        logits: Tensor = (found * direction).sum(dim=1, keepdim=True)
+        return logits / math.sqrt(direction.shape[1])

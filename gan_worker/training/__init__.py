@@ -1,0 +1,1 @@
+"""Training of StyleGAN2-ADA networks: images -> snapshots with a record of what they saw."""

@@ -1,0 +1,171 @@
+"""The folder of a training: options, snapshots, sheets, log, and the state to go on from.
+
+trainer -> [folder] -> loop; snapshots -> metrics, select, search
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fgaug import paths
+from fgaug.errors import SnapshotError, UserError
+from gan_worker.snapshot import Snapshot, to_safetensors
+from gan_worker.training.options import TrainingOptions
+
+KIND = "fgaug"  # of the snapshots' program
+# options that a training may go on with changed: how long, and how often it is kept
+_FREE = ("kimg", "snapshot_kimg")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFolder:
+    """Names below the folder of one network's training."""
+
+    root: Path
+
+    @property
+    def options(self) -> Path:
+        return self.root / "options.json"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.safetensors"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "progress.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def reals(self) -> Path:
+        return self.root / "reals.png"
+
+    def snapshot(self, kimg: int) -> Path:
+        return self.root / f"network-{kimg:06d}.safetensors"
+
+    def sheet(self, kimg: int) -> Path:
+        return self.root / f"sheet-{kimg:06d}.png"
+
+    def snapshots(self) -> list[Path]:
+        """Return the snapshots so far, the oldest first."""
+        return sorted(self.root.glob("network-*.safetensors"))
+
+
+def write_options(
+    folder: TrainingFolder, options: TrainingOptions, facts: Mapping[str, Any]
+) -> None:
+    """Write every number of a training before it starts, and what else it is made from."""
+    value = {"options": dataclasses.asdict(options), **facts}
+    paths.write_json(folder.options, value)
+
+
+def check_same(folder: TrainingFolder, options: TrainingOptions, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on in a folder whose training was another one.
+
+    Raises:
+        UserError: names every option and fact that differs.
+    """
+    kept = paths.read_json(folder.options, SnapshotError)
+    before = {**kept.pop("options", {}), **kept}
+    now = json.loads(json.dumps({**dataclasses.asdict(options), **facts}))
+    told = [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if name not in _FREE and before.get(name) != now.get(name)
+    ]
+    if told:
+        raise UserError(
+            f"{folder.root} holds another training: {'; '.join(told)}. Give the same options to "
+            "go on with it, or another --out."
+        )
+
+
+def save_state(folder: TrainingFolder, tensors: Mapping[str, Tensor], iteration: int) -> None:
+    """Write all that a training goes on from, whole or not at all."""
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {"iteration": str(iteration), "digest": _digest(on_cpu)}
+    with paths.whole(folder.state) as temporary:
+        safetensors.torch.save_file(on_cpu, temporary, metadata=metadata)
+
+
+def load_state(folder: TrainingFolder) -> tuple[dict[str, Tensor], int]:
+    """Return what `save_state` wrote and after how many iterations.
+
+    Raises:
+        SnapshotError: the file is torn or another's.
+    """
+    try:
+        with safetensors.safe_open(folder.state, framework="pt") as file:
+            metadata = file.metadata() or {}
+            names = list(file.keys())  # it is no dictionary
+            tensors = {name: file.get_tensor(name) for name in names}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _torn(folder, str(error)) from None
+    if metadata.get("digest") != _digest(tensors) or not metadata.get("iteration", "").isdigit():
+        raise _torn(folder, "its numbers are not those that were written")
+    return tensors, int(metadata["iteration"])
+
+
+def _torn(folder: TrainingFolder, why: str) -> SnapshotError:
+    return SnapshotError(
+        f"{folder.state} cannot be gone on from ({why}). Train again into another --out, from the "
+        "last snapshot with --from if you like."
+    )
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def snapshot_of(options: TrainingOptions, state: Mapping[str, Tensor]) -> Snapshot:
+    """Return the averaged generator as a snapshot; the same numbers always give the same file."""
+    tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
+    snapshot = Snapshot(
+        sha256="", kind=KIND, config=options.generator(), tensors=tensors, source=""
+    )
+    sha256 = hashlib.sha256(to_safetensors(snapshot)).hexdigest()
+    return dataclasses.replace(snapshot, sha256=sha256)
+
+
+def write_snapshot(path: Path, snapshot: Snapshot) -> None:
+    """Write a snapshot that is known by its own bytes."""
+    data = to_safetensors(dataclasses.replace(snapshot, sha256=""))
+    with paths.whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def append(folder: TrainingFolder, entry: Mapping[str, Any]) -> None:
+    """Add a line to the log."""
+    with folder.log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(entry)) + "\n")
+
+
+def entries(folder: TrainingFolder, until: float) -> Iterator[dict[str, Any]]:
+    """Yield the log up to `until` kimg; what a killed process wrote later is not of the state."""
+    if not folder.log.is_file():
+        return
+    for line in folder.log.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # the last line of a killed process
+            continue
+        if entry.get("kimg", 0) <= until:
+            yield entry

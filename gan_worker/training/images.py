@@ -1,0 +1,246 @@
+"""The images that a network learns from, batches of them, and the record beside its snapshots.
+
+dataset -> [images] -> trainer;  images -> <snapshot>.trained_on.parquet -> leakage
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from fgaug import paths
+from fgaug.data import Dataset
+from fgaug.data.problems import counted, nearest, refuse
+from fgaug.errors import SnapshotError
+from gan_worker.kept import TRAINED_ON
+from gan_worker.training.sampler import Sampler
+
+MIN_IMAGES = 8  # of a label; fewer teach nothing but themselves
+RECORD = ["sha256", "group", "label"]  # columns of a record; the leakage guard reads the first two
+RESIDENT_BYTES = 4 << 30  # a GPU keeps up to this many bytes of pixels, copied once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainingImages:
+    """N real images, in an order set by their content; their pixels stay where they are mapped."""
+
+    labels: tuple[str, ...]  # the index of a label is its class, as in the dataset
+    pixels: np.ndarray  # uint8 [rows of the dataset, H, W, C], memory-mapped
+    rows: np.ndarray  # int64 [N], which of them
+    classes: np.ndarray  # int64 [N]
+    table: pd.DataFrame  # a row an image: image_id, sha256, group, label
+    flagged: bool  # only images with gan flag, as the dataset has some
+    dropped: int  # images left out because a drop list names them
+    dataset_digest: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def size_px(self) -> int:
+        """Return the side of the images."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def channels(self) -> int:
+        """Return 1 for gray images, 3 for colour."""
+        return int(self.pixels.shape[3])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many images each label has."""
+        each = np.bincount(self.classes, minlength=len(self.labels)).tolist()
+        return dict(zip(self.labels, each, strict=True))
+
+    def take(self, numbers: np.ndarray) -> np.ndarray:
+        """Return a copy of images by their number (0 to N - 1), uint8 [n, H, W, C]."""
+        return np.asarray(self.pixels[self.rows[numbers]])
+
+
+class TrainingBatches:
+    """Images in the order that a training shows them, as networks take them, on one device."""
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        *,
+        seed: int,
+        mirror: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.images, self.device = images, torch.device(device)
+        self.sampler = Sampler(count=len(images), seed=seed, mirror=mirror)
+        self._classes = torch.tensor(images.classes)  # a copy: pandas's are read-only
+        self._resident = self._copied() if self.device.type == "cuda" else None
+
+    def batch(self, position: int, size: int) -> tuple[Tensor, Tensor]:
+        """Return the images shown from a position on, and their classes.
+
+        Args:
+            position: images shown before; nothing else decides which follow.
+            size: of the whole batch; processes that share it take their rows of it.
+
+        Returns:
+            Images, float32 [size, C, H, W] from -1 to 1; classes, int64 [size].
+        """
+        numbers, mirrored = self.sampler.at(position, size)
+        images = self._pixels(numbers).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
+        if mirrored.any():
+            flip = torch.from_numpy(mirrored).to(self.device)[:, None, None, None]
+            images = torch.where(flip, images.flip(3), images)
+        return images.contiguous(), self._classes[torch.from_numpy(numbers)].to(self.device)
+
+    def labels(self, generator: torch.Generator, count: int) -> Tensor:
+        """Return the classes of images drawn at random, int64 [count]: what fakes are made for."""
+        drawn = torch.randint(len(self.images), (count,), generator=generator)
+        return self._classes[drawn].to(self.device)
+
+    def _pixels(self, numbers: np.ndarray) -> Tensor:
+        if self._resident is not None:
+            return self._resident[torch.from_numpy(numbers).to(self.device)]
+        return torch.from_numpy(self.images.take(numbers)).to(self.device)
+
+    def _copied(self) -> Tensor | None:
+        """Return all pixels on the device, or None where they are too many."""
+        every = len(self.images) * int(np.prod(self.images.pixels.shape[1:]))
+        if every > RESIDENT_BYTES:
+            return None
+        return torch.from_numpy(self.images.take(np.arange(len(self.images)))).to(self.device)
+
+
+def training_images(
+    dataset: Dataset, labels: Sequence[str], *, drop: Collection[str] = ()
+) -> TrainingImages:
+    """Return what networks of these labels learn from, or refuse with every problem found.
+
+    That is: the training images with gan flag, or all of them where no training image has one.
+
+    Args:
+        dataset: as prepared, or as another split divides it (`Dataset.with_split`).
+        labels: one, or several for a conditional network.
+        drop: SHA-256 of images to leave out, see `fgaug.data.drops`; those of other labels may be
+            among them.
+
+    Raises:
+        DataError: an unknown label, too few images, a size that networks cannot have, or a drop
+            list of other images.
+    """
+    spec, manifest = dataset.spec, dataset.manifest
+    train = manifest[manifest["split"] == "train"]
+    flagged = bool(train["gan"].any())
+    seen = train[train["gan"]] if flagged else train
+    listed = seen["sha256"].isin(drop)
+    chosen = seen[~listed & seen["label"].isin(labels)]
+    chosen = chosen.sort_values(["label", "sha256", "image_id"])  # whatever the names of files
+    of_labels = tuple(label for label in spec.labels if label in labels)  # alphabetical
+    dropped = listed & seen["label"].isin(labels)
+    problems = [
+        *_wrong_labels(spec.labels, labels),
+        *_wrong_size(spec.size),
+        *_foreign(drop, seen["sha256"]),
+        *_too_few(of_labels, chosen["label"], flagged, seen.loc[dropped, "label"]),
+    ]
+    refuse(f"{dataset.root} cannot train this network", problems)
+    return TrainingImages(
+        labels=of_labels,
+        pixels=dataset.pixels(),
+        rows=chosen.index.to_numpy(np.int64),
+        classes=chosen["label"].map(of_labels.index).to_numpy(np.int64),
+        table=chosen[["image_id", "sha256", "group", "label"]].reset_index(drop=True),
+        flagged=flagged,
+        dropped=int(dropped.sum()),
+        dataset_digest=spec.digest,
+    )
+
+
+def record_of(snapshot: Path) -> Path:
+    """Return where the record of a network's training images lies: beside its file."""
+    return snapshot.with_suffix(TRAINED_ON)
+
+
+def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None = None) -> Path:
+    """Write which images and patients a network has seen beside its file; return the path.
+
+    Args:
+        snapshot: its file, which need not exist yet: written first, the record is there whenever
+            the network is.
+        images: what it learned from.
+        start: the network that its training started from: what that one is known to have seen,
+            this one has seen too.
+
+    Raises:
+        SnapshotError: the start's record cannot be read.
+    """
+    record, seen = record_of(snapshot), images.table[RECORD]
+    if start is not None and record_of(start).is_file():
+        earlier = paths.read_table(record_of(start), SnapshotError).to_pandas()
+        seen = _both(seen, earlier)
+    _write(record, seen)
+    return record
+
+
+def write_record(path: Path, images: TrainingImages) -> None:
+    """Write SHA-256, group (its type kept) and label of every image, whole or not at all."""
+    _write(path, images.table[RECORD])
+
+
+def _write(path: Path, seen: pd.DataFrame) -> None:
+    paths.write_table(path, pa.Table.from_pandas(seen, preserve_index=False))
+
+
+def _both(seen: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """Return two records as one; groups become text where one of them has text and one numbers."""
+    earlier = earlier.reindex(columns=RECORD)
+    if earlier["group"].dtype != seen["group"].dtype:
+        seen, earlier = (each.astype({"group": str}) for each in (seen, earlier))
+    return pd.concat([seen, earlier]).drop_duplicates(["sha256", "group"], ignore_index=True)
+
+
+def _wrong_labels(known: Sequence[str], asked: Sequence[str]) -> list[str]:
+    if not asked:
+        return [f"no label is named. There is: {', '.join(known)}"]
+    unknown = [label for label in dict.fromkeys(asked) if label not in known]
+    return [f'no label "{label}"{nearest(label, known)}' for label in unknown]
+
+
+def _wrong_size(size: int) -> list[str]:
+    if size & (size - 1) == 0:
+        return []
+    below = 1 << (size.bit_length() - 1)
+    return [
+        f"a network's side is a power of two, the images have {size} px. "
+        f"Prepare the dataset with --size {below} or {2 * below}"
+    ]
+
+
+def _foreign(drop: Collection[str], known: pd.Series[str]) -> list[str]:
+    unknown = sorted(set(drop) - set(known))
+    if not unknown:
+        return []
+    return [
+        f"the drop list names {counted(len(unknown), 'image')} that no network of this dataset "
+        f"learns from (SHA-256 {unknown[0][:12]}{' and others' * (len(unknown) > 1)}). It is of "
+        "another dataset or split: make one by `fgaug gan filter`"
+    ]
+
+
+def _too_few(
+    labels: Sequence[str], chosen: pd.Series[str], flagged: bool, dropped: pd.Series[str]
+) -> list[str]:
+    problems = []
+    for label in labels:
+        found, gone = int((chosen == label).sum()), int((dropped == label).sum())
+        if found < MIN_IMAGES:
+            problems.append(
+                f'label "{label}" has {counted(found, "training image")}'
+                f"{' with gan flag' * flagged}{f' after {gone} were dropped' * bool(gone)}, at "
+                f"least {MIN_IMAGES} are needed. Add images, or drop fewer"
+            )
+    return problems

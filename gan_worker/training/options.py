@@ -1,0 +1,201 @@
+"""What a training is made of, every number resolved; and the presets it is resolved from.
+
+preset, resolution, changes -> [options] -> trainer.  Presets are the official trainers' published
+settings (Karras et al. 2020, arXiv:2006.06676, table 6 and appendix C) and those of two studies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fgaug.errors import UserError
+from gan_worker.networks import GeneratorConfig
+from gan_worker.networks.discriminator import DiscriminatorConfig
+
+AUGMENTS = ("none", "b", "bg", "bgc")
+PRECISIONS = ("float32", "mixed")  # mixed: bfloat16 in the convolutions of the large blocks, CUDA
+_CHANNEL_BASE, _CHANNEL_MAX = 32768, 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOptions:
+    """Every number of a training; refuses what cannot be trained with a UserError."""
+
+    preset: str
+    resolution: int  # px
+    img_channels: int
+    labels: int = 0  # classes of a conditional network, else 0
+    kimg: int = 25000  # thousand real images shown to the discriminator
+    batch: int = 32  # of all processes together
+    group_size: int = 4  # of the minibatch statistic
+    fmaps: float = 0.5  # feature channels at r px: min(fmaps * 32768 / r, channel_max)
+    channel_max: int = _CHANNEL_MAX
+    z_dim: int = 512
+    w_dim: int = 512
+    mapping_layers: int = 8
+    architecture_g: str = "skip"
+    architecture_d: str = "resnet"
+    conv_clamp: float | None = None
+    lr: float = 0.002
+    gamma: float = 10.0  # weight of R1
+    ema_kimg: float = 10.0  # half-life of the moving average
+    ema_rampup: float | None = None  # the half-life is at most this share of what was shown so far
+    style_mixing: float = 0.9  # probability
+    path_length_weight: float = 2.0
+    augment: str = "bgc"
+    ada_target: float | None = 0.6  # of the mean sign of D(real); None: p stays as it is
+    ada_kimg: float = 500.0  # p moves by at most 1 in so many
+    p: float = 0.0  # of the augmentation at the start
+    mirror: bool = False  # reals are shown mirrored too
+    precision: str = "float32"
+    seed: int = 0
+    snapshot_kimg: int = 200
+
+    def __post_init__(self) -> None:
+        problems = [rule for rule, holds in self._rules().items() if not holds]
+        if problems:
+            raise UserError("Training options: " + "; ".join(problems) + ".")
+
+    def _rules(self) -> dict[str, bool]:
+        size, group = self.resolution, min(self.group_size, self.batch)
+        return {
+            f"images must be 8 px or a larger power of two, got {size}": (
+                size >= 8 and size & (size - 1) == 0
+            ),
+            f"`kimg` must be above 0, got {self.kimg}": self.kimg > 0,
+            f"`snapshot_kimg` must be above 0, got {self.snapshot_kimg}": self.snapshot_kimg > 0,
+            f"`batch` must be 2 or more and a multiple of group_size {group}, got {self.batch}": (
+                self.batch >= 2 and group >= 1 and self.batch % group == 0
+            ),
+            f"`lr` must be above 0, got {self.lr}": self.lr > 0,
+            f"`gamma` must be 0 or more, got {self.gamma}": self.gamma >= 0,
+            f"`fmaps` must be above 0, got {self.fmaps}": self.fmaps > 0,
+            f"`augment` must be one of {', '.join(AUGMENTS)}, got {self.augment}": (
+                self.augment in AUGMENTS
+            ),
+            f"`precision` must be one of {', '.join(PRECISIONS)}, got {self.precision}": (
+                self.precision in PRECISIONS
+            ),
+            f"`p` must be 0 or more, got {self.p}": self.p >= 0,
+            f"`seed` must be 0 to 2**31 - 1, got {self.seed}": 0 <= self.seed < 2**31,
+        }
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the feature channels at 4, 8, ..., `resolution` px."""
+        base = self.fmaps * _CHANNEL_BASE
+        sizes = (2**power for power in range(2, self.resolution.bit_length()))
+        return tuple(min(int(base / size), self.channel_max) for size in sizes)
+
+    def generator(self) -> GeneratorConfig:
+        """Return what the generator is made of."""
+        return GeneratorConfig(
+            resolution=self.resolution,
+            img_channels=self.img_channels,
+            labels=self.labels,
+            z_dim=self.z_dim,
+            w_dim=self.w_dim,
+            widths=self.widths,
+            architecture=self.architecture_g,
+            conv_clamp=self.conv_clamp,
+            mapping_layers=self.mapping_layers,
+            mapping_width=self.w_dim,
+            embed_width=self.w_dim if self.labels else 0,
+        )
+
+    def discriminator(self) -> DiscriminatorConfig:
+        """Return what the discriminator is made of."""
+        return DiscriminatorConfig(
+            resolution=self.resolution,
+            img_channels=self.img_channels,
+            labels=self.labels,
+            widths=self.widths,
+            architecture=self.architecture_d,
+            conv_clamp=self.conv_clamp,
+            group_size=self.group_size,
+        )
+
+
+def _auto(resolution: int, gpus: int) -> dict[str, Any]:
+    """Return what the official trainer derives from the resolution and the number of GPUs."""
+    batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+    return {
+        "batch": batch,
+        "group_size": min(batch // gpus, 4),
+        "fmaps": 1.0 if resolution >= 512 else 0.5,
+        "lr": 0.002 if resolution >= 1024 else 0.0025,
+        "gamma": 0.0002 * resolution**2 / batch,
+        "ema_kimg": batch * 10 / 32,
+        "ema_rampup": 0.05,
+        "mapping_layers": 2,
+        "conv_clamp": 256.0,
+        "precision": "mixed",
+    }
+
+
+_THESIS = {
+    **{"batch": 32, "group_size": 4, "fmaps": 0.5, "ema_kimg": 10.0, "mapping_layers": 8},
+    **{"augment": "bg", "ada_target": 0.5},
+}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "auto": {},
+    "thesis-dbp": {**_THESIS, "gamma": 0.16, "lr": 0.002},
+    "thesis-trv": {**_THESIS, "gamma": 0.24, "lr": 0.001, "mirror": True},
+    "paper256": {
+        **{"batch": 64, "group_size": 8, "fmaps": 0.5, "lr": 0.0025, "gamma": 1.0},
+        **{"ema_kimg": 20.0, "conv_clamp": 256.0, "precision": "mixed"},
+    },
+    "stylegan2-config-e": {
+        **{"batch": 32, "group_size": 4, "fmaps": 0.5, "lr": 0.002, "gamma": 100.0},
+        **{"augment": "none", "ada_target": None, "mirror": True},
+    },
+}
+# of a training that starts from a network: p moves faster, and the average is good from the start
+TRANSFER = {"ada_kimg": 100.0, "ema_rampup": None}
+
+
+def resolve(
+    preset: str,
+    *,
+    resolution: int,
+    img_channels: int,
+    labels: int = 0,
+    gpus: int = 1,
+    transfer: bool = False,
+    changes: Mapping[str, Any] | None = None,
+) -> TrainingOptions:
+    """Return every number of a training.
+
+    Args:
+        preset: a key of PRESETS.
+        resolution: of the images, px.
+        img_channels: of the images.
+        labels: classes of a conditional network, else 0.
+        gpus: that share the batch; `auto` derives from it.
+        transfer: whether it starts from a network.
+        changes: fields of TrainingOptions that differ from the preset.
+
+    Raises:
+        UserError: an unknown preset or field, or numbers that cannot be trained with.
+    """
+    if preset not in PRESETS:
+        raise UserError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset}.")
+    fields = {field.name for field in dataclasses.fields(TrainingOptions)}
+    unknown = sorted(set(changes or ()) - fields)
+    if unknown:
+        raise UserError(f"Training has no option {', '.join(unknown)}; it has {sorted(fields)}.")
+    given = {**_auto(resolution, gpus), **PRESETS[preset]} if preset == "auto" else PRESETS[preset]
+    return TrainingOptions(
+        **{
+            "preset": preset,
+            "resolution": resolution,
+            "img_channels": img_channels,
+            "labels": labels,
+            **given,
+            **(TRANSFER if transfer else {}),
+            **(changes or {}),
+        }
+    )

@@ -1,0 +1,100 @@
+"""A training that starts from a network: what fits is copied, what does not is told.
+
+network file -> [transfer] -> trainer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from fgaug.errors import SnapshotError
+from gan_worker.discriminators import read_discriminator
+from gan_worker.snapshot import read_snapshot
+from gan_worker.training.trainer import Trainer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """What a network took from another, by tensor name."""
+
+    taken: tuple[str, ...]
+    greyed: tuple[str, ...]  # taken, from three colours to one or from one to three
+    fresh: tuple[str, ...]  # of the network alone: missing in the other, or of another shape
+    unused: tuple[str, ...]  # of the other network alone
+
+    def told(self, network: str) -> str:
+        """Return the facts in words."""
+        words = f"{network}: {len(self.taken)} tensors taken over"
+        if self.greyed:
+            words += f", {len(self.greyed)} of them with another number of colours"
+        if self.fresh:
+            words += f"; {len(self.fresh)} start anew ({', '.join(_layers(self.fresh))})"
+        if self.unused:
+            layers = ", ".join(_layers(self.unused))
+            words += f"; {len(self.unused)} of the file not used ({layers})"
+        return words
+
+
+def start_from(trainer: Trainer, file: Path | str) -> tuple[str, ...]:
+    """Copy a file's generator and, where it keeps one, its discriminator; return the facts.
+
+    Raises:
+        SnapshotError: the file is refused, or nothing of it fits.
+    """
+    snapshot = read_snapshot(file)
+    generator = copy_what_fits(snapshot.tensors, trainer.generator)
+    if not generator.taken:
+        raise SnapshotError(f"Nothing of {file} fits the network to be trained. Give another.")
+    trainer.average.load_state_dict(trainer.generator.state_dict())
+    facts = [generator.told("generator")]
+    try:
+        tensors = read_discriminator(file).tensors
+    except SnapshotError as error:
+        return (*facts, f"discriminator: starts anew ({str(error).rstrip('.')})")
+    return (*facts, copy_what_fits(tensors, trainer.discriminator).told("discriminator"))
+
+
+@torch.no_grad()
+def copy_what_fits(tensors: Mapping[str, Tensor], network: nn.Module) -> Copied:
+    """Copy tensors of the same name and shape into a network.
+
+    Images of another number of colours: to gray, the toRGB weights are averaged and the fromRGB
+    weights summed, so that the network makes the gray of its colours and takes gray for them; to
+    colour, each gets the gray's.
+    """
+    taken, greyed, fresh = [], [], []
+    own = network.state_dict()
+    for name, tensor in own.items():
+        given = tensors.get(name)
+        if given is not None and given.shape != tensor.shape:
+            given = _other_colours(name, given, tensor)
+            greyed += [name] if given is not None else []
+        if given is None:
+            fresh.append(name)
+        else:
+            tensor.copy_(given)
+            taken.append(name)
+    unused = tuple(sorted(tensors.keys() - set(taken)))
+    return Copied(taken=tuple(taken), greyed=tuple(greyed), fresh=tuple(fresh), unused=unused)
+
+
+def _other_colours(name: str, given: Tensor, own: Tensor) -> Tensor | None:
+    """Return toRGB or fromRGB weights for another number of colours; None for anything else."""
+    if ".torgb." in name and ".affine." not in name and given.shape[1:] == own.shape[1:]:
+        return given.mean(dim=0, keepdim=True).expand_as(own)
+    if name.endswith("fromrgb.weight") and len(given) == len(own):
+        # weights are stored without their 1 / sqrt(colours), hence the roots
+        scale = (own.shape[1] / given.shape[1]) ** 0.5
+        each: Tensor = given.sum(dim=1, keepdim=True) * scale / own.shape[1]
+        return each.expand_as(own)
+    return None
+
+
+def _layers(names: tuple[str, ...]) -> list[str]:
+    """Return the layers of tensors, each once."""
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))

@@ -1,0 +1,123 @@
+"""Feature networks: labels that name them, features that depend on the image alone; refusals."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fgaug import paths
+from fgaug.errors import UserError
+from fgaug.quality import features as module
+from fgaug.quality.features import FeatureNetwork, load_network
+from fgaug.recipe import Recipe
+from fgaug.training import models, weights
+from fgaug.training.weights import IMAGENET_MEAN
+
+
+@pytest.fixture(scope="module")
+def lite0() -> FeatureNetwork:
+    return load_network()
+
+
+def images(count: int, side: int = 48, channels: int = 1) -> np.ndarray:
+    return np.random.default_rng(side).integers(0, 256, (count, side, side, channels), np.uint8)
+
+
+def test_the_label_names_network_weights_and_size(lite0: FeatureNetwork) -> None:
+    found = weights.find(Recipe(model=weights.LITE0))
+    assert found.path is not None
+    sha256 = paths.sha256_of(found.path)
+    assert lite0.label == f"lite0-{sha256[:8]}@224"
+    assert lite0.label.split("-")[1][:8] in found.path.name, "the package names its digest too"
+    assert "224 px, bilinear, antialiased" in lite0.description
+
+
+def test_features_are_the_pooled_map_of_the_classifier_s_body(lite0: FeatureNetwork) -> None:
+    recipe = Recipe(model=weights.LITE0)
+    classifier = models.build(recipe, weights.find(recipe), labels=2).eval()
+    pixels = images(3, side=224, channels=3)
+    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        expected = classifier.body.forward_features((x - classifier.mean) / classifier.std)
+    found = lite0.features(pixels)
+    assert found.shape == (3, 1280)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.mean(dim=(2, 3)).numpy(), rtol=1e-4, atol=1e-5)
+    assert tuple(classifier.mean.flatten().tolist()) != IMAGENET_MEAN, "lite0 has 0.5 of its own"
+
+
+def test_an_image_s_features_do_not_depend_on_the_others(
+    lite0: FeatureNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = images(7)
+    whole = lite0.features(pixels)
+    monkeypatch.setattr(module, "_BATCH", {"cpu": 3})
+    told: list[int] = []
+    parts = lite0.features(pixels, told.append)
+    np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4)
+    assert told == [3, 6, 7]
+
+
+def test_gray_is_repeated(lite0: FeatureNetwork) -> None:
+    gray = images(2)
+    np.testing.assert_array_equal(lite0.features(gray), lite0.features(np.repeat(gray, 3, axis=3)))
+
+
+def test_loading_draws_nothing_from_the_program_s_generator() -> None:
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    load_network()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [images(2).astype(np.float32), images(2)[..., 0], images(2, channels=2), images(0)],
+    ids=["float", "no channels", "two channels", "none"],
+)
+def test_what_is_no_image(lite0: FeatureNetwork, pixels: np.ndarray) -> None:
+    with pytest.raises(UserError, match=r"uint8 \[N, H, W, 1 or 3\]|at least one image"):
+        lite0.features(pixels)
+
+
+@pytest.mark.parametrize(
+    "asked", ["", "lite1", "inception", "inception:", "lite0:x.pth", "clip:x"]
+)
+def test_networks_that_are_not_known(asked: str) -> None:
+    with pytest.raises(UserError, match="lite0, inception:FILE or vgg16:FILE"):
+        load_network(asked)
+
+
+def test_a_file_that_is_not_there(odd_root: Path) -> None:
+    with pytest.raises(UserError, match="is not a file"):
+        load_network(f"vgg16:{odd_root / 'w.pth'}")
+
+
+class _Runs:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")  # making one is on its way out
+@pytest.mark.parametrize("kind", ["pickle", "module", "script", "text"])
+def test_files_that_hold_code_are_refused_and_not_run(kind: str, odd_root: Path) -> None:
+    file, ran = odd_root / "w.pth", odd_root / "ran"
+    if kind == "pickle":
+        file.write_bytes(pickle.dumps({"state_dict": _Runs(str(ran))}))
+    elif kind == "module":
+        torch.save({"fc.weight": torch.zeros(1), "x": _Runs(str(ran))}, file)
+    elif kind == "script":
+        torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(file))
+    else:
+        file.write_text("not weights")
+    with pytest.raises(UserError, match="cannot be read as weights"):
+        load_network(f"inception:{file}")
+    assert not ran.exists()
