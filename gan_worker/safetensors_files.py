@@ -63,8 +63,12 @@ def encoded(
     network: str,
     source: str,
     sha256: str,
+    half: bool = False,
 ) -> bytes:
-    """Return float32 tensors and what they are as the bytes of a file."""
+    """Return float32 tensors and what they are as the bytes of a file.
+
+    With `half` as float16, in half the space: another network, known by its own bytes.
+    """
     arrays = {name: tensors[name].detach().cpu().contiguous().numpy() for name in sorted(tensors)}
     description: dict[str, Any] = {
         "version": FORMAT_VERSION,
@@ -80,11 +84,15 @@ def encoded(
     for name, array in arrays.items():
         if array.dtype != np.float32:
             raise SnapshotError(f"Tensor {name} must be float32 to be written, got {array.dtype}.")
-        offsets = [end, end := end + array.nbytes]
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": offsets}
+        if half and not np.abs(array).max() <= np.finfo(np.float16).max:
+            raise SnapshotError(f"Tensor {name} holds numbers that float16 cannot.")
+        offsets = [end, end := end + array.size * (2 if half else 4)]
+        code = "F16" if half else "F32"
+        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": offsets}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    numbers = [array.astype("<f4", copy=False).tobytes() for array in arrays.values()]
+    kind_of = _DTYPES["F16" if half else "F32"]
+    numbers = [array.astype(kind_of, copy=False).tobytes() for array in arrays.values()]
     return b"".join([len(text).to_bytes(8, "little"), text, *numbers])
 
 

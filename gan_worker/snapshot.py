@@ -84,8 +84,13 @@ def parse_snapshot(data: bytes, place: str) -> Snapshot:
     )
 
 
-def write_safetensors(snapshot: Snapshot, path: Path | str) -> None:
+def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = False) -> None:
     """Write a snapshot as `.safetensors`: `read_snapshot` gives the same one back.
+
+    Args:
+        snapshot: what is written.
+        path: a name that ends in .safetensors.
+        half: write float16, half the size and a network of its own.
 
     Raises:
         SnapshotError: the name has another suffix, or the file cannot be written.
@@ -93,7 +98,7 @@ def write_safetensors(snapshot: Snapshot, path: Path | str) -> None:
     path = Path(path)
     if path.suffix != safetensors_files.SUFFIX:
         raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
-    data = to_safetensors(snapshot)
+    data = to_safetensors(snapshot, half=half)
     try:
         with paths.whole(path) as temporary:
             temporary.write_bytes(data)
@@ -103,7 +108,7 @@ def write_safetensors(snapshot: Snapshot, path: Path | str) -> None:
         ) from None
 
 
-def to_safetensors(snapshot: Snapshot) -> bytes:
+def to_safetensors(snapshot: Snapshot, *, half: bool = False) -> bytes:
     """Return a snapshot as the bytes of a `.safetensors` file."""
     return safetensors_files.encoded(
         snapshot.tensors,
@@ -112,6 +117,7 @@ def to_safetensors(snapshot: Snapshot) -> bytes:
         network=snapshot.network,
         source=snapshot.source,
         sha256=snapshot.sha256,
+        half=half,
     )
 
 

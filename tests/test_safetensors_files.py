@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -299,3 +300,27 @@ def test_mistakes_end_in_one_message(tmp_path: Path, fgaug: Any, tiny: Path) -> 
         assert words in err
         assert "Traceback" not in err
     assert not (tmp_path / "y.safetensors").exists()
+
+
+def test_a_half_is_half_as_large_and_a_network_of_its_own(tmp_path: Path, fgaug: Any) -> None:
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    write_safetensors(read_snapshot(GOLDENS / "tiny.pkl"), whole)
+    record = pd.DataFrame({"sha256": ["0" * 64], "group": [3]})
+    record.to_parquet(tmp_path / "whole.trained_on.parquet")
+    code, _, _ = fgaug("gan", "convert", whole, half, "--half")
+    assert code == 0
+    assert half.stat().st_size < 0.75 * whole.stat().st_size  # the header is as long
+    ours, theirs = read_snapshot(half), read_snapshot(whole)
+    assert ours.sha256 not in ("", theirs.sha256)
+    for name, tensor in theirs.tensors.items():
+        assert torch.equal(ours.tensors[name], tensor.half().float()), name
+    assert pd.read_parquet(tmp_path / "half.trained_on.parquet").equals(record)
+
+
+def test_numbers_too_large_for_a_half_are_refused(tmp_path: Path) -> None:
+    snapshot = read_snapshot(GOLDENS / "tiny.pkl")
+    tensors = {**snapshot.tensors, "mapping.w_avg": snapshot.tensors["mapping.w_avg"] + 1e6}
+    with pytest.raises(SnapshotError, match=r"mapping\.w_avg holds numbers that float16 cannot"):
+        write_safetensors(
+            dataclasses.replace(snapshot, tensors=tensors), tmp_path / "x.safetensors", half=True
+        )

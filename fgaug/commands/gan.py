@@ -38,11 +38,14 @@ def inspect(file: File) -> None:
 def convert(
     file: File,
     out: Annotated[Path, typer.Argument(help="The copy, *.safetensors; must not exist yet.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Write float16: half the size, another identity.")
+    ] = False,
 ) -> None:
     """Write a network as .safetensors; the copy makes the same images under the same identity."""
     from fgaug import study
 
-    _print(out, study.convert_network(file, out))
+    _print(out, study.convert_network(file, out, half=half))
 
 
 def _print(file: Path, snapshot: Snapshot) -> None:

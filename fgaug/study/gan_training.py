@@ -121,7 +121,7 @@ def train(jobs: Sequence[Job], console: Console) -> bool:
 
     for job in jobs:
         begin(job, draw)
-        console.print(told(job), highlight=False, markup=False)
+        console.print(told(job), highlight=False, markup=False, soft_wrap=True)
     if len(jobs) > 1:
         return _as_tasks(jobs, console)
     with _interrupted() as stop:
@@ -156,7 +156,9 @@ class _Lines:
 
     def __call__(self, tick: Tick) -> None:
         console = self.console or Console(stderr=True)
-        console.print(f"{self.name}: {line_of(asdict(tick), self.end)}", highlight=False)
+        console.print(
+            f"{self.name}: {line_of(asdict(tick), self.end)}", highlight=False, soft_wrap=True
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {"name": self.name, "end": self.end, "console": None}
@@ -229,7 +231,9 @@ def _tell_new(job: Job, shown: dict[str, float], console: Console) -> None:
     for entry in entries(TrainingFolder(Path(job.out)), float("inf")):
         if entry["kimg"] > shown[job.out]:
             shown[job.out] = entry["kimg"]
-            console.print(f"{job.out}: {line_of(entry, job.options.kimg)}", highlight=False)
+            console.print(
+                f"{job.out}: {line_of(entry, job.options.kimg)}", highlight=False, soft_wrap=True
+            )
 
 
 def _points(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ def inspect_network(file: Path) -> Snapshot:
     return read_snapshot(file)
 
 
-def convert_network(file: Path, out: Path) -> Snapshot:
+def convert_network(file: Path, out: Path, *, half: bool = False) -> Snapshot:
     """Write a network file's generator as `.safetensors`, with its record: `fgaug gan convert`."""
     from gan_worker.snapshot import read_snapshot, write_safetensors
     from gan_worker.training.images import record_of
@@ -31,5 +31,5 @@ def convert_network(file: Path, out: Path) -> Snapshot:
     if record_of(file).is_file():  # what the network saw, the copy has seen
         with paths.whole(record_of(out)) as temporary:
             shutil.copyfile(record_of(file), temporary)
-    write_safetensors(snapshot, out)
-    return snapshot
+    write_safetensors(snapshot, out, half=half)
+    return read_snapshot(out)

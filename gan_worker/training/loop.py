@@ -26,6 +26,7 @@ from gan_worker.training.folder import (
     write_snapshot,
 )
 from gan_worker.training.images import write_trained_on
+from gan_worker.training.state import restore, state_of
 from gan_worker.training.trainer import Trainer
 
 STATE_S = 300.0  # at most between two saved states
@@ -96,7 +97,7 @@ class Loop:
         if not self.folder.state.is_file():
             return
         state, iteration = load_state(self.folder)
-        trainer.load(state, iteration)
+        restore(trainer, state, iteration)
         kept = list(entries(self.folder, trainer.shown / 1000))
         self.spreads = [entry["spread"] for entry in kept if entry["spread"] is not None]
         if trainer.together.first:
@@ -177,5 +178,5 @@ class Loop:
 
     def _save(self) -> None:
         if self.trainer.together.first:
-            save_state(self.folder, self.trainer.state(), self.trainer.iteration)
+            save_state(self.folder, state_of(self.trainer), self.trainer.iteration)
         self.trainer.together.wait()

@@ -7,7 +7,7 @@ the augmentation, 2020 (arXiv:2006.06676).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -223,52 +223,6 @@ class Trainer:
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         mixed = self.options.precision == "mixed" and self.device.type == "cuda"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
-
-    def state(self) -> dict[str, Tensor]:
-        """Return every tensor that a training goes on from, by name."""
-        state = {"path_mean": self.path_mean}
-        for name, number in self.ada.state().items():
-            state[f"ada.{name}"] = torch.tensor(number, dtype=torch.float64)
-        for name, network in self._networks().items():
-            state |= {f"{name}.{key}": tensor for key, tensor in network.state_dict().items()}
-        for name, optimizer in self._optimizers().items():
-            for index, moments in optimizer.state_dict()["state"].items():
-                state |= {f"{name}.{index}.{key}": value for key, value in moments.items()}
-        return state
-
-    def load(self, state: Mapping[str, Tensor], iteration: int) -> None:
-        """Go on from what `state` returned after `iteration` iterations."""
-        for name, network in self._networks().items():
-            network.load_state_dict(_below(state, name))
-        for name, optimizer in self._optimizers().items():
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            moments: dict[int, dict[str, Tensor]] = {}
-            for key, value in _below(state, name).items():
-                index, _, leaf = key.partition(".")
-                if leaf != "step":  # in its parameter's memory order, which Adam takes for granted
-                    value = torch.empty_like(parameters[int(index)]).copy_(value)
-                moments.setdefault(int(index), {})[leaf] = value
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-        self.path_mean.copy_(state["path_mean"])
-        self.ada.restore({name: float(number) for name, number in _below(state, "ada").items()})
-        self.augment.p.fill_(self.ada.p)
-        self.iteration = iteration
-
-    def _networks(self) -> dict[str, nn.Module]:
-        return {
-            "generator": self.generator,
-            "discriminator": self.discriminator,
-            "average": self.average,
-        }
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"g_optimizer": self.g_optimizer, "d_optimizer": self.d_optimizer}
-
-
-def _below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the entries below a name, without it."""
-    start = f"{name}."
-    return {key.removeprefix(start): v for key, v in state.items() if key.startswith(start)}
 
 
 def _placed(network: Any, device: torch.device) -> Any:
