@@ -68,6 +68,8 @@ class Loop:
         """
         trainer, options = self.trainer, self.trainer.options
         self._resume()
+        if trainer.iteration == 0 and trainer.together.first:
+            self._write(0)  # what metrics are to fall from
         end = options.kimg * 1000
         saved = begun = time.monotonic()
         told = trainer.shown
@@ -136,21 +138,31 @@ class Loop:
         )
 
     def _keep(self, kimg: int, tick: Tick) -> Tick:
-        """Write a snapshot, its record and its sheet; refuse one whose images are all alike."""
-        trainer, spread = self.trainer, None
-        if trainer.together.first:
-            snapshot = snapshot_of(trainer.options, trainer.average.state_dict())
-            images = self._sheet_of(snapshot)
-            spread = float(images.astype(np.float32).std(axis=0).mean())
-            self._check_variety(kimg, spread)
-            path = self.folder.snapshot(kimg)
-            # first, so that no snapshot is ever without its record
-            write_trained_on(path, trainer.batches.images, self.start)
-            write_snapshot(path, snapshot)
-            self.draw(images, kimg)
-            tick = Tick(**{**asdict(tick), "snapshot": path.name, "spread": spread})
-        trainer.together.wait()
+        """Write a snapshot with all that belongs to it, and say so in the tick."""
+        if self.trainer.together.first:
+            name, spread = self._write(kimg)
+            tick = Tick(**{**asdict(tick), "snapshot": name, "spread": spread})
+        self.trainer.together.wait()
         return tick
+
+    def _write(self, kimg: int) -> tuple[str, float]:
+        """Write a snapshot, its record and its sheet; return its name and how its images vary.
+
+        Raises:
+            TrainingError: they are all alike, and were not before.
+        """
+        trainer = self.trainer
+        snapshot = snapshot_of(trainer.options, trainer.average.state_dict())
+        images = self._sheet_of(snapshot)
+        spread = float(images.astype(np.float32).std(axis=0).mean())
+        if kimg:
+            self._check_variety(kimg, spread)
+        path = self.folder.snapshot(kimg)
+        # first, so that no snapshot is ever without its record
+        write_trained_on(path, trainer.batches.images, self.start)
+        write_snapshot(path, snapshot)
+        self.draw(images, kimg)
+        return path.name, spread
 
     def _sheet_of(self, snapshot: Snapshot) -> np.ndarray:
         generator = StyleGan2Generator(snapshot, device=str(self.trainer.device))
@@ -173,7 +185,7 @@ class Loop:
         self.spreads.append(spread)
 
     def _last_good(self) -> str:
-        kept = self.folder.snapshots()
+        kept = self.folder.snapshots()[1:]  # the first is of an untrained network
         return f"The last good snapshot is {kept[-1]}." if kept else "There is no snapshot yet."
 
     def _save(self) -> None:
