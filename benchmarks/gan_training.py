@@ -6,8 +6,9 @@
 
 Bare: forward and backward of the four phases on tensors made before the clock starts, path
 lengths every 4th and R1 every 16th iteration; no augmentation, optimiser, average, draws or
-images. A cycle has 16 iterations: 12 of the main phases alone, 3 with path lengths, 1 with both. One iteration of
-each of these three kinds is timed a round, ours and bare in turn, the augmentation at p = 0.5.
+images. A cycle has 16 iterations: 12 of the main phases alone, 3 with path lengths, 1 with both.
+One of each of these three kinds is timed a round, ours and bare in turn, the augmentation at
+p = 0.5.
 """
 
 from __future__ import annotations
