@@ -167,6 +167,7 @@ def test_a_lone_pair_with_its_twin_is_a_contrast() -> None:
     assert found["p_value"] == pytest.approx(found["p_raw"])
 
 
+@pytest.mark.slow
 def test_families_share_the_error_rate() -> None:
     one = grid_of((0.5, 1.0), (1,), worth=1.5)
     other = grid_of((0.5, 1.0), (1,), worth=1.5, axes={"recipe.model": "b"})
@@ -182,6 +183,7 @@ def test_families_share_the_error_rate() -> None:
     assert both.best.loc[both.best["metric"].eq("auc"), "family"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_an_arm_that_was_tried_stays_in_the_count() -> None:
     arms = grid_of((0.5, 1.0), (1, 2), worth=1.4)
     stopped = [*arms[:-1], replace(arms[-1], pruned=4)]
@@ -269,6 +271,7 @@ def test_identical_runs_are_no_different_and_nothing_is_undefined(labels: tuple[
     assert found.exchange["reason"].notna().all()
 
 
+@pytest.mark.slow
 def test_the_order_of_trials_and_images_changes_nothing() -> None:
     evidence = evidence_of(grid_of(twin=1.25, worth=1.4), replace(WORLD, seeds=3))
     rng = np.random.default_rng(1)
@@ -340,6 +343,7 @@ def test_patients_of_one_class_leave_a_reason() -> None:
     assert others["p_value"].notna().all()
 
 
+@pytest.mark.slow
 def test_splits_are_compared_on_their_own_images() -> None:
     arms = [
         replace(arm, split=split)
@@ -361,6 +365,7 @@ def test_a_second_stage_is_left_to_its_own_judgement() -> None:
     assert found.arms["ok"].eq(2).all()
 
 
+@pytest.mark.slow
 def test_what_differs_from_the_frozen_plan_is_listed() -> None:
     evidence = evidence_of(grid_of((1.0,), (1,)), WORLD)
     frozen = AnalysisPlan(margin=0.01)

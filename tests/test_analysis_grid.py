@@ -244,6 +244,7 @@ def test_the_surface_over_seeds_alone_is_the_two_way_analysis_of_variance() -> N
         assert found.loc[(term, "E1"), "p"] == pytest.approx(p)
 
 
+@pytest.mark.slow
 def test_a_grid_with_a_hole_still_has_a_surface() -> None:
     arms = grid_of((0.3, 1.0), (1, 2, 4), worth=1.3)
     whole, holed = (

@@ -278,6 +278,7 @@ class TestCommand:
         images = training_images(data, ["dbp", "trv"], drop=drops.images)
         assert images.dropped == len(drops.drops.images)
 
+    @pytest.mark.slow
     def test_what_the_commands_print(self, few: Path, odd_root: Path, capsys: Any) -> None:
         out = odd_root / "drops.json"
         command("filter", "--dataset", few, "--out", out, "--rule", "thin")

@@ -120,6 +120,7 @@ def interrupted(root: Path, run: str, number: signal.Signals, *, group: bool) ->
     return errors.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "group"),
     [
@@ -148,6 +149,7 @@ def test_interrupted_once_it_goes_on_to_the_same_frame(
     assert_same(run, whole)
 
 
+@pytest.mark.slow
 def test_interrupted_twice_it_ends_at_once_and_keeps_what_was_finished(
     whole: Path, root: Path
 ) -> None:

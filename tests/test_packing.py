@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +169,18 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def measured(model: str, dataset: Path) -> estimate.Measured:
+    """Measure a recipe in a process of its own, as memory that tests before used is used again."""
+    recipe = Recipe(model=model, pretrained=False, batch_size=4)
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(estimate.measure, recipe, open_dataset(dataset), threads=1).result()
+
+
 def test_a_larger_recipe_is_measured_larger(root: Path) -> None:
     """80 MB more of weights: with gradients and two moments, four times that at the least."""
-    dataset = open_dataset(root / "dataset")
-    options = {"pretrained": False, "batch_size": 4}
-    small = estimate.measure(Recipe(model="mobilenetv3_small_050", **options), dataset, threads=1)
-    large = estimate.measure(Recipe(model="resnet34", **options), dataset, threads=1)
+    small, large = (
+        measured(model, root / "dataset") for model in ("mobilenetv3_small_050", "resnet34")
+    )
     assert small.gpu_bytes is None or small.gpu_bytes > 0
     assert large.memory_bytes - small.memory_bytes > 4 * 80 * 10**6
     assert small.train_per_s > large.train_per_s > 0
@@ -226,6 +234,7 @@ class TestOnCores:
         assert line.startswith("resources: auto: {cpu: 3, gpu: 0} a trial, 1 at once; ")
         assert set(load_results(run.root)["device"]) == {"cpu x3"}
 
+    @pytest.mark.slow
     def test_what_cannot_be_measured_is_left_to_its_trials(self, root: Path) -> None:
         """A learning rate that ends in NaN at once fails in the measurement as in a trial."""
         recipe = {**grid(root)["recipe"], "learning_rate": 1e30}
@@ -234,6 +243,7 @@ class TestOnCores:
         assert "{cpu: 1, gpu: 0} a trial, 3 at once; not measured: The training loss bec" in line
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Ray counts GPUs here that do not exist")
 def test_one_trial_on_a_gpu_of_unknown_memory(root: Path) -> None:

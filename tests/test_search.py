@@ -107,6 +107,7 @@ def test_test_predictions_are_sealed(cluster: None, root: Path) -> None:
     assert not [name for name in run.results() if str(name).startswith("test_")]
 
 
+@pytest.mark.slow
 def test_the_same_cell_on_fractions_of_a_logical_gpu(cluster: None, root: Path) -> None:
     shared = parse_space(grid(root, resources={"cpu": 0.5, "gpu": 0.25}))
     alone = parse_space(grid(root))
@@ -206,6 +207,7 @@ def listening_addresses(process: psutil.Process) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_driver_killed_half_way_loses_no_finished_cell(own_root: Path) -> None:
     """kill -9 of the driver; the same command again trains only what is missing."""
     run = own_root / "run"

@@ -154,6 +154,7 @@ class TestObjectStorage:
         assert done.stdout.endswith("clean\n")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_on_a_bank_in_a_bucket(uri: str, tmp_path: Path) -> None:
     """Filled there, trained from there; the run's files do not repeat the secret."""
