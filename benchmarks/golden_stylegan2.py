@@ -113,7 +113,7 @@ def main() -> int:
             print(f"{'':<20}unknown keys: {', '.join(row.unknown)}")
     later = sorted({key for row in rows for key in row.later})
     if later:
-        print(f"not compared: later: {', '.join(later)}")
+        print(f"left to golden_training.py: {', '.join(later)}")
     if not rows:
         print(f"No golden files under {arguments.folder}/pt or tf.", file=sys.stderr)
     return 0 if rows and all(row.ok for row in rows) else 1
@@ -212,13 +212,21 @@ def opened(source: Path, w_avg: np.ndarray) -> Snapshot:
     """Return the snapshot in a .pkl, a .pkl.xz or a recipe of its weights."""
     if source.suffix == ".json":
         return from_recipe(json.loads(source.read_text()), w_avg)
+    with unpacked(source) as plain:
+        return read_snapshot(plain)
+
+
+@contextlib.contextmanager
+def unpacked(source: Path) -> Iterator[Path]:
+    """Yield a network file, unpacked where it is *.xz."""
     if source.suffix != ".xz":
-        return read_snapshot(source)
+        yield source
+        return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / source.stem
-        with lzma.open(source) as packed, path.open("wb") as plain:
-            shutil.copyfileobj(packed, plain)
-        return read_snapshot(path)
+        plain = Path(folder) / source.stem
+        with lzma.open(source) as packed, plain.open("wb") as file:
+            shutil.copyfileobj(packed, file)
+        yield plain
 
 
 def from_recipe(recipe: list[dict], w_avg: np.ndarray) -> Snapshot:

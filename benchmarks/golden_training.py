@@ -11,19 +11,15 @@ within 1e-3. Where networks have classes, the images are those of class 0, shown
 from __future__ import annotations
 
 import argparse
-import contextlib
-import lzma
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from golden_stylegan2 import found
+from golden_stylegan2 import found, unpacked
 from torch import Tensor
 
 from fgaug.errors import UserError
@@ -124,19 +120,6 @@ class Case:
         groups = "bgc" if images.shape[1] == 3 else "bg"
         pipe = AugmentPipe(groups, resolution=images.shape[2], img_channels=images.shape[1])
         return pipe.transformed(images, pipe.quantile(2, float(percent)))
-
-
-@contextlib.contextmanager
-def unpacked(source: Path) -> Iterator[Path]:
-    """Yield a network file, unpacked where it is *.xz."""
-    if source.suffix != ".xz":
-        yield source
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        plain = Path(folder) / source.stem
-        with lzma.open(source) as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file)
-        yield plain
 
 
 def main() -> int:

@@ -6,13 +6,11 @@ file -> records -> [discriminators] -> training
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fgaug.errors import SnapshotError
@@ -36,8 +34,7 @@ class StoredDiscriminator:
 
     def network(self) -> DiscriminatorNetwork:
         """Return a network that holds the tensors themselves, in eval mode."""
-        with torch.device("meta"):
-            network = DiscriminatorNetwork(self.config)
+        network = DiscriminatorNetwork.skeleton(self.config)
         network.load_state_dict(self.tensors, assign=True)
         return network.eval().requires_grad_(False)
 
@@ -56,9 +53,7 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator:
             config, arrays = _of_tensorflow(data, value)
         else:
             config, arrays = _of_modules(data, value)
-        with torch.device("meta"):
-            skeleton = DiscriminatorNetwork(config)
-        tensors = whole_network(arrays, skeleton, len(data))
+        tensors = whole_network(arrays, DiscriminatorNetwork.skeleton(config), len(data))
     except (SnapshotError, ValueError) as error:
         raise refused(path, error) from None
     return StoredDiscriminator(config=config, tensors=tensors)
@@ -108,19 +103,18 @@ def _of_tensorflow(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[s
             "is not read"
         )
     sides = [2**power for power in range(3, resolution.bit_length())]
-    widths = [_width(variables, f"{side}x{side}/Conv0/weight") for side in sides]
+    widths = [tensorflow_files.outputs(variables, f"{side}x{side}/Conv0/weight") for side in sides]
     config = DiscriminatorConfig(
         resolution=resolution,
         img_channels=options.whole("num_channels", 3),
         labels=0,
-        widths=(_width(variables, "4x4/Conv/weight"), *widths),
+        widths=(tensorflow_files.outputs(variables, "4x4/Conv/weight"), *widths),
         architecture=options.one("architecture", "resnet"),
         conv_clamp=options.clamp(),
         group_size=options.whole("mbstd_group_size", 4),
         mapping_layers=0,
     )
-    with torch.device("meta"):
-        names = DiscriminatorNetwork(config).state_dict()
+    names = DiscriminatorNetwork.skeleton(config).state_dict()
     missing = {_variable(name) for name in names} - variables.keys()
     for name in sorted(missing):
         raise SnapshotError(f"the variable {name} is missing")
@@ -139,10 +133,3 @@ def _turned(name: str, array: Array) -> Array:
     if array.ndim == 4:  # height, width, in, out
         return np.transpose(array, (3, 2, 0, 1))
     return np.transpose(array) if array.ndim == 2 else array
-
-
-def _width(variables: Mapping[str, Array], name: str) -> int:
-    array = variables.get(name)
-    if array is None or not array.ndim:
-        raise SnapshotError(f"the variable {name} is missing")
-    return int(array.shape[-1])

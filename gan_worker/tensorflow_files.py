@@ -197,7 +197,7 @@ def _config_of(options: Options, variables: dict[str, Array]) -> GeneratorConfig
         z_dim=options.whole("latent_size", 512),
         w_dim=w_dim,
         widths=tuple(
-            _outputs(variables, f"synthesis/{block}x{block}/Conv{'1' if block > 4 else ''}/weight")
+            outputs(variables, f"synthesis/{block}x{block}/Conv{'1' if block > 4 else ''}/weight")
             for block in blocks
         ),
         architecture=options.one("architecture", "skip"),
@@ -205,15 +205,16 @@ def _config_of(options: Options, variables: dict[str, Array]) -> GeneratorConfig
         conv_clamp=options.clamp(),
         use_noise=options.one("use_noise", True),
         mapping_layers=layers,
-        mapping_width=_outputs(variables, "mapping/Dense0/weight") if layers > 1 else w_dim,
+        mapping_width=outputs(variables, "mapping/Dense0/weight") if layers > 1 else w_dim,
         mapping_activation=options.one("mapping_nonlinearity", "lrelu"),
         mapping_lr_multiplier=options.real("mapping_lrmul", 0.01),
-        embed_width=_outputs(variables, "mapping/LabelEmbed/weight") if labels else 0,
+        embed_width=outputs(variables, "mapping/LabelEmbed/weight") if labels else 0,
         w_avg_beta=options.real("w_avg_beta", 0.995),
     )
 
 
-def _outputs(variables: dict[str, Array], name: str) -> int:
+def outputs(variables: dict[str, Array], name: str) -> int:
+    """Return how many outputs the weights of a layer have."""
     array = variables.get(name)
     if array is None or not array.ndim:
         raise SnapshotError(f"the variable {name} is missing")

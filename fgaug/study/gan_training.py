@@ -120,7 +120,8 @@ def train(jobs: Sequence[Job], console: Console) -> bool:
     from gan_worker.training.launch import begin, run
 
     for job in jobs:
-        begin(job, draw)
+        if len(jobs) > 1:  # what is wrong with one is said before any trains
+            begin(job, draw)
         console.print(told(job), highlight=False, markup=False, soft_wrap=True)
     if len(jobs) > 1:
         return _as_tasks(jobs, console)

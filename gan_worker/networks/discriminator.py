@@ -204,6 +204,12 @@ class DiscriminatorNetwork(nn.Module):
         if config.labels:
             self.mapping = LabelMapping(config)
 
+    @classmethod
+    def skeleton(cls, config: DiscriminatorConfig) -> DiscriminatorNetwork:
+        """Return the network with names and shapes but no memory behind them."""
+        with torch.device("meta"):
+            return cls(config)
+
     def forward(self, image: Tensor, one_hot: Tensor | None = None) -> Tensor:
         """Return one logit an image, [N, 1]; above 0 is taken for real.
 

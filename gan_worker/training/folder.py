@@ -20,7 +20,7 @@ from torch import Tensor
 
 from fgaug import paths
 from fgaug.errors import SnapshotError, UserError
-from gan_worker.snapshot import Snapshot, to_safetensors
+from gan_worker.snapshot import Snapshot
 from gan_worker.training.options import TrainingOptions
 
 KIND = "fgaug"  # of the snapshots' program
@@ -136,20 +136,9 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def snapshot_of(options: TrainingOptions, state: Mapping[str, Tensor]) -> Snapshot:
-    """Return the averaged generator as a snapshot; the same numbers always give the same file."""
+    """Return the averaged generator as a snapshot, known by the bytes of the file it goes into."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
-    snapshot = Snapshot(
-        sha256="", kind=KIND, config=options.generator(), tensors=tensors, source=""
-    )
-    sha256 = hashlib.sha256(to_safetensors(snapshot)).hexdigest()
-    return dataclasses.replace(snapshot, sha256=sha256)
-
-
-def write_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot that is known by its own bytes."""
-    data = to_safetensors(dataclasses.replace(snapshot, sha256=""))
-    with paths.whole(path) as temporary:
-        temporary.write_bytes(data)
+    return Snapshot(sha256="", kind=KIND, config=options.generator(), tensors=tensors, source="")
 
 
 def append(folder: TrainingFolder, entry: Mapping[str, Any]) -> None:

@@ -70,9 +70,9 @@ def run(job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool] = lambda: Fa
         tell: called for each thousand images shown.
         stop: asked between two iterations; of several processes none asks.
     """
-    begin(job, draw)
+    images = begin(job, draw)
     if job.processes == 1:
-        return _train(job, draw, tell, stop, Together())
+        return _train(job, images, draw, tell, stop, Together())
     with tempfile.TemporaryDirectory() as meeting:
         place = f"file://{meeting}/meeting"
         spawn(_process, args=(job, draw, tell, place), nprocs=job.processes)  # type: ignore[no-untyped-call]  # untyped in torch
@@ -116,20 +116,24 @@ def _process(rank: int, job: Job, draw: Sheet, tell: Tell, place: str) -> None:
     if not on_gpu:
         torch.set_num_threads(max(1, torch.get_num_threads() // job.processes))
     try:
-        _train(job, draw, tell, lambda: False, Together(rank, job.processes))
+        together = Together(rank, job.processes)
+        _train(job, job.images(), draw, tell, lambda: False, together)
     finally:
         dist.destroy_process_group()
 
 
 def _train(
-    job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool], together: Together
+    job: Job,
+    images: TrainingImages,
+    draw: Sheet,
+    tell: Tell,
+    stop: Callable[[], bool],
+    together: Together,
 ) -> bool:
     options, folder = job.options, TrainingFolder(Path(job.out))
     name = f"cuda:{together.rank}" if job.processes > 1 and job.device == "cuda" else job.device
     device = usable_device(name)
-    batches = TrainingBatches(
-        job.images(), seed=options.seed, mirror=options.mirror, device=device
-    )
+    batches = TrainingBatches(images, seed=options.seed, mirror=options.mirror, device=device)
     trainer = Trainer(options, batches, device, together)
     if job.start and not folder.state.is_file():
         for fact in start_from(trainer, job.start):

@@ -15,7 +15,7 @@ import numpy as np
 
 from fgaug.errors import TrainingError
 from gan_worker.generator import StyleGan2Generator
-from gan_worker.snapshot import Snapshot
+from gan_worker.snapshot import Snapshot, write_safetensors
 from gan_worker.training.folder import (
     TrainingFolder,
     append,
@@ -23,7 +23,6 @@ from gan_worker.training.folder import (
     load_state,
     save_state,
     snapshot_of,
-    write_snapshot,
 )
 from gan_worker.training.images import write_trained_on
 from gan_worker.training.state import restore, state_of
@@ -160,7 +159,7 @@ class Loop:
         path = self.folder.snapshot(kimg)
         # first, so that no snapshot is ever without its record
         write_trained_on(path, trainer.batches.images, self.start)
-        write_snapshot(path, snapshot)
+        write_safetensors(snapshot, path)
         self.draw(images, kimg)
         return path.name, spread
 
