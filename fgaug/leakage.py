@@ -64,7 +64,7 @@ def leakage(supply: Supply, splits: Mapping[Split, Dataset], problems: list[str]
 
 def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record | None:
     """Return what a network was trained on, from beside its file or from the bank."""
-    beside = Path(named.file).with_suffix(".trained_on.parquet") if named else None
+    beside = paths.record_of(Path(named.file)) if named else None
     if beside is not None and beside.is_file():
         seen = paths.read_table(beside, SnapshotError, _COLUMNS).to_pandas()
         return _Record(str(beside), seen)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +38,21 @@ class DatasetPaths:
         return self.root / "pixels" / f"part-{part:05d}.parquet"
 
 
+TRAINED_ON = ".trained_on.parquet"  # the record of which images and patients a network has seen
+
+
+def record_of(network: Path) -> Path:
+    """Return where the record of a network's training images lies: beside its file."""
+    return network.with_suffix(TRAINED_ON)
+
+
+def carry_record(network: Path, copy: Path) -> None:
+    """Copy a network's record, where it has one, to beside a copy of the network."""
+    if record_of(network).is_file():
+        with whole(record_of(copy)) as temporary:
+            shutil.copyfile(record_of(network), temporary)
+
+
 class BankNames:
     """Names of a bank's files below its folder or its prefix; `manifest` is written last."""
 
@@ -57,7 +73,7 @@ class BankNames:
 
     @staticmethod
     def trained_on(sha256: str) -> str:
-        return f"snapshots/{sha256[:12]}.trained_on.parquet"
+        return f"snapshots/{sha256[:12]}{TRAINED_ON}"
 
 
 @dataclass(frozen=True, slots=True)

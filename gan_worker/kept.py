@@ -9,10 +9,8 @@ from pathlib import Path
 
 from fgaug.bank.store import Store, read
 from fgaug.errors import SnapshotError
-from fgaug.paths import BankNames
+from fgaug.paths import BankNames, record_of
 from gan_worker.snapshot import Snapshot, parse_snapshot, read_snapshot, to_safetensors
-
-TRAINED_ON = ".trained_on.parquet"  # beside a network file: the images it has seen
 
 
 def keep_network(store: Store, file: Path, sha256: str) -> None:
@@ -29,7 +27,7 @@ def keep_network(store: Store, file: Path, sha256: str) -> None:
                 f"{snapshot.sha256[:12]}. Give it a bank of its own."
             )
         store.write(BankNames.snapshot(sha256), to_safetensors(snapshot))
-    record = file.with_suffix(TRAINED_ON)
+    record = record_of(file)
     if record.is_file() and not store.has(BankNames.trained_on(sha256)):
         store.write(BankNames.trained_on(sha256), record.read_bytes())
 

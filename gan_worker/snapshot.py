@@ -96,8 +96,7 @@ def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = Fals
         SnapshotError: the name has another suffix, or the file cannot be written.
     """
     path = Path(path)
-    if path.suffix != safetensors_files.SUFFIX:
-        raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
+    check_name(path)
     data = to_safetensors(snapshot, half=half)
     try:
         with paths.whole(path) as temporary:
@@ -106,6 +105,12 @@ def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = Fals
         raise SnapshotError(
             f"{path} cannot be written ({error.strerror}). Choose a folder that can."
         ) from None
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file name that `read_snapshot` would take for another kind of file."""
+    if path.suffix != safetensors_files.SUFFIX:
+        raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
 
 
 def to_safetensors(snapshot: Snapshot, *, half: bool = False) -> bytes:

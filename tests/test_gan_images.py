@@ -17,11 +17,11 @@ from small_grid import phantom_dataset
 
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import DataError, DiskFullError, SnapshotError
+from fgaug.paths import record_of
 from gan_worker.training import images as module
 from gan_worker.training.images import (
     TrainingBatches,
     TrainingImages,
-    record_of,
     training_images,
     write_trained_on,
 )

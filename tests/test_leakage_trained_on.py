@@ -14,11 +14,11 @@ from fgaug import study
 from fgaug.bank import open_store
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import UserError
-from fgaug.paths import BankNames
+from fgaug.paths import BankNames, record_of
 from fgaug.space import parse_space
 from fgaug.study import searches
 from gan_worker.fill import fill
-from gan_worker.training.images import record_of, training_images, write_trained_on
+from gan_worker.training.images import training_images, write_trained_on
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "a.pkl"  # 32 px, 1 channel
 LABELS = ("dbp", "trv")

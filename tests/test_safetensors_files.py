@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from fgaug.bank import BankSpec
 from fgaug.errors import SnapshotError
+from fgaug.paths import record_of
 from gan_worker.generator import load_generator
 from gan_worker.snapshot import Snapshot, identity_of, read_snapshot, write_safetensors
 from gan_worker.sources import LabelGenerator, LabelSource, describe
@@ -315,6 +316,15 @@ def test_a_half_is_half_as_large_and_a_network_of_its_own(tmp_path: Path, fgaug:
     for name, tensor in theirs.tensors.items():
         assert torch.equal(ours.tensors[name], tensor.half().float()), name
     assert pd.read_parquet(tmp_path / "half.trained_on.parquet").equals(record)
+
+
+def test_a_copy_of_a_wrong_name_leaves_no_record(tmp_path: Path, fgaug: Any) -> None:
+    file = tmp_path / "x.safetensors"
+    write_safetensors(read_snapshot(GOLDENS / "tiny.pkl"), file)
+    pd.DataFrame({"sha256": ["0" * 64], "group": [3]}).to_parquet(record_of(file))
+    code, _, err = fgaug("gan", "convert", file, tmp_path / "y.pt")
+    assert (code, "must be named *.safetensors" in err) == (2, True)
+    assert sorted(tmp_path.iterdir()) == [file, record_of(file)]
 
 
 def test_numbers_too_large_for_a_half_are_refused(tmp_path: Path) -> None:

@@ -69,12 +69,13 @@ def export_training_images(
         DataError: `out` is taken, or the images cannot train a network.
         DiskFullError: no space left; nothing is left behind.
     """
-    from gan_worker.kept import TRAINED_ON
     from gan_worker.training.images import training_images, write_record
 
     zipped = out.suffix.lower() == ".zip"
     # beside it; the dots of a folder's name are no suffix
-    record = out.absolute().with_name((out.stem if zipped else out.absolute().name) + TRAINED_ON)
+    record = out.absolute().with_name(
+        (out.stem if zipped else out.absolute().name) + paths.TRAINED_ON
+    )
     _check_out(out, zipped, record)
     dropped = read_drops(drop).images if drop else ()
     images = training_images(open_dataset(folder).with_split(split), labels, drop=dropped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,12 @@ def inspect_network(file: Path) -> Snapshot:
 
 def convert_network(file: Path, out: Path, *, half: bool = False) -> Snapshot:
     """Write a network file's generator as `.safetensors`, with its record: `fgaug gan convert`."""
-    from gan_worker.snapshot import read_snapshot, write_safetensors
-    from gan_worker.training.images import record_of
+    from gan_worker.snapshot import check_name, read_snapshot, write_safetensors
 
     if out.exists():
         raise SnapshotError(f"{out} exists. Choose another name, or remove it first.")
+    check_name(out)
     snapshot = read_snapshot(file)
-    if record_of(file).is_file():  # what the network saw, the copy has seen
-        with paths.whole(record_of(out)) as temporary:
-            shutil.copyfile(record_of(file), temporary)
+    paths.carry_record(file, out)  # what the network saw, the copy has seen
     write_safetensors(snapshot, out, half=half)
     return read_snapshot(out)

@@ -161,15 +161,13 @@ def _head(
 
 def _class_of(file: Path, snapshot: Snapshot, how: How) -> int | None:
     """Return the class that makes a label's images; None of a network without classes."""
-    from gan_worker.kept import TRAINED_ON
-
     count, asked = snapshot.labels, how.class_index
     if asked is not None and not 0 <= asked < count:
         classes = f"classes 0 to {count - 1}" if count else "no classes"
         raise SnapshotError(f"{file} has {classes}, --class asks for {asked}.")
     if not count or asked is not None:
         return asked
-    record = file.with_suffix(TRAINED_ON)
+    record = paths.record_of(file)
     if record.is_file():
         seen = paths.read_table(record, SnapshotError)
         labels = sorted(set(seen["label"].to_pylist())) if "label" in seen.column_names else []

@@ -83,17 +83,12 @@ def _check_same(file: Path, row: Row) -> None:
 
 def _copied(file: Path, out: Path) -> Path:
     """Copy a network file, its record first: where a network is, its record is too."""
-    from gan_worker.kept import TRAINED_ON
-
     if out.suffix != file.suffix:
         raise SnapshotError(f"--out must end in {file.suffix} as {file.name} does, got {out}.")
-    record, beside = file.with_suffix(TRAINED_ON), out.with_suffix(TRAINED_ON)
-    there = [path for path in (out, beside) if path.exists()]
+    there = [path for path in (out, paths.record_of(out)) if path.exists()]
     if there:
         raise SnapshotError(f"{there[0]} exists. Choose another --out, or remove it first.")
-    if record.is_file():
-        with paths.whole(beside) as temporary:
-            shutil.copyfile(record, temporary)
+    paths.carry_record(file, out)
     with paths.whole(out) as temporary:
         shutil.copyfile(file, temporary)
     return out

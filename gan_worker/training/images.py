@@ -19,7 +19,7 @@ from fgaug import paths
 from fgaug.data import Dataset
 from fgaug.data.problems import counted, nearest, refuse
 from fgaug.errors import SnapshotError
-from gan_worker.kept import TRAINED_ON
+from fgaug.paths import record_of
 from gan_worker.training.sampler import Sampler
 
 MIN_IMAGES = 8  # of a label; fewer teach nothing but themselves
@@ -158,11 +158,6 @@ def training_images(
         dropped=int(dropped.sum()),
         dataset_digest=spec.digest,
     )
-
-
-def record_of(snapshot: Path) -> Path:
-    """Return where the record of a network's training images lies: beside its file."""
-    return snapshot.with_suffix(TRAINED_ON)
 
 
 def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None = None) -> Path:
