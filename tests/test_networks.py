@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.networks.layers import activate, blur, blur_kernel, upsampled
+from gan_worker.networks.filtering import blur_kernel, filtered
+from gan_worker.networks.layers import activate, upsampled
 from gan_worker.networks.synthesis import SynthesisBlock, SynthesisLayer, ToRgb
 from gan_worker.networks.winograd import Winograd, pays
 from gan_worker.snapshot import read_snapshot
@@ -194,9 +195,31 @@ def test_filters_equal_inserting_zeros_and_convolving() -> None:
     spread[:, :, ::2, ::2] = x
     doubled = F.conv2d(F.pad(spread, (2, 1, 2, 1)), taps, groups=3)
     torch.testing.assert_close(upsampled(x), doubled)
-    torch.testing.assert_close(
-        blur(x, blur_kernel(x[0])), F.conv2d(F.pad(x, (1, 1, 1, 1)), taps, groups=3)
-    )
+    blurred = F.conv2d(F.pad(x, (1, 1, 1, 1)), taps, groups=3)
+    torch.testing.assert_close(filtered(x, blur_kernel(x[0]), padding=1), blurred)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_filter_has_the_derivatives_of_a_convolution(stride: int) -> None:
+    x = torch.randn(2, 3, 7, 6, dtype=torch.float64, requires_grad=True)
+    kernel = blur_kernel(x[0]).detach()
+
+    def ours(x: torch.Tensor) -> torch.Tensor:
+        return filtered(x, kernel, padding=2, stride=stride)
+
+    plain = F.conv2d(x, kernel, padding=2, stride=stride, groups=3)
+    torch.testing.assert_close(ours(x), plain)
+    assert torch.autograd.gradcheck(ours, (x,))
+    assert torch.autograd.gradgradcheck(lambda x: ours(x).square(), (x,))
+
+
+def test_filter_keeps_the_kind_of_number_under_autocast() -> None:
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = filtered(x, blur_kernel(x[0]), padding=1)
+        (slope,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    slope.sum().backward()
+    assert {y.dtype, slope.dtype, x.grad.dtype if x.grad is not None else None} == {torch.float32}
 
 
 def test_activations_keep_their_gain_and_spare_their_input_in_training() -> None:

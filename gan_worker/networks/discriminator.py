@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gan_worker.networks.config import ARCHITECTURES
+from gan_worker.networks.filtering import blur_kernel, filtered
 from gan_worker.networks.layers import (
     FullyConnected,
     activate,
-    blur_kernel,
     normal,
     second_moment_normalised,
 )
@@ -102,7 +102,7 @@ def halved(x: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, padding: int, stride: int) -> Tensor:
     kernel = blur_kernel(x[0, :, 0, 0]) / 4  # of gain 4, meant for what zeros lie between
-    return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+    return filtered(x, kernel, padding=padding, stride=stride)
 
 
 class Block(nn.Module):

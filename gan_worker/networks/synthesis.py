@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from gan_worker.networks import winograd
 from gan_worker.networks.config import GeneratorConfig
+from gan_worker.networks.filtering import blur_kernel, filtered
 from gan_worker.networks.layers import (
     FullyConnected,
     activate,
-    blur,
-    blur_kernel,
     normal,
     upsampled,
 )
@@ -85,7 +84,7 @@ class SynthesisLayer(nn.Module):
         if not self.up:
             return F.conv2d(x, kept.weight, padding=1)
         taps = blur_kernel(self.bias.to(x.dtype)) if kept.taps is None else kept.taps
-        return blur(F.conv_transpose2d(x, kept.weight, stride=2), taps)
+        return filtered(F.conv_transpose2d(x, kept.weight, stride=2), taps, padding=1)
 
     def prepare(self, dtype: torch.dtype) -> None:
         """Compute once, to sample in `dtype`, what depends on the weights; they stay as they are.

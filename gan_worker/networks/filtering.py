@@ -1,0 +1,67 @@
+"""The [1, 3, 3, 1] filter, each channel on its own, differentiable any number of times.
+
+torch's own second derivative of a depthwise convolution takes a loop over the channels, though the
+taps need no gradient: at 512 of them a path-length pass took five times as long on a GPU. A filter
+is linear and its adjoint is another one, so each is the other's derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.grad import conv2d_input
+
+
+def blur_kernel(like: Tensor) -> Tensor:
+    """Return [1, 3, 3, 1] both ways with gain 4 for each channel that `like` [C, ...] gives."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=like.device, dtype=like.dtype) / 4
+    return torch.outer(taps, taps).expand(len(like), 1, 4, 4)
+
+
+def filtered(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1) -> Tensor:
+    """Return `x` [N, C, H, W], zeros around it, through a filter [C, 1, h, w] a channel.
+
+    One depthwise 4x4 pass: in channels-last order it took half the time of two 1-D passes and a
+    third of shifted sums.
+    """
+    if not torch.is_grad_enabled():
+        return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
+    return _Filter.apply(x, kernel, padding, stride)  # type: ignore[no-any-return]  # torch's
+
+
+class _Filter(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int, stride: int) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.way, ctx.shape = (padding, stride), x.shape
+        with torch.autocast(x.device.type, enabled=False):  # the result is of the kind of `x`
+            taps = kernel.to(x.dtype)
+            return F.conv2d(x, taps, padding=padding, stride=stride, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (kernel,) = ctx.saved_tensors
+        return _Adjoint.apply(grad, kernel, ctx.shape, *ctx.way), None, None, None
+
+
+class _Adjoint(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, kernel: Tensor, shape: torch.Size, padding: int, stride: int
+    ) -> Tensor:
+        ctx.save_for_backward(kernel)
+        ctx.way = (padding, stride)
+        with torch.autocast(grad.device.type, enabled=False):
+            taps, groups = kernel.to(grad.dtype), shape[1]
+            found: Tensor = conv2d_input(  # type: ignore[no-untyped-call]  # torch's
+                shape, taps, grad, stride=stride, padding=padding, groups=groups
+            )
+            return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (kernel,) = ctx.saved_tensors
+        return _Filter.apply(grad, kernel, *ctx.way), None, None, None, None
