@@ -56,11 +56,14 @@ def published(which: str, out: str | Path | None = None) -> Path:
 
 
 def demo_space(folder: Path) -> Space:
-    """Return the shipped demo grid, its dataset and bank placed below `folder`."""
+    """Return the shipped demo grid, its dataset and banks placed below `folder`."""
     space = load_space(paths.shipped("search_spaces") / "demo.yaml")
-    return space.model_copy(
-        update={"dataset": str(folder / "dataset"), "bank": str(folder / "bank")}
-    )
+    entries = [
+        entry.model_copy(update={"bank": str(folder / Path(entry.bank).name)})
+        for entry in space.axes.snapshot
+    ]
+    axes = space.axes.model_copy(update={"snapshot": entries})
+    return space.model_copy(update={"dataset": str(folder / "dataset"), "axes": axes})
 
 
 def demo_dataset(folder: Path) -> None:
