@@ -15,16 +15,16 @@ from fgaug.errors import UserError
 
 
 def usable_device(name: str) -> torch.device:
-    """Return the device of that name; refuse one that torch cannot use here."""
+    """Return the device of a name; refuse one that is of another kind or not in this machine."""
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"device must be one that torch can use here, got {name!r} ({reason}). "
-            "Give cpu, or cuda on a machine with a GPU."
-        ) from None
+    except RuntimeError:
+        raise UserError(f"device is cpu, cuda or cuda:1, got {name}.") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device is cpu or cuda, got {name}.")
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UserError(f"device {name}: this machine has {count} CUDA devices. Give cpu.")
     return device
 
 

@@ -27,9 +27,13 @@ def test_the_demo_ends_with_a_report(tmp_path: Path) -> None:
     page = Path(last.removeprefix("report: "))
     browser.check(page, tmp_path / "profile", images=8)
     frame = fgaug.load_results(tmp_path / "demo" / "run")
-    assert len(frame) >= 12
-    assert frame["mode"].nunique() >= 3
+    assert len(frame) == 26
+    assert set(frame["mode"]) == {"baseline", "oversample", "augmentation", "synthetic"}
     assert frame["psi"].nunique() == 2
     assert frame["seed"].nunique() == 2
+    assert set(frame["snapshot"].dropna()) == {"gan", "oracle"}
+    assert set(frame.loc[frame["snapshot"].eq("gan"), "leakage"]) == {"none"}
+    text = page.read_text(encoding="utf-8")
+    assert all(f"snapshot {name}" in text for name in ("gan", "oracle"))
     baseline = frame[frame["mode"] == "baseline"]["valid_acc"]
     assert 0.7 <= baseline.mean() <= 0.9, "the phantom is neither trivial nor hopeless"

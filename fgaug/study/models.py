@@ -54,6 +54,8 @@ def predict(
     Raises:
         UserError: files that are no model, images that cannot be used, the sealed test set.
     """
+    from gan_worker.devices import usable_device
+
     kept = saved.read(model)
     given = [images] if isinstance(images, (str, Path)) else list(images)
     roots = [Path(each) for each in given]
@@ -102,22 +104,6 @@ def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
     # a copy: torch wants arrays that can be written to
     network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in tensors.items()})
     return network.to(device).eval()
-
-
-def usable_device(name: str) -> torch.device:
-    """Return the device of a name, or refuse one that this machine does not have."""
-    import torch
-
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UserError(f"--device is cpu, cuda or cuda:1, got {name}.") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"--device is cpu or cuda, got {name}.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise UserError(f"--device {name}: this machine has {count} CUDA devices. Give cpu.")
-    return device
 
 
 def prune_models(planned: Plan) -> None:

@@ -100,7 +100,7 @@ def measure_snapshots(
     from fgaug.data import open_dataset
     from fgaug.data.drops import read_drops
     from fgaug.quality.features import load_network
-    from fgaug.study.models import usable_device
+    from gan_worker.devices import usable_device
     from gan_worker.snapshot import read_snapshot
     from gan_worker.training.images import training_images
 

@@ -26,7 +26,6 @@ from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
-from fgaug.study.models import usable_device
 from fgaug.study.searches import plan
 
 TOLERANCE = 1e-6  # of metrics and probabilities; on the same machine they are the same
@@ -102,6 +101,8 @@ def replay(
     Raises:
         RunError: no such cell or none that finished, or one that its grid no longer gives.
     """
+    from gan_worker.devices import usable_device
+
     run_paths = RunPaths(Path(run))
     cell_id = _cell_id(run_paths, cell)
     trial_paths = run_paths.trial(cell_id)
