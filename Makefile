@@ -5,6 +5,12 @@ STAMP := .venv/.installed
 # OpenMP threads that wait actively fight with the trials beside them.
 export OMP_WAIT_POLICY := passive
 
+# A file of tests in each of two processes; then those with a Ray cluster, which wants both cores.
+define FAST
+OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu and not ray' -n 2 --dist loadfile
+$(BIN)/python -m pytest -m 'ray and not slow and not gpu'
+endef
+
 .PHONY: setup demo test test-all check bench calibrate clean
 
 setup: $(STAMP)
@@ -18,10 +24,10 @@ demo: $(STAMP)            # the main job on simulated images, ends with a report
 	$(BIN)/fgaug demo
 
 test: $(STAMP)            # everything fast, Ray included
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(FAST)
 
 test-all: $(STAMP)        # and the slow ones; a marker that ran no test is a failure
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(FAST)
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \
 	then $(BIN)/python -m pytest -m gpu; else echo 'no CUDA device: tests marked gpu not run'; fi
