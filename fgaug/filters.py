@@ -1,12 +1,12 @@
-"""Filters of fakes: words over score columns -> which fakes pass.  grid, scores -> [filters] -> mix
+"""Filters: words over the scores of fakes -> which of them pass.  grid, scores -> [filters] -> mix
 
     filter = "none" | any            any  = all {"or" all}         all   = one {"and" one}
     one    = "not" one | "(" any ")" | column [sign value]         value = number | true | false
 
 A fake whose score is missing (NaN) makes a test neither true nor false, whichever way it is put,
-and what is not true does not pass: Kleene's logic of three values. Negations are moved to the tests
-while reading (De Morgan's laws hold in that logic), so that no `not` is left and a test that is not
-true may count as false.
+and what is not true does not pass: Kleene's logic of three values. Negations are moved to the
+tests while reading (De Morgan's laws hold in that logic), so that no `not` is left and a test that
+is not true may count as false.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ class Term:
 
     def true(self, frame: pd.DataFrame) -> np.ndarray:
         """Return for which rows of `frame` it is known to be true: bool [N]."""
-        kind = "boolean" if isinstance(self.value, bool) else "Float64"
-        scores = frame[self.column].astype(kind)
+        truth = isinstance(self.value, bool)
+        scores = frame[self.column].astype(pd.BooleanDtype() if truth else pd.Float64Dtype())
         known = scores.notna().to_numpy()
         holds = _SIGNS[self.sign](scores.to_numpy(float, na_value=np.nan), float(self.value))
         found: np.ndarray = known & holds

@@ -60,7 +60,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "mode": cell.mode,
         "psi": cell.psi,
         "ratio": cell.ratio,
-        "filter": "none" if cell.uses_fakes else None,
+        "filter": cell.filter if cell.uses_fakes else None,
         "seed": cell.seed,
         "round": None,
         **further,

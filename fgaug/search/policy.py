@@ -112,7 +112,8 @@ class SingleCells:
 def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
     """Return the arms of cells in the order of their first cells.
 
-    The baseline and the controls are not stoppable: every comparison of the report needs them.
+    The baseline and the controls are not stoppable, nor is an arm that the grid wants as a random
+    subset: every comparison of the report needs them.
     """
     seeds: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -121,7 +122,7 @@ def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
         Arm(
             arm_id=arm_id,
             cell_ids=tuple(cell.cell_id for cell in group),
-            stoppable=group[0].mode not in NEVER_STOPPED,
+            stoppable=group[0].mode not in NEVER_STOPPED and not group[0].spared,
         )
         for arm_id, group in seeds.items()
     )
