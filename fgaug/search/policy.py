@@ -17,7 +17,6 @@ from typing import Protocol
 
 from fgaug.cells import CONTROLS, Cell
 
-NEVER_STOPPED = ("baseline", *CONTROLS)  # modes that the others are measured against
 _ROUNDING = 1e-9  # shares are quotients: 7 / 21 may lie below 3 ** -1
 
 
@@ -109,11 +108,15 @@ class SingleCells:
         return Decision(legs=legs, stopped={}, complete=not legs, kept=kept)
 
 
+def stoppable(cell: Cell) -> bool:
+    """Return whether a cell's arm may be stopped: others are not measured against it."""
+    return cell.mode not in ("baseline", *CONTROLS) and not cell.spared
+
+
 def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
     """Return the arms of cells in the order of their first cells.
 
-    The baseline and the controls are not stoppable, nor is an arm that the grid wants as a random
-    subset: every comparison of the report needs them.
+    The baseline and the controls are not stoppable: every comparison of the report needs them.
     """
     seeds: dict[str, list[Cell]] = {}
     for cell in cells:
@@ -122,7 +125,7 @@ def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
         Arm(
             arm_id=arm_id,
             cell_ids=tuple(cell.cell_id for cell in group),
-            stoppable=group[0].mode not in NEVER_STOPPED and not group[0].spared,
+            stoppable=stoppable(group[0]),
         )
         for arm_id, group in seeds.items()
     )
