@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from rich.table import Table
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
+    from fgaug.fakes import Supply
     from fgaug.planning import Plan
     from fgaug.status import Status
     from fgaug.study import Run
@@ -54,6 +56,8 @@ def plan(planned: Plan) -> None:
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
+        for line in _of_filters(supply, spec.size**2 * spec.channels):
+            say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
     if todo:
@@ -70,6 +74,24 @@ def plan(planned: Plan) -> None:
         say(
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
             f"{auto}{bound} (measured now on this machine; generation and start-up apart)"
+        )
+
+
+def _of_filters(supply: Supply, image_bytes: int) -> Iterator[str]:
+    """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    for kept in supply.kept:
+        split = "" if kept.split == "dataset" else f", split {kept.split}"
+        yield f"  filter {kept.filter}{split} keeps {kept.words} and has to keep {kept.wanted}"
+        if kept.to_score:
+            least = "" if kept.scored else "at least "
+            size = f"{kept.to_score * image_bytes / 1e6:.1f} MB"
+            yield f"    {least}{kept.to_score} more to score, at most {size} of new fakes"
+    if any(not kept.scored for kept in supply.kept):
+        scorers = dict.fromkeys(name for named in supply.scorers.values() for name in named)
+        yield (
+            "  a rate that is unknown is found by `fgaug bank score` "
+            f"({', '.join(scorers)}) of some fakes of the bank, or by the search itself before "
+            "it trains"
         )
 
 
@@ -164,12 +186,17 @@ def results(run: Path, by: str, format: str) -> None:
 def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
     names = list(frame.columns)
     further = names[names.index("round") : names.index("status")][1:]
-    return frame[[*_SHOWN[:3], *further, *_SHOWN[3:], *_METRICS]]
+    chosen = ["filter"] if _filtered(frame) else []
+    return frame[[*_SHOWN[:3], *chosen, *further, *_SHOWN[3:], *_METRICS]]
+
+
+def _filtered(frame: pd.DataFrame) -> bool:
+    return bool(frame["filter"].dropna().ne("none").any())
 
 
 def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return an arm's columns for a terminal: mean and population sd in one."""
-    hidden = ("arm_id", "filter", "round", "note")
+    hidden = ("arm_id", "round", "note", *(() if _filtered(frame) else ("filter",)))
     kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
     shown = frame[kept].copy()
     for name in ("acc", "auc"):
