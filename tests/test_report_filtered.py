@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import numpy as np
 import pytest
 from simulated_run import Arm, World, evidence_of
 
@@ -112,4 +111,3 @@ def test_what_is_missing_is_said(material: Material) -> None:
     (text,) = filter_parts(dataclasses.replace(material, analysis=None))
     assert isinstance(text, Text)
     assert "`controls: [random_subset]`" in text.text
-    assert np.isfinite(material.arms["valid_auc_mean"]).all()

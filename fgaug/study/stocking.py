@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fgaug.axes import Split
-from fgaug.bank import Demand, Scorer, Source, open_bank, unscored
+from fgaug.bank import Demand, Scorer, Source, open_bank
 from fgaug.data import Dataset
-from fgaug.errors import GridError
+from fgaug.errors import GridError, UserError
 from fgaug.fakes import Supply
 from fgaug.generators import Generator
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
-from fgaug.space import Space
+from fgaug.space import Scorers, Space
 from fgaug.study.banks import fill_bank
 
 if TYPE_CHECKING:
+    from fgaug.study.scoring import ScoreHow
     from gan_worker.sources import LabelSource
 
 
@@ -50,7 +51,23 @@ def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scor
     """Return a scorer by what the grid says of it; `dataset` has the split that it learns from."""
     from fgaug.study import scoring
 
-    return scoring.scorer_of(name, dataset)
+    if name == "discriminator" and not supply.generator.snapshots:
+        raise UserError(
+            f"`logit` is said by the discriminator beside a network, and `kind: "
+            f"{supply.generator.kind}` has none. Leave it out of the filters."
+        )
+    return scoring.scorer_of(name, dataset, _how(space, supply))
+
+
+def _how(space: Space, supply: Supply) -> ScoreHow:
+    from fgaug.study.scoring import ScoreHow
+
+    asked, snapshots = space.scorers or Scorers(), supply.generator.snapshots
+    return ScoreHow(
+        features=asked.features,
+        classifier=asked.classifier,
+        discriminators=tuple((label, each.file) for label, each in snapshots.items()),
+    )
 
 
 def _score(
@@ -59,13 +76,12 @@ def _score(
     """Score fakes that are in the bank, scorer by scorer."""
     from fgaug.study.scoring import score_fakes
 
-    bank = open_bank(supply.store)
+    bank, how = open_bank(supply.store), _how(planned.space, supply)
     for (split, name), demand in waiting.items():
         scorer, dataset = supply.scorers[split][name], planned.dataset.with_split(split)
         for (label, psi), z_seeds in demand.wanted.items():
-            left = unscored(supply.store, scorer, label, psi, z_seeds)
             with progress_of(f"scoring {label}, psi {psi:g}: {name}", console) as progress:
-                score_fakes(bank, [scorer], label, psi, left, dataset, progress)
+                score_fakes(bank, [scorer], label, psi, z_seeds, dataset, progress, how)
 
 
 def label_sources(supply: Supply) -> dict[str, LabelSource]:
