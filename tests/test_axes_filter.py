@@ -265,7 +265,8 @@ class TestPlans:
         said = capsys.readouterr().out
         assert "filter agrees keeps an unknown share of `dbp` at psi 1 and has to keep" in said
         assert "at least" in said
-        assert "a rate that is unknown is found by `fgaug bank score` (classifier)" in said
+        command = f"fgaug bank score {tmp_path / 'bank'} --dataset {root / 'dataset'} --scorer cl"
+        assert f"what is unknown is told by `{command}" in said
         plan = planned(root, tmp_path)
         for label in ("dbp", "trv"):
             score(plan.supplies[0].store, label, 1.0, range(1, 31), SCORERS["classifier"])

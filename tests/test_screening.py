@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,7 +98,7 @@ def test_prefixes_are_scored_until_the_draw_is_whole(store: Store, text: str) ->
             for (label, psi), z_seeds in demand.wanted.items():
                 score(store, label, psi, z_seeds.tolist(), SCORERS[name])
     assert 1 <= steps < 6
-    (dbp, trv) = (screen(store).verdicts(text, label, PSI) for label in LABELS)
+    dbp = screen(store).verdicts(text, "dbp", PSI)
     if text == "agrees and copy":  # some 5 of 100: the whole pool was looked at
         assert (dbp != UNSCORED).all()
         return
@@ -106,7 +107,7 @@ def test_prefixes_are_scored_until_the_draw_is_whole(store: Store, text: str) ->
     if text == "confidence>=0":
         assert steps == 1
         assert (dbp != UNSCORED).sum() == 8
-    assert (trv != UNSCORED).sum() < POOL
+    assert (dbp != UNSCORED).sum() < POOL
 
 
 @given(
@@ -142,12 +143,14 @@ def test_a_draw_says_whether_it_is_whole_and_a_prefix_leads_on(
 class TestKeepRates:
     def kept(self, store: Store, *cells: Any) -> dict[str, keeping.Keeping]:
         reals, screens = {"dataset": PLAIN}, {"dataset": screen(store)}
-        found = keeping.keepings(cells, cells, reals, screens)
+        held = pd.DataFrame({"label": "dbp", "psi": PSI, "z_seed": range(1, POOL // 2 + 1)})
+        found = keeping.keepings(cells, cells, reals, screens, held)
         return {each.label: each for each in found}
 
     def test_they_are_unknown_before_anything_is_scored(self, store: Store) -> None:
         found = self.kept(store, cell("augmentation", **AGREES), cell("baseline"))["dbp"]
         assert (found.scored, found.wanted, found.to_score) == (0, 20, 20)
+        assert 0 < found.to_make < 20  # half of the pool is in the bank
         assert found.problem is None
         assert found.words == "an unknown share of `dbp` at psi 0.7"
 

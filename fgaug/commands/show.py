@@ -18,8 +18,10 @@ from rich.table import Table
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
+    from fgaug.axes import Split
     from fgaug.fakes import Supply
     from fgaug.planning import Plan
+    from fgaug.space import Space
     from fgaug.status import Status
     from fgaug.study import Run
 
@@ -56,7 +58,7 @@ def plan(planned: Plan) -> None:
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
-        for line in _of_filters(supply, spec.size**2 * spec.channels):
+        for line in _of_filters(supply, space, spec.size**2 * spec.channels):
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
@@ -77,22 +79,36 @@ def plan(planned: Plan) -> None:
         )
 
 
-def _of_filters(supply: Supply, image_bytes: int) -> Iterator[str]:
+def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]:
     """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
     for kept in supply.kept:
-        split = "" if kept.split == "dataset" else f", split {kept.split}"
-        yield f"  filter {kept.filter}{split} keeps {kept.words} and has to keep {kept.wanted}"
+        of = "" if kept.split == "dataset" else f", split {kept.split}"
+        yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
         if kept.to_score:
             least = "" if kept.scored else "at least "
-            size = f"{kept.to_score * image_bytes / 1e6:.1f} MB"
-            yield f"    {least}{kept.to_score} more to score, at most {size} of new fakes"
-    if any(not kept.scored for kept in supply.kept):
-        scorers = dict.fromkeys(name for named in supply.scorers.values() for name in named)
+            size = f"{kept.to_make * image_bytes / 1e6:.1f} MB"
+            yield (
+                f"    {least}{kept.to_score} more to score, {kept.to_make} of them to generate "
+                f"({size})"
+            )
+    unknown = dict.fromkeys(kept.split for kept in supply.kept if not kept.scored)
+    for split in unknown:
         yield (
-            "  a rate that is unknown is found by `fgaug bank score` "
-            f"({', '.join(scorers)}) of some fakes of the bank, or by the search itself before "
-            "it trains"
+            f"  what is unknown is told by `{_to_score(supply, space, split)}` once the bank has "
+            "some fakes, or by the search itself, before it trains"
         )
+
+
+def _to_score(supply: Supply, space: Space, split: Split) -> str:
+    """Return the command that scores a bank as the grid wants it."""
+    parts = [f"fgaug bank score {supply.store.place()} --dataset {space.dataset}"]
+    parts += [f"--scorer {name}" for name in supply.scorers[split]]
+    if space.scorers is not None:
+        parts += [f"--{name} {value}" for name, value in space.scorers if value != "lite0"]
+    if "discriminator" in supply.scorers[split]:
+        snapshots = supply.generator.snapshots.items()
+        parts += [f"--discriminator {label}={each.file}" for label, each in snapshots]
+    return " ".join([*parts, *([] if split == "dataset" else [f"--split {split}"])])
 
 
 def console_for(log: str) -> Console:

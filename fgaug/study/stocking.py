@@ -7,16 +7,21 @@ scored, longer ones as the keep rate becomes known, before any trial starts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from fgaug.axes import Split
 from fgaug.bank import Demand, Scorer, Source, open_bank
 from fgaug.data import Dataset
-from fgaug.errors import GridError, UserError
+from fgaug.errors import UserError
 from fgaug.fakes import Supply
+from fgaug.filters import parse
 from fgaug.generators import Generator
+from fgaug.paths import BankNames
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
 from fgaug.space import Scorers, Space
@@ -25,6 +30,9 @@ from fgaug.study.banks import fill_bank
 if TYPE_CHECKING:
     from fgaug.study.scoring import ScoreHow
     from gan_worker.sources import LabelSource
+
+
+SAMPLE = 256  # fakes of a label and psi: a rate of .5 is known to .06
 
 
 def stock(planned: Plan, supply: Supply, console: Console) -> None:
@@ -43,8 +51,38 @@ def stock(planned: Plan, supply: Supply, console: Console) -> None:
             return
         _score(planned, supply, waiting, console)
         supply = planned.restocked(supply, open_bank(supply.store).index())
-        if short := [kept.problem for kept in supply.kept if kept.problem]:
-            raise GridError(short, planned.space.name)
+
+
+def sampled(planned: Plan) -> Plan:
+    """Return a plan with keep rates by a sample where nothing is scored; nothing is written.
+
+    That needs SAMPLE fakes that the bank holds, or as many as it has.
+
+    Raises:
+        GridError: a filter keeps too few of the pool.
+    """
+    return replace(planned, supplies=tuple(_sampled(planned, each) for each in planned.supplies))
+
+
+def _sampled(planned: Plan, supply: Supply) -> Supply:
+    from fgaug.study.scoring import Count, judge_of
+
+    unknown = [kept for kept in supply.kept if not kept.scored]
+    if not unknown or not supply.store.has(BankNames.manifest):
+        return supply
+    bank, screens = open_bank(supply.store), supply.screens(planned.space.pool)
+    index, how = bank.index(), _how(planned.space, supply)
+    for kept in unknown:
+        held = index.loc[index["label"].eq(kept.label) & index["psi"].eq(kept.psi), "z_seed"]
+        chosen = np.sort(held[held <= kept.pool].to_numpy())[:SAMPLE]
+        if not len(chosen):
+            continue
+        dataset, scorers = planned.dataset.with_split(kept.split), supply.scorers[kept.split]
+        judges = (judge_of(scorers[n], dataset, how, Count()) for n in parse(kept.filter).scorers)
+        frames = [judge.scores(bank, kept.label, kept.psi, chosen) for judge in judges]
+        sample = pd.concat([pd.DataFrame({"z_seed": chosen}), *frames], axis=1)
+        screens[kept.split].suppose(kept.filter, kept.label, kept.psi, sample)
+    return planned.restocked(supply, index, screens)
 
 
 def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scorer:
