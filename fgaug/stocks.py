@@ -1,4 +1,4 @@
-"""Stocks: what a supply's bank holds, and what cells lack of it.  supply -> [stocks] -> planning"""
+"""What a supply's bank holds, and what its cells lack of it.  supply -> [stocks] -> planning"""
 
 from __future__ import annotations
 

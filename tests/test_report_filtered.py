@@ -18,7 +18,7 @@ from fgaug.report.material import Material, names_of
 from fgaug.report.parts import Table, Text
 from fgaug.report.verdict import lead
 
-WORLD = World(patients=150, seeds=4, seed_sd=0.02, arm_sd=0.1)
+WORLD = World(patients=80, seeds=3, seed_sd=0.02, arm_sd=0.1)
 
 
 def arm(text: str, worth: float, **fields: Any) -> Arm:
@@ -39,7 +39,7 @@ ARMS = [
 @pytest.fixture(scope="module")
 def material() -> Material:
     evidence = evidence_of(ARMS, WORLD)
-    found = analyse(evidence, AnalysisPlan(), resamples=20)
+    found = analyse(evidence, AnalysisPlan(), resamples=5)
     rows = evidence.rows
     return Material(
         name="f", rows=rows, arms=by_arm(rows), space={}, environment={}, analysis=found

@@ -17,7 +17,7 @@ from rich.console import Console
 from fgaug.axes import Split
 from fgaug.bank import Demand, Scorer, Source, open_bank
 from fgaug.data import Dataset
-from fgaug.errors import UserError
+from fgaug.errors import SnapshotError, UserError
 from fgaug.fakes import Supply
 from fgaug.filters import parse
 from fgaug.generators import Generator
@@ -49,7 +49,7 @@ def stock(planned: Plan, supply: Supply, console: Console) -> None:
             fill_bank(supply.store, supply.spec, sources, supply.missing, console)
         if not (waiting := planned.unscored(supply)):
             return
-        _score(planned, supply, waiting, console)
+        score_waiting(planned, supply, waiting, console)
         supply = planned.restocked(supply, open_bank(supply.store).index())
 
 
@@ -97,6 +97,27 @@ def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scor
     return scoring.scorer_of(name, dataset, _how(space, supply))
 
 
+def check_critics(planned: Plan, supply: Supply) -> None:
+    """Refuse discriminators that cannot judge the fakes that wait for it, before any is made.
+
+    Raises:
+        SnapshotError: a file holds none, or one of images of another size.
+    """
+    if not any(name == "discriminator" for _, name in planned.unscored(supply)):
+        return
+    from gan_worker.critic import Critic
+
+    spec = supply.spec
+    for label, snapshot in supply.generator.snapshots.items():
+        critic = Critic(snapshot.file, class_index=snapshot.class_index)
+        if (critic.size, critic.channels) != (spec.size, spec.channels):
+            raise SnapshotError(
+                f"The discriminator of `{label}` judges {critic.size} px of {critic.channels} "
+                f"channels, the dataset has {spec.size} px of {spec.channels}. Leave `logit` out "
+                "of the filters, or prepare the dataset in the network's size."
+            )
+
+
 def _how(space: Space, supply: Supply) -> ScoreHow:
     from fgaug.study.scoring import ScoreHow
 
@@ -108,7 +129,7 @@ def _how(space: Space, supply: Supply) -> ScoreHow:
     )
 
 
-def _score(
+def score_waiting(
     planned: Plan, supply: Supply, waiting: Mapping[tuple[Split, str], Demand], console: Console
 ) -> None:
     """Score fakes that are in the bank, scorer by scorer."""
