@@ -336,7 +336,7 @@ class TestLogits:
 
     def test_they_need_the_networks_own_size(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(SnapshotError, match=r"`dbp` judges 32 px of 1 channels, the dataset"):
-            study.plan(self.grid(root, tmp_path, 64), tmp_path / "run")
+            study.plan(self.grid(root, tmp_path, 16), tmp_path / "run")
 
     def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:
         plan = study.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
