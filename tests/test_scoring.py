@@ -423,6 +423,9 @@ class TestCommand:
         assert found.notna().all(axis=None)
         assert found[found["copy"]][["label", "z_seed"]].values.tolist() == [["dbp", 21]]
         assert fgaug(*arguments)[1] == out
+        info = fgaug("bank", "info", bank.store.uri)[1]
+        assert "classifier-" in info
+        assert ": 41 images (logistic regression on lite0-" in info
 
     def test_only_what_is_named(self, data: Dataset, tmp_path: Path, fgaug: Any) -> None:
         parts = {("dbp", 1.0): [draws("dbp", 5)], ("trv", 0.5): [draws("trv", 5)]}
