@@ -7,32 +7,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from fgaug import mix
 from fgaug.axes import Split
 from fgaug.bank import (
     RESIZE_FILTER,
     BankSpec,
     Demand,
+    Scorer,
     Source,
     Store,
-    check_new,
     imported,
-    is_empty,
     open_bank,
     open_store,
     read_spec,
 )
-from fgaug.cells import Cell
-from fgaug.data import DatasetSpec
+from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
 from fgaug.generators import Generator, SnapshotFile
+from fgaug.keeping import Keeping
 from fgaug.paths import BankNames
+from fgaug.screening import Screen
 from fgaug.space import Space
 
 _log = logging.getLogger("fgaug")
@@ -50,9 +47,24 @@ class Supply:
     generator: Generator
     store: Store
     spec: BankSpec  # what the bank must be; its sources make each label's fakes
+    # what filters read, by name, for each split: scorers learn from its training images
+    scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
     demand: Demand = _NOTHING  # of all its cells, once they are known: see `stocked`
     present: int = 0  # how many of those the bank holds
     missing: Demand = _NOTHING  # those of its cells to train that the bank lacks
+    kept: tuple[Keeping, ...] = ()  # what each filter keeps, as far as it is scored
+
+    @property
+    def scorer_digests(self) -> dict[Split, dict[str, str]]:
+        """The scorers by content, as cells are named by them."""
+        return {
+            split: {name: scorer.digest for name, scorer in named.items()}
+            for split, named in self.scorers.items()
+        }
+
+    def screens(self, pool: int) -> dict[Split, Screen]:
+        """Return the screens of its bank, for each split, over the scores that there are now."""
+        return {split: Screen(self.store, named, pool) for split, named in self.scorers.items()}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,6 +84,10 @@ class Supply:
     def missing_bytes(self) -> int:
         """Bytes of the missing fakes: as many in the bank as decoded in this machine's cache."""
         return self.missing.count * self.spec.size**2 * self.spec.channels
+
+
+# name, grid, dataset with one of its splits, supply -> scorer
+ScorerOf = Callable[[str, Space, Dataset, Supply], Scorer]
 
 
 def supplies_of(
@@ -196,47 +212,6 @@ def alike(
             )
         known.append(supply)
     return problems
-
-
-def index_of(supply: Supply, problems: list[str]) -> pd.DataFrame:
-    """Return the index of a supply's bank, empty where it is new; refuse one of other fakes."""
-    nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
-    bank = supply.store
-    try:
-        if not bank.has(BankNames.spec):
-            check_new(bank)
-            return nothing
-        found = read_spec(bank).differences(supply.spec)
-        if found and not is_empty(bank):
-            whose = "this grid" if supply.snapshot is None else f"the snapshot {supply.snapshot}"
-            problems.append(
-                f"`{supply.key}bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give "
-                f"{whose} a bank of its own"
-            )
-        elif bank.has(BankNames.manifest):
-            return open_bank(bank).index()
-    except BankError as error:
-        problems.append(f"`{supply.key}bank`: {error}")
-    return nothing
-
-
-def stocked(
-    supply: Supply,
-    index: pd.DataFrame,
-    cells: Iterable[Cell],
-    todo: Iterable[Cell],
-    reals: Mapping[Split, mix.Reals],
-    pool: int,
-) -> Supply:
-    """Return a supply with what its own of all cells, and of those to train, need of its bank."""
-
-    def demand(of: Iterable[Cell]) -> Demand:
-        own = (cell for cell in of if cell.snapshot == supply.snapshot)
-        return mix.demand(own, reals, pool)
-
-    needed = demand(cells)
-    present = needed.count - needed.minus(index).count
-    return replace(supply, demand=needed, present=present, missing=demand(todo).minus(index))
 
 
 def listed(labels: Iterable[str]) -> str:

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
-from fgaug import checks, fakes, mix, packing, paths, results
+from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
-from fgaug.cells import Cell, Context, expand
+from fgaug.bank import Demand
+from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
-from fgaug.fakes import Describe, Supply
-from fgaug.leakage import UNTRAINED, leakage
+from fgaug.fakes import Describe, ScorerOf, Supply
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
+from fgaug.screening import Screen
 from fgaug.search import ledger
 from fgaug.space import Space
+from fgaug.supplied import cells_of, sources_of, with_scorers
 
 _log = logging.getLogger("fgaug")
 
@@ -70,6 +73,7 @@ class Plan:
     stopped: frozenset[str]  # cells that the scheduler stops, given what is on disk
     supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
+    reals: Mapping[Split, mix.Reals]
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -81,11 +85,34 @@ class Plan:
         """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
         return 2 * sum(supply.missing_bytes for supply in self.supplies)
 
+    def unscored(self, supply: Supply) -> dict[tuple[Split, str], Demand]:
+        """Return the fakes that a supply's cells to train need scored next; see `keeping`."""
+        own = (cell for cell in self.todo if cell.snapshot == supply.snapshot)
+        return keeping.unscored(own, self.reals, supply.screens(self.space.pool))
+
+    def restocked(
+        self,
+        supply: Supply,
+        index: pd.DataFrame,
+        screens: Mapping[Split, Screen] | None = None,
+    ) -> Supply:
+        """Return a supply as its bank is now: `index`, and the scores on disk or `screens`.
+
+        Raises:
+            GridError: a filter keeps too few of the pool.
+        """
+        pool = self.space.pool
+        found = stocks.stocked(supply, index, self.cells, self.todo, self.reals, pool, screens)
+        if short := [kept.problem for kept in found.kept if kept.problem]:
+            raise GridError(short, self.space.name)
+        return found
+
 
 def make_plan(
     space: Space,
     out: Path | None,
     describe: Describe,
+    scorer_of: ScorerOf,
     shard: Shard | None = None,
     keep: Callable[[Cell], bool] | None = None,
 ) -> Plan:
@@ -95,6 +122,7 @@ def make_plan(
         space: the grid.
         out: the run's folder, `runs/<name>` where None.
         describe: a label and a generator -> what makes its fakes, by content.
+        scorer_of: a scorer's name, the grid, a split of the dataset and a supply -> the scorer.
         shard: a fixed share of the cells.
         keep: of which cells the grid is to consist; None: all.
 
@@ -108,7 +136,10 @@ def make_plan(
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
-    every = _cells(space, dataset, supplies, weights, problems)
+    supplies = with_scorers(space, dataset, supplies, scorer_of, problems)
+    if problems:
+        raise GridError(problems, space.name)
+    every = cells_of(space, dataset, supplies, weights, problems)
     every = every if keep is None else tuple(filter(keep, every))
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
         problems.append(NO_TEST.format(space.dataset))
@@ -123,10 +154,10 @@ def make_plan(
     reals = {split: mix.Reals(s.manifest, dataset.spec.labels) for split, s in splits.items()}
     problems += checks.split_problems(splits)
     problems += checks.mix_problems(cells, reals, space.pool)
-    indices = [fakes.index_of(supply, problems) for supply in supplies]
+    indices = [stocks.index_of(supply, problems) for supply in supplies]
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
-    sources = _sources(space, dataset, every, supplies, splits, problems)
+    sources = sources_of(space, dataset, every, supplies, splits, problems)
     if problems:
         raise GridError(problems, space.name)
     if space.scheduler.type == "asha":
@@ -134,10 +165,12 @@ def make_plan(
     statuses = results.finished(run, [cell.cell_id for cell in cells])
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
-    stocked = (
-        fakes.stocked(supply, index, cells, todo, reals, space.pool)
+    stocked = tuple(
+        stocks.stocked(supply, index, cells, todo, reals, space.pool)
         for supply, index in zip(supplies, indices, strict=True)
     )
+    if short := [kept.problem for supply in stocked for kept in supply.kept if kept.problem]:
+        raise GridError(short, space.name)
     plan = Plan(
         space=space,
         dataset=dataset,
@@ -146,8 +179,9 @@ def make_plan(
         grid_cells=every,
         statuses=statuses,
         stopped=stopped,
-        supplies=tuple(stocked),
+        supplies=stocked,
         sources=sources,
+        reals=reals,
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
@@ -170,65 +204,6 @@ def stopped_cells(
 def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> bool:
     status = statuses.get(cell.cell_id)
     return status == "ok" or (status == "pruned" and cell.cell_id in stopped)
-
-
-def _cells(
-    space: Space,
-    dataset: Dataset,
-    supplies: tuple[Supply, ...],
-    weights: Mapping[str, str],
-    problems: list[str],
-) -> tuple[Cell, ...]:
-    """Return the cells of a grid, those with fakes named by the content of their supply."""
-    imported = {supply.snapshot: fakes.imported_digests(space, supply) for supply in supplies}
-    problems += fakes.alike(supplies, imported)
-    none = Context(
-        dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
-    )
-    contexts = {
-        supply.snapshot: replace(
-            none, generator=supply.identity, imported=imported[supply.snapshot]
-        )
-        for supply in supplies
-    }
-    named = {name: context for name, context in contexts.items() if name is not None}
-    return expand(space, contexts.get(None, none), named)
-
-
-def _sources(
-    space: Space,
-    dataset: Dataset,
-    cells: tuple[Cell, ...],
-    supplies: tuple[Supply, ...],
-    splits: Mapping[Split, Dataset],
-    problems: list[str],
-) -> dict[str | None, Sources]:
-    """Return where trials find their images, by the snapshot of their cell."""
-    no_fakes = Sources(
-        dataset=str(dataset.root.resolve()),
-        bank=None,
-        pool=space.pool,
-        leakage="none",
-        dataset_digest=dataset.spec.digest,
-        snapshots="",
-        gan_known=True,
-    )
-    found: dict[str | None, Sources] = {None: no_fakes}
-    for supply in supplies:
-        judged = {
-            cell.split: splits[cell.split]
-            for cell in cells
-            if cell.uses_fakes and cell.snapshot == supply.snapshot
-        }
-        by_label = supply.spec.sources.items()
-        found[supply.snapshot] = replace(
-            no_fakes,
-            bank=supply.store.uri,
-            leakage=leakage(supply, judged, problems),
-            snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
-            gan_known=all(source.kind in UNTRAINED for _, source in by_label),
-        )
-    return found
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:

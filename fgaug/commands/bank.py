@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fgaug.commands import bank_in, bank_out, options
+from fgaug.commands import bank_in, bank_out, bank_score, options
 from fgaug.errors import BankError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Fill, check and exchange banks of fakes.", no_args_is_help=True)
 app.command()(bank_out.export)
 app.command()(bank_out.sheet)
+app.command()(bank_score.score)
 app.command(name="import")(bank_in.import_)
 
 Bank = Annotated[str, typer.Argument(help="The bank: a folder, file:// or s3:// URI.")]
@@ -141,6 +142,7 @@ def _print(verdict: Verdict) -> None:
 def info(bank: Bank) -> None:
     """Print what a bank holds; reads no pixels."""
     from fgaug.bank import open_bank
+    from fgaug.bank.scores import all_scores, scorers_of
 
     opened = open_bank(bank)
     spec = opened.spec
@@ -160,6 +162,9 @@ def info(bank: Bank) -> None:
         lines.append(
             f"  {row.label} psi {row.psi:g}: {row.count} images, z_seeds {row.min}-{row.max}"
         )
+    for scorer in scorers_of(opened.store):
+        count = len(all_scores(opened.store, scorer))
+        lines.append(f"  scores {scorer.folder}: {count} images ({scorer.words})")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -6,6 +6,7 @@ features, labels, patients -> [training_filter] -> drops.  Pure functions on arr
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -36,10 +37,7 @@ def out_of_fold(
     Raises:
         DataError: one label alone, or one whose patients cannot be divided.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     count = int(classes.max()) + 1
     patients = min(len(np.unique(groups[classes == label])) for label in range(count))
@@ -56,12 +54,33 @@ def out_of_fold(
                 "The patients of a label all fell into one fold, so no classifier can judge them. "
                 "Try another --seed, or use the rule `thin`."
             )
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000),
-        )
-        model.fit(features[known], classes[known])
-        probabilities[asked] = model.predict_proba(features[asked])
+        probabilities[asked] = fitted(features[known], classes[known])(features[asked])
+    return probabilities
+
+
+def fitted(features: np.ndarray, classes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a classifier: features [N, D] -> class probabilities [N, K], in order of the classes.
+
+    Multinomial logistic regression on standardised features, labels weighted alike; the same
+    features give the same classifier.
+
+    Args:
+        features: float [N, D] to learn from.
+        classes: int [N], 0 to K - 1, each at least once; K is at least 2.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
+    )
+    model.fit(features, classes)
+
+    def probabilities(asked: np.ndarray) -> np.ndarray:
+        found: np.ndarray = model.predict_proba(asked.astype(np.float64))
+        return found
+
     return probabilities
 
 
