@@ -20,6 +20,7 @@ from small_model import kept_classifier
 from fgaug.bank import Bank, BankSpec, BankWriter, Scorer, open_bank, read_scores, unscored
 from fgaug.bank.imported import imported_source
 from fgaug.data import Dataset, draw_image, open_dataset
+from fgaug.data.phantom import PhantomParameters
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError, SnapshotError, UserError
 from fgaug.quality import features as feature_module
@@ -31,6 +32,7 @@ from fgaug.study.scoring import ScoreHow, score_fakes, scorer_of
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
 FRESH = 1 << 31  # seeds of draws that no dataset has
 CPU = ScoreHow(device="cpu")
+CLEAR = PhantomParameters(contrast_db=24)  # planes that a plain classifier tells apart
 
 
 class Coarse(torch.nn.Module):
@@ -62,7 +64,7 @@ def _forget() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("scoring") / "dataset"
-    phantom = {"images": 460, "label_noise": 0.0}
+    phantom = {"images": 460, "label_noise": 0.0, "parameters": CLEAR}
     prepare(out=out, size=32, preset="phantom", phantom=phantom, valid=0.5)
     return open_dataset(out)
 
@@ -70,7 +72,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def draws(plane: str, count: int, first: int = 0, spread: float = 1.0) -> np.ndarray:
     """Return fresh patients; of the spread below 1 they are as fakes of a psi below 1."""
     seeds = range(FRESH + first, FRESH + first + count)
-    return np.stack([draw_image(plane, seed, size=32, spread=spread) for seed in seeds])
+    images = [draw_image(plane, seed, size=32, spread=spread, parameters=CLEAR) for seed in seeds]
+    return np.stack(images)
 
 
 def noise(count: int) -> np.ndarray:
@@ -180,6 +183,7 @@ class TestKnownAnswers:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 class TestKnownAnswersWithThePackagedNetwork:
     def test_noise_and_the_other_label(self, data: Dataset, tmp_path: Path) -> None:
         images = [draws("dbp", 60, spread=0.5), noise(10)]
@@ -189,7 +193,7 @@ class TestKnownAnswersWithThePackagedNetwork:
         check_confidence(scored(bank, data, "classifier", "dbp", 1.0), least=0.85)
 
     def test_planted_copies_are_found(self, data: Dataset, tmp_path: Path) -> None:
-        bank, planted = with_copies(tmp_path, data, 1000, (0.01, 0.05, 0.2))
+        bank, planted = with_copies(tmp_path, data, 400, (0.01, 0.05, 0.2))
         check_copies(bank, data, planted)
 
 
@@ -419,6 +423,9 @@ class TestCommand:
         assert found.notna().all(axis=None)
         assert found[found["copy"]][["label", "z_seed"]].values.tolist() == [["dbp", 21]]
         assert fgaug(*arguments)[1] == out
+        info = fgaug("bank", "info", bank.store.uri)[1]
+        assert "classifier-" in info
+        assert ": 41 images (logistic regression on lite0-" in info
 
     def test_only_what_is_named(self, data: Dataset, tmp_path: Path, fgaug: Any) -> None:
         parts = {("dbp", 1.0): [draws("dbp", 5)], ("trv", 0.5): [draws("trv", 5)]}
