@@ -6,6 +6,7 @@ features, labels, patients -> [training_filter] -> drops.  Pure functions on arr
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -19,8 +20,22 @@ STRENGTH = 1e-3
 MIN_SKILL = 0.2  # of the way from chance to always right, below which disagreement says nothing
 
 
+def classifier(strength: float = STRENGTH) -> Any:
+    """Return an untrained scikit-learn classifier: see `out_of_fold`."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    return make_pipeline(StandardScaler(), regression)
+
+
 def out_of_fold(
-    features: np.ndarray, classes: np.ndarray, groups: np.ndarray, seed: int = 0
+    features: np.ndarray,
+    classes: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    strength: float = STRENGTH,
 ) -> np.ndarray:
     """Return class probabilities [N, K] by classifiers that saw neither the image nor its patient.
 
@@ -32,14 +47,12 @@ def out_of_fold(
         classes: int [N], 0 to K - 1, each at least once.
         groups: [N], the patient of each image.
         seed: of the folds.
+        strength: weight of the data against the penalty.
 
     Raises:
         DataError: one label alone, or one whose patients cannot be divided.
     """
-    from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     count = int(classes.max()) + 1
     patients = min(len(np.unique(groups[classes == label])) for label in range(count))
@@ -56,11 +69,7 @@ def out_of_fold(
                 "The patients of a label all fell into one fold, so no classifier can judge them. "
                 "Try another --seed, or use the rule `thin`."
             )
-        model = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000),
-        )
-        model.fit(features[known], classes[known])
+        model = classifier(strength).fit(features[known], classes[known])
         probabilities[asked] = model.predict_proba(features[asked])
     return probabilities
 

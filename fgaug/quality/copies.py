@@ -1,0 +1,147 @@
+"""Are fakes copies of training images? As near as no new patient's image would come.
+
+distances of fakes, of held-out reals -> [copies] -> study -> quality/ of the bank, report
+
+The null distribution is what a new patient gives by chance: the distance of held-out reals (their
+patients are not in the training set) to the nearest training image of the same label. A fake
+nearer than the alpha-quantile of these distances is called a copy; of images that copy nothing,
+alpha are called so too: the rate of false alarms. Where that quantile lies is uncertain, as
+held-out patients are few, and so is each share; intervals resample held-out patients and fakes.
+
+To compare distances of samples to the training set with those of held-out data is Meehan et al.
+2020 (arXiv:2004.05675); `nearer` is their rank statistic in one cell, as a probability. Whether an
+image lies nearer to a training image than that image's own nearest neighbour does is Alaa et al.
+2022 (arXiv:2102.08921, authenticity): it sees copies of lone images and is not misled where
+truncation moves all fakes to the crowded middle. The share below a quantile of held-out distances
+and its interval by patient are our own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fgaug.errors import UserError
+from fgaug.stats import patient_rows
+
+ALPHA = 0.05  # of held-out reals that are called copies
+RESAMPLES, LEVEL = 2000, 0.95
+MIN_PATIENTS = 10  # held out; an alpha-quantile of fewer means nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """What the distances of one set of fakes say."""
+
+    n_fake: int
+    n_held: int  # held-out reals
+    n_patients: int  # of them
+    alpha: float
+    threshold: float  # the alpha-quantile of held-out distances: below it a fake is called a copy
+    false_alarms_high: float  # upper limit of the rate at which new reals are called copies
+    share: float  # of fakes called copies
+    share_low: float  # LEVEL, over new held-out patients and new fakes
+    share_high: float
+    p_value: float  # one-sided: that no larger share than alpha is
+    nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: no nearer
+    nearer_low: float
+    nearer_high: float
+
+
+def copies_of(
+    fake: ArrayLike,
+    held: ArrayLike,
+    groups: ArrayLike,
+    *,
+    alpha: float = ALPHA,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Copies:
+    """Return the share of fakes that lie nearer to a training image than held-out reals do.
+
+    Args:
+        fake: float [n], the distance of each fake to its nearest training image.
+        held: float [N], the same of held-out reals of the same label.
+        groups: the patient of each held-out real, [N].
+        alpha: share of the held-out reals below the threshold.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: no fakes, or held-out reals of fewer than MIN_PATIENTS patients.
+    """
+    fakes, reals = np.asarray(fake, np.float64), np.asarray(held, np.float64)
+    rows = patient_rows(groups, len(reals))
+    if not len(fakes):
+        raise UserError("Copies are looked for among at least 1 fake, got none.")
+    if len(rows) < MIN_PATIENTS:
+        raise UserError(
+            f"What is near by chance is told by held-out reals of at least {MIN_PATIENTS} "
+            f"patients, got {len(rows)}. Hold out more (`fgaug data prepare --valid`)."
+        )
+    limit = threshold_of(reals, alpha)
+    share = float((fakes < limit).mean())
+    random = np.random.default_rng(seed)
+    shares, nearers, alarms = (np.empty(resamples) for _ in range(3))
+    for index in range(resamples):
+        patients = random.integers(len(rows), size=len(rows))
+        new = reals[np.concatenate([rows[patient] for patient in patients])]
+        made = fakes[random.integers(len(fakes), size=len(fakes))]
+        shares[index] = (made < threshold_of(new, alpha)).mean()
+        nearers[index] = _nearer(made, new)
+        alarms[index] = (new < limit).mean()
+    low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    return Copies(
+        n_fake=len(fakes),
+        n_held=len(reals),
+        n_patients=len(rows),
+        alpha=alpha,
+        threshold=limit,
+        false_alarms_high=float(np.quantile(alarms, high)),
+        share=share,
+        share_low=float(np.quantile(shares, low)),
+        share_high=float(np.quantile(shares, high)),
+        p_value=float((1 + (shares <= alpha).sum()) / (1 + resamples)),
+        nearer=_nearer(fakes, reals),
+        nearer_low=float(np.quantile(nearers, low)),
+        nearer_high=float(np.quantile(nearers, high)),
+    )
+
+
+def threshold_of(held: NDArray[np.float64], alpha: float = ALPHA) -> float:
+    """Return the distance below which at most the share alpha of held-out reals lies."""
+    return float(np.quantile(held, alpha, method="lower"))
+
+
+def authentic(
+    distance: NDArray[np.float64], nearest: NDArray[np.int64], radius: NDArray[np.float64]
+) -> float:
+    """Return the share of images that lie further from a training image than its own neighbour.
+
+    Alaa et al. 2022, section 4: an image is authentic where its distance to its nearest training
+    image is above that one's distance to the nearest other training image. Of held-out reals the
+    share is what to expect of fakes.
+
+    Args:
+        distance: [n], to the nearest training image.
+        nearest: int [n], which one.
+        radius: [N], the distance of each training image to its nearest other one.
+    """
+    return float((distance > radius[nearest]).mean())
+
+
+def closest(distance: NDArray[np.float64], nearest: NDArray[np.int64], count: int) -> list[int]:
+    """Return the fakes of the closest pairs, nearest first, each training image once."""
+    order = np.argsort(distance, kind="stable")
+    _, first = np.unique(nearest[order], return_index=True)
+    return [int(fake) for fake in order[np.sort(first)[:count]]]
+
+
+def _nearer(fakes: NDArray[np.float64], reals: NDArray[np.float64]) -> float:
+    """Return P(fake < real), ties half."""
+    order = np.sort(reals)
+    above = len(order) - np.searchsorted(order, fakes, "right")
+    not_below = len(order) - np.searchsorted(order, fakes, "left")
+    return float((above + not_below).mean() / (2 * len(order)))
