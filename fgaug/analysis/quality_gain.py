@@ -109,9 +109,11 @@ def _row(measure: Floats, gain: Floats, low: bool) -> dict[str, Any]:
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return {**row, "reason": "it does not vary"}
     rho, p = spearman(x, y)
-    middle = math.atanh(max(-1 + 1e-12, min(1 - 1e-12, rho)))
+    # ranks that agree wholly are taken to lie half a step below 1, the step that a swap makes
+    most = 1 - 6 / (len(x) * (len(x) ** 2 - 1))
+    middle = math.atanh(max(-most, min(most, rho)))
     reach = norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
-    low_end, high_end = math.tanh(middle - reach), math.tanh(middle + reach)
+    low_end, high_end = min(rho, math.tanh(middle - reach)), max(rho, math.tanh(middle + reach))
     return {
         **{"points": len(x), "rho": rho, "ci_low": low_end, "ci_high": high_end, "p_value": p},
         "reason": None,

@@ -45,6 +45,8 @@ class Copies:
     share_low: float  # LEVEL, over new held-out patients and new fakes
     share_high: float
     p_value: float  # one-sided: that no larger share than alpha is
+    beyond: int  # fakes nearer than every held-out real is
+    beyond_by_chance: float  # how many fakes that copy nothing would be: n_fake / (n_held + 1)
     nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: no nearer
     nearer_low: float
     nearer_high: float
@@ -104,6 +106,8 @@ def copies_of(
         share_low=float(np.quantile(shares, low)),
         share_high=float(np.quantile(shares, high)),
         p_value=float((1 + (shares <= alpha).sum()) / (1 + resamples)),
+        beyond=int((fakes < reals.min()).sum()),
+        beyond_by_chance=len(fakes) / (len(reals) + 1),
         nearer=_nearer(fakes, reals),
         nearer_low=float(np.quantile(nearers, low)),
         nearer_high=float(np.quantile(nearers, high)),

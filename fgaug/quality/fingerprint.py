@@ -177,9 +177,7 @@ class _Drawn:
     by_chance: Floats  # [B], chi-square of the calls where fakes are called as reals are
 
 
-def _resampled(
-    machines: Machines, reals: NDArray[np.bool_], calls: Ints, seed: int
-) -> _Drawn:
+def _resampled(machines: Machines, reals: NDArray[np.bool_], calls: Ints, seed: int) -> _Drawn:
     confusion, real, real_calls = _of_reals(machines, reals, np.arange(len(reals)))
     n_fake, n_real = int(calls.sum()), int(real_calls.sum())
     pooled = (calls + real_calls) / (n_fake + n_real)
