@@ -61,11 +61,21 @@ class BankNames:
     manifest = "manifest.json"
     lock = "bank.lock"
     shards = "shards"
+    scores = "scores"
 
     @staticmethod
-    def shard(label: str, psi: float, first: int, last: int) -> str:
+    def of_fakes(label: str, psi: float) -> str:
         exact = repr(float(psi)).removesuffix(".0")  # `:g` would give near psis one folder
-        return f"shards/{label}/psi_{exact}/{first}-{last}.parquet"
+        return f"{label}/psi_{exact}"
+
+    @classmethod
+    def shard(cls, label: str, psi: float, first: int, last: int) -> str:
+        return f"{cls.shards}/{cls.of_fakes(label, psi)}/{first}-{last}.parquet"
+
+    @classmethod
+    def scored(cls, scorer: str, label: str, psi: float) -> str:
+        """Return the folder of one scorer's shards."""
+        return f"{cls.scores}/{scorer}/{cls.of_fakes(label, psi)}"
 
     @staticmethod
     def snapshot(sha256: str) -> str:

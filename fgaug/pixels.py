@@ -88,41 +88,47 @@ def decoded(file: pa.NativeFile, place: str, error: type[UserError]) -> np.ndarr
 
 
 def mapped(
-    key: str, rows: int, shape: Sequence[int], load: Callable[[], np.ndarray]
+    key: str,
+    rows: int,
+    shape: Sequence[int],
+    load: Callable[[], np.ndarray],
+    dtype: type[np.generic] = np.uint8,
 ) -> np.ndarray:
-    """Return the decoded images named `key`, memory-mapped, decoding them once a machine.
+    """Return the array named `key`, memory-mapped, made once a machine.
 
     Args:
         key: digest of the content; names the file in the machine's cache.
         rows: number of images; a cached file of another length is made again.
-        shape: (H, W, C) of an image.
-        load: decodes the images, uint8 [rows, H, W, C]; called when the cache has none.
+        shape: of an image's part of it, as far as it is known: (H, W, C) of its pixels.
+        load: makes the array [rows, *shape]; called when the cache has none.
+        dtype: of the array; pixels are uint8.
     """
     path = paths.usable_cache() / f"{key}.npy"
     wanted = (rows, *shape)
-    found = _cached(path, wanted)
+    found = _cached(path, wanted, dtype)
     if found is not None:
         return found
-    with _one_decoder(path):
-        found = _cached(path, wanted)  # another process may have made it meanwhile
+    with _one_maker(path):
+        found = _cached(path, wanted, dtype)  # another process may have made it meanwhile
         if found is not None:
             return found
-        images = np.ascontiguousarray(load())
-        assert images.shape == wanted, (images.shape, wanted)
+        array = np.ascontiguousarray(load())
+        assert array.dtype == dtype, array.dtype
+        assert array.shape[: len(wanted)] == wanted, (array.shape, wanted)
         with paths.whole(path) as temporary, temporary.open("wb") as file:
             # not np.save: on a full disk it raises an OSError that does not say so
-            header = np.lib.format.header_data_from_array_1_0(images)
+            header = np.lib.format.header_data_from_array_1_0(array)
             np.lib.format.write_array_header_1_0(file, header)
-            file.write(images.data)
+            file.write(array.data)
     made: np.ndarray = np.load(path, mmap_mode="r")
     return made
 
 
-def _cached(path: Path, wanted: tuple[int, ...]) -> np.ndarray | None:
+def _cached(path: Path, wanted: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
     """Return the mapped copy, marked as used; None where there is none, or a torn one."""
     try:
         found: np.ndarray = np.load(path, mmap_mode="r")
-        if found.shape != wanted or found.dtype != np.uint8:
+        if found.shape[: len(wanted)] != wanted or found.dtype != dtype:
             return None
         os.utime(path)
         return found
@@ -131,8 +137,8 @@ def _cached(path: Path, wanted: tuple[int, ...]) -> np.ndarray | None:
 
 
 @contextlib.contextmanager
-def _one_decoder(path: Path) -> Iterator[None]:
-    """Let one process of the machine decode; the others wait and map what it made."""
+def _one_maker(path: Path) -> Iterator[None]:
+    """Let one process of the machine make it; the others wait and map what it made."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
@@ -142,7 +148,7 @@ def _one_decoder(path: Path) -> Iterator[None]:
 
 
 def evict(days: float = UNUSED_DAYS) -> int:
-    """Remove decoded copies unused for so many days; return how many bytes that freed."""
+    """Remove what was unused for so many days; return how many bytes that freed."""
     freed = 0
     for path in paths.usable_cache().glob("*.npy"):
         with contextlib.suppress(OSError):

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_model import kept_classifier
 
-from fgaug import paths
+from fgaug import paths, saved
 from fgaug.errors import UserError
 from fgaug.quality import features as module
-from fgaug.quality.features import FeatureNetwork, load_network
+from fgaug.quality.features import FeatureNetwork, load_network, network_label
 from fgaug.recipe import Recipe
 from fgaug.training import models, weights
+from fgaug.training.kept import load_classifier
 from fgaug.training.weights import IMAGENET_MEAN
 
 
@@ -89,7 +91,7 @@ def test_what_is_no_image(lite0: FeatureNetwork, pixels: np.ndarray) -> None:
     "asked", ["", "lite1", "inception", "inception:", "lite0:x.pth", "clip:x"]
 )
 def test_networks_that_are_not_known(asked: str) -> None:
-    with pytest.raises(UserError, match="lite0, inception:FILE or vgg16:FILE"):
+    with pytest.raises(UserError, match="lite0, inception:FILE, vgg16:FILE, dinov2:FILE or"):
         load_network(asked)
 
 
@@ -121,3 +123,65 @@ def test_files_that_hold_code_are_refused_and_not_run(kind: str, odd_root: Path)
     with pytest.raises(UserError, match="cannot be read as weights"):
         load_network(f"inception:{file}")
     assert not ran.exists()
+
+
+@pytest.fixture(scope="module")
+def dinov2() -> Any:
+    """Return timm's network at its own 518 px, with random weights."""
+    import timm
+
+    torch.manual_seed(3)
+    return timm.create_model("vit_small_patch14_dinov2", pretrained=False, num_classes=0)
+
+
+class TestDinov2:
+    """DINOv2 by timm's network of random weights: the file's format, not what it learned."""
+
+    def test_the_class_token_of_images_of_224_px(self, dinov2: Any, tmp_path: Path) -> None:
+        file = tmp_path / "dinov2.pth"
+        torch.save({**dinov2.state_dict(), "mask_token": torch.zeros(1, 384)}, file)
+        network = load_network(f"dinov2:{file}")
+        assert network.label == f"dinov2-{paths.sha256_of(file)[:8]}@224"
+        pixels = images(2, side=224, channels=3)
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        mean, std = (
+            torch.tensor(values).view(1, 3, 1, 1)
+            for values in (IMAGENET_MEAN, weights.IMAGENET_STD)
+        )
+        dinov2.set_input_size(img_size=(224, 224))
+        with torch.no_grad():
+            tokens = dinov2.eval().forward_features((x - mean) / std)
+        found = network.features(pixels)
+        assert found.shape == (2, 384)
+        np.testing.assert_allclose(found, tokens[:, 0].numpy(), rtol=1e-3, atol=1e-3)
+
+    def test_other_weights_are_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "w.pth"
+        torch.save({"fc.weight": torch.zeros(2, 2)}, path)
+        with pytest.raises(UserError, match="weights of another network than vit_small"):
+            load_network(f"dinov2:{path}")
+
+
+class TestKeptClassifier:
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return kept_classifier(tmp_path / "trial", size=32)
+
+    def test_its_pooled_features(self, file: Path) -> None:
+        network = load_network(f"model:{file}")
+        kept = saved.read(file)
+        assert network.label == f"model-{kept.card.sha256[:8]}@32"
+        assert network.label == network_label(f"model:{file}")[0]
+        classifier = load_classifier(kept, torch.device("cpu"))
+        pixels = images(3, side=32)
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        with torch.no_grad():
+            x = (x - classifier.mean) / classifier.std
+            expected = classifier.head[0](classifier.body.forward_features(x))
+        found = network.features(pixels)
+        np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
+
+    def test_a_file_without_card_is_refused(self, file: Path) -> None:
+        file.with_suffix(".json").unlink()
+        with pytest.raises(UserError, match=r"model\.json is missing"):
+            load_network(f"model:{file}")

@@ -21,7 +21,7 @@ from fgaug import results, saved
 from fgaug.errors import UserError
 from fgaug.paths import RunPaths, TrialPaths
 from fgaug.results import TrialResult
-from fgaug.study.models import load_classifier
+from fgaug.training.kept import load_classifier
 from fgaug.trial import Trial
 
 __all__ = ["bench"]  # a fixture

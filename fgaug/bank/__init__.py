@@ -16,6 +16,7 @@ from fgaug.bank.format import (
     source_digest,
 )
 from fgaug.bank.reader import Bank, open_bank
+from fgaug.bank.scores import Scorer, read_scores, unscored, write_scores
 from fgaug.bank.store import Store, open_store
 from fgaug.bank.writer import BankWriter, write_shard
 
@@ -25,6 +26,7 @@ __all__ = [
     "BankSpec",
     "BankWriter",
     "Demand",
+    "Scorer",
     "Shard",
     "Source",
     "Store",
@@ -33,7 +35,10 @@ __all__ = [
     "open_bank",
     "open_store",
     "read_manifest",
+    "read_scores",
     "read_spec",
     "source_digest",
+    "unscored",
+    "write_scores",
     "write_shard",
 ]

@@ -20,6 +20,7 @@ from fgaug.bank.format import (
     read_manifest,
     read_spec,
 )
+from fgaug.bank.scores import all_scores, scorers_of
 from fgaug.bank.store import Store, open_store, read
 from fgaug.errors import BankError
 from fgaug.paths import BankNames
@@ -41,11 +42,40 @@ class Bank:
         self.shards = present(store, listed)
         self._index: pd.DataFrame | None = None
 
-    def index(self) -> pd.DataFrame:
-        """Return one row an image: label, psi, z_seed, shard (path), row (within the shard)."""
+    def index(self, scores: Sequence[str] = ()) -> pd.DataFrame:
+        """Return one row an image: label, psi, z_seed, shard (path), row (within the shard).
+
+        Args:
+            scores: names of scorers whose columns are added, missing where a fake has no scores.
+        """
         if self._index is None:
             self._index = stored_index(self.store, self.shards)
-        return self._index
+        index = self._index
+        for name in scores:
+            found = self.scores(name)
+            kinds = {each: "boolean" for each in found if found[each].dtype == bool}
+            # of this kind, as values may be missing
+            index = index.merge(found.astype(kinds), how="left", on=IMAGE_COLUMNS)
+        return index
+
+    def scores(self, name: str) -> pd.DataFrame:
+        """Return what is scored: label, psi, z_seed and the columns of one scorer.
+
+        Args:
+            name: `features`, or `features-0123456789ab` where there are several.
+
+        Raises:
+            BankError: there are no such scores, or several of that name.
+        """
+        known = scorers_of(self.store)
+        found = [each for each in known if name in (each.name, each.folder)]
+        if len(found) != 1:
+            have = ", ".join(each.folder for each in known) or "none"
+            raise BankError(
+                f"{self.store.place()} has {len(found)} sets of scores `{name}`; it has {have}. "
+                "Name one of these, or score the bank with `fgaug bank score`."
+            )
+        return all_scores(self.store, found[0])
 
     def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> np.ndarray:
         """Return the images of `z_seeds` in the order asked, uint8 [N, H, W, C].

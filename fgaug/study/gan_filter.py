@@ -52,6 +52,7 @@ def filter_training_images(
         DataError: an unknown rule, a share out of range, images that cannot be judged.
         UserError: a feature network that cannot be had.
     """
+    from fgaug.quality.feature_cache import features_of, of_dataset
     from fgaug.quality.features import load_network
     from gan_worker.devices import usable_device
     from gan_worker.training.images import training_images
@@ -60,8 +61,9 @@ def filter_training_images(
     dataset = open_dataset(folder).with_split(split)
     images = training_images(dataset, dataset.spec.labels)
     extractor = load_network(network, str(usable_device(device)))
-    every = images.take(np.arange(len(images)))
-    features = extractor.features(every, lambda done: progress(done, len(images)))
+    features = features_of(
+        of_dataset(dataset, images.rows), extractor, lambda done: progress(done, len(images))
+    )
     found: dict[int, dict[Reason, float]] = {}
     described: dict[str, Any] = {"features": extractor.label}
     if "label" in rules:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from fgaug import saved
-from fgaug.errors import DataError, GridError, UserError
+from fgaug.errors import DataError, UserError
 from fgaug.paths import DatasetPaths
 from fgaug.planning import Plan
-from fgaug.recipe import Recipe
 from fgaug.saved import Card, SavedModel
 
 if TYPE_CHECKING:
@@ -68,42 +66,6 @@ def predict(
     return _of_files(kept, _files(roots), usable_device(device), skip_broken, progress)
 
 
-def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
-    """Return a saved model as a network on a device, ready to evaluate.
-
-    Raises:
-        UserError: the card's recipe is not one of this version, or the tensors are not its
-            network's.
-    """
-    import torch
-
-    from fgaug.training import models
-    from fgaug.training.weights import SCRATCH
-
-    tensors = model.tensors()
-    recipe = _recipe(model.card)
-    try:
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
-            network = models.build(recipe, SCRATCH, len(model.card.labels))
-    except GridError as error:
-        raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    found = {name: value.shape for name, value in tensors.items()}
-    if wanted != found:
-        off = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
-        raise UserError(
-            f"The model's tensors are not those of {recipe.model} with {len(model.card.labels)} "
-            f"labels: {saved.shown(off[0])} is {found.get(off[0])}, the network has "
-            f"{wanted.get(off[0])} ({len(off)} differ)."
-        )
-    for name, numbers in (("mean", model.card.mean), ("std", model.card.std)):
-        if not np.array_equal(tensors[name].ravel(), np.asarray(numbers, np.float32)):
-            raise UserError(f"The model's card and its tensors name different `{name}`s.")
-    # a copy: torch wants arrays that can be written to
-    network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in tensors.items()})
-    return network.to(device).eval()
-
-
 def usable_device(name: str) -> torch.device:
     """Return the device of a name, or refuse one that this machine does not have."""
     import torch
@@ -133,6 +95,7 @@ def prune_models(planned: Plan) -> None:
 
 def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
     from fgaug.data import open_dataset
+    from fgaug.training.kept import batch_of, load_classifier
     from fgaug.training.steps import predict as probabilities
     from fgaug.trial import split_images
 
@@ -144,7 +107,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     if not len(images):
         raise DataError(f"{root} has no image in its {split} split.")
     rows = dataset.manifest[dataset.manifest["split"] == split]
-    network, batch = load_classifier(kept, device), _batch(kept.card)
+    network, batch = load_classifier(kept, device), batch_of(kept.card)
     frame = _frame(kept.card, rows["image_id"], probabilities(network, images, batch, device))
     frame.insert(1, "label", rows["label"].to_numpy())
     return frame
@@ -158,6 +121,7 @@ def _of_files(
     progress: Advance | None,
 ) -> pd.DataFrame:
     from fgaug.data.loading import ImageFile, load_images
+    from fgaug.training.kept import load_classifier
 
     network = load_classifier(kept, device)
     if kept.card.crop_margin is not None:
@@ -185,12 +149,13 @@ def _in_blocks(
 ) -> Iterator[np.ndarray]:
     """Yield probabilities block by block: pixels wait on disk, whatever their number."""
     from fgaug.training.images import Images
+    from fgaug.training.kept import batch_of
     from fgaug.training.steps import predict as probabilities
 
     for pixels in loaded.blocks():
         row, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
         images = Images(sources=[pixels], source=none, row=row, label=none)
-        yield probabilities(network, images, _batch(card), device)
+        yield probabilities(network, images, batch_of(card), device)
 
 
 def _files(roots: list[Path]) -> list[Path]:
@@ -229,26 +194,6 @@ def _check_fits(card: Card, dataset: Dataset) -> None:
         raise DataError(
             f"The model was trained with {'; '.join(off)}. Prepare the images as its own were."
         )
-
-
-def _recipe(card: Card) -> Recipe:
-    fields = {name: value for name, value in card.recipe.items() if name != "weights"}
-    try:
-        recipe = Recipe.model_validate({**fields, "pretrained": False})
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = saved.shown(".".join(str(part) for part in first["loc"]))
-        raise UserError(
-            f"The model's card is of fgaug {saved.shown(card.version)}; its recipe cannot be read "
-            f"(`{where}`: {first['msg'].splitlines()[0]}). Use the version that wrote it."
-        ) from None
-    if saved.shown(recipe.model) != recipe.model:
-        raise UserError(f"The model's card: no network is named {saved.shown(recipe.model)}.")
-    return recipe
-
-
-def _batch(card: Card) -> int:
-    return min(2 * _recipe(card).batch_size, 512)  # as in training, for the same last bits
 
 
 def _frame(card: Card, names: Iterable[str], probability: np.ndarray) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from fgaug.quality import snapshot_table
 from fgaug.quality.snapshot_table import METRICS_VERSION, Row
 
 if TYPE_CHECKING:
+    from fgaug.data import Dataset
     from fgaug.quality.features import FeatureNetwork
     from fgaug.quality.floors import Floor
     from gan_worker.snapshot import Snapshot
@@ -124,7 +125,7 @@ def measure_snapshots(
         done += count
         progress(done, wanted)
 
-    reals = _reals(images, network, how.images, lambda count: progress(count, wanted))
+    reals = _reals(dataset, images, network, how.images, lambda count: progress(count, wanted))
     rows = []
     for file, head, row in zip(files, heads, known, strict=True):
         if row is None:
@@ -191,12 +192,17 @@ def _known(file: Path, head: Row) -> Row | None:
 
 
 def _reals(
-    images: TrainingImages, network: FeatureNetwork, n_fake: int, done: Callable[[int], None]
+    dataset: Dataset,
+    images: TrainingImages,
+    network: FeatureNetwork,
+    n_fake: int,
+    done: Callable[[int], None],
 ) -> _Reals:
     """Return the features of the training images and what reals score against reals."""
+    from fgaug.quality.feature_cache import features_of, of_dataset
     from fgaug.quality.floors import real_floor
 
-    found = network.features(images.take(np.arange(len(images))), done)
+    found = features_of(of_dataset(dataset, images.rows), network, done)
     floor = real_floor(found, n_fake, groups=images.table["group"], cuts=CUTS, k=K)
     return _Reals(features=found, floor=floor, size_px=images.size_px, channels=images.channels)
 

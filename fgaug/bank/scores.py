@@ -1,0 +1,238 @@
+"""Scores of a bank's fakes: one row a fake, a folder a scorer.  scoring -> [scores] -> filters
+
+`scores/<name>-<digest>/<label>/psi_<psi>/<first>-<last>.parquet` with columns label, psi, z_seed
+and the scorer's own. A shard is whole or not there and says itself what it holds, so there is no
+manifest: what the shards lack is not scored yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fgaug.bank import lock
+from fgaug.bank.format import IMAGE_COLUMNS
+from fgaug.bank.store import Store
+from fgaug.errors import BankError
+from fgaug.paths import BankNames
+
+NUMBER, BOOLEAN, TEXT = "number", "boolean", "text"
+COLUMNS: Mapping[str, tuple[str, str]] = {  # column -> (name of its scorer, kind)
+    "realism": ("features", NUMBER),  # Kynkaanniemi et al. 2019, equation 5
+    "density": ("features", NUMBER),  # reals whose ball holds the fake, over k
+    "nearest_distance": ("features", NUMBER),  # to the nearest training real of its label
+    "nearest": ("features", TEXT),  # image_id of that real
+    "copy": ("features", BOOLEAN),  # nearer to it than reals of other patients come
+    "confidence": ("classifier", NUMBER),  # probability of the fake's own label
+    "margin": ("classifier", NUMBER),  # that less the largest of another label
+    "agrees": ("classifier", BOOLEAN),  # its own label is the likeliest
+    "logit": ("discriminator", NUMBER),  # of the discriminator trained beside the generator
+}
+SCORERS = tuple(dict.fromkeys(name for name, _ in COLUMNS.values()))
+
+_TYPES = {NUMBER: pa.float64(), BOOLEAN: pa.bool_(), TEXT: pa.string()}
+_KEYS = {"label": pa.string(), "psi": pa.float64(), "z_seed": pa.int64()}
+_DIGEST, _WORDS = b"fgaug.scorer", b"fgaug.scorer.words"  # in a shard's metadata
+_FOLDER = re.compile(rf"({'|'.join(SCORERS)})-[0-9a-f]{{12}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """What gives fakes their scores, identified by all that the numbers follow from."""
+
+    name: str  # one of SCORERS
+    digest: str  # 64 hex digits
+    columns: tuple[str, ...]
+    words: str = field(default="", compare=False)  # for people: the network, k, ...
+
+    @property
+    def folder(self) -> str:
+        return f"{self.name}-{self.digest[:12]}"
+
+
+def columns_of(name: str) -> tuple[str, ...]:
+    """Return the columns of a scorer by its name."""
+    return tuple(column for column, (scorer, _) in COLUMNS.items() if scorer == name)
+
+
+def write_scores(
+    store: Store,
+    scorer: Scorer,
+    label: str,
+    psi: float,
+    frame: pd.DataFrame,
+    held: lock.Check | None = None,
+) -> None:
+    """Add one shard of scores to a bank, whole or not at all.
+
+    Args:
+        store: of a bank.
+        scorer: whose columns the frame has.
+        label: of all rows.
+        psi: of all rows.
+        frame: z_seed and the scorer's columns, a row a fake; numbers may be infinite, not NaN.
+        held: the check of who holds the bank for writing already; it is held for this shard
+            where None.
+
+    Raises:
+        BankError: other columns or kinds, values that are missing, z_seeds that are there twice
+            or are scored already; the bank was taken over by another writer.
+    """
+    if not len(frame):
+        return
+    table = _table(scorer, label, psi, frame)
+    with lock.held(store) if held is None else contextlib.nullcontext(held) as check:
+        z_seeds = frame["z_seed"].to_numpy(np.int64)
+        known = np.isin(z_seeds, _known(store, scorer, label, psi)["z_seed"])
+        if known.any():
+            raise BankError(
+                f"{store.place()} has scores `{scorer.folder}` of label {label}, psi {psi:g}, "
+                f"z_seed {z_seeds[known][0]} already. Score those that lack them."
+            )
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, write_page_checksum=True)
+        check()
+        name = f"{z_seeds[0]}-{z_seeds[-1]}.parquet"  # the first is in no other shard
+        store.write(f"{BankNames.scored(scorer.folder, label, psi)}/{name}", sink.getvalue())
+
+
+def read_scores(
+    store: Store, scorer: Scorer, label: str, psi: float, z_seeds: Sequence[int] | np.ndarray
+) -> pd.DataFrame:
+    """Return the scores of `z_seeds` in the order asked: z_seed and the scorer's columns.
+
+    Raises:
+        BankError: some are not scored, or a shard is damaged.
+    """
+    asked = np.asarray(z_seeds, np.int64)
+    known = _known(store, scorer, label, psi)
+    at = pd.Index(known["z_seed"]).get_indexer(pd.Index(asked))
+    if (at < 0).any():
+        raise BankError(
+            f"{store.place()} lacks scores `{scorer.folder}` of {int((at < 0).sum())} of "
+            f"{len(asked)} fakes of label {label}, psi {psi:g} (the first is z_seed "
+            f"{asked[at < 0][0]}). Score them with `fgaug bank score {store.place()} "
+            f"--dataset DATASET --scorer {scorer.name}`."
+        )
+    found: pd.DataFrame = known.iloc[at].reset_index(drop=True)
+    return found
+
+
+def unscored(
+    store: Store, scorer: Scorer, label: str, psi: float, z_seeds: Sequence[int] | np.ndarray
+) -> list[int]:
+    """Return which of `z_seeds` have no scores yet, in the order asked."""
+    asked = np.asarray(z_seeds, np.int64)
+    known = _known(store, scorer, label, psi)["z_seed"].to_numpy()
+    return [int(z_seed) for z_seed in asked[~np.isin(asked, known)]]
+
+
+def scorers_of(store: Store) -> list[Scorer]:
+    """Return the scorers that a bank holds scores of, by folder."""
+    found = {}
+    for name in store.sizes(BankNames.scores):
+        folder = name.split("/")[1]
+        if folder not in found and _FOLDER.fullmatch(folder):
+            schema = _read(store, name).schema
+            columns = tuple(each for each in schema.names if each not in IMAGE_COLUMNS)
+            digest, words = (_said(schema, key) for key in (_DIGEST, _WORDS))
+            found[folder] = Scorer(folder.split("-")[0], digest, columns, words)
+    return [found[folder] for folder in sorted(found)]
+
+
+def all_scores(store: Store, scorer: Scorer) -> pd.DataFrame:
+    """Return every score of a scorer: label, psi, z_seed and its columns."""
+    below = f"{BankNames.scores}/{scorer.folder}"
+    return _joined(store, scorer, below, [*IMAGE_COLUMNS, *scorer.columns])
+
+
+def _known(store: Store, scorer: Scorer, label: str, psi: float) -> pd.DataFrame:
+    """Return the scores of one label and psi: z_seed and the scorer's columns."""
+    below = BankNames.scored(scorer.folder, label, psi)
+    return _joined(store, scorer, below, ["z_seed", *scorer.columns])
+
+
+def _joined(store: Store, scorer: Scorer, below: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return columns of all shards below a folder, in the order of their names."""
+    tables = []
+    for name in store.sizes(below):
+        table = _read(store, name)
+        lacking = [column for column in columns if column not in table.column_names]
+        if _said(table.schema, _DIGEST) != scorer.digest or lacking:
+            raise BankError(
+                f"{store.place(name)} is of another scorer than {scorer.folder}. Remove it, and "
+                "score the bank again."
+            )
+        tables.append(table.select(columns))
+    kinds = {**_KEYS, **{name: _TYPES[COLUMNS[name][1]] for name in scorer.columns}}
+    empty = pa.schema([(name, kinds[name]) for name in columns]).empty_table()
+    frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
+    return frame
+
+
+def _read(store: Store, name: str) -> pa.Table:
+    try:
+        with store.open(name) as file:
+            table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+    except (OSError, pa.ArrowException) as problem:
+        reason = str(problem).splitlines()[0]
+        raise BankError(
+            f"{store.place(name)} is not a whole Parquet file ({reason}). Remove it, and score "
+            "the bank again."
+        ) from None
+    return table
+
+
+def _said(schema: pa.Schema, key: bytes) -> str:
+    return bytes((schema.metadata or {}).get(key, b"")).decode()
+
+
+def _table(scorer: Scorer, label: str, psi: float, frame: pd.DataFrame) -> pa.Table:
+    """Return the shard of a frame, in the scorer's order of columns; refuse what is no score."""
+    foreign = [name for name in scorer.columns if COLUMNS.get(name, ("",))[0] != scorer.name]
+    if foreign or sorted(frame.columns) != sorted(["z_seed", *scorer.columns]):
+        raise BankError(
+            f"Scores `{scorer.name}` have the columns z_seed, {', '.join(columns_of(scorer.name))}"
+            f", got {', '.join(map(str, frame.columns))}."
+        )
+    repeated = frame["z_seed"].duplicated()
+    if repeated.any():
+        raise BankError(
+            f"Scores have one row a fake; z_seed {frame['z_seed'][repeated].iloc[0]} is there "
+            "more than once."
+        )
+    kinds = {name: COLUMNS[name][1] for name in scorer.columns}
+    wrong = [name for name, kind in kinds.items() if not _fits(frame[name], kind)]
+    if wrong:
+        raise BankError(
+            f"Scores `{wrong[0]}` are of the kind {kinds[wrong[0]]}, one for each fake; got "
+            f"{frame[wrong[0]].dtype} with {int(frame[wrong[0]].isna().sum())} missing."
+        )
+    columns = {
+        "label": pa.array([label] * len(frame), pa.string()),
+        "psi": pa.array(np.full(len(frame), float(psi)), pa.float64()),
+        "z_seed": pa.array(frame["z_seed"].to_numpy(np.int64)),
+    }
+    for name, kind in kinds.items():
+        columns[name] = pa.array(frame[name].tolist(), _TYPES[kind])
+    told = {_DIGEST: scorer.digest.encode(), _WORDS: scorer.words.encode()}
+    return pa.table(columns).replace_schema_metadata(told)
+
+
+def _fits(values: pd.Series, kind: str) -> bool:
+    """Return whether values are all there and of a kind."""
+    if values.isna().any():
+        return False
+    types = pd.api.types
+    if kind == BOOLEAN:
+        return bool(types.is_bool_dtype(values))
+    if kind == NUMBER:
+        return bool(types.is_numeric_dtype(values) and not types.is_bool_dtype(values))
+    return all(isinstance(value, str) for value in values)
