@@ -135,7 +135,7 @@ def test_of_many_points_random_orders_give_p() -> None:
 def test_a_simulated_search_is_read_as_it_stands() -> None:
     worth = {(psi, 1): 1.0 + 0.8 * psi for psi in PSIS}
     evidence = evidence_of(grid_of(PSIS, (1,), worth=worth), World(patients=150, seeds=4))
-    analysis = analyse(evidence, AnalysisPlan())
+    analysis = analyse(evidence, AnalysisPlan(), resamples=50)
     points = points_of(analysis.comparisons.query("metric == 'auc'"), analysis.arms, "baseline")
     found = predictors_of(points, measured({psi: psi**2 for psi in PSIS}))
     assert found["rho"].iloc[0] > 0.8
