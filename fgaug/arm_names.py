@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.filters import NONE
+
 # The columns of a result row that describe no arm; what is left over is a further axis.
 _ROW = frozenset(
     (
@@ -71,12 +73,14 @@ def axis_text(name: str, value: Any) -> str:
 
 
 def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
-    """Return the words that name an arm: `augmentation, ψ 0.7, ratio 2, recipe.model resnet50`."""
+    """Return the words that name an arm: `augmentation, ψ 0.7, ratio 2, filter agrees, ...`."""
     parts = [str(arm["mode"])]
     for name, word in (("psi", "ψ"), ("ratio", "ratio"), ("round", "round")):
         value = frozen(arm.get(name))
         if value is not None:
             parts.append(f"{word} {value:g}")
-    values = {name: frozen(arm.get(name)) for name in axes}
+    if frozen(arm.get("filter")) not in (None, NONE):
+        parts.append(axis_text("filter", arm["filter"]))
+    values = {name: frozen(arm.get(name)) for name in axes if name != "filter"}
     parts += [axis_text(name, value) for name, value in values.items() if value is not None]
     return ", ".join(parts)

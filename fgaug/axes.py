@@ -18,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from fgaug import filters
+from fgaug.errors import UserError
 from fgaug.generators import SnapshotEntry, with_names
 from fgaug.grid_errors import Misfits, near, one_line_each
 from fgaug.recipe import Frozen, Recipe
@@ -71,12 +73,22 @@ def _split(asked: Any) -> Split:
     return split
 
 
+def _filter(asked: Any) -> str:
+    if not isinstance(asked, str):
+        raise ValueError(f"must be text such as `agrees` or `confidence>=0.5`, got {asked!r}")
+    try:
+        return filters.parse(asked).text
+    except UserError as error:
+        raise ValueError(str(error).removesuffix(".")) from None
+
+
 Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Psi = Annotated[Number, AfterValidator(usable_psi)]
 Ratio = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 SplitChoice = Annotated[Split, PlainValidator(_split)]
+FilterText = Annotated[str, PlainValidator(_filter)]  # canonical, see `filters`
 Distinct = AfterValidator(distinct)
 Some = Field(min_length=1)  # a key that is given names something
 
@@ -113,6 +125,10 @@ def _as_prepared() -> list[Split]:
     return ["dataset"]
 
 
+def _every_fake() -> list[str]:
+    return [filters.NONE]
+
+
 class Lists(Frozen):
     """Lists whose combinations are cells, of whichever snapshots: see `Axes` and `Included`."""
 
@@ -120,6 +136,8 @@ class Lists(Frozen):
     psi: Annotated[list[Psi], Distinct] = Field(default_factory=list)
     ratio: Annotated[list[Ratio], Distinct] = Field(default_factory=list)
     fakes: Annotated[list[Counts], Distinct] = Field(default_factory=list)
+    # which fakes are used, by their scores: `none`, `agrees`, `realism>=1 and margin>=0.2`
+    filter: Annotated[list[FilterText], Some, Distinct] = Field(default_factory=_every_fake)
     seed: SeedAxis
     remove: Annotated[list[Removals], Distinct] = Field(default_factory=list)
     # who trains and who validates: as prepared, or the patients outside the test set drawn anew

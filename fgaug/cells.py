@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgaug.axes import Removal, Split
+from fgaug.filters import NONE, parse
 from fgaug.points import Point, points_of
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
 from fgaug.space import Space
@@ -27,6 +28,7 @@ class Cell:
     psi: float | None  # truncation; None where no fakes are used
     ratio: float | None  # fakes (oversample: repeats) per real; None if none or counts are given
     fakes: tuple[tuple[str, int], ...] | None  # counts by label, instead of a ratio
+    filter: str | None = NONE  # canonical, see `filters`; None where no fakes are used
     remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
     remove_by: str  # image | group
     split: Split = "dataset"  # who trains and validates: as prepared, or drawn anew by a seed
@@ -37,10 +39,15 @@ class Cell:
     axes: tuple[tuple[str, Any], ...]  # values of further axes, for the result row
     cell_id: str  # 12 hex digits, see `identify`
     arm_id: str  # the same without the seed
+    spared: bool = False  # the grid wants it as an arm's twin: no scheduler stops it
 
     @property
     def uses_fakes(self) -> bool:
         return self.mode in FAKE_MODES
+
+    @property
+    def filtered(self) -> bool:
+        return self.uses_fakes and self.filter not in (None, NONE)
 
     @property
     def described(self) -> str:
@@ -55,6 +62,8 @@ class Cell:
         if self.remove is not None:
             counts = (f"{k} {n if isinstance(n, str) else f'{n:g}'}" for k, n in self.remove)
             parts.append("remove " + ", ".join(counts))
+        if self.filtered:
+            parts.append(f"filter {self.filter}")
         further = ((name, value) for name, value in self.axes if value is not None)
         parts += [f"{name.removeprefix('recipe.')} {value}" for name, value in further]
         return " ".join([*parts, f"seed {self.seed}"])
@@ -82,6 +91,8 @@ class Context:
     weights: Mapping[str, str]  # identity of the pretrained weights by model and recipe
     # digest of the imported images that cells of a psi can draw, by label
     imported: Mapping[float, Mapping[str, str]] = field(default_factory=dict)
+    # digests of the scorers by name, for each split: they learn from its training images
+    scorers: Mapping[Split, Mapping[str, str]] = field(default_factory=dict)
 
 
 def expand(
@@ -99,9 +110,12 @@ def expand(
     """
     names = (*_further_axes(space), *_recipe_axes(space))
     cells: dict[str, Cell] = {}
-    for point in points_of(space):
+    points = points_of(space)
+    twins = {point.random_subset.key for point in points if point.random_subset is not None}
+    twins = twins if "random_subset" in space.controls else set()
+    for point in points:
         its = context if point.snapshot is None else (of_snapshots or {})[point.snapshot]
-        cell = _make(space, its, point, names)
+        cell = _make(space, its, point, names, spared=point.key in twins)
         cells.setdefault(cell.cell_id, cell)
     return tuple(cells.values())
 
@@ -127,12 +141,15 @@ def _recipe_axes(space: Space) -> tuple[str, ...]:
     return tuple(sorted({f"recipe.{name}" for axes in space.lists for name in axes.recipe}))
 
 
-def _make(space: Space, context: Context, point: Point, names: tuple[str, ...]) -> Cell:
+def _make(
+    space: Space, context: Context, point: Point, names: tuple[str, ...], *, spared: bool
+) -> Cell:
     arm: dict[str, Any] = {
         "mode": point.mode,
         "psi": point.psi,
         "ratio": point.ratio,
         "fakes": point.fakes,
+        "filter": point.filter,
         "remove": point.remove,
         "remove_by": space.remove_by,
         "split": point.split,
@@ -145,6 +162,7 @@ def _make(space: Space, context: Context, point: Point, names: tuple[str, ...]) 
         snapshot=point.snapshot,
         axes=tuple((name, point.value(name)) for name in names),
         seed=point.seed,
+        spared=spared,
         cell_id=identify({**arm, "seed": point.seed}, context),
         arm_id=identify(arm, context),
     )
@@ -167,10 +185,15 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         del named["remove_by"]
     if content["real_fraction"] == 1:
         del named["real_fraction"]  # as in the names of grids without that axis
+    chosen = named.pop("filter")
     if content["mode"] in FAKE_MODES:
         named |= {"pool": context.pool, "generator": context.generator}
         if content["psi"] in context.imported:
             named["imported"] = context.imported[content["psi"]]
+        if chosen != NONE:  # else as in the names of grids without that axis
+            digests = context.scorers[content["split"]]
+            used = {name: digests[name] for name in parse(chosen).scorers}
+            named |= {"filter": chosen, "scorers": used}
     return digest(named)[:12]
 
 

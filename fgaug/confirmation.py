@@ -35,19 +35,19 @@ class Candidate:
 
 
 def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
-    """Return the arms of a grid that are no baseline and no control, in the order of its cells."""
+    """Return the arms of a grid that are no baseline and no control, in the order of its cells.
+
+    A random subset that the grid wants is a candidate too, and the twin of its filtered arm.
+    """
     firsts = {cell.arm_id: cell for cell in reversed(cells)}
+    subsets = {_unfiltered(cell): cell.arm_id for cell in firsts.values() if cell.spared}
     others = {_place(cell): cell.arm_id for cell in firsts.values() if not _compared(cell)}
     return tuple(
         Candidate(
             arm_id=arm.arm_id,
             arm=arm.described.rsplit(" seed ", 1)[0],
             baseline=others.get(_place(arm, "baseline")),
-            twins={
-                control: others[_place(arm, control)]
-                for control in CONTROLS
-                if _place(arm, control) in others and (control != "drop" or arm.remove)
-            },
+            twins=_twins(arm, others) | _random_subset(arm, subsets),
         )
         for arm in reversed(firsts.values())
         if _compared(arm)
@@ -196,6 +196,26 @@ def _listed(arm: Candidate, mean: float | None, gain: float | None, seeds: int) 
         baseline=arm.baseline,
         twins=arm.twins,
     )
+
+
+def _twins(arm: Cell, others: Mapping[Any, str]) -> dict[str, str]:
+    return {
+        control: others[_place(arm, control)]
+        for control in CONTROLS
+        if _place(arm, control) in others and (control != "drop" or arm.remove)
+    }
+
+
+def _random_subset(arm: Cell, subsets: Mapping[Any, str]) -> dict[str, str]:
+    known = arm.filtered and _unfiltered(arm) in subsets
+    return {"random_subset": subsets[_unfiltered(arm)]} if known else {}
+
+
+def _unfiltered(cell: Cell) -> tuple[Any, ...]:
+    """Return all that an arm with a filter shares with the one without."""
+    amount = (cell.ratio, cell.fakes, cell.remove)
+    shared = (cell.mode, cell.snapshot, cell.psi, *amount, cell.split, cell.real_fraction)
+    return (*shared, cell.recipe.model_dump_json())
 
 
 def _compared(cell: Cell) -> bool:

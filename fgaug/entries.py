@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from fgaug.axes import (
     Counts,
     Distinct,
+    FilterText,
     Lists,
     Psi,
     Ratio,
@@ -36,7 +37,7 @@ class Included(Lists):
     """Points beside the axes: one value of each axis, or a list of them to combine.
 
     What it leaves out is the grid's: seeds, snapshots, removals, the fields of `recipe`; the
-    dataset's split and all its patients.
+    dataset's split, all its patients and fakes that no filter chose.
     """
 
     seed: SeedAxis = _nothing
@@ -56,6 +57,7 @@ class Excluded(Frozen):
     psi: Annotated[list[Psi], Some, Distinct] = _nothing
     ratio: Annotated[list[Ratio], Some, Distinct] = _nothing
     fakes: Annotated[list[Counts], Some, Distinct] = _nothing
+    filter: Annotated[list[FilterText], Some, Distinct] = _nothing
     seed: Seeds = _nothing
     remove: Annotated[list[Removals], Some, Distinct] = _nothing
     split: Annotated[list[SplitChoice], Some, Distinct] = _nothing

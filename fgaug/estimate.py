@@ -53,7 +53,7 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
             rates[name] = measure(cell.recipe, dataset, threads)
         rate = rates[name]
         reals, n_valid = sides[cell.split]
-        plan = mix.plan(cell, reals, pool)
+        plan = mix.sizes(cell, reals, pool)
         count = plan.n_real + plan.n_fake
         steps = fit.total_steps(cell.budget, count, cell.recipe.batch_size)
         batch = min(cell.recipe.batch_size, count)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from fgaug.bank import (
     RESIZE_FILTER,
     BankSpec,
     Demand,
+    Scorer,
     Source,
     Store,
     check_new,
@@ -29,10 +30,12 @@ from fgaug.bank import (
     read_spec,
 )
 from fgaug.cells import Cell
-from fgaug.data import DatasetSpec
+from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
 from fgaug.generators import Generator, SnapshotFile
+from fgaug.keeping import Keeping, keepings
 from fgaug.paths import BankNames
+from fgaug.screening import Screen
 from fgaug.space import Space
 
 _log = logging.getLogger("fgaug")
@@ -50,9 +53,24 @@ class Supply:
     generator: Generator
     store: Store
     spec: BankSpec  # what the bank must be; its sources make each label's fakes
+    # what filters read, by name, for each split: scorers learn from its training images
+    scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
     demand: Demand = _NOTHING  # of all its cells, once they are known: see `stocked`
     present: int = 0  # how many of those the bank holds
     missing: Demand = _NOTHING  # those of its cells to train that the bank lacks
+    kept: tuple[Keeping, ...] = ()  # what each filter keeps, as far as it is scored
+
+    @property
+    def scorer_digests(self) -> dict[Split, dict[str, str]]:
+        """The scorers by content, as cells are named by them."""
+        return {
+            split: {name: scorer.digest for name, scorer in named.items()}
+            for split, named in self.scorers.items()
+        }
+
+    def screens(self, pool: int) -> dict[Split, Screen]:
+        """Return the screens of its bank, for each split, over the scores that there are now."""
+        return {split: Screen(self.store, named, pool) for split, named in self.scorers.items()}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,6 +90,10 @@ class Supply:
     def missing_bytes(self) -> int:
         """Bytes of the missing fakes: as many in the bank as decoded in this machine's cache."""
         return self.missing.count * self.spec.size**2 * self.spec.channels
+
+
+# name, grid, dataset with one of its splits, supply -> scorer
+ScorerOf = Callable[[str, Space, Dataset, Supply], Scorer]
 
 
 def supplies_of(
@@ -228,15 +250,22 @@ def stocked(
     reals: Mapping[Split, mix.Reals],
     pool: int,
 ) -> Supply:
-    """Return a supply with what its own of all cells, and of those to train, need of its bank."""
+    """Return a supply with what its own of all cells, and of those to train, need of its bank.
 
-    def demand(of: Iterable[Cell]) -> Demand:
-        own = (cell for cell in of if cell.snapshot == supply.snapshot)
-        return mix.demand(own, reals, pool)
-
-    needed = demand(cells)
-    present = needed.count - needed.minus(index).count
-    return replace(supply, demand=needed, present=present, missing=demand(todo).minus(index))
+    Cells with a filter need, until what they draw is whole, the fakes to be scored next.
+    """
+    screens = supply.screens(pool)
+    own, waiting = (
+        [cell for cell in of if cell.snapshot == supply.snapshot] for of in (cells, todo)
+    )
+    needed = mix.demand(own, reals, pool, screens)
+    return replace(
+        supply,
+        demand=needed,
+        present=needed.count - needed.minus(index).count,
+        missing=mix.demand(waiting, reals, pool, screens).minus(index),
+        kept=tuple(keepings(own, waiting, reals, screens)),
+    )
 
 
 def listed(labels: Iterable[str]) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from pydantic import ValidationError
 
 from fgaug.axes import Mode, SeedSample, uses_fakes
 from fgaug.entries import as_lists
+from fgaug.filters import NONE
 from fgaug.grid_errors import near, rule_of
 from fgaug.recipe import Recipe
 
@@ -23,7 +24,8 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     axes = space.get("axes")
     axes = axes if isinstance(axes, dict) else {}
     entries = _entries(space.get("include"))
-    with_fakes = any(uses_fakes(lists) for lists in (axes, *entries.values()))
+    lists = (axes, *entries.values())
+    with_fakes = any(uses_fakes(each) for each in lists)
     for key in ("bank", "generator"):
         if axes.get("snapshot") and space.get(key) is not None:
             problems.append(
@@ -41,10 +43,15 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
         if "replacement" in _modes(entry) and not (removals or entry.get("remove")):
             problems.append(f"`{key}.remove` is missing, but its `mode` has replacement")
     controls = space.get("controls")
-    modes = [mode for lists in (axes, *entries.values()) for mode in _modes(lists)]
+    modes = [mode for each in lists for mode in _modes(each)]
     known = modes and all(mode in get_args(Mode) for mode in modes)
     if isinstance(controls, list) and "drop" in controls and known and "replacement" not in modes:
         problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+    if isinstance(controls, list) and "random_subset" in controls and not _filters(lists):
+        problems.append(
+            "`controls: random_subset` is the twin of filtered arms, and `filter` has no filter "
+            "but `none`"
+        )
     if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
         problems.append("`confirmation` confirms arms, and `mode` has the baseline alone")
     return problems + _seed_misfits(space, axes, entries)
@@ -123,6 +130,12 @@ def _how_many(seed: Any) -> int:
 
 def _whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _filters(lists: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the filters beside `none` that lists of axes name."""
+    named = [axes.get("filter") for axes in lists]
+    return {str(text) for texts in named if isinstance(texts, list) for text in texts} - {NONE}
 
 
 def _modes(axes: Mapping[str, Any]) -> list[Any]:

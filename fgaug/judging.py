@@ -11,11 +11,11 @@ import pandas as pd
 
 from fgaug import stats
 from fgaug.analysis_plan import LOWER_IS_BETTER, AnalysisPlan
-from fgaug.cells import CONTROLS
 from fgaug.errors import RunError
 from fgaug.stages import NUMBERS, Judged, Shortlisted, Stage
 
-_AGAINST = {"oversample": "twin", "drop": "drop"}  # what a control is called in a comparison
+# what a control is called in a comparison
+_AGAINST = {"oversample": "twin", "drop": "drop", "random_subset": "subset"}
 
 
 def judge(
@@ -35,8 +35,8 @@ def judge(
         plan: metric, contrast, alpha, looks.
 
     Returns:
-        One row a comparison: arm_id, arm, against (baseline, twin, drop), against_id, metric,
-        primary, n_seeds, n_seeds_against, n_failed, n_failed_against, n_images, n_patients, mean,
+        One row a comparison: arm_id, arm, against (baseline, twin, drop, subset), against_id,
+        metric, primary, n_seeds, n_seeds_against, n_failed, n_failed_against, n_images, n_patients, mean,
         mean_against, effect (arm minus the other; of a loss negative is better), se, df, ci_low
         and ci_high (simultaneous at 1 - alpha), p_raw, p_value (adjusted), compared, level, alpha,
         verdict, reason. NaN with a reason where something is undefined.
@@ -49,7 +49,7 @@ def judge(
     found: list[dict[str, Any]] = []
     for baseline, arms in families.items():
         found += runs.against_baseline(baseline, arms, alpha, len(families))
-    for control in CONTROLS:
+    for control in _AGAINST:
         pairs = [(arm, arm.twins[control]) for arm in stage.shortlist if control in arm.twins]
         found += [runs.against_twin(*pair, _AGAINST[control], alpha, len(pairs)) for pair in pairs]
     for row in found:
@@ -204,6 +204,7 @@ def in_words(stage: Stage, judged: Judged) -> Iterator[str]:
             "baseline": "the baseline",
             "twin": "its oversample twin",
             "drop": "its drop twin",
+            "subset": "its random subset",
         }
         seeds = f"{row['n_seeds']} seeds against {row['n_seeds_against']}"
         failed = row["n_failed"] + row["n_failed_against"]

@@ -8,8 +8,8 @@ bank holds changes nothing.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,10 @@ from fgaug.axes import Split
 from fgaug.bank import Demand
 from fgaug.cells import Cell
 from fgaug.draws import Patients, permutation
-from fgaug.errors import GridError
+from fgaug.errors import BankError, GridError
+from fgaug.filters import NONE
+from fgaug.removing import removed_rows
+from fgaug.screening import Screen
 
 MAX_SHARES = 16  # tables of shares kept; the cells of a seed follow one another
 
@@ -93,15 +96,25 @@ class Reals:
         return of[~of["gan"]] if self.any_flag else of
 
 
-def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
-    """Return the training set of a cell, to the letter of its mode; `reals` are of its split.
+def plan(cell: Cell, reals: Reals, pool: int, screen: Screen | None = None) -> MixPlan:
+    """Return the training set of a cell, to the letter of its mode.
+
+    Args:
+        cell: the cell.
+        reals: of its split.
+        pool: z_seeds that a label's fakes are drawn from.
+        screen: of its split and bank; what a cell with a filter draws is in its scores.
 
     Raises:
         GridError: more fakes than the pool holds, more removals than there are images, or a label
             without a real to repeat.
+        BankError: fakes that the cell may draw are not scored.
     """
     here = reals.share(cell.real_fraction, cell.seed)
-    removed = {label: _removed(cell, here, label) for label in reals.labels}
+    removed = {
+        label: removed_rows(cell, label, here.removable(label), flagged=reals.any_flag)
+        for label in reals.labels
+    }
     kept = {
         label: np.setdiff1d(here.rows(label), removed[label], assume_unique=True)
         for label in reals.labels
@@ -125,20 +138,53 @@ def plan(cell: Cell, reals: Reals, pool: int) -> MixPlan:
         real = np.concatenate(list(kept.values()))
     fakes = {}
     if cell.uses_fakes:
-        fakes = {label: _fakes(cell, reals, label, pool) for label in reals.labels}
+        fakes = {label: _fakes(cell, reals, label, pool, screen) for label in reals.labels}
         fakes = {label: z_seeds for label, z_seeds in fakes.items() if len(z_seeds)}
     return MixPlan(real, fakes, dropped, seen)
 
 
-def demand(cells: Iterable[Cell], reals: Mapping[Split, Reals], pool: int) -> Demand:
-    """Return every fake that `cells` train on; `reals` are those of each split."""
-    parts = []
+def demand(
+    cells: Iterable[Cell],
+    reals: Mapping[Split, Reals],
+    pool: int,
+    screens: Mapping[Split, Screen] | None = None,
+) -> Demand:
+    """Return every fake that `cells` need next; `reals` and `screens` are those of each split.
+
+    That is what they train on; of a cell with a filter, until what it draws is whole, the fakes
+    to be scored for it.
+    """
+    parts: list[tuple[str, float, np.ndarray]] = []
     for cell in cells:
-        if cell.uses_fakes:
+        if cell.filtered:
+            assert screens is not None
+            parts += to_screen(cell, reals[cell.split], screens[cell.split])
+        elif cell.uses_fakes:
             assert cell.psi is not None
             for label, z_seeds in plan(cell, reals[cell.split], pool).fakes.items():
                 parts.append((label, cell.psi, z_seeds))
     return Demand.of(parts)
+
+
+def to_screen(cell: Cell, reals: Reals, screen: Screen) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Yield (label, psi, z_seeds) that a cell with a filter needs next, see `demand`."""
+    assert cell.filter is not None
+    assert cell.psi is not None
+    for label in reals.labels:
+        wanted = fakes_wanted(cell, reals, label)
+        asked = (cell.filter, label, cell.psi, order(cell, label, screen.pool), wanted)
+        draw = screen.draw(*asked)
+        yield label, cell.psi, draw.z_seeds if draw.whole else screen.prefix(*asked)
+
+
+def order(cell: Cell, label: str, pool: int) -> np.ndarray:
+    """Return the z_seeds of a pool in the order in which a cell draws them; they count from 1."""
+    return permutation(cell.seed, "fakes", label, pool) + 1
+
+
+def sizes(cell: Cell, reals: Reals, pool: int) -> MixPlan:
+    """Return a plan of as many images as the cell's, whatever is scored: its filter left out."""
+    return plan(replace(cell, filter=NONE) if cell.filtered else cell, reals, pool)
 
 
 def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
@@ -150,9 +196,12 @@ def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
 
 
 def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
-    """Return why a cell cannot be mixed, one line a problem; empty where it can."""
+    """Return why a cell cannot be mixed, one line a problem; empty where it can.
+
+    What its filter keeps is not looked at: see `keeping`.
+    """
     try:
-        mixed = plan(cell, reals, pool)
+        mixed = sizes(cell, reals, pool)
     except GridError as error:
         return list(error.problems)
     if cell.uses_fakes and not mixed.n_fake:
@@ -165,7 +214,7 @@ def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
     ]
 
 
-def _fakes(cell: Cell, reals: Reals, label: str, pool: int) -> np.ndarray:
+def _fakes(cell: Cell, reals: Reals, label: str, pool: int, screen: Screen | None) -> np.ndarray:
     wanted = fakes_wanted(cell, reals, label)
     if wanted > pool:
         raise GridError(
@@ -174,55 +223,19 @@ def _fakes(cell: Cell, reals: Reals, label: str, pool: int) -> np.ndarray:
                 f"`{label}` ({reals.count(label)} real). Raise `pool` or lower the ratio"
             ]
         )
-    return permutation(cell.seed, "fakes", label, pool)[:wanted] + 1  # z_seeds count from 1
-
-
-def _removed(cell: Cell, reals: Reals, label: str) -> np.ndarray:
-    """Return the manifest rows of a label that a cell leaves out."""
-    if cell.remove is None:
-        return np.empty(0, np.int64)
-    candidates = reals.removable(label)
-    wanted = _removals(dict(cell.remove)[label], len(candidates))
-    if wanted > len(candidates):
-        flag = " without gan flag" if reals.any_flag else ""
-        if cell.split != "dataset":
-            flag += f" at `split` {cell.split}"
-        if cell.real_fraction < 1:
-            flag += f" at `real_fraction` {cell.real_fraction:g} and seed {cell.seed}"
-        raise GridError(
-            [
-                f"`remove` asks for {wanted} images of `{label}`, the training set has "
-                f"{len(candidates)}{flag}. Lower it, or prepare the dataset with `--extend`"
-            ]
+    ordered = order(cell, label, pool)
+    if not cell.filtered:
+        return ordered[:wanted]
+    assert screen is not None
+    assert cell.filter is not None
+    assert cell.psi is not None
+    draw = screen.draw(cell.filter, label, cell.psi, ordered, wanted)
+    if not draw.whole:
+        raise BankError(
+            f"{screen.store.place()} lacks scores that {cell.described} needs to choose {wanted} "
+            f"fakes of `{label}`. Run `fgaug search` of its grid: it makes and scores them"
         )
-    if cell.remove_by == "group":
-        return _whole_groups(cell, candidates, label, wanted)
-    order = permutation(cell.seed, "removed", label, len(candidates))
-    removed: np.ndarray = candidates.index.to_numpy(np.int64)[order[:wanted]]
-    return removed
-
-
-def _removals(asked: float | str, removable: int) -> int:
-    """Return a count: `all`, a share (below 1) of what may be removed, or the count itself."""
-    if asked == "all":
-        return removable
-    assert not isinstance(asked, str)
-    return int(removable * asked) if asked < 1 else int(asked)
-
-
-def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int) -> np.ndarray:
-    """Return the images of whole patients, in seeded order, until at least `wanted` are gone."""
-    groups = sorted(candidates["group"].unique())
-    order = permutation(cell.seed, "removed-groups", label, len(groups))
-    gone: list[np.ndarray] = []
-    count = 0
-    for number in order:
-        if count >= wanted:
-            break
-        rows = candidates.index[candidates["group"] == groups[number]].to_numpy(np.int64)
-        gone.append(rows)
-        count += len(rows)
-    return np.concatenate(gone) if gone else np.empty(0, np.int64)
+    return draw.z_seeds
 
 
 def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarray:

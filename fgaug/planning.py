@@ -10,14 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
-from fgaug import checks, fakes, mix, packing, paths, results
+from fgaug import checks, fakes, keeping, mix, packing, paths, results
 from fgaug.axes import Split
+from fgaug.bank import Demand, Scorer
 from fgaug.cells import Cell, Context, expand
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
-from fgaug.fakes import Describe, Supply
+from fgaug.fakes import Describe, ScorerOf, Supply
+from fgaug.filters import parse
 from fgaug.leakage import UNTRAINED, leakage
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
@@ -70,6 +73,7 @@ class Plan:
     stopped: frozenset[str]  # cells that the scheduler stops, given what is on disk
     supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
+    reals: Mapping[Split, mix.Reals]
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -81,11 +85,21 @@ class Plan:
         """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
         return 2 * sum(supply.missing_bytes for supply in self.supplies)
 
+    def unscored(self, supply: Supply) -> dict[tuple[Split, str], Demand]:
+        """Return the fakes that a supply's cells to train need scored next; see `keeping`."""
+        own = (cell for cell in self.todo if cell.snapshot == supply.snapshot)
+        return keeping.unscored(own, self.reals, supply.screens(self.space.pool))
+
+    def restocked(self, supply: Supply, index: pd.DataFrame) -> Supply:
+        """Return a supply as its bank is now: `index`, and the scores on disk."""
+        return fakes.stocked(supply, index, self.cells, self.todo, self.reals, self.space.pool)
+
 
 def make_plan(
     space: Space,
     out: Path | None,
     describe: Describe,
+    scorer_of: ScorerOf,
     shard: Shard | None = None,
     keep: Callable[[Cell], bool] | None = None,
 ) -> Plan:
@@ -95,6 +109,7 @@ def make_plan(
         space: the grid.
         out: the run's folder, `runs/<name>` where None.
         describe: a label and a generator -> what makes its fakes, by content.
+        scorer_of: a scorer's name, the grid, a split of the dataset and a supply -> the scorer.
         shard: a fixed share of the cells.
         keep: of which cells the grid is to consist; None: all.
 
@@ -107,6 +122,9 @@ def make_plan(
     supplies = fakes.supplies_of(space, spec, describe, problems)
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
+        raise GridError(problems, space.name)
+    supplies = _with_scorers(space, dataset, supplies, scorer_of, problems)
+    if problems:
         raise GridError(problems, space.name)
     every = _cells(space, dataset, supplies, weights, problems)
     every = every if keep is None else tuple(filter(keep, every))
@@ -134,10 +152,12 @@ def make_plan(
     statuses = results.finished(run, [cell.cell_id for cell in cells])
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
-    stocked = (
+    stocked = tuple(
         fakes.stocked(supply, index, cells, todo, reals, space.pool)
         for supply, index in zip(supplies, indices, strict=True)
     )
+    if short := [kept.problem for supply in stocked for kept in supply.kept if kept.problem]:
+        raise GridError(short, space.name)
     plan = Plan(
         space=space,
         dataset=dataset,
@@ -146,8 +166,9 @@ def make_plan(
         grid_cells=every,
         statuses=statuses,
         stopped=stopped,
-        supplies=tuple(stocked),
+        supplies=stocked,
         sources=sources,
+        reals=reals,
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
@@ -172,6 +193,33 @@ def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> b
     return status == "ok" or (status == "pruned" and cell.cell_id in stopped)
 
 
+def _with_scorers(
+    space: Space,
+    dataset: Dataset,
+    supplies: tuple[Supply, ...],
+    scorer_of: ScorerOf,
+    problems: list[str],
+) -> tuple[Supply, ...]:
+    """Return supplies with what the grid's filters read of their fakes, for each split."""
+    names: dict[Split, dict[str, None]] = {}
+    for axes in space.lists:
+        used = [name for text in axes.filter for name in parse(text).scorers]
+        for split in axes.split if used else ():
+            names.setdefault(split, {}).update(dict.fromkeys(used))
+    divided = {split: dataset.with_split(split) for split in names}
+    found = []
+    for supply in supplies:
+        scorers: dict[Split, dict[str, Scorer]] = {split: {} for split in names}
+        for split, name in ((split, name) for split, used in names.items() for name in used):
+            try:
+                scorers[split][name] = scorer_of(name, space, divided[split], supply)
+            except UserError as error:
+                problems.append(f"`filter`: {error}")
+        found.append(replace(supply, scorers=scorers))
+    problems[:] = dict.fromkeys(problems)
+    return tuple(found)
+
+
 def _cells(
     space: Space,
     dataset: Dataset,
@@ -187,7 +235,10 @@ def _cells(
     )
     contexts = {
         supply.snapshot: replace(
-            none, generator=supply.identity, imported=imported[supply.snapshot]
+            none,
+            generator=supply.identity,
+            imported=imported[supply.snapshot],
+            scorers=supply.scorer_digests,
         )
         for supply in supplies
     }
@@ -227,6 +278,7 @@ def _sources(
             leakage=leakage(supply, judged, problems),
             snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
             gan_known=all(source.kind in UNTRAINED for _, source in by_label),
+            scorers=supply.scorers,
         )
     return found
 

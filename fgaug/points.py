@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from fgaug.analysis_plan import seeds_of_baseline
 from fgaug.axes import Counts, Lists, Removal, Removals, Split
 from fgaug.entries import Excluded, Included
+from fgaug.filters import NONE
 from fgaug.grid_errors import near
 from fgaug.recipe import Recipe
 from fgaug.seeds import seeds_after
@@ -34,6 +35,7 @@ class Point:
     psi: float | None
     ratio: float | None
     fakes: tuple[tuple[str, int], ...] | None
+    filter: str | None  # canonical; None where no fakes are used
     remove: tuple[tuple[str, Removal], ...] | None
     split: Split
     real_fraction: float
@@ -43,8 +45,13 @@ class Point:
 
     @property
     def key(self) -> Hashable:
-        named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.remove)
-        return (*named, self.split, self.real_fraction, self.seed, self.recipe_name)
+        named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.filter)
+        return (*named, self.remove, self.split, self.real_fraction, self.seed, self.recipe_name)
+
+    @property
+    def random_subset(self) -> Point | None:
+        """As many fakes as a filtered point has, chosen by no filter; None for other points."""
+        return None if self.filter in (None, NONE) else replace(self, filter=NONE)
 
     def value(self, axis: str) -> Any:
         """Return its value on an axis, `recipe.model` for example."""
@@ -155,13 +162,16 @@ def _controls(space: Space, arm: Point) -> Iterator[Point]:
     baseline = _baseline(arm)
     yield baseline
     if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
-        yield replace(arm, mode="oversample", snapshot=None, psi=None)
+        yield replace(arm, mode="oversample", snapshot=None, psi=None, filter=None)
     if "drop" in space.controls and arm.mode == "replacement":
         yield replace(baseline, mode="drop", remove=arm.remove)
+    if "random_subset" in space.controls and arm.random_subset is not None:
+        yield arm.random_subset
 
 
 def _baseline(arm: Point) -> Point:
-    nothing: dict[str, Any] = dict.fromkeys(("snapshot", "psi", "ratio", "fakes", "remove"))
+    of_fakes = ("snapshot", "psi", "ratio", "fakes", "filter", "remove")
+    nothing: dict[str, Any] = dict.fromkeys(of_fakes)
     return replace(arm, mode="baseline", **nothing)
 
 
@@ -201,13 +211,15 @@ def _arms(space: Space, axes: Lists) -> Iterator[Point]:
             name = recipe.model_dump_json()
             shares = itertools.product(axes.split, axes.real_fraction, axes.mode)
             for split, share, mode in shares:
-                for snapshot, psi, (ratio, fakes), remove in _draws(space, axes, mode):
+                for draw in _draws(space, axes, mode):
+                    snapshot, psi, (ratio, fakes), kept, remove = draw
                     yield Point(
                         mode=mode,
                         snapshot=snapshot,
                         psi=psi,
                         ratio=ratio,
                         fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
+                        filter=kept,
                         remove=tuple(sorted(remove.items())) if remove is not None else None,
                         split=split,
                         real_fraction=1.0 if mode == "synthetic" else share,  # it has no patient
@@ -218,13 +230,13 @@ def _arms(space: Space, axes: Lists) -> Iterator[Point]:
 
 
 Amount = tuple[float | None, Counts | None]
-Draw = tuple[str | None, float | None, Amount, Removals | None]
+Draw = tuple[str | None, float | None, Amount, str | None, Removals | None]
 
 
 def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
-    """Yield snapshot, psi, amount and removal of the arms of a mode."""
+    """Yield snapshot, psi, amount, filter and removal of the arms of a mode."""
     if mode == "baseline":
-        yield None, None, (None, None), None
+        yield None, None, (None, None), None, None
         return
     snapshots: list[str | None] = [entry.name for entry in space.supplies]
     if isinstance(axes, Included) and axes.snapshot:
@@ -233,8 +245,8 @@ def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
     if mode == "replacement":
         removals = tuple(axes.remove) or space.removals
     for snapshot, remove, amount in itertools.product(snapshots, removals, axes.amounts):
-        for psi in axes.psi:
-            yield snapshot, psi, amount, remove
+        for psi, kept in itertools.product(axes.psi, axes.filter):
+            yield snapshot, psi, amount, kept, remove
 
 
 def combined_recipes(base: Recipe, axes: Lists) -> Iterator[Recipe]:

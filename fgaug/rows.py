@@ -6,7 +6,7 @@ import datetime
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ import psutil
 import torch
 
 import fgaug
+from fgaug.axes import Split
+from fgaug.bank import Scorer
 from fgaug.cells import Cell, digest, recipe_identity
 from fgaug.mix import MixPlan, Reals, fakes_wanted
 from fgaug.training.fit import Fitted
@@ -30,6 +32,8 @@ class Sources:
     snapshots: str  # short digests by label, for the row
     dataset_digest: str
     gan_known: bool  # the generator never saw a training image (phantom, stub)
+    # what filters read, by name, for each split
+    scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
 
 
 def failed_row(cell: Cell, sources: Sources, error: str) -> dict[str, Any]:
@@ -60,7 +64,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "mode": cell.mode,
         "psi": cell.psi,
         "ratio": cell.ratio,
-        "filter": "none" if cell.uses_fakes else None,
+        "filter": cell.filter if cell.uses_fakes else None,
         "seed": cell.seed,
         "round": None,
         **further,

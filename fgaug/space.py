@@ -40,7 +40,7 @@ from fgaug.points import points_misfits
 from fgaug.recipe import Budget, Frozen, Recipe
 from fgaug.yaml_file import read_yaml
 
-Control = Literal["oversample", "drop"]
+Control = Literal["oversample", "drop", "random_subset"]
 Logger = Literal["tensorboard"]
 GRID = "${grid}"  # in a path: the grid file's folder
 

@@ -26,6 +26,7 @@ from fgaug.paths import BankNames, DatasetPaths
 from fgaug.results import TrialResult
 from fgaug.rows import Sources
 from fgaug.saved import SavedModel
+from fgaug.screening import Screen
 from fgaug.training import fit, models, transforms
 from fgaug.training import weights as weight_files
 from fgaug.training.images import Images
@@ -60,7 +61,10 @@ class Trial:
         bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
         labels = self.dataset.spec.labels
         self.reals = mix.Reals(self.dataset.manifest, labels)
-        self.plan = mix.plan(cell, self.reals, sources.pool)
+        screen = None
+        if cell.filtered and bank is not None:
+            screen = Screen(bank.store, sources.scorers[cell.split], sources.pool)
+        self.plan = mix.plan(cell, self.reals, sources.pool, screen)
         self.where = torch.device(device)
         torch.manual_seed(_derived(cell.seed, "weights"))
         self.weights = weight_files.find(cell.recipe)

@@ -260,7 +260,7 @@ resources: {gpu: 1.5}
             "  - `axes.ratio.1`: must be above 0, got -1",
             "  - `axes.seed`: values repeat: 1",
             "  - `axes.truncation`: unknown axis, did you mean `psi`?",
-            "  - `controls.0`: must be 'oversample' or 'drop', got 'oversmaple'",
+            "  - `controls.0`: must be 'oversample', 'drop' or 'random_subset', got 'oversmaple'",
             "  - `recipe.batch_size`: must be a whole number, got 64.5",
             "  - `budget`: `patience` belongs to `unit: epochs`; steps always run to `max`",
             "  - `resources`: `gpu` above 1 must be a whole number, got 1.5",

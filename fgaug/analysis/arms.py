@@ -11,10 +11,11 @@ import pandas as pd
 from fgaug.analysis.evidence import USUAL_SPLIT
 from fgaug.arm_names import arm_name, frozen, further_axes
 from fgaug.cells import CONTROLS, FAKE_MODES, MODES
+from fgaug.filters import NONE
 
 COLUMNS = (
     *("arm_id", "name", "mode", "psi", "ratio", "filter", "split", "real_fraction"),
-    *("family", "group", "sheet", "baseline_id", "twin_id", "drop_id"),
+    *("family", "group", "sheet", "baseline_id", "twin_id", "drop_id", "subset_id"),
     *("n_real", "n_fake", "ok", "failed", "pruned", "missing"),
 )
 
@@ -25,9 +26,10 @@ def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.Dat
     Columns: arm_id; name (words); mode, psi, ratio, filter, split (text), real_fraction; family
     (text: arms that share split, recipe and real_fraction, so one baseline); group (the same less
     real_fraction: arms on the same images with the same recipe); sheet (text: all but mode, psi
-    and ratio: arms of one mode and sheet cross these two); baseline_id, twin_id (oversample) and
-    drop_id, None where there is none; n_real and n_fake (means over the rows); the number of
-    cells that are ok, failed, pruned, and missing.
+    and ratio: arms of one mode and sheet cross these two); baseline_id, twin_id (oversample),
+    drop_id and subset_id (the arm with as many fakes that no filter chose), None where there is
+    none; n_real and n_fake (means over the rows); the number of cells that are ok, failed, pruned,
+    and missing.
 
     Args:
         rows: of a run, one a cell; rows of a second stage are left out by the caller.
@@ -49,10 +51,14 @@ def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.Dat
         if arm["mode"] not in FAKE_MODES:
             key = (arm["family"], arm["mode"], *_amounts(row, arm["mode"]))
             keys.setdefault(key, arm["arm_id"])
+        elif arm["filter"] in (None, NONE):
+            keys.setdefault(_fakes(row, axes), arm["arm_id"])
         arms.append(arm | {"row": row})
     for arm in arms:
         row = arm.pop("row")
         arm |= _others(arm, row, keys)
+        filtered = arm["mode"] in FAKE_MODES and arm["filter"] not in (None, NONE)
+        arm["subset_id"] = keys.get(_fakes(row, axes)) if filtered else None
         for name in ("n_real", "n_fake"):
             arm[name] = float(sizes[name].get(arm["arm_id"], math.nan))
     table = pd.DataFrame(arms)
@@ -60,7 +66,7 @@ def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.Dat
         counts = rows.loc[rows["status"].eq(status), "arm_id"].value_counts()
         table[status] = table["arm_id"].map(counts).fillna(0).astype(int)
     table["missing"] = table["arm_id"].map(lost["arm_id"].value_counts()).fillna(0).astype(int)
-    for name in ("filter", "baseline_id", "twin_id", "drop_id"):
+    for name in ("filter", "baseline_id", "twin_id", "drop_id", "subset_id"):
         table[name] = table[name].astype(object).where(table[name].notna(), None)
     return _sorted(table)[list(COLUMNS)]
 
@@ -111,6 +117,11 @@ def _amounts(row: Mapping[str, Any], mode: str) -> tuple[Hashable, ...]:
     if mode == "oversample":
         return removed, frozen(row.get("ratio")), frozen(row.get("fakes"))
     return (removed,) if mode == "drop" else ()
+
+
+def _fakes(row: Mapping[str, Any], axes: tuple[str, ...]) -> tuple[Hashable, ...]:
+    """Return all that arms with and without a filter have alike: mode, psi, amount, axes."""
+    return ("fakes", *(frozen(row.get(name)) for name in ("mode", "psi", "ratio", *axes)))
 
 
 def _others(

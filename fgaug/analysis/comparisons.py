@@ -17,7 +17,12 @@ from fgaug.stats.arrays import NAN, Floats
 from fgaug.stats.inference import two_sided
 
 METRICS = ("auc", "accuracy", "brier", "log_loss")
-AGAINST = {"baseline": "baseline_id", "twin": "twin_id", "drop": "drop_id"}
+AGAINST = {
+    "baseline": "baseline_id",
+    "twin": "twin_id",
+    "drop": "drop_id",
+    "subset": "subset_id",
+}
 _TESTED = (
     *("effect", "se", "df", "ci_low", "ci_high", "ci_low_single", "ci_high_single"),
     *("p_raw", "p_value", "p_patients", "seed_part", "case_part"),

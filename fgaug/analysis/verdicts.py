@@ -30,6 +30,7 @@ OTHERS = {
     "baseline": "the baseline",
     "twin": "its twin of repeated reals",
     "drop": "the same reals with nothing added",
+    "subset": "as many fakes that no filter chose",
 }
 
 Row = Mapping[str, Any]

@@ -25,6 +25,7 @@ AGAINST = {
     "baseline": "against the\nbaseline",
     "twin": "against its\noversample control",
     "drop": "against the same\nreals without fakes",
+    "subset": "against as many\nunfiltered fakes",
 }
 
 

@@ -38,7 +38,9 @@ def confirmed_parts(material: Material) -> list[Part]:
         text = pd.DataFrame(
             {
                 "arm": rows["arm"],
-                "against": rows["against"].replace("twin", "oversample control"),
+                "against": rows["against"].replace(
+                    {"twin": "oversample control", "subset": "random subset"}
+                ),
                 "seeds": _seeds(rows),
                 titled("effect", metric): effects(metric, rows["effect"]),
                 "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),

@@ -9,6 +9,7 @@ from fgaug.report.account import absent_parts, plan_parts
 from fgaug.report.answers import answers
 from fgaug.report.curves import loss_figure, stops_figure
 from fgaug.report.figures import ratio_figures
+from fgaug.report.filtered import filter_parts
 from fgaug.report.forest import forest
 from fgaug.report.heat import heat_maps
 from fgaug.report.material import Material
@@ -38,6 +39,7 @@ def sections(material: Material) -> tuple[Section, ...]:
         ("predictions", "Confusion matrices and ROC", _predictions(material)),
         ("strata", "Strata", [*strata_parts(material)]),
         ("answers", "Best arm, replacement, exchange rate, surface", answers(material)),
+        ("filters", "Filters", filter_parts(material)),
         ("sheets", "Fakes", _sheets(material)),
         ("absent", "Failed, pruned and missing cells", absent_parts(material)),
         ("plan", "Plan and looks", plan_parts(material)),

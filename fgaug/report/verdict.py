@@ -6,7 +6,7 @@ comparisons, verdicts -> [verdict] -> sections
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from fgaug.report.judged import all_arms, confirmed_parts
@@ -101,15 +101,32 @@ def _of_best(material: Material, picked: Picks) -> str:
         f"{p_with(base['p_value'], 'E2', 'adjusted for all arms')}."
     )
     text += _corrected(material)
+    text += _of_filter(material, str(picked.best))
     found = _cheapest(material, str(picked.best))
     if found is None:
         return text + " No control without new images was trained beside it."
     against, twin = found
     return text + (
         f" Against the cheapest alternative, {_ALTERNATIVES[against]}: "
-        f"{effect(metric, twin['effect'], with_unit=True)} "
-        f"({interval(metric, twin['ci_low'], twin['ci_high'])}), "
-        f"{p_with(twin['p_value'], 'E2', 'adjusted')}."
+        f"{_with_interval(material, twin)}."
+    )
+
+
+def _of_filter(material: Material, arm: str) -> str:
+    """Return what the arm's filter did, where it has one and an arm without it."""
+    row = _comparison(material, "subset", arm)
+    if row is None or undefined(row["effect"]):
+        return ""
+    told = _with_interval(material, row)
+    return f" What its filter did, against as many fakes that no filter chose: {told}."
+
+
+def _with_interval(material: Material, row: Mapping[Hashable, Any]) -> str:
+    metric = material.metric
+    return (
+        f"{effect(metric, row['effect'], with_unit=True)} "
+        f"({interval(metric, row['ci_low'], row['ci_high'])}), "
+        f"{p_with(row['p_value'], 'E2', 'adjusted')}"
     )
 
 

@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 
 from fgaug.cells import Cell
 from fgaug.search.ledger import SIGNS
-from fgaug.search.policy import NEVER_STOPPED, Seen, levels_of, reached, value_at
+from fgaug.search.policy import Seen, levels_of, reached, stoppable, value_at
 from fgaug.space import Scheduler
 
 _TIME = "level"  # 1, eta, eta ** 2, ...: the full budget is the last of `rungs`
@@ -64,7 +64,7 @@ class ShareASHA(ASHAScheduler):
         )
         self.eta, self.cut = scheduler.eta, cut
         self.levels = asked_at(scheduler)
-        self.judged = {cell.cell_id: 0 for cell in cells if cell.mode not in NEVER_STOPPED}
+        self.judged = {cell.cell_id: 0 for cell in cells if stoppable(cell)}
         for cell_id in self.judged:
             super().on_trial_add(_NO_CONTROLLER, _named(cell_id))
             self._fill(cell_id, seen.get(cell_id), SIGNS[scheduler.metric])

@@ -17,7 +17,6 @@ from typing import Protocol
 
 from fgaug.cells import CONTROLS, Cell
 
-NEVER_STOPPED = ("baseline", *CONTROLS)  # modes that the others are measured against
 _ROUNDING = 1e-9  # shares are quotients: 7 / 21 may lie below 3 ** -1
 
 
@@ -109,6 +108,11 @@ class SingleCells:
         return Decision(legs=legs, stopped={}, complete=not legs, kept=kept)
 
 
+def stoppable(cell: Cell) -> bool:
+    """Return whether a cell's arm may be stopped: others are not measured against it."""
+    return cell.mode not in ("baseline", *CONTROLS) and not cell.spared
+
+
 def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
     """Return the arms of cells in the order of their first cells.
 
@@ -121,7 +125,7 @@ def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
         Arm(
             arm_id=arm_id,
             cell_ids=tuple(cell.cell_id for cell in group),
-            stoppable=group[0].mode not in NEVER_STOPPED,
+            stoppable=stoppable(group[0]),
         )
         for arm_id, group in seeds.items()
     )

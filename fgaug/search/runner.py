@@ -12,7 +12,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ray import tune
@@ -68,7 +67,7 @@ def run_cells(
     interrupt = Interrupt(run)
     shared = {
         "run": str(run.root.resolve()),
-        "sources": {name: asdict(each) for name, each in sources.items()},
+        "sources": dict(sources),
         "cells": {cell.cell_id: to_dict(cell) for cell in cells},
         "cpu": resources.cpu,
         "gpu": resources.gpu,

@@ -40,7 +40,7 @@ class CellTrainable(tune.Trainable):
         gc.freeze()
         assert shared is not None
         self.shared = shared
-        self.sources = {name: Sources(**each) for name, each in shared["sources"].items()}
+        self.sources: Mapping[str | None, Sources] = shared["sources"]
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -7,24 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
 
 from fgaug import cluster, pixels, planning, results, run_folder
-from fgaug.bank import Source, open_store
+from fgaug.bank import open_store
 from fgaug.cells import Cell
 from fgaug.errors import GridError
-from fgaug.fakes import Supply
-from fgaug.generators import Generator
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space, load_space
-from fgaug.study.banks import fill_bank
 from fgaug.study.models import prune_models
-
-if TYPE_CHECKING:
-    from gan_worker.sources import LabelSource
+from fgaug.study.stocking import describe, label_sources, scorer_of, stock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +64,7 @@ def plan(
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
     place = Path(out) if out is not None else None
-    planned = planning.make_plan(space, place, _describe, shard, keep)
+    planned = planning.make_plan(space, place, describe, scorer_of, shard, keep)
     for supply in planned.supplies:
         if supply.missing.count:
             from gan_worker.sources import check_sources
@@ -155,11 +149,11 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
             space.name,
         )
     (supply,) = meant
-    if not supply.missing.count:
+    if not supply.missing.count and not planned.unscored(supply):
         console.print(f"bank {bank}: holds all {supply.demand.count} fakes of the grid")
         return
     with cluster.started(dashboard=False):
-        _fill_on_cluster(supply, console)
+        stock(planned, supply, console)
 
 
 def execute(
@@ -179,7 +173,7 @@ def execute(
             found = probe.resources_for(planned.todo, planned.dataset, console)
             space = space.model_copy(update={"resources": found})
         for supply in planned.supplies:
-            _fill_on_cluster(supply, console)
+            stock(planned, supply, console)
         runner.run_cells(
             planned.run,
             planned.cells,
@@ -192,41 +186,6 @@ def execute(
             retries=retries,
             log=log,
         )
-
-
-def _fill_on_cluster(supply: Supply, console: Console) -> None:
-    """Fill what the grid's unfinished cells lack, with every device, before any trial starts."""
-    if supply.missing.count:
-        sources = label_sources(supply)
-        fill_bank(supply.store, supply.spec, sources, supply.missing, console)
-
-
-def label_sources(supply: Supply) -> dict[str, LabelSource]:
-    """Return what makes each label's fakes, as the parts that make them want it."""
-    return {label: _label_source(label, supply.generator) for label in supply.spec.sources}
-
-
-def _describe(label: str, generator: Generator) -> Source:
-    from gan_worker.sources import describe
-
-    return describe(label, _label_source(label, generator))
-
-
-def _label_source(label: str, generator: Generator) -> LabelSource:
-    from gan_worker.sources import LabelSource
-
-    if not generator.snapshots:
-        return LabelSource(kind=generator.kind)
-    snapshot = generator.snapshots[label]
-    return LabelSource(
-        kind=generator.kind,
-        file=snapshot.file,
-        class_index=snapshot.class_index,
-        python=generator.python,
-        repo=generator.repo,
-        program=generator.program,
-        prefix=generator.prefix,
-    )
 
 
 def _counted(planned: Plan) -> Run:

@@ -1,0 +1,91 @@
+"""Screens: which fakes of a bank pass a filter, as far as they are scored.
+
+scores, filters -> [screening] -> mix, which draws the first that pass.  A search fills and scores
+the bank until each draw is whole; from then on what a cell draws is on disk, in its scores alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgaug.bank import Store
+from fgaug.bank.scores import Scorer, read_scores, unscored
+from fgaug.filters import parse
+
+PASSES, FAILS, UNSCORED = 1, 0, -1
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """The fakes of one label that a cell draws, as far as that is known."""
+
+    z_seeds: np.ndarray  # int64 [n]: the first of the order that pass
+    whole: bool  # all that were wanted are there, and everything before them is scored
+
+
+class Screen:
+    """The filters of a grid over the scores of one bank, for one split of the dataset.
+
+    Verdicts are kept: a screen sees the scores that there are when it first looks.
+    """
+
+    def __init__(self, store: Store, scorers: Mapping[str, Scorer], pool: int) -> None:
+        """Take the bank, its scorers by name, and how many z_seeds of it are drawn from."""
+        self.store, self.scorers, self.pool = store, scorers, pool
+        self._verdicts: dict[tuple[str, str, float], np.ndarray] = {}
+
+    def verdicts(self, text: str, label: str, psi: float) -> np.ndarray:
+        """Return PASSES, FAILS or UNSCORED for z_seeds 1..pool: int8 [pool].
+
+        A z_seed counts as scored once all scorers that the filter reads have scored it.
+        """
+        key = (text, label, psi)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judged(text, label, psi)
+        return self._verdicts[key]
+
+    def draw(self, text: str, label: str, psi: float, order: np.ndarray, wanted: int) -> Draw:
+        """Return the first `wanted` z_seeds of an order that pass."""
+        verdicts = self.verdicts(text, label, psi)[order - 1]
+        passing = np.flatnonzero(verdicts == PASSES)[:wanted]
+        looked = len(order) if len(passing) < wanted else (passing[-1] + 1 if wanted else 0)
+        whole = len(passing) == wanted and not (verdicts[:looked] == UNSCORED).any()
+        return Draw(order[passing], whole)
+
+    def prefix(
+        self, text: str, label: str, psi: float, order: np.ndarray, wanted: int
+    ) -> np.ndarray:
+        """Return how much of an order to score next, so that about `wanted` of it pass.
+
+        What is unscored passes at the rate of what is scored, less one standard deviation so that
+        one step is mostly enough; where nothing is scored, all of it does.
+        """
+        verdicts = self.verdicts(text, label, psi)
+        scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
+        rate = (passed + 0.5) / (scored + 1) if scored else 1.0
+        along = verdicts[order - 1]
+        unknown = along == UNSCORED
+        expected = np.cumsum(np.where(unknown, rate, along == PASSES))
+        spread = np.sqrt(rate * (1 - rate) * np.cumsum(unknown))
+        enough = np.flatnonzero(expected - spread >= wanted - 1e-9)
+        return order[: enough[0] + 1] if len(enough) else order
+
+    def _judged(self, text: str, label: str, psi: float) -> np.ndarray:
+        wanted, every = parse(text), np.arange(1, self.pool + 1)
+        used = [self.scorers[name] for name in wanted.scorers]
+        verdicts = np.full(self.pool, FAILS, np.int8)
+        for scorer in used:
+            lacking = unscored(self.store, scorer, label, psi, every)
+            verdicts[np.array(lacking, np.int64) - 1] = UNSCORED
+        known = np.flatnonzero(verdicts != UNSCORED)
+        found: dict[str, pd.Series[Any]] = {}
+        for scorer in used:
+            scores = read_scores(self.store, scorer, label, psi, every[known])
+            found |= {column: scores[column] for column in scorer.columns}
+        verdicts[known[wanted.passes(pd.DataFrame(found))]] = PASSES
+        return verdicts
