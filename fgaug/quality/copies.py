@@ -4,16 +4,17 @@ distances of fakes, of held-out reals -> [copies] -> study -> quality/ of the ba
 
 The null distribution is what a new patient gives by chance: the distance of held-out reals (their
 patients are not in the training set) to the nearest training image of the same label. A fake
-nearer than the alpha-quantile of these distances is called a copy; of images that copy nothing,
-alpha are called so too: the rate of false alarms. Where that quantile lies is uncertain, as
-held-out patients are few, and so is each share; intervals resample held-out patients and fakes.
+nearer than `scores.copy_threshold`, a low quantile of these distances, is called a copy; of images
+that copy nothing, at most the share alpha is called so too: the rate of false alarms. It holds on
+average over held-out patients; as they are few, what theirs happens to be has an upper limit
+beside it. Intervals resample held-out patients, whole, and fakes.
 
 To compare distances of samples to the training set with those of held-out data is Meehan et al.
 2020 (arXiv:2004.05675); `nearer` is their rank statistic in one cell, as a probability. Whether an
 image lies nearer to a training image than that image's own nearest neighbour does is Alaa et al.
 2022 (arXiv:2102.08921, authenticity): it sees copies of lone images and is not misled where
 truncation moves all fakes to the crowded middle. The share below a quantile of held-out distances
-and its interval by patient are our own.
+and its interval by patient are our own; the quantile is conformal, see `copy_threshold`.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fgaug.errors import UserError
+from fgaug.quality.scores import ALPHA, copies, copy_threshold
 from fgaug.stats import patient_rows
 
-ALPHA = 0.05  # of held-out reals that are called copies
-RESAMPLES, LEVEL = 2000, 0.95
-MIN_PATIENTS = 10  # held out; an alpha-quantile of fewer means nothing
+RESAMPLES, LEVEL = 1000, 0.95
+MIN_PATIENTS = 10  # held out; what is near by chance is not told by fewer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +40,13 @@ class Copies:
     n_held: int  # held-out reals
     n_patients: int  # of them
     alpha: float
-    threshold: float  # the alpha-quantile of held-out distances: below it a fake is called a copy
+    threshold: float  # below this distance, and at 0, a fake is called a copy
     false_alarms_high: float  # upper limit of the rate at which new reals are called copies
     share: float  # of fakes called copies
     share_low: float  # LEVEL, over new held-out patients and new fakes
     share_high: float
     p_value: float  # one-sided: that no larger share than alpha is
-    beyond: int  # fakes nearer than every held-out real is
-    beyond_by_chance: float  # how many fakes that copy nothing would be: n_fake / (n_held + 1)
+    exact: int  # fakes at no distance from a training image
     nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: no nearer
     nearer_low: float
     nearer_high: float
@@ -67,7 +67,7 @@ def copies_of(
         fake: float [n], the distance of each fake to its nearest training image.
         held: float [N], the same of held-out reals of the same label.
         groups: the patient of each held-out real, [N].
-        alpha: share of the held-out reals below the threshold.
+        alpha: share of new reals that may be called copies.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -83,17 +83,16 @@ def copies_of(
             f"What is near by chance is told by held-out reals of at least {MIN_PATIENTS} "
             f"patients, got {len(rows)}. Hold out more (`fgaug data prepare --valid`)."
         )
-    limit = threshold_of(reals, alpha)
-    share = float((fakes < limit).mean())
+    limit = copy_threshold(reals, alpha)
     random = np.random.default_rng(seed)
     shares, nearers, alarms = (np.empty(resamples) for _ in range(3))
     for index in range(resamples):
         patients = random.integers(len(rows), size=len(rows))
         new = reals[np.concatenate([rows[patient] for patient in patients])]
         made = fakes[random.integers(len(fakes), size=len(fakes))]
-        shares[index] = (made < threshold_of(new, alpha)).mean()
+        shares[index] = copies(made, copy_threshold(new, alpha)).mean()
         nearers[index] = _nearer(made, new)
-        alarms[index] = (new < limit).mean()
+        alarms[index] = copies(new, limit).mean()
     low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     return Copies(
         n_fake=len(fakes),
@@ -102,21 +101,15 @@ def copies_of(
         alpha=alpha,
         threshold=limit,
         false_alarms_high=float(np.quantile(alarms, high)),
-        share=share,
+        share=float(copies(fakes, limit).mean()),
         share_low=float(np.quantile(shares, low)),
         share_high=float(np.quantile(shares, high)),
         p_value=float((1 + (shares <= alpha).sum()) / (1 + resamples)),
-        beyond=int((fakes < reals.min()).sum()),
-        beyond_by_chance=len(fakes) / (len(reals) + 1),
+        exact=int((fakes == 0).sum()),
         nearer=_nearer(fakes, reals),
         nearer_low=float(np.quantile(nearers, low)),
         nearer_high=float(np.quantile(nearers, high)),
     )
-
-
-def threshold_of(held: NDArray[np.float64], alpha: float = ALPHA) -> float:
-    """Return the distance below which at most the share alpha of held-out reals lies."""
-    return float(np.quantile(held, alpha, method="lower"))
 
 
 def authentic(
