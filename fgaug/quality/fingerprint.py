@@ -13,15 +13,14 @@ adjusted count of Forman 2008 (doi:10.1007/s10618-008-0097-y) for several strata
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fgaug.errors import UserError
-from fgaug.quality.training_filter import STRENGTH, classifier, out_of_fold, skill
+from fgaug.quality.training_filter import STRENGTH, fitted, out_of_fold, skill
 from fgaug.stats import patient_rows
 
 MIN_PATIENTS = 5  # of a stratum; rarer ones are left out, no classifier can learn them
@@ -46,7 +45,7 @@ class Machines:
     rows: Ints  # [N], which of the reals given
     accuracy: float  # balanced over strata, out of fold
     least: float  # the accuracy from which on its calls are worth reading
-    model: Any  # of scikit-learn, fitted to all of them
+    model: Callable[[np.ndarray], np.ndarray]  # probabilities, learnt from all of them
 
     @property
     def tells(self) -> bool:
@@ -55,7 +54,8 @@ class Machines:
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> Ints:
         """Return the stratum of each image, int [n], from the inputs that it has learnt from."""
-        return np.asarray(self.model.predict(inputs[self.inputs]), dtype=np.int64)
+        likeliest: Ints = self.model(inputs[self.inputs]).argmax(axis=1)
+        return likeliest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,7 +122,7 @@ def learn_machines(
         rows=rows,
         accuracy=accuracy,
         least=least,
-        model=classifier(STRENGTHS.get(best, STRENGTH)).fit(inputs[best][rows], truth),
+        model=fitted(inputs[best][rows], truth, STRENGTHS.get(best, STRENGTH)),
     )
 
 

@@ -22,8 +22,8 @@ from fgaug.errors import UserError
 from fgaug.quality.arrays import Features, checked_pair
 
 _BLOCK_MB = 64
-_TIE = 1e-9  # of a distance; the products' rounding is about 1e-14 of it
-_COPY = 3e-7  # of the largest distance from the mean; float32 resolves 6e-8 of a feature
+TIE = 1e-9  # of a distance; the products' rounding is about 1e-14 of it
+COPY = 3e-7  # of the largest distance from the mean; float32 resolves 6e-8 of a feature
 _NAMES = ("real", "fake")
 
 
@@ -33,10 +33,10 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
     Kynkaanniemi et al. 2019, equations 1 and 2; they use k = 3.
     """
     reals, fakes, copy = _centred(real, fake, k)
-    of_real = _radii(reals, k, copy) * (1 + _TIE)
-    of_fake = _radii(fakes, k, copy) * (1 + _TIE)
+    of_real = radii_of(reals, k, copy) * (1 + TIE)
+    of_fake = radii_of(fakes, k, copy) * (1 + TIE)
     precise, recalled = 0, np.zeros(len(reals), bool)
-    for start, distance in _blocks(fakes, reals, copy):
+    for start, distance in blocks(fakes, reals, copy):
         precise += int((distance <= of_real).any(axis=1).sum())
         own = of_fake[start : start + len(distance), None]
         recalled |= (distance <= own).any(axis=0)
@@ -49,9 +49,9 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[floa
     Naeem et al. 2020, equations 3 and 4; they use k = 5. Density can exceed 1.
     """
     reals, fakes, copy = _centred(real, fake, k)
-    of_real = _radii(reals, k, copy) * (1 - _TIE)
+    of_real = radii_of(reals, k, copy) * (1 - TIE)
     held, nearest = 0, np.full(len(reals), np.inf)
-    for _, distance in _blocks(fakes, reals, copy):
+    for _, distance in blocks(fakes, reals, copy):
         held += int((distance < of_real).sum())
         np.minimum(nearest, distance.min(axis=0), out=nearest)
     return held / (k * len(fakes)), float((nearest < of_real).mean())
@@ -73,16 +73,28 @@ def realism(
             of lone reals are so large that whatever lies about them would look real.
     """
     reals, fakes, copy = _centred(real, fake, k)
-    radii = _radii(reals, k, copy)
+    radii = radii_of(reals, k, copy)
     if prune_median:
-        kept = radii <= np.median(radii) * (1 + _TIE)  # neighbours share theirs
+        kept = within_median(radii)
         reals, radii = reals[kept], radii[kept]
     result = np.empty(len(fakes))
-    for start, distance in _blocks(fakes, reals, copy):
-        ratio = np.full_like(distance, np.inf)
-        np.divide(radii, distance, out=ratio, where=distance > 0)
-        result[start : start + len(distance)] = ratio.max(axis=1)
+    for start, distance in blocks(fakes, reals, copy):
+        result[start : start + len(distance)] = realism_from(radii, distance)
     return result
+
+
+def realism_from(radii: Features, distance: Features) -> NDArray[np.float64]:
+    """Return realism [M] from the reals' radii [N] and the distances [M, N] to them."""
+    ratio = np.full_like(distance, np.inf)
+    np.divide(radii, distance, out=ratio, where=distance > 0)
+    found: NDArray[np.float64] = ratio.max(axis=1)
+    return found
+
+
+def within_median(radii: Features) -> NDArray[np.bool_]:
+    """Return which reals keep their ball, as the paper does."""
+    kept: NDArray[np.bool_] = radii <= np.median(radii) * (1 + TIE)  # neighbours share theirs
+    return kept
 
 
 def _centred(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[Features, Features, float]:
@@ -96,10 +108,10 @@ def _centred(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[Features, Featur
     mean = first.mean(axis=0)
     first, second = first - mean, second - mean
     largest = max(np.square(each).sum(axis=1).max() for each in (first, second))
-    return first, second, _COPY * float(np.sqrt(largest))
+    return first, second, COPY * float(np.sqrt(largest))
 
 
-def _radii(features: Features, k: int, copy: float) -> NDArray[np.float64]:
+def radii_of(features: Features, k: int, copy: float) -> NDArray[np.float64]:
     """Return the distance of each image to its k-th neighbour in its own set."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -109,7 +121,7 @@ def _radii(features: Features, k: int, copy: float) -> NDArray[np.float64]:
     return radii
 
 
-def _blocks(rows: Features, columns: Features, copy: float) -> Iterator[tuple[int, Features]]:
+def blocks(rows: Features, columns: Features, copy: float) -> Iterator[tuple[int, Features]]:
     """Yield (number of the first row, distances [some rows, all columns])."""
     from sklearn.metrics import pairwise_distances_chunked
 

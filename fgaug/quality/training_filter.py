@@ -6,7 +6,8 @@ features, labels, patients -> [training_filter] -> drops.  Pure functions on arr
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 
@@ -18,16 +19,6 @@ FOLDS = 5
 # of them wrong, AUC 0.90 (400 images, 64 px) and 0.87 (800 images, 32 px); at 1, 0.82 and 0.78.
 STRENGTH = 1e-3
 MIN_SKILL = 0.2  # of the way from chance to always right, below which disagreement says nothing
-
-
-def classifier(strength: float = STRENGTH) -> Any:
-    """Return an untrained scikit-learn classifier: see `out_of_fold`."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    regression = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
-    return make_pipeline(StandardScaler(), regression)
 
 
 def out_of_fold(
@@ -47,7 +38,7 @@ def out_of_fold(
         classes: int [N], 0 to K - 1, each at least once.
         groups: [N], the patient of each image.
         seed: of the folds.
-        strength: weight of the data against the penalty.
+        strength: see `fitted`.
 
     Raises:
         DataError: one label alone, or one whose patients cannot be divided.
@@ -69,9 +60,33 @@ def out_of_fold(
                 "The patients of a label all fell into one fold, so no classifier can judge them. "
                 "Try another --seed, or use the rule `thin`."
             )
-        model = classifier(strength).fit(features[known], classes[known])
-        probabilities[asked] = model.predict_proba(features[asked])
+        model = fitted(features[known], classes[known], strength)
+        probabilities[asked] = model(features[asked])
     return probabilities
+
+
+def fitted(
+    features: np.ndarray, classes: np.ndarray, strength: float = STRENGTH
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a classifier: features [N, D] -> class probabilities [N, K], in order of the classes.
+
+    Multinomial logistic regression on standardised features, labels weighted alike; the same
+    features give the same classifier.
+
+    Args:
+        features: float [N, D] to learn from.
+        classes: int [N], 0 to K - 1, each at least once; K is at least 2.
+        strength: weight of the data against the penalty.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
+    )
+    model.fit(features, classes)
+    return cast(Callable[[np.ndarray], np.ndarray], model.predict_proba)
 
 
 def skill(probabilities: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
