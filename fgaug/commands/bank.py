@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fgaug.commands import bank_in, bank_out, options
+from fgaug.commands import bank_in, bank_out, bank_score, options
 from fgaug.errors import BankError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Fill, check and exchange banks of fakes.", no_args_is_help=True)
 app.command()(bank_out.export)
 app.command()(bank_out.sheet)
+app.command()(bank_score.score)
 app.command(name="import")(bank_in.import_)
 
 Bank = Annotated[str, typer.Argument(help="The bank: a folder, file:// or s3:// URI.")]

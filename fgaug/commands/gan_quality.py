@@ -34,7 +34,9 @@ def metrics(
     ] = 5000,
     features: Annotated[
         str,
-        typer.Option("--features", help="lite0 (packaged), inception:FILE or vgg16:FILE."),
+        typer.Option(
+            "--features", help="lite0 (packaged), inception:, vgg16:, dinov2: or model:FILE."
+        ),
     ] = "lite0",
     noise: Annotated[
         str, typer.Option("--noise", help="seeded (each image its own), const or none.")

@@ -1,0 +1,72 @@
+"""What was scored, in a few rows.  bank's scores/ -> [scored] -> commands"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgaug.bank import Bank, Demand, Scorer, read_scores
+from fgaug.data import Dataset
+from fgaug.study import judges
+from fgaug.study.scoring import DEFAULT, Count, ScoreHow, judge_of
+
+
+def summary(bank: Bank, scorers: Sequence[Scorer], demand: Demand) -> pd.DataFrame:
+    """Return a row a (label, psi) of scored fakes: n, and what the scorers say of them.
+
+    Mean realism is over the fakes that are no exact copies, whose realism is infinite.
+    """
+    rows = []
+    for (label, psi), z_seeds in demand.wanted.items():
+        row: dict[str, Any] = {"label": label, "psi": psi, "n": len(z_seeds)}
+        for scorer in scorers:
+            found = read_scores(bank.store, scorer, label, psi, z_seeds)
+            if scorer.name == "features":
+                finite = found["realism"][np.isfinite(found["realism"])]
+                row |= {"realism": finite.mean(), "density": found["density"].mean()}
+                row |= {"copies": int(found["copy"].sum())}
+            elif scorer.name == "classifier":
+                row |= {"agrees": found["agrees"].mean(), "confidence": found["confidence"].mean()}
+            else:
+                row |= {"logit": found["logit"].mean()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reference(scorers: Sequence[Scorer], dataset: Dataset, how: ScoreHow = DEFAULT) -> list[str]:
+    """Return, in words, what real images score: what the fakes' numbers are to be held against."""
+    lines = []
+    for scorer in scorers:
+        if scorer.name == "discriminator":
+            continue
+        judge = judge_of(scorer, dataset, how, Count())
+        if isinstance(judge, judges.FeatureJudge):
+            lines += [_heldout_line(judge, label) for label in dataset.spec.labels]
+        elif isinstance(judge, judges.PackagedClassifier):
+            found = judge.out_of_fold()
+            shares = found.groupby("label")["agrees"].mean()
+            told = ", ".join(f"{label} {share:.1%}" for label, share in shares.items())
+            lines.append(
+                f"training reals, by classifiers that saw no image of their patient: {told} agree"
+            )
+        else:
+            kept = judges.kept_classifier(how.classifier)
+            accuracy = kept.card.metrics.get("valid_acc") if kept else None
+            known = "not known" if accuracy is None else f"{accuracy:.1%}"
+            lines.append(f"the classifier's validation accuracy in its search: {known}")
+    return lines
+
+
+def _heldout_line(judge: judges.FeatureJudge, label: str) -> str:
+    found = judge.heldout(label)
+    if found is None:
+        return f"validation reals of {label}: none, so only exact copies count as copies"
+    finite = found["realism"][np.isfinite(found["realism"])]
+    return (
+        f"validation reals of {label} ({len(found)}): mean realism {finite.mean():.3f}, density "
+        f"{found['density'].mean():.3f}; a copy is nearer to a training real than "
+        f"{judge.threshold(label):.4g}"
+    )
