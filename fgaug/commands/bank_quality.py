@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import table
 from rich.console import Console
-from rich.table import Table as Printed
 
 from fgaug.commands import options
 from fgaug.commands.bank_out import BankUri, Labels, Psis
 from fgaug.commands.gan_data import Split, split_of
 from fgaug.progress import progress_of
+
+if TYPE_CHECKING:
+    from fgaug.report.parts import Table
 
 _NO_TERMINAL = 200  # columns, where the output goes to a file
 
@@ -49,6 +52,8 @@ def quality(
     frequencies. The numbers are kept in the bank, where `fgaug report` finds them.
     """
     from fgaug.bank import open_bank
+    from fgaug.report.fakes import known_parts
+    from fgaug.report.parts import Table, Text
     from fgaug.study.bank_quality import Measuring, measure_bank
     from fgaug.study.quality_files import write_quality
 
@@ -66,9 +71,6 @@ def quality(
     with progress_of("measuring") as progress:
         kept = measure_bank(opened, wanted, how, progress)
     console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL)
-    from fgaug.report.fakes import known_parts
-    from fgaug.report.parts import Table, Text
-
     for part in known_parts(kept):
         if isinstance(part, Table) and len(part.text):
             console.print(_printed(part), f"{part.note}\n" if part.note else "", highlight=False)
@@ -79,8 +81,8 @@ def quality(
         sys.stdout.write(f"{out.resolve()}\n")
 
 
-def _printed(part: Table) -> Printed:
-    printed = Printed(title=part.title, title_justify="left")
+def _printed(part: Table) -> table.Table:
+    printed = table.Table(title=part.title, title_justify="left")
     for name in part.text.columns:
         printed.add_column(str(name), justify="left" if name in part.words else "right")
     for row in part.text.itertuples(index=False, name=None):

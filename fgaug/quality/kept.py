@@ -93,7 +93,8 @@ def read(data: bytes, place: str) -> Kept | None:
         whole = False
     if not whole:
         raise BankError(
-            f"{place} holds no measurements of fakes. Remove it and run `fgaug bank quality` again."
+            f"{place} holds no measurements of fakes. Remove it, and run `fgaug bank quality` "
+            "again."
         )
     return Kept(head=value, tables=tables)
 

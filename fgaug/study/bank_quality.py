@@ -1,9 +1,8 @@
-"""A bank's fakes measured set by set.  bank, dataset -> [bank_quality] -> `quality/` of the bank"""
+"""A bank's fakes measured set by set.  bank, dataset -> [bank_quality] -> quality/ of the bank"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,32 +65,29 @@ def measure_bank(
     drawn(np.arange(0), how.images)
     filters = _filters(how)
     other = None if how.against is None else open_bank(how.against)
-    for each in (bank, other):
-        if each is not None:
-            _check_size(each, dataset)
+    for opened in (bank, other):
+        if opened is not None:
+            _check_size(opened, dataset)
     sets = fakes_of(bank, wanted, filters, how.images)
     network = load_network(how.features, device_of(how.device))
-    count = Count(progress, len(dataset) + sum(len(each.z_seeds) for each in sets))
+    count = Count(progress, len(dataset) + sum(len(fakes.z_seeds) for fakes in sets))
     reals = AllReals(dataset, network, count.within)
     count.add(len(dataset))
-    found, machines = Found(), {}
-    for column, machine in reals.machines().items():
-        found.tables["machines"].append(_machine_row(column, machine))
-        if isinstance(machine, Machines) and machine.tells:
-            machines[column] = machine
+    found = Found()
+    machines = _machines(found, reals)
     own = reals.own_labels()
-    for label in dict.fromkeys(each.label for each in sets):
+    for label in dict.fromkeys(fakes.label for fakes in sets):
         known = reals.of_label(label)
         add_reals(found, known, own.get(label, {}))
-        for each in (each for each in sets if each.label == label):
-            args = (each.label, each.psi, each.z_seeds, network)
+        for fakes in (fakes for fakes in sets if fakes.label == label):
+            args = (label, fakes.psi, fakes.z_seeds, network)
             features = features_of_fakes(bank, *args, count.within)
-            count.add(len(each.z_seeds))
-            add_fakes(found, bank, each, features, known, machines, network.label)
-            if other is not None and (shared := _shared(other, each)).any():
-                theirs = features_of_fakes(other, label, each.psi, each.z_seeds[shared], network)
-                pair = (features[shared], theirs)
-                add_networks(found, (bank, other), each, pair, each.z_seeds[shared])
+            count.add(len(fakes.z_seeds))
+            add_fakes(found, bank, fakes, features, known, machines, network.label)
+            if other is not None and (shared := _shared(other, fakes)).any():
+                z_seeds = fakes.z_seeds[shared]
+                theirs = features_of_fakes(other, label, fakes.psi, z_seeds, network)
+                add_networks(found, (bank, other), fakes, (features[shared], theirs), z_seeds)
     head = _head(bank, dataset, how, network.label, network.description)
     return _keep(bank, Kept(head=head, tables=found.tables))
 
@@ -136,6 +132,16 @@ def _check_size(bank: Bank, dataset: Dataset) -> None:
             f"{spec.channels} channels, {dataset.root} has {real.size} px and {real.channels}. "
             "Prepare the dataset in the bank's size."
         )
+
+
+def _machines(found: Found, reals: AllReals) -> dict[str, Machines]:
+    """Add how well strata of reals are told; return the classifiers that tell them."""
+    machines = {}
+    for column, machine in reals.machines().items():
+        found.tables["machines"].append(_machine_row(column, machine))
+        if isinstance(machine, Machines) and machine.tells:
+            machines[column] = machine
+    return machines
 
 
 def _shared(other: Bank, each: Fakes) -> np.ndarray:
