@@ -54,7 +54,8 @@ def copy_parts(kept: Kept, number_: int = 1) -> list[Part]:
         "fake lies nearer to the training images than a held-out real; 50% where the two are "
         "alike (Meehan et al. 2020). Authentic: further from its nearest training image than that "
         "one's own nearest neighbour (Alaa et al. 2022), beside the share of held-out reals. A "
-        "low ψ moves all fakes to the crowded middle and so nearer without copying: look at the pairs."
+        "low ψ moves all fakes to the crowded middle, and so nearer without copying: look at the "
+        "pairs."
     )
     return [
         Text(text=_copies_said(rows)),

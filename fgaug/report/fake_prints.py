@@ -92,8 +92,8 @@ def _frequency_parts(kept: Kept, number_: int) -> list[Part]:
             frame=frame, text=_told(both, ("reals", "fakes")).head(MOST_ROWS), words=WORDS,
             note="A logistic regression on the power spectrum from half the Nyquist frequency up, "
             "cross-validated by patient; 50% is chance, and two halves of the reals (rows "
-            "`reals against reals`) show what chance looks like. A classifier can learn such marks "
-            "in the place of a label.",
+            "`reals against reals`) show what chance looks like. A classifier can learn such "
+            "marks in the place of a label.",
         )
     ]  # fmt: skip
 
