@@ -180,7 +180,7 @@ def test_the_command_prints_and_writes(
     code, told, errors = fgaug("bank", "quality", place, *arguments)
     assert code == 0, errors
     assert told.splitlines()[-1] == str(out)
-    assert "Sets of fakes beside reals" in told
+    assert "Measures of fakes / of reals in their place" in told
     assert "Missing in the fakes: machine 2 in trv (ψ 1)." in told
     assert "More copies than false alarms would give" in told
     names = {path.name for path in out.iterdir()}

@@ -94,6 +94,7 @@ def test_the_chapters_tell_what_the_bank_keeps(material: Material) -> None:
     assert "More copies than false alarms would give (each set for itself): dbp at ψ 0.5" in told
     assert "Features pooled-01234567@32; numbers of another network do not compare." in told
     assert "reals against reals" in told
+    assert "up to 0.0% (97.5% limit)" in told, "of 44 held-out patients: exact copies alone count"
     assert "Too few arms: a rank correlation needs 5 sets of fakes" in told
     assert "agrees, reals" in told
     assert "∞" in told, "the realism of copies"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from fgaug.errors import UserError
 from fgaug.quality.scores import ALPHA, copies, copy_threshold
@@ -41,7 +42,7 @@ class Copies:
     n_patients: int  # of them
     alpha: float
     threshold: float  # below this distance, and at 0, a fake is called a copy
-    false_alarms_high: float  # upper limit of the rate at which new reals are called copies
+    false_alarms_high: float  # upper limit (97.5 %) of the rate at which new reals are called so
     share: float  # of fakes called copies
     share_low: float  # LEVEL, over new held-out patients and new fakes
     share_high: float
@@ -85,14 +86,13 @@ def copies_of(
         )
     limit = copy_threshold(reals, alpha)
     random = np.random.default_rng(seed)
-    shares, nearers, alarms = (np.empty(resamples) for _ in range(3))
+    shares, nearers = np.empty(resamples), np.empty(resamples)
     for index in range(resamples):
         patients = random.integers(len(rows), size=len(rows))
         new = reals[np.concatenate([rows[patient] for patient in patients])]
         made = fakes[random.integers(len(fakes), size=len(fakes))]
         shares[index] = copies(made, copy_threshold(new, alpha)).mean()
         nearers[index] = _nearer(made, new)
-        alarms[index] = copies(new, limit).mean()
     low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
     return Copies(
         n_fake=len(fakes),
@@ -100,7 +100,7 @@ def copies_of(
         n_patients=len(rows),
         alpha=alpha,
         threshold=limit,
-        false_alarms_high=float(np.quantile(alarms, high)),
+        false_alarms_high=_false_alarms_high(reals, rows, limit),
         share=float(copies(fakes, limit).mean()),
         share_low=float(np.quantile(shares, low)),
         share_high=float(np.quantile(shares, high)),
@@ -134,6 +134,21 @@ def closest(distance: NDArray[np.float64], nearest: NDArray[np.int64], count: in
     order = np.argsort(distance, kind="stable")
     _, first = np.unique(nearest[order], return_index=True)
     return [int(fake) for fake in order[np.sort(first)[:count]]]
+
+
+def _false_alarms_high(
+    held: NDArray[np.float64], patients: list[NDArray[np.int64]], limit: float
+) -> float:
+    """Return the upper limit of the share of new reals that lie below a threshold.
+
+    That of a tolerance limit (Wilks 1941, doi:10.1214/aoms/1177731788), by patients: which share
+    of them has an image below. Exact copies alone are no false alarm.
+    """
+    if limit == 0:
+        return 0.0
+    below = sum(bool((held[rows] < limit).any()) for rows in patients)
+    upper: float = special.betaincinv(below + 1, len(patients) - below, (1 + LEVEL) / 2)
+    return float(upper)
 
 
 def _nearer(fakes: NDArray[np.float64], reals: NDArray[np.float64]) -> float:

@@ -17,6 +17,7 @@ from fgaug.report.fake_wording import (
     percents,
     set_columns,
     why,
+    without_empty_note,
 )
 from fgaug.report.parts import Part, Table, Text
 from fgaug.report.wording import count, listed, many, p_text
@@ -34,10 +35,10 @@ def copy_parts(kept: Kept, number_: int = 1) -> list[Part]:
             "fakes": frame["n_fake"].map(count),
             "called copies": [percent(row["share"]) for row in rows],
             "95% interval": [percents(row["share_low"], row["share_high"]) for row in rows],
-            "p, more than by chance": frame["p_value"].map(p_text),
+            "p-value, more than by chance": frame["p_value"].map(p_text),
             "exact": frame["exact"].map(count),
             "nearer than a new patient": [percent(row["nearer"]) for row in rows],
-            "95% interval ": [percents(row["nearer_low"], row["nearer_high"]) for row in rows],
+            "interval of that": [percents(row["nearer_low"], row["nearer_high"]) for row in rows],
             "authentic": [percent(row["authentic"]) for row in rows],
             "authentic reals": [percent(row["authentic_held"]) for row in rows],
             "note": notes_of(frame),
@@ -47,9 +48,11 @@ def copy_parts(kept: Kept, number_: int = 1) -> list[Part]:
     note = (
         "A fake is called a copy where it lies nearer to a training image of its label than all "
         f"but {percent(first['alpha'])} of held-out reals do, or at no distance; of images that "
-        f"copy nothing {percent(first['alpha'])} are called so too (the rate of false alarms; "
-        f"with these {count(first['n_patients'])} held-out patients up to "
-        f"{percent(first['false_alarms_high'])}, upper 97.5% limit of the first row). Intervals "
+        f"copy nothing at most {percent(first['alpha'])} are called so too: the rate of false "
+        f"alarms, on average; with the {count(first['n_patients'])} held-out patients of the "
+        f"first row it may be up to {percent(first['false_alarms_high'])} (97.5% limit). With "
+        f"fewer than {count(round(1 / first['alpha']) - 1)} held-out reals of a label only exact "
+        "copies count. Intervals "
         "resample held-out patients and fakes. Nearer than a new patient: the probability that a "
         "fake lies nearer to the training images than a held-out real; 50% where the two are "
         "alike (Meehan et al. 2020). Authentic: further from its nearest training image than that "
@@ -60,8 +63,8 @@ def copy_parts(kept: Kept, number_: int = 1) -> list[Part]:
     return [
         Text(text=_copies_said(rows)),
         Table(
-            name=f"fakes_{number_}_copies", title="Copies of training images", frame=frame,
-            text=text.head(MOST_ROWS), words=WORDS, note=cut(text, note),
+            name=f"fakes_{number_}_copies", title="Fakes called copies", frame=frame,
+            text=without_empty_note(text).head(MOST_ROWS), words=WORDS, note=cut(text, note),
         ),
     ]  # fmt: skip
 

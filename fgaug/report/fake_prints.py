@@ -22,6 +22,7 @@ from fgaug.report.fake_wording import (
     percents,
     set_columns,
     why,
+    without_empty_note,
 )
 from fgaug.report.parts import Part, Table, Text
 from fgaug.report.wording import count, listed, number, p_text
@@ -58,9 +59,11 @@ def _machine_parts(kept: Kept, number_: int) -> list[Part]:
                 "in the fakes": [_of_reals(each) for each in rows],
                 "total variation": [_with_ends(each) for each in rows],
                 "by chance below": own["tv_chance"].map(number),
-                "p of the calls": own["p_value"].map(p_text),
+                "p-value of the calls": own["p_value"].map(p_text),
             }
         )
+        repeated = own.duplicated(["label", "psi", "filter"]).to_numpy()
+        text.loc[repeated, ["total variation", "by chance below", "p-value of the calls"]] = ""
         note = (
             f"{name.capitalize()} of the fakes as a classifier of the training reals' "
             f"{name} sees it ({row['inputs']}), corrected for what it mistakes for what among "
@@ -92,7 +95,7 @@ def _frequency_parts(kept: Kept, number_: int) -> list[Part]:
             frame=frame, text=_told(both, ("reals", "fakes")).head(MOST_ROWS), words=WORDS,
             note="A logistic regression on the power spectrum from half the Nyquist frequency up, "
             "cross-validated by patient; 50% is chance, and two halves of the reals (rows "
-            "`reals against reals`) show what chance looks like. A classifier can learn such "
+            "reals against reals) show what chance looks like. A classifier can learn such "
             "marks in the place of a label.",
         )
     ]  # fmt: skip
@@ -116,7 +119,7 @@ def _network_parts(kept: Kept, number_: int) -> list[Part]:
 
 def _told(frame: pd.DataFrame, sides: tuple[str, str]) -> pd.DataFrame:
     rows = frame.to_dict("records")
-    return pd.DataFrame(
+    text = pd.DataFrame(
         {
             **set_columns(frame),
             sides[0]: frame["n_first"].map(count),
@@ -124,10 +127,13 @@ def _told(frame: pd.DataFrame, sides: tuple[str, str]) -> pd.DataFrame:
             "AUC": frame["auc"].map(number),
             "95% interval": [ends(row["auc_low"], row["auc_high"]) for row in rows],
             "balanced accuracy": [percent(row["accuracy"]) for row in rows],
-            "95% interval ": [percents(row["accuracy_low"], row["accuracy_high"]) for row in rows],
+            "interval of that": [
+                percents(row["accuracy_low"], row["accuracy_high"]) for row in rows
+            ],
             "note": notes_of(frame),
         }
     )
+    return without_empty_note(text)
 
 
 def _machine_said(row: Mapping[Any, Any], own: pd.DataFrame) -> str:

@@ -59,7 +59,7 @@ def score_parts(scores: pd.DataFrame, kept: Kept | None, number_: int = 1) -> li
         "shares: 95%, Wilson's."
     )
     table = Table(
-        name=f"fakes_{number_}_scores", title="Scores of single fakes", frame=scores,
+        name=f"fakes_{number_}_scores", title="By label and psi", frame=scores,
         text=text.head(MOST_ROWS), words=("label",), note=cut(text, note),
     )  # fmt: skip
     drawn = [name for name in DRAWN if f"{name}_q50" in scores]
@@ -69,7 +69,8 @@ def score_parts(scores: pd.DataFrame, kept: Kept | None, number_: int = 1) -> li
         name=f"fakes_{number_}_scores", title="Realism and confidence of single fakes",
         caption="Boxes hold the middle half of the fakes, whiskers reach from 5% to 95%. The grey "
         "band is the middle half of reals, the line their median: held-out reals (realism), "
-        "training reals judged by classifiers that never saw their patient (confidence).",
+        "training reals judged by classifiers that never saw their patient "
+        "(confidence). The realism of exact copies is infinite: drawn at the upper edge.",
         draw=functools.partial(_figure, scores, reals, drawn),
     )  # fmt: skip
     return [table, plot]

@@ -49,3 +49,8 @@ def cut(text: pd.DataFrame, note: str) -> str:
     if len(text) <= MOST_ROWS:
         return note
     return f"The first {MOST_ROWS} of {many(len(text), 'row')}; the CSV has all. {note}"
+
+
+def without_empty_note(text: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without its column of notes, where there are none."""
+    return text if text["note"].astype(bool).any() else text.drop(columns="note")

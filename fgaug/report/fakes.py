@@ -12,16 +12,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fgaug.quality.kept import Kept
-from fgaug.report.drawing import TEXT_PT, Theme, blank, dress, legend, plain
+from fgaug.report.drawing import TEXT_PT, TICK_PT, Theme, blank, dress, legend, plain
 from fgaug.report.fake_copies import copy_parts
 from fgaug.report.fake_prints import print_parts
-from fgaug.report.fake_wording import MOST_ROWS, WORDS, cut, notes_of, set_columns, why
+from fgaug.report.fake_wording import (
+    MOST_ROWS,
+    WORDS,
+    cut,
+    notes_of,
+    set_columns,
+    why,
+    without_empty_note,
+)
 from fgaug.report.parts import Part, Picture, Plot, Table, Text
 from fgaug.report.wording import DASH, count, number, share, undefined
 
+MOST_LABELS = 6  # of the figure
 HEADS = {
     **{"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"},
     **{"density": "density", "coverage": "coverage"},
@@ -75,8 +85,9 @@ def measure_parts(kept: Kept, number_: int = 1) -> list[Part]:
         "patients. Kept: the share of scored fakes that pass the filter."
     )
     table = Table(
-        name=f"fakes_{number_}_measures", title="Sets of fakes beside reals", frame=frame,
-        text=text.head(MOST_ROWS), words=WORDS, note=cut(text, note),
+        name=f"fakes_{number_}_measures", title="Measures of fakes / of reals in their place",
+        frame=frame,
+        text=without_empty_note(text).head(MOST_ROWS), words=WORDS, note=cut(text, note),
     )  # fmt: skip
     plot = Plot(
         name=f"fakes_{number_}_precision_recall",
@@ -117,37 +128,39 @@ def _value(value: float, name: str) -> str:
 def _precision_recall(frame: pd.DataFrame, theme: Theme) -> Figure:
     """Draw a panel a label, a line a filter."""
     known = frame[frame["fid"].notna()]
-    labels = list(dict.fromkeys(known["label"]))[:6]
+    labels = list(dict.fromkeys(known["label"]))[:MOST_LABELS]
     columns = min(3, len(labels))
     lines = math.ceil(len(labels) / columns)
     figure = blank(theme, 0.6 + 2.4 * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    colours = (theme.arm, theme.oversample, theme.drop, theme.baseline)
+    for axes in grid.flat[len(labels) :]:
+        axes.set_visible(False)
     for axes, label in zip(grid.flat, labels, strict=False):
         dress(axes, theme)
-        own = known[known["label"].eq(label)]
         axes.set_title(plain(str(label)), loc="left", fontsize=TEXT_PT, color=theme.ink)
-        for place, (filter_, rows) in enumerate(own.groupby("filter", sort=False)):
-            rows = rows.sort_values("psi")
-            x, y = rows["recall_at_floor"], rows["precision_at_floor"]
-            axes.plot(
-                x, y, "o-", color=colours[place % len(colours)], markersize=4, linewidth=1.2,
-                label=plain("all fakes" if filter_ == "none" else str(filter_)),
-            )  # fmt: skip
-            for psi, at in zip(rows["psi"], zip(x, y, strict=True), strict=True):
-                axes.annotate(
-                    f"{psi:g}", at, xytext=(4, 4), textcoords="offset points", fontsize=6,
-                    color=theme.ink,
-                )  # fmt: skip
-        axes.plot(
-            own["floor_recall"].mean(), own["floor_precision"].mean(), "x", color=theme.ink,
-            markersize=7, label="reals",
-        )  # fmt: skip
+        _panel(axes, known[known["label"].eq(label)], theme)
     for axes in grid[-1]:
         axes.set_xlabel("recall")
     for axes in grid[:, 0]:
         axes.set_ylabel("precision")
-    for axes in list(grid.flat)[len(labels) :]:
-        axes.set_visible(False)
     legend(figure, grid.flat, theme)
     return figure
+
+
+def _panel(axes: Axes, own: pd.DataFrame, theme: Theme) -> None:
+    """Draw the sets of one label; psis are named along the line of all fakes."""
+    colours = (theme.arm, theme.oversample, theme.drop, theme.baseline)
+    for place, (text, rows) in enumerate(own.groupby("filter", sort=False)):
+        rows = rows.sort_values("psi")
+        x, y = (rows[f"{name}_at_floor"].to_numpy() for name in ("recall", "precision"))
+        name = plain("all fakes" if text == "none" else str(text))
+        colour = colours[place % len(colours)]
+        axes.plot(x, y, "o-", color=colour, markersize=4, linewidth=1.2, label=name)
+        named = zip(rows["psi"], x, y, strict=True) if text == "none" else ()
+        for psi, right, up in named:
+            axes.annotate(
+                f"{psi:g}", (right, up), xytext=(4, 4), textcoords="offset points", color=theme.ink,
+                fontsize=TICK_PT,
+            )  # fmt: skip
+    at_floor = (own[f"floor_{name}"].mean() for name in ("recall", "precision"))
+    axes.plot(*at_floor, "x", color=theme.ink, markersize=7, label="reals")

@@ -9,7 +9,7 @@ from fgaug.quality.kept import Kept
 from fgaug.quality.set_measures import MEASURES
 from fgaug.report.material import Material, compared
 from fgaug.report.parts import Part, Table, Text
-from fgaug.report.wording import DASH, MINUS, NAMES, number, p_text, undefined
+from fgaug.report.wording import DASH, MINUS, NAMES, number, p_text, p_with, undefined
 
 _KEY = ["label", "psi", "filter"]
 # measures beside MEASURES: column here -> what it is called; of all of them less is better
@@ -63,7 +63,8 @@ def predictor_parts(material: Material) -> list[Part]:
     found = predictors_of(points_of(rows, arms, against), pd.concat(known), _LOW)
     if found.empty:
         return [Text(text="Not computed: no arm trained on fakes that were measured.")]
-    return [_said(found), _table(found, material, against)]
+    said = _said(found)
+    return [said, _table(found, material, against)] if found["rho"].notna().any() else [said]
 
 
 def _said(found: pd.DataFrame) -> Text:
@@ -85,8 +86,8 @@ def _said(found: pd.DataFrame) -> Text:
     way = "larger" if best["rho"] > 0 else "smaller"
     return Text(
         text=f"Over {points} sets of fakes a better {_name(best['measure'])} goes with a {way} "
-        f"gain: rho = {_rho(best['rho'])}, p {p_text(best['p_holm'])} by Holm (E1: these arms on "
-        "these patients). It is a description of this grid: the measure may stand for ψ itself."
+        f"gain: rho = {_rho(best['rho'])}, {p_with(best['p_holm'], 'E1', 'Holm')}. "
+        "It is a description of this grid: the measure may stand for ψ itself."
     )
 
 
