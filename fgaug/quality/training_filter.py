@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import cast
 
 import numpy as np
 
@@ -86,7 +85,12 @@ def fitted(
         StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
     )
     model.fit(features, classes)
-    return cast(Callable[[np.ndarray], np.ndarray], model.predict_proba)
+
+    def probabilities(asked: np.ndarray) -> np.ndarray:
+        found: np.ndarray = model.predict_proba(asked.astype(np.float64))
+        return found
+
+    return probabilities
 
 
 def skill(probabilities: np.ndarray, classes: np.ndarray) -> tuple[float, float]:

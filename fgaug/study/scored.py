@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from fgaug.bank import Bank, Demand, Scorer, read_scores
 from fgaug.data import Dataset
+from fgaug.quality.scores import ALPHA
 from fgaug.study import judges
 from fgaug.study.scoring import DEFAULT, Count, ScoreHow, judge_of
 
@@ -65,8 +67,12 @@ def _heldout_line(judge: judges.FeatureJudge, label: str) -> str:
     if found is None:
         return f"validation reals of {label}: none, so only exact copies count as copies"
     finite = found["realism"][np.isfinite(found["realism"])]
+    threshold = judge.threshold(label)
+    fewest = math.ceil(1 / ALPHA) - 1
+    copy = f"a copy is nearer to a training real than {threshold:.4g}"
+    if len(found) < fewest:
+        copy = f"fewer than {fewest}, so only exact copies count"
     return (
         f"validation reals of {label} ({len(found)}): mean realism {finite.mean():.3f}, density "
-        f"{found['density'].mean():.3f}; a copy is nearer to a training real than "
-        f"{judge.threshold(label):.4g}"
+        f"{found['density'].mean():.3f}; {copy}"
     )
