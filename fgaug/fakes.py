@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from fgaug import mix
 from fgaug.axes import Split
 from fgaug.bank import (
     RESIZE_FILTER,
@@ -22,18 +19,15 @@ from fgaug.bank import (
     Scorer,
     Source,
     Store,
-    check_new,
     imported,
-    is_empty,
     open_bank,
     open_store,
     read_spec,
 )
-from fgaug.cells import Cell
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
 from fgaug.generators import Generator, SnapshotFile
-from fgaug.keeping import Keeping, keepings
+from fgaug.keeping import Keeping
 from fgaug.paths import BankNames
 from fgaug.screening import Screen
 from fgaug.space import Space
@@ -218,54 +212,6 @@ def alike(
             )
         known.append(supply)
     return problems
-
-
-def index_of(supply: Supply, problems: list[str]) -> pd.DataFrame:
-    """Return the index of a supply's bank, empty where it is new; refuse one of other fakes."""
-    nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
-    bank = supply.store
-    try:
-        if not bank.has(BankNames.spec):
-            check_new(bank)
-            return nothing
-        found = read_spec(bank).differences(supply.spec)
-        if found and not is_empty(bank):
-            whose = "this grid" if supply.snapshot is None else f"the snapshot {supply.snapshot}"
-            problems.append(
-                f"`{supply.key}bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give "
-                f"{whose} a bank of its own"
-            )
-        elif bank.has(BankNames.manifest):
-            return open_bank(bank).index()
-    except BankError as error:
-        problems.append(f"`{supply.key}bank`: {error}")
-    return nothing
-
-
-def stocked(
-    supply: Supply,
-    index: pd.DataFrame,
-    cells: Iterable[Cell],
-    todo: Iterable[Cell],
-    reals: Mapping[Split, mix.Reals],
-    pool: int,
-) -> Supply:
-    """Return a supply with what its own of all cells, and of those to train, need of its bank.
-
-    Cells with a filter need, until what they draw is whole, the fakes to be scored next.
-    """
-    screens = supply.screens(pool)
-    own, waiting = (
-        [cell for cell in of if cell.snapshot == supply.snapshot] for of in (cells, todo)
-    )
-    needed = mix.demand(own, reals, pool, screens)
-    return replace(
-        supply,
-        demand=needed,
-        present=needed.count - needed.minus(index).count,
-        missing=mix.demand(waiting, reals, pool, screens).minus(index),
-        kept=tuple(keepings(own, waiting, reals, screens)),
-    )
 
 
 def listed(labels: Iterable[str]) -> str:

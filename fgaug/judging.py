@@ -36,10 +36,10 @@ def judge(
 
     Returns:
         One row a comparison: arm_id, arm, against (baseline, twin, drop, subset), against_id,
-        metric, primary, n_seeds, n_seeds_against, n_failed, n_failed_against, n_images, n_patients, mean,
-        mean_against, effect (arm minus the other; of a loss negative is better), se, df, ci_low
-        and ci_high (simultaneous at 1 - alpha), p_raw, p_value (adjusted), compared, level, alpha,
-        verdict, reason. NaN with a reason where something is undefined.
+        metric, primary, n_seeds, n_seeds_against, n_failed, n_failed_against, n_images,
+        n_patients, mean, mean_against, effect (arm minus the other; of a loss negative is better),
+        se, df, ci_low and ci_high (simultaneous at 1 - alpha), p_raw, p_value (adjusted),
+        compared, level, alpha, verdict, reason. NaN with a reason where something is undefined.
     """
     runs = _Runs(stage, sealed, rows, plan.metric)
     alpha = plan.at_a_look().alpha

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats as scipy_stats
 
 from fgaug import mix
@@ -35,6 +36,7 @@ class Keeping:
     scored: int  # of the pool
     passed: int
     to_score: int  # for the cells to train, at the rate so far; with no rate, the least
+    to_make: int  # of those, what the bank lacks
 
     @property
     def rate(self) -> float:
@@ -83,6 +85,7 @@ def keepings(
     todo: Iterable[Cell],
     reals: Mapping[Split, mix.Reals],
     screens: Mapping[Split, Screen],
+    index: pd.DataFrame,
 ) -> Iterator[Keeping]:
     """Yield what each filter of some cells keeps, for each split, label and psi.
 
@@ -91,6 +94,7 @@ def keepings(
         todo: of them, those to train.
         reals: of each split.
         screens: of that bank, for each split.
+        index: of that bank.
     """
     wanted: dict[tuple[str, Split, str, float], int] = {}
     parts: dict[tuple[str, Split, str, float], list[np.ndarray]] = {}
@@ -107,7 +111,8 @@ def keepings(
     for key, count in wanted.items():
         text, split, label, psi = key
         verdicts = screens[split].verdicts(text, label, psi)
-        asked = np.unique(np.concatenate([np.empty(0, np.int64), *parts.get(key, [])]))
+        asked = Demand.of((label, psi, z_seeds) for z_seeds in parts.get(key, []))
+        left = Demand({at: z[verdicts[z - 1] == UNSCORED] for at, z in asked.wanted.items()})
         yield Keeping(
             filter=text,
             split=split,
@@ -117,7 +122,8 @@ def keepings(
             wanted=count,
             scored=int((verdicts != UNSCORED).sum()),
             passed=int((verdicts == PASSES).sum()),
-            to_score=int((verdicts[asked - 1] == UNSCORED).sum()),
+            to_score=left.count,
+            to_make=left.minus(index).count,
         )
 
 

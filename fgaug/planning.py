@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import psutil
 
-from fgaug import checks, fakes, keeping, mix, packing, paths, results
+from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
-from fgaug.bank import Demand, Scorer
-from fgaug.cells import Cell, Context, expand
+from fgaug.bank import Demand
+from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
 from fgaug.fakes import Describe, ScorerOf, Supply
-from fgaug.filters import parse
-from fgaug.leakage import UNTRAINED, leakage
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
+from fgaug.screening import Screen
 from fgaug.search import ledger
 from fgaug.space import Space
+from fgaug.supplied import cells_of, sources_of, with_scorers
 
 _log = logging.getLogger("fgaug")
 
@@ -90,9 +90,22 @@ class Plan:
         own = (cell for cell in self.todo if cell.snapshot == supply.snapshot)
         return keeping.unscored(own, self.reals, supply.screens(self.space.pool))
 
-    def restocked(self, supply: Supply, index: pd.DataFrame) -> Supply:
-        """Return a supply as its bank is now: `index`, and the scores on disk."""
-        return fakes.stocked(supply, index, self.cells, self.todo, self.reals, self.space.pool)
+    def restocked(
+        self,
+        supply: Supply,
+        index: pd.DataFrame,
+        screens: Mapping[Split, Screen] | None = None,
+    ) -> Supply:
+        """Return a supply as its bank is now: `index`, and the scores on disk or `screens`.
+
+        Raises:
+            GridError: a filter keeps too few of the pool.
+        """
+        pool = self.space.pool
+        found = stocks.stocked(supply, index, self.cells, self.todo, self.reals, pool, screens)
+        if short := [kept.problem for kept in found.kept if kept.problem]:
+            raise GridError(short, self.space.name)
+        return found
 
 
 def make_plan(
@@ -123,10 +136,10 @@ def make_plan(
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
-    supplies = _with_scorers(space, dataset, supplies, scorer_of, problems)
+    supplies = with_scorers(space, dataset, supplies, scorer_of, problems)
     if problems:
         raise GridError(problems, space.name)
-    every = _cells(space, dataset, supplies, weights, problems)
+    every = cells_of(space, dataset, supplies, weights, problems)
     every = every if keep is None else tuple(filter(keep, every))
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
         problems.append(NO_TEST.format(space.dataset))
@@ -141,10 +154,10 @@ def make_plan(
     reals = {split: mix.Reals(s.manifest, dataset.spec.labels) for split, s in splits.items()}
     problems += checks.split_problems(splits)
     problems += checks.mix_problems(cells, reals, space.pool)
-    indices = [fakes.index_of(supply, problems) for supply in supplies]
+    indices = [stocks.index_of(supply, problems) for supply in supplies]
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
-    sources = _sources(space, dataset, every, supplies, splits, problems)
+    sources = sources_of(space, dataset, every, supplies, splits, problems)
     if problems:
         raise GridError(problems, space.name)
     if space.scheduler.type == "asha":
@@ -153,7 +166,7 @@ def make_plan(
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
     stocked = tuple(
-        fakes.stocked(supply, index, cells, todo, reals, space.pool)
+        stocks.stocked(supply, index, cells, todo, reals, space.pool)
         for supply, index in zip(supplies, indices, strict=True)
     )
     if short := [kept.problem for supply in stocked for kept in supply.kept if kept.problem]:
@@ -191,96 +204,6 @@ def stopped_cells(
 def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> bool:
     status = statuses.get(cell.cell_id)
     return status == "ok" or (status == "pruned" and cell.cell_id in stopped)
-
-
-def _with_scorers(
-    space: Space,
-    dataset: Dataset,
-    supplies: tuple[Supply, ...],
-    scorer_of: ScorerOf,
-    problems: list[str],
-) -> tuple[Supply, ...]:
-    """Return supplies with what the grid's filters read of their fakes, for each split."""
-    names: dict[Split, dict[str, None]] = {}
-    for axes in space.lists:
-        used = [name for text in axes.filter for name in parse(text).scorers]
-        for split in axes.split if used else ():
-            names.setdefault(split, {}).update(dict.fromkeys(used))
-    divided = {split: dataset.with_split(split) for split in names}
-    found = []
-    for supply in supplies:
-        scorers: dict[Split, dict[str, Scorer]] = {split: {} for split in names}
-        for split, name in ((split, name) for split, used in names.items() for name in used):
-            try:
-                scorers[split][name] = scorer_of(name, space, divided[split], supply)
-            except UserError as error:
-                problems.append(f"`filter`: {error}")
-        found.append(replace(supply, scorers=scorers))
-    problems[:] = dict.fromkeys(problems)
-    return tuple(found)
-
-
-def _cells(
-    space: Space,
-    dataset: Dataset,
-    supplies: tuple[Supply, ...],
-    weights: Mapping[str, str],
-    problems: list[str],
-) -> tuple[Cell, ...]:
-    """Return the cells of a grid, those with fakes named by the content of their supply."""
-    imported = {supply.snapshot: fakes.imported_digests(space, supply) for supply in supplies}
-    problems += fakes.alike(supplies, imported)
-    none = Context(
-        dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
-    )
-    contexts = {
-        supply.snapshot: replace(
-            none,
-            generator=supply.identity,
-            imported=imported[supply.snapshot],
-            scorers=supply.scorer_digests,
-        )
-        for supply in supplies
-    }
-    named = {name: context for name, context in contexts.items() if name is not None}
-    return expand(space, contexts.get(None, none), named)
-
-
-def _sources(
-    space: Space,
-    dataset: Dataset,
-    cells: tuple[Cell, ...],
-    supplies: tuple[Supply, ...],
-    splits: Mapping[Split, Dataset],
-    problems: list[str],
-) -> dict[str | None, Sources]:
-    """Return where trials find their images, by the snapshot of their cell."""
-    no_fakes = Sources(
-        dataset=str(dataset.root.resolve()),
-        bank=None,
-        pool=space.pool,
-        leakage="none",
-        dataset_digest=dataset.spec.digest,
-        snapshots="",
-        gan_known=True,
-    )
-    found: dict[str | None, Sources] = {None: no_fakes}
-    for supply in supplies:
-        judged = {
-            cell.split: splits[cell.split]
-            for cell in cells
-            if cell.uses_fakes and cell.snapshot == supply.snapshot
-        }
-        by_label = supply.spec.sources.items()
-        found[supply.snapshot] = replace(
-            no_fakes,
-            bank=supply.store.uri,
-            leakage=leakage(supply, judged, problems),
-            snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
-            gan_known=all(source.kind in UNTRAINED for _, source in by_label),
-            scorers=supply.scorers,
-        )
-    return found
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:

@@ -18,6 +18,7 @@ from fgaug.bank.scores import Scorer, read_scores, unscored
 from fgaug.filters import parse
 
 PASSES, FAILS, UNSCORED = 1, 0, -1
+MARGIN = 2.0  # standard deviations of a binomial count: each step has a fill's start-up time
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,13 @@ class Screen:
             self._verdicts[key] = self._judged(text, label, psi)
         return self._verdicts[key]
 
+    def suppose(self, text: str, label: str, psi: float, sample: pd.DataFrame) -> None:
+        """Take a sample for all that is scored: z_seed and the columns that a filter reads."""
+        verdicts = np.full(self.pool, UNSCORED, np.int8)
+        passes = parse(text).passes(sample)
+        verdicts[sample["z_seed"].to_numpy() - 1] = np.where(passes, PASSES, FAILS)
+        self._verdicts[text, label, psi] = verdicts
+
     def draw(self, text: str, label: str, psi: float, order: np.ndarray, wanted: int) -> Draw:
         """Return the first `wanted` z_seeds of an order that pass."""
         verdicts = self.verdicts(text, label, psi)[order - 1]
@@ -62,8 +70,8 @@ class Screen:
     ) -> np.ndarray:
         """Return how much of an order to score next, so that about `wanted` of it pass.
 
-        What is unscored passes at the rate of what is scored, less one standard deviation so that
-        one step is mostly enough; where nothing is scored, all of it does.
+        What is unscored is taken to pass at the rate of what is scored, less MARGIN so that one
+        step is mostly enough; where nothing is scored, all of it.
         """
         verdicts = self.verdicts(text, label, psi)
         scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
@@ -72,7 +80,7 @@ class Screen:
         unknown = along == UNSCORED
         expected = np.cumsum(np.where(unknown, rate, along == PASSES))
         spread = np.sqrt(rate * (1 - rate) * np.cumsum(unknown))
-        enough = np.flatnonzero(expected - spread >= wanted - 1e-9)
+        enough = np.flatnonzero(expected - MARGIN * spread >= wanted - 1e-9)
         return order[: enough[0] + 1] if len(enough) else order
 
     def _judged(self, text: str, label: str, psi: float) -> np.ndarray:

@@ -105,6 +105,15 @@ ResourcesOrAuto = Annotated[
 ]
 
 
+class Scorers(Frozen):
+    """Which networks give the scores that filters read; see `fgaug bank score`."""
+
+    features: Annotated[str, Field(min_length=1)] = "lite0"  # of realism, density, copies
+    classifier: Annotated[str, Field(min_length=1)] = (
+        "lite0"  # or model:FILE, one kept by a search
+    )
+
+
 class Space(Frozen):
     """A grid: what to train, from which images and fakes, for how long, on what."""
 
@@ -117,6 +126,7 @@ class Space(Frozen):
     exclude: list[Excluded] = Field(default_factory=list)
     include: list[Included] = Field(default_factory=list)
     cells: Annotated[int, Field(strict=True, ge=1)] | None = None  # as many as are meant; checked
+    scorers: Scorers | None = None  # None: the packaged ones
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
@@ -258,6 +268,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "generator": Generator,
     "recipe": Recipe,
     "budget": Budget,
+    "scorers": Scorers,
     "confirmation": Confirmation,
     "scheduler": Scheduler,
     "resources": Resources,

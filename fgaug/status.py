@@ -19,12 +19,13 @@ from typing import Any
 
 from fgaug import paths
 from fgaug.errors import GridError, RunError
+from fgaug.filters import NONE
 from fgaug.paths import RunPaths, TrialPaths
 from fgaug.yaml_file import read_yaml
 
 WINDOW_S = 3600.0  # over which the rate is measured
 FAILURES = 3  # the latest, shown with their reasons
-_NAMES = ("mode", "psi", "ratio", "seed")
+_NAMES = ("mode", "psi", "ratio", "filter", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,8 @@ def _name(run: RunPaths) -> str:
 
 
 def _described(row: dict[str, Any]) -> str:
-    words = [f"{name} {row[name]}" for name in _NAMES[1:] if row.get(name) is not None]
+    told = (name for name in _NAMES[1:] if row.get(name) not in (None, NONE))
+    words = [f"{name} {row[name]}" for name in told]
     return _printable(" ".join([str(row.get("mode")), *words]))
 
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,10 @@ from rich.table import Table
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
+    from fgaug.axes import Split
+    from fgaug.fakes import Supply
     from fgaug.planning import Plan
+    from fgaug.space import Space
     from fgaug.status import Status
     from fgaug.study import Run
 
@@ -54,6 +58,8 @@ def plan(planned: Plan) -> None:
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
+        for line in _of_filters(supply, space, spec.size**2 * spec.channels):
+            say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
     if todo:
@@ -71,6 +77,38 @@ def plan(planned: Plan) -> None:
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
             f"{auto}{bound} (measured now on this machine; generation and start-up apart)"
         )
+
+
+def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]:
+    """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    for kept in supply.kept:
+        of = "" if kept.split == "dataset" else f", split {kept.split}"
+        yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
+        if kept.to_score:
+            least = "" if kept.scored else "at least "
+            size = f"{kept.to_make * image_bytes / 1e6:.1f} MB"
+            yield (
+                f"    {least}{kept.to_score} more to score, {kept.to_make} of them to generate "
+                f"({size})"
+            )
+    unknown = dict.fromkeys(kept.split for kept in supply.kept if not kept.scored)
+    for split in unknown:
+        yield (
+            f"  what is unknown is told by `{_to_score(supply, space, split)}` once the bank has "
+            "some fakes, or by the search itself, before it trains"
+        )
+
+
+def _to_score(supply: Supply, space: Space, split: Split) -> str:
+    """Return the command that scores a bank as the grid wants it."""
+    parts = [f"fgaug bank score {supply.store.place()} --dataset {space.dataset}"]
+    parts += [f"--scorer {name}" for name in supply.scorers[split]]
+    if space.scorers is not None:
+        parts += [f"--{name} {value}" for name, value in space.scorers if value != "lite0"]
+    if "discriminator" in supply.scorers[split]:
+        snapshots = supply.generator.snapshots.items()
+        parts += [f"--discriminator {label}={each.file}" for label, each in snapshots]
+    return " ".join([*parts, *([] if split == "dataset" else [f"--split {split}"])])
 
 
 def console_for(log: str) -> Console:
@@ -164,12 +202,17 @@ def results(run: Path, by: str, format: str) -> None:
 def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
     names = list(frame.columns)
     further = names[names.index("round") : names.index("status")][1:]
-    return frame[[*_SHOWN[:3], *further, *_SHOWN[3:], *_METRICS]]
+    chosen = ["filter"] if _filtered(frame) else []
+    return frame[[*_SHOWN[:3], *chosen, *further, *_SHOWN[3:], *_METRICS]]
+
+
+def _filtered(frame: pd.DataFrame) -> bool:
+    return bool(frame["filter"].dropna().ne("none").any())
 
 
 def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return an arm's columns for a terminal: mean and population sd in one."""
-    hidden = ("arm_id", "filter", "round", "note")
+    hidden = ("arm_id", "round", "note", *(() if _filtered(frame) else ("filter",)))
     kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
     shown = frame[kept].copy()
     for name in ("acc", "auc"):

@@ -159,8 +159,8 @@ def _panel(axes: Axes, own: pd.DataFrame, theme: Theme) -> None:
         named = zip(rows["psi"], x, y, strict=True) if text == "none" else ()
         for psi, right, up in named:
             axes.annotate(
-                f"{psi:g}", (right, up), xytext=(4, 4), textcoords="offset points", color=theme.ink,
-                fontsize=TICK_PT,
+                f"{psi:g}", (right, up), xytext=(4, 4), textcoords="offset points",
+                color=theme.ink, fontsize=TICK_PT,
             )  # fmt: skip
     at_floor = (own[f"floor_{name}"].mean() for name in ("recall", "precision"))
     axes.plot(*at_floor, "x", color=theme.ink, markersize=7, label="reals")

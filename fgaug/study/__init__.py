@@ -12,6 +12,7 @@ from fgaug.study.piloting import Pilot, after_pilot, pilot_of
 from fgaug.study.replays import Replay, replay
 from fgaug.study.reports import demo_dataset, demo_space, published, report
 from fgaug.study.searches import Run, fill_for_grid, plan, search
+from fgaug.study.stocking import sampled
 
 __all__ = [
     "Confirmed",
@@ -38,6 +39,7 @@ __all__ = [
     "repair_bank",
     "replay",
     "report",
+    "sampled",
     "search",
     "verify_bank",
 ]

@@ -18,7 +18,7 @@ from fgaug.errors import GridError
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space, load_space
 from fgaug.study.models import prune_models
-from fgaug.study.stocking import describe, label_sources, scorer_of, stock
+from fgaug.study.stocking import check_critics, describe, label_sources, scorer_of, stock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,7 @@ def plan(
             from gan_worker.sources import check_sources
 
             check_sources(label_sources(supply), supply.spec, supply.store)
+        check_critics(planned, supply)
     return planned
 
 

@@ -7,23 +7,32 @@ scored, longer ones as the keep rate becomes known, before any trial starts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from fgaug.axes import Split
-from fgaug.bank import Demand, Scorer, Source, open_bank, unscored
+from fgaug.bank import Demand, Scorer, Source, open_bank
 from fgaug.data import Dataset
-from fgaug.errors import GridError
+from fgaug.errors import SnapshotError, UserError
 from fgaug.fakes import Supply
+from fgaug.filters import parse
 from fgaug.generators import Generator
+from fgaug.paths import BankNames
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
-from fgaug.space import Space
+from fgaug.space import Scorers, Space
 from fgaug.study.banks import fill_bank
 
 if TYPE_CHECKING:
+    from fgaug.study.scoring import ScoreHow
     from gan_worker.sources import LabelSource
+
+
+SAMPLE = 256  # fakes of a label and psi: a rate of .5 is known to .06
 
 
 def stock(planned: Plan, supply: Supply, console: Console) -> None:
@@ -40,32 +49,98 @@ def stock(planned: Plan, supply: Supply, console: Console) -> None:
             fill_bank(supply.store, supply.spec, sources, supply.missing, console)
         if not (waiting := planned.unscored(supply)):
             return
-        _score(planned, supply, waiting, console)
+        score_waiting(planned, supply, waiting, console)
         supply = planned.restocked(supply, open_bank(supply.store).index())
-        if short := [kept.problem for kept in supply.kept if kept.problem]:
-            raise GridError(short, planned.space.name)
+
+
+def sampled(planned: Plan) -> Plan:
+    """Return a plan with keep rates by a sample where nothing is scored; nothing is written.
+
+    That needs SAMPLE fakes that the bank holds, or as many as it has.
+
+    Raises:
+        GridError: a filter keeps too few of the pool.
+    """
+    return replace(planned, supplies=tuple(_sampled(planned, each) for each in planned.supplies))
+
+
+def _sampled(planned: Plan, supply: Supply) -> Supply:
+    from fgaug.study.scoring import Count, judge_of
+
+    unknown = [kept for kept in supply.kept if not kept.scored]
+    if not unknown or not supply.store.has(BankNames.manifest):
+        return supply
+    bank, screens = open_bank(supply.store), supply.screens(planned.space.pool)
+    index, how = bank.index(), _how(planned.space, supply)
+    for kept in unknown:
+        held = index.loc[index["label"].eq(kept.label) & index["psi"].eq(kept.psi), "z_seed"]
+        chosen = np.sort(held[held <= kept.pool].to_numpy())[:SAMPLE]
+        if not len(chosen):
+            continue
+        dataset, scorers = planned.dataset.with_split(kept.split), supply.scorers[kept.split]
+        judges = (judge_of(scorers[n], dataset, how, Count()) for n in parse(kept.filter).scorers)
+        frames = [judge.scores(bank, kept.label, kept.psi, chosen) for judge in judges]
+        sample = pd.concat([pd.DataFrame({"z_seed": chosen}), *frames], axis=1)
+        screens[kept.split].suppose(kept.filter, kept.label, kept.psi, sample)
+    return planned.restocked(supply, index, screens)
 
 
 def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scorer:
     """Return a scorer by what the grid says of it; `dataset` has the split that it learns from."""
     from fgaug.study import scoring
 
-    return scoring.scorer_of(name, dataset)
+    if name == "discriminator" and not supply.generator.snapshots:
+        raise UserError(
+            f"`logit` is said by the discriminator beside a network, and `kind: "
+            f"{supply.generator.kind}` has none. Leave it out of the filters."
+        )
+    return scoring.scorer_of(name, dataset, _how(space, supply))
 
 
-def _score(
+def check_critics(planned: Plan, supply: Supply) -> None:
+    """Refuse discriminators that cannot judge the fakes that wait for it, before any is made.
+
+    Raises:
+        SnapshotError: a file holds none, or one of images of another size.
+    """
+    if not any(name == "discriminator" for _, name in planned.unscored(supply)):
+        return
+    from gan_worker.critic import Critic
+
+    spec = supply.spec
+    for label, snapshot in supply.generator.snapshots.items():
+        critic = Critic(snapshot.file, class_index=snapshot.class_index)
+        if (critic.size, critic.channels) != (spec.size, spec.channels):
+            raise SnapshotError(
+                f"The discriminator of `{label}` judges {critic.size} px of {critic.channels} "
+                f"channels, the dataset has {spec.size} px of {spec.channels}. Leave `logit` out "
+                "of the filters, or prepare the dataset in the network's size."
+            )
+
+
+def _how(space: Space, supply: Supply) -> ScoreHow:
+    from fgaug.study.scoring import ScoreHow
+
+    asked, snapshots = space.scorers or Scorers(), supply.generator.snapshots
+    return ScoreHow(
+        features=asked.features,
+        classifier=asked.classifier,
+        discriminators=tuple((label, each.file) for label, each in snapshots.items()),
+    )
+
+
+def score_waiting(
     planned: Plan, supply: Supply, waiting: Mapping[tuple[Split, str], Demand], console: Console
 ) -> None:
     """Score fakes that are in the bank, scorer by scorer."""
     from fgaug.study.scoring import score_fakes
 
-    bank = open_bank(supply.store)
+    bank, how = open_bank(supply.store), _how(planned.space, supply)
     for (split, name), demand in waiting.items():
         scorer, dataset = supply.scorers[split][name], planned.dataset.with_split(split)
         for (label, psi), z_seeds in demand.wanted.items():
-            left = unscored(supply.store, scorer, label, psi, z_seeds)
             with progress_of(f"scoring {label}, psi {psi:g}: {name}", console) as progress:
-                score_fakes(bank, [scorer], label, psi, left, dataset, progress)
+                score_fakes(bank, [scorer], label, psi, z_seeds, dataset, progress, how)
 
 
 def label_sources(supply: Supply) -> dict[str, LabelSource]:

@@ -1,0 +1,350 @@
+"""The axis `filter`: part of a cell's name with its scorers, and the twin that no filter chose."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+from scored_fakes import SCORERS, score
+from small_grid import grid as small_grid
+from small_grid import phantom_dataset, write_grid
+from test_cells import CONTEXT, REPLACEMENT, cells, one, space
+
+from fgaug import mix, study
+from fgaug.axes import Split
+from fgaug.bank import open_bank
+from fgaug.cells import Cell, from_dict, to_dict
+from fgaug.commands import show
+from fgaug.confirmation import candidates
+from fgaug.data.prepare import prepare
+from fgaug.errors import GridError, SnapshotError, UserError
+from fgaug.planning import Plan
+from fgaug.rows import identity_columns
+from fgaug.search.policy import arms_of
+from fgaug.space import load_space, parse_space
+from fgaug.study import searches
+from fgaug.study.stocking import score_waiting
+from fgaug.trial import run_trial
+from gan_worker.fill import fill
+
+NETWORKS = Path(__file__).parent / "data" / "stylegan2"
+DIGESTS: Mapping[Split, Mapping[str, str]] = {
+    "dataset": {"features": "1" * 64, "classifier": "2" * 64}
+}
+SCORED = replace(CONTEXT, scorers=DIGESTS)
+
+
+def filtered(text: str = "agrees", **changes: Any) -> Cell:
+    return one("augmentation", SCORED, filter=[text], **changes)
+
+
+class TestNames:
+    def test_those_of_grids_without_a_filter_are_as_they_were(self) -> None:
+        """As fgaug 0.1 named them before there was the axis."""
+        modes = ["augmentation", "replacement", "synthetic"]
+        found = cells(
+            mode=modes, psi=[0.5], ratio=[2], seed=[7], top__remove={"dbp": 3, "trv": 4},
+            top__controls=["oversample", "drop"],
+        )  # fmt: skip
+        assert [cell.cell_id for cell in found] == [
+            *("59d2187b2d10", "d126a3c82a82", "3bcf18d2bac6", "86fcfabc8ceb", "a03de57a11c1"),
+            *("bc99173808c0", "c91725f36fcc"),
+        ]
+        assert one("augmentation", SCORED, filter=["none"]).cell_id == one("augmentation").cell_id
+
+    def test_a_filter_and_the_scorers_that_it_reads_change_them(self) -> None:
+        other = replace(SCORED, scorers={"dataset": {**DIGESTS["dataset"], "features": "3" * 64}})
+        names = {
+            filtered().cell_id,
+            one("augmentation").cell_id,
+            filtered("confidence>=0.5").cell_id,
+            filtered("realism>=1").cell_id,
+            one("augmentation", other, filter=["realism>=1"]).cell_id,
+        }
+        assert len(names) == 5
+        assert one("augmentation", other, filter=["agrees"]).cell_id == filtered().cell_id
+        assert filtered(" realism >= 1.0 ").arm_id == filtered("not realism<1").arm_id
+
+    def test_controls_and_the_baseline_have_none(self) -> None:
+        found = cells(SCORED, filter=["none", "agrees"], top__controls=["oversample"], seed=[1])
+        assert Counter(cell.mode for cell in found) == {
+            "baseline": 1,
+            "oversample": 1,
+            "augmentation": 2,
+        }
+        plain = cells(top__controls=["oversample"], seed=[1])
+        assert {c.cell_id for c in plain} < {c.cell_id for c in found}
+        assert {c.mode: identity_columns(c)["filter"] for c in plain} == {
+            "baseline": None,
+            "oversample": None,
+            "augmentation": "none",
+        }
+        assert [identity_columns(c)["filter"] for c in found if c.filtered] == ["agrees"]
+
+    def test_a_cell_travels_and_is_named_in_words(self) -> None:
+        cell = filtered("realism>=1 and margin>=0.2")
+        assert from_dict(to_dict(cell)) == cell
+        assert "ratio 1 filter margin>=0.2 and realism>=1 seed 3" in cell.described
+
+
+class TestRandomSubset:
+    def test_it_is_the_unfiltered_arm_trained_once(self) -> None:
+        alone = cells(SCORED, filter=["agrees", "copy==false"], top__controls=["random_subset"])
+        both = cells(
+            SCORED, filter=["none", "agrees", "copy==false"], top__controls=["random_subset"]
+        )
+        assert {c.cell_id for c in alone} == {c.cell_id for c in both}
+        assert len(alone) == 2 * (1 + 2 + 1)
+        twins = [cell for cell in alone if cell.uses_fakes and not cell.filtered]
+        assert {cell.cell_id for cell in twins} == {
+            cell.cell_id for cell in cells() if cell.uses_fakes
+        }
+
+    @pytest.mark.parametrize("mode", ["replacement", "synthetic"])
+    def test_every_mode_has_one(self, mode: str) -> None:
+        removal = REPLACEMENT if mode == "replacement" else {"mode": [mode]}
+        changes = {**removal, "filter": ["agrees"], "seed": [1]}
+        found = cells(SCORED, **changes, top__controls=["random_subset"])
+        arm, twin = sorted(
+            (cell for cell in found if cell.mode == mode), key=lambda cell: not cell.filtered
+        )
+        assert (arm.psi, arm.ratio, arm.remove) == (twin.psi, twin.ratio, twin.remove)
+        assert (arm.spared, twin.spared) == (False, True)
+
+    def test_no_scheduler_stops_it_where_it_is_asked_for(self) -> None:
+        def stoppable(**changes: Any) -> dict[str, bool]:
+            found = cells(SCORED, filter=["none", "agrees"], ratio=[1, 2], **changes)
+            return {arm.arm_id: arm.stoppable for arm in arms_of(found)}
+
+        asked, not_asked = stoppable(top__controls=["random_subset"]), stoppable()
+        names = {c.arm_id: c for c in cells(SCORED, filter=["none", "agrees"], ratio=[1, 2])}
+        for arm_id, cell in names.items():
+            assert asked[arm_id] == cell.filtered
+            assert not_asked[arm_id] == cell.uses_fakes
+
+    def test_it_is_confirmed_beside_its_arm(self) -> None:
+        found = cells(SCORED, filter=["agrees"], psi=[0.5, 1], top__controls=["random_subset"])
+        arms = {arm.arm_id: arm for arm in candidates(found)}
+        assert len(arms) == 4
+        for cell in found:
+            if cell.filtered:
+                twin = arms[cell.arm_id].twins["random_subset"]
+                (match,) = (c for c in found if c.arm_id == twin and c.seed == cell.seed)
+                assert (match.psi, match.filtered) == (cell.psi, False)
+            elif cell.uses_fakes:
+                assert arms[cell.arm_id].twins == {}
+        unasked = candidates(cells(SCORED, filter=["none", "agrees"]))
+        assert all(arm.twins == {} for arm in unasked)
+
+
+class TestGridFile:
+    @pytest.mark.parametrize(
+        ("changes", "said"),
+        [
+            (
+                {"filter": ["agrees", "realsm>1"]},
+                "`axes.filter.1`: `realsm>1`, column 1: unknown ",
+            ),
+            ({"filter": ["agrees", "agrees==true"]}, "`axes.filter`: values repeat: agrees"),
+            ({"filter": []}, "`axes.filter`: must not be empty, got []"),
+            ({"filter": "agrees"}, "`axes.filter`: must be a list, got 'agrees'"),
+            ({"filter": [True]}, "`axes.filter.0`: must be text such as `agrees` or `confidence"),
+            ({"filer": ["agrees"]}, "`axes.filer`: unknown axis, did you mean `filter`?"),
+            (
+                {"filter": ["none"], "top__controls": ["random_subset"]},
+                "`controls: random_subset` is the twin of filtered arms, and `filter` has no fil",
+            ),
+            (
+                {"filter": ["agrees"], "top__exclude": [{"filter": "copy"}]},
+                "`exclude.0.filter`: no cell has copy",
+            ),
+        ],
+    )
+    def test_mistakes(self, changes: dict[str, Any], said: str) -> None:
+        with pytest.raises(GridError) as refused:
+            space(**changes)
+        assert said in str(refused.value)
+
+    def test_entries_name_filters_too(self) -> None:
+        further = {"mode": "augmentation", "psi": 1, "ratio": 2, "filter": "not copy"}
+        found = cells(
+            SCORED, filter=["none", "agrees"], psi=[0.5, 0.7], seed=[1],
+            top__exclude=[{"filter": " agrees==true", "psi": 0.5}], top__include=[further],
+        )  # fmt: skip
+        with_fakes = {(cell.psi, cell.filter) for cell in found if cell.uses_fakes}
+        kept = {(0.5, "none"), (0.7, "none"), (0.7, "agrees"), (1.0, "copy==false")}
+        assert with_fakes == kept
+
+    def test_a_resolved_grid_is_the_same_grid(self) -> None:
+        written = space(filter=["none", "not realism < 1"], top__controls=["random_subset"])
+        assert parse_space(yaml.safe_load(written.to_yaml())) == written
+        assert written.axes.filter == ["none", "realism>=1"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("filters")
+    phantom_dataset(root)
+    return root
+
+
+@pytest.fixture
+def made_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searches, "scorer_of", lambda name, *_: SCORERS[name])
+
+
+def planned(root: Path, folder: Path, **axes: Any) -> Plan:
+    usual = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5], "seed": [1]}
+    changes: dict[str, Any] = {"bank": str(folder / "bank"), "controls": ["random_subset"]}
+    value = small_grid(root, **changes, axes={**usual, "filter": ["agrees"], **axes})
+    return study.plan(parse_space(value), folder / "run")
+
+
+def stocked(plan: Plan) -> None:
+    """Fill and score the bank of a plan as a search does, in this process."""
+    (supply,) = plan.supplies
+    while True:
+        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        waiting = plan.unscored(supply)
+        if not waiting:
+            return
+        for (_, name), demand in waiting.items():
+            for (label, psi), z_seeds in demand.wanted.items():
+                score(supply.store, label, psi, z_seeds.tolist(), SCORERS[name])
+        supply = plan.restocked(supply, open_bank(supply.store).index())
+
+
+@pytest.mark.usefixtures("made_scores")
+class TestPlans:
+    def test_a_trial_trains_on_what_passes_and_again_on_the_same(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        plan = planned(root, tmp_path)
+        (supply,) = plan.supplies
+        assert [kept.scored for kept in supply.kept] == [0, 0]
+        assert plan.unscored(supply)
+        stocked(plan)
+        again = planned(root, tmp_path)
+        assert again.supplies[0].missing.count == 0
+        assert again.unscored(again.supplies[0]) == {}
+        (cell,) = (cell for cell in again.cells if cell.filtered)
+        result = run_trial(cell, again.sources[None])
+        mixed = mix.plan(cell, again.reals["dataset"], 100, supply.screens(100)["dataset"])
+        for label, z_seeds in mixed.fakes.items():
+            verdicts = supply.screens(100)["dataset"].verdicts("agrees", label, 1.0)
+            assert (verdicts[z_seeds - 1] == 1).all()
+        assert result.row["filter"] == "agrees"
+        assert result.row["n_fake"] == mixed.n_fake
+        # more fakes are scored for others: what this cell draws stays
+        score_rest(supply.store, supply.screens(100)["dataset"])
+        later = mix.plan(cell, again.reals["dataset"], 100, supply.screens(100)["dataset"])
+        for label in mixed.fakes:
+            np.testing.assert_array_equal(later.fakes[label], mixed.fakes[label])
+
+    def test_a_filter_that_keeps_too_few_is_refused_before_anything_trains(
+        self, root: Path, tmp_path: Path
+    ) -> None:
+        plan = planned(root, tmp_path)
+        store = plan.supplies[0].store
+        for label in ("dbp", "trv"):
+            score(store, label, 1.0, range(1, 101), SCORERS["classifier"])
+        with pytest.raises(GridError, match=r"`filter` confidence>=0.97 keeps \d of 100 fakes of"):
+            planned(root, tmp_path, filter=["confidence>=0.97"])
+        assert not (tmp_path / "run").exists()
+
+    def test_a_dry_run_says_what_is_kept_and_what_it_takes(
+        self, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        show.plan(planned(root, tmp_path))
+        said = capsys.readouterr().out
+        assert "filter agrees keeps an unknown share of `dbp` at psi 1 and has to keep" in said
+        assert "at least" in said
+        command = f"fgaug bank score {tmp_path / 'bank'} --dataset {root / 'dataset'} --scorer cl"
+        assert f"what is unknown is told by `{command}" in said
+        plan = planned(root, tmp_path)
+        for label in ("dbp", "trv"):
+            score(plan.supplies[0].store, label, 1.0, range(1, 31), SCORERS["classifier"])
+        show.plan(planned(root, tmp_path))
+        said = capsys.readouterr().out
+        assert "of 30 fakes of `dbp` at psi 1 (" in said
+        assert "more to score" in said
+        assert "unknown" not in said
+
+    def test_a_scorer_that_cannot_be_had_is_a_problem_of_the_grid(
+        self, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(name: str, *_: Any) -> Any:
+            raise UserError(f"no {name} here.")
+
+        monkeypatch.setattr(searches, "scorer_of", refuse)
+        with pytest.raises(GridError, match=r"`filter`: no classifier here."):
+            planned(root, tmp_path)
+
+
+def score_rest(store: Any, screen: Any) -> None:
+    for label in ("dbp", "trv"):
+        left = np.flatnonzero(screen.verdicts("agrees", label, 1.0) == -1) + 1
+        score(store, label, 1.0, left.tolist(), SCORERS["classifier"])
+
+
+def test_a_grid_file_with_a_filter_is_read(root: Path) -> None:
+    axes = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1], "seed": [1]}
+    path = write_grid(root, axes={**axes, "filter": ["none", "copy==false"]})
+    assert load_space(path).axes.filter == ["none", "copy==false"]
+
+
+@pytest.mark.slow
+def test_a_dry_run_takes_a_sample_of_a_bank_that_is_not_scored(root: Path, tmp_path: Path) -> None:
+    """By the scorers that ship; nothing is written to the bank."""
+    plan = planned(root, tmp_path, filter=["agrees and realism>=0.1"])
+    (supply,) = plan.supplies
+    assert study.sampled(plan).supplies == plan.supplies  # there is no fake yet
+    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")}
+    known = study.sampled(planned(root, tmp_path, filter=["agrees and realism>=0.1"]))
+    for kept in known.supplies[0].kept:
+        assert kept.scored == kept.wanted  # as many as the first fill made
+        assert 0 < kept.passed <= kept.scored
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")} == before
+
+
+class TestLogits:
+    def grid(self, root: Path, folder: Path, size: int) -> Any:
+        prepare(out=folder / "data", size=size, preset="phantom", phantom={"images": 40})
+        files = {label: str(folder / f"{label}.pkl") for label in ("dbp", "trv")}
+        for file in files.values():
+            Path(file).write_bytes((NETWORKS / "a.pkl").read_bytes())
+        axes = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5], "seed": [1]}
+        return parse_space(
+            small_grid(
+                root, dataset=str(folder / "data"), bank=str(folder / "bank"),
+                generator={"snapshots": files, "noise": "const"},
+                axes={**axes, "filter": ["logit>-1000"]},
+            )
+        )  # fmt: skip
+
+    def test_they_need_a_network(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(GridError, match=r"`filter`: `logit` is said by .* `kind: phantom` ha"):
+            planned(root, tmp_path, filter=["logit>0"])
+
+    def test_they_need_the_networks_own_size(self, root: Path, tmp_path: Path) -> None:
+        with pytest.raises(SnapshotError, match=r"`dbp` judges 32 px of 1 channels, the dataset"):
+            study.plan(self.grid(root, tmp_path, 16), tmp_path / "run")
+
+    def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:
+        plan = study.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
+        (supply,) = plan.supplies
+        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        waiting = plan.unscored(supply)
+        assert set(waiting) == {("dataset", "discriminator")}
+        score_waiting(plan, supply, waiting, Console(quiet=True))
+        assert plan.unscored(supply) == {}
+        for kept in plan.restocked(supply, open_bank(supply.store).index()).kept:
+            assert kept.passed == kept.scored == kept.wanted
