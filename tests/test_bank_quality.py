@@ -182,7 +182,7 @@ def test_the_command_prints_and_writes(
     assert told.splitlines()[-1] == str(out)
     assert "Measures of fakes / of reals in their place" in told
     assert "Missing in the fakes: machine 2 in trv (ψ 1)." in told
-    assert "More copies than false alarms would give" in told
+    assert "24 exact copies among the measured sets." in told
     names = {path.name for path in out.iterdir()}
     assert {"sets.csv", "copies.csv", "pairs.csv", "shares.csv", "pairs.png"} <= names
     assert {"precision_recall.svg", "precision_recall.png"} <= names

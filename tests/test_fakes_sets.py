@@ -140,6 +140,7 @@ class TestCopies:
         assert ALPHA < found.false_alarms_high < 0.1
         assert found.share == pytest.approx(called.mean())
         assert found.share_low <= found.share <= found.share_high
+        assert found.near_low <= found.near <= found.near_high
         assert found.p_value < 0.01 or planted < 0.2
         assert found.exact == count
         pairs = closest(distance, which, min(3, count))
@@ -153,8 +154,8 @@ class TestCopies:
             groups = np.repeat(np.arange(50), 3)
             held = rng.normal(10, 1, 50)[groups] + rng.normal(0, 1, 150)
             fake = rng.normal(10, np.sqrt(2), 300)
-            found = copies_of(fake, held, groups, alpha=0.05, resamples=100)
-            shares.append(found.share)
+            found = copies_of(fake, held, groups, resamples=100)
+            shares.append(found.near)
             small += found.p_value <= 0.05
             assert found.nearer_low < 0.62
         assert 0.03 < np.mean(shares) < 0.08

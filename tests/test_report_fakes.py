@@ -91,7 +91,8 @@ def words(material: Material) -> str:
 def test_the_chapters_tell_what_the_bank_keeps(material: Material) -> None:
     told = words(material)
     assert "Missing in the fakes: machine 2 in trv (ψ 1)." in told
-    assert "More copies than false alarms would give (each set for itself): dbp at ψ 0.5" in told
+    assert "24 exact copies among the measured sets." in told
+    assert "Nearer to the training images than new patients are" in told
     assert "Features pooled-01234567@32; numbers of another network do not compare." in told
     assert "reals against reals" in told
     assert "up to 0.0% (97.5% limit)" in told, "of 44 held-out patients: exact copies alone count"

@@ -7,14 +7,16 @@ patients are not in the training set) to the nearest training image of the same 
 nearer than `scores.copy_threshold`, a low quantile of these distances, is called a copy; of images
 that copy nothing, at most the share alpha is called so too: the rate of false alarms. It holds on
 average over held-out patients; as they are few, what theirs happens to be has an upper limit
-beside it. Intervals resample held-out patients, whole, and fakes.
+beside it. So low a quantile of few patients carries no test of a whole set, so the set is tested
+at a higher one: `near` is the share of fakes nearer than NEAR of held-out reals are. Its interval
+resamples held-out patients, whole, and fakes.
 
 To compare distances of samples to the training set with those of held-out data is Meehan et al.
 2020 (arXiv:2004.05675); `nearer` is their rank statistic in one cell, as a probability. Whether an
 image lies nearer to a training image than that image's own nearest neighbour does is Alaa et al.
 2022 (arXiv:2102.08921, authenticity): it sees copies of lone images and is not misled where
 truncation moves all fakes to the crowded middle. The share below a quantile of held-out distances
-and its interval by patient are our own; the quantile is conformal, see `copy_threshold`.
+and its interval by patient are our own; the quantiles are conformal, see `copy_threshold`.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
+from scipy.stats import binomtest
 
 from fgaug.errors import UserError
 from fgaug.quality.scores import ALPHA, copies, copy_threshold
 from fgaug.stats import patient_rows
 
+NEAR = 0.05  # of held-out reals, that whole sets are compared with
 RESAMPLES, LEVEL = 1000, 0.95
 MIN_PATIENTS = 10  # held out; what is near by chance is not told by fewer
 
@@ -44,9 +48,12 @@ class Copies:
     threshold: float  # below this distance, and at 0, a fake is called a copy
     false_alarms_high: float  # upper limit (97.5 %) of the rate at which new reals are called so
     share: float  # of fakes called copies
-    share_low: float  # LEVEL, over new held-out patients and new fakes
+    share_low: float  # LEVEL, of new fakes by this threshold
     share_high: float
-    p_value: float  # one-sided: that no larger share than alpha is
+    near: float  # share of fakes nearer than NEAR of the held-out reals are
+    near_low: float  # LEVEL, over new held-out patients and new fakes
+    near_high: float
+    p_value: float  # one-sided, over both: that no more than NEAR of fakes are that near
     exact: int  # fakes at no distance from a training image
     nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: no nearer
     nearer_low: float
@@ -59,6 +66,7 @@ def copies_of(
     groups: ArrayLike,
     *,
     alpha: float = ALPHA,
+    near: float = NEAR,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Copies:
@@ -69,6 +77,7 @@ def copies_of(
         held: float [N], the same of held-out reals of the same label.
         groups: the patient of each held-out real, [N].
         alpha: share of new reals that may be called copies.
+        near: share of new reals that may be called near.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -91,9 +100,11 @@ def copies_of(
         patients = random.integers(len(rows), size=len(rows))
         new = reals[np.concatenate([rows[patient] for patient in patients])]
         made = fakes[random.integers(len(fakes), size=len(fakes))]
-        shares[index] = copies(made, copy_threshold(new, alpha)).mean()
+        shares[index] = copies(made, copy_threshold(new, near)).mean()
         nearers[index] = _nearer(made, new)
     low, high = (1 - LEVEL) / 2, (1 + LEVEL) / 2
+    called = copies(fakes, limit)
+    of_share = binomtest(int(called.sum()), len(called)).proportion_ci(LEVEL, "wilson")
     return Copies(
         n_fake=len(fakes),
         n_held=len(reals),
@@ -101,10 +112,13 @@ def copies_of(
         alpha=alpha,
         threshold=limit,
         false_alarms_high=_false_alarms_high(reals, rows, limit),
-        share=float(copies(fakes, limit).mean()),
-        share_low=float(np.quantile(shares, low)),
-        share_high=float(np.quantile(shares, high)),
-        p_value=float((1 + (shares <= alpha).sum()) / (1 + resamples)),
+        share=float(called.mean()),
+        share_low=float(of_share.low),
+        share_high=float(of_share.high),
+        near=float(copies(fakes, copy_threshold(reals, near)).mean()),
+        near_low=float(np.quantile(shares, low)),
+        near_high=float(np.quantile(shares, high)),
+        p_value=float((1 + (shares <= near).sum()) / (1 + resamples)),
         exact=int((fakes == 0).sum()),
         nearer=_nearer(fakes, reals),
         nearer_low=float(np.quantile(nearers, low)),

@@ -5,11 +5,11 @@ bank -> [report_fakes] -> report
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
+from scipy.stats import binomtest
 
 from fgaug.bank import Bank, open_bank
 from fgaug.bank.scores import SCORERS, all_scores, scorers_of
@@ -17,7 +17,6 @@ from fgaug.data import Dataset, open_dataset
 from fgaug.errors import FgaugError
 from fgaug.quality.kept import Kept
 from fgaug.report.fakes import KnownFakes
-from fgaug.stats.inference import quantile
 from fgaug.study.bank_quality import kept_of
 from fgaug.study.bank_reals import quantiles_of
 from fgaug.study.quality_files import pairs_of
@@ -104,16 +103,9 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
     for name in part.columns.drop(["label", "psi", "z_seed"]):
         values = part[name]
         if values.dtype == bool:
-            row |= {name: values.mean(), **_wilson(name, int(values.sum()), len(values))}
+            test = binomtest(int(values.sum()), len(values))
+            ends = test.proportion_ci(LEVEL, "wilson")
+            row |= {name: values.mean(), f"{name}_low": ends.low, f"{name}_high": ends.high}
         elif pd.api.types.is_numeric_dtype(values):
             row |= quantiles_of(str(name), values.to_numpy(float))
     return row
-
-
-def _wilson(name: str, true: int, count: int) -> dict[str, float]:
-    """Return the ends of Wilson's interval (1927, JASA 22:209)."""
-    z = quantile((1 + LEVEL) / 2, math.inf)
-    share, extra = true / count, z**2 / count
-    middle = (share + extra / 2) / (1 + extra)
-    reach = z * math.sqrt(share * (1 - share) / count + extra / (4 * count)) / (1 + extra)
-    return {f"{name}_low": middle - reach, f"{name}_high": middle + reach}
