@@ -119,6 +119,17 @@ def test_every_figure_is_drawn_and_the_pairs_are_shown(material: Material, tmp_p
     assert {"fakes_1_frequencies"} <= names
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_chapters_open_whole_in_a_browser(material: Material, tmp_path: Path) -> None:
+    import browser
+
+    sections = list(chapters_of(material).values())
+    page, drawn = tmp_path / "index.html", draw_all(sections, png=False)
+    page.write_text(render(name="made", sections=sections, drawn=drawn), encoding="utf-8")
+    browser.check(page, tmp_path / "profile", images=3)
+
+
 def test_copies_stand_above_the_images_that_they_copy(
     material: Material, data: Dataset, bank: Bank
 ) -> None:

@@ -26,7 +26,7 @@ from fgaug.stats import patient_rows
 MIN_PATIENTS = 5  # of a stratum; rarer ones are left out, no classifier can learn them
 STRENGTHS = {"appearance": 1.0}  # of the data against the penalty; STRENGTH for other inputs
 RESAMPLES, LEVEL = 1000, 0.95
-MISSING = 0.25  # of a stratum's share of the reals: fakes that surely have less of it lack it
+MISSING = 1 / 3  # of a stratum's share of the reals: fakes that surely have less of it lack it
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -190,7 +190,8 @@ def _resampled(machines: Machines, reals: NDArray[np.bool_], calls: Ints, seed: 
         if not reals[rows].any():
             continue
         matrix, shares, new_calls = _of_reals(machines, reals, rows)
-        fake.append(_shares(random.multinomial(n_fake, calls / n_fake), matrix))
+        # Jeffreys' prior: that no fake was called a machine does not mean that none ever will be
+        fake.append(_shares(random.dirichlet(calls + 0.5), matrix))
         apart.append(_variation(fake[-1], shares))
         same = _shares(random.multinomial(n_fake, real @ confusion), matrix)
         alike.append(_variation(same, shares))
@@ -227,7 +228,7 @@ def _of_reals(
     return confusion, shares, np.bincount(called[own], minlength=count)
 
 
-def _shares(calls: Ints, confusion: Floats) -> Floats:
+def _shares(calls: Ints | Floats, confusion: Floats) -> Floats:
     """Return the shares [K] that come nearest to the calls, given P(called | true)."""
     from scipy.optimize import nnls
 
