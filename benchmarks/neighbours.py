@@ -1,6 +1,7 @@
 """Nearest neighbours of many fakes among reals: time and memory, beside a bare matrix product.
 
     python benchmarks/neighbours.py [--fakes 30000] [--reals 4000] [--features 1280]
+                                    [--measure scores ...]
 
 Limits: 60 s and 2 GB on 2 cores for fakes against reals. Precision and recall also need every
 fake's neighbours among the fakes, a product of (fakes / reals) times the size. Each measure runs
@@ -21,9 +22,10 @@ from collections.abc import Callable
 import numpy as np
 
 from fgaug import quality
+from fgaug.quality.scores import Reference
 
 LIMIT_S, LIMIT_GB = 60.0, 2.0
-LIMITED = ("density_coverage", "realism")  # the measures that the limits are for
+LIMITED = ("density_coverage", "realism", "scores")  # the measures that the limits are for
 
 
 def drawn(fakes: int, reals: int, features: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +43,16 @@ def product(real: np.ndarray, fake: np.ndarray) -> None:
         fake[start : start + 2048].astype(np.float64) @ columns
 
 
+def scores(real: np.ndarray, fake: np.ndarray) -> None:
+    """Score each fake by its neighbours: realism, density and the nearest real."""
+    Reference(real).scores(fake)
+
+
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], object]] = {
     "product": product,
     "density_coverage": quality.density_coverage,
     "realism": quality.realism,
+    "scores": scores,
     "precision_recall": quality.precision_recall,
     "fid": quality.fid,
     "kid_subsets": quality.kid_subsets,
@@ -66,13 +74,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("fakes", 30_000), ("reals", 4_000), ("features", 1280)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--measure", choices=MEASURES, action="append", help="all if left out")
     asked = parser.parse_args()
     sizes = (asked.fakes, asked.reals, asked.features)
     cores = len(os.sched_getaffinity(0))
     print(f"{sizes[0]} fakes x {sizes[1]} reals, {sizes[2]} features, {cores} cores")
     print(f"{'measure':<20}{'s':>8}{'core s':>8}{'peak GB':>9}{'x product':>11}")
     bare_s, ok = 0.0, True
-    for name in MEASURES:
+    for name in dict.fromkeys(["product", *(asked.measure or MEASURES)]):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             wall_s, core_s, peak_gb = pool.apply(measured, (name, sizes))
         bare_s = bare_s or core_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -423,6 +424,9 @@ class TestCommand:
         assert found.notna().all(axis=None)
         assert found[found["copy"]][["label", "z_seed"]].values.tolist() == [["dbp", 21]]
         assert fgaug(*arguments)[1] == out
+        info = fgaug("bank", "info", bank.store.uri)[1]
+        assert "classifier-" in info
+        assert ": 41 images (logistic regression on lite0-" in info
 
     def test_only_what_is_named(self, data: Dataset, tmp_path: Path, fgaug: Any) -> None:
         parts = {("dbp", 1.0): [draws("dbp", 5)], ("trv", 0.5): [draws("trv", 5)]}
@@ -435,6 +439,25 @@ class TestCommand:
         assert fgaug(*arguments, "--scorer", "beauty")[0] == 2
         code, _, err = fgaug(*arguments, "--discriminator", "trv")
         assert (code, "--discriminator is LABEL=FILE, got trv" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("coarse")
+def test_reals_that_are_too_few(tmp_path: Path) -> None:
+    data = open_dataset(phantom_dataset(tmp_path, images=60))
+    keep = data.manifest["label"].eq("trv") | ~data.manifest["split"].eq("train")
+    keep |= data.manifest.index.isin(reals(data, "dbp")[:5])
+    manifest = data.manifest.assign(split=data.manifest["split"].where(keep, "valid"))
+    few = dataclasses.replace(data, manifest=manifest)
+    bank = bank_of(tmp_path / "bank", {("dbp", 1.0): [draws("dbp", 5)]})
+    with pytest.raises(DataError, match="dbp has 5 training images; scores by neighbours need 6"):
+        scored(bank, few, "features", "dbp", 1.0)
+    alone = dataclasses.replace(
+        data,
+        manifest=manifest[manifest["label"] == "trv"],
+        spec=dataclasses.replace(data.spec, labels=("trv",)),
+    )
+    with pytest.raises(DataError, match="has the label trv alone"):
+        scored(bank_of(tmp_path / "b", {("trv", 1.0): [noise(2)]}), alone, "classifier", "trv", 1)
 
 
 def test_few_held_out_reals(tmp_path: Path, fgaug: Any, coarse: FeatureNetwork) -> None:

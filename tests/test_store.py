@@ -12,13 +12,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from moto.server import ThreadedMotoServer
 from small_grid import grid, phantom_dataset
 
 import fgaug
 from fgaug import cluster, study
-from fgaug.bank import BankSpec, BankWriter, Demand, open_bank, open_store, read_manifest
+from fgaug.bank import (
+    BankSpec,
+    BankWriter,
+    Demand,
+    Scorer,
+    open_bank,
+    open_store,
+    read_manifest,
+    read_scores,
+    unscored,
+    write_scores,
+)
 from fgaug.bank import lock as lock_module
 from fgaug.bank.store import ObjectStore, Store
 from fgaug.errors import BankError
@@ -117,6 +129,18 @@ class TestObjectStorage:
         bank = fill(uri, SPEC, STUBS, demand(1, 8))
         assert len(bank.index()) == 32
         assert len(read_manifest(bank.store) or ()) == 8
+
+    def test_scores_are_kept_there(self, uri: str) -> None:
+        fill(uri, SPEC, STUBS, demand(1, 6))
+        scorer = Scorer("classifier", "ab" * 32, ("confidence",))
+        for z_seeds in ([3, 1], [6]):
+            frame = pd.DataFrame({"z_seed": z_seeds, "confidence": [z / 10 for z in z_seeds]})
+            write_scores(open_store(uri), scorer, "trv", 0.5, frame)
+        assert unscored(open_store(uri), scorer, "trv", 0.5, range(1, 7)) == [2, 4, 5]
+        found = read_scores(open_store(uri), scorer, "trv", 0.5, [6, 3])
+        assert found["confidence"].tolist() == [0.6, 0.3]
+        assert len(open_bank(uri).index(scores=["classifier"])) == 24
+        assert not open_store(uri).has(BankNames.lock)
 
     def test_secrets_stay_out_of_messages(self, uri: str) -> None:
         with pytest.raises(BankError) as caught:

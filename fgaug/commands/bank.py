@@ -143,6 +143,7 @@ def _print(verdict: Verdict) -> None:
 def info(bank: Bank) -> None:
     """Print what a bank holds; reads no pixels."""
     from fgaug.bank import open_bank
+    from fgaug.bank.scores import all_scores, scorers_of
 
     opened = open_bank(bank)
     spec = opened.spec
@@ -162,6 +163,9 @@ def info(bank: Bank) -> None:
         lines.append(
             f"  {row.label} psi {row.psi:g}: {row.count} images, z_seeds {row.min}-{row.max}"
         )
+    for scorer in scorers_of(opened.store):
+        count = len(all_scores(opened.store, scorer))
+        lines.append(f"  scores {scorer.folder}: {count} images ({scorer.words})")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -65,7 +65,10 @@ def filter_(
     seed: Annotated[int, typer.Option("--seed", help="label: of the folds of patients.")] = 0,
     split: Split = "dataset",
     features: Annotated[
-        str, typer.Option("--features", help="lite0 (packaged), inception:FILE or vgg16:FILE.")
+        str,
+        typer.Option(
+            "--features", help="lite0 (packaged), inception:, vgg16:, dinov2: or model:FILE."
+        ),
     ] = "lite0",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:

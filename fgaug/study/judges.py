@@ -133,6 +133,11 @@ class FeatureJudge:
     def _reference(self, label: str) -> tuple[Reference, np.ndarray, float]:
         if label not in self._references:
             here = (self._train["label"] == label).to_numpy()
+            if here.sum() <= max(self._k):
+                raise DataError(
+                    f"{label} has {here.sum()} training images; scores by neighbours need "
+                    f"{max(self._k) + 1} or more. Score it by --scorer classifier alone."
+                )
             reference = Reference(self._features[here], *self._k)
             unseen = self._unseen_of(label)
             distances = reference.scores(unseen).nearest_distance if len(unseen) else ()
@@ -151,6 +156,11 @@ class PackagedClassifier:
         from fgaug.quality.training_filter import fitted
 
         self.labels, self.network = dataset.spec.labels, network
+        if len(self.labels) < 2:
+            raise DataError(
+                f"{dataset.root} has the label {self.labels[0]} alone, and a classifier needs two "
+                "or more. Score the bank by --scorer features alone."
+            )
         self._train = training_part(dataset)
         self._features = features_of(self._train.images, network, done)
         self._predict = fitted(self._features, self._train.classes(self.labels))
