@@ -6,7 +6,7 @@ the bank until each draw is whole; from then on what a cell draws is on disk, in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +59,13 @@ class Screen:
 
     def draw(self, text: str, label: str, psi: float, order: np.ndarray, wanted: int) -> Draw:
         """Return the first `wanted` z_seeds of an order that pass."""
-        verdicts = self.verdicts(text, label, psi)[order - 1]
-        passing = np.flatnonzero(verdicts == PASSES)[:wanted]
-        looked = len(order) if len(passing) < wanted else (passing[-1] + 1 if wanted else 0)
+        every = self.verdicts(text, label, psi)
+        for start in _starts(order, wanted):
+            verdicts = every[start - 1]
+            passing = np.flatnonzero(verdicts == PASSES)[:wanted]
+            if len(passing) == wanted:
+                break
+        looked = passing[-1] + 1 if len(passing) else 0
         whole = len(passing) == wanted and not (verdicts[:looked] == UNSCORED).any()
         return Draw(order[passing], whole)
 
@@ -76,12 +80,15 @@ class Screen:
         verdicts = self.verdicts(text, label, psi)
         scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
         rate = (passed + 0.5) / (scored + 1) if scored else 1.0
-        along = verdicts[order - 1]
-        unknown = along == UNSCORED
-        expected = np.cumsum(np.where(unknown, rate, along == PASSES))
-        spread = np.sqrt(rate * (1 - rate) * np.cumsum(unknown))
-        enough = np.flatnonzero(expected - MARGIN * spread >= wanted - 1e-9)
-        return order[: enough[0] + 1] if len(enough) else order
+        for start in _starts(order, wanted):
+            along = verdicts[start - 1]
+            unknown = along == UNSCORED
+            expected = np.cumsum(np.where(unknown, rate, along == PASSES))
+            spread = np.sqrt(rate * (1 - rate) * np.cumsum(unknown))
+            enough = np.flatnonzero(expected - MARGIN * spread >= wanted - 1e-9)
+            if len(enough):
+                return order[: enough[0] + 1]
+        return order
 
     def _judged(self, text: str, label: str, psi: float) -> np.ndarray:
         wanted, every = parse(text), np.arange(1, self.pool + 1)
@@ -97,3 +104,12 @@ class Screen:
             found |= {column: scores[column] for column in scorer.columns}
         verdicts[known[wanted.passes(pd.DataFrame(found))]] = PASSES
         return verdicts
+
+
+def _starts(order: np.ndarray, wanted: int) -> Iterator[np.ndarray]:
+    """Yield longer and longer starts of an order, mostly much shorter than all of it."""
+    size = 4 * wanted + 256
+    while size < len(order):
+        yield order[:size]
+        size *= 4
+    yield order

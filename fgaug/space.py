@@ -129,6 +129,7 @@ class Space(Frozen):
     scorers: Scorers | None = None  # None: the packaged ones
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
+    # twins: repeated reals, removals alone, as many fakes as a filter chose but chosen by none
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
     recipe: Recipe = Recipe()
     budget: Budget = Budget()

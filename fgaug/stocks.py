@@ -59,10 +59,12 @@ def stocked(
         [cell for cell in of if cell.snapshot == supply.snapshot] for of in (cells, todo)
     )
     needed = mix.demand(own, reals, pool, screens)
+    # mostly all or none of them wait
+    lacking = needed if waiting == own else mix.demand(waiting, reals, pool, screens)
     return replace(
         supply,
         demand=needed,
         present=needed.count - needed.minus(index).count,
-        missing=mix.demand(waiting, reals, pool, screens).minus(index),
+        missing=lacking.minus(index),
         kept=tuple(keepings(own, waiting, reals, screens, index)),
     )

@@ -15,6 +15,7 @@ from fgaug import mix, study
 from fgaug.analysis.arms import arm_table
 from fgaug.bank import open_bank, read_scores
 from fgaug.bank.scores import scorers_of
+from fgaug.commands import show
 from fgaug.planning import Plan
 from fgaug.results import load_results
 from fgaug.space import load_space, parse_space
@@ -54,7 +55,7 @@ def whole(root: Path) -> study.Run:
 
 
 def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
-    root: Path, whole: study.Run
+    root: Path, whole: study.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (whole.ok, whole.failed, whole.missing) == (3, 0, 0)
     frame = whole.results()
@@ -75,6 +76,8 @@ def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
         assert read_scores(store, scorers["classifier"], label, 1.0, z_seeds)["agrees"].all()
         realism = read_scores(store, scorers["features"], label, 1.0, z_seeds)["realism"]
         assert (realism >= 0.5).all()
+    show.results(whole.root, "arm", "table")
+    assert "agrees and" in capsys.readouterr().out
     again = study.replay(whole.root, fakes.loc[FILTER, "cell_id"])
     assert again.same
 

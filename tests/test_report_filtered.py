@@ -16,6 +16,7 @@ from fgaug.report.filtered import filter_parts
 from fgaug.report.forest import forest
 from fgaug.report.material import Material, names_of
 from fgaug.report.parts import Table, Text
+from fgaug.report.summary import warnings_of
 from fgaug.report.verdict import lead
 
 WORLD = World(patients=80, seeds=3, seed_sd=0.02, arm_sd=0.1)
@@ -111,3 +112,12 @@ def test_what_is_missing_is_said(material: Material) -> None:
     (text,) = filter_parts(dataclasses.replace(material, analysis=None))
     assert isinstance(text, Text)
     assert "`controls: [random_subset]`" in text.text
+
+
+def test_a_filter_that_knows_images_which_its_arm_lacks_is_told(material: Material) -> None:
+    said = "leave out real images that gave their filter its scores"
+    rows = material.rows.assign(n_dropped=0)
+    assert said not in " ".join(warnings_of(rows, {}, 0))
+    unfiltered = rows["filter"].ne("agrees") & rows["filter"].ne("copy==false")
+    assert said not in " ".join(warnings_of(rows.assign(n_dropped=5 * unfiltered), {}, 0))
+    assert said in " ".join(warnings_of(rows.assign(n_dropped=5), {}, 0))

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from fgaug.cells import CONTROLS
+from fgaug.filters import NONE
 from fgaug.report.arms import arm_name, frozen, labels_of
 from fgaug.report.panels import Panel, panels, varying
 from fgaug.report.wording import count, many, number, undefined
@@ -101,6 +102,13 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
             "Some arms removed real images that the networks were, or may have been, trained on "
             "(images without gan flag are the ones a network has not seen): their fakes carry "
             "information from images that such a classifier is said to lack."
+        )
+    filtered = frame["filter"].notna() & frame["filter"].ne(NONE)
+    if "n_dropped" in frame and frame.loc[filtered, "n_dropped"].gt(0).any():
+        found.append(
+            "Some filtered arms leave out real images that gave their filter its scores: it knows "
+            "all training images, so their fakes carry information from images that such a "
+            "classifier is said to lack."
         )
     return found
 
