@@ -13,7 +13,7 @@ from phantom_bank import bank_of_heads, phantom_of_machines, pooled
 
 from fgaug.bank import Bank, Demand, Scorer, open_bank, write_scores
 from fgaug.data import Dataset
-from fgaug.errors import BankError, UserError
+from fgaug.errors import BankError, DataError, UserError
 from fgaug.quality import features as feature_module
 from fgaug.quality import fingerprint
 from fgaug.quality import kept as kept_files
@@ -159,8 +159,11 @@ def test_images_of_another_size_are_refused(data: Dataset, tmp_path: Path) -> No
     from small_bank import small_bank
 
     bank = small_bank(tmp_path / "bank", size=16)
-    with pytest.raises(BankError, match="16 px and 1 channels"):
+    with pytest.raises(BankError, match="16 px, 1 channels"):
         measure_bank(bank, held(bank), Measuring(dataset=data.root, device="cpu"))
+    other = small_bank(tmp_path / "other", labels=("other",), size=32)
+    with pytest.raises(DataError, match="has no label other; its labels are dbp, trv"):
+        measure_bank(other, held(other), Measuring(dataset=data.root, device="cpu"))
     with pytest.raises(UserError, match="--images must be at least 12, got 3"):
         measure_bank(bank, held(bank), Measuring(dataset=data.root, images=3, device="cpu"))
 

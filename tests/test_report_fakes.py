@@ -115,7 +115,12 @@ def test_every_figure_is_drawn_and_the_pairs_are_shown(material: Material, tmp_p
     with Image.open(tmp_path / "figures" / f"{picture.name}.png") as image:
         assert image.size[0] > 6 * 64, "six pairs side by side"
     names = {path.stem for path in (tmp_path / "tables").glob("*.csv")}
-    assert {"fakes_1_measures", "fakes_1_copies", "fakes_1_machine", "fakes_1_scores"} <= names
+    assert {
+        "fakes_1_measures",
+        "fakes_1_copies",
+        "fakes_1_stratum_machine",
+        "fakes_1_scores",
+    } <= names
     assert {"fakes_1_frequencies"} <= names
 
 

@@ -73,7 +73,7 @@ def _machine_parts(kept: Kept, number_: int) -> list[Part]:
         )
         parts.append(
             Table(
-                name=f"fakes_{number_}_{name}", title=f"{name.capitalize()} of the fakes",
+                name=f"fakes_{number_}_stratum_{name}", title=f"{name.capitalize()} of the fakes",
                 frame=own, text=text.head(MOST_ROWS), words=(*WORDS, name),
                 note=cut(text, note),
             )

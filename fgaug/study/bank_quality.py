@@ -13,7 +13,6 @@ import fgaug
 from fgaug.bank import Bank, Demand, Store, lock, open_bank
 from fgaug.bank.store import read
 from fgaug.data import Dataset, open_dataset
-from fgaug.errors import BankError
 from fgaug.filters import NONE, Filter, parse
 from fgaug.paths import BankNames
 from fgaug.progress import Advance
@@ -24,7 +23,7 @@ from fgaug.quality.set_measures import drawn
 from fgaug.study.bank_reals import AllReals
 from fgaug.study.bank_sets import Fakes, Found, add_fakes, add_networks, add_reals, fakes_of
 from fgaug.study.features import features_of_fakes
-from fgaug.study.scoring import Count, device_of
+from fgaug.study.scoring import Count, check_fits, device_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +53,7 @@ def measure_bank(
         progress: told (images whose features are known, images in all).
 
     Raises:
-        BankError: a filter's scores are not there, images of another size than the dataset's, or
-            the other bank lacks a label.
+        BankError: a filter's scores are not there, or images of another size than the dataset's.
         DataError: a dataset or a label that cannot be used.
         UserError: a feature network or a filter that cannot be used.
     """
@@ -65,9 +63,10 @@ def measure_bank(
     drawn(np.arange(0), how.images)
     filters = _filters(how)
     other = None if how.against is None else open_bank(how.against)
-    for opened in (bank, other):
-        if opened is not None:
-            _check_size(opened, dataset)
+    for label in dict.fromkeys(label for label, _ in wanted.wanted):
+        check_fits(bank, label, dataset)
+        if other is not None:
+            check_fits(other, label, dataset)
     sets = fakes_of(bank, wanted, filters, how.images)
     network = load_network(how.features, device_of(how.device))
     count = Count(progress, len(dataset) + sum(len(fakes.z_seeds) for fakes in sets))
@@ -122,16 +121,6 @@ def _filters(how: Measuring) -> list[Filter]:
     """Return no filter and those that are asked for, each once."""
     found = [parse(NONE), *(parse(text) for text in how.filters)]
     return list({each.text: each for each in found}.values())
-
-
-def _check_size(bank: Bank, dataset: Dataset) -> None:
-    spec, real = bank.spec, dataset.spec
-    if (spec.size, spec.channels) != (real.size, real.channels):
-        raise BankError(
-            f"Fakes and reals must have one size: {bank.store.place()} has {spec.size} px and "
-            f"{spec.channels} channels, {dataset.root} has {real.size} px and {real.channels}. "
-            "Prepare the dataset in the bank's size."
-        )
 
 
 def _machines(found: Found, reals: AllReals) -> dict[str, Machines]:
