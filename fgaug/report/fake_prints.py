@@ -87,8 +87,6 @@ def _frequency_parts(kept: Kept, number_: int) -> list[Part]:
         return [Text(text=why(frame, "High frequencies could not be compared"))]
     halves = reals.assign(psi=math.nan, filter="reals against reals")
     both = pd.concat([halves, frame], ignore_index=True)
-    if "auc" not in both:
-        both["auc"] = math.nan
     return [
         Table(
             name=f"fakes_{number_}_frequencies", title="Told from reals by high frequencies alone",
@@ -146,6 +144,8 @@ def _machine_said(row: Mapping[Any, Any], own: pd.DataFrame) -> str:
         f"did not see (balanced over {len(row['values'])} values; {percent(row['least'])} are "
         "needed)"
     )
+    if row["left_out"]:
+        skill += f"; of too few patients to look for: {listed(map(str, row['left_out']))}"
     if not row["tells"]:
         return f"{skill}. It cannot tell them apart, so nothing is said of the fakes' {name}."
     if own.empty:

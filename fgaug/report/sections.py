@@ -29,7 +29,7 @@ MOST_FIGURES = 6  # of a kind
 
 
 def sections(material: Material) -> tuple[Section, ...]:
-    """Return every section; one without content says why."""
+    """Return every section; one without content says why, a run without fakes has fewer."""
     chapters: tuple[tuple[str, str, list[Part]], ...] = (
         ("verdict", "Verdict", verdict_parts(material)),
         ("tables", "Tables", table_parts(material)),
