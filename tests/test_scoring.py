@@ -24,10 +24,12 @@ from fgaug.data import Dataset, draw_image, open_dataset
 from fgaug.data.phantom import PhantomParameters
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError, SnapshotError, UserError
+from fgaug.quality import feature_cache
 from fgaug.quality import features as feature_module
 from fgaug.quality.features import FeatureNetwork
 from fgaug.quality.scores import ALPHA
 from fgaug.study import scoring
+from fgaug.study.features import features_of_fakes
 from fgaug.study.scoring import ScoreHow, score_fakes, scorer_of
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
@@ -226,6 +228,15 @@ class TestWhatIsAskedFor:
             bank, [scorer], "dbp", 0.5, [4, 3], data, lambda *counts: told.append(counts), CPU
         )
         assert told == []
+
+    def test_progress_within_a_shard(
+        self, bank: Bank, data: Dataset, coarse: FeatureNetwork, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(feature_cache, "_BLOCK", 25)
+        told: list[int] = []
+        features_of_fakes(bank, "trv", 1.0, np.arange(70, 20, -1), coarse, told.append)
+        assert told == sorted(told)
+        assert {25, 44, 50} >= set(told) > {50}  # a shard of 64, of which 44 are asked, and of 6
 
     def test_scores_do_not_depend_on_what_else_is_asked(
         self, bank: Bank, data: Dataset, tmp_path: Path
