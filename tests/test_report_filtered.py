@@ -11,6 +11,7 @@ from simulated_run import Arm, World, evidence_of
 from fgaug.analysis import analyse
 from fgaug.analysis.arms import arm_table
 from fgaug.analysis_plan import AnalysisPlan
+from fgaug.report.answers import surface_parts
 from fgaug.report.arms import by_arm
 from fgaug.report.filtered import filter_parts
 from fgaug.report.forest import forest
@@ -121,3 +122,25 @@ def test_a_filter_that_knows_images_which_its_arm_lacks_is_told(material: Materi
     unfiltered = rows["filter"].ne("agrees") & rows["filter"].ne("copy==false")
     assert said not in " ".join(warnings_of(rows.assign(n_dropped=5 * unfiltered), {}, 0))
     assert said in " ".join(warnings_of(rows.assign(n_dropped=5), {}, 0))
+
+
+def test_each_filter_is_a_surface_of_its_own() -> None:
+    """The same terms of two filters were told apart by nothing."""
+    arms = [
+        arm(text, 1.2, psi=psi, ratio=ratio, n_fake=400 * ratio)
+        for text in ("none", "agrees")
+        for psi in (0.5, 1.0)
+        for ratio in (1, 2)
+    ]
+    evidence = evidence_of([Arm(), *arms], dataclasses.replace(WORLD, patients=30))
+    found = analyse(evidence, AnalysisPlan(), resamples=2)
+    tested = found.surface[found.surface["level"].eq("E2")]
+    assert set(tested["mode"]) == {"", "augmentation, filter none", "augmentation, filter agrees"}
+    assert not found.surface.duplicated(["family", "mode", "term", "level"]).any()
+    rows = evidence.rows
+    whole = Material(
+        name="f", rows=rows, arms=by_arm(rows), space={}, environment={}, analysis=found
+    )
+    (table,) = surface_parts(whole)
+    assert isinstance(table, Table)
+    assert table.text["arms"].str.contains("filter agrees").sum() == 5

@@ -37,10 +37,10 @@ def surface_of(
     """Return tests of a family's arms together: any effect, psi, ratio, interaction, trends.
 
     Rows: `any effect` (the smallest p of the max-T over all arms of the family), then for arms of
-    one mode over several psis or ratios `psi` and `ratio` (additive fit to the arms' means),
-    `psi x ratio` (what that fit leaves), `trend psi` and `trend ratio` (a straight line in psi,
-    and in log2(1 + ratio)), at level E2, and E1 for seeds alone; p are not adjusted for each
-    other.
+    one mode (and filter, removals, further axes, which `mode` then names) over several psis or
+    ratios `psi` and `ratio` (additive fit to the arms' means), `psi x ratio` (what that fit
+    leaves), `trend psi` and `trend ratio` (a straight line in psi, and in log2(1 + ratio)), at
+    level E2, and E1 for seeds alone; p are not adjusted for each other.
 
     Args:
         measured: the primary metric by split.
@@ -81,11 +81,17 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
 
 
 def _sheets(arms: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the arms of a mode that differ in psi and ratio alone, and cross at least one."""
+    """Yield the arms of a mode that differ in psi and ratio alone, and cross at least one.
+
+    With them the mode, and where it has several such sheets what tells this one from the others.
+    """
     crossed = arms[arms["psi"].notna() & arms["ratio"].notna()]
-    for (mode, _), members in crossed.groupby(["mode", "sheet"], sort=False):
+    for (mode, sheet), members in crossed.groupby(["mode", "sheet"], sort=False):
         if len(members) > 1:
-            yield str(mode), members
+            others = crossed.loc[crossed["mode"].eq(str(mode)), "sheet"].unique()
+            alike = set.intersection(*(set(other.split(", ")) for other in others))
+            telling = [axis for axis in str(sheet).split(", ") if axis not in alike]
+            yield ", ".join([str(mode), *telling]), members
 
 
 def _of_sheet(
