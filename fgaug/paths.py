@@ -62,6 +62,7 @@ class BankNames:
     lock = "bank.lock"
     shards = "shards"
     scores = "scores"
+    quality = "quality"
 
     @staticmethod
     def of_fakes(label: str, psi: float) -> str:

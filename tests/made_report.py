@@ -106,7 +106,7 @@ def made_analysis(rows: pd.DataFrame) -> Analysis:
     arms = pd.DataFrame(
         {
             **{"arm_id": arm_id(m, p, r), "mode": m, "psi": p, "ratio": r, "family": "a"},
-            "name": m,
+            **{"name": m, "filter": None, "n_fake": 100 * (r or 0)},
             "baseline_id": BASELINE,
             "twin_id": arm_id("oversample", None, r) if m == "augmentation" else None,
             "drop_id": None,

@@ -25,7 +25,8 @@ from fgaug.report.wording import MINUS
 SCRIPT = "<script>alert('x')</script>"
 ORDER = (
     *("verdict", "tables", "ratio", "forest", "heat", "curves", "predictions", "strata"),
-    *("answers", "filters", "sheets", "absent", "plan", "provenance", "checklist"),
+    *("answers", "filters", "sheets", "scores", "measures", "copies", "prints", "predictors"),
+    *("absent", "plan", "provenance", "checklist"),
 )
 
 

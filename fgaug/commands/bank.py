@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fgaug.commands import bank_in, bank_out, bank_score, options
+from fgaug.commands import bank_in, bank_out, bank_quality, bank_score, options
 from fgaug.errors import BankError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ app = typer.Typer(help="Fill, check and exchange banks of fakes.", no_args_is_he
 app.command()(bank_out.export)
 app.command()(bank_out.sheet)
 app.command()(bank_score.score)
+app.command()(bank_quality.quality)
 app.command(name="import")(bank_in.import_)
 
 Bank = Annotated[str, typer.Argument(help="The bank: a folder, file:// or s3:// URI.")]

@@ -16,8 +16,9 @@ on can pass the floor: it has seen the reference, the sample has not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -31,11 +32,12 @@ from fgaug.quality.neighbours import precision_recall
 
 MEASURES = ("fid", "kid", "precision", "recall")
 Cut = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the reference, rows of the sample
+Measuring = Callable[[Features, Features], dict[str, float]]  # of fakes against reals, by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """MEASURES over cuts."""
+    """Measures over cuts: MEASURES, or what another `measuring` gives."""
 
     mean: Mapping[str, float]
     sd: Mapping[str, float]  # divided by cuts - 1
@@ -48,7 +50,7 @@ class Floor:
     values: Spread
     cuts: tuple[Cut, ...]
     by: str  # what is never on both sides: image, or group
-    k: int  # of precision and recall
+    measuring: Measuring  # what made the values, and makes those that compare with them
 
     @property
     def n_reference(self) -> int:
@@ -75,6 +77,7 @@ def real_floor(
     cuts: int = 10,
     k: int = 3,
     seed: int = 0,
+    measuring: Measuring | None = None,
 ) -> Floor:
     """Return what reals score against reals, as near to the sizes N and n as N reals allow.
 
@@ -83,8 +86,9 @@ def real_floor(
         n: fakes that the floor is for.
         groups: patient of each real; images part on their own where None, or where all are of one.
         cuts: how many random cuts to measure.
-        k: of precision and recall.
+        k: of precision and recall; no part is cut so small that an image lacks k neighbours.
         seed: of the cuts.
+        measuring: other measures than MEASURES, which may look at up to k neighbours.
 
     Raises:
         UserError: too few reals to cut, fewer than two cuts.
@@ -106,12 +110,13 @@ def real_floor(
             "Give more reals, or no groups."
         )
     by = "image" if groups is None or one else "group"
-    values = _spread([_measures(array[a], array[b], k) for a, b in parts])
-    return Floor(values=values, cuts=parts, by=by, k=k)
+    measure = measuring or partial(_measures, k=k)
+    values = _spread([measure(array[a], array[b]) for a, b in parts])
+    return Floor(values=values, cuts=parts, by=by, measuring=measure)
 
 
 def at_sizes_of(floor: Floor, real: ArrayLike, fake: ArrayLike) -> Spread:
-    """Return MEASURES of fakes at a floor's sizes: what compares with the floor.
+    """Return the measures of fakes at a floor's sizes: what compares with the floor.
 
     Args:
         floor: of these reals, for this many fakes.
@@ -123,8 +128,35 @@ def at_sizes_of(floor: Floor, real: ArrayLike, fake: ArrayLike) -> Spread:
     found = []
     for index, (reference, _) in enumerate(floor.cuts):
         drawn = np.random.default_rng(index).permutation(len(b))[: floor.n_sample]
-        found.append(_measures(a[reference], b[drawn], floor.k))
+        found.append(floor.measuring(a[reference], b[drawn]))
     return _spread(found)
+
+
+def beside_floor(floor: Floor, real: ArrayLike, fake: ArrayLike) -> dict[str, float | int | str]:
+    """Return the columns that stand beside the measures of fakes in a table.
+
+    `<measure>_at_floor` of the fakes at the floor's sizes and `floor_<measure>` of the reals, each
+    with its `_sd` over cuts, and what the floor is made of.
+
+    Args:
+        floor: of these reals, for this many fakes.
+        real: [N, D], the floor's.
+        fake: [n, D].
+    """
+    same = at_sizes_of(floor, real, fake)
+    row: dict[str, float | int | str] = {}
+    for name in floor.values.mean:
+        row[f"{name}_at_floor"] = same.mean[name]
+        row[f"{name}_at_floor_sd"] = same.sd[name]
+        row[f"floor_{name}"] = floor.values.mean[name]
+        row[f"floor_{name}_sd"] = floor.values.sd[name]
+    return {
+        **row,
+        "floor_n_reference": floor.n_reference,
+        "floor_n_sample": floor.n_sample,
+        "floor_cuts": len(floor.cuts),
+        "floor_by": floor.by,
+    }
 
 
 def _numbers(groups: Sequence[object] | pd.Series) -> NDArray[np.int64]:
@@ -143,7 +175,7 @@ def _measures(real: Features, fake: Features, k: int) -> dict[str, float]:
 
 
 def _spread(found: Sequence[Mapping[str, float]]) -> Spread:
-    values = {name: np.array([each[name] for each in found]) for name in MEASURES}
+    values = {name: np.array([each[name] for each in found]) for name in found[0]}
     return Spread(
         mean={name: float(each.mean()) for name, each in values.items()},
         sd={name: float(each.std(ddof=1)) for name, each in values.items()},

@@ -21,7 +21,11 @@ MIN_SKILL = 0.2  # of the way from chance to always right, below which disagreem
 
 
 def out_of_fold(
-    features: np.ndarray, classes: np.ndarray, groups: np.ndarray, seed: int = 0
+    features: np.ndarray,
+    classes: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+    strength: float = STRENGTH,
 ) -> np.ndarray:
     """Return class probabilities [N, K] by classifiers that saw neither the image nor its patient.
 
@@ -33,6 +37,7 @@ def out_of_fold(
         classes: int [N], 0 to K - 1, each at least once.
         groups: [N], the patient of each image.
         seed: of the folds.
+        strength: see `fitted`.
 
     Raises:
         DataError: one label alone, or one whose patients cannot be divided.
@@ -54,11 +59,14 @@ def out_of_fold(
                 "The patients of a label all fell into one fold, so no classifier can judge them. "
                 "Try another --seed, or use the rule `thin`."
             )
-        probabilities[asked] = fitted(features[known], classes[known])(features[asked])
+        model = fitted(features[known], classes[known], strength)
+        probabilities[asked] = model(features[asked])
     return probabilities
 
 
-def fitted(features: np.ndarray, classes: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def fitted(
+    features: np.ndarray, classes: np.ndarray, strength: float = STRENGTH
+) -> Callable[[np.ndarray], np.ndarray]:
     """Return a classifier: features [N, D] -> class probabilities [N, K], in order of the classes.
 
     Multinomial logistic regression on standardised features, labels weighted alike; the same
@@ -67,13 +75,14 @@ def fitted(features: np.ndarray, classes: np.ndarray) -> Callable[[np.ndarray], 
     Args:
         features: float [N, D] to learn from.
         classes: int [N], 0 to K - 1, each at least once; K is at least 2.
+        strength: weight of the data against the penalty.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=1000)
+        StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
     )
     model.fit(features, classes)
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from fgaug.cells import CONTROLS
 from fgaug.report.arms import arm_name
+from fgaug.report.fakes import KnownFakes
 from fgaug.report.panels import varying
 from fgaug.report.parts import Picture
 
@@ -42,6 +43,8 @@ class Material:
     no_strata: str = "the dataset has not been read"
     sheets: tuple[Picture, ...] = ()  # of fakes
     no_sheets: str = "the bank has not been read"
+    fakes: tuple[KnownFakes, ...] = ()  # of each bank, what it keeps of them
+    no_fakes: str = "the bank has not been read"
     plan: Mapping[str, Any] = field(default_factory=dict)  # of plan.json
     deviations: tuple[str, ...] = ()  # from that plan
     looks: tuple[Mapping[str, Any], ...] = ()  # of looks.json

@@ -12,6 +12,7 @@ from fgaug.report.figures import ratio_figures
 from fgaug.report.filtered import filter_parts
 from fgaug.report.forest import forest
 from fgaug.report.heat import heat_maps
+from fgaug.report.known import fake_chapters
 from fgaug.report.material import Material
 from fgaug.report.matrices import prediction_parts
 from fgaug.report.origin import checklist_parts, provenance_parts
@@ -28,7 +29,7 @@ MOST_FIGURES = 6  # of a kind
 
 
 def sections(material: Material) -> tuple[Section, ...]:
-    """Return every section; one without content says why."""
+    """Return every section; one without content says why, a run without fakes has fewer."""
     chapters: tuple[tuple[str, str, list[Part]], ...] = (
         ("verdict", "Verdict", verdict_parts(material)),
         ("tables", "Tables", table_parts(material)),
@@ -41,6 +42,7 @@ def sections(material: Material) -> tuple[Section, ...]:
         ("answers", "Best arm, replacement, exchange rate, surface", answers(material)),
         ("filters", "Filters", filter_parts(material)),
         ("sheets", "Fakes", _sheets(material)),
+        *fake_chapters(material),
         ("absent", "Failed, pruned and missing cells", absent_parts(material)),
         ("plan", "Plan and looks", plan_parts(material)),
         ("provenance", "Provenance", provenance_parts(material)),

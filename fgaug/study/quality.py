@@ -216,30 +216,18 @@ def _measured(
     advance: Callable[[int], None],
 ) -> Row:
     """Return the numbers of one snapshot."""
-    from fgaug.quality.floors import MEASURES, at_sizes_of, measures_of
+    from fgaug.quality.floors import beside_floor, measures_of
     from fgaug.quality.kernel import kid_subsets
 
     started = time.monotonic()
     fakes = _features_of_fakes(file, class_index, how, network, reals, advance)
     subsets = kid_subsets(reals.features, fakes)
-    floor, same = reals.floor, at_sizes_of(reals.floor, reals.features, fakes)
-    row: Row = {
+    return {
         **measures_of(reals.features, fakes, K),
         "kid_subsets_mean": subsets.mean,
         "kid_subsets_sd": subsets.sd,
         "kid_subset_size": subsets.size,
-    }
-    for name in MEASURES:
-        row[f"{name}_at_floor"] = same.mean[name]
-        row[f"{name}_at_floor_sd"] = same.sd[name]
-        row[f"floor_{name}"] = floor.values.mean[name]
-        row[f"floor_{name}_sd"] = floor.values.sd[name]
-    return {
-        **row,
-        "floor_n_reference": floor.n_reference,
-        "floor_n_sample": floor.n_sample,
-        "floor_cuts": len(floor.cuts),
-        "floor_by": floor.by,
+        **beside_floor(reals.floor, reals.features, fakes),
         "device": how.device,
         "version": fgaug.__version__,
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -18,6 +18,7 @@ from fgaug.errors import FgaugError, RunError
 from fgaug.paths import RunPaths
 from fgaug.report.arms import by_arm
 from fgaug.report.material import Material
+from fgaug.study.report_fakes import known_fakes
 from fgaug.study.report_sheets import sheets_of
 from fgaug.training.metrics import evaluate
 from fgaug.yaml_file import read_yaml
@@ -71,6 +72,7 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
         **analysed,
         **_strata(space),
         **_sheets(space, rows),
+        **_fakes(space, rows),
     )
 
 
@@ -152,3 +154,8 @@ def _strata(space: dict[str, Any]) -> dict[str, Any]:
 def _sheets(space: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     found, reason = sheets_of(space, rows)
     return {"sheets": found, "no_sheets": reason}
+
+
+def _fakes(space: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
+    found, reason = known_fakes(space, rows)
+    return {"fakes": found, "no_fakes": reason}

@@ -24,18 +24,22 @@ def sheets_of(space: Mapping[str, Any], rows: pd.DataFrame) -> tuple[tuple[Pictu
     psis = sorted(pd.to_numeric(rows["psi"]).dropna().unique())
     if not psis:
         return (), "no arm uses fakes"
-    named = (space.get("axes") or {}).get("snapshot")
-    banks = [("", space["bank"])] if space.get("bank") else []
-    if named:
-        banks = [(str(entry["name"]), entry["bank"]) for entry in named]
     found: list[Picture] = []
     reasons: list[str] = []
-    for name, uri in banks[:MOST_SHEETS]:
+    for name, uri in banks_of(space)[:MOST_SHEETS]:
         try:
             found.append(_sheet(name, str(uri), psis, len(found) + 1))
         except (FgaugError, OSError) as error:
             reasons.append(str(error).rstrip("."))
     return tuple(found), "; ".join(reasons) or "the grid names no bank"
+
+
+def banks_of(space: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return (name of its snapshot entry, empty where there is none, URI) of a grid's banks."""
+    named = (space.get("axes") or {}).get("snapshot")
+    if named:
+        return [(str(entry["name"]), entry["bank"]) for entry in named]
+    return [("", space["bank"])] if space.get("bank") else []
 
 
 def _sheet(name: str, uri: str, psis: Sequence[float], number: int) -> Picture:

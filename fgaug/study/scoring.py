@@ -124,7 +124,7 @@ def score_fakes(
     }
     if not any(lacking.values()):
         return
-    _check_fits(bank, label, dataset)
+    check_fits(bank, label, dataset)
     with lock.held(bank.store) as held:
         done = Count(progress, sum(map(len, lacking.values())))
         for scorer in scorers:
@@ -217,7 +217,8 @@ def _by_shard(bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> Iterat
         yield z_seeds[which == number]
 
 
-def _check_fits(bank: Bank, label: str, dataset: Dataset) -> None:
+def check_fits(bank: Bank, label: str, dataset: Dataset) -> None:
+    """Refuse a dataset that a bank's fakes of a label cannot be held against."""
     spec, images = bank.spec, dataset.spec
     if label not in images.labels:
         raise DataError(

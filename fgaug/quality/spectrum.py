@@ -1,0 +1,82 @@
+"""High frequencies alone: are fakes told from reals by what no reader of the images looks at?
+
+pixels -> [spectrum] -> study -> quality/ of the bank, report.  Upsampling leaves marks in the
+spectrum of what convolutional generators make (Durall et al. 2020, arXiv:2003.01826, who classify
+by the azimuthally averaged power spectrum). A classifier may learn such marks in the place of a
+label, where each label has a network of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fgaug.errors import UserError
+from fgaug.quality.told_apart import MIN_PATIENTS, ToldApart, told_apart
+
+STRENGTH = 1.0  # weight of the data: features are few, unlike those of networks
+MIN_SIZE = 16  # px; smaller images have no spectrum to speak of
+_BATCH = 512
+_FLOOR = 1e-6  # of power, in squared levels: an image of one colour has none
+
+
+def high_frequencies(images: np.ndarray) -> np.ndarray:
+    """Return `radial_power` from half the Nyquist frequency up to it, [N, H // 2 - H // 4 + 1]."""
+    return radial_power(images)[:, images.shape[1] // 4 :]
+
+
+def radial_power(images: np.ndarray) -> np.ndarray:
+    """Return log10 of the mean power at each radius of the spectrum, float64 [N, H // 2 + 1].
+
+    Of the image's mean over channels, less its mean and under a Hann window, as an image's edges
+    do not meet. Radii are whole cycles over the image, from 0 to the Nyquist frequency; the
+    corners beyond are left out.
+
+    Args:
+        images: uint8 [N, H, H, C], memory-mapped or not.
+
+    Raises:
+        UserError: images below MIN_SIZE.
+    """
+    size = images.shape[1]
+    if size < MIN_SIZE:
+        raise UserError(f"A spectrum needs images of at least {MIN_SIZE} px, got {size}.")
+    hann = np.hanning(size + 1)[:-1]
+    window = np.outer(hann, hann)
+    down, along = np.fft.fftfreq(size) * size, np.fft.rfftfreq(size) * size
+    radius = np.rint(np.hypot(down[:, None], along)).astype(np.int64)
+    inside, count = radius <= size // 2, size // 2 + 1
+    radii = radius[inside]
+    found = []
+    for start in range(0, len(images), _BATCH):
+        gray = images[start : start + _BATCH].mean(axis=3)
+        gray = (gray - gray.mean(axis=(1, 2), keepdims=True)) * window
+        power = np.square(np.abs(np.fft.rfft2(gray)))[:, inside]
+        sums = np.stack([np.bincount(radii, each, minlength=count) for each in power])
+        found.append(np.log10(sums / np.bincount(radii, minlength=count) + _FLOOR))
+    return np.concatenate(found)
+
+
+def real_or_fake(real: np.ndarray, groups: np.ndarray, fake: np.ndarray) -> ToldApart:
+    """Return how well fakes are told from reals by `high_frequencies`.
+
+    Args:
+        real: float [N, D], their high frequencies.
+        groups: patient of each real.
+        fake: float [n, D].
+    """
+    return told_apart(real, fake, groups, np.arange(len(fake)), strength=STRENGTH)
+
+
+def halves(real: np.ndarray, groups: np.ndarray, seed: int = 0) -> ToldApart:
+    """Return the same of two halves of the reals, by patient: what chance looks like."""
+    patients = np.unique(groups)
+    if len(patients) < 2 * MIN_PATIENTS:
+        raise UserError(
+            f"Two halves of the reals need at least {2 * MIN_PATIENTS} patients, "
+            f"got {len(patients)}."
+        )
+    chosen = np.random.default_rng(seed).permutation(patients)[: len(patients) // 2]
+    first = np.isin(groups, chosen)
+    return told_apart(
+        real[first], real[~first], groups[first], groups[~first], strength=STRENGTH, seed=seed
+    )
