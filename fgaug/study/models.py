@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug import saved
-from fgaug.errors import DataError, UserError
+from fgaug.errors import DataError
 from fgaug.paths import DatasetPaths
 from fgaug.planning import Plan
 from fgaug.saved import Card, SavedModel

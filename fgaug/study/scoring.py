@@ -201,7 +201,7 @@ def _made(name: str, dataset: Dataset, how: ScoreHow, device: str, progress: Cou
 
 def device_of(asked: str) -> str:
     """Return the device that is meant, or refuse one that is not there."""
-    from fgaug.study.models import usable_device
+    from gan_worker.devices import usable_device
 
     if asked != "auto":
         return str(usable_device(asked))
