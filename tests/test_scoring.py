@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,10 +24,12 @@ from fgaug.data import Dataset, draw_image, open_dataset
 from fgaug.data.phantom import PhantomParameters
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError, SnapshotError, UserError
+from fgaug.quality import feature_cache
 from fgaug.quality import features as feature_module
 from fgaug.quality.features import FeatureNetwork
 from fgaug.quality.scores import ALPHA
 from fgaug.study import scoring
+from fgaug.study.features import features_of_fakes
 from fgaug.study.scoring import ScoreHow, score_fakes, scorer_of
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
@@ -219,12 +222,21 @@ class TestWhatIsAskedFor:
         score_fakes(
             bank, [scorer], "dbp", 0.5, [3, 4], data, lambda *counts: told.append(counts), CPU
         )
-        assert told == [(1, 1)]  # the classifier is there, and so is z_seed 3
+        assert set(told) == {(1, 1)}  # the classifier is there, and so is z_seed 3
         told.clear()
         score_fakes(
             bank, [scorer], "dbp", 0.5, [4, 3], data, lambda *counts: told.append(counts), CPU
         )
         assert told == []
+
+    def test_progress_within_a_shard(
+        self, bank: Bank, data: Dataset, coarse: FeatureNetwork, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(feature_cache, "_BLOCK", 25)
+        told: list[int] = []
+        features_of_fakes(bank, "trv", 1.0, np.arange(70, 20, -1), coarse, told.append)
+        assert told == sorted(told)
+        assert {25, 44, 50} >= set(told) > {50}  # a shard of 64, of which 44 are asked, and of 6
 
     def test_scores_do_not_depend_on_what_else_is_asked(
         self, bank: Bank, data: Dataset, tmp_path: Path
@@ -438,6 +450,25 @@ class TestCommand:
         assert fgaug(*arguments, "--scorer", "beauty")[0] == 2
         code, _, err = fgaug(*arguments, "--discriminator", "trv")
         assert (code, "--discriminator is LABEL=FILE, got trv" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("coarse")
+def test_reals_that_are_too_few(tmp_path: Path) -> None:
+    data = open_dataset(phantom_dataset(tmp_path, images=60))
+    keep = data.manifest["label"].eq("trv") | ~data.manifest["split"].eq("train")
+    keep |= data.manifest.index.isin(reals(data, "dbp")[:5])
+    manifest = data.manifest.assign(split=data.manifest["split"].where(keep, "valid"))
+    few = dataclasses.replace(data, manifest=manifest)
+    bank = bank_of(tmp_path / "bank", {("dbp", 1.0): [draws("dbp", 5)]})
+    with pytest.raises(DataError, match="dbp has 5 training images; scores by neighbours need 6"):
+        scored(bank, few, "features", "dbp", 1.0)
+    alone = dataclasses.replace(
+        data,
+        manifest=manifest[manifest["label"] == "trv"],
+        spec=dataclasses.replace(data.spec, labels=("trv",)),
+    )
+    with pytest.raises(DataError, match="has the label trv alone"):
+        scored(bank_of(tmp_path / "b", {("trv", 1.0): [noise(2)]}), alone, "classifier", "trv", 1)
 
 
 def test_few_held_out_reals(tmp_path: Path, fgaug: Any, coarse: FeatureNetwork) -> None:

@@ -90,11 +90,12 @@ def write_scores(
     table = _table(scorer, label, psi, frame)
     with lock.held(store) if held is None else contextlib.nullcontext(held) as check:
         z_seeds = frame["z_seed"].to_numpy(np.int64)
-        known = np.isin(z_seeds, _known(store, scorer, label, psi)["z_seed"])
-        if known.any():
+        lacking = unscored(store, scorer, label, psi, z_seeds)
+        if len(lacking) < len(z_seeds):
+            there = np.setdiff1d(z_seeds, lacking)
             raise BankError(
                 f"{store.place()} has scores `{scorer.folder}` of label {label}, psi {psi:g}, "
-                f"z_seed {z_seeds[known][0]} already. Score those that lack them."
+                f"z_seed {there[0]} already. Score those that lack them."
             )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, write_page_checksum=True)
@@ -130,7 +131,8 @@ def unscored(
 ) -> list[int]:
     """Return which of `z_seeds` have no scores yet, in the order asked."""
     asked = np.asarray(z_seeds, np.int64)
-    known = _known(store, scorer, label, psi)["z_seed"].to_numpy()
+    below = BankNames.scored(scorer.folder, label, psi)
+    known = _joined(store, scorer, below, ["z_seed"])["z_seed"].to_numpy()
     return [int(z_seed) for z_seed in asked[~np.isin(asked, known)]]
 
 
@@ -163,31 +165,33 @@ def _joined(store: Store, scorer: Scorer, below: str, columns: Sequence[str]) ->
     """Return columns of all shards below a folder, in the order of their names."""
     tables = []
     for name in store.sizes(below):
-        table = _read(store, name)
-        lacking = [column for column in columns if column not in table.column_names]
-        if _said(table.schema, _DIGEST) != scorer.digest or lacking:
+        table = _read(store, name, columns)
+        if _said(table.schema, _DIGEST) != scorer.digest or len(columns) > table.num_columns:
             raise BankError(
                 f"{store.place(name)} is of another scorer than {scorer.folder}. Remove it, and "
                 "score the bank again."
             )
-        tables.append(table.select(columns))
+        tables.append(table)
     kinds = {**_KEYS, **{name: _TYPES[COLUMNS[name][1]] for name in scorer.columns}}
     empty = pa.schema([(name, kinds[name]) for name in columns]).empty_table()
     frame: pd.DataFrame = pa.concat_tables([empty, *tables]).to_pandas()
     return frame
 
 
-def _read(store: Store, name: str) -> pa.Table:
+def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return those columns that a shard has, all where None."""
     try:
-        with store.open(name) as file:
-            table = pq.read_table(file, partitioning=None, page_checksum_verification=True)
+        with (
+            store.open(name) as file,
+            pq.ParquetFile(file, page_checksum_verification=True) as opened,
+        ):
+            return opened.read(columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0]
         raise BankError(
             f"{store.place(name)} is not a whole Parquet file ({reason}). Remove it, and score "
             "the bank again."
         ) from None
-    return table
 
 
 def _said(schema: pa.Schema, key: bytes) -> str:

@@ -59,10 +59,12 @@ def score(
     probability of the fake's own label, by a classifier of training reals alone. discriminator:
     its logit, where --discriminator names the pickles. Scores serve as `filter` in a grid.
     """
+    from fgaug import pixels
     from fgaug.bank import open_bank
     from fgaug.data import open_dataset
     from fgaug.study import scored, scoring
 
+    pixels.evict()
     files = _discriminators(discriminator or [])
     names = _names(scorer or ["all"], bool(files))
     how = scoring.ScoreHow(

@@ -34,7 +34,8 @@ class ImageSet:
 
     digest: str  # of the pixels, in their order
     count: int
-    part: Callable[[int, int], np.ndarray]  # images from one number to another; can be pickled
+    part: Callable[[int, int], np.ndarray]  # images from one number to another
+    anywhere: bool = True  # another process can read them by `part`; it is pickled, they are not
 
 
 def features_of(
@@ -51,8 +52,9 @@ def features_of(
 
     def compute() -> NDArray[np.float32]:
         whole_machine = network.device.type == "cuda" and network.device.index is None
-        if network.asked and whole_machine and cluster.visible_gpus() > 1:
-            return _shared(images, network.asked, "cuda", done)
+        asked = network.asked if whole_machine and images.anywhere else None
+        if asked and cluster.visible_gpus() > 1:
+            return _shared(images, asked, "cuda", done)
         return _here(images, network, done)
 
     told = f"{VERSION} {images.digest} {network.sha256} {network.label}"
@@ -76,7 +78,10 @@ def of_array(images: np.ndarray) -> ImageSet:
     told = hashlib.sha256(f"{images.shape}\n".encode())
     told.update(np.ascontiguousarray(images).data)
     return ImageSet(
-        digest=told.hexdigest(), count=len(images), part=lambda start, stop: images[start:stop]
+        digest=told.hexdigest(),
+        count=len(images),
+        part=lambda start, stop: images[start:stop],
+        anywhere=False,
     )
 
 

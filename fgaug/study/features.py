@@ -17,7 +17,11 @@ from fgaug.quality.feature_cache import ImageSet, features_of
 if TYPE_CHECKING:
     from fgaug.quality.features import FeatureNetwork
 
-Done = Callable[[int], None]
+Done = Callable[[int], None]  # told how many images of a set are done
+
+
+def nobody(count: int) -> None:
+    """Take the place of who is told of progress."""
 
 
 def features_of_fakes(
@@ -26,7 +30,7 @@ def features_of_fakes(
     psi: float,
     z_seeds: np.ndarray,
     network: FeatureNetwork,
-    done: Done = lambda count: None,
+    done: Done = nobody,
 ) -> NDArray[np.float32]:
     """Return the features of fakes in the order asked, float32 [N, D].
 
@@ -37,21 +41,25 @@ def features_of_fakes(
     """
     which, row, names = bank.locate(label, psi, np.asarray(z_seeds, np.int64))
     shards = {shard.path: shard for shard in bank.shards}
-    found, at = [], []
-    ready = 0
+    found: list[np.ndarray] = []
+    at: list[np.ndarray] = []
     for number in np.unique(which):
         here = np.flatnonzero(which == number)
-        found.append(_of_shard(bank, shards[names[number]], row[here], network))
+        done_here = _from(done, sum(map(len, at)), len(here))
+        found.append(_of_shard(bank, shards[names[number]], row[here], network, done_here))
         at.append(here)
-        ready += len(here)
-        done(ready)
     order = np.argsort(np.concatenate(at))
     features: NDArray[np.float32] = np.concatenate(found)[order]
     return features
 
 
+def _from(done: Done, before: int, most: int) -> Done:
+    """Return who is told of a part: of its images, those asked for count."""
+    return lambda count: done(before + min(count, most))
+
+
 def _of_shard(
-    bank: Bank, shard: Shard, rows: np.ndarray, network: FeatureNetwork
+    bank: Bank, shard: Shard, rows: np.ndarray, network: FeatureNetwork, done: Done
 ) -> NDArray[np.float32]:
     whole = 2 * len(rows) >= shard.rows
     chosen = np.arange(shard.rows) if whole else rows
@@ -61,7 +69,7 @@ def _of_shard(
         count=len(chosen),
         part=_Rows(bank.store.uri, shard.path, shard.sha256, chosen),
     )
-    features = features_of(images, network)
+    features = features_of(images, network, done)
     return features[rows] if whole else features
 
 

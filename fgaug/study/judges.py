@@ -1,41 +1,35 @@
-"""What gives fakes their scores: reals about them, classifiers, discriminators.
+"""What gives fakes their scores by features: the reals about them, and a classifier of reals.
 
-dataset, networks -> [judges] -> scoring.  Validation images set the distance below which a fake
+dataset, network -> [judges] -> scoring.  Validation images set the distance below which a fake
 is a copy, and nothing else; test images are not read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 
-from fgaug import saved
 from fgaug.bank import Bank
-from fgaug.data import Dataset, open_dataset
-from fgaug.errors import DataError, SnapshotError, UserError
+from fgaug.data import Dataset
+from fgaug.errors import DataError
 from fgaug.quality.feature_cache import ImageSet, features_of, of_dataset
 from fgaug.quality.scores import Reference, copies, copy_threshold, of_own_label
-from fgaug.saved import SavedModel
-from fgaug.study.features import features_of_fakes
+from fgaug.study.features import Done, features_of_fakes, nobody
 
 if TYPE_CHECKING:
     from fgaug.quality.features import FeatureNetwork
-
-Done = Callable[[int], None]  # images seen
-BASELINE = "baseline"  # the mode of a classifier that learnt from reals alone
-PACKAGED = "lite0"
 
 
 class Judge(Protocol):
     """Gives the columns of one scorer."""
 
-    def scores(self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> pd.DataFrame:
-        """Return the columns, a row a fake, in the order asked."""
+    def scores(
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+    ) -> pd.DataFrame:
+        """Return the columns, a row a fake, in the order asked; `done` is told of images."""
         ...
 
 
@@ -88,7 +82,7 @@ class FeatureJudge:
         k_realism: int,
         k_density: int,
         alpha: float,
-        done: Done = lambda count: None,
+        done: Done = nobody,
     ) -> None:
         self.network, self._k, self._alpha = network, (k_realism, k_density), alpha
         train, heldout = training_part(dataset), heldout_part(dataset)
@@ -114,9 +108,13 @@ class FeatureJudge:
             }
         )
 
-    def scores(self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> pd.DataFrame:
+    def scores(
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+    ) -> pd.DataFrame:
         """Return realism, density, nearest_distance, nearest and copy of fakes."""
-        return self.of_features(label, features_of_fakes(bank, label, psi, z_seeds, self.network))
+        return self.of_features(
+            label, features_of_fakes(bank, label, psi, z_seeds, self.network, done)
+        )
 
     def heldout(self, label: str) -> pd.DataFrame | None:
         """Return the columns of a label's held-out reals, as if they were fakes; None of none."""
@@ -133,6 +131,11 @@ class FeatureJudge:
     def _reference(self, label: str) -> tuple[Reference, np.ndarray, float]:
         if label not in self._references:
             here = (self._train["label"] == label).to_numpy()
+            if here.sum() <= max(self._k):
+                raise DataError(
+                    f"{label} has {here.sum()} training images; scores by neighbours need "
+                    f"{max(self._k) + 1} or more. Score it by --scorer classifier alone."
+                )
             reference = Reference(self._features[here], *self._k)
             unseen = self._unseen_of(label)
             distances = reference.scores(unseen).nearest_distance if len(unseen) else ()
@@ -145,20 +148,25 @@ class FeatureJudge:
 class PackagedClassifier:
     """Logistic regression on the packaged features, trained on the training reals."""
 
-    def __init__(
-        self, dataset: Dataset, network: FeatureNetwork, done: Done = lambda count: None
-    ) -> None:
+    def __init__(self, dataset: Dataset, network: FeatureNetwork, done: Done = nobody) -> None:
         from fgaug.quality.training_filter import fitted
 
         self.labels, self.network = dataset.spec.labels, network
+        if len(self.labels) < 2:
+            raise DataError(
+                f"{dataset.root} has the label {self.labels[0]} alone, and a classifier needs two "
+                "or more. Score the bank by --scorer features alone."
+            )
         self._train = training_part(dataset)
         self._features = features_of(self._train.images, network, done)
         self._predict = fitted(self._features, self._train.classes(self.labels))
 
-    def scores(self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> pd.DataFrame:
+    def scores(
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+    ) -> pd.DataFrame:
         """Return confidence, margin and agrees of fakes."""
-        features = features_of_fakes(bank, label, psi, z_seeds, self.network)
-        return _of_label(self._predict(features), self.labels.index(label))
+        features = features_of_fakes(bank, label, psi, z_seeds, self.network, done)
+        return label_scores(self._predict(features), self.labels.index(label))
 
     def out_of_fold(self) -> pd.DataFrame:
         """Return the training reals' columns by classifiers that saw no image of their patient."""
@@ -166,103 +174,11 @@ class PackagedClassifier:
 
         classes = self._train.classes(self.labels)
         groups = self._train.table["group"].to_numpy()
-        found = _of_label(out_of_fold(self._features, classes, groups), classes)
+        found = label_scores(out_of_fold(self._features, classes, groups), classes)
         return found.assign(label=self._train.table["label"])
 
 
-class KeptClassifier:
-    """A classifier that a search kept: a baseline of the same dataset and split."""
-
-    def __init__(self, dataset: Dataset, kept: SavedModel, device: str) -> None:
-        import torch
-
-        from fgaug.training.kept import batch_of, load_classifier
-
-        check_baseline(kept, dataset)
-        self.labels, self._device = tuple(kept.card.labels), torch.device(device)
-        self._network = load_classifier(kept, self._device)
-        self._batch = batch_of(kept.card)
-
-    def scores(self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> pd.DataFrame:
-        """Return confidence, margin and agrees of fakes."""
-        from fgaug.training.images import Images
-        from fgaug.training.steps import predict
-
-        pixels = bank.read(label, psi, z_seeds.tolist())
-        rows, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
-        images = Images(sources=[pixels], source=none, row=rows, label=none)
-        probabilities = predict(self._network, images, self._batch, self._device)
-        return _of_label(probabilities, self.labels.index(label))
-
-
-class Discriminators:
-    """The discriminators of the snapshots that a bank was made from."""
-
-    def __init__(self, files: tuple[tuple[str, str], ...], device: str) -> None:
-        self._files, self._device = dict(files), device
-
-    def scores(self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> pd.DataFrame:
-        """Return the logit of fakes.
-
-        Raises:
-            SnapshotError: the label's file is not named, is not the bank's, or has none.
-        """
-        from gan_worker.critic import Critic
-        from gan_worker.snapshot import identity_of
-
-        source = bank.spec.sources[label]
-        if label not in self._files:
-            raise SnapshotError(
-                f"A bank keeps generators alone. Name the file of the discriminator of {label}: "
-                f"--discriminator {label}={source.name}"
-            )
-        file = self._files[label]
-        if not Path(file).is_file() or identity_of(file) != source.sha256:
-            raise SnapshotError(
-                f"The fakes of {label} are of {source.name} ({source.sha256[:12]}), and {file} is "
-                "not that file. Name the pickle that the bank was filled from."
-            )
-        critic = Critic(file, self._device, source.class_index)
-        return pd.DataFrame({"logit": critic.logits(bank.read(label, psi, z_seeds.tolist()))})
-
-
-def kept_classifier(asked: str) -> SavedModel | None:
-    """Return the classifier that `--classifier` names; None for the packaged one.
-
-    Raises:
-        UserError: another word, or a file that is no kept classifier.
-    """
-    if asked == PACKAGED:
-        return None
-    kind, _, file = asked.partition(":")
-    if kind != "model" or not file:
-        raise UserError(f"--classifier is {PACKAGED} or model:FILE, got {asked}.")
-    return saved.read(file)
-
-
-def check_baseline(kept: SavedModel, dataset: Dataset) -> None:
-    """Refuse a classifier that learnt from fakes, or from other reals than the training images."""
-    card = kept.card
-    mode = card.cell.split(" ")[0]
-    problem = None
-    if mode != BASELINE:
-        problem = f"is of mode {saved.shown(mode)}"
-    elif card.dataset_digest != dataset.spec.digest:
-        problem = f"learnt from the dataset {card.dataset_digest[:12]}"
-    elif tuple(card.labels) != dataset.spec.labels:
-        problem = f"knows the labels {', '.join(map(saved.shown, card.labels))}"
-    else:
-        learnt = open_dataset(dataset.root).with_split(card.split)
-        if training_part(learnt).images.digest != training_part(dataset).images.digest:
-            problem = f"learnt from another split ({card.split})"
-    if problem:
-        raise UserError(
-            f"The classifier {card.cell_id} {problem}. Fakes are scored by one of mode "
-            f"{BASELINE}, trained on the training images of {dataset.root} "
-            f"({dataset.spec.digest[:12]})."
-        )
-
-
-def _of_label(probabilities: np.ndarray, own: int | np.ndarray) -> pd.DataFrame:
+def label_scores(probabilities: np.ndarray, own: int | np.ndarray) -> pd.DataFrame:
+    """Return the columns of a classifier from probabilities [N, K] and each image's class."""
     confidence, margin, agrees = of_own_label(probabilities, own)
     return pd.DataFrame({"confidence": confidence, "margin": margin, "agrees": agrees})

@@ -11,8 +11,10 @@ import pandas as pd
 
 from fgaug.bank import Bank, Demand, Scorer, read_scores
 from fgaug.data import Dataset
+from fgaug.errors import DataError
 from fgaug.quality.scores import ALPHA
-from fgaug.study import judges
+from fgaug.study import trained_judges
+from fgaug.study.judges import FeatureJudge, PackagedClassifier
 from fgaug.study.scoring import DEFAULT, Count, ScoreHow, judge_of
 
 
@@ -45,24 +47,28 @@ def reference(scorers: Sequence[Scorer], dataset: Dataset, how: ScoreHow = DEFAU
         if scorer.name == "discriminator":
             continue
         judge = judge_of(scorer, dataset, how, Count())
-        if isinstance(judge, judges.FeatureJudge):
+        if isinstance(judge, FeatureJudge):
             lines += [_heldout_line(judge, label) for label in dataset.spec.labels]
-        elif isinstance(judge, judges.PackagedClassifier):
-            found = judge.out_of_fold()
-            shares = found.groupby("label")["agrees"].mean()
-            told = ", ".join(f"{label} {share:.1%}" for label, share in shares.items())
-            lines.append(
-                f"training reals, by classifiers that saw no image of their patient: {told} agree"
-            )
+        elif isinstance(judge, PackagedClassifier):
+            lines.append(_out_of_fold_line(judge))
         else:
-            kept = judges.kept_classifier(how.classifier)
+            kept = trained_judges.kept_classifier(how.classifier)
             accuracy = kept.card.metrics.get("valid_acc") if kept else None
             known = "not known" if accuracy is None else f"{accuracy:.1%}"
             lines.append(f"the classifier's validation accuracy in its search: {known}")
     return lines
 
 
-def _heldout_line(judge: judges.FeatureJudge, label: str) -> str:
+def _out_of_fold_line(judge: PackagedClassifier) -> str:
+    head = "training reals, by classifiers that saw no image of their patient:"
+    try:
+        shares = judge.out_of_fold().groupby("label")["agrees"].mean()
+    except DataError:  # patients that cannot be divided into folds
+        return f"{head} not known, a label has too few patients"
+    return f"{head} {', '.join(f'{name} {share:.1%}' for name, share in shares.items())} agree"
+
+
+def _heldout_line(judge: FeatureJudge, label: str) -> str:
     found = judge.heldout(label)
     if found is None:
         return f"validation reals of {label}: none, so only exact copies count as copies"

@@ -19,7 +19,8 @@ from fgaug.data import Dataset
 from fgaug.errors import BankError, DataError, UserError
 from fgaug.progress import Advance
 from fgaug.quality.scores import ALPHA, K_DENSITY, K_REALISM
-from fgaug.study import judges
+from fgaug.study import trained_judges
+from fgaug.study.judges import FeatureJudge, PackagedClassifier, heldout_part, training_part
 
 if TYPE_CHECKING:
     from fgaug.study.judges import Judge
@@ -69,22 +70,22 @@ def _content(name: str, dataset: Dataset, how: ScoreHow) -> tuple[dict[str, Any]
         return {"group_size": 1}, "the snapshot's discriminator, images one by one"
     if name not in SCORERS:
         raise UserError(f"--scorer is {', '.join(SCORERS)} or all, got {name}.")
-    train = judges.training_part(dataset).images.digest
+    train = training_part(dataset).images.digest
     if name == "features":
         label, sha256 = network_label(how.features)
         content = {
             "network": [label, sha256],
             "train": train,
-            "heldout": judges.heldout_part(dataset).images.digest,
+            "heldout": heldout_part(dataset).images.digest,
             "k": [K_REALISM, K_DENSITY],
             "alpha": ALPHA,
         }
         return content, f"{label}, realism k = {K_REALISM}, density k = {K_DENSITY}"
-    kept = judges.kept_classifier(how.classifier)
+    kept = trained_judges.kept_classifier(how.classifier)
     if kept is not None:
-        judges.check_baseline(kept, dataset)
+        trained_judges.check_baseline(kept, dataset)
         return {"model": kept.card.sha256}, f"kept classifier {kept.card.cell_id}"
-    label, sha256 = network_label(judges.PACKAGED)
+    label, sha256 = network_label(trained_judges.PACKAGED)
     content = {"network": [label, sha256], "train": train, "strength": STRENGTH}
     return content, f"logistic regression on {label}, training reals alone"
 
@@ -133,7 +134,7 @@ def score_fakes(
             # asked again: who held the bank until now may have scored some
             left = np.asarray(unscored(bank.store, scorer, label, psi, z_seeds), np.int64)
             for piece in _by_shard(bank, label, psi, left):
-                frame = judge.scores(bank, label, psi, piece)
+                frame = judge.scores(bank, label, psi, piece, done.within)
                 frame.insert(0, "z_seed", piece)
                 write_scores(bank.store, scorer, label, psi, frame, held)
                 done.add(len(piece))
@@ -179,21 +180,21 @@ def _made(name: str, dataset: Dataset, how: ScoreHow, device: str, progress: Cou
     from fgaug.quality.features import load_network
 
     if name == "discriminator":
-        return judges.Discriminators(how.discriminators, device)
-    kept = judges.kept_classifier(how.classifier) if name == "classifier" else None
+        return trained_judges.Discriminators(how.discriminators, device)
+    kept = trained_judges.kept_classifier(how.classifier) if name == "classifier" else None
     if kept is not None:
-        return judges.KeptClassifier(dataset, kept, device)
-    reals = judges.training_part(dataset).images.count
+        return trained_judges.KeptClassifier(dataset, kept, device)
+    reals = training_part(dataset).images.count
     if name == "features":
-        reals += judges.heldout_part(dataset).images.count
+        reals += heldout_part(dataset).images.count
     progress.more(reals)
     judge: Judge
     if name == "features":
         network = load_network(how.features, device)
-        judge = judges.FeatureJudge(dataset, network, K_REALISM, K_DENSITY, ALPHA, progress.within)
+        judge = FeatureJudge(dataset, network, K_REALISM, K_DENSITY, ALPHA, progress.within)
     else:
-        network = load_network(judges.PACKAGED, device)
-        judge = judges.PackagedClassifier(dataset, network, progress.within)
+        network = load_network(trained_judges.PACKAGED, device)
+        judge = PackagedClassifier(dataset, network, progress.within)
     progress.add(reals)
     return judge
 
