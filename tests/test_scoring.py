@@ -222,7 +222,7 @@ class TestWhatIsAskedFor:
         score_fakes(
             bank, [scorer], "dbp", 0.5, [3, 4], data, lambda *counts: told.append(counts), CPU
         )
-        assert told == [(1, 1)]  # the classifier is there, and so is z_seed 3
+        assert set(told) == {(1, 1)}  # the classifier is there, and so is z_seed 3
         told.clear()
         score_fakes(
             bank, [scorer], "dbp", 0.5, [4, 3], data, lambda *counts: told.append(counts), CPU

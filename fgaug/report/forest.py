@@ -86,7 +86,7 @@ def _figure(
     for axes, (against, rows) in zip(columns, found.items(), strict=True):
         dress(axes, theme)
         axes.grid(False, axis="y")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(4 if len(found) < 3 else 3))
         axes.set_title(AGAINST[against], loc="left", fontsize=TEXT_PT, color=theme.ink)
         axes.set_xlabel(f"effect on {NAMES[metric]}, {unit(metric)}".rstrip(", "))
         axes.axvline(0, color=theme.baseline, linewidth=1)
