@@ -103,7 +103,8 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
             "(images without gan flag are the ones a network has not seen): their fakes carry "
             "information from images that such a classifier is said to lack."
         )
-    filtered = frame["filter"].notna() & frame["filter"].ne(NONE)
+    used = frame["filter"] if "filter" in frame else pd.Series(dtype=object)  # no row yet
+    filtered = used.notna() & used.ne(NONE)
     if "n_dropped" in frame and frame.loc[filtered, "n_dropped"].gt(0).any():
         found.append(
             "Some filtered arms leave out real images that gave their filter its scores: it knows "
