@@ -212,6 +212,7 @@ def cores() -> Iterator[None]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("cores")
 class TestOnCores:
     def test_a_search_measures_and_says_so_once(self, root: Path) -> None:

@@ -175,6 +175,7 @@ def test_a_race(cluster: None, root: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_time_budget_pauses_and_the_next_search_goes_on(cluster: None, root: Path) -> None:
     budget = {"unit": "steps", "max": 60, "evaluations": 60}
     space = grid(root, budget=budget, time_budget=1.0)
