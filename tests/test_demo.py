@@ -27,8 +27,8 @@ def test_the_demo_ends_with_a_report(tmp_path: Path) -> None:
     page = Path(last.removeprefix("report: "))
     browser.check(page, tmp_path / "profile", images=8)
     frame = fgaug.load_results(tmp_path / "demo" / "run")
-    assert len(frame) == 26
-    assert set(frame["mode"]) == {"baseline", "oversample", "augmentation", "synthetic"}
+    assert len(frame) == 22
+    assert set(frame["mode"]) == {"baseline", "oversample", "augmentation"}
     assert frame["psi"].nunique() == 2
     assert frame["seed"].nunique() == 2
     assert set(frame["snapshot"].dropna()) == {"gan", "oracle"}
