@@ -1,8 +1,9 @@
 """The [1, 3, 3, 1] filter, each channel on its own, differentiable any number of times.
 
 torch's own second derivative of a depthwise convolution takes a loop over the channels, though the
-taps need no gradient: at 512 of them a path-length pass took five times as long on a GPU. A filter
-is linear and its adjoint is another one, so each is the other's derivative.
+taps need no gradient: with up to 512 of them, on a GPU, an iteration with path lengths took seven
+times a plain one (64 px); without the loop it takes 1.4 times (128 px). A filter is linear and its
+adjoint is another one, so each is the other's derivative.
 """
 
 from __future__ import annotations
