@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import table
-from rich.console import Console
 
 from fgaug.commands import options
 from fgaug.commands.bank_out import BankUri, Labels, Psis
 from fgaug.commands.gan_data import Split, split_of
+from fgaug.commands.output import output
 from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     from fgaug.report.parts import Table
-
-_NO_TERMINAL = 200  # columns, where the output goes to a file
 
 
 def quality(
@@ -70,7 +68,7 @@ def quality(
     wanted = options.selected(opened, label or [], options.psis(psi or []), None)
     with progress_of("measuring") as progress:
         kept = measure_bank(opened, wanted, how, progress)
-    console = Console(width=None if sys.stdout.isatty() else _NO_TERMINAL)
+    console = output()
     for part in known_parts(kept):
         if isinstance(part, Table) and len(part.text):
             console.print(_printed(part), f"{part.note}\n" if part.note else "", highlight=False)

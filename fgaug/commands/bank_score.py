@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fgaug.commands import options
 from fgaug.commands.bank_out import BankUri, Labels, Psis
 from fgaug.commands.gan_data import Split, split_of
+from fgaug.commands.output import output
 from fgaug.errors import BankError
 from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_NO_TERMINAL = 200  # columns, where the output goes to a file
 _SHARES = ("agrees",)  # columns of the table that are shares
 
 
@@ -111,7 +110,7 @@ def _print(rows: pd.DataFrame) -> None:
         table.add_column(str(name), justify="left" if name == "label" else "right")
     for row in rows.to_dict("records"):
         table.add_row(*(_text(str(name), value) for name, value in row.items()))
-    Console(width=None if sys.stdout.isatty() else _NO_TERMINAL).print(table)
+    output().print(table)
 
 
 def _text(name: str, value: object) -> str:

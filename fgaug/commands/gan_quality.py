@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fgaug.commands.gan_data import Split, split_of
+from fgaug.commands.output import output
 from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     from fgaug.quality.snapshot_table import Row
 
-_NO_TERMINAL = 200  # columns, where the output goes to a file
 _HEADS = {"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"}
 
 Label = Annotated[str | None, typer.Option("--label", help="Only rows of this label.")]
@@ -131,7 +130,7 @@ def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
     same.add_section()
     floor = (_spread(first, f"floor_{measure}", measure) for measure in _HEADS)
     same.add_row("  reals against reals", *floor)
-    Console(width=None if sys.stdout.isatty() else _NO_TERMINAL).print(whole, same)
+    output().print(whole, same)
     sys.stdout.write("\n".join(_foot(first)) + "\n")
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from fgaug.commands.output import output
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _print_table(frame: pd.DataFrame) -> None:
         table.add_column(str(name), justify="left" if name in ("mode", "status") else "right")
     for values in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in values))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    output().print(table)
 
 
 def _cell(value: object) -> str:
