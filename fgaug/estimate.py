@@ -13,13 +13,13 @@ import numpy as np
 import psutil
 import torch
 
-from fgaug import mix, rows
+from fgaug import mix
 from fgaug.axes import Split
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import fit, models, transforms
-from fgaug.training import weights as weight_files
+from fgaug.training import fit
+from fgaug.training.backend import open_learner
 from fgaug.training.images import Images
 
 CUDA_BYTES = 1 << 30  # at most, that CUDA itself takes of a GPU for each process
@@ -79,7 +79,6 @@ def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
     process = psutil.Process()
     own, resident = process.memory_full_info().uss, process.memory_info().rss
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows.reset_peaks(device.type)
     labels = dataset.spec.labels
     count = 4 * recipe.batch_size
     places = np.resize(np.arange(len(dataset)), count)
@@ -89,19 +88,9 @@ def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
         row=places,
         label=np.arange(count) % len(labels),
     )
-    model = models.build(recipe, weight_files.find(recipe), len(labels)).to(device)
-    training = fit.FineTuning(
-        model,
-        images,
-        images,
-        labels,
-        recipe=recipe,
-        budget=Budget(unit="steps", max=4, evaluations=2),
-        augment=transforms.build(recipe, 0, device),
-        seed=0,
-        device=device,
-    )
-    running = iter(training)
+    learner = open_learner(recipe, labels, 0, device.type)
+    budget = Budget(unit="steps", max=4, evaluations=2)
+    running = iter(learner.train(images, images, budget, seed=0))
     warm = next(running)
     started = time.perf_counter()
     last = next(running)
@@ -111,7 +100,7 @@ def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
     return Measured(
         train_per_s=trained / max(train_s, 1e-6),
         valid_per_s=count / max(both - train_s, 1e-6),
-        memory_bytes=own + max(0, rows.peak_rss() - resident),
+        memory_bytes=own + max(0, learner.peaks().memory_bytes - resident),
         gpu_bytes=_gpu_peak() if device.type == "cuda" else None,
     )
 

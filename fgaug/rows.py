@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import psutil
-import torch
 
 import fgaug
 from fgaug.axes import Split
 from fgaug.bank import Scorer
 from fgaug.cells import Cell, digest, recipe_identity
 from fgaug.mix import MixPlan, Reals, fakes_wanted
-from fgaug.training.fit import Fitted
+from fgaug.training.backend import Fitted, Peaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,42 +110,16 @@ def added(plan: MixPlan, cell: Cell, label: str, reals: Reals) -> int:
     return len(plan.fakes.get(label, ()))
 
 
-def costs(fitted: Fitted, device: str) -> dict[str, Any]:
-    gpu = torch.cuda.max_memory_allocated(device) / 2**20 if device != "cpu" else None
+def costs(fitted: Fitted, peaks: Peaks) -> dict[str, Any]:
+    gpu = peaks.gpu_bytes
     return {
         "images_seen": fitted.last.images_seen,
         "train_images_per_s": round(fitted.last.images_seen / max(fitted.last.train_s, 1e-9), 2),
-        "peak_rss_mb": round(peak_rss() / 2**20, 1),
-        "peak_gpu_mb": round(gpu, 1) if gpu is not None else None,
+        "peak_rss_mb": round(peaks.memory_bytes / 2**20, 1),
+        "peak_gpu_mb": round(gpu / 2**20, 1) if gpu is not None else None,
         "micro_batch": fitted.micro_batch,
         "oom_events": fitted.oom_events,
     }
-
-
-def reset_peaks(device: str) -> None:
-    """Start the peaks anew: a reused process has run other trials before."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # not Linux, or not permitted: the peak is then that of the process
-
-
-def peak_rss() -> int:
-    """Return the largest resident size of this process in bytes since the last reset."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return int(psutil.Process(os.getpid()).memory_info().rss)
-
-
-def device_name(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name(device)
-    return f"cpu x{torch.get_num_threads()}"
 
 
 def _counts(pairs: tuple[tuple[str, Any], ...]) -> str:

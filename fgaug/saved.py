@@ -22,8 +22,6 @@ from fgaug.errors import UserError
 from fgaug.paths import TrialPaths
 
 if TYPE_CHECKING:
-    import torch
-
     from fgaug.data import DatasetSpec
 
 SUFFIX = ".safetensors"
@@ -102,7 +100,7 @@ class SavedModel:
 
 
 def taken(
-    state: Mapping[str, torch.Tensor],
+    state: Mapping[str, np.ndarray],
     spec: DatasetSpec,
     recipe: dict[str, Any],
     row: Mapping[str, Any],
@@ -112,7 +110,7 @@ def taken(
     """Return a trained classifier as it is kept.
 
     Args:
-        state: the classifier's tensors, on any device.
+        state: the classifier's tensors, see `Learner.tensors`.
         spec: of the dataset that it was trained on.
         recipe: with the identity of its weights, see `cells.recipe_identity`.
         row: of its trial.
@@ -122,7 +120,7 @@ def taken(
     from safetensors.numpy import save
 
     # row-major copies: convolutions lie in memory with their channels last
-    tensors = {name: np.array(value.cpu().numpy(), order="C") for name, value in state.items()}
+    tensors = {name: np.array(value, order="C") for name, value in state.items()}
     data = save(tensors)
     card = Card(
         labels=list(spec.labels),

@@ -6,7 +6,6 @@ mix -> [trial] -> results.  Knows nothing of Ray: the runner, tests and replays 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -27,10 +26,8 @@ from fgaug.results import TrialResult
 from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.screening import Screen
-from fgaug.training import fit, models, transforms
-from fgaug.training import weights as weight_files
+from fgaug.training.backend import Point, derived, open_learner
 from fgaug.training.images import Images
-from fgaug.training.steps import Point, predict
 
 _log = logging.getLogger("fgaug")
 
@@ -53,10 +50,9 @@ class Trial:
         UserError: the dataset, the bank or the weights cannot be read.
     """
 
-    def __init__(self, cell: Cell, sources: Sources, device: str) -> None:
+    def __init__(self, cell: Cell, sources: Sources, device: str, gpu_share: float = 1.0) -> None:
         self.cell, self.sources, self.device = cell, sources, device
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        rows.reset_peaks(device)
         self.dataset = _dataset(sources.dataset).with_split(cell.split)
         bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
         labels = self.dataset.spec.labels
@@ -65,23 +61,12 @@ class Trial:
         if cell.filtered and bank is not None:
             screen = Screen(bank.store, sources.scorers[cell.split], sources.pool)
         self.plan = mix.plan(cell, self.reals, sources.pool, screen)
-        self.where = torch.device(device)
-        torch.manual_seed(_derived(cell.seed, "weights"))
-        self.weights = weight_files.find(cell.recipe)
-        self.model = models.build(cell.recipe, self.weights, len(labels)).to(self.where)
-        self.transform = transforms.build(
-            cell.recipe, _derived(cell.seed, "augmentation"), self.where
-        )
-        self.training = fit.FineTuning(
-            self.model,
+        self.learner = open_learner(cell.recipe, labels, cell.seed, device, gpu_share)
+        self.training = self.learner.train(
             training_images(self.plan, self.dataset, bank, cell.psi),
             split_images(self.dataset, "valid"),
-            labels,
-            recipe=cell.recipe,
-            budget=cell.budget,
-            augment=self.transform,
-            seed=_derived(cell.seed, "order"),
-            device=self.where,
+            cell.budget,
+            derived(cell.seed, "order"),
         )
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
@@ -112,8 +97,7 @@ class Trial:
         cell, dataset = self.cell, self.dataset
         sealed = None
         if fitted.stopped_by != "scheduler" and (dataset.manifest["split"] == "test").any():
-            batch = 2 * cell.recipe.batch_size
-            probability = predict(self.model, split_images(dataset, "test"), batch, self.where)
+            probability = self.learner.predict(split_images(dataset, "test"))
             sealed = _predictions(dataset, "test", probability)
         labels = self.reals.labels
         row = {
@@ -124,13 +108,13 @@ class Trial:
                 f"n_fake_{label}": rows.added(self.plan, cell, label, self.reals)
                 for label in labels
             },
-            **rows.provenance(cell, self.sources, self.weights.identity),
-            **rows.costs(fitted, self.device),
+            **rows.provenance(cell, self.sources, self.learner.identity),
+            **rows.costs(fitted, self.learner.peaks()),
             "wall_s": round(self.wall_s, 3),
             "gan_saw_removed": bool(
                 cell.uses_fakes and self.plan.n_dropped_seen and not self.sources.gan_known
             ),
-            "device": rows.device_name(self.device),
+            "device": self.learner.device_name,
             "started_at": self.started.isoformat(timespec="seconds"),
         }
         return TrialResult(
@@ -143,23 +127,25 @@ class Trial:
 
     def _saved(self, row: dict[str, Any]) -> SavedModel:
         recipe = self.cell.recipe
-        named = recipe_identity(recipe, {recipe.model_dump_json(): self.weights.identity})
-        state, spec = self.model.state_dict(), self.dataset.spec
+        named = recipe_identity(recipe, {recipe.model_dump_json(): self.learner.identity})
+        state, spec = self.learner.tensors(), self.dataset.spec
         return saved.taken(state, spec, named, row, self.cell.described, self.cell.split)
 
     @property
     def wall_s(self) -> float:
         return self.earlier_s + time.perf_counter() - self.clock
 
+    @property
+    def _device_type(self) -> str:
+        return self.device.partition(":")[0]
+
     def save(self, path: Path) -> None:
         """Write all that the rest of the training depends on, whole or not at all."""
         state = {
             "cell_id": self.cell.cell_id,
-            "device": self.where.type,
+            "device": self._device_type,
             "training": self.training.state(),
-            "augmentation": self.transform.state(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if self.where.type == "cuda" else None,
+            **self.learner.state(),
             "curve": self.curve,
             "wall_s": self.wall_s,
         }
@@ -169,8 +155,8 @@ class Trial:
     def restore(self, path: Path) -> bool:
         """Go on from a file that `save` wrote; False where it cannot be used."""
         try:
-            state = torch.load(path, map_location=self.where, weights_only=True)
-            fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self.where.type)
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self._device_type)
         except FileNotFoundError:
             return False
         except Exception as error:  # torch names no set of errors for a torn file
@@ -179,10 +165,7 @@ class Trial:
         if not fits:
             return False
         self.training.restore(state["training"])
-        self.transform.restore(state["augmentation"])
-        torch.set_rng_state(state["random"].cpu())
-        if state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu())
+        self.learner.restore(state)
         self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
         return True
 
@@ -266,8 +249,3 @@ def _predictions(dataset: Dataset, split: str, probability: np.ndarray) -> pd.Da
     for index, label in enumerate(dataset.spec.labels):
         frame[f"p_{label}"] = probability[:, index]
     return frame.assign(round=pd.array([pd.NA] * len(frame), dtype="Int64"))
-
-
-def _derived(seed: int, purpose: str) -> int:
-    """Return a 32-bit seed of one stream of a trial's randomness."""
-    return int.from_bytes(hashlib.sha256(f"{purpose}\n{seed}".encode()).digest()[:4], "big")

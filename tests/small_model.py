@@ -46,7 +46,7 @@ def kept_classifier(
         "version": "0",
     }
     named = {**recipe.model_dump(), "weights": "scratch"}
-    state = classifier.state_dict()
+    state = {name: value.numpy() for name, value in classifier.state_dict().items()}
     trial = TrialPaths(folder)
     saved.write(trial, saved.taken(state, spec, named, row, cell, split))
     return trial.model

@@ -89,7 +89,7 @@ def test_the_card_says_what_the_tensors_mean(
 def test_metrics_that_are_undefined_are_null(bench: Bench) -> None:
     trial = trained(bench)
     row = {**trial.result().row, "valid_auc": math.nan}
-    kept = saved.taken(trial.model.state_dict(), bench.dataset.spec, {}, row, "a cell")
+    kept = saved.taken(trial.learner.tensors(), bench.dataset.spec, {}, row, "a cell")
     assert kept.card.metrics["valid_auc"] is None
     assert json.loads(json.dumps(kept.card.model_dump(), allow_nan=False))
 

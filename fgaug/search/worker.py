@@ -24,7 +24,7 @@ from fgaug.paths import RunPaths
 from fgaug.results import write_paused, write_row, write_trial
 from fgaug.rows import Sources, failed_row
 from fgaug.search.policy import reached
-from fgaug.training.steps import Point
+from fgaug.training.backend import Point
 from fgaug.trial import Trial
 
 CHECKPOINT_S = 60.0  # of training at stake if the process dies
@@ -81,7 +81,8 @@ class CellTrainable(tune.Trainable):
     def _opened(self) -> Trial:
         if self.trial is None:
             self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
-            self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device)
+            gpu = float(self.shared["gpu"])
+            self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
             self.trial.restore(self.paths.checkpoint)
             self.points = iter(self.trial)
             waits = self.paths.paused.is_file()

@@ -7,7 +7,7 @@ stopping and the best model restored, as the fetal-brain study ran it; the `step
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,24 +15,13 @@ import torch
 
 from fgaug.recipe import Budget, Recipe
 from fgaug.training import images as batches
+from fgaug.training.backend import Fitted, Point
 from fgaug.training.images import Images
 from fgaug.training.models import Classifier
 from fgaug.training.schedule import frozen_cycle, unfrozen_cycle
-from fgaug.training.steps import Augment, Phase, Point, Steps
+from fgaug.training.steps import Augment, Phase, Steps
 
 FROZEN_SHARE = 21  # the thesis: one epoch of 21 is frozen; of a step budget the same share
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """What a finished training leaves; the model itself holds the best weights."""
-
-    best: Point
-    last: Point
-    stopped_by: str  # budget, patience or scheduler
-    valid_probability: np.ndarray  # float64 [N, L], of the best evaluation
-    micro_batch: int  # images at once: a batch, or fewer where memory ran out
-    oom_events: int  # how often a batch was halved
 
 
 class FineTuning:

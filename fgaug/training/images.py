@@ -1,12 +1,18 @@
-"""Rows of memory-mapped pixels as batches on a device.  mix -> [images] -> fit"""
+"""Rows of memory-mapped pixels as batches.  mix -> [images] -> fit
+
+PyTorch is loaded by those who ask for its tensors alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels on its device
 
@@ -35,6 +41,8 @@ class Images:
 
     def batch(self, index: np.ndarray, device: torch.device) -> torch.Tensor:
         """Return the pixels of the images `index` on `device`, uint8 [n, C, H, W]."""
+        import torch
+
         if device.type == "cuda":
             resident = self._resident(device)
             if resident is not None:
@@ -42,6 +50,8 @@ class Images:
         return _to_device(self.take(index), device)
 
     def labels(self, index: np.ndarray, device: torch.device) -> torch.Tensor:
+        import torch
+
         return torch.from_numpy(self.label[index]).to(device)
 
     def _resident(self, device: torch.device) -> torch.Tensor | None:
@@ -54,6 +64,8 @@ class Images:
 
 
 def _to_device(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
+    import torch
+
     tensor = torch.from_numpy(pixels)
     if device.type == "cuda":
         tensor = tensor.pin_memory().to(device, non_blocking=True)

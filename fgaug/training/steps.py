@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from fgaug.errors import TrialError
 from fgaug.recipe import Recipe
 from fgaug.training.augment import to_unit
+from fgaug.training.backend import Point
 from fgaug.training.images import Images
 from fgaug.training.metrics import evaluate
 from fgaug.training.models import Classifier
@@ -22,19 +23,6 @@ from fgaug.training.schedule import OneCycle
 
 Augment = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 in [0, 1]
 BETA2, EPS = 0.99, 1e-5  # fastai's Adam
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
-    """One evaluation on the way."""
-
-    epoch: int | None  # 0 is the frozen epoch; None under a step budget
-    step: int  # optimiser steps taken so far
-    frozen: bool
-    train_loss: float  # mean over the batches since the last evaluation
-    valid: dict[str, float]  # metrics of the validation set
-    images_seen: int
-    train_s: float  # seconds of training so far, evaluation left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
