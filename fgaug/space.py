@@ -38,6 +38,7 @@ from fgaug.grid_errors import Misfits, one_line_each
 from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
 from fgaug.points import points_misfits
 from fgaug.recipe import Budget, Frozen, Recipe
+from fgaug.rounds import Rounds
 from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop", "random_subset"]
@@ -109,9 +110,8 @@ class Scorers(Frozen):
     """Which networks give the scores that filters read; see `fgaug bank score`."""
 
     features: Annotated[str, Field(min_length=1)] = "lite0"  # of realism, density, copies
-    classifier: Annotated[str, Field(min_length=1)] = (
-        "lite0"  # or model:FILE, one kept by a search
-    )
+    # or model:FILE, one kept by a search; or baseline: this search's own, trained first
+    classifier: Annotated[str, Field(min_length=1)] = "lite0"
 
 
 class Space(Frozen):
@@ -129,6 +129,7 @@ class Space(Frozen):
     scorers: Scorers | None = None  # None: the packaged ones
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
+    rounds: Rounds | None = None  # of synthetic arms: fresh fakes again and again, no ratio
     # twins: repeated reals, removals alone, as many fakes as a filter chose but chosen by none
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
     recipe: Recipe = Recipe()
@@ -257,7 +258,10 @@ def _with_grid_folder(value: Any, folder: str) -> Any:
     return value
 
 
-_DRAWN = ("axes", "exclude", "include", "cells", "remove", "controls", "recipe", "baseline_seeds")
+_DRAWN = (
+    *("axes", "exclude", "include", "cells", "rounds", "remove", "controls", "recipe"),
+    "baseline_seeds",
+)
 _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
     "analysis": AnalysisPlan,
@@ -268,6 +272,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "include": Included,
     "generator": Generator,
     "recipe": Recipe,
+    "rounds": Rounds,
     "budget": Budget,
     "scorers": Scorers,
     "confirmation": Confirmation,

@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from fgaug.commands import fakes_ahead
 from fgaug.commands.output import output
 from fgaug.errors import RunError, TrialError, UserError
 
@@ -59,7 +60,9 @@ def plan(planned: Plan) -> None:
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
-        for line in _of_filters(supply, space, spec.size**2 * spec.channels):
+        for line in _of_filters(planned, supply):
+            say(line)
+        for line in fakes_ahead.lines(planned, supply):
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
@@ -80,10 +83,13 @@ def plan(planned: Plan) -> None:
         )
 
 
-def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]:
+def _of_filters(planned: Plan, supply: Supply) -> Iterator[str]:
     """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    space, spec = planned.space, planned.dataset.spec
+    image_bytes = spec.size**2 * spec.channels
     for kept in supply.kept:
         of = "" if kept.split == "dataset" else f", split {kept.split}"
+        of += "" if kept.round is None else f", round {kept.round}"
         yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
         if kept.to_score:
             least = "" if kept.scored else "at least "
@@ -94,6 +100,9 @@ def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]
             )
     unknown = dict.fromkeys(kept.split for kept in supply.kept if not kept.scored)
     for split in unknown:
+        if split in planned.scoring:
+            yield "  what is unknown is told once the baseline that scores them is trained"
+            continue
         yield (
             f"  what is unknown is told by `{_to_score(supply, space, split)}` once the bank has "
             "some fakes, or by the search itself, before it trains"

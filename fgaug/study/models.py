@@ -74,7 +74,8 @@ def prune_models(planned: Plan) -> None:
         return
     arms: dict[str, list[str]] = {}
     for cell in planned.grid_cells:  # those of other shards too
-        arms.setdefault(cell.arm_id, []).append(cell.cell_id)
+        if cell.cell_id not in planned.scoring.values():  # a search scores fakes by it
+            arms.setdefault(cell.arm_id, []).append(cell.cell_id)
     for cell_ids in arms.values():
         saved.keep_best(planned.run.trial(cell_id) for cell_id in cell_ids)
 
@@ -83,7 +84,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     from fgaug.data import open_dataset
     from fgaug.training.kept import batch_of, load_classifier
     from fgaug.training.steps import predict as probabilities
-    from fgaug.trial import split_images
+    from fgaug.trial_images import split_images
 
     dataset = open_dataset(root)
     _check_fits(kept.card, dataset)

@@ -17,8 +17,10 @@ from fgaug.cells import Cell
 from fgaug.errors import GridError
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space, load_space
+from fgaug.study.forgetting import forget_round
 from fgaug.study.models import prune_models
 from fgaug.study.stocking import check_critics, describe, label_sources, scorer_of, stock
+from fgaug.waves import is_through, waves_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,20 +175,37 @@ def execute(
         if isinstance(space.resources, str):
             found = probe.resources_for(planned.todo, planned.dataset, console)
             space = space.model_copy(update={"resources": found})
-        for supply in planned.supplies:
-            stock(planned, supply, console)
-        runner.run_cells(
-            planned.run,
-            planned.cells,
-            planned.sources,
-            space,
-            at_once=planning.parallel_trials(space, running.cpus, running.gpus),
-            already=len(planned.cells) - len(planned.todo),
-            dashboard=running.dashboard,
-            console=console,
-            retries=retries,
-            log=log,
-        )
+        ends = None if space.time_budget is None else time.monotonic() + space.time_budget
+        for wave in waves_of(planned.run, planned.cells, planned.scoring.values()):
+            these = planned.of_wave(wave)
+            if not these.todo:
+                continue
+            for supply in these.supplies:
+                stock(these, supply, console)
+            if ends is not None:
+                left = max(0.1, ends - time.monotonic())
+                space = space.model_copy(update={"time_budget": left})
+            if wave.round is not None:
+                last = wave.cells[0].last_round
+                console.print(f"round {wave.round} of {last}: {len(wave.cells)} cells")
+            runner.run_cells(
+                planned.run,
+                these.cells,
+                planned.sources,
+                space,
+                at_once=planning.parallel_trials(space, running.cpus, running.gpus),
+                already=len(these.cells) - len(these.todo),
+                dashboard=running.dashboard,
+                console=console,
+                retries=retries,
+                log=log,
+                until=wave.until,
+                keep=planned.scoring.values(),
+            )
+            if not is_through(planned.run, wave):
+                return  # interrupted, or out of time
+            if wave.round is not None:
+                forget_round(planned, wave)
 
 
 def _counted(planned: Plan) -> Run:

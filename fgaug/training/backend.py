@@ -136,6 +136,10 @@ class Learner(Predictor, Protocol):
         """Return the weights of now by name, as `saved` keeps them."""
         ...
 
+    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take over weights that `tensors` of the same recipe gave."""
+        ...
+
     def peaks(self) -> Peaks:
         """Return the most memory it has held."""
         ...
