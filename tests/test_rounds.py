@@ -152,7 +152,8 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     points = iter(trained)
     while trained._open is not None or trained.cell.round == 1:
         next(points)
-    weights, draws = trained.learner.tensors(), trained.learner.state()
+    weights = {name: value.copy() for name, value in trained.learner.tensors().items()}
+    draws = trained.learner.state()
     losses = [next(points).train_loss, next(points).train_loss]
     from fgaug.training.backend import derived, open_learner
     from fgaug.trial_images import bank_at, split_images, training_images

@@ -133,7 +133,7 @@ class Learner(Predictor, Protocol):
         ...
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the weights of now by name, as `saved` keeps them."""
+        """Return the weights of now by name, as `saved` keeps them; they may change with it."""
         ...
 
     def load(self, tensors: Mapping[str, np.ndarray]) -> None:
