@@ -74,6 +74,7 @@ class Plan:
     supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
     reals: Mapping[Split, mix.Reals]
+    absent: tuple[str, ...] = ()  # what is not on this machine; only a dry run goes without
 
     @property
     def todo(self) -> tuple[Cell, ...]:
