@@ -79,7 +79,9 @@ def plan_by_counts(space: Space, run: RunPaths, describe: Describe) -> Plan:
     if problems:
         raise GridError(problems, space.name)
     absent += [f"network {file} is not on this machine" for file in networks]
-    absent += [f"no pretrained weights of {model} are on this machine" for model in scratch]
+    absent += [
+        f"no pretrained weights of {model} are on this machine" for model in dict.fromkeys(scratch)
+    ]
     cells = cells_of(timed, dataset, supplies, weights, problems)
     reals: dict[Split, mix.Reals] = {"dataset": mix.Reals(dataset.manifest, dataset.spec.labels)}
     problems += checks.mix_problems(cells, reals, space.pool)
