@@ -46,7 +46,7 @@ def plan(planned: Plan) -> None:
         say(line)
     say(f"grid {space.name}: {len(planned.cells)} cells in {arms} arms ({counts})")
     if planned.absent:
-        say("  which of them are finished, only the dataset can tell; below, none")
+        say("  which of them are finished only the dataset can tell: none is taken to be")
     else:
         say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
     if space.confirmation is not None:
