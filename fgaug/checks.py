@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fgaug import mix, paths
@@ -30,22 +30,42 @@ def dataset_of(space: Space, problems: list[str]) -> Dataset | None:
         problems.append(f"`dataset`: {error}")
         return None
     problems += [f"`dataset`: {problem}" for problem in audit(dataset)]
-    labels = set(dataset.spec.labels)
+    problems += label_problems(space, dataset.spec.labels)
+    if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
+        _log.warning(
+            f"{space.dataset} is not what the grid's `counts` say: {'; '.join(other)}. "
+            "The dataset is what counts; mend the grid, or look for the cause"
+        )
+    return dataset
+
+
+def label_problems(space: Space, known: Iterable[str]) -> list[str]:
+    """Return where counts of fakes or removals name other labels than the dataset has."""
+    labels = set(known)
     named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
     named += [("remove", set(removal)) for removal in space.removals]
     for place, entry in enumerate(space.include):
         named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
         named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
-    for key, names in named:
-        if names != labels:
-            problems.append(
-                f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
-            )
-    return dataset
+    return [
+        f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
+        for key, names in named
+        if names != labels
+    ]
 
 
-def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
-    """Return the identity of each recipe's weights; each recipe is tried out to check it."""
+def weights_of(
+    space: Space, spec: DatasetSpec, problems: list[str], scratch: list[str] | None = None
+) -> dict[str, str]:
+    """Return the identity of each recipe's weights; each recipe is tried out to check it.
+
+    Args:
+        space: the grid.
+        spec: of its dataset.
+        problems: what is wrong is appended here.
+        scratch: takes the models that start from scratch for want of their weights, in place of
+            a warning.
+    """
     from fgaug.training import models, transforms, weights
 
     found = {}
@@ -57,7 +77,9 @@ def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str
         try:
             start = weights.find(recipe)
             found[recipe.model_dump_json()] = start.identity
-            if recipe.pretrained and start.scratch:
+            if recipe.pretrained and start.scratch and scratch is not None:
+                scratch.append(recipe.model)
+            elif recipe.pretrained and start.scratch:
                 _log.warning(
                     f"no pretrained weights of {recipe.model} on this machine: it trains from "
                     "scratch, as `allow_scratch` allows"

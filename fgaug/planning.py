@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -76,7 +76,9 @@ class Plan:
     supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
     reals: Mapping[Split, mix.Reals]
-    scoring: Mapping[Split, str]  # cells whose classifiers score fakes, by split: baselines
+    # cells whose classifiers score fakes, by split: baselines
+    scoring: Mapping[Split, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()  # what is not on this machine; only a dry run goes without
 
     @property
     def todo(self) -> tuple[Cell, ...]:

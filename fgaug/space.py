@@ -31,6 +31,7 @@ from fgaug.axes import (
     distinct,
     with_recipe_fields,
 )
+from fgaug.counts import DatasetCounts
 from fgaug.entries import Excluded, Included
 from fgaug.errors import GridError
 from fgaug.generators import Generator, SnapshotEntry
@@ -119,6 +120,8 @@ class Space(Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     dataset: str
+    # of a dataset that cannot be had: a dry run without it goes by them, nothing else does
+    counts: DatasetCounts | None = None
     bank: str | None = None
     generator: Generator | None = None
     pool: Annotated[int, Field(strict=True, ge=1, le=MAX_POOL)] = 30000
@@ -268,6 +271,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "axes": Axes,
     "axes.snapshot": SnapshotEntry,
     "axes.snapshot.generator": Generator,
+    "counts": DatasetCounts,
     "exclude": Excluded,
     "include": Included,
     "generator": Generator,

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fgaug.commands import fakes_ahead
+from fgaug.commands.amounts import amount_lines
 from fgaug.commands.output import output
 from fgaug.errors import RunError, TrialError, UserError
 
@@ -42,8 +43,13 @@ def plan(planned: Plan) -> None:
     arms = len({cell.arm_id for cell in planned.cells})
     counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
     say = Console(highlight=False, soft_wrap=True).print
+    for line in planned.absent:
+        say(line)
     say(f"grid {space.name}: {len(planned.cells)} cells in {arms} arms ({counts})")
-    say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
+    if planned.absent:
+        say("  which of them are finished only the dataset can tell: none is taken to be")
+    else:
+        say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
         say(f"  then a second stage: at most {more} cells on fresh seeds, not counted here")
@@ -51,6 +57,8 @@ def plan(planned: Plan) -> None:
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())
     say(f"dataset {space.dataset}: {len(planned.dataset)} images of {spec.size} px ({sides})")
+    for line in amount_lines(planned.cells, planned.reals):
+        say(line)
     for supply in planned.supplies:
         name = "" if supply.snapshot is None else f"snapshot {supply.snapshot}, "
         say(
@@ -75,11 +83,12 @@ def plan(planned: Plan) -> None:
         except TrialError as error:
             say(f"time: not measured, as a trial would fail: {error}")
             return
+        on = "on this machine, on black images" if planned.absent else "on this machine"
         at_once = parallel_trials(space, cores(), cluster.visible_gpus())
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
-            f"{auto}{bound} (measured now on this machine; generation and start-up apart)"
+            f"{auto}{bound} (measured now {on}; generation and start-up apart)"
         )
 
 
