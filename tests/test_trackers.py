@@ -25,6 +25,7 @@ from fgaug.cluster import started
 from fgaug.errors import GridError
 from fgaug.paths import RunPaths
 from fgaug.search.loggers import loggers_of
+from fgaug.search.trackers import WandB
 from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
@@ -262,6 +263,18 @@ def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in {*sys.modules} - before:
         if name.startswith(("wandb", "ray.air.integrations.wandb")):
             del sys.modules[name]
+
+
+def test_wandb_is_offline_unless_asked(
+    odd_root: Path, wandb: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, cells = RunPaths(odd_root / "run"), cells_of(odd_root)
+    assert WandB(run, cells)._made().kwargs == {"resume": "allow", "mode": "offline"}
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    monkeypatch.setenv("WANDB_PROJECT", "of mine")
+    asked = WandB(run, cells)._made()
+    assert (asked.kwargs, asked.project) == ({"resume": "allow"}, "of mine")
 
 
 @pytest.mark.slow

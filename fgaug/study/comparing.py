@@ -57,6 +57,8 @@ def compare(a: str, b: str, metric: str | None = None) -> TwoModels | TwoArms:
 def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
     """Return the comparison of two models from files of one number a line, in one order.
 
+    `.report` is a frame of what the breast-ultrasound study prints of each.
+
     Raises:
         UserError: as `read_lines`.
     """
