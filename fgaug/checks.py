@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from fgaug.fakes import listed
 from fgaug.paths import BankNames, DatasetPaths, RunPaths
 from fgaug.space import Space
 
+OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
 _log = logging.getLogger("fgaug")
@@ -132,6 +134,21 @@ def places(run: RunPaths, problems: list[str]) -> None:
         paths.usable_cache()
     except UserError as error:
         problems.append(str(error))
+
+
+def logger_problems(space: Space) -> list[str]:
+    """Return which packages the grid's `loggers` lack, with the cure."""
+    return [
+        f"`loggers: {name}` needs a package that is not installed: pip install 'fgaug[{name}]', "
+        "or leave it out"
+        for name in space.loggers
+        if name in OPTIONAL_LOGGERS and not _installed(name)
+    ]
+
+
+def _installed(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None  # not just a folder of that name
 
 
 def check_disk(name: str, needs: Mapping[Path, int]) -> None:

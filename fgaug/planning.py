@@ -153,7 +153,7 @@ def make_plan(
     Raises:
         GridError: with everything that is wrong, each line a rule, a value and a cure.
     """
-    problems: list[str] = []
+    problems = checks.logger_problems(space)
     dataset = checks.dataset_of(space, problems)
     spec = dataset.spec if dataset else None
     supplies = fakes.supplies_of(space, spec, describe, problems)

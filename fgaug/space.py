@@ -43,7 +43,7 @@ from fgaug.rounds import Rounds
 from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop", "random_subset"]
-Logger = Literal["tensorboard"]
+Logger = Literal["tensorboard", "mlflow", "wandb"]
 GRID = "${grid}"  # in a path: the grid file's folder
 
 

@@ -32,7 +32,7 @@ def compare(
         str | None,
         typer.Argument(
             help="RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, RUN with one trial, or a CSV or "
-            "Parquet file of predictions."
+            "Parquet file of predictions. With @5 behind it: round 5, not the last."
         ),
     ] = None,
     b: Annotated[str | None, typer.Argument(help="As A; differences are A minus B.")] = None,
@@ -143,7 +143,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    unknown = value is pd.NA or (isinstance(value, float) and not np.isfinite(value))
+    return None if unknown else value
 
 
 def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
@@ -153,7 +154,7 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     parts: dict[str, pd.DataFrame] = {
         "text": pd.DataFrame({"text": "\n".join(texts(found)).splitlines()})
     }
-    for name in ("confusion", "summary", "scores", "tests"):
+    for name in ("report", "confusion", "summary", "scores", "tests"):
         frame = getattr(found, name, None)
         if frame is not None and len(frame):
             parts[name] = frame
@@ -166,5 +167,5 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     rows: list[Mapping[Any, Any]] = []
     for part, frame in parts.items():
         rows += frame.assign(part=part).to_dict(orient="records")
-    whole = pd.DataFrame(rows)
+    whole = pd.DataFrame(rows).convert_dtypes()  # counts stay whole numbers beside empty cells
     return whole[["part", *(name for name in whole if name != "part")]]

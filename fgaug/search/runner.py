@@ -102,6 +102,7 @@ def run_cells(
         pruned=progress.on_pruned,
     )
     metrics = Metrics(progress.tally)
+    loggers = loggers_of(space.loggers, run, cells)
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, shared=shared),
         {"cpu": resources.cpu, "gpu": resources.gpu},
@@ -112,7 +113,7 @@ def run_cells(
             asha = None
             if space.scheduler.type == "asha":
                 asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
-            callbacks = [progress, metrics, *loggers_of(space.loggers, run, cells)]
+            callbacks = [progress, metrics, *loggers]
             _fit(
                 trainable,
                 tune.TuneConfig(

@@ -20,6 +20,7 @@ from fgaug.cells import CONTROLS, MODES
 from fgaug.errors import RunError, UserError
 from fgaug.paths import RunPaths
 from fgaug.stats import METRICS
+from fgaug.study.chosen_round import in_round, of_round, split_round
 from fgaug.study.prediction_files import read_lines, read_predictions
 
 NOT_NEW = ("baseline", *CONTROLS)  # modes without fakes: never the best arm
@@ -32,10 +33,12 @@ def compare(a: str, b: str, metric: str | None = None) -> TwoModels | TwoArms:
 
     Two single models are compared on new patients (E0); with several seeds on a side, the recipes
     (E2). A run's predictions are those of its validation images; the sealed test stays sealed.
+    The numbers are in frames: `.report` (of two models), `.scores` or `.summary`, `.tests`.
 
     Args:
         a, b: a run may be given alone if it has one trial. CELL is a cell_id, ARM an arm_id, or
             the first digits of either; `best`, or a mode that has one arm, such as `baseline`.
+            Where there are rounds the last is taken, or the one that `@` names: `RUN:CELL@5`.
         metric: the primary one, by which `best` is chosen; None: what the run's plan names.
 
     Raises:
@@ -54,6 +57,8 @@ def compare(a: str, b: str, metric: str | None = None) -> TwoModels | TwoArms:
 def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
     """Return the comparison of two models from files of one number a line, in one order.
 
+    `.report` is a frame of what the breast-ultrasound study prints of each.
+
     Raises:
         UserError: as `read_lines`.
     """
@@ -62,18 +67,25 @@ def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
 
 def _side(text: str, metric: str | None) -> tuple[Side, str | None]:
     """Return a side, and the primary metric of its run's plan (None of a file)."""
+    text, number = split_round(text)
     path = Path(text)
     if path.is_file():
-        return read_predictions(path), None
+        return read_predictions(path, number), None
     run, selector = path, ""
     if not path.is_dir():
         run, selector = _split(text)
     planned = metric or planned_metric(run)
-    rows = last_rounds(results.load_results(run))
+    every = results.load_results(run)
+    rows = last_rounds(every)
     if rows.empty:
         raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
-    chosen, picked = _chosen(run, rows, selector, planned)
-    return replace(_side_of(run, rows, chosen), picked=picked), planned
+    if number is None:
+        chosen, picked = _chosen(run, rows, selector, planned)
+    else:
+        judged = in_round(str(run), every, number) if selector == "best" else rows
+        chosen, picked = _chosen(run, judged, selector, planned)
+        chosen = of_round(text, every, rows[rows["cell_id"].isin(chosen["cell_id"])], number)
+    return replace(_side_of(run, rows, chosen, number), picked=picked), planned
 
 
 def _split(text: str) -> tuple[Path, str]:
@@ -88,17 +100,18 @@ def _split(text: str) -> tuple[Path, str]:
         tail = f"{more}:{tail}"
     raise UserError(
         f"{text}: no such run or file. Give RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, or a CSV "
-        "or Parquet file of predictions."
+        "or Parquet file of predictions; with @5 behind it, its round 5."
     )
 
 
-def _side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame) -> Side:
+def _side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame, number: int | None) -> Side:
     """Return the validation predictions of some trials of one arm, those that are ok.
 
     Args:
         run: its folder.
         rows: all rows of the run.
         chosen: those of the arm or trial; failed and pruned ones are noted.
+        number: of the round; None: the last.
 
     Raises:
         RunError: no trial that is ok, predictions that are missing or of other images.
@@ -115,7 +128,7 @@ def _side_of(run: Path, rows: pd.DataFrame, chosen: pd.DataFrame) -> Side:
     for row in chosen[chosen["status"].eq("ok")].itertuples():
         path = RunPaths(run).trial(str(row.cell_id)).predictions
         try:
-            one = read_predictions(path)
+            one = read_predictions(path, number)
         except UserError as error:
             said.append(f"left out, seed {row.seed}: {error}")
             continue
