@@ -37,7 +37,7 @@ from fgaug.generators import Generator, SnapshotEntry
 from fgaug.grid_errors import Misfits, one_line_each
 from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
 from fgaug.points import points_misfits
-from fgaug.recipe import Budget, Frozen, Recipe
+from fgaug.recipe import Budget, Frozen, KerasRecipe, Plateau, Recipe
 from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop", "random_subset"]
@@ -268,6 +268,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "include": Included,
     "generator": Generator,
     "recipe": Recipe,
+    "recipe.keras": KerasRecipe,
+    "recipe.keras.plateau": Plateau,
     "budget": Budget,
     "scorers": Scorers,
     "confirmation": Confirmation,

@@ -103,7 +103,7 @@ class Trial:
         row = {
             **rows.identity_columns(cell),
             **rows.outcome(cell, self.plan, fitted),
-            **rows.metrics(fitted.best.valid),
+            **rows.metrics(fitted.valid),
             **{
                 f"n_fake_{label}": rows.added(self.plan, cell, label, self.reals)
                 for label in labels
@@ -155,7 +155,7 @@ class Trial:
     def restore(self, path: Path) -> bool:
         """Go on from a file that `save` wrote; False where it cannot be used."""
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self._device_type)
         except FileNotFoundError:
             return False
