@@ -235,7 +235,9 @@ def bad_recipe_values(field: str, values: list[Any], root: str = "axes") -> list
     problems = []
     for value in values:
         try:
-            Recipe.model_validate({field: value})
+            Recipe.model_validate(
+                {field: value} | ({"backend": field} if field == "keras" else {})
+            )
         except ValidationError as error:
             problems += [line.replace("`", f"`{root}.recipe.", 1) for line in one_line_each(error)]
     return problems

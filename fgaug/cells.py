@@ -229,7 +229,8 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
 
 def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any]:
     """Return a recipe's fields with the content of its weights instead of their place."""
-    fields = recipe.model_dump(exclude={"weights", "pretrained", "allow_scratch"})
+    unused = {"weights", "pretrained", "allow_scratch", *recipe.of_other_backend}
+    fields = recipe.model_dump(exclude=unused)
     return {**fields, "weights": weights[recipe.model_dump_json()]}
 
 

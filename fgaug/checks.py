@@ -16,12 +16,18 @@ from fgaug.data.audit import audit
 from fgaug.errors import DataError, GridError, UserError
 from fgaug.fakes import listed
 from fgaug.paths import BankNames, DatasetPaths, RunPaths
+from fgaug.recipe import Recipe
 from fgaug.space import Space
 
 OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
 _log = logging.getLogger("fgaug")
+
+_FROM_SCRATCH = (
+    "no pretrained weights of {} on this machine: it trains from scratch, as `allow_scratch` "
+    "allows"
+)
 
 
 def dataset_of(space: Space, problems: list[str]) -> Dataset | None:
@@ -69,9 +75,13 @@ def weights_of(
             a warning.
     """
     from fgaug.training import models, transforms, weights
+    from fgaug.training.keras.process import shut_down
 
-    found = {}
+    found: dict[str, str] = {}
     for recipe, _ in recipes(space):
+        if recipe.backend == "keras":
+            found |= _keras_weights_of(recipe, spec, problems, scratch)
+            continue
         problem = models.check_name(recipe.model)
         if problem is not None:
             problems.append(problem)
@@ -79,13 +89,8 @@ def weights_of(
         try:
             start = weights.find(recipe)
             found[recipe.model_dump_json()] = start.identity
-            if recipe.pretrained and start.scratch and scratch is not None:
-                scratch.append(recipe.model)
-            elif recipe.pretrained and start.scratch:
-                _log.warning(
-                    f"no pretrained weights of {recipe.model} on this machine: it trains from "
-                    "scratch, as `allow_scratch` allows"
-                )
+            if recipe.pretrained and start.scratch:
+                _told_of_scratch(recipe, scratch)
             if isinstance(recipe.augmentation, tuple):
                 transforms.try_out(recipe.augmentation, spec.size, spec.channels)
             models.build(recipe, start, labels=2)
@@ -94,7 +99,36 @@ def weights_of(
         except UserError as error:
             problems.append(f"`recipe.weights`: {error}")
     problems[:] = dict.fromkeys(problems)
+    shut_down()  # what tried Keras recipes out is not needed while trials run
     return found
+
+
+def _told_of_scratch(recipe: Recipe, scratch: list[str] | None) -> None:
+    if scratch is None:
+        _log.warning(_FROM_SCRATCH.format(recipe.model))
+    else:
+        scratch.append(recipe.model)
+
+
+def _keras_weights_of(
+    recipe: Recipe, spec: DatasetSpec, problems: list[str], scratch: list[str] | None
+) -> dict[str, str]:
+    """Return the same of a Keras recipe, tried out in a TensorFlow process of its own."""
+    from fgaug.training.keras.learner import KerasLearner
+
+    try:
+        learner = KerasLearner(recipe, spec.labels, 0, "cpu")
+        learner.open_for(spec.size, spec.channels)
+    except GridError as error:
+        problems += error.problems
+        return {}
+    except UserError as error:
+        problems.append(f"`recipe.weights`: {error}")
+        return {}
+    learner.close()
+    if recipe.pretrained and learner.identity == "scratch":
+        _told_of_scratch(recipe, scratch)
+    return {recipe.model_dump_json(): learner.identity}
 
 
 def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:

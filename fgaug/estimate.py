@@ -18,8 +18,8 @@ from fgaug.axes import Split
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import fit
 from fgaug.training.backend import open_learner
+from fgaug.training.budgets import frozen_epochs, total_steps
 from fgaug.training.images import Images
 
 CUDA_BYTES = 1 << 30  # at most, that CUDA itself takes of a GPU for each process
@@ -55,10 +55,10 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
         reals, n_valid = sides[cell.split]
         plan = mix.sizes(cell, reals, pool)
         count = plan.n_real + plan.n_fake
-        steps = fit.total_steps(cell.budget, count, cell.recipe.batch_size)
+        steps = total_steps(cell.budget, count, cell.recipe.batch_size, frozen_epochs(cell.recipe))
         batch = min(cell.recipe.batch_size, count)
         total += steps * batch / rate.train_per_s
-        total += _looks(cell.budget) * n_valid / rate.valid_per_s
+        total += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
     return total
 
 
@@ -97,11 +97,16 @@ def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
     both = time.perf_counter() - started
     train_s = last.train_s - warm.train_s
     trained = last.images_seen - warm.images_seen
+    peaks = learner.peaks()
+    learner.close()
+    gpu_bytes = _gpu_peak() if device.type == "cuda" else None
+    if recipe.backend == "keras":
+        gpu_bytes = None if peaks.gpu_bytes is None else peaks.gpu_bytes + CUDA_BYTES
     return Measured(
         train_per_s=trained / max(train_s, 1e-6),
         valid_per_s=count / max(both - train_s, 1e-6),
-        memory_bytes=own + max(0, learner.peaks().memory_bytes - resident),
-        gpu_bytes=_gpu_peak() if device.type == "cuda" else None,
+        memory_bytes=own + max(0, peaks.memory_bytes - resident),
+        gpu_bytes=gpu_bytes,
     )
 
 
@@ -116,5 +121,7 @@ def _gpu_peak() -> int:
     return torch.cuda.max_memory_reserved() + min(max(0, beside), CUDA_BYTES)
 
 
-def _looks(budget: Budget) -> int:
-    return (budget.evaluations or 1) if budget.unit == "steps" else budget.max + 1
+def _looks(budget: Budget, recipe: Recipe) -> int:
+    if budget.unit == "steps":
+        return budget.evaluations or 1
+    return budget.max + frozen_epochs(recipe)

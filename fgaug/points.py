@@ -17,7 +17,7 @@ from fgaug.axes import Counts, Lists, Removal, Removals, Split
 from fgaug.entries import Excluded, Included
 from fgaug.filters import NONE
 from fgaug.grid_errors import near
-from fgaug.recipe import Recipe
+from fgaug.recipe import KerasRecipe, Recipe
 from fgaug.seeds import seeds_after
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ class Point:
     def value(self, axis: str) -> Any:
         """Return its value on an axis, `recipe.model` for example."""
         if axis.startswith("recipe."):
-            return getattr(self.recipe, axis.removeprefix("recipe."))
+            value = getattr(self.recipe, axis.removeprefix("recipe."))
+            in_parts = isinstance(value, KerasRecipe)  # a row has a column for it
+            return value.model_dump_json(exclude_defaults=True) if in_parts else value
         return getattr(self, axis)
 
 

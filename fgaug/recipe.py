@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 RECIPE_VERSION = 1  # raised whenever the same cell would give other numbers
 
@@ -20,10 +29,55 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Recipe(Frozen):
-    """How a classifier is made and trained; the defaults are the fetal-brain study's."""
+def _none(value: Any) -> Any:
+    return "none" if value is None else value
 
-    backend: Literal["torch"] = "torch"
+
+OrNone = BeforeValidator(_none)  # `null` in a grid; a word, as resolved grids leave nulls out
+
+
+class Plateau(Frozen):
+    """Lower the learning rate where the validation loss stands still."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(strict=True, ge=1)] = 3  # evaluations
+
+
+class KerasRecipe(Frozen):
+    """What `backend: keras` asks for beside the model; the defaults are the breast study's."""
+
+    # width of the dense layer before the last
+    hidden: Annotated[
+        Annotated[int, Field(strict=True, ge=1, le=2**16)] | Literal["none"], OrNone
+    ] = 1024
+    # layers with a smaller index do not learn, but those named `batch_normalization*`
+    freeze_below: Annotated[Annotated[int, Field(strict=True, ge=0)] | Literal["none"], OrNone] = (
+        "none"
+    )
+    scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or as the model's own weights want
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # at most, as a share of the side
+    flip: StrictBool = True
+    plateau: Annotated[Plateau | Literal["none"], OrNone] = Plateau()
+    restore_best: StrictBool = True  # false: the last weights are kept
+    # training_fold: a tenth of the training images, which are trained on all the same
+    validate_on: Literal["held_out", "training_fold"] = "held_out"
+
+
+_TORCH_ONLY = ("augmentation", "lr_mult", "weight_decay", "dropout")
+_KERAS_DEFAULTS = {
+    "model": "InceptionResNetV2",
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+}
+
+
+class Recipe(Frozen):
+    """How a classifier is made and trained.
+
+    The defaults are the fetal-brain study's; under `backend: keras` the breast study's.
+    """
+
+    backend: Literal["torch", "keras"] = "torch"
     model: str = "resnet18"
     pretrained: StrictBool = True
     weights: str | None = None  # local file of ImageNet weights, instead of the library's cache
@@ -34,6 +88,35 @@ class Recipe(Frozen):
     lr_mult: Annotated[float, Field(ge=1)] = 100  # head's rate over the first layers'
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # before the last layer; half of it before
+    keras: KerasRecipe | None = None  # of that backend; None under torch
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_keras(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or value.get("backend") != "keras":
+            return value
+        given = {**_KERAS_DEFAULTS, **value}
+        return {**given, "keras": {} if given.get("keras") is None else given["keras"]}
+
+    @field_validator(*_TORCH_ONLY)
+    @classmethod
+    def _of_torch(cls, value: object, info: ValidationInfo) -> object:
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("backend") == "keras" and value != default:
+            raise ValueError(f"`{info.field_name}` belongs to `backend: torch`; drop it")
+        return value
+
+    @field_validator("keras")
+    @classmethod
+    def _of_keras(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("backend") == "torch" and value is not None:
+            raise ValueError("`keras` belongs to `backend: keras`; drop it, or take that backend")
+        return value
+
+    @property
+    def of_other_backend(self) -> tuple[str, ...]:
+        """The fields that say nothing of how this recipe trains."""
+        return _TORCH_ONLY if self.backend == "keras" else ("keras",)
 
     @field_validator("augmentation")
     @classmethod

@@ -70,13 +70,21 @@ def provenance(cell: Cell, sources: Sources, weights: str) -> dict[str, Any]:
     """Return the columns of a row that say what it was made from."""
     named = {cell.recipe.model_dump_json(): weights}
     return {
-        "leakage": sources.leakage if cell.uses_fakes else "none",
+        "leakage": _leakage(cell, sources),
         "dataset_digest": sources.dataset_digest,
         "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
         "snapshots": sources.snapshots if cell.uses_fakes else None,
         "version": fgaug.__version__,
         "host": platform.node(),
     }
+
+
+def _leakage(cell: Cell, sources: Sources) -> str:
+    """Return what is known of images on both sides: of the GAN, of early stopping."""
+    keras = cell.recipe.keras
+    if keras is not None and keras.validate_on == "training_fold":
+        return "by_choice"
+    return sources.leakage if cell.uses_fakes else "none"
 
 
 def outcome(cell: Cell, plan: MixPlan, fitted: Fitted) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Card(BaseModel):
     channels: Literal[1, 3]
     resize_filter: Literal["lanczos"]
     crop_margin: Number | None  # of the boxes that images were cropped to before resizing
-    # of the model's inputs, which are pixels / 255; the tensors hold them too
+    # of the model's inputs, which are pixels / 255; the tensors hold them too. Keras models are
+    # scaled as their recipe says, and have 0 and 1 here
     mean: Annotated[list[Number], Field(min_length=3, max_length=3)]
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     recipe: dict[str, Any]  # weights by their identity, not their place
@@ -128,8 +129,8 @@ def taken(
         channels=1 if spec.channels == 1 else 3,
         resize_filter="lanczos",
         crop_margin=spec.crop["margin"] if spec.crop is not None else None,
-        mean=tensors["mean"].ravel().tolist(),
-        std=tensors["std"].ravel().tolist(),
+        mean=tensors["mean"].ravel().tolist() if "mean" in tensors else [0.0] * 3,
+        std=tensors["std"].ravel().tolist() if "std" in tensors else [1.0] * 3,
         recipe=json.loads(json.dumps(recipe)),
         cell=described,
         split=split,  # type: ignore[arg-type]  # a word that is no split is refused

@@ -38,7 +38,7 @@ from fgaug.generators import Generator, SnapshotEntry
 from fgaug.grid_errors import Misfits, one_line_each
 from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
 from fgaug.points import points_misfits
-from fgaug.recipe import Budget, Frozen, Recipe
+from fgaug.recipe import Budget, Frozen, KerasRecipe, Plateau, Recipe
 from fgaug.rounds import Rounds
 from fgaug.yaml_file import read_yaml
 
@@ -277,6 +277,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "generator": Generator,
     "recipe": Recipe,
     "rounds": Rounds,
+    "recipe.keras": KerasRecipe,
+    "recipe.keras.plateau": Plateau,
     "budget": Budget,
     "scorers": Scorers,
     "confirmation": Confirmation,

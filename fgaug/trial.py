@@ -182,7 +182,7 @@ class Trial:
         return {
             **rows.identity_columns(cell),
             **rows.outcome(cell, plan, fitted),
-            **rows.metrics(fitted.best.valid),
+            **rows.metrics(fitted.valid),
             **{
                 f"n_fake_{label}": cell.round * rows.added(plan, cell, label, self.reals)
                 for label in self.reals.labels
@@ -259,7 +259,7 @@ class Trial:
     def restore(self, path: Path) -> bool:
         """Go on from a file that `save` wrote; False where it cannot be used."""
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self._device_type)
         except FileNotFoundError:
             return False
@@ -275,7 +275,8 @@ class Trial:
         self._start = tuple(state["start"])
         self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
         if state["training"] is None:
-            self.learner.load({name: v.cpu().numpy() for name, v in state["tensors"].items()})
+            self._opened()
+            self.learner.take({name: v.cpu().numpy() for name, v in state["tensors"].items()})
         else:
             self.training.restore(state["training"])
             self.best = self.training.best

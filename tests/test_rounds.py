@@ -162,7 +162,7 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     learner = open_learner(cell.recipe, labels, cell.seed, "cpu")
     plan = mix.plan(dataclasses.replace(cell, round=2), bench.reals, POOL)
     images = training_images(plan, bench.dataset, bank_at(str(sources.bank)), cell.psi)
-    learner.load(weights)
+    learner.take(weights)
     learner.restore(draws)
     seed = derived(cell.seed, "order of round 2")
     again = learner.train(images, split_images(bench.dataset, "valid"), cell.budget, seed)

@@ -23,8 +23,9 @@ _LEAKAGE = {
         "images may be among them"
     ),
     "by_choice": (
-        "by choice: the grid names validation images that the networks were trained on, "
-        "so scores may be too high"
+        "by choice: the grid names validation images that the networks were trained on, or lets "
+        "a fold of the training images stop trials (`validate_on: training_fold`), so scores may "
+        "be too high"
     ),
     "none": "none found: no validation image or patient is in a snapshot's training set",
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fgaug.data import Dataset
     from fgaug.data.loading import LoadedImages
     from fgaug.progress import Advance
-    from fgaug.training.models import Classifier
+    from fgaug.training.backend import Predictor
 
 
 def predict(
@@ -82,8 +82,7 @@ def prune_models(planned: Plan) -> None:
 
 def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
     from fgaug.data import open_dataset
-    from fgaug.training.kept import batch_of, load_classifier
-    from fgaug.training.steps import predict as probabilities
+    from fgaug.training.kept import load_predictor
     from fgaug.trial_images import split_images
 
     dataset = open_dataset(root)
@@ -94,8 +93,8 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     if not len(images):
         raise DataError(f"{root} has no image in its {split} split.")
     rows = dataset.manifest[dataset.manifest["split"] == split]
-    network, batch = load_classifier(kept, device), batch_of(kept.card)
-    frame = _frame(kept.card, rows["image_id"], probabilities(network, images, batch, device))
+    found = load_predictor(kept, device).predict(images)
+    frame = _frame(kept.card, rows["image_id"], found)
     frame.insert(1, "label", rows["label"].to_numpy())
     return frame
 
@@ -108,9 +107,9 @@ def _of_files(
     progress: Advance | None,
 ) -> pd.DataFrame:
     from fgaug.data.loading import ImageFile, load_images
-    from fgaug.training.kept import load_classifier
+    from fgaug.training.kept import load_predictor
 
-    network = load_classifier(kept, device)
+    network = load_predictor(kept, device)
     if kept.card.crop_margin is not None:
         raise DataError(
             "The model saw images cropped to a box (margin "
@@ -125,24 +124,20 @@ def _of_files(
         progress=progress,
     )
     try:
-        found = np.concatenate(list(_in_blocks(network, kept.card, loaded, device)))
+        found = np.concatenate(list(_in_blocks(network, loaded)))
     finally:
         loaded.close()
     return _frame(kept.card, itertools.compress(map(str, files), loaded.kept), found)
 
 
-def _in_blocks(
-    network: Classifier, card: Card, loaded: LoadedImages, device: torch.device
-) -> Iterator[np.ndarray]:
+def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]:
     """Yield probabilities block by block: pixels wait on disk, whatever their number."""
     from fgaug.training.images import Images
-    from fgaug.training.kept import batch_of
-    from fgaug.training.steps import predict as probabilities
 
     for pixels in loaded.blocks():
         row, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
         images = Images(sources=[pixels], source=none, row=row, label=none)
-        yield probabilities(network, images, batch_of(card), device)
+        yield network.predict(images)
 
 
 def _files(roots: list[Path]) -> list[Path]:

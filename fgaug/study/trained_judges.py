@@ -32,24 +32,22 @@ class KeptClassifier:
     def __init__(self, dataset: Dataset, kept: SavedModel, device: str) -> None:
         import torch
 
-        from fgaug.training.kept import batch_of, load_classifier
+        from fgaug.training.kept import load_predictor
 
         check_baseline(kept, dataset)
-        self.labels, self._device = tuple(kept.card.labels), torch.device(device)
-        self._network = load_classifier(kept, self._device)
-        self._batch = batch_of(kept.card)
+        self.labels = tuple(kept.card.labels)
+        self._network = load_predictor(kept, torch.device(device))
 
     def scores(
         self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
     ) -> pd.DataFrame:
         """Return confidence, margin and agrees of fakes."""
         from fgaug.training.images import Images
-        from fgaug.training.steps import predict
 
         pixels = bank.read(label, psi, z_seeds.tolist())
         rows, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
         images = Images(sources=[pixels], source=none, row=rows, label=none)
-        probabilities = predict(self._network, images, self._batch, self._device)
+        probabilities = self._network.predict(images)
         return label_scores(probabilities, self.labels.index(label))
 
 

@@ -1,6 +1,6 @@
 """The border between a trial and the library that trains: what each backend gives.
 
-trial -> [backend] -> torch_learner.  Loads neither torch nor TensorFlow.
+trial -> [backend] -> torch_learner, keras.  Loads neither torch nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Point:
     """One evaluation on the way."""
 
-    epoch: int | None  # 0 is the frozen epoch; None under a step budget
+    epoch: int | None  # from 1, 0 is the frozen epoch; None under a step budget
     step: int  # optimiser steps taken so far
     frozen: bool
     train_loss: float  # mean over the batches since the last evaluation
@@ -38,7 +38,8 @@ class Fitted:
     best: Point
     last: Point
     stopped_by: str  # budget, patience or scheduler
-    valid_probability: np.ndarray  # float64 [N, L], of the best evaluation
+    valid: dict[str, float]  # metrics of the validation set under the weights that are kept
+    valid_probability: np.ndarray  # float64 [N, L], the same
     micro_batch: int  # images at once: a batch, or fewer where memory ran out
     oom_events: int  # how often a batch was halved
 
@@ -136,7 +137,7 @@ class Learner(Predictor, Protocol):
         """Return the weights of now by name, as `saved` keeps them; they may change with it."""
         ...
 
-    def load(self, tensors: Mapping[str, np.ndarray]) -> None:
+    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Take over weights that `tensors` of the same recipe gave."""
         ...
 
@@ -168,8 +169,11 @@ def open_learner(
         GridError: weights that are not on this machine, or a model that the library does not have.
         UserError: weights that cannot be read.
     """
-    del gpu_share  # torch takes what it needs, and frees it on request
-    from fgaug.training.torch_learner import TorchLearner
+    if recipe.backend == "keras":
+        from fgaug.training.keras.learner import KerasLearner
+
+        return KerasLearner(recipe, labels, seed, device, gpu_share)
+    from fgaug.training.torch_learner import TorchLearner  # torch takes what it needs
 
     return TorchLearner(recipe, labels, seed, device)
 

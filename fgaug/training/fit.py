@@ -16,6 +16,7 @@ import torch
 from fgaug.recipe import Budget, Recipe
 from fgaug.training import images as batches
 from fgaug.training.backend import Fitted, Point
+from fgaug.training.budgets import look_steps, steps_per_epoch, total_steps
 from fgaug.training.images import Images
 from fgaug.training.models import Classifier
 from fgaug.training.schedule import frozen_cycle, unfrozen_cycle
@@ -116,6 +117,7 @@ class FineTuning:
         return Fitted(
             best=self.best,
             last=self.last,
+            valid=self.best.valid,
             stopped_by=self.stopped_by or "scheduler",
             valid_probability=self.probability,
             micro_batch=self.run.micro_batch,
@@ -159,27 +161,13 @@ class FineTuning:
             next(self.order)
 
 
-def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the batches of one pass over `count` images; an incomplete last one is left out."""
-    return max(1, count // batch_size)
-
-
-def total_steps(budget: Budget, count: int, batch_size: int) -> int:
-    """Return the most optimiser steps a budget allows on `count` images."""
-    if budget.unit == "steps":
-        return budget.max
-    return (1 + budget.max) * steps_per_epoch(count, batch_size)
-
-
 def _phases(recipe: Recipe, budget: Budget, count: int, groups: int) -> tuple[Phase, Phase]:
     if budget.unit == "epochs":
-        each = steps_per_epoch(count, recipe.batch_size)
-        frozen, total = each, (1 + budget.max) * each
-        at = frozenset(range(each, total + 1, each))
+        frozen = steps_per_epoch(count, recipe.batch_size)
     else:
-        frozen, total = max(1, round(budget.max / FROZEN_SHARE)), budget.max
-        looks = budget.evaluations or 1
-        at = frozenset(round(i * total / looks) for i in range(1, looks + 1))
+        frozen = max(1, round(budget.max / FROZEN_SHARE))
+    total = total_steps(budget, count, recipe.batch_size)
+    at = look_steps(budget, count, recipe.batch_size)
     rate = recipe.learning_rate
     return (
         Phase(

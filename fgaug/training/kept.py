@@ -1,4 +1,7 @@
-"""A kept classifier as a network again.  saved -> [kept] -> predictions, features"""
+"""A kept classifier as a network again, of either backend.
+
+saved -> [kept] -> predictions, features
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from fgaug.errors import GridError, UserError
 from fgaug.recipe import Recipe
 from fgaug.saved import Card, SavedModel
 from fgaug.training import models
+from fgaug.training.backend import Predictor
+from fgaug.training.images import Images
 from fgaug.training.models import Classifier
+from fgaug.training.steps import predict
 from fgaug.training.weights import SCRATCH
 
 
@@ -24,6 +30,11 @@ def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
     """
     tensors = model.tensors()
     recipe = _recipe(model.card)
+    if recipe.backend != "torch":
+        raise UserError(
+            f"The model {model.card.cell_id} is of `backend: {recipe.backend}`, which predicts "
+            "but gives no features. Name one of `backend: torch`."
+        )
     try:
         with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
             network = models.build(recipe, SCRATCH, len(model.card.labels))
@@ -44,6 +55,40 @@ def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
     # a copy: torch wants arrays that can be written to
     network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in tensors.items()})
     return network.to(device).eval()
+
+
+class KeptNetwork:
+    """A kept PyTorch classifier that is asked for its answers; see `backend.Predictor`."""
+
+    def __init__(self, model: SavedModel, device: torch.device) -> None:
+        self.network, self.device = load_classifier(model, device), device
+        self.batch = batch_of(model.card)
+
+    def predict(self, images: Images) -> np.ndarray:
+        return predict(self.network, images, self.batch, self.device)
+
+    def close(self) -> None:
+        """Do nothing: the tensors go with the last name of them."""
+
+
+def load_predictor(model: SavedModel, device: torch.device) -> Predictor:
+    """Return a saved model, of whichever backend, ready to be asked.
+
+    Raises:
+        UserError: as `load_classifier` does, or TensorFlow is needed and not installed.
+    """
+    recipe = _recipe(model.card)
+    if recipe.backend == "torch":
+        return KeptNetwork(model, device)
+    from fgaug.training.keras.learner import KerasLearner
+
+    try:
+        learner = KerasLearner(recipe, tuple(model.card.labels), 0, str(device))
+        learner.open_for(model.card.size, model.card.channels)
+    except GridError as error:
+        raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
+    learner.take(model.tensors())
+    return learner
 
 
 def batch_of(card: Card) -> int:

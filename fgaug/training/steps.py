@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from fgaug.errors import TrialError
 from fgaug.recipe import Recipe
 from fgaug.training.augment import to_unit
 from fgaug.training.backend import Point
+from fgaug.training.checked import check_loss, looked
 from fgaug.training.images import Images
-from fgaug.training.metrics import evaluate
 from fgaug.training.models import Classifier
 from fgaug.training.schedule import OneCycle
 
@@ -136,18 +135,9 @@ class Steps:
         return total
 
     def _evaluate(self, phase: Phase, done: int, train_loss: float) -> tuple[Point, np.ndarray]:
-        if not math.isfinite(train_loss):
-            raise TrialError(
-                f"The training loss became {train_loss} before step {done}. "
-                "Lower `recipe.learning_rate`."
-            )
+        check_loss(train_loss, done)
         probability = predict(self.model, self.valid, 2 * self.recipe.batch_size, self.device)
-        valid = evaluate(self.valid.label, probability, self.labels)
-        if math.isnan(valid["loss"]):
-            raise TrialError(
-                f"The validation loss is not a number at step {done}. "
-                "Lower `recipe.learning_rate`."
-            )
+        valid = looked(self.valid.label, probability, self.labels, done)
         point = Point(
             epoch=self.looks if phase.unit == "epochs" else None,
             step=done,

@@ -47,10 +47,7 @@ def find(recipe: Recipe) -> Weights:
     if not recipe.pretrained:
         return SCRATCH
     if recipe.weights is not None:
-        path = Path(recipe.weights)
-        if not path.is_file():
-            raise GridError([f"`recipe.weights`: {path} is not a file"])
-        return Weights(identity=f"file:{paths.sha256_of(path)[:16]}", path=path)
+        return weights_file(recipe.weights)
     if recipe.model == LITE0:
         return _packaged_lite0()
     found = _cached(recipe.model)
@@ -66,6 +63,16 @@ def find(recipe: Recipe) -> Weights:
             "from scratch with `pretrained: false` (or `allow_scratch: true`)"
         ]
     )
+
+
+def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
+    """Return the weights in a file; `formats` are the ends of names that are read, all if none."""
+    path = Path(name)
+    if not path.is_file():
+        raise GridError([f"`recipe.weights`: {path} is not a file"])
+    if formats and path.suffix not in formats:
+        raise GridError([f"`recipe.weights`: {path} is not one of {', '.join(formats)}"])
+    return Weights(identity=f"file:{paths.sha256_of(path)[:16]}", path=path)
 
 
 def is_torchvision_resnet(model: str) -> bool:

@@ -1,0 +1,74 @@
+"""The part of a machine that is a trial's: TensorFlow's threads and its share of a GPU.
+
+child -> [devices]
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from fgaug.training.keras.process import Settings
+
+CUDA_BYTES = 1 << 30  # of a share, left to CUDA itself
+_GPU = "GPU:0"
+
+
+def configure(settings: Settings) -> None:
+    """Take threads and memory, before anything else is asked of TensorFlow.
+
+    On cores every sum is taken in one order, so that the same cell gives the same numbers.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+    gpus = tf.config.list_physical_devices("GPU") if settings.device != "cpu" else []
+    tf.config.set_visible_devices(gpus[:1], "GPU")
+    if not gpus:
+        tf.config.experimental.enable_op_determinism()
+    elif settings.gpu_share >= 1:
+        tf.config.experimental.set_memory_growth(gpus[0], True)
+    else:
+        limit = int(_gpu_bytes() * settings.gpu_share - CUDA_BYTES) >> 20
+        part = tf.config.LogicalDeviceConfiguration(memory_limit=max(1, limit))
+        tf.config.set_logical_device_configuration(gpus[0], [part])
+
+
+def gpu_peak() -> int | None:
+    """Return the bytes of tensors that TensorFlow held on its GPU at its peak; None without."""
+    if not tf.config.get_visible_devices("GPU"):
+        return None
+    return int(tf.config.experimental.get_memory_info(_GPU)["peak"])
+
+
+def reset_gpu_peak() -> None:
+    """Start the peak anew."""
+    if tf.config.get_visible_devices("GPU"):
+        tf.config.experimental.reset_memory_stats(_GPU)
+
+
+def name() -> str:
+    """Return what TensorFlow computes on, as rows name it."""
+    gpus = tf.config.get_visible_devices("GPU")
+    if gpus:
+        return str(tf.config.experimental.get_device_details(gpus[0])["device_name"])
+    return f"cpu x{tf.config.threading.get_intra_op_parallelism_threads()}"
+
+
+def _gpu_bytes() -> int:
+    """Return the memory of the first GPU that this process may see."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+        handle: Any
+        if first.isdigit():
+            handle = pynvml.nvmlDeviceGetHandleByIndex(int(first))
+        else:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(first)
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    finally:
+        pynvml.nvmlShutdown()

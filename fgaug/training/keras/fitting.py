@@ -1,0 +1,169 @@
+"""A network's steps, answers and state, by TensorFlow.  network -> [fitting] -> child"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fgaug.errors import UserError
+from fgaug.recipe import Recipe
+from fgaug.training.images import Images
+from fgaug.training.keras import devices, network
+from fgaug.training.keras.augment import shifted_and_flipped
+
+_AHEAD = 2  # batches that are gathered while one is trained on
+
+
+class Fitting:
+    """A network, its optimiser and the weights that are kept."""
+
+    def __init__(
+        self,
+        *,
+        recipe: Mapping[str, Any],
+        weights: str | None,
+        labels: int,
+        size: int,
+        channels: int,
+        seed: int,
+    ) -> None:
+        devices.reset_gpu_peak()
+        self.recipe = Recipe.model_validate(recipe)
+        path = None if weights is None else Path(weights)
+        self.model = network.build(self.recipe, path, labels, size, seed)
+        self.scaled = network.scaling(self.recipe)
+        self.shape = (size, size, channels)
+        self.optimiser = keras.optimizers.Adam(self.recipe.learning_rate)
+        self.optimiser.build(self.model.trainable_variables)
+        self.kept: list[np.ndarray] = []
+        pixels = tf.TensorSpec((None, *self.shape), tf.uint8)
+        numbers, seeds = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((2,), tf.int32)
+        self._step = tf.function(self._train, input_signature=(pixels, numbers, seeds))
+        self._logits = tf.function(self._answer, input_signature=(pixels,))
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many layers and parameters there are, and how many of them learn."""
+        learn = sum(int(np.prod(one.shape)) for one in self.model.trainable_weights)
+        every = int(self.model.count_params())
+        return {"layers": len(self.model.layers), "parameters": every, "trainable": learn}
+
+    def begin(self, rate: float) -> None:
+        """Start with fresh moments."""
+        for variable in self.optimiser.variables:
+            variable.assign(tf.zeros(variable.shape, variable.dtype))
+        self.optimiser.learning_rate.assign(rate)
+
+    def fit(
+        self, images: Images, shape: tuple[int, int], first_step: int, seed: int, rate: float
+    ) -> tuple[float, float]:
+        """Take a step for each batch of `images`; return the mean loss and the seconds.
+
+        Args:
+            images: all batches end to end.
+            shape: how many batches, and how large each is.
+            first_step: steps taken before; with `seed` it names the draws of the augmentation.
+        """
+        started = time.perf_counter()
+        self.optimiser.learning_rate.assign(rate)
+        total = tf.zeros(())
+        for step, (pixels, label) in enumerate(self._batches(images, shape)):
+            total += self._step(pixels, label, tf.constant([seed, first_step + step], tf.int32))
+        return float(total) / shape[0], time.perf_counter() - started
+
+    def predict(self, images: Images, batch: int) -> np.ndarray:
+        """Return the probabilities of all images, float64 [N, L]."""
+        found = []
+        for start in range(0, len(images), batch):
+            index = np.arange(start, min(start + batch, len(images)))
+            logits = self._logits(tf.constant(images.take(index))).numpy().astype(np.float64)
+            raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+            found.append(raised / raised.sum(axis=1, keepdims=True))
+        return np.concatenate(found)
+
+    def _batches(self, images: Images, shape: tuple[int, int]) -> Any:
+        """Return a dataset of batches, gathered from the mapped pixels ahead of the steps."""
+        places = np.arange(shape[0] * shape[1]).reshape(shape)
+        label = images.label.reshape(shape).astype(np.int64)
+
+        def gathered(index: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pixels = tf.numpy_function(images.take, [index], tf.uint8, stateful=False)
+            return tf.ensure_shape(pixels, (None, *self.shape)), label
+
+        batches = tf.data.Dataset.from_tensor_slices((places, label))
+        return batches.map(gathered, num_parallel_calls=1).prefetch(_AHEAD)
+
+    def _train(self, pixels: tf.Tensor, label: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        settings = network.settings_of(self.recipe)
+        images = shifted_and_flipped(
+            tf.cast(pixels, tf.float32), settings.shift, settings.flip, seed
+        )
+        with tf.GradientTape() as tape:
+            logits = self.model(self.scaled(images), training=True)
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
+            loss = tf.reduce_mean(each)
+        variables = self.model.trainable_variables
+        self.optimiser.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def _answer(self, pixels: tf.Tensor) -> tf.Tensor:
+        return self.model(self.scaled(tf.cast(pixels, tf.float32)), training=False)
+
+    def keep(self) -> None:
+        """Keep the weights of now as the best."""
+        self.kept = self.model.get_weights()
+
+    def put_back(self) -> None:
+        """Give the model the weights that were kept."""
+        self.model.set_weights(self.kept)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the weights by layer and name."""
+        names = [each.path for each in self.model.weights]
+        return dict(zip(names, _values(self.model.weights), strict=True))
+
+    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Give the model weights that `tensors` returned.
+
+        Raises:
+            UserError: they are another model's.
+        """
+        wanted = {each.path: tuple(each.shape) for each in self.model.weights}
+        found = {name: tuple(value.shape) for name, value in tensors.items()}
+        if wanted != found:
+            off = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
+            raise UserError(
+                f"The model's tensors are not those of {self.recipe.model}: {off[0][:100]} is "
+                f"{found.get(off[0])}, the network has {wanted.get(off[0])} ({len(off)} differ)."
+            )
+        _assign(self.model.weights, [tensors[each.path] for each in self.model.weights])
+
+    def state(self, kept: bool) -> dict[str, Any]:
+        """Return weights, draws and moments; with `kept`, the kept weights too."""
+        return {
+            "model": _values(self.model.variables),  # with the counters of layers that draw
+            "optimiser": _values(self.optimiser.variables),
+            "kept": self.kept if kept else None,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        _assign(self.model.variables, state["model"])
+        _assign(self.optimiser.variables, state["optimiser"])
+        self.kept = self.model.get_weights() if state["kept"] is None else list(state["kept"])
+
+
+def _values(variables: Sequence[Any]) -> list[np.ndarray]:
+    """Return values of types that PyTorch's files have too: floats, and int64."""
+    values = [np.asarray(variable.numpy()) for variable in variables]
+    return [value if value.dtype.kind == "f" else value.astype(np.int64) for value in values]
+
+
+def _assign(variables: Sequence[Any], values: Sequence[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(tf.cast(value, variable.dtype))

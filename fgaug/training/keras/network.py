@@ -1,0 +1,102 @@
+"""Classifiers of keras.applications with the source's head.  recipe -> [network] -> fitting"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from fgaug.errors import GridError
+from fgaug.recipe import KerasRecipe, Recipe
+from fgaug.training.keras import weight_file
+
+_FREE = "batch_normalization"  # layers so named learn wherever they lie, as in the source
+HEAD = "head_"
+
+
+def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: int) -> Any:
+    """Return a recipe's network: images as its own weights want them -> logits.
+
+    Body without top, average over the feature map, a dense layer with ReLU, a dense layer; one
+    flat graph, so that a layer's index is the source's.
+
+    Raises:
+        GridError: an application that this Keras does not have, or another size than it takes.
+        UserError: weights that are not the body's.
+    """
+    settings = settings_of(recipe)
+    keras.backend.clear_session()  # layers are numbered from one, whatever was built before
+    keras.utils.set_random_seed(seed)
+    body = _body(recipe.model, size, own_scaling=settings.scaling == "model")
+    if weights is not None:
+        weight_file.load(weights, body)
+    features = keras.layers.GlobalAveragePooling2D(name=f"{HEAD}pool")(body.output)
+    if settings.hidden != "none":
+        dense = keras.layers.Dense(settings.hidden, activation="relu", name=f"{HEAD}hidden")
+        features = dense(features)
+    logits = keras.layers.Dense(labels, name=f"{HEAD}logits")(features)
+    model = keras.Model(body.input, logits)
+    if settings.freeze_below != "none":
+        _freeze(model, settings.freeze_below)
+    return model
+
+
+def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return what brings pixels in [0, 255] with 1 or 3 channels to a network's inputs."""
+    own = _module(recipe.model).preprocess_input
+    unit = settings_of(recipe).scaling == "unit"
+
+    def scaled(pixels: tf.Tensor) -> tf.Tensor:
+        if pixels.shape[-1] == 1:
+            pixels = tf.repeat(pixels, 3, axis=-1)
+        return pixels / 255 if unit else own(pixels)
+
+    return scaled
+
+
+def settings_of(recipe: Recipe) -> KerasRecipe:
+    assert recipe.keras is not None
+    return recipe.keras
+
+
+def _body(name: str, size: int, *, own_scaling: bool) -> Any:
+    application = getattr(keras.applications, name, None)
+    if application is None:
+        raise GridError(
+            [f"`recipe.model`: keras.applications of Keras {keras.__version__} has no {name}"]
+        )
+    # some scale their inputs in a layer of their own, and their preprocess_input does nothing
+    within = "include_preprocessing" in inspect.signature(application).parameters
+    extra = {"include_preprocessing": own_scaling} if within else {}
+    try:
+        return application(include_top=False, weights=None, input_shape=(size, size, 3), **extra)
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise GridError(
+            [f"`recipe.model`: {name} refuses images of {size} px: {reason}"]
+        ) from None
+
+
+def _module(name: str) -> Any:
+    """Return the module of keras.applications that has an application and its preprocessing."""
+    for each in vars(keras.applications).values():
+        if isinstance(each, types.ModuleType) and hasattr(each, name):
+            return each
+    raise AssertionError(f"no module has {name}")
+
+
+def _freeze(model: Any, below: int) -> None:
+    if below > len(model.layers):
+        raise GridError(
+            [
+                f"`recipe.keras.freeze_below` is {below}, but the network has "
+                f"{len(model.layers)} layers"
+            ]
+        )
+    for index, layer in enumerate(model.layers):
+        layer.trainable = index >= below or layer.name.startswith(_FREE)

@@ -1,0 +1,157 @@
+"""The process that TensorFlow runs in: started once, asked over a pipe, never left behind.
+
+learner -> [process] -> child.  TensorFlow and PyTorch share no process: each would take
+the other's GPU memory, and their threads would fight.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+import fgaug
+from fgaug import errors
+from fgaug.errors import GridError, TrialError
+from fgaug.training.keras.known import NEEDS, has_tensorflow
+
+_QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR", "KERAS_BACKEND": "tensorflow"}
+_TAIL = 500  # characters of what a dead process wrote that its error quotes
+_STOP_S = 10.0  # for an idle process to end by itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a TensorFlow process is started with and keeps."""
+
+    device: str  # cpu or cuda
+    gpu_share: float  # of the device's memory
+    threads: int
+
+
+class Process:
+    """A TensorFlow process and the pipe to it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.owner = settings, os.getpid()
+        self._wrote: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this
+        ours, theirs = multiprocessing.Pipe()
+        root = str(Path(fgaug.__file__).parents[1])
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        command = [sys.executable, "-P", "-m", "fgaug.training.keras.child"]
+        self._pipe: Connection = ours
+        with theirs:
+            self._child = subprocess.Popen(
+                [*command, str(theirs.fileno()), str(os.getpid())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, **_QUIET, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                stdout=self._wrote,
+                stderr=self._wrote,
+            )
+        self.ask("configure", settings=settings)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        return not self._pipe.closed and self._child.poll() is None
+
+    def ask(self, command: str, **arguments: Any) -> Any:
+        """Return the process's answer.
+
+        Raises:
+            FgaugError: what it refused, of the kind that it names.
+            TrialError: it has died.
+        """
+        try:
+            self._pipe.send((command, arguments))
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError):
+            raise TrialError(self._death()) from None
+        except BaseException:  # interrupted between question and answer: the next would be wrong
+            self.end(wait_s=0)
+            raise
+        if kind == "answer":
+            return value
+        if kind == "GridError":
+            raise GridError(value)
+        known = getattr(errors, kind, None)
+        if known is not None:
+            raise known(value)
+        raise RuntimeError(value)
+
+    def end(self, wait_s: float = _STOP_S) -> None:
+        """End the process; after `wait_s` by force."""
+        self._pipe.close()
+        try:
+            self._child.wait(wait_s)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        self._wrote.close()
+
+    def _death(self) -> str:
+        self._pipe.close()
+        try:
+            code = self._child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            code = self._child.wait()
+        self._wrote.seek(0)
+        said = self._wrote.read().decode("utf-8", "replace").strip()[-_TAIL:]
+        self._wrote.close()
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        cure = "Signal 9 is what a machine out of memory sends: run fewer trials side by side."
+        return " ".join(
+            [
+                f"The TensorFlow process of the trial ended {how}.",
+                *([cure] if code == -9 else []),
+                *([f"It wrote: {said}"] if said else []),
+            ]
+        )
+
+
+_kept: list[Process] = []  # at most one: the process that the next learner uses again
+
+
+def process_for(settings: Settings) -> Process:
+    """Return this process's TensorFlow process, started where none with these settings is alive.
+
+    Raises:
+        GridError: TensorFlow is not installed.
+    """
+    if not has_tensorflow():
+        raise GridError([NEEDS])
+    if _kept and (not _kept[0].alive or _kept[0].settings != settings or _forked(_kept[0])):
+        shut_down()
+    if not _kept:
+        _kept.append(Process(settings))
+    return _kept[0]
+
+
+def shut_down() -> None:
+    """End this process's TensorFlow process, if it has one."""
+    while _kept:
+        process = _kept.pop()
+        if not _forked(process):
+            with contextlib.suppress(OSError, ValueError):
+                process.end()
+
+
+def _forked(process: Process) -> bool:
+    """Return whether a process was started by the one that this one is a fork of."""
+    return process.owner != os.getpid()
+
+
+atexit.register(shut_down)
