@@ -11,7 +11,9 @@ import pytest
 from simulated_run import Arm, World, write_run
 
 from fgaug import paths
+from fgaug.cli import app
 from fgaug.errors import UserError
+from fgaug.looks import looks_of
 from fgaug.paths import RunPaths
 from fgaug.results import SCHEMA, load_results, read_rows
 from fgaug.study.comparing import compare
@@ -130,3 +132,43 @@ def test_rounds_that_are_none(run: Path, fgaug: Any, selector: str, words: str) 
     code, out, err = fgaug("compare", f"{run}:{named}", f"{run}:baseline")
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_one_seed_of_an_arm(run: Path) -> None:
+    rows = load_results(run)
+    arm = rows[rows["arm_id"].eq(SYNTHETIC.arm_id) & rows["round"].eq(10)]
+    seed, cell_id = int(arm["seed"].iloc[0]), str(arm["cell_id"].iloc[0])
+    found = compare(f"{run}:best#{seed}@5", f"{run}:baseline#{seed}")
+    assert found.level == "E0"
+    assert cell_id in found.names[0]
+    with pytest.raises(UserError, match="no trial of that arm has the seed 77; they have"):
+        compare(f"{run}:baseline#77", f"{run}:best")
+    with pytest.raises(UserError, match="behind # stands a seed"):
+        compare(f"{run}:baseline#x", f"{run}:best")
+
+
+def test_the_sealed_test_is_compared_after_one_look_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_run(tmp_path / "run", [PLAIN, SYNTHETIC], World(patients=30))
+    rows = load_results(root)
+    for cell_id in rows.loc[rows["status"].eq("ok"), "cell_id"]:
+        trial = RunPaths(root).trial(cell_id)
+        tested = pd.read_parquet(trial.predictions)
+        tested["image_id"] = "test " + tested["image_id"]
+        tested.to_parquet(trial.sealed, index=False)
+    assert not looks_of(RunPaths(root))
+    found = compare(f"{root}:best", f"{root}:baseline", open_test=True)
+    assert found.level == "E2"
+    (look,) = looks_of(RunPaths(root))
+    assert look.purpose == "compare"
+    assert set(look.arms) == {PLAIN.arm_id, SYNTHETIC.arm_id}
+    assert set(look.cells) == set(rows["cell_id"])
+    assert any("test images (look 1" in note for note in found.notes)
+    command = ["compare", f"{root}:best", f"{root}:baseline", "--open-test"]
+    app(command, standalone_mode=False)
+    assert "look 2" in capsys.readouterr().out
+    assert len(looks_of(RunPaths(root))) == 2
+    file = RunPaths(root).trial(str(rows["cell_id"].iloc[0])).predictions
+    with pytest.raises(UserError, match="no side is a run"):
+        compare(str(file), str(file), open_test=True)
