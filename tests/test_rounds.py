@@ -15,9 +15,10 @@ from test_checkpoint import compared
 from test_mix import LABELS, PLAIN
 from test_trial import Bench, bench, cells_of, space_of
 
-from fgaug import mix, trial
+from fgaug import estimate, mix, trial
 from fgaug.cells import Cell
 from fgaug.errors import GridError, TrialError
+from fgaug.estimate import Measured
 from fgaug.rounds import block
 from fgaug.rows import Sources
 from fgaug.trial import Trial, run_trial
@@ -242,3 +243,15 @@ def test_a_loss_that_is_no_number_ends_a_cascade_too(bench: Bench, sources: Sour
     wild = cell.recipe.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TrialError):
         run_trial(dataclasses.replace(cell, recipe=wild), sources)
+
+
+def test_each_round_takes_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = cascade(bench.dataset)
+    rates = Measured(train_per_s=8.0, valid_per_s=20.0, memory_bytes=1, gpu_bytes=None)
+    monkeypatch.setattr(estimate, "measure", lambda *_: rates)
+    n_valid = int((bench.dataset.manifest["split"] == "valid").sum())
+    a_round = 4 + 2 * n_valid / 20  # 4 steps of 8 images, 2 looks
+    for number, left in ((1, 3), (3, 1)):
+        here = dataclasses.replace(cell, round=number)
+        seconds = estimate.trial_seconds([here], bench.dataset, POOL, 1)
+        assert seconds == pytest.approx(left * a_round)
