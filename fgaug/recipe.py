@@ -54,6 +54,11 @@ class KerasRecipe(Frozen):
     freeze_below: Annotated[Annotated[int, Field(strict=True, ge=0)] | Literal["none"], OrNone] = (
         "none"
     )
+    # of the moving statistics of batch normalizations; none: as the network has it, mostly .99 or
+    # .999, which from scratch takes some thousand steps to forget where it began
+    norm_momentum: Annotated[Annotated[float, Field(gt=0, lt=1)] | Literal["none"], OrNone] = (
+        "none"
+    )
     scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or as the model's own weights want
     shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # at most, as a share of the side
     flip: StrictBool = True

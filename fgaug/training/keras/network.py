@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import types
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,10 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
         features = dense(features)
     logits = keras.layers.Dense(labels, name=f"{HEAD}logits")(features)
     model = keras.Model(body.input, logits)
+    if settings.norm_momentum != "none":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = settings.norm_momentum
     if settings.freeze_below != "none":
         _freeze(model, settings.freeze_below)
     return model
@@ -83,11 +87,8 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
 
 
 def _module(name: str) -> Any:
-    """Return the module of keras.applications that has an application and its preprocessing."""
-    for each in vars(keras.applications).values():
-        if isinstance(each, types.ModuleType) and hasattr(each, name):
-            return each
-    raise AssertionError(f"no module has {name}")
+    """Return the module that an application comes from: it has its preprocessing too."""
+    return sys.modules[getattr(keras.applications, name).__module__]
 
 
 def _freeze(model: Any, below: int) -> None:
