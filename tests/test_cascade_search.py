@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,6 +60,7 @@ def test_a_dry_run_says_what_the_rounds_need(
 ) -> None:
     show.plan(study.sampled(study.plan(space(root, bank=str(root / "none")), root / "no run")))
     out = capsys.readouterr().out
+    assert re.search(r"synthetic +3 rounds +18 +18 +0 +0\n", out)
     assert "rounds: 3 left for 4 cells; in each a cell trains on 6 fakes a label, of 30" in out
     assert "90 z_seeds a label in all" in out
     assert "one round's, as `keep_shards: false` drops the others" in out

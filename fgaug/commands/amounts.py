@@ -20,9 +20,9 @@ class Amount:
     """What all arms of a mode with one ratio, or one count, train on beside their reals."""
 
     mode: str
-    amount: str  # the ratio, or `counts`; empty where nothing is added
+    amount: str  # the ratio, `counts` or so many rounds; empty where nothing is added
     further: str  # split and share of the patients, where they are not all as prepared
-    added: Mapping[str, int]  # fakes by label; repeats of reals in oversample
+    added: Mapping[str, int]  # fakes by label, of all rounds; repeats of reals in oversample
     removed: Mapping[str, int]  # reals by label, by `remove` alone
 
 
@@ -38,12 +38,13 @@ def amounts_of(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> list[Amou
             continue
         of = reals[cell.split]
         here = of.share(cell.real_fraction, cell.seed)
-        adds = cell.ratio is not None or cell.fakes is not None
+        amount = _amount(cell)
+        wanted = {label: fakes_wanted(cell, of, label) if amount else 0 for label in of.labels}
         found[key] = Amount(
             mode=cell.mode,
-            amount="" if not adds else "counts" if cell.ratio is None else f"{cell.ratio:g}",
+            amount=amount,
             further=_further(cell),
-            added={label: fakes_wanted(cell, of, label) if adds else 0 for label in of.labels},
+            added={label: cell.last_round * count for label, count in wanted.items()},
             removed={
                 label: len(removed_rows(cell, label, here.removable(label), flagged=of.any_flag))
                 for label in of.labels
@@ -79,6 +80,14 @@ def amount_lines(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> Iterato
         padded = [words[0].ljust(widths[0])]
         padded += [word.rjust(width) for word, width in zip(words[1:], widths[1:], strict=True)]
         yield "  " + "  ".join(padded)
+
+
+def _amount(cell: Cell) -> str:
+    if cell.rounds is not None:
+        return f"{cell.last_round} rounds"
+    if cell.fakes is not None:
+        return "counts"
+    return "" if cell.ratio is None else f"{cell.ratio:g}"
 
 
 def _further(cell: Cell) -> str:
