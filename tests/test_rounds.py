@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_backends import RECIPES
 from test_checkpoint import compared
 from test_mix import LABELS, PLAIN
 from test_trial import Bench, bench, cells_of, space_of
@@ -170,12 +171,18 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     assert [point.train_loss for point in again] == losses
 
 
-@pytest.mark.parametrize("budget", ["steps", "epochs"])
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    ("backend", "budget", "cut"),
+    [
+        *(("torch", budget, cut) for budget in BUDGETS for cut in (1, 2, 3, 4, 5)),
+        *(("keras", "steps", cut) for cut in (2, 3)),  # between two rounds, and within one
+    ],
+)
 def test_the_same_numbers_after_an_interruption_anywhere(
-    bench: Bench, sources: Sources, tmp_path: Path, cut: int, budget: str
+    bench: Bench, sources: Sources, tmp_path: Path, backend: str, budget: str, cut: int
 ) -> None:
-    cell = cascade(bench.dataset, budget)
+    changes = {"recipe": RECIPES[backend]} if backend == "keras" else {}
+    cell = cascade(bench.dataset, budget, **changes)
     whole = run_trial(cell, sources)
     begun = Trial(cell, sources, "cpu")
     for number, _ in enumerate(begun, start=1):

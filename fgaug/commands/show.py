@@ -222,7 +222,8 @@ def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
     names = list(frame.columns)
     further = names[names.index("round") : names.index("status")][1:]
     chosen = ["filter"] if _filtered(frame) else []
-    return frame[[*_SHOWN[:3], *chosen, *further, *_SHOWN[3:], *_METRICS]]
+    seed = ["seed", *(["round"] if frame["round"].notna().any() else [])]
+    return frame[[*_SHOWN[:3], *chosen, *further, *seed, *_SHOWN[4:], *_METRICS]]
 
 
 def _filtered(frame: pd.DataFrame) -> bool:
@@ -231,7 +232,8 @@ def _filtered(frame: pd.DataFrame) -> bool:
 
 def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """Return an arm's columns for a terminal: mean and population sd in one."""
-    hidden = ("arm_id", "round", "note", *(() if _filtered(frame) else ("filter",)))
+    hidden = ["arm_id", "note", *([] if _filtered(frame) else ["filter"])]
+    hidden += [] if frame["round"].notna().any() else ["round"]
     kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
     shown = frame[kept].copy()
     for name in ("acc", "auc"):
