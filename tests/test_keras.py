@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from scipy import ndimage
 from small_grid import grid, phantom_dataset
 
 import fgaug
@@ -147,8 +148,17 @@ body.save("body.keras"); body.save_weights("body.weights.h5"); body.save("body.h
 whole = keras.applications.MobileNet(weights=None, input_shape=(32, 32, 3))
 whole.set_weights([*body.get_weights(), *whole.get_weights()[len(body.get_weights()):]])
 whole.save_weights("whole.weights.h5")
+
+import tensorflow as tf
+from fgaug.training.keras.augment import shifted_and_flipped
+images = np.random.RandomState(0).uniform(0, 255, (40, 12, 10, 3)).astype(np.float32)
+seed = tf.constant([7, 3])
+made = {f"made_{s}_{f}": shifted_and_flipped(tf.constant(images), s, f, seed)
+        for s in (0.0, 0.3) for f in (False, True)}
+draws = tf.random.stateless_uniform([3, 40], seed=seed)
+np.savez("augmented.npz", images=images, draws=draws, **made)
 """
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
     subprocess.run(
         [sys.executable, "-c", code, str(folder)],
         env=environment,
@@ -183,6 +193,26 @@ class TestWeights:
         its = recipe(pretrained=True, weights=str(tmp_path / "w.pt"))
         with pytest.raises(GridError, match=r"is not one of \.h5, \.keras"):
             learner_of(its)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_augmentation_shifts_and_mirrors_as_the_source(
+    files: Path, shift: float, flip: bool
+) -> None:
+    """Against SciPy, which the source's ImageDataGenerator moved pixels with."""
+    arrays = np.load(files / "augmented.npz")
+    images, (down, right, side) = arrays["images"], arrays["draws"]
+    made = arrays[f"made_{shift}_{flip}"]
+    mirrored = 0
+    for index, image in enumerate(images):
+        by = (-(2 * down[index] - 1) * shift * 12, -(2 * right[index] - 1) * shift * 10, 0)
+        moved = ndimage.shift(image, by, order=1, mode="nearest")
+        if flip and side[index] < 0.5:
+            moved, mirrored = moved[:, ::-1], mirrored + 1
+        np.testing.assert_allclose(made[index], moved, atol=1e-2)
+    assert mirrored == 0 or 10 < mirrored < 30
+    assert bool(mirrored) == flip
 
 
 class TestNetworks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import types
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
 
 def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return what brings pixels in [0, 255] with 1 or 3 channels to a network's inputs."""
-    own = _module(recipe.model).preprocess_input
+    # its preprocessing is in the module that makes it, and in no public one for some
+    own = sys.modules[getattr(keras.applications, recipe.model).__module__].preprocess_input
     unit = settings_of(recipe).scaling == "unit"
 
     def scaled(pixels: tf.Tensor) -> tf.Tensor:
@@ -80,14 +81,6 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
         raise GridError(
             [f"`recipe.model`: {name} refuses images of {size} px: {reason}"]
         ) from None
-
-
-def _module(name: str) -> Any:
-    """Return the module of keras.applications that has an application and its preprocessing."""
-    for each in vars(keras.applications).values():
-        if isinstance(each, types.ModuleType) and hasattr(each, name):
-            return each
-    raise AssertionError(f"no module has {name}")
 
 
 def _freeze(model: Any, below: int) -> None:
