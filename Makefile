@@ -11,7 +11,7 @@ OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu and not ray' 
 $(BIN)/python -m pytest -m 'ray and not slow and not gpu'
 endef
 
-.PHONY: setup demo test test-all check bench calibrate clean
+.PHONY: setup demo breast test test-all check bench calibrate clean
 
 setup: $(STAMP)
 
@@ -22,6 +22,17 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)            # the main job on simulated images, ends with a report
 	$(BIN)/fgaug demo
+
+# The breast-ultrasound study in small, whole: BUS_BRA is the folder that the BUS-BRA set unpacks to.
+# Each command goes on where it was cut off; what is done is not done again.
+BREAST := runs/breast-small
+breast: $(STAMP)
+	@test -d "$(BUS_BRA)" || { echo 'make breast needs BUS_BRA=FOLDER, the BUS-BRA set unpacked'; exit 2; }
+	$(BIN)/fgaug data prepare --preset bus-bra "$(BUS_BRA)" --images crops_128 --size 64 --test 0.2 \
+	  --out data/bus-bra
+	$(BIN)/fgaug search search_spaces/breast_ultrasound_small.yaml --out $(BREAST)
+	$(BIN)/fgaug compare '$(BREAST):baseline#693' '$(BREAST):best#693@1' --open-test
+	$(BIN)/fgaug report $(BREAST)
 
 test: $(STAMP)            # everything fast, Ray included
 	$(FAST)

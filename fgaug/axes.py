@@ -24,6 +24,7 @@ from fgaug.generators import SnapshotEntry, with_names
 from fgaug.grid_errors import Misfits, near, one_line_each
 from fgaug.recipe import Frozen, Recipe
 
+NO_AMOUNT = "`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes"
 MAX_POOL = 10_000_000  # fakes a label; each draw permutes the whole pool: 80 MB
 
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
@@ -205,12 +206,19 @@ def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
     if uses_fakes(axes):
         if not axes.get("psi"):
             problems.append("`axes.psi` is missing or empty, but a mode uses fakes")
-        if not axes.get("ratio") and not axes.get("fakes"):
-            problems.append("`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes")
+        modes = {mode for mode in axes["mode"] if isinstance(mode, str)}
+        # whether synthetic arms need one hangs on `rounds`: see `space_misfits`
+        if modes - {"baseline", "synthetic"} and not has_amounts(axes):
+            problems.append(NO_AMOUNT)
     fields = axes.get("recipe")
     for field, values in fields.items() if isinstance(fields, dict) else ():
         problems += bad_recipe_values(str(field), values if isinstance(values, list) else [])
     return problems
+
+
+def has_amounts(axes: Mapping[str, Any]) -> bool:
+    """Return whether axes say how many fakes; `axes` may be wrong otherwise."""
+    return bool(axes.get("ratio") or axes.get("fakes"))
 
 
 def uses_fakes(axes: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from fgaug.axes import Removal, Split
 from fgaug.filters import NONE, parse
 from fgaug.points import Point, points_of
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
+from fgaug.rounds import Rounds
 from fgaug.space import Space
 
 MODES = ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop")
@@ -34,6 +35,8 @@ class Cell:
     split: Split = "dataset"  # who trains and validates: as prepared, or drawn anew by a seed
     real_fraction: float = 1.0  # share of the training patients whose images are used
     seed: int  # of the mix, the weights, the batch order and the augmentation
+    rounds: Rounds | None = None
+    round: int = 1  # that its training has come to: which fakes it needs next
     recipe: Recipe
     budget: Budget
     axes: tuple[tuple[str, Any], ...]  # values of further axes, for the result row
@@ -50,6 +53,10 @@ class Cell:
         return self.uses_fakes and self.filter not in (None, NONE)
 
     @property
+    def last_round(self) -> int:
+        return 1 if self.rounds is None else self.rounds.count
+
+    @property
     def described(self) -> str:
         """The cell in words, for messages."""
         parts = [self.mode]
@@ -62,6 +69,8 @@ class Cell:
         if self.remove is not None:
             counts = (f"{k} {n if isinstance(n, str) else f'{n:g}'}" for k, n in self.remove)
             parts.append("remove " + ", ".join(counts))
+        if self.rounds is not None:
+            parts.append(f"{self.rounds.count} rounds of {self.rounds.size}")
         if self.filtered:
             parts.append(f"filter {self.filter}")
         further = ((name, value) for name, value in self.axes if value is not None)
@@ -72,13 +81,16 @@ class Cell:
 def to_dict(cell: Cell) -> dict[str, Any]:
     """Return a cell as plain values: what travels to a worker."""
     fields = {name: getattr(cell, name) for name in cell.__slots__}
-    return {**fields, "recipe": cell.recipe.model_dump(), "budget": cell.budget.model_dump()}
+    rounds = None if cell.rounds is None else cell.rounds.model_dump()
+    parts = {"recipe": cell.recipe.model_dump(), "budget": cell.budget.model_dump()}
+    return {**fields, **parts, "rounds": rounds}
 
 
 def from_dict(value: Mapping[str, Any]) -> Cell:
     """Return the cell that `to_dict` wrote."""
     recipe, budget = Recipe.model_validate(value["recipe"]), Budget.model_validate(value["budget"])
-    return Cell(**{**value, "recipe": recipe, "budget": budget})
+    rounds = value["rounds"] and Rounds.model_validate(value["rounds"])
+    return Cell(**{**value, "recipe": recipe, "budget": budget, "rounds": rounds})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +132,20 @@ def expand(
     return tuple(cells.values())
 
 
+def first_baselines(space: Space, context: Context) -> dict[Split, str]:
+    """Return the cell_id of the first baseline of each split: of the first seed and recipe.
+
+    Args:
+        space: the grid.
+        context: as of `expand`, what fakes are scored by left out.
+    """
+    found: dict[Split, str] = {}
+    for point in points_of(space):
+        if point.mode == "baseline" and point.split not in found:
+            found[point.split] = _make(space, context, point, (), spared=False).cell_id
+    return found
+
+
 def recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
     """Yield every recipe that a grid trains with its values on the recipe's axes."""
     names = _recipe_axes(space)
@@ -154,6 +180,7 @@ def _make(
         "remove_by": space.remove_by,
         "split": point.split,
         "real_fraction": point.real_fraction,
+        "rounds": space.rounds if point.mode == "synthetic" else None,
         "recipe": point.recipe,
         "budget": space.budget,
     }
@@ -185,6 +212,9 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         del named["remove_by"]
     if content["real_fraction"] == 1:
         del named["real_fraction"]  # as in the names of grids without that axis
+    rounds: Rounds | None = named.pop("rounds")
+    if rounds is not None:  # else as in the names of grids without rounds
+        named["rounds"] = {"size": rounds.size, "count": rounds.count}
     chosen = named.pop("filter")
     if content["mode"] in FAKE_MODES:
         named |= {"pool": context.pool, "generator": context.generator}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fgaug import mix, paths
@@ -18,6 +19,7 @@ from fgaug.paths import BankNames, DatasetPaths, RunPaths
 from fgaug.recipe import Recipe
 from fgaug.space import Space
 
+OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
 
 _log = logging.getLogger("fgaug")
@@ -36,29 +38,49 @@ def dataset_of(space: Space, problems: list[str]) -> Dataset | None:
         problems.append(f"`dataset`: {error}")
         return None
     problems += [f"`dataset`: {problem}" for problem in audit(dataset)]
-    labels = set(dataset.spec.labels)
+    problems += label_problems(space, dataset.spec.labels)
+    if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
+        _log.warning(
+            f"{space.dataset} is not what the grid's `counts` say: {'; '.join(other)}. "
+            "The dataset is what counts; mend the grid, or look for the cause"
+        )
+    return dataset
+
+
+def label_problems(space: Space, known: Iterable[str]) -> list[str]:
+    """Return where counts of fakes or removals name other labels than the dataset has."""
+    labels = set(known)
     named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
     named += [("remove", set(removal)) for removal in space.removals]
     for place, entry in enumerate(space.include):
         named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
         named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
-    for key, names in named:
-        if names != labels:
-            problems.append(
-                f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
-            )
-    return dataset
+    return [
+        f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
+        for key, names in named
+        if names != labels
+    ]
 
 
-def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
-    """Return the identity of each recipe's weights; each recipe is tried out to check it."""
+def weights_of(
+    space: Space, spec: DatasetSpec, problems: list[str], scratch: list[str] | None = None
+) -> dict[str, str]:
+    """Return the identity of each recipe's weights; each recipe is tried out to check it.
+
+    Args:
+        space: the grid.
+        spec: of its dataset.
+        problems: what is wrong is appended here.
+        scratch: takes the models that start from scratch for want of their weights, in place of
+            a warning.
+    """
     from fgaug.training import models, transforms, weights
     from fgaug.training.keras.process import shut_down
 
     found: dict[str, str] = {}
     for recipe, _ in recipes(space):
         if recipe.backend == "keras":
-            found |= _keras_weights_of(recipe, spec, problems)
+            found |= _keras_weights_of(recipe, spec, problems, scratch)
             continue
         problem = models.check_name(recipe.model)
         if problem is not None:
@@ -68,7 +90,7 @@ def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str
             start = weights.find(recipe)
             found[recipe.model_dump_json()] = start.identity
             if recipe.pretrained and start.scratch:
-                _log.warning(_FROM_SCRATCH.format(recipe.model))
+                _told_of_scratch(recipe, scratch)
             if isinstance(recipe.augmentation, tuple):
                 transforms.try_out(recipe.augmentation, spec.size, spec.channels)
             models.build(recipe, start, labels=2)
@@ -81,7 +103,16 @@ def weights_of(space: Space, spec: DatasetSpec, problems: list[str]) -> dict[str
     return found
 
 
-def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, problems: list[str]) -> dict[str, str]:
+def _told_of_scratch(recipe: Recipe, scratch: list[str] | None) -> None:
+    if scratch is None:
+        _log.warning(_FROM_SCRATCH.format(recipe.model))
+    else:
+        scratch.append(recipe.model)
+
+
+def _keras_weights_of(
+    recipe: Recipe, spec: DatasetSpec, problems: list[str], scratch: list[str] | None
+) -> dict[str, str]:
     """Return the same of a Keras recipe, tried out in a TensorFlow process of its own."""
     from fgaug.training.keras.learner import KerasLearner
 
@@ -96,7 +127,7 @@ def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, problems: list[str]) ->
         return {}
     learner.close()
     if recipe.pretrained and learner.identity == "scratch":
-        _log.warning(_FROM_SCRATCH.format(recipe.model))
+        _told_of_scratch(recipe, scratch)
     return {recipe.model_dump_json(): learner.identity}
 
 
@@ -137,6 +168,21 @@ def places(run: RunPaths, problems: list[str]) -> None:
         paths.usable_cache()
     except UserError as error:
         problems.append(str(error))
+
+
+def logger_problems(space: Space) -> list[str]:
+    """Return which packages the grid's `loggers` lack, with the cure."""
+    return [
+        f"`loggers: {name}` needs a package that is not installed: pip install 'fgaug[{name}]', "
+        "or leave it out"
+        for name in space.loggers
+        if name in OPTIONAL_LOGGERS and not _installed(name)
+    ]
+
+
+def _installed(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None  # not just a folder of that name
 
 
 def check_disk(name: str, needs: Mapping[Path, int]) -> None:

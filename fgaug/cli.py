@@ -90,7 +90,7 @@ def search(
     console = show.console_for(log)
     part = None if shard is None else Shard.parse(shard)
     if dry_run:
-        show.plan(study.sampled(study.plan(grid, out, part)))
+        show.plan(study.dry_plan(grid, out, part))
         return
     run = study.search(
         grid,

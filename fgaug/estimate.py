@@ -57,8 +57,9 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
         count = plan.n_real + plan.n_fake
         steps = total_steps(cell.budget, count, cell.recipe.batch_size, frozen_epochs(cell.recipe))
         batch = min(cell.recipe.batch_size, count)
-        total += steps * batch / rate.train_per_s
-        total += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
+        seconds = steps * batch / rate.train_per_s
+        seconds += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
+        total += (cell.last_round - cell.round + 1) * seconds  # each round has a budget
     return total
 
 

@@ -86,8 +86,8 @@ class Supply:
         return self.missing.count * self.spec.size**2 * self.spec.channels
 
 
-# name, grid, dataset with one of its splits, supply -> scorer
-ScorerOf = Callable[[str, Space, Dataset, Supply], Scorer]
+# name, grid, dataset with one of its splits, supply, its split's first baseline -> scorer
+ScorerOf = Callable[[str, Space, Dataset, Supply, str | None], Scorer]
 
 
 def supplies_of(

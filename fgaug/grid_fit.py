@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, get_args
 
 from pydantic import ValidationError
 
-from fgaug.axes import Mode, SeedSample, uses_fakes
+from fgaug.axes import NO_AMOUNT, Mode, SeedSample, has_amounts, uses_fakes
 from fgaug.entries import as_lists
 from fgaug.filters import NONE
 from fgaug.grid_errors import near, rule_of
@@ -54,7 +54,29 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
         )
     if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
         problems.append("`confirmation` confirms arms, and `mode` has the baseline alone")
+    problems += _rounds_misfits(space, lists, modes)
     return problems + _seed_misfits(space, axes, entries)
+
+
+def _rounds_misfits(
+    space: Mapping[str, Any], lists: Iterable[Mapping[str, Any]], modes: list[Any]
+) -> list[str]:
+    """Return what `rounds` says of modes, amounts and scheduler."""
+    if space.get("rounds") is None:
+        lacking = any("synthetic" in _modes(axes) and not has_amounts(axes) for axes in lists)
+        return [NO_AMOUNT] if lacking else []
+    problems = []
+    if modes and "synthetic" not in modes:
+        problems.append("`rounds` are of synthetic arms, which `mode` lacks")
+    scheduler = space.get("scheduler")
+    kind = scheduler.get("type") if isinstance(scheduler, Mapping) else None
+    kind = getattr(scheduler, "type", kind)
+    if kind not in (None, "none"):
+        problems.append(
+            f"`rounds` are trained all cells together, round by round, which `scheduler: {kind}` "
+            "would tear apart. Leave the scheduler out"
+        )
+    return problems
 
 
 def _seed_misfits(

@@ -22,6 +22,8 @@ from fgaug.screening import PASSES, UNSCORED, Screen
 
 LEVEL = 0.95  # of the interval of a keep rate
 
+_Key = tuple[str, Split, str, float, int | None]  # filter, split, label, psi, round
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
@@ -31,12 +33,18 @@ class Keeping:
     split: Split  # whose training images the scorers learned from
     label: str
     psi: float
-    pool: int
+    round: int | None  # None for cells without rounds
+    drawn: range  # the z_seeds of the pool that cells draw from: those of their round
     wanted: int  # fakes: the most that a cell draws
-    scored: int  # of the pool
+    scored: int  # of those
     passed: int
     to_score: int  # for the cells to train, at the rate so far; with no rate, the least
     to_make: int  # of those, what the bank lacks
+
+    @property
+    def pool(self) -> int:
+        """How many fakes cells draw from."""
+        return len(self.drawn)
 
     @property
     def rate(self) -> float:
@@ -61,9 +69,14 @@ class Keeping:
         """Why its cells cannot be trained; None where they can, or nothing is known."""
         if self.most >= self.wanted:
             return None
+        if self.round is None:
+            pool, less = f"a `pool` of {self.pool}", "the ratio"
+        else:
+            pool = f"the {self.pool} of the pool that are for round {self.round}"
+            less = "`rounds.size`"
         return (
-            f"`filter` {self.filter} keeps {self.words}: of a `pool` of {self.pool} that is at "
-            f"most {self.most}, but an arm needs {self.wanted}. Raise `pool`, lower the ratio, "
+            f"`filter` {self.filter} keeps {self.words}: of {pool} that is at "
+            f"most {self.most}, but an arm needs {self.wanted}. Raise `pool`, lower {less}, "
             "or ask less of a fake"
         )
 
@@ -87,7 +100,7 @@ def keepings(
     screens: Mapping[Split, Screen],
     index: pd.DataFrame,
 ) -> Iterator[Keeping]:
-    """Yield what each filter of some cells keeps, for each split, label and psi.
+    """Yield what each filter of some cells keeps, for each split, label, psi (and round).
 
     Args:
         cells: of one bank; those without a filter are left out.
@@ -96,29 +109,33 @@ def keepings(
         screens: of that bank, for each split.
         index: of that bank.
     """
-    wanted: dict[tuple[str, Split, str, float], int] = {}
-    parts: dict[tuple[str, Split, str, float], list[np.ndarray]] = {}
+    wanted: dict[_Key, int] = {}
+    drawn: dict[_Key, range] = {}
+    parts: dict[_Key, list[np.ndarray]] = {}
     for cell in cells:
         if cell.filtered:
             for label in reals[cell.split].labels:
                 count = mix.fakes_wanted(cell, reals[cell.split], label)
                 key = _key(cell, label)
                 wanted[key] = max(count, wanted.get(key, 0))
+                drawn[key] = mix.drawn_from(cell, screens[cell.split].pool)
     for cell in todo:
         if cell.filtered:
             for label, _, z_seeds in mix.to_screen(cell, reals[cell.split], screens[cell.split]):
                 parts.setdefault(_key(cell, label), []).append(z_seeds)
     for key, count in wanted.items():
-        text, split, label, psi = key
-        verdicts = screens[split].verdicts(text, label, psi)
+        text, split, label, psi, number = key
+        every = screens[split].verdicts(text, label, psi)
+        verdicts = every[drawn[key].start - 1 : drawn[key].stop - 1]
         asked = Demand.of((label, psi, z_seeds) for z_seeds in parts.get(key, []))
-        left = Demand({at: z[verdicts[z - 1] == UNSCORED] for at, z in asked.wanted.items()})
+        left = Demand({at: z[every[z - 1] == UNSCORED] for at, z in asked.wanted.items()})
         yield Keeping(
             filter=text,
             split=split,
             label=label,
             psi=psi,
-            pool=len(verdicts),
+            round=number,
+            drawn=drawn[key],
             wanted=count,
             scored=int((verdicts != UNSCORED).sum()),
             passed=int((verdicts == PASSES).sum()),
@@ -144,7 +161,8 @@ def unscored(
     return {key: demand for key, demand in found.items() if demand.count}
 
 
-def _key(cell: Cell, label: str) -> tuple[str, Split, str, float]:
+def _key(cell: Cell, label: str) -> _Key:
     assert cell.filter is not None
     assert cell.psi is not None
-    return cell.filter, cell.split, label, cell.psi
+    number = None if cell.rounds is None else cell.round
+    return cell.filter, cell.split, label, cell.psi, number

@@ -22,6 +22,7 @@ from fgaug.draws import Patients, permutation
 from fgaug.errors import BankError, GridError
 from fgaug.filters import NONE
 from fgaug.removing import removed_rows
+from fgaug.rounds import block
 from fgaug.screening import Screen
 
 MAX_SHARES = 16  # tables of shares kept; the cells of a seed follow one another
@@ -178,8 +179,20 @@ def to_screen(cell: Cell, reals: Reals, screen: Screen) -> Iterator[tuple[str, f
 
 
 def order(cell: Cell, label: str, pool: int) -> np.ndarray:
-    """Return the z_seeds of a pool in the order in which a cell draws them; they count from 1."""
-    return permutation(cell.seed, "fakes", label, pool) + 1
+    """Return the z_seeds of a pool in the order in which a cell draws them; they count from 1.
+
+    In rounds, each has an order of its own.
+    """
+    of_cell = drawn_from(cell, pool)
+    purpose = "fakes" if cell.rounds is None else f"fakes of round {cell.round}"
+    return permutation(cell.seed, purpose, label, len(of_cell)) + of_cell.start
+
+
+def drawn_from(cell: Cell, pool: int) -> range:
+    """Return the z_seeds that a cell draws from: the pool, in rounds its round's block of it."""
+    if cell.rounds is None:
+        return range(1, pool + 1)
+    return block(pool, cell.rounds.count, cell.round)
 
 
 def sizes(cell: Cell, reals: Reals, pool: int) -> MixPlan:
@@ -188,7 +201,12 @@ def sizes(cell: Cell, reals: Reals, pool: int) -> MixPlan:
 
 
 def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
-    """Return how many fakes (or repeats) of a label a cell adds: int(n_l x ratio) or the count."""
+    """Return how many fakes (or repeats) of a label a cell adds: int(n_l x ratio) or the count.
+
+    In rounds: those of one round.
+    """
+    if cell.rounds is not None:
+        return cell.rounds.size // len(reals.labels)
     if cell.fakes is not None:
         return dict(cell.fakes)[label]
     assert cell.ratio is not None
@@ -200,6 +218,8 @@ def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
 
     What its filter keeps is not looked at: see `keeping`.
     """
+    if cell.rounds is not None and (bad := [*cell.rounds.misfits(pool, len(reals.labels))]):
+        return bad
     try:
         mixed = sizes(cell, reals, pool)
     except GridError as error:

@@ -183,6 +183,11 @@ class RunPaths:
         return self.root / "tensorboard"
 
     @property
+    def mlflow(self) -> Path:
+        """MLflow's store of files, where the grid asks for it and the user names no server."""
+        return self.root / "mlflow"
+
+    @property
     def report(self) -> Path:
         return self.root / "report" / "index.html"
 

@@ -147,6 +147,14 @@ def _one_maker(path: Path) -> Iterator[None]:
             path.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it holds it open
 
 
+def forget(key: str) -> None:
+    """Remove the decoded copy named `key`, if there is one; a process that maps it keeps its own.
+
+    Other machines keep theirs until `evict` finds it unused.
+    """
+    (paths.usable_cache() / f"{key}.npy").unlink(missing_ok=True)
+
+
 def evict(days: float = UNUSED_DAYS) -> int:
     """Remove what was unused for so many days; return how many bytes that freed."""
     freed = 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ import psutil
 from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
 from fgaug.bank import Demand
+from fgaug.cascade import ahead
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
@@ -25,7 +26,8 @@ from fgaug.rows import Sources
 from fgaug.screening import Screen
 from fgaug.search import ledger
 from fgaug.space import Space
-from fgaug.supplied import cells_of, sources_of, with_scorers
+from fgaug.supplied import cells_of, scoring_baselines, sources_of, with_scorers
+from fgaug.waves import Wave, at_its_round
 
 _log = logging.getLogger("fgaug")
 
@@ -74,6 +76,9 @@ class Plan:
     supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
     reals: Mapping[Split, mix.Reals]
+    # cells whose classifiers score fakes, by split: baselines
+    scoring: Mapping[Split, str] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()  # what is not on this machine; only a dry run goes without
 
     @property
     def todo(self) -> tuple[Cell, ...]:
@@ -83,12 +88,31 @@ class Plan:
     @property
     def missing_bytes(self) -> int:
         """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
-        return 2 * sum(supply.missing_bytes for supply in self.supplies)
+        return 2 * sum(self.bank_bytes(supply) for supply in self.supplies)
+
+    def bank_bytes(self, supply: Supply) -> int:
+        """Return at least how many bytes a supply's bank grows by, all rounds together."""
+        rounds = ahead(self, supply)
+        return max(supply.missing_bytes, rounds.least_bytes if rounds else 0)
 
     def unscored(self, supply: Supply) -> dict[tuple[Split, str], Demand]:
         """Return the fakes that a supply's cells to train need scored next; see `keeping`."""
         own = (cell for cell in self.todo if cell.snapshot == supply.snapshot)
         return keeping.unscored(own, self.reals, supply.screens(self.space.pool))
+
+    def of_wave(self, wave: Wave) -> Plan:
+        """Return the plan of one wave's cells, and what the banks lack for them as they are now.
+
+        Raises:
+            GridError: a filter keeps too few of the pool.
+        """
+        problems: list[str] = []
+        here = replace(self, cells=wave.cells)
+        indices = [stocks.index_of(supply, problems) for supply in self.supplies]
+        if problems:
+            raise GridError(problems, self.space.name)
+        pairs = zip(self.supplies, indices, strict=True)
+        return replace(here, supplies=tuple(here.restocked(*pair) for pair in pairs))
 
     def restocked(
         self,
@@ -129,14 +153,15 @@ def make_plan(
     Raises:
         GridError: with everything that is wrong, each line a rule, a value and a cure.
     """
-    problems: list[str] = []
+    problems = checks.logger_problems(space)
     dataset = checks.dataset_of(space, problems)
     spec = dataset.spec if dataset else None
     supplies = fakes.supplies_of(space, spec, describe, problems)
     weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
-    supplies = with_scorers(space, dataset, supplies, scorer_of, problems)
+    scoring = scoring_baselines(space, dataset, weights)
+    supplies = with_scorers(space, dataset, supplies, scorer_of, scoring, problems)
     if problems:
         raise GridError(problems, space.name)
     every = cells_of(space, dataset, supplies, weights, problems)
@@ -148,6 +173,17 @@ def make_plan(
         problems.append(
             f"`scheduler: {space.scheduler.type}` compares a cell with those of the whole grid, "
             "which no shard sees. Leave --shard out, or the scheduler"
+        )
+    if shard is not None and (scoring or (space.rounds and not space.rounds.keep_shards)):
+        key = "scorers.classifier: baseline" if scoring else "rounds.keep_shards: false"
+        problems.append(
+            f"`{key}` has the cells of a grid wait for each other, which shards do not. Leave "
+            "--shard out, or the key"
+        )
+    if scoring and space.confirmation is not None:
+        problems.append(
+            "`scorers.classifier: baseline` is of this stage's seeds, and `confirmation` has "
+            "others. Keep a baseline's model by a grid of its own, and give it as model:FILE"
         )
     drawn = dict.fromkeys(cell.split for cell in every)
     splits = {split: dataset.with_split(split) for split in drawn}
@@ -163,6 +199,10 @@ def make_plan(
     if space.scheduler.type == "asha":
         _log.warning(ledger.ASHA_CAUTION)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
+    cells = tuple(at_its_round(run, cell) for cell in cells)
+    problems += _unkept(run, scoring, statuses)
+    if problems:
+        raise GridError(problems, space.name)
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
     stocked = tuple(
@@ -182,9 +222,20 @@ def make_plan(
         supplies=stocked,
         sources=sources,
         reals=reals,
+        scoring=scoring,
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
+
+
+def _unkept(run: RunPaths, scoring: Mapping[Split, str], statuses: Mapping[str, str]) -> list[str]:
+    """Return which baselines score fakes but were trained before their models were kept."""
+    return [
+        f"`scorers.classifier: baseline` wants the model of cell {cell_id}, which was trained "
+        f"without keeping it. Remove {run.trial(cell_id).root}; it is trained again"
+        for cell_id in dict.fromkeys(scoring.values())
+        if statuses.get(cell_id) == "ok" and not run.trial(cell_id).model.is_file()
+    ]
 
 
 def stopped_cells(
@@ -211,7 +262,7 @@ def _bytes_to_write(plan: Plan) -> dict[Path, int]:
     needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
     for supply in plan.supplies:
         if supply.store.folder is not None:
-            needs[supply.store.folder] = supply.missing_bytes
+            needs[supply.store.folder] = plan.bank_bytes(supply)
     if plan.supplies:
         needs[paths.cache_root()] = plan.missing_bytes // 2
     return needs

@@ -246,7 +246,10 @@ def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
     removals: tuple[Removals | None, ...] = (None,)
     if mode == "replacement":
         removals = tuple(axes.remove) or space.removals
-    for snapshot, remove, amount in itertools.product(snapshots, removals, axes.amounts):
+    amounts: tuple[Amount, ...] = axes.amounts
+    if mode == "synthetic" and space.rounds is not None:
+        amounts = ((None, None),)  # each round has its size
+    for snapshot, remove, amount in itertools.product(snapshots, removals, amounts):
         for psi, kept in itertools.product(axes.psi, axes.filter):
             yield snapshot, psi, amount, kept, remove
 

@@ -42,7 +42,9 @@ def _form(value: Any) -> str:
 # `null` in a grid; a word here, as resolved grids leave nulls out
 _None = Annotated[Literal["none"], Tag("[none]")]
 _Whole = Annotated[int, Field(strict=True, ge=0, le=2**16), Tag("[value]")]
+_Share = Annotated[float, Field(gt=0, lt=1), Tag("[value]")]
 WholeOrNone = Annotated[_None | _Whole, Discriminator(_form), BeforeValidator(_none)]
+ShareOrNone = Annotated[_None | _Share, Discriminator(_form), BeforeValidator(_none)]
 
 
 class Plateau(Frozen):
@@ -63,6 +65,9 @@ class KerasRecipe(Frozen):
     hidden: WholeOrNone = 1024  # width of the dense layer before the last
     # layers with a smaller index do not learn, but those named `batch_normalization*`
     freeze_below: WholeOrNone = "none"
+    # of the moving statistics of batch normalizations; none: as the network has it, mostly .99 or
+    # .999, which from scratch takes some thousand steps to forget where it began
+    norm_momentum: ShareOrNone = "none"
     scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or as the model's own weights want
     shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # at most, as a share of the side
     flip: StrictBool = True

@@ -43,7 +43,8 @@ _TEXT = ("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error",
 class TrialResult:
     """All that a finished trial leaves on disk."""
 
-    row: Mapping[str, Any]
+    row: Mapping[str, Any]  # of the last round
+    earlier: Sequence[Mapping[str, Any]] = ()  # of the rounds before that are reported
     curve: pd.DataFrame  # one row an evaluation
     predictions: pd.DataFrame  # validation: image_id, group, label, round, p_<label>...
     sealed: pd.DataFrame | None  # the same for the test set, where there is one
@@ -65,17 +66,30 @@ def write_trial(trial: TrialPaths, result: TrialResult) -> None:
         _write_frame(trial.sealed, result.sealed)
     if result.model is not None:
         saved.write(trial, result.model)
-    write_row(trial, result.row)
+    write_rows(trial, [*result.earlier, result.row])
     trial.checkpoint.unlink(missing_ok=True)
     trial.paused.unlink(missing_ok=True)
 
 
-def write_paused(trial: TrialPaths, result: TrialResult) -> None:
-    """Write what a cell found until it waits at a rung: curve, predictions and its row so far."""
+def write_paused(trial: TrialPaths, result: TrialResult, share: float) -> None:
+    """Write what a cell found until it waits: curve, predictions, its row so far.
+
+    It waits at a rung, or between two rounds, after `share` of its budget.
+    """
     _write_frame(trial.curve, result.curve)
     _write_frame(trial.predictions, result.predictions)
-    row = {key: _plain(value) for key, value in result.row.items()}
-    paths.write_json(trial.paused, {"schema": SCHEMA, "rows": [row]})
+    row = {key: as_plain(value) for key, value in result.row.items()}
+    paths.write_json(trial.paused, {"schema": SCHEMA, "share": share, "rows": [row]})
+
+
+def paused_share(trial: TrialPaths) -> float:
+    """Return the share of its budget after which a cell waits; 0 where it can not go on."""
+    if not (trial.paused.is_file() and trial.checkpoint.is_file()):
+        return 0.0
+    try:
+        return float(paths.read_json(trial.paused, RunError).get("share", 0.0))
+    except (RunError, AttributeError, TypeError, ValueError):
+        return 0.0  # a damaged file: it begins again
 
 
 def write_pruned(trial: TrialPaths, rung: int, row: Mapping[str, Any]) -> None:
@@ -88,8 +102,13 @@ def write_pruned(trial: TrialPaths, rung: int, row: Mapping[str, Any]) -> None:
 
 def write_row(trial: TrialPaths, row: Mapping[str, Any]) -> None:
     """Write a trial's row alone: what a failed trial leaves."""
-    clean = {key: _plain(value) for key, value in row.items()}
-    paths.write_json(trial.result, {"schema": SCHEMA, "rows": [clean]})
+    write_rows(trial, [row])
+
+
+def write_rows(trial: TrialPaths, found: Sequence[Mapping[str, Any]]) -> None:
+    """Write a trial's rows: one, or one a reported round."""
+    clean = [{key: as_plain(value) for key, value in row.items()} for row in found]
+    paths.write_json(trial.result, {"schema": SCHEMA, "rows": clean})
 
 
 def read_rows(trial: TrialPaths) -> list[dict[str, Any]]:
@@ -217,7 +236,7 @@ def _write_frame(path: Path, frame: pd.DataFrame) -> None:
     paths.write_table(path, pa.Table.from_pandas(frame, preserve_index=False))
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """Return a value as strict JSON can hold it; what is not a number becomes null."""
     if isinstance(value, np.generic):
         value = value.item()

@@ -61,7 +61,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         "ratio": cell.ratio,
         "filter": cell.filter if cell.uses_fakes else None,
         "seed": cell.seed,
-        "round": None,
+        "round": None if cell.rounds is None else cell.round,
         **further,
     }
 
@@ -94,7 +94,7 @@ def outcome(cell: Cell, plan: MixPlan, fitted: Fitted) -> dict[str, Any]:
         "stopped_by": fitted.stopped_by,
         "error": None,
         "n_real": plan.n_real,
-        "n_fake": plan.n_fake,
+        "n_fake": cell.round * plan.n_fake,  # in rounds: of all so far, each has as many
         "n_dropped": plan.n_dropped,
         "budget_unit": cell.budget.unit,
         "budget_used": fitted.last.step if cell.budget.unit == "steps" else fitted.last.epoch,

@@ -124,7 +124,7 @@ def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     arms: dict[str, dict[str, Any]] = {}
     for cell in cells:
         if cell.arm_id not in arms:
-            columns = identity_columns(cell).items()
+            columns = {**identity_columns(cell), "round": None}.items()  # an arm is in all of them
             kept = {name: _plain(value) for name, value in columns if name not in _OF_A_CELL}
             arms[cell.arm_id] = {**kept, "cells": {}}
         arms[cell.arm_id]["cells"][cell.cell_id] = cell.seed

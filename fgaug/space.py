@@ -31,6 +31,7 @@ from fgaug.axes import (
     distinct,
     with_recipe_fields,
 )
+from fgaug.counts import DatasetCounts
 from fgaug.entries import Excluded, Included
 from fgaug.errors import GridError
 from fgaug.generators import Generator, SnapshotEntry
@@ -38,10 +39,11 @@ from fgaug.grid_errors import Misfits, one_line_each
 from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
 from fgaug.points import points_misfits
 from fgaug.recipe import Budget, Frozen, KerasRecipe, Plateau, Recipe
+from fgaug.rounds import Rounds
 from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop", "random_subset"]
-Logger = Literal["tensorboard"]
+Logger = Literal["tensorboard", "mlflow", "wandb"]
 GRID = "${grid}"  # in a path: the grid file's folder
 
 
@@ -109,9 +111,8 @@ class Scorers(Frozen):
     """Which networks give the scores that filters read; see `fgaug bank score`."""
 
     features: Annotated[str, Field(min_length=1)] = "lite0"  # of realism, density, copies
-    classifier: Annotated[str, Field(min_length=1)] = (
-        "lite0"  # or model:FILE, one kept by a search
-    )
+    # or model:FILE, one kept by a search; or baseline: this search's own, trained first
+    classifier: Annotated[str, Field(min_length=1)] = "lite0"
 
 
 class Space(Frozen):
@@ -119,6 +120,8 @@ class Space(Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     dataset: str
+    # of a dataset that cannot be had: a dry run without it goes by them, nothing else does
+    counts: DatasetCounts | None = None
     bank: str | None = None
     generator: Generator | None = None
     pool: Annotated[int, Field(strict=True, ge=1, le=MAX_POOL)] = 30000
@@ -129,6 +132,7 @@ class Space(Frozen):
     scorers: Scorers | None = None  # None: the packaged ones
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
+    rounds: Rounds | None = None  # of synthetic arms: fresh fakes again and again, no ratio
     # twins: repeated reals, removals alone, as many fakes as a filter chose but chosen by none
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
     recipe: Recipe = Recipe()
@@ -257,17 +261,22 @@ def _with_grid_folder(value: Any, folder: str) -> Any:
     return value
 
 
-_DRAWN = ("axes", "exclude", "include", "cells", "remove", "controls", "recipe", "baseline_seeds")
+_DRAWN = (
+    *("axes", "exclude", "include", "cells", "rounds", "remove", "controls", "recipe"),
+    "baseline_seeds",
+)
 _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
     "analysis": AnalysisPlan,
     "axes": Axes,
     "axes.snapshot": SnapshotEntry,
     "axes.snapshot.generator": Generator,
+    "counts": DatasetCounts,
     "exclude": Excluded,
     "include": Included,
     "generator": Generator,
     "recipe": Recipe,
+    "rounds": Rounds,
     "recipe.keras": KerasRecipe,
     "recipe.keras.plateau": Plateau,
     "budget": Budget,

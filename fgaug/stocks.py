@@ -17,15 +17,16 @@ from fgaug.keeping import keepings
 from fgaug.paths import BankNames
 from fgaug.screening import Screen
 
+EMPTY = pd.DataFrame({"label": [], "psi": [], "z_seed": []})  # the index of a new bank
+
 
 def index_of(supply: Supply, problems: list[str]) -> pd.DataFrame:
     """Return the index of a supply's bank, empty where it is new; refuse one of other fakes."""
-    nothing = pd.DataFrame({"label": [], "psi": [], "z_seed": []})
     bank = supply.store
     try:
         if not bank.has(BankNames.spec):
             check_new(bank)
-            return nothing
+            return EMPTY
         found = read_spec(bank).differences(supply.spec)
         if found and not is_empty(bank):
             whose = "this grid" if supply.snapshot is None else f"the snapshot {supply.snapshot}"
@@ -37,7 +38,7 @@ def index_of(supply: Supply, problems: list[str]) -> pd.DataFrame:
             return open_bank(bank).index()
     except BankError as error:
         problems.append(f"`{supply.key}bank`: {error}")
-    return nothing
+    return EMPTY
 
 
 def stocked(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from fgaug import fakes
 from fgaug.axes import Split
 from fgaug.bank import Scorer
-from fgaug.cells import Cell, Context, expand
+from fgaug.cells import Cell, Context, expand, first_baselines
 from fgaug.data import Dataset
 from fgaug.errors import UserError
 from fgaug.fakes import ScorerOf, Supply
@@ -20,15 +20,22 @@ from fgaug.leakage import UNTRAINED, leakage
 from fgaug.rows import Sources
 from fgaug.space import Space
 
+OWN = "baseline"  # of `scorers.classifier`: trained by the search itself
+
 
 def with_scorers(
     space: Space,
     dataset: Dataset,
     supplies: tuple[Supply, ...],
     scorer_of: ScorerOf,
+    baselines: Mapping[Split, str],
     problems: list[str],
 ) -> tuple[Supply, ...]:
-    """Return supplies with what the grid's filters read of their fakes, for each split."""
+    """Return supplies with what the grid's filters read of their fakes, for each split.
+
+    Args:
+        baselines: cells of this search that score fakes, see `scoring_baselines`.
+    """
     names: dict[Split, dict[str, None]] = {}
     for axes in space.lists:
         used = [name for text in axes.filter for name in parse(text).scorers]
@@ -40,12 +47,28 @@ def with_scorers(
         scorers: dict[Split, dict[str, Scorer]] = {split: {} for split in names}
         for split, name in ((split, name) for split, used in names.items() for name in used):
             try:
-                scorers[split][name] = scorer_of(name, space, divided[split], supply)
+                scorers[split][name] = scorer_of(
+                    name, space, divided[split], supply, baselines.get(split)
+                )
             except UserError as error:
                 problems.append(f"`filter`: {error}")
         found.append(replace(supply, scorers=scorers))
     problems[:] = dict.fromkeys(problems)
     return tuple(found)
+
+
+def scoring_baselines(
+    space: Space, dataset: Dataset, weights: Mapping[str, str]
+) -> dict[Split, str]:
+    """Return the baselines, by split, that `scorers.classifier: baseline` scores fakes by."""
+    asked = space.scorers is not None and space.scorers.classifier == OWN
+    read = (parse(text).scorers for axes in space.lists for text in axes.filter)
+    if not asked or not any("classifier" in names for names in read):
+        return {}
+    digest = dataset.spec.digest
+    return first_baselines(
+        space, Context(dataset_digest=digest, generator={}, pool=space.pool, weights=weights)
+    )
 
 
 def cells_of(

@@ -1,4 +1,4 @@
-"""One trial: a cell and its sources -> a trained classifier, its row, curve and predictions.
+"""One trial: a cell and its sources -> a trained classifier, its rows, curve and predictions.
 
 mix -> [trial] -> results.  Knows nothing of Ray: the runner, tests and replays call the same code.
 """
@@ -6,10 +6,11 @@ mix -> [trial] -> results.  Knows nothing of Ray: the runner, tests and replays 
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import time
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,25 @@ import pandas as pd
 import torch
 
 from fgaug import mix, paths, rows, saved
-from fgaug.bank import Bank, open_bank, open_store
 from fgaug.cells import Cell, recipe_identity
-from fgaug.data import Dataset, open_dataset
-from fgaug.paths import BankNames, DatasetPaths
-from fgaug.results import TrialResult
+from fgaug.results import TrialResult, as_plain
 from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.screening import Screen
-from fgaug.training.backend import Point, derived, open_learner
-from fgaug.training.images import Images
+from fgaug.training.backend import Fitted, Point, Training, derived, open_learner
+from fgaug.training.budgets import frozen_epochs
+from fgaug.trial_images import bank_at, dataset_at, split_images, training_images
 
 _log = logging.getLogger("fgaug")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a round leaves, of a cell without rounds its training."""
+
+    row: dict[str, Any]
+    valid: np.ndarray  # float64 [N, L], probabilities of the validation images
+    sealed: np.ndarray | None  # of the test images, where there are some
 
 
 def run_trial(cell: Cell, sources: Sources, device: str = "cpu") -> TrialResult:
@@ -44,86 +52,176 @@ class Trial:
     """One cell being trained: iterate over it for its evaluations, then take its result.
 
     Between two evaluations it can be saved; the same cell goes on from the file with the same
-    numbers as if it had never stopped.
+    numbers as if it had never stopped. A cell with rounds is trained in one after the other, each
+    from the weights that the one before left; only the images of the round at work are read.
 
     Raises:
         UserError: the dataset, the bank or the weights cannot be read.
     """
 
     def __init__(self, cell: Cell, sources: Sources, device: str, gpu_share: float = 1.0) -> None:
-        self.cell, self.sources, self.device = cell, sources, device
+        self.cell, self.sources, self.device = replace(cell, round=1), sources, device
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        self.dataset = _dataset(sources.dataset).with_split(cell.split)
-        bank = _bank(sources.bank) if cell.uses_fakes and sources.bank is not None else None
+        self.dataset = dataset_at(sources.dataset).with_split(cell.split)
         labels = self.dataset.spec.labels
         self.reals = mix.Reals(self.dataset.manifest, labels)
-        screen = None
-        if cell.filtered and bank is not None:
-            screen = Screen(bank.store, sources.scorers[cell.split], sources.pool)
-        self.plan = mix.plan(cell, self.reals, sources.pool, screen)
         self.learner = open_learner(cell.recipe, labels, cell.seed, device, gpu_share)
-        self.training = self.learner.train(
-            training_images(self.plan, self.dataset, bank, cell.psi),
-            split_images(self.dataset, "valid"),
-            cell.budget,
-            derived(cell.seed, "order"),
-        )
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
+        self.best: Point | None = None  # of the round at work, or of the one before it
+        self._reported: list[Outcome] = []  # of the rounds before that get a row
+        self._before: Outcome | None = None  # of the round before, between two
+        self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of the rounds before
+        self._open: tuple[mix.MixPlan, Training] | None = None  # of the round at work
+
+    @property
+    def plan(self) -> mix.MixPlan:
+        """The training set of the round at work."""
+        return self._opened()[0]
+
+    @property
+    def training(self) -> Training:
+        """The training of the round at work."""
+        return self._opened()[1]
+
+    def _opened(self) -> tuple[mix.MixPlan, Training]:
+        if self._open is None:
+            cell, sources = self.cell, self.sources
+            bank = bank_at(sources.bank) if cell.uses_fakes and sources.bank is not None else None
+            screen = None
+            if cell.filtered and bank is not None:
+                screen = Screen(bank.store, sources.scorers[cell.split], sources.pool)
+            plan = mix.plan(cell, self.reals, sources.pool, screen)
+            order = "order" if cell.round == 1 else f"order of round {cell.round}"
+            training = self.learner.train(
+                training_images(plan, self.dataset, bank, cell.psi),
+                split_images(self.dataset, "valid"),
+                cell.budget,
+                derived(cell.seed, order),
+            )
+            self._open = plan, training
+        return self._open
 
     def __iter__(self) -> Iterator[Point]:
-        """Train on, yielding each evaluation.
+        """Train on, yielding each evaluation, counted from the start of the first round.
 
         Raises:
             TrialError: the loss is not a number.
         """
-        for point in self.training:
-            self.curve.append(_curve_row(point))
-            yield point
+        while not self.ended:
+            for found in self.training:
+                point, self.best = self._counted(found), self.training.best
+                self.curve.append(self._curve_row(point))
+                self._turn()
+                yield point
+                if self._open is None:
+                    break
+
+    def _turn(self) -> None:
+        """Close the round at work where it has ended: the next one opens when it is asked for."""
+        if self.training.stopped_by is None or self.cell.round == self.cell.last_round:
+            return
+        assert self.cell.rounds is not None
+        self._before = self._outcome()
+        if self.cell.round in self.cell.rounds.report_at:
+            self._reported.append(self._before)
+        last = self.curve[-1]
+        frozen = frozen_epochs(self.cell.recipe)  # a round's own count starts at 0 with them
+        epochs = 0 if last["epoch"] is None else last["epoch"] + frozen
+        self._start = epochs, last["step"], last["images_seen"], last["train_s"]
+        self.cell, self._open = replace(self.cell, round=self.cell.round + 1), None
+
+    def _counted(self, point: Point) -> Point:
+        """Return an evaluation of the round at work, counted from the start of the first one."""
+        epochs, steps, images, seconds = self._start
+        return replace(
+            point,
+            epoch=None if point.epoch is None else epochs + point.epoch,
+            step=steps + point.step,
+            images_seen=images + point.images_seen,
+            train_s=seconds + point.train_s,
+        )
 
     @property
     def share(self) -> float:
-        """How much of the budget is used."""
-        return self.training.share
+        """How much of the budget is used, that of all rounds."""
+        of_round = 0.0 if self._open is None else self.training.share
+        return (self.cell.round - 1 + of_round) / self.cell.last_round
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.training.stopped_by is not None
+        last = self.cell.round == self.cell.last_round
+        return last and self._open is not None and self.training.stopped_by is not None
 
     def result(self, keep_model: bool = False) -> TrialResult:
-        """Return row, curve and predictions with the best weights found so far."""
+        """Return rows, curve and predictions with the best weights found so far."""
+        between = self._open is None or self.training.best is None
+        now = self._before if between and self._before is not None else self._outcome()
+        earlier = [each for each in self._reported if each is not now]
+        outcomes = [*earlier, now]
+        tested = [self._predictions("test", each) for each in outcomes if each.sealed is not None]
+        return TrialResult(
+            row=now.row,
+            earlier=tuple(each.row for each in earlier),
+            curve=pd.DataFrame(self.curve),
+            predictions=_one([self._predictions("valid", each) for each in outcomes]),
+            sealed=_one(tested) if tested else None,
+            model=self._saved(now.row) if keep_model else None,
+        )
+
+    def _outcome(self) -> Outcome:
+        """Return what the round at work leaves, its best weights put back."""
         fitted = self.training.finish()
-        cell, dataset = self.cell, self.dataset
+        fitted = replace(fitted, best=self._counted(fitted.best), last=self._counted(fitted.last))
         sealed = None
-        if fitted.stopped_by != "scheduler" and (dataset.manifest["split"] == "test").any():
-            probability = self.learner.predict(split_images(dataset, "test"))
-            sealed = _predictions(dataset, "test", probability)
-        labels = self.reals.labels
-        row = {
+        if fitted.stopped_by != "scheduler" and (self.dataset.manifest["split"] == "test").any():
+            sealed = self.learner.predict(split_images(self.dataset, "test"))
+        return Outcome(row=self._row(fitted), valid=fitted.valid_probability, sealed=sealed)
+
+    def _row(self, fitted: Fitted) -> dict[str, Any]:
+        cell, plan = self.cell, self.plan
+        return {
             **rows.identity_columns(cell),
-            **rows.outcome(cell, self.plan, fitted),
+            **rows.outcome(cell, plan, fitted),
             **rows.metrics(fitted.valid),
             **{
-                f"n_fake_{label}": rows.added(self.plan, cell, label, self.reals)
-                for label in labels
+                f"n_fake_{label}": cell.round * rows.added(plan, cell, label, self.reals)
+                for label in self.reals.labels
             },
             **rows.provenance(cell, self.sources, self.learner.identity),
             **rows.costs(fitted, self.learner.peaks()),
             "wall_s": round(self.wall_s, 3),
             "gan_saw_removed": bool(
-                cell.uses_fakes and self.plan.n_dropped_seen and not self.sources.gan_known
+                cell.uses_fakes and plan.n_dropped_seen and not self.sources.gan_known
             ),
             "device": self.learner.device_name,
             "started_at": self.started.isoformat(timespec="seconds"),
         }
-        return TrialResult(
-            row=row,
-            curve=pd.DataFrame(self.curve),
-            predictions=_predictions(dataset, "valid", fitted.valid_probability),
-            sealed=sealed,
-            model=self._saved(row) if keep_model else None,
-        )
+
+    def _curve_row(self, point: Point) -> dict[str, Any]:
+        of_round = {} if self.cell.rounds is None else {"round": self.cell.round}
+        return {
+            **of_round,
+            "epoch": point.epoch,
+            "step": point.step,
+            "frozen": point.frozen,
+            "train_loss": point.train_loss,
+            **{f"valid_{name}": point.valid[name] for name in ("loss", "acc", "auc")},
+            "images_seen": point.images_seen,
+            "train_s": round(point.train_s, 4),
+        }
+
+    def _predictions(self, split: str, of: Outcome) -> pd.DataFrame:
+        probability = of.valid if split == "valid" else of.sealed
+        assert probability is not None
+        manifest = self.dataset.manifest
+        frame = manifest.loc[manifest["split"] == split, ["image_id", "group", "label"]]
+        frame = frame.reset_index(drop=True)
+        for index, label in enumerate(self.dataset.spec.labels):
+            frame[f"p_{label}"] = probability[:, index]
+        number = pd.NA if of.row["round"] is None else of.row["round"]
+        return frame.assign(round=pd.array([number] * len(frame), dtype="Int64"))
 
     def _saved(self, row: dict[str, Any]) -> SavedModel:
         recipe = self.cell.recipe
@@ -141,11 +239,19 @@ class Trial:
 
     def save(self, path: Path) -> None:
         """Write all that the rest of the training depends on, whole or not at all."""
+        begun = self._open is not None and self.training.best is not None
+        tensors = {} if begun else self.learner.tensors()
+        outcomes = [*self._reported, *([self._before] if self._before is not None else [])]
         state = {
             "cell_id": self.cell.cell_id,
             "device": self._device_type,
-            "training": self.training.state(),
+            "round": self.cell.round,
+            "training": self.training.state() if begun else None,
+            "tensors": {name: torch.from_numpy(value) for name, value in tensors.items()},
             **self.learner.state(),
+            "outcomes": [_as_state(each) for each in outcomes],
+            "reported": len(self._reported),
+            "start": self._start,
             "curve": self.curve,
             "wall_s": self.wall_s,
         }
@@ -162,90 +268,35 @@ class Trial:
         except Exception as error:  # torch names no set of errors for a torn file
             _log.warning(f"{path} cannot be read ({type(error).__name__}); the cell starts again")
             return False
-        if not fits:
+        if not fits or "round" not in state:  # that of an earlier version
             return False
-        self.training.restore(state["training"])
-        self.learner.restore(state)
+        self.cell = replace(self.cell, round=state["round"])
+        outcomes = [_from_state(each) for each in state["outcomes"]]
+        self._reported = outcomes[: state["reported"]]
+        self._before = outcomes[-1] if outcomes else None
+        self._start = tuple(state["start"])
         self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
+        if state["training"] is None:
+            self._opened()
+            self.learner.take({name: v.cpu().numpy() for name, v in state["tensors"].items()})
+        else:
+            self.training.restore(state["training"])
+            self.best = self.training.best
+        self.learner.restore(state)
         return True
 
 
-def training_images(
-    plan: mix.MixPlan, dataset: Dataset, bank: Bank | None, psi: float | None
-) -> Images:
-    """Return the images that a plan names, as references into memory-mapped pixels."""
-    classes = {label: index for index, label in enumerate(dataset.spec.labels)}
-    real_labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)
-    sources: list[np.ndarray] = [dataset.pixels()]
-    source, row = [np.zeros(plan.n_real, np.int64)], [plan.real]
-    label_of = [real_labels[plan.real]]
-    for label, z_seeds in plan.fakes.items():
-        assert bank is not None
-        assert psi is not None
-        which, rows, names = bank.locate(label, psi, z_seeds)
-        source.append(which + len(sources))
-        row.append(rows)
-        label_of.append(np.full(len(rows), classes[label], np.int64))
-        sources += [bank.pixels(name) for name in names]
-    return Images(
-        sources=sources,
-        source=np.concatenate(source),
-        row=np.concatenate(row),
-        label=np.concatenate(label_of),
-    )
+def _one(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
 
 
-def split_images(dataset: Dataset, split: str) -> Images:
-    """Return the real images of one side of the split."""
-    classes = {label: index for index, label in enumerate(dataset.spec.labels)}
-    rows = np.flatnonzero((dataset.manifest["split"] == split).to_numpy())
-    labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)[rows]
-    return Images(
-        sources=[dataset.pixels()], source=np.zeros(len(rows), np.int64), row=rows, label=labels
-    )
+def _as_state(outcome: Outcome) -> dict[str, Any]:
+    sealed = None if outcome.sealed is None else torch.from_numpy(outcome.sealed)
+    row = json.dumps({name: as_plain(value) for name, value in outcome.row.items()})
+    return {"row": row, "valid": torch.from_numpy(outcome.valid), "sealed": sealed}
 
 
-def _dataset(root: str) -> Dataset:
-    return _dataset_once(root, _written_at(DatasetPaths(Path(root)).manifest))
-
-
-def _bank(root: str) -> Bank:
-    folder = open_store(root).folder  # a bank on object storage is complete before trials start
-    return _bank_once(root, _written_at(folder / BankNames.manifest) if folder else 0)
-
-
-@lru_cache(maxsize=4)
-def _dataset_once(root: str, written_at: int) -> Dataset:
-    del written_at  # part of the key: a dataset prepared anew is opened again
-    return open_dataset(root)
-
-
-@lru_cache(maxsize=4)
-def _bank_once(root: str, written_at: int) -> Bank:
-    del written_at  # part of the key: a bank that grew is opened again
-    return open_bank(root)
-
-
-def _written_at(path: Path) -> int:
-    """Return when a file was last written, in ns; 0 if it is missing, as opening it says."""
-    return path.stat().st_mtime_ns if path.is_file() else 0
-
-
-def _curve_row(point: Point) -> dict[str, Any]:
-    return {
-        "epoch": point.epoch,
-        "step": point.step,
-        "frozen": point.frozen,
-        "train_loss": point.train_loss,
-        **{f"valid_{name}": point.valid[name] for name in ("loss", "acc", "auc")},
-        "images_seen": point.images_seen,
-        "train_s": round(point.train_s, 4),
-    }
-
-
-def _predictions(dataset: Dataset, split: str, probability: np.ndarray) -> pd.DataFrame:
-    rows = dataset.manifest[dataset.manifest["split"] == split]
-    frame = rows[["image_id", "group", "label"]].reset_index(drop=True)
-    for index, label in enumerate(dataset.spec.labels):
-        frame[f"p_{label}"] = probability[:, index]
-    return frame.assign(round=pd.array([pd.NA] * len(frame), dtype="Int64"))
+def _from_state(state: dict[str, Any]) -> Outcome:
+    sealed = None if state["sealed"] is None else state["sealed"].cpu().numpy()
+    valid = state["valid"].cpu().numpy()
+    return Outcome(row=json.loads(state["row"]), valid=valid, sealed=sealed)

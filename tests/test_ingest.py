@@ -422,6 +422,11 @@ class TestPrepare:
         with pytest.raises(DataError, match="leaves its image"):
             prepare(out=tmp_path / "x", margin=0.4, **given)
 
+    def test_a_public_set_needs_its_folder(self, tmp_path: Path) -> None:
+        for preset in ("bus-bra", "fetal-planes", "busi"):
+            with pytest.raises(DataError, match=f"--preset {preset} needs the folder"):
+                prepare(out=tmp_path / "d", size=8, preset=preset)
+
     def test_arguments_are_checked(self, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="3 problems") as caught:
             prepare(out=tmp_path / "d", size=0, channels=2, preset="phantim")

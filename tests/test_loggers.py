@@ -22,7 +22,8 @@ from fgaug.cells import Cell, Context, expand, recipes
 from fgaug.cluster import started
 from fgaug.errors import GridError
 from fgaug.paths import RunPaths
-from fgaug.search.loggers import SCALARS, TensorBoard, folder_of, loggers_of
+from fgaug.search.loggers import TensorBoard, folder_of, loggers_of
+from fgaug.search.telling import SCALARS
 from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray

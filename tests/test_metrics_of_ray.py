@@ -145,7 +145,14 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     progress = Progress(cells, 0, None, Console(file=io.StringIO()))
     told: Any = Metrics(progress.tally)
     trials = [SimpleNamespace(config={"cell_id": cell.cell_id}) for cell in cells]
-    half = {"step": 2, "epoch": -1, "images_seen": 300, "train_s": 2.0, "done": False}
+    half = {
+        "share": 0.5,
+        "step": 2,
+        "epoch": -1,
+        "images_seen": 300,
+        "train_s": 2.0,
+        "done": False,
+    }
     for trial in trials[:3]:
         progress.on_trial_start(0, [], trial)
     for _ in range(100):

@@ -29,7 +29,10 @@ from fgaug.study import Run
 pytestmark = pytest.mark.ray
 RESULT = {"valid_acc": 0.8, "valid_auc": 0.9, "valid_loss": 0.5}
 DONE = {**RESULT, "done": True, "status": "ok", "wall_s": 1.5}
-HALF = {**RESULT, "done": False, "step": 2, "epoch": -1, "images_seen": 300, "train_s": 1.0}
+HALF = {
+    **{**RESULT, "done": False, "share": 0.5, "step": 2, "epoch": -1},
+    **{"images_seen": 300, "train_s": 1.0},
+}
 
 
 @pytest.fixture
@@ -193,8 +196,8 @@ def test_earlier_searches_are_resumed(cells: tuple[Cell, ...], tmp_path: Path) -
     run = RunPaths(tmp_path / "run")
     write_row(run.trial(cells[0].cell_id), {**RESULT, "status": "ok"})
     write_row(run.trial(cells[1].cell_id), {"status": "failed"})
-    paused = {"rows": [{**RESULT, "budget_used": 2}]}
-    paths.write_json(run.trial(cells[2].cell_id).paused, paused)
+    paths.write_json(run.trial(cells[2].cell_id).paused, {"share": 0.5, "rows": [RESULT]})
+    paths.write_text(run.trial(cells[2].cell_id).checkpoint, "")
     paths.write_text(run.trial(cells[3].cell_id).result, "{")
     progress = Progress(cells, 1, None, pipe(io.StringIO()))
     assert progress.tally.done == 1

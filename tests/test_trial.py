@@ -227,7 +227,7 @@ def test_modes_and_seeds_give_other_numbers(results: dict[str, TrialResult], ben
 
 
 def test_training_images_are_those_of_the_plan(bench: Bench) -> None:
-    plan, bank = bench.plan("augmentation"), trial._bank(str(bench.sources.bank))
+    plan, bank = bench.plan("augmentation"), trial.bank_at(str(bench.sources.bank))
     images = trial.training_images(plan, bench.dataset, bank, 0.7)
     pixels = images.take(np.arange(len(images)))
     assert np.array_equal(pixels[: plan.n_real], bench.dataset.pixels()[plan.real])
@@ -297,7 +297,7 @@ def test_a_bank_may_be_given_as_a_uri_and_may_grow(tmp_path: Path, bench: Bench)
     before = run_trial(cell, sources)
     more = {label: LabelSource(kind="phantom") for label in ("dbp", "trv")}
     demand = Demand.of([(label, 0.7, np.arange(1, POOL + 1)) for label in more])
-    grown = fill(root, trial._bank(str(root)).spec, more, demand)
+    grown = fill(root, trial.bank_at(str(root)).spec, more, demand)
     assert len(grown.index()) == 2 * POOL
     assert grown.index()["shard"].nunique() > 2
     pd.testing.assert_frame_equal(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fgaug.analysis.model_report import REPORT, report_of
 from fgaug.analysis.model_scores import (
     SCORES,
     called,
@@ -40,6 +41,7 @@ SINGLE_RUNS = (
 )
 INVALID = "several images a patient: McNemar's test is invalid"
 LABELS_ONLY = "called labels alone, no probabilities"
+NO_AREA = "no AUC (that of called labels is their balanced accuracy), Brier score or log loss"
 ALPHA = 0.05
 EXACT_BELOW = 50  # patients: the score test leans on many (Yang 2010)
 TESTS = (
@@ -50,7 +52,11 @@ TESTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoModels:
-    """Model A against model B; differences are A minus B. Undefined is NaN."""
+    """Model A against model B; differences are A minus B. Undefined is NaN.
+
+    As frames: `report` has what the breast-ultrasound study prints of a model, `scores` the same
+    of A beside B with counts and intervals, `tests` statistics and p.
+    """
 
     level: str  # E0
     claim: str  # what may be concluded, and what not
@@ -63,6 +69,7 @@ class TwoModels:
     confusion: pd.DataFrame  # model, label, tn, fp, fn, tp: that label as the positive
     # quantity, label ('' over all), a, b, difference, counts as text, 95 % intervals of a and b
     scores: pd.DataFrame
+    report: pd.DataFrame  # model, row, label, counts, precision ... auc: see `report_of`
     tests: pd.DataFrame  # quantity, test, level, difference ... p_value, reason
     notes: tuple[str, ...]
 
@@ -86,7 +93,9 @@ def compare_models(both: SameImages) -> TwoModels:
     first += [row for row in tests if row["quantity"] == "auc"]
     notes = [*both.notes]
     if not both.scored:
-        notes.append(f"{LABELS_ONLY}: no AUC, Brier score or log loss")
+        notes.append(f"{LABELS_ONLY}: {NO_AREA}")
+    confusion = confusion_of(both, calls)
+    scores = pd.DataFrame(scores_of(both, calls), columns=list(SCORES))
     return TwoModels(
         level="E0",
         claim=SINGLE_RUNS,
@@ -96,8 +105,9 @@ def compare_models(both: SameImages) -> TwoModels:
         n_images=len(both.y),
         n_patients=both.n_patients,
         agreement=agreement(*right),
-        confusion=confusion_of(both, calls),
-        scores=pd.DataFrame(scores_of(both, calls), columns=list(SCORES)),
+        confusion=confusion,
+        scores=scores,
+        report=report_of(confusion, scores),
         tests=pd.DataFrame(tests, columns=list(TESTS)),
         notes=tuple(notes),
     )
@@ -134,6 +144,7 @@ def compare_counts(table: Ints) -> TwoModels:
         agreement=table,
         confusion=pd.DataFrame(columns=["model", "label", "tn", "fp", "fn", "tp"]),
         scores=pd.DataFrame(scores, columns=list(SCORES)),
+        report=pd.DataFrame(columns=list(REPORT)),
         tests=pd.DataFrame(tests, columns=list(TESTS)),
         notes=("each image counts as a patient of its own; else McNemar's test is invalid",),
     )
@@ -170,7 +181,10 @@ def accuracy_tests(
 
 
 def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
-    """Return the rows of McNemar's tests, mid-p first, exact beside it with its interval."""
+    """Return the rows of McNemar's tests, mid-p first, exact beside it with its interval.
+
+    The statistic of both is the smaller of the two counts of images that one alone has right.
+    """
     found = mcnemar(table)
     mid = {"test": "McNemar, mid-p", "p_value": found.p_mid}
     exact = {
@@ -179,6 +193,7 @@ def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
     }
     shared = {
         **{"quantity": "accuracy", "level": "E0", "difference": found.difference},
+        "statistic": found.statistic,
         "reason": found.reason if found.n == 0 else None,
     }
     return [{**shared, **mid}, {**shared, **exact}]

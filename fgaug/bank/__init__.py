@@ -4,6 +4,7 @@ demand - index -> missing -> [writer] -> shards, then manifest -> [reader] -> tr
 """
 
 from fgaug.bank.demand import Demand
+from fgaug.bank.dropping import drop_shards
 from fgaug.bank.format import (
     RESIZE_FILTER,
     BankSpec,
@@ -31,6 +32,7 @@ __all__ = [
     "Source",
     "Store",
     "check_new",
+    "drop_shards",
     "is_empty",
     "open_bank",
     "open_store",

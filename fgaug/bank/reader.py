@@ -116,8 +116,14 @@ class Bank:
         """Return all images of a shard, memory-mapped, decoded once a machine."""
         shard = next(shard for shard in self.shards if shard.path == shard_path)
         shape = (self.spec.size, self.spec.size, self.spec.channels)
-        key = f"shard-{shard.sha256[:32]}"
-        return mapped(key, shard.rows, shape, lambda: shard_images(self.store, shard))
+        return mapped(
+            pixels_key(shard), shard.rows, shape, lambda: shard_images(self.store, shard)
+        )
+
+
+def pixels_key(shard: Shard) -> str:
+    """Return the name of a shard's decoded copy in a machine's cache."""
+    return f"shard-{shard.sha256[:32]}"
 
 
 def open_bank(uri: str | Path | Store) -> Bank:

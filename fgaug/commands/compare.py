@@ -32,7 +32,7 @@ def compare(
         str | None,
         typer.Argument(
             help="RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, RUN with one trial, or a CSV or "
-            "Parquet file of predictions."
+            "Parquet file of predictions. With #7 behind it: seed 7 alone; with @5: round 5."
         ),
     ] = None,
     b: Annotated[str | None, typer.Argument(help="As A; differences are A minus B.")] = None,
@@ -55,17 +55,24 @@ def compare(
         str | None,
         typer.Option("--metric", help="The primary one of two arms; the plan's, else auc."),
     ] = None,
+    open_test: Annotated[
+        bool,
+        typer.Option("--open-test", help="On the sealed test images; the look is counted."),
+    ] = False,
     format: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """Compare two trained models (level E0) or, with several seeds each, two recipes (E2).
 
-    The images must be the same on both sides. Of a run the validation images are compared.
+    The images must be the same on both sides. Of a run the validation images are compared, or
+    with --open-test those of its test set.
     """
     from fgaug.commands import compare_tables as tables
 
     if format not in FORMATS:
         raise UserError(f"--format is table, csv or json, got {format}.")
-    found = _found(a, b, counts, margins, (truth, file_a, file_b), metric)
+    if open_test and (a is None or b is None):
+        raise UserError("--open-test goes with two sides (A B), one of them a run.")
+    found = _found(a, b, counts, margins, (truth, file_a, file_b), metric, open_test)
     if format == "json":
         sys.stdout.write(json.dumps(_plain(found), indent=1, ensure_ascii=False) + "\n")
     elif format == "csv":
@@ -81,6 +88,7 @@ def _found(
     margins: str | None,
     lines: tuple[Path | None, Path | None, Path | None],
     metric: str | None,
+    open_test: bool,
 ) -> TwoModels | TwoArms | Margins:
     """Return the comparison, by whichever way the input was given."""
     from fgaug.analysis.margins import margin_bounds
@@ -97,7 +105,7 @@ def _found(
     from fgaug import study  # it loads torch, which counts and margins need not wait for
 
     if a is not None and b is not None:
-        return study.compare(a, b, metric)
+        return study.compare(a, b, metric, open_test=open_test)
     truth, file_a, file_b = lines
     if truth is not None and file_a is not None and file_b is not None:
         return study.compare_lines(truth, file_a, file_b)
@@ -143,7 +151,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+    unknown = value is pd.NA or (isinstance(value, float) and not np.isfinite(value))
+    return None if unknown else value
 
 
 def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
@@ -153,7 +162,7 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     parts: dict[str, pd.DataFrame] = {
         "text": pd.DataFrame({"text": "\n".join(texts(found)).splitlines()})
     }
-    for name in ("confusion", "summary", "scores", "tests"):
+    for name in ("report", "confusion", "summary", "scores", "tests"):
         frame = getattr(found, name, None)
         if frame is not None and len(frame):
             parts[name] = frame
@@ -166,5 +175,5 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     rows: list[Mapping[Any, Any]] = []
     for part, frame in parts.items():
         rows += frame.assign(part=part).to_dict(orient="records")
-    whole = pd.DataFrame(rows)
+    whole = pd.DataFrame(rows).convert_dtypes()  # counts stay whole numbers beside empty cells
     return whole[["part", *(name for name in whole if name != "part")]]

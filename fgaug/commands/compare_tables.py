@@ -6,25 +6,27 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from fgaug.commands.compare_models import tables_of
+from fgaug.commands.numbers import DASH, number, p_text, rows_of
+from fgaug.commands.output import FILE_COLUMNS
 
 if TYPE_CHECKING:
     from fgaug.analysis.margins import Margins
     from fgaug.analysis.two_arms import TwoArms
     from fgaug.analysis.two_models import TwoModels
 
-DASH = "-"  # of what is undefined
-_PER_LABEL = ("precision", "recall", "specificity", "f1", "auc")
-_HEADS = {"recall": "recall (sensitivity)", "f1": "F1", "auc": "AUC (one-vs-rest)"}
-
 
 def show(found: TwoModels | TwoArms | Margins) -> None:
     """Print a comparison to stdout."""
     console = Console(
-        width=None if sys.stdout.isatty() else 160, highlight=False, markup=False, soft_wrap=True
+        width=None if sys.stdout.isatty() else FILE_COLUMNS,
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
     head, *rest = texts(found)
     console.print(head)
@@ -76,60 +78,15 @@ def _tables(found: TwoModels | TwoArms | Margins) -> Iterable[Table]:
         yield _table("every table between these is possible", _shown(margin_rows(found)))
         return
     if isinstance(found, TwoModels):
-        if len(found.confusion):
-            yield _per_label(found)
-        yield _table("over all images, 95 % intervals", list(_overall(found.scores)))
-        if found.agreement is not None:
-            both, only_a, only_b, neither = found.agreement.ravel().tolist()
-            row = {"both right": both, "only A": only_a, "only B": only_b, "neither": neither}
-            yield _table("images", [row])
+        for title, rows in tables_of(found):
+            yield _table(title, rows)
     else:
         title = (
             "over seeds: mean (sample sd); share of the variance of A - B from seeds and from "
             "patients; the first metric is the primary one"
         )
-        yield _table(title, [_arm_row(row) for row in _rows(found.summary)])
-    yield _table("tests", [_test_row(row) for row in _rows(found.tests)])
-
-
-def _per_label(found: TwoModels) -> Table:
-    """Return the table with each label in turn as the positive."""
-    rows = []
-    scores = found.scores[found.scores["label"].ne("")]
-    for cells in _rows(found.confusion):
-        side = cells["model"].lower()
-        row = {"label": cells["label"], "model": cells["model"]}
-        row["[[TN FP]\n [FN TP]]"] = (
-            f"[[{cells['tn']} {cells['fp']}]\n [{cells['fn']} {cells['tp']}]]"
-        )
-        for one in _rows(scores[scores["label"].eq(cells["label"])]):
-            if one["quantity"] in _PER_LABEL:
-                head = _HEADS.get(one["quantity"], one["quantity"])
-                row[head] = _with_interval(one, side, newline=True)
-        rows.append(row)
-    rows.sort(key=lambda row: found.labels.index(row["label"]))
-    return _table("each label as the positive one", rows)
-
-
-def _overall(scores: pd.DataFrame) -> Iterable[dict[str, str]]:
-    for row in _rows(scores[scores["label"].eq("")]):
-        yield {
-            "score": row["quantity"],
-            "A": _with_interval(row, "a"),
-            "B": _with_interval(row, "b"),
-            "A - B": number(row["difference"], sign=True),
-            "interval": row["interval"] or "",
-        }
-
-
-def _with_interval(row: Mapping[str, Any], side: str, newline: bool = False) -> str:
-    text = number(row[side])
-    if row[f"{side}_count"]:
-        text += f" ({row[f'{side}_count']})"
-    low, high = row[f"{side}_low"], row[f"{side}_high"]
-    if low == low:
-        text += f"{chr(10) if newline else ' '}{number(low, 3)} to {number(high, 3)}"
-    return text
+        yield _table(title, [_arm_row(row) for row in rows_of(found.summary)])
+    yield _table("tests", [_test_row(row) for row in rows_of(found.tests)])
 
 
 def _arm_row(row: Mapping[str, Any]) -> dict[str, str]:
@@ -161,25 +118,12 @@ def _test_row(row: Mapping[str, Any]) -> dict[str, str]:
         "level": row["level"],
         "A - B": number(row["difference"], sign=True),
         "95 % interval": interval,
-        "statistic": number(row["statistic"], 3),
+        # McNemar's is a count of images
+        "statistic": number(row["statistic"], 0 if row["test"].startswith("McNemar") else 3),
         "df": number(row["df"], 1),
         "p": p_text(row["p_value"]),
         "why undefined": row["reason"] if isinstance(row["reason"], str) else "",
     }
-
-
-def number(value: Any, digits: int = 4, *, sign: bool = False) -> str:
-    """Return a number for a table, a dash for what is undefined or infinite."""
-    if value is None or value != value or abs(value) == float("inf"):
-        return DASH
-    return f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
-
-
-def p_text(value: Any) -> str:
-    """Return a p value with two digits that count, never 0."""
-    if value is None or value != value:
-        return DASH
-    return f"{value:.4f}" if value >= 0.01 else f"{value:.2g}" if value > 0 else "< 1e-300"
 
 
 def _percent(value: float) -> str:
@@ -223,10 +167,6 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
         }
         for row in rows
     ]
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -44,7 +44,9 @@ def prepare(
     folders: Annotated[
         Path | None, typer.Option("--folders", help="One folder for each label.")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="bus-bra or phantom.")] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
+    ] = None,
     crop_margin: Annotated[
         float | None, typer.Option("--crop-margin", help="bus-bra: crop to the box, plus this.")
     ] = None,

@@ -15,6 +15,8 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from fgaug.commands import fakes_ahead
+from fgaug.commands.amounts import amount_lines
 from fgaug.commands.output import output
 from fgaug.errors import RunError, TrialError, UserError
 
@@ -41,8 +43,13 @@ def plan(planned: Plan) -> None:
     arms = len({cell.arm_id for cell in planned.cells})
     counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
     say = Console(highlight=False, soft_wrap=True).print
+    for line in planned.absent:
+        say(line)
     say(f"grid {space.name}: {len(planned.cells)} cells in {arms} arms ({counts})")
-    say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
+    if planned.absent:
+        say("  which of them are finished only the dataset can tell: none is taken to be")
+    else:
+        say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
         say(f"  then a second stage: at most {more} cells on fresh seeds, not counted here")
@@ -50,6 +57,8 @@ def plan(planned: Plan) -> None:
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())
     say(f"dataset {space.dataset}: {len(planned.dataset)} images of {spec.size} px ({sides})")
+    for line in amount_lines(planned.cells, planned.reals):
+        say(line)
     for supply in planned.supplies:
         name = "" if supply.snapshot is None else f"snapshot {supply.snapshot}, "
         say(
@@ -59,7 +68,9 @@ def plan(planned: Plan) -> None:
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
-        for line in _of_filters(supply, space, spec.size**2 * spec.channels):
+        for line in _of_filters(planned, supply):
+            say(line)
+        for line in fakes_ahead.lines(planned, supply):
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
@@ -72,18 +83,22 @@ def plan(planned: Plan) -> None:
         except TrialError as error:
             say(f"time: not measured, as a trial would fail: {error}")
             return
+        on = "on this machine, on black images" if planned.absent else "on this machine"
         at_once = parallel_trials(space, cores(), cluster.visible_gpus())
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
-            f"{auto}{bound} (measured now on this machine; generation and start-up apart)"
+            f"{auto}{bound} (measured now {on}; generation and start-up apart)"
         )
 
 
-def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]:
+def _of_filters(planned: Plan, supply: Supply) -> Iterator[str]:
     """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    space, spec = planned.space, planned.dataset.spec
+    image_bytes = spec.size**2 * spec.channels
     for kept in supply.kept:
         of = "" if kept.split == "dataset" else f", split {kept.split}"
+        of += "" if kept.round is None else f", round {kept.round}"
         yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
         if kept.to_score:
             least = "" if kept.scored else "at least "
@@ -94,6 +109,9 @@ def _of_filters(supply: Supply, space: Space, image_bytes: int) -> Iterator[str]
             )
     unknown = dict.fromkeys(kept.split for kept in supply.kept if not kept.scored)
     for split in unknown:
+        if split in planned.scoring:
+            yield "  what is unknown is told once the baseline that scores them is trained"
+            continue
         yield (
             f"  what is unknown is told by `{_to_score(supply, space, split)}` once the bank has "
             "some fakes, or by the search itself, before it trains"

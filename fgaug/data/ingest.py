@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ def from_csv(
     split_col: str | None = None,
     gan_col: str | None = None,
     rename_strata: Sequence[str] | None = None,
+    rename_labels: Mapping[str, str] | None = None,
 ) -> Ingested:
     """Return the rows of a label table with their image files, or refuse with every problem.
 
@@ -59,6 +60,7 @@ def from_csv(
         split_col: a split that is given: train, valid (or val, validation) and test.
         gan_col: true where the image was used to train the GAN.
         rename_strata: names for `stratum_cols` in the dataset.
+        rename_labels: names for all kept labels in the dataset.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -75,6 +77,8 @@ def from_csv(
     table = read_labels(csv, columns, keep_labels, problems)
     if rename_strata is not None:
         table = table.rename(columns=dict(zip(stratum_cols, rename_strata, strict=True)))
+    if rename_labels is not None:
+        table["label"] = table["label"].map(rename_labels)
     strata = tuple(rename_strata if rename_strata is not None else stratum_cols)
     find_files(table, images, problems)
     _check_twice(table[table["path"].notna()], problems)

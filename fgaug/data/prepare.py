@@ -21,13 +21,14 @@ from fgaug.data.images import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
 from fgaug.data.ingest import Ingested, from_csv, from_folders
 from fgaug.data.loading import LoadedImages, Progress, load_images, loaded_from
 from fgaug.data.phantom import make_phantom
-from fgaug.data.presets import bus_bra
+from fgaug.data.presets import PRESETS as READ
+from fgaug.data.presets import read_preset
 from fgaug.data.problems import nearest, refuse
 from fgaug.data.split import SEED, assign_splits, split_rule
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
-PRESETS = ("bus-bra", "phantom")
+PRESETS = (*READ, "phantom")
 MAX_MARGIN = 10.0
 
 
@@ -66,7 +67,7 @@ def prepare(
         out: folder to write; left as it is if it holds the same dataset already.
         size: side of the images in pixels; images are squashed to squares, the aspect not kept.
         csv: label table; `images` is its image folder, the `*_col` arguments its columns.
-        images: image folder of `csv`; with bus-bra, the name of a folder in `source`.
+        images: image folder of `csv`; with bus-bra and fetal-planes, a folder's name in `source`.
         image_col: column with the names of the images.
         label_col: column with the labels.
         group_col: column with the patients; without it every image is its own group.
@@ -75,7 +76,8 @@ def prepare(
         split_col: column with a split that is given.
         gan_col: column that is true where the image was used to train the GAN.
         folders: folder with one sub-folder a label.
-        preset: `bus-bra`, a public set in `source`, or `phantom`, simulated images.
+        preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom`,
+            simulated images.
         source: folder that the preset's files lie in.
         margin: crop to the lesion's box and so much more of its longer side (bus-bra).
         phantom: arguments of `make_phantom`, but the size: images, seed, label_noise and others.
@@ -122,10 +124,11 @@ def prepare(
         elif folders is not None:
             rows = from_folders(folders, keep_labels)
         else:
+            assert preset is not None  # one of the three is given
             if source is None:
-                raise DataError("--preset bus-bra needs the folder that the set unpacks to.")
+                raise DataError(f"--preset {preset} needs the folder that the set unpacks to.")
             name = str(images) if images is not None else None
-            rows = bus_bra(source, images=name, margin=margin, keep_labels=keep_labels)
+            rows = read_preset(preset, source, images=name, margin=margin, keep_labels=keep_labels)
         # Decoding may take an hour: a split that cannot be made is refused before.
         _split(rows.table, rule)
         loaded = load_images(

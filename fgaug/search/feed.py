@@ -37,6 +37,7 @@ class Feed(Searcher):
         stopping: Callable[[], bool],
         retries: int,
         died: Callable[[str], str],
+        until: float = 1.0,
         pruned: Callable[[str, int], None] = lambda cell_id, rung: None,
     ) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class Feed(Searcher):
         self.tell_pruned = pruned
         self.tried: Counter[str] = Counter()  # times that each cell failed in this search
         self.cells = {cell.cell_id: cell for cell in cells}
-        self.policy = policy_of(scheduler, cells)
+        self.policy = policy_of(scheduler, cells, until)
         statuses = finished(run, self.cells)
         self.seen: dict[str, Seen] = seen_of(run, cells, statuses, scheduler)
         self.running: dict[str, str] = {}  # cell by trial

@@ -26,8 +26,13 @@ ASHA_CAUTION = (
 SIGNS = {"auc": 1.0, "acc": 1.0, "loss": -1.0}  # policies want larger values to be better
 
 
-def policy_of(scheduler: Scheduler, cells: Iterable[Cell]) -> Policy:
+def policy_of(scheduler: Scheduler, cells: Iterable[Cell], until: float = 1.0) -> Policy:
     """Return the policy that a grid asks for.
+
+    Args:
+        scheduler: the grid's.
+        cells: its cells.
+        until: the share of the budget to train to, where no scheduler stops any.
 
     Raises:
         ValueError: its arms have too few seeds for it.
@@ -39,7 +44,7 @@ def policy_of(scheduler: Scheduler, cells: Iterable[Cell]) -> Policy:
         return SeedRace(arms, scheduler.min_seeds or 3, fast=scheduler.fast)
     if scheduler.type == "asha":
         return SingleCells(arms)
-    return WholeCells(arms)
+    return WholeCells(arms, until)
 
 
 def stopped_cells(

@@ -80,14 +80,14 @@ class Policy(Protocol):
 
 
 class WholeCells:
-    """Every cell to its end, seeds outermost: no early stopping."""
+    """Every cell to its end, or to one share of its budget, seeds outermost: no early stopping."""
 
-    def __init__(self, arms: Sequence[Arm]) -> None:
-        self.arms = tuple(arms)
+    def __init__(self, arms: Sequence[Arm], until: float = 1.0) -> None:
+        self.arms, self.until = tuple(arms), until
 
     def decide(self, seen: Mapping[str, Seen]) -> Decision:
         """Return a leg for each cell that is neither ok nor failed."""
-        legs = tuple(legs_to_the_end(self.arms, seen))
+        legs = tuple(legs_to_the_end(self.arms, seen, self.until))
         return Decision(legs=legs, stopped={}, complete=not legs)
 
 
@@ -131,11 +131,13 @@ def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
     )
 
 
-def legs_to_the_end(arms: Iterable[Arm], seen: Mapping[str, Seen]) -> Iterator[Leg]:
-    """Yield a leg to the end for each cell that is not over, seeds outermost."""
+def legs_to_the_end(
+    arms: Iterable[Arm], seen: Mapping[str, Seen], until: float = 1.0
+) -> Iterator[Leg]:
+    """Yield a leg for each cell that is not over, to the end or a share, seeds outermost."""
     for cell_id in seeds_outermost(arm.cell_ids for arm in arms):
         if not seen.get(cell_id, NOTHING).over:
-            yield Leg(cell_id=cell_id, until=1.0)
+            yield Leg(cell_id=cell_id, until=until)
 
 
 def seeds_outermost(groups: Iterable[Sequence[str]]) -> Iterator[str]:

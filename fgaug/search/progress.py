@@ -21,7 +21,7 @@ from rich.table import Table
 from fgaug.cells import Cell
 from fgaug.paths import RunPaths
 from fgaug.search.gpus import gpu_use
-from fgaug.search.tally import OVER, Tally, arms_table, share_of
+from fgaug.search.tally import OVER, Tally, arms_table
 from fgaug.search.wording import best_arm, event_of, outcome, rates
 
 LOGS = ("auto", "json", "quiet")  # a table or lines, JSON lines, failures alone
@@ -103,7 +103,7 @@ class Progress(tune.Callback):
         cell_id, status = _cell_of(trial), result.get("status")
         if not result.get("done"):
             self.tally.running[cell_id] = result
-            self.tally.trained_to(cell_id, share_of(self.tally.cells[cell_id].budget, result))
+            self.tally.trained_to(cell_id, float(result["share"]))
             self._event("evaluation", self._named(cell_id, result))
             self.changed = True
             self._draw()

@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ray import tune
@@ -47,6 +47,8 @@ def run_cells(
     console: Console,
     retries: int = 1,
     log: str = "auto",
+    until: float = 1.0,
+    keep: Collection[str] = (),
 ) -> None:
     """Train what the grid's policy asks of `cells`; each leaves its files before Tune hears of it.
 
@@ -56,6 +58,8 @@ def run_cells(
         at_once: how many trials the cluster holds at a time.
         already: cells of the grid that need no training, for the counts on the screen.
         retries: how often a cell that failed, or whose process died, is tried again.
+        until: the share of the budget to train to, where no scheduler stops any: a round's end.
+        keep: cells whose models are kept, whatever the grid says of the others.
 
     Raises:
         DiskFullError: no space left; finished cells are kept.
@@ -74,6 +78,7 @@ def run_cells(
         "deadline": deadline,
         "stop": str(interrupt.file.resolve()),
         "keep_models": space.keep_models,
+        "keep": tuple(keep),
         "levels": asked_at(space.scheduler),
     }
     # Tune picks among the trials it has staged in no particular order: with as many staged as run
@@ -93,9 +98,11 @@ def run_cells(
         stopping=lambda: interrupt.asked,
         retries=retries,
         died=progress.why_dead,
+        until=until,
         pruned=progress.on_pruned,
     )
     metrics = Metrics(progress.tally)
+    loggers = loggers_of(space.loggers, run, cells)
     trainable = tune.with_resources(
         tune.with_parameters(CellTrainable, shared=shared),
         {"cpu": resources.cpu, "gpu": resources.gpu},
@@ -106,7 +113,7 @@ def run_cells(
             asha = None
             if space.scheduler.type == "asha":
                 asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
-            callbacks = [progress, metrics, *loggers_of(space.loggers, run, cells)]
+            callbacks = [progress, metrics, *loggers]
             _fit(
                 trainable,
                 tune.TuneConfig(

@@ -18,6 +18,7 @@ from fgaug.cells import Cell
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths, read_json
 from fgaug.recipe import Budget
+from fgaug.results import paused_share
 
 OVER = ("ok", "pruned", "failed")  # states that need no training
 
@@ -119,7 +120,7 @@ class Tally:
         Which cells stay pruned is the feed's to say: see `Progress.on_pruned`.
         """
         self.left, self.unnamed = self.left + self.unnamed, 0
-        for cell_id, cell in self.cells.items():
+        for cell_id in self.cells:
             paths = run.trial(cell_id)
             row = _row_in(paths.result) if paths.result.is_file() else None
             if row is not None and row.get("status") == "ok":
@@ -127,9 +128,7 @@ class Tally:
                 self.trained_to(cell_id, 1.0, earlier=True)
                 self.move(cell_id, "ok")
             elif cell_id not in self.states and paths.paused.is_file():
-                used = (_row_in(paths.paused) or {}).get("budget_used")
-                share = share_of(cell.budget, {"step": used, "epoch": used})
-                self.trained_to(cell_id, share, earlier=True)
+                self.trained_to(cell_id, paused_share(paths), earlier=True)
                 self.move(cell_id, "paused")
         self.ended.clear()
 
@@ -186,14 +185,6 @@ def _row_in(path: Any) -> Mapping[str, Any] | None:
         return dict(read_json(path, RunError)["rows"][-1])
     except (RunError, LookupError, TypeError, ValueError):
         return None
-
-
-def share_of(budget: Budget, report: Mapping[str, Any]) -> float:
-    """Return the share of its budget that a cell has trained; the frozen epoch counts as one."""
-    if budget.unit == "steps":
-        return float(report.get("step") or 0) / budget.max
-    epoch = report.get("epoch")
-    return 0.0 if epoch is None else (float(epoch) + 1) / (budget.max + 1)
 
 
 def _at(budget: Budget, report: Mapping[str, Any]) -> str:

@@ -83,7 +83,8 @@ class CellTrainable(tune.Trainable):
             self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
             gpu = float(self.shared["gpu"])
             self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
-            self.trial.restore(self.paths.checkpoint)
+            if not self.trial.restore(self.paths.checkpoint):
+                self.paths.checkpoint.unlink(missing_ok=True)  # the cell begins again
             self.points = iter(self.trial)
             waits = self.paths.paused.is_file()
             self.rungs = reached(self.shared["levels"], self.trial.share) if waits else 0
@@ -117,15 +118,15 @@ class CellTrainable(tune.Trainable):
 
     def _keep(self, trial: Trial) -> None:
         trial.save(self.paths.checkpoint)
-        write_paused(self.paths, trial.result())
+        write_paused(self.paths, trial.result(), trial.share)
 
     def _paused(self, trial: Trial) -> dict[str, Any]:
         self._keep(trial)
         return {"done": True, "status": "paused", "share": trial.share}
 
     def _written(self, trial: Trial) -> dict[str, Any]:
-        keep = self.shared["keep_models"]
-        result = trial.result(keep_model=keep != "none")
+        keep, scores = self.shared["keep_models"], self.cell.cell_id in self.shared["keep"]
+        result = trial.result(keep_model=scores or keep != "none")
         write_trial(self.paths, result)
         if keep == "best":
             self._prune_models()
@@ -135,7 +136,11 @@ class CellTrainable(tune.Trainable):
     def _prune_models(self) -> None:
         """Leave the best model of the arm; what is left over the driver removes at its end."""
         cells, run = self.shared["cells"], RunPaths(Path(self.shared["run"]))
-        arm = (cell_id for cell_id, cell in cells.items() if cell["arm_id"] == self.cell.arm_id)
+        arm = (
+            cell_id
+            for cell_id, cell in cells.items()
+            if cell["arm_id"] == self.cell.arm_id and cell_id not in self.shared["keep"]
+        )
         with contextlib.suppress(OSError):  # the trial itself is whole
             saved.keep_best(run.trial(cell_id) for cell_id in arm)
 
@@ -155,7 +160,7 @@ class CellTrainable(tune.Trainable):
 
 
 def _report(point: Point, trial: Trial) -> dict[str, Any]:
-    best = trial.training.best
+    best = trial.best
     assert best is not None
     return {
         "share": trial.share,

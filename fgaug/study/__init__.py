@@ -11,7 +11,7 @@ from fgaug.study.networks import convert_network, inspect_network
 from fgaug.study.piloting import Pilot, after_pilot, pilot_of
 from fgaug.study.replays import Replay, replay
 from fgaug.study.reports import demo_dataset, demo_space, published, report
-from fgaug.study.searches import Run, fill_for_grid, plan, search
+from fgaug.study.searches import Run, dry_plan, fill_for_grid, plan, search
 from fgaug.study.stocking import sampled
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "convert_network",
     "demo_dataset",
     "demo_space",
+    "dry_plan",
     "extend_bank",
     "fill_for_grid",
     "fill_from_snapshots",

@@ -74,7 +74,8 @@ def prune_models(planned: Plan) -> None:
         return
     arms: dict[str, list[str]] = {}
     for cell in planned.grid_cells:  # those of other shards too
-        arms.setdefault(cell.arm_id, []).append(cell.cell_id)
+        if cell.cell_id not in planned.scoring.values():  # a search scores fakes by it
+            arms.setdefault(cell.arm_id, []).append(cell.cell_id)
     for cell_ids in arms.values():
         saved.keep_best(planned.run.trial(cell_id) for cell_id in cell_ids)
 
@@ -82,7 +83,7 @@ def prune_models(planned: Plan) -> None:
 def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
     from fgaug.data import open_dataset
     from fgaug.training.kept import load_predictor
-    from fgaug.trial import split_images
+    from fgaug.trial_images import split_images
 
     dataset = open_dataset(root)
     _check_fits(kept.card, dataset)

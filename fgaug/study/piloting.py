@@ -17,7 +17,7 @@ from fgaug.analysis.runs import Measured, measure, runs_of
 from fgaug.analysis_plan import LOWER_IS_BETTER
 from fgaug.errors import RunError, UserError
 from fgaug.stats import METRICS
-from fgaug.study.comparing import planned_metric
+from fgaug.study.picking import planned_metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

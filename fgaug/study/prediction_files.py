@@ -12,19 +12,24 @@ import pandas as pd
 from fgaug import paths
 from fgaug.analysis.same_images import Side
 from fgaug.errors import DataError
+from fgaug.study.chosen_round import no_such_round
 
 WANTED = "image_id, label and p_<label> of each label (group, the patient, where there is one)"
 _NAMES = ("image_id", "image", "label", "group", "round", "predicted")
 _YES_NO = ("0", "1")
 
 
-def read_predictions(path: Path) -> Side:
+def read_predictions(path: Path, number: int | None = None) -> Side:
     """Return what a file of predictions says.
 
     Columns: image_id (or image), label, group where patients are known, p_<label> of each label.
     Of two labels one p_<label> will do; with labels 0 and 1, one column of any name, the
     probability of 1; without probabilities, the called label as `predicted`. Without image_id the
-    rows are taken in order. Of several rounds the last is taken.
+    rows are taken in order.
+
+    Args:
+        path: CSV or Parquet.
+        number: of the round, where the file has several; None: the last.
 
     Raises:
         DataError: a file that cannot be read, or lacks columns; UserError: as `Side`.
@@ -32,7 +37,7 @@ def read_predictions(path: Path) -> Side:
     frame = _table(path)
     if "label" not in frame:
         raise DataError(f"{path} needs columns {WANTED}; it has {_listed(frame.columns)}.")
-    frame, notes = _last_round(frame)
+    frame, notes = _one_round(path, frame, number)
     if frame.empty:
         raise DataError(f"{path} has no row. Give the predictions of some images.")
     truth = tuple(_plain(text) for text in frame["label"])
@@ -99,14 +104,24 @@ def _table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _last_round(frame: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    if "round" not in frame:
+def _one_round(
+    path: Path, frame: pd.DataFrame, number: int | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Return the rows of one round, and a note of which it is."""
+    if number is None and "round" not in frame:
         return frame, ()
-    rounds = pd.to_numeric(frame["round"], errors="coerce")
-    if rounds.nunique() < 2:
-        return frame, ()
-    last = rounds.max()
-    return frame[rounds.eq(last)], (f"round {last:g}, the last of {rounds.nunique()}",)
+    empty = pd.Series(np.nan, index=frame.index)
+    rounds = pd.to_numeric(frame.get("round", empty), errors="coerce").astype("Float64")
+    known = rounds.nunique()
+    if number is None:
+        if known < 2:
+            return frame, ()
+        last = rounds.max()
+        return frame[rounds.eq(last)], (f"round {last:g}, the last of {known}",)
+    chosen = rounds.eq(number).fillna(False)
+    if not chosen.any():
+        raise DataError(no_such_round(str(path), rounds, number))
+    return frame[chosen], (f"round {number}, one of {known}",)
 
 
 def _patients(path: Path, frame: pd.DataFrame) -> tuple[str, ...] | None:

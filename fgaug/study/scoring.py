@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fgaug import saved
 from fgaug.bank import Bank, Scorer, lock, unscored, write_scores
 from fgaug.bank.scores import SCORERS, columns_of
 from fgaug.data import Dataset
 from fgaug.errors import BankError, DataError, UserError
 from fgaug.progress import Advance
 from fgaug.quality.scores import ALPHA, K_DENSITY, K_REALISM
+from fgaug.saved import SavedModel
 from fgaug.study import trained_judges
 from fgaug.study.judges import FeatureJudge, PackagedClassifier, heldout_part, training_part
 
@@ -31,11 +33,20 @@ _judges: dict[tuple[str, str, str], Judge] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OwnBaseline:
+    """The baseline of a search that scores its own fakes: known before it is trained."""
+
+    cell_id: str
+    file: str  # where the search keeps it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreHow:
     """By what fakes are scored."""
 
     features: str = "lite0"  # see `fgaug.quality.features.load_network`
     classifier: str = "lite0"  # logistic regression on the packaged features, or model:FILE
+    baseline: OwnBaseline | None = None  # instead of the classifier
     discriminators: tuple[tuple[str, str], ...] = ()  # label, network file of the bank's fakes
     device: str = "auto"  # all GPUs where there are some; cpu, cuda or cuda:1
 
@@ -81,6 +92,8 @@ def _content(name: str, dataset: Dataset, how: ScoreHow) -> tuple[dict[str, Any]
             "alpha": ALPHA,
         }
         return content, f"{label}, realism k = {K_REALISM}, density k = {K_DENSITY}"
+    if how.baseline is not None:  # its cell is named by all that its numbers follow from
+        return {"baseline": how.baseline.cell_id}, f"the baseline {how.baseline.cell_id}"
     kept = trained_judges.kept_classifier(how.classifier)
     if kept is not None:
         trained_judges.check_baseline(kept, dataset)
@@ -181,7 +194,7 @@ def _made(name: str, dataset: Dataset, how: ScoreHow, device: str, progress: Cou
 
     if name == "discriminator":
         return trained_judges.Discriminators(how.discriminators, device)
-    kept = trained_judges.kept_classifier(how.classifier) if name == "classifier" else None
+    kept = _kept(how) if name == "classifier" else None
     if kept is not None:
         return trained_judges.KeptClassifier(dataset, kept, device)
     reals = training_part(dataset).images.count
@@ -197,6 +210,19 @@ def _made(name: str, dataset: Dataset, how: ScoreHow, device: str, progress: Cou
         judge = PackagedClassifier(dataset, network, progress.within)
     progress.add(reals)
     return judge
+
+
+def _kept(how: ScoreHow) -> SavedModel | None:
+    """Return the trained classifier that scores; None for the packaged one."""
+    if how.baseline is None:
+        return trained_judges.kept_classifier(how.classifier)
+    kept = saved.read(how.baseline.file)
+    if kept.card.cell_id != how.baseline.cell_id:
+        raise UserError(
+            f"{how.baseline.file} holds the cell {kept.card.cell_id}, not the baseline "
+            f"{how.baseline.cell_id}. Remove its trial's folder and search again."
+        )
+    return kept
 
 
 def device_of(asked: str) -> str:

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
 
-from fgaug import cluster, pixels, planning, results, run_folder
+from fgaug import cluster, outline, pixels, planning, results, run_folder
 from fgaug.bank import open_store
 from fgaug.cells import Cell
 from fgaug.errors import GridError
+from fgaug.fakes import Supply
+from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space, load_space
+from fgaug.study.forgetting import forget_round
 from fgaug.study.models import prune_models
-from fgaug.study.stocking import check_critics, describe, label_sources, scorer_of, stock
+from fgaug.study.stocking import (
+    check_critics,
+    describe,
+    label_sources,
+    sampled,
+    scorer_of,
+    stock,
+)
+from fgaug.waves import is_through, waves_of
+
+if TYPE_CHECKING:
+    from gan_worker.sources import LabelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +81,41 @@ def plan(
     place = Path(out) if out is not None else None
     planned = planning.make_plan(space, place, describe, scorer_of, shard, keep)
     for supply in planned.supplies:
-        if supply.missing.count:
-            from gan_worker.sources import check_sources
-
-            check_sources(label_sources(supply), supply.spec, supply.store)
+        _check_networks(supply, label_sources(supply))
         check_critics(planned, supply)
+    return planned
+
+
+def _check_networks(supply: Supply, sources: Mapping[str, LabelSource]) -> None:
+    """Refuse networks that cannot make the fakes that their bank lacks."""
+    if supply.missing.count:
+        from gan_worker.sources import check_sources
+
+        check_sources(sources, supply.spec, supply.store)
+
+
+def dry_plan(grid: Path, out: Path | None = None, shard: Shard | None = None) -> Plan:
+    """Return the plan that a dry run shows, where need be by the counts that the grid gives.
+
+    Raises:
+        GridError: as `plan`, or what is asked cannot be told without the grid's dataset.
+        SnapshotError: a network that is on this machine cannot be used.
+    """
+    space = load_space(grid)
+    if not outline.goes_by_counts(space):
+        return sampled(plan(space, out, shard))
+    if shard is not None:
+        problem = (
+            f"--shard divides cells by their names, and {space.dataset}, which is not on this "
+            "machine, is part of them. Leave it out"
+        )
+        raise GridError([problem], space.name)
+    run = RunPaths(out or Path("runs") / space.name)
+    planned = outline.plan_by_counts(space, run, describe, scorer_of)
+    for supply in planned.supplies:
+        sources = label_sources(supply).items()
+        here = {k: s for k, s in sources if s.file is None or Path(s.file).exists()}
+        _check_networks(supply, here)
     return planned
 
 
@@ -173,20 +218,37 @@ def execute(
         if isinstance(space.resources, str):
             found = probe.resources_for(planned.todo, planned.dataset, console)
             space = space.model_copy(update={"resources": found})
-        for supply in planned.supplies:
-            stock(planned, supply, console)
-        runner.run_cells(
-            planned.run,
-            planned.cells,
-            planned.sources,
-            space,
-            at_once=planning.parallel_trials(space, running.cpus, running.gpus),
-            already=len(planned.cells) - len(planned.todo),
-            dashboard=running.dashboard,
-            console=console,
-            retries=retries,
-            log=log,
-        )
+        ends = None if space.time_budget is None else time.monotonic() + space.time_budget
+        for wave in waves_of(planned.run, planned.cells, planned.scoring.values()):
+            these = planned.of_wave(wave)
+            if not these.todo:
+                continue
+            for supply in these.supplies:
+                stock(these, supply, console)
+            if ends is not None:
+                left = max(0.1, ends - time.monotonic())
+                space = space.model_copy(update={"time_budget": left})
+            if wave.round is not None:
+                last = wave.cells[0].last_round
+                console.print(f"round {wave.round} of {last}: {len(wave.cells)} cells")
+            runner.run_cells(
+                planned.run,
+                these.cells,
+                planned.sources,
+                space,
+                at_once=planning.parallel_trials(space, running.cpus, running.gpus),
+                already=len(these.cells) - len(these.todo),
+                dashboard=running.dashboard,
+                console=console,
+                retries=retries,
+                log=log,
+                until=wave.until,
+                keep=planned.scoring.values(),
+            )
+            if not is_through(planned.run, wave):
+                return  # interrupted, or out of time
+            if wave.round is not None:
+                forget_round(planned, wave)
 
 
 def _counted(planned: Plan) -> Run:

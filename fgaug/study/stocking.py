@@ -28,7 +28,7 @@ from fgaug.space import Scorers, Space
 from fgaug.study.banks import fill_bank
 
 if TYPE_CHECKING:
-    from fgaug.study.scoring import ScoreHow
+    from fgaug.study.scoring import OwnBaseline, ScoreHow
     from gan_worker.sources import LabelSource
 
 
@@ -71,10 +71,14 @@ def _sampled(planned: Plan, supply: Supply) -> Supply:
     if not unknown or not supply.store.has(BankNames.manifest):
         return supply
     bank, screens = open_bank(supply.store), supply.screens(planned.space.pool)
-    index, how = bank.index(), _how(planned.space, supply)
+    index = bank.index()
     for kept in unknown:
+        own = planned.scoring.get(kept.split)
+        if own is not None and not planned.run.trial(own).model.is_file():
+            continue  # it is trained first
+        how = _how_of(planned, supply, kept.split)
         held = index.loc[index["label"].eq(kept.label) & index["psi"].eq(kept.psi), "z_seed"]
-        chosen = np.sort(held[held <= kept.pool].to_numpy())[:SAMPLE]
+        chosen = np.sort(held[held.between(kept.drawn[0], kept.drawn[-1])].to_numpy())[:SAMPLE]
         if not len(chosen):
             continue
         dataset, scorers = planned.dataset.with_split(kept.split), supply.scorers[kept.split]
@@ -85,8 +89,13 @@ def _sampled(planned: Plan, supply: Supply) -> Supply:
     return planned.restocked(supply, index, screens)
 
 
-def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scorer:
-    """Return a scorer by what the grid says of it; `dataset` has the split that it learns from."""
+def scorer_of(
+    name: str, space: Space, dataset: Dataset, supply: Supply, baseline: str | None = None
+) -> Scorer:
+    """Return a scorer by what the grid says of it; `dataset` has the split that it learns from.
+
+    `baseline` is the cell of this search that scores, where one does.
+    """
     from fgaug.study import scoring
 
     if name == "discriminator" and not supply.generator.snapshots:
@@ -94,7 +103,8 @@ def scorer_of(name: str, space: Space, dataset: Dataset, supply: Supply) -> Scor
             f"`logit` is said by the discriminator beside a network, and `kind: "
             f"{supply.generator.kind}` has none. Leave it out of the filters."
         )
-    return scoring.scorer_of(name, dataset, _how(space, supply))
+    own = baseline and scoring.OwnBaseline(cell_id=baseline, file="")
+    return scoring.scorer_of(name, dataset, _how(space, supply, own or None))
 
 
 def check_critics(planned: Plan, supply: Supply) -> None:
@@ -118,13 +128,25 @@ def check_critics(planned: Plan, supply: Supply) -> None:
             )
 
 
-def _how(space: Space, supply: Supply) -> ScoreHow:
+def _how_of(planned: Plan, supply: Supply, split: Split) -> ScoreHow:
+    """Return by what fakes are scored for a split."""
+    from fgaug.study.scoring import OwnBaseline
+
+    cell_id = planned.scoring.get(split)
+    if cell_id is None:
+        return _how(planned.space, supply)
+    file = str(planned.run.trial(cell_id).model)
+    return _how(planned.space, supply, OwnBaseline(cell_id=cell_id, file=file))
+
+
+def _how(space: Space, supply: Supply, baseline: OwnBaseline | None = None) -> ScoreHow:
     from fgaug.study.scoring import ScoreHow
 
     asked, snapshots = space.scorers or Scorers(), supply.generator.snapshots
     return ScoreHow(
         features=asked.features,
         classifier=asked.classifier,
+        baseline=baseline,
         discriminators=tuple((label, each.file) for label, each in snapshots.items()),
     )
 
@@ -135,8 +157,9 @@ def score_waiting(
     """Score fakes that are in the bank, scorer by scorer."""
     from fgaug.study.scoring import score_fakes
 
-    bank, how = open_bank(supply.store), _how(planned.space, supply)
+    bank = open_bank(supply.store)
     for (split, name), demand in waiting.items():
+        how = _how_of(planned, supply, split)
         scorer, dataset = supply.scorers[split][name], planned.dataset.with_split(split)
         for (label, psi), z_seeds in demand.wanted.items():
             with progress_of(f"scoring {label}, psi {psi:g}: {name}", console) as progress:

@@ -134,7 +134,11 @@ class Learner(Predictor, Protocol):
         ...
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the weights of now by name, as `saved` keeps them."""
+        """Return the weights of now by name, as `saved` keeps them; they may change with it."""
+        ...
+
+    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """Take over weights that `tensors` of the same recipe gave."""
         ...
 
     def peaks(self) -> Peaks:

@@ -60,6 +60,9 @@ class TorchLearner:
     def tensors(self) -> dict[str, np.ndarray]:
         return {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
 
+    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
+        self.model.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
+
     def peaks(self) -> Peaks:
         return memory.peaks(self.device)
 

@@ -125,8 +125,8 @@ class Answers:
         """Return how many layers and parameters a network has, and how many of them learn."""
         return self.networks[network].sizes()
 
-    def begin(self, network: int, rate: float) -> None:
-        self.networks[network].begin(rate)
+    def begin(self, network: int, rate: float, seed: int) -> None:
+        self.networks[network].begin(rate, seed)
 
     def fit(
         self, network: int, rows: Rows, first_step: int, seed: int, rate: float

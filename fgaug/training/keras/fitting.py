@@ -19,7 +19,8 @@ from fgaug.training.keras import devices, network
 from fgaug.training.keras.augment import shifted_and_flipped
 
 _AHEAD = 2  # batches that are gathered while one is trained on
-_IN_GRAPH = ("hidden", "freeze_below", "scaling", "shift", "flip")  # of a recipe's Keras fields
+# of a recipe's Keras fields
+_IN_GRAPH = ("hidden", "freeze_below", "norm_momentum", "scaling", "shift", "flip")
 
 
 class Fitting:
@@ -62,11 +63,15 @@ class Fitting:
         every = int(self.model.count_params())
         return {"layers": len(self.model.layers), "parameters": every, "trainable": learn}
 
-    def begin(self, rate: float) -> None:
-        """Start with fresh moments."""
+    def begin(self, rate: float, seed: int) -> None:
+        """Start with fresh moments, and the draws of layers that draw at their beginning."""
         for variable in self.optimiser.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self.optimiser.learning_rate.assign(rate)
+        weights = {id(each) for each in self.model.weights}
+        drawing = [each for each in self.model.variables if id(each) not in weights]
+        for place, variable in enumerate(drawing):
+            variable.assign(tf.constant([seed, place], variable.dtype))
 
     def fit(
         self, images: Images, shape: tuple[int, int], first_step: int, seed: int, rate: float

@@ -41,6 +41,10 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
         features = dense(features)
     logits = keras.layers.Dense(labels, name=f"{HEAD}logits")(features)
     model = keras.Model(body.input, logits)
+    if settings.norm_momentum != "none":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = settings.norm_momentum
     if settings.freeze_below != "none":
         _freeze(model, settings.freeze_below)
     return model

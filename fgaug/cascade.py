@@ -1,0 +1,91 @@
+"""What the rounds of a grid still need of a bank.  plan -> [cascade] -> planning, dry run
+
+Without a filter that is known; what a filter keeps is not, so there it lies between as many fakes
+as are drawn and all that a round may draw from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fgaug import mix
+from fgaug.bank import Demand
+from fgaug.cells import Cell
+from fgaug.fakes import Supply
+
+if TYPE_CHECKING:
+    from fgaug.planning import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ahead:
+    """The rounds that cells of one supply have before them."""
+
+    cells: int
+    rounds: int  # of the cell that has the most left
+    size: int  # fakes of a label that a cell trains on in a round
+    block: int  # z_seeds of a label that a round draws from, which no other does
+    z_seeds: int  # of a label, of all these rounds
+    least: int  # images of all labels and psis, in all these rounds
+    most: int
+    most_of_round: int
+    image_bytes: int  # of one
+    keeps: bool  # whether the bank keeps a round's shards
+
+    @property
+    def least_bytes(self) -> int:
+        """Of the bank at its largest; as much again is decoded in a machine's cache."""
+        return self._largest(self.least)
+
+    @property
+    def most_bytes(self) -> int:
+        """The same at the most."""
+        return self._largest(self.most)
+
+    def _largest(self, images: int) -> int:
+        held = images if self.keeps else min(images, self.most_of_round)
+        return held * self.image_bytes
+
+
+def ahead(planned: Plan, supply: Supply) -> Ahead | None:
+    """Return what the rounds of a supply's cells to train still need; None where it has none."""
+    own = [c for c in planned.todo if c.snapshot == supply.snapshot and c.rounds is not None]
+    if not own or own[0].rounds is None:
+        return None
+    pool, rounds, labels = planned.space.pool, own[0].rounds, planned.dataset.spec.labels
+    first = min(cell.round for cell in own)
+    block = len(mix.drawn_from(own[0], pool))
+    least = most = most_of_round = 0
+    for number in range(first, rounds.count + 1):
+        here = [replace(cell, round=number) for cell in own if cell.round <= number]
+        low = Demand.of(_drawn(planned, here)).count
+        filtered = {cell.psi for cell in here if cell.filtered}
+        plain = [cell for cell in here if cell.psi not in filtered]
+        high = Demand.of(_drawn(planned, plain)).count + len(filtered) * block * len(labels)
+        least, most, most_of_round = least + low, most + high, max(most_of_round, high)
+    left = rounds.count + 1 - first
+    return Ahead(
+        cells=len(own),
+        rounds=left,
+        size=rounds.size // len(labels),
+        block=block,
+        z_seeds=left * block,
+        least=least,
+        most=most,
+        most_of_round=most_of_round,
+        image_bytes=planned.dataset.spec.size**2 * planned.dataset.spec.channels,
+        keeps=rounds.keep_shards,
+    )
+
+
+def _drawn(planned: Plan, cells: list[Cell]) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Yield what cells draw, each filter left out."""
+    for cell in cells:
+        assert cell.psi is not None
+        reals = planned.reals[cell.split]
+        for label, z_seeds in mix.sizes(cell, reals, planned.space.pool).fakes.items():
+            yield label, cell.psi, z_seeds
