@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from test_rounds import cascade, sources
 from test_trial import Bench, bench, cells_of
 
 from fgaug import saved, study
@@ -16,9 +17,10 @@ from fgaug.cells import Cell
 from fgaug.errors import TrialError
 from fgaug.paths import TrialPaths
 from fgaug.results import TrialResult
+from fgaug.rows import Sources
 from fgaug.trial import Trial, run_trial
 
-__all__ = ["bench"]  # a fixture
+__all__ = ["bench", "sources"]  # fixtures
 
 RECIPES: dict[str, dict[str, Any]] = {
     "torch": {"model": "resnet10t", "pretrained": False, "batch_size": 8},
@@ -170,6 +172,33 @@ def test_image_files_are_predicted(
         Image.fromarray(pixels).save(tmp_path / f"{place:03d}.png")
     found = study.predict(trial.model, tmp_path)
     np.testing.assert_allclose(found["p_trv"], result.predictions["p_trv"][:5], atol=1e-6)
+
+
+@pytest.mark.parametrize("cut", ["between two rounds", "in the second"])
+def test_keras_goes_on_through_rounds(
+    bench: Bench, sources: Sources, tmp_path: Path, cut: str
+) -> None:
+    """Epochs are counted without a gap; what is left of a round is all that the next one needs."""
+    cell = cascade(bench.dataset, "epochs", recipe=RECIPES["keras"])
+    whole = Trial(cell, sources, "cpu")
+    ends = []
+    for _ in whole:
+        if whole._open is None:
+            ends.append(len(whole.curve))
+    result = whole.result()
+    curve = result.curve
+    assert curve["round"].unique().tolist() == [1, 2, 3]
+    assert curve["epoch"].tolist() == list(range(1, len(curve) + 1))
+    begun = Trial(cell, sources, "cpu")
+    looks = ends[0] + (cut == "in the second")
+    for _, _ in zip(range(looks), begun, strict=False):
+        pass
+    begun.save(tmp_path / "checkpoint")
+    resumed = Trial(cell, sources, "cpu")
+    assert resumed.restore(tmp_path / "checkpoint")
+    for _ in resumed:
+        pass
+    same(resumed.result(), result)
 
 
 def test_tensorflow_is_not_in_this_process(results: dict[str, TrialResult]) -> None:
