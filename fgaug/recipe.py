@@ -11,8 +11,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     StrictBool,
+    Tag,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -33,7 +35,16 @@ def _none(value: Any) -> Any:
     return "none" if value is None else value
 
 
-OrNone = BeforeValidator(_none)  # `null` in a grid; a word, as resolved grids leave nulls out
+def _form(value: Any) -> str:
+    return "[none]" if value == "none" else "[value]"
+
+
+# `null` in a grid; a word here, as resolved grids leave nulls out
+_None = Annotated[Literal["none"], Tag("[none]")]
+_Whole = Annotated[int, Field(strict=True, ge=0, le=2**16), Tag("[value]")]
+_Share = Annotated[float, Field(gt=0, lt=1), Tag("[value]")]
+WholeOrNone = Annotated[_None | _Whole, Discriminator(_form), BeforeValidator(_none)]
+ShareOrNone = Annotated[_None | _Share, Discriminator(_form), BeforeValidator(_none)]
 
 
 class Plateau(Frozen):
@@ -43,29 +54,34 @@ class Plateau(Frozen):
     patience: Annotated[int, Field(strict=True, ge=1)] = 3  # evaluations
 
 
+PlateauOrNone = Annotated[
+    _None | Annotated[Plateau, Tag("[value]")], Discriminator(_form), BeforeValidator(_none)
+]
+
+
 class KerasRecipe(Frozen):
     """What `backend: keras` asks for beside the model; the defaults are the breast study's."""
 
-    # width of the dense layer before the last
-    hidden: Annotated[
-        Annotated[int, Field(strict=True, ge=1, le=2**16)] | Literal["none"], OrNone
-    ] = 1024
+    hidden: WholeOrNone = 1024  # width of the dense layer before the last
     # layers with a smaller index do not learn, but those named `batch_normalization*`
-    freeze_below: Annotated[Annotated[int, Field(strict=True, ge=0)] | Literal["none"], OrNone] = (
-        "none"
-    )
+    freeze_below: WholeOrNone = "none"
     # of the moving statistics of batch normalizations; none: as the network has it, mostly .99 or
     # .999, which from scratch takes some thousand steps to forget where it began
-    norm_momentum: Annotated[Annotated[float, Field(gt=0, lt=1)] | Literal["none"], OrNone] = (
-        "none"
-    )
+    norm_momentum: ShareOrNone = "none"
     scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or as the model's own weights want
     shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # at most, as a share of the side
     flip: StrictBool = True
-    plateau: Annotated[Plateau | Literal["none"], OrNone] = Plateau()
+    plateau: PlateauOrNone = Plateau()
     restore_best: StrictBool = True  # false: the last weights are kept
     # training_fold: a tenth of the training images, which are trained on all the same
     validate_on: Literal["held_out", "training_fold"] = "held_out"
+
+    @field_validator("hidden")
+    @classmethod
+    def _some_width(cls, value: object) -> object:
+        if value == 0:
+            raise ValueError("must be at least 1, or `none`")
+        return value
 
 
 _TORCH_ONLY = ("augmentation", "lr_mult", "weight_decay", "dropout")

@@ -91,7 +91,7 @@ def note_start(planned: Plan) -> None:
     environment: dict[str, Any] = {
         "fgaug": fgaug.__version__,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _VERSIONS_OF},
+        **{name: importlib.metadata.version(name) for name in _versions_of(planned)},
         "git_commit": git_commit(),
         "host": platform.node(),
         "devices": cluster.device_names(),
@@ -108,6 +108,12 @@ def note_start(planned: Plan) -> None:
         "arms": named_arms(planned.grid_cells),
     }
     paths.write_json(run.environment, environment)
+
+
+def _versions_of(planned: Plan) -> tuple[str, ...]:
+    """Return the packages that a search's numbers depend on."""
+    backends = {cell.recipe.backend for cell in planned.grid_cells}
+    return (*_VERSIONS_OF, *(("tensorflow", "keras") if "keras" in backends else ()))
 
 
 def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:

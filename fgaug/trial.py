@@ -25,6 +25,7 @@ from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.screening import Screen
 from fgaug.training.backend import Fitted, Point, Training, derived, open_learner
+from fgaug.training.budgets import frozen_epochs
 from fgaug.trial_images import bank_at, dataset_at, split_images, training_images
 
 _log = logging.getLogger("fgaug")
@@ -125,7 +126,8 @@ class Trial:
         if self.cell.round in self.cell.rounds.report_at:
             self._reported.append(self._before)
         last = self.curve[-1]
-        epochs = 0 if last["epoch"] is None else last["epoch"] + 1
+        frozen = frozen_epochs(self.cell.recipe)  # a round's own count starts at 0 with them
+        epochs = 0 if last["epoch"] is None else last["epoch"] + frozen
         self._start = epochs, last["step"], last["images_seen"], last["train_s"]
         self.cell, self._open = replace(self.cell, round=self.cell.round + 1), None
 

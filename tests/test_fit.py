@@ -15,7 +15,7 @@ from torch import nn
 
 from fgaug.errors import TrialError
 from fgaug.recipe import Budget, Recipe
-from fgaug.training import fit, transforms
+from fgaug.training import checked, fit, transforms
 from fgaug.training import steps as stepping
 from fgaug.training.augment import to_unit
 from fgaug.training.fit import FineTuning, Fitted, total_steps
@@ -93,12 +93,12 @@ def trained(model: Classifier, budget: Budget, **given: object) -> tuple[list[Po
 def with_losses(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     """Let evaluations find these validation losses, one after the other."""
     left = iter(losses)
-    real = stepping.evaluate
+    real = checked.evaluate
 
     def evaluate(*given: object) -> dict[str, float]:
         return {**real(*given), "loss": next(left)}
 
-    monkeypatch.setattr(stepping, "evaluate", evaluate)
+    monkeypatch.setattr(checked, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(

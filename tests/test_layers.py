@@ -16,7 +16,7 @@ BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, f
 ASSEMBLY = "fgaug/study/"  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
 GRID = "grid_errors generators axes entries points grid_fit space"  # the grid file's rooms
-HEAVY = ("torch", "torchvision", "timm", "tensorflow", "ray", "matplotlib", "sklearn")
+HEAVY = ("torch", "torchvision", "timm", "tensorflow", "keras", "ray", "matplotlib", "sklearn")
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -78,6 +78,21 @@ def test_fgaug_meets_gan_worker_in_one_place_and_late(path: Path) -> None:
 def test_ray_stays_in_its_rooms(path: Path) -> None:
     if not name(path).startswith(RAY_ROOMS):
         assert not [module for module, _ in imports(path) if below(module, "ray")]
+
+
+TENSORFLOW_ROOM = "fgaug/training/keras/"
+BESIDE_IT = ("known", "learner", "process", "shared", "training")  # in the process that asks
+
+
+@pytest.mark.parametrize("path", [*files("fgaug"), *files("gan_worker")], ids=name)
+def test_tensorflow_and_torch_share_no_process(path: Path) -> None:
+    used = [module for module, _ in imports(path)]
+    there = name(path).startswith(TENSORFLOW_ROOM) and path.stem not in BESIDE_IT
+    if there:
+        assert not [module for module in used if below(module, "torch")]
+    else:
+        barred = ("tensorflow", "keras", "h5py", "fgaug.training.keras.child")
+        assert not [module for module in used if any(below(module, each) for each in barred)]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ process -> [child] -> network, fitting.  Started as `python -m`; never imported 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fgaug.training.keras.fitting import Fitting
     from fgaug.training.keras.process import Settings
 
+_SPARE = 2  # TensorFlow frees little of what it has compiled: a few are used again and again
 _LOOK_S = 1.0  # between looks at whether the parent lives
 _OOM = (
     "Out of memory with {} images at a time. Lower `recipe.batch_size`, give the trial more of a "
@@ -38,9 +40,11 @@ def main(pipe: Connection, parent: int) -> None:
     answers = Answers()
     while True:
         try:
-            command, arguments = pipe.recv()
+            command, arguments, unwanted = pipe.recv()
         except (EOFError, OSError):
             return
+        for network in unwanted:
+            answers.forget(network)
         reply = _reply(getattr(answers, command), arguments)
         try:
             pipe.send(reply)
@@ -79,6 +83,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.networks: dict[int, Fitting] = {}
+        self.spare: list[Fitting] = []  # compiled and out of use, the latest last
         self.opened = 0
 
     def configure(self, settings: Settings) -> None:
@@ -89,22 +94,39 @@ class Answers:
 
     def open(self, **how: Any) -> int:
         """Return the number of a new network; see `network.build`."""
-        from fgaug.training.keras.fitting import Fitting
+        from fgaug.training.keras import devices
+        from fgaug.training.keras.fitting import Fitting, form
 
+        gc.collect()  # compiled steps and what they compile name each other
         memory.reset_peak_rss()
-        self.opened += 1
-        self.networks[self.opened] = Fitting(**how)
-        return self.opened
+        shape = {name: how[name] for name in ("recipe", "labels", "size", "channels")}
+        wanted = form(**shape)
+        for spare in self.spare:
+            if spare.form == wanted:
+                spare.renew(how["weights"], how["seed"])
+                self.spare.remove(spare)
+                return self._numbered(spare)
+        if devices.gpu_peak() is not None:
+            self.spare.clear()  # what memory is left of a share of a GPU is the trial's
+            gc.collect()
+        return self._numbered(Fitting(**how))
 
-    def close(self, network: int) -> None:
-        self.networks.pop(network, None)
+    def forget(self, network: int) -> None:
+        """Put a network out of use; a trial with the same recipe will want its compiled steps."""
+        if network in self.networks:
+            self.spare = [*self.spare, self.networks.pop(network)][-_SPARE:]
+
+    def _numbered(self, fitting: Fitting) -> int:
+        self.opened += 1
+        self.networks[self.opened] = fitting
+        return self.opened
 
     def sizes(self, network: int) -> dict[str, int]:
         """Return how many layers and parameters a network has, and how many of them learn."""
         return self.networks[network].sizes()
 
-    def begin(self, network: int, rate: float) -> None:
-        self.networks[network].begin(rate)
+    def begin(self, network: int, rate: float, seed: int) -> None:
+        self.networks[network].begin(rate, seed)
 
     def fit(
         self, network: int, rows: Rows, first_step: int, seed: int, rate: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from fgaug.training.keras import devices, network
 from fgaug.training.keras.augment import shifted_and_flipped
 
 _AHEAD = 2  # batches that are gathered while one is trained on
+# of a recipe's Keras fields
+_IN_GRAPH = ("hidden", "freeze_below", "norm_momentum", "scaling", "shift", "flip")
 
 
 class Fitting:
@@ -35,8 +38,8 @@ class Fitting:
     ) -> None:
         devices.reset_gpu_peak()
         self.recipe = Recipe.model_validate(recipe)
-        path = None if weights is None else Path(weights)
-        self.model = network.build(self.recipe, path, labels, size, seed)
+        self.model = network.build(self.recipe, _path(weights), labels, size, seed)
+        self.labels, self.form = labels, form(recipe, labels, size, channels)
         self.scaled = network.scaling(self.recipe)
         self.shape = (size, size, channels)
         self.optimiser = keras.optimizers.Adam(self.recipe.learning_rate)
@@ -47,17 +50,28 @@ class Fitting:
         self._step = tf.function(self._train, input_signature=(pixels, numbers, seeds))
         self._logits = tf.function(self._answer, input_signature=(pixels,))
 
+    def renew(self, weights: str | None, seed: int) -> None:
+        """Become what a new one of the same form would be, without compiling its steps again."""
+        devices.reset_gpu_peak()
+        fresh = network.build(self.recipe, _path(weights), self.labels, self.shape[0], seed)
+        _assign(self.model.variables, _values(fresh.variables))
+        self.kept = []
+
     def sizes(self) -> dict[str, int]:
         """Return how many layers and parameters there are, and how many of them learn."""
         learn = sum(int(np.prod(one.shape)) for one in self.model.trainable_weights)
         every = int(self.model.count_params())
         return {"layers": len(self.model.layers), "parameters": every, "trainable": learn}
 
-    def begin(self, rate: float) -> None:
-        """Start with fresh moments."""
+    def begin(self, rate: float, seed: int) -> None:
+        """Start with fresh moments, and the draws of layers that draw at their beginning."""
         for variable in self.optimiser.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self.optimiser.learning_rate.assign(rate)
+        weights = {id(each) for each in self.model.weights}
+        drawing = [each for each in self.model.variables if id(each) not in weights]
+        for place, variable in enumerate(drawing):
+            variable.assign(tf.constant([seed, place], variable.dtype))
 
     def fit(
         self, images: Images, shape: tuple[int, int], first_step: int, seed: int, rate: float
@@ -156,6 +170,16 @@ class Fitting:
         _assign(self.model.variables, state["model"])
         _assign(self.optimiser.variables, state["optimiser"])
         self.kept = self.model.get_weights() if state["kept"] is None else list(state["kept"])
+
+
+def form(recipe: Mapping[str, Any], labels: int, size: int, channels: int) -> str:
+    """Return what the steps of a network depend on once they are compiled."""
+    settings = {key: recipe["keras"][key] for key in _IN_GRAPH}
+    return json.dumps([recipe["model"], settings, labels, size, channels])
+
+
+def _path(weights: str | None) -> Path | None:
+    return None if weights is None else Path(weights)
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:

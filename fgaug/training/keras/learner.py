@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgaug.errors import FgaugError
 from fgaug.recipe import Budget, KerasRecipe, Recipe
 from fgaug.training import memory
 from fgaug.training.backend import Peaks, derived
@@ -71,7 +70,7 @@ class KerasLearner:
             channels=channels,
             seed=derived(self.seed, "weights"),
         )
-        weakref.finalize(self, _closed, self._process, self._network)
+        weakref.finalize(self, self._process.forget, self._network).atexit = False
 
     def sizes(self) -> dict[str, int]:
         """Return how many layers and parameters the network has, and how many of them learn."""
@@ -105,14 +104,5 @@ class KerasLearner:
 
     def close(self) -> None:
         if self._network is not None:
-            _closed(self._process, self._network)
+            self._process.forget(self._network)
             self._network = None
-
-
-def _closed(process: Process, network: int) -> None:
-    """Let the process forget a network, where it still lives."""
-    if process.alive:
-        try:
-            process.ask("close", network=network)
-        except FgaugError:
-            return  # it died meanwhile, and the network with it

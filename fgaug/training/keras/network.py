@@ -52,7 +52,8 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
 
 def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return what brings pixels in [0, 255] with 1 or 3 channels to a network's inputs."""
-    own = _module(recipe.model).preprocess_input
+    # its preprocessing is in the module that makes it, and in no public one for some
+    own = sys.modules[getattr(keras.applications, recipe.model).__module__].preprocess_input
     unit = settings_of(recipe).scaling == "unit"
 
     def scaled(pixels: tf.Tensor) -> tf.Tensor:
@@ -84,11 +85,6 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
         raise GridError(
             [f"`recipe.model`: {name} refuses images of {size} px: {reason}"]
         ) from None
-
-
-def _module(name: str) -> Any:
-    """Return the module that an application comes from: it has its preprocessing too."""
-    return sys.modules[getattr(keras.applications, name).__module__]
 
 
 def _freeze(model: Any, below: int) -> None:

@@ -48,6 +48,7 @@ class Process:
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-P", "-m", "fgaug.training.keras.child"]
         self._pipe: Connection = ours
+        self._unwanted: list[int] = []
         with theirs:
             self._child = subprocess.Popen(
                 [*command, str(theirs.fileno()), str(os.getpid())],
@@ -74,8 +75,9 @@ class Process:
             FgaugError: what it refused, of the kind that it names.
             TrialError: it has died.
         """
+        unwanted = [self._unwanted.pop() for _ in range(len(self._unwanted))]
         try:
-            self._pipe.send((command, arguments))
+            self._pipe.send((command, arguments, unwanted))
             kind, value = self._pipe.recv()
         except (EOFError, OSError):
             raise TrialError(self._death()) from None
@@ -91,6 +93,13 @@ class Process:
             raise known(value)
         raise RuntimeError(value)
 
+    def forget(self, network: int) -> None:
+        """Let the process drop a network before its next answer.
+
+        It asks nothing, as a learner may be collected while another question is on its way.
+        """
+        self._unwanted.append(network)
+
     def end(self, wait_s: float = _STOP_S) -> None:
         """End the process; after `wait_s` by force."""
         self._pipe.close()
@@ -102,6 +111,8 @@ class Process:
         self._wrote.close()
 
     def _death(self) -> str:
+        if self._pipe.closed:
+            return "The TensorFlow process of the trial was ended before."
         self._pipe.close()
         try:
             code = self._child.wait(_STOP_S)

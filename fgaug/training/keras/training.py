@@ -68,7 +68,7 @@ class KerasTraining:
         """
         if not self.begun:
             self.begun = True
-            self.learner.ask("begin", rate=self.rate)
+            self.learner.ask("begin", rate=self.rate, seed=self.draws)
         for number, until in enumerate(self.looks, start=1):
             if until <= self.steps:
                 continue
