@@ -21,8 +21,8 @@ from fgaug.points import points_of
 from fgaug.recipe import Budget, Recipe
 from fgaug.space import parse_space
 from fgaug.training.images import Images
-from fgaug.training.keras import known, weight_file
-from fgaug.training.keras.shared import Place, opened, rows_of
+from fgaug.training.keras import child, known, weight_file
+from fgaug.training.keras.shared import Place, Rows, opened, rows_of
 from fgaug.training.keras.training import FOLDS, KerasTraining, last_fold
 
 
@@ -329,6 +329,40 @@ class TestShared:
         assert len(set(fold.row.tolist())) == len(fold) == 95 // FOLDS
         assert fold.row.tolist() == last_fold(images, 1).row.tolist()
         assert fold.row.tolist() != last_fold(images, 2).row.tolist()
+
+
+class ResourceExhaustedError(Exception):
+    """Of TensorFlow, by its name."""
+
+
+class TestReplies:
+    """How the other process says what went wrong."""
+
+    @staticmethod
+    def reply(error: Exception, **arguments: Any) -> tuple[str, Any]:
+        def answer(**given: Any) -> None:
+            raise error
+
+        return child._reply(answer, arguments)
+
+    def test_out_of_memory_names_the_cure(self) -> None:
+        batches = np.zeros((3, 32), np.int64)
+        rows = Rows(sources=[], source=batches, row=batches, label=batches)
+        kind, text = self.reply(ResourceExhaustedError("OOM when allocating"), rows=rows)
+        assert kind == "TrialError"
+        assert "with 32 images at a time" in text
+        assert "`resources.gpu`" in text
+        assert "with 64 images" in self.reply(ResourceExhaustedError(), rows=rows, batch=64)[1]
+
+    def test_refusals_keep_their_kind_and_their_problems(self) -> None:
+        assert self.reply(GridError(["a", "b"])) == ("GridError", ("a", "b"))
+        assert self.reply(UserError("no")) == ("UserError", "no")
+
+    def test_what_nobody_expected_comes_with_its_trace(self) -> None:
+        kind, text = self.reply(ZeroDivisionError("by zero"))
+        assert kind == "RuntimeError"
+        assert "in answer" in text
+        assert "ZeroDivisionError: by zero" in text
 
 
 class Scripted:
