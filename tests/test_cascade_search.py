@@ -16,6 +16,9 @@ import pytest
 from small_grid import grid, phantom_dataset, write_grid
 
 from fgaug import study
+from fgaug.analysis.evidence import load_evidence
+from fgaug.analysis.findings import analyse
+from fgaug.analysis_plan import AnalysisPlan
 from fgaug.bank import open_bank
 from fgaug.commands import show
 from fgaug.errors import BankError, GridError
@@ -78,6 +81,8 @@ def test_rounds_are_filled_scored_trained_and_dropped_one_after_the_other(
     assert frame.loc[frame["mode"] == "baseline", "round"].isna().all()
     arms = by_arm(frame)
     assert arms.loc[arms["mode"] == "synthetic", "round"].tolist() == [1, 3, 1, 3]
+    found = analyse(load_evidence(whole.root), AnalysisPlan(), resamples=10)
+    assert any("after 3 budgets" in note for note in found.notes)
     assert load_predictions(whole.root)["round"].dropna().unique().tolist() == [1, 3]
     bank = open_bank(root / "bank")
     assert bank.index().empty  # each round's shards went when all its cells were through

@@ -165,6 +165,7 @@ def test_the_sealed_test_is_compared_after_one_look_is_written(
     assert set(look.arms) == {PLAIN.arm_id, SYNTHETIC.arm_id}
     assert set(look.cells) == set(rows["cell_id"])
     assert any("test images (look 1" in note for note in found.notes)
+    assert not any("picked on these" in str(text) for text in (found.verdict, *found.notes))
     command = ["compare", f"{root}:best", f"{root}:baseline", "--open-test"]
     app(command, standalone_mode=False)
     assert "look 2" in capsys.readouterr().out

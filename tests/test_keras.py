@@ -73,6 +73,21 @@ def test_what_the_source_froze_learns_not() -> None:
     assert learner.sizes() == {"layers": 783, "parameters": 55_912_674, "trainable": 5_735_010}
 
 
+@pytest.mark.slow
+def test_the_momentum_of_batch_normalizations(images: Images) -> None:
+    """One step from 0: the moving mean is (1 - momentum) of the batch's."""
+    means = {}
+    for momentum in ("none", 0.5):
+        its = recipe("MobileNetV3Small", keras={"hidden": 8, "norm_momentum": momentum})
+        learner = learner_of(its)
+        list(learner.train(images, images, Budget(unit="steps", max=2, evaluations=1), 1))
+        means[momentum] = learner.tensors()["conv_bn/moving_mean"]
+    assert np.abs(means["none"]).max() > 0
+    two = {momentum: 1 - (momentum if momentum != "none" else 0.999) ** 2 for momentum in means}
+    ratio = means[0.5] / means["none"]
+    np.testing.assert_allclose(ratio, two[0.5] / two["none"], rtol=0.2)
+
+
 def test_both_libraries_answer_alike_with_the_same_weights(images: Images) -> None:
     """Convolutions of all kinds, norms, gates, pooling and the head, through both predicts."""
     settings = {"hidden": models.HIDDEN, "scaling": "model"}

@@ -41,6 +41,12 @@ def remarks_of(
         if metric.reason:
             yield f"{NAMES[metric.metric]} is undefined{where}: {metric.reason}."
         yield from _spread(metric, arms, where)
+    if "round" in rows and (longest := rows["round"].max()) > 1:
+        yield (
+            f"Arms in rounds are judged at the end of their last one, after {longest:g} budgets "
+            "where the baseline had one: what they gain over it may be longer training. Tables "
+            "have the earlier rounds that are reported; random subsets train as long as they do."
+        )
     if "gan_saw_removed" in rows and (seen := int(rows["gan_saw_removed"].eq(True).sum())):
         yield f"In {seen} cells the GAN had seen patients whose reals were removed."
     if "leakage" in rows:

@@ -193,6 +193,13 @@ def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
     budget = space.get("budget")
     budget = budget if isinstance(budget, Mapping) else {}
     most = f" {budget['max']}" if budget.get("max") else ""
+    rounds = space.get("rounds")
+    if isinstance(rounds, Mapping):
+        unit = "steps" if budget_unit(frame, space) == "steps" else "epochs at most"
+        return (
+            f"{most.strip()} {unit} a round, {rounds.get('count')} rounds: an arm with rounds has "
+            "trained so much longer than the baseline when its last one ends; round 1 is as long"
+        ).strip()
     if budget_unit(frame, space) == "steps":
         return f"{most.strip()} steps: every arm takes the same number of optimiser steps".strip()
     text = f"up to{most} epochs" if most else "epochs"

@@ -135,7 +135,7 @@ def _side_of(picked: Picked, look: Look | None) -> Side:
         probability=probability,
         runs=tuple(one.runs[0] for one in kept),
         notes=(*first.notes, *said),
-        picked=picked.among,
+        picked=picked.among if look is None else 1,  # the best is chosen on validation images
     )
 
 
