@@ -110,6 +110,8 @@ def still_sealed(
 def load_sealed(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
     """Return the test predictions of cells, one row an image and cell, with `cell_id`.
 
+    Of cells with rounds, those of their last one.
+
     Raises:
         RunError: no look covers them all, or a file is missing or damaged.
     """
@@ -123,6 +125,8 @@ def load_sealed(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
     parts = []
     for cell in cell_ids:
         part = paths.read_table(run.trial(cell).sealed, RunError).to_pandas()
+        if "round" in part and part["round"].notna().any():
+            part = part[part["round"].eq(part["round"].max())]
         part.insert(0, "cell_id", cell)
         parts.append(part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell_id": []})

@@ -65,6 +65,18 @@ def test_nothing_is_read_before_a_look_is_on_record(run: RunPaths) -> None:
         load_sealed(run, ["a1", "b1"])
 
 
+def test_of_a_cell_with_rounds_the_last_one_is_read(run: RunPaths) -> None:
+    sealed = pd.read_parquet(run.trial("a1").sealed)
+    parts = [sealed.assign(round=number, p_dbp=number / 10) for number in (1, 5, 3)]
+    pd.concat(parts).astype({"round": "Int64"}).to_parquet(run.trial("a1").sealed, index=False)
+    open_test(run, ["arm a"], "report")
+    found = load_sealed(run, ["a1", "a2"])
+    assert found.groupby("cell_id")["p_dbp"].apply(list).to_dict() == {
+        "a1": [0.5, 0.5],
+        "a2": [0.1, 0.1],
+    }
+
+
 def test_a_look_at_named_cells_leaves_the_rest_of_their_arms_sealed(run: RunPaths) -> None:
     open_test(run, ["arm a"], "confirmation", ["a2"])
     assert len(load_sealed(run, ["a2"])) == 2

@@ -17,6 +17,7 @@ import pandas as pd
 from rich.console import Console
 
 from fgaug import frozen_plan, judging, pixels, results, run_folder, stages
+from fgaug.analysis.evidence import last_rounds
 from fgaug.analysis_plan import AnalysisPlan
 from fgaug.confirmation import (
     asked_before,
@@ -101,6 +102,11 @@ def confirm(
     planned = searches.plan(load_space(folder.space), folder.root)
     if not (planned.dataset.manifest["split"] == "test").any():
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
+    if planned.scoring:
+        raise RunError(
+            f"{run} scores fakes by its own baseline, which is of other seeds than a second stage "
+            "trains. Give that model to a grid as `scorers: {classifier: model:FILE}`."
+        )
     chosen = resolved(arms, candidates(planned.grid_cells), run)
     planned_seeds = planned.space.confirmation
     seeds = seeds or (planned_seeds.confirm_seeds if planned_seeds else SEEDS)
@@ -239,8 +245,8 @@ def _plan_of(planned: Plan) -> AnalysisPlan:
 
 
 def _rows(planned: Plan) -> pd.DataFrame:
-    """Return the rows of the screening's cells."""
-    frame = results.load_results(planned.run.root)
+    """Return the rows of the screening's cells; of one with rounds the last."""
+    frame = last_rounds(results.load_results(planned.run.root))
     return frame[frame["cell_id"].isin([cell.cell_id for cell in planned.grid_cells])]
 
 
