@@ -6,21 +6,20 @@ mix -> [trial] -> results.  Knows nothing of Ray: the runner, tests and replays 
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from fgaug import mix, paths, rows, saved
 from fgaug.cells import Cell, recipe_identity
-from fgaug.results import TrialResult, as_plain
+from fgaug.outcomes import Outcome, as_state, from_state, predictions
+from fgaug.results import TrialResult
 from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.screening import Screen
@@ -29,15 +28,6 @@ from fgaug.training.budgets import frozen_epochs
 from fgaug.trial_images import bank_at, dataset_at, split_images, training_images
 
 _log = logging.getLogger("fgaug")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a round leaves, of a cell without rounds its training."""
-
-    row: dict[str, Any]
-    valid: np.ndarray  # float64 [N, L], probabilities of the validation images
-    sealed: np.ndarray | None  # of the test images, where there are some
 
 
 def run_trial(cell: Cell, sources: Sources, device: str = "cpu") -> TrialResult:
@@ -160,13 +150,14 @@ class Trial:
         now = self._before if between and self._before is not None else self._outcome()
         earlier = [each for each in self._reported if each is not now]
         outcomes = [*earlier, now]
-        tested = [self._predictions("test", each) for each in outcomes if each.sealed is not None]
+        valid = predictions(self.dataset, "valid", outcomes)
+        assert valid is not None
         return TrialResult(
             row=now.row,
             earlier=tuple(each.row for each in earlier),
             curve=pd.DataFrame(self.curve),
-            predictions=_one([self._predictions("valid", each) for each in outcomes]),
-            sealed=_one(tested) if tested else None,
+            predictions=valid,
+            sealed=predictions(self.dataset, "test", outcomes),
             model=self._saved(now.row) if keep_model else None,
         )
 
@@ -212,17 +203,6 @@ class Trial:
             "train_s": round(point.train_s, 4),
         }
 
-    def _predictions(self, split: str, of: Outcome) -> pd.DataFrame:
-        probability = of.valid if split == "valid" else of.sealed
-        assert probability is not None
-        manifest = self.dataset.manifest
-        frame = manifest.loc[manifest["split"] == split, ["image_id", "group", "label"]]
-        frame = frame.reset_index(drop=True)
-        for index, label in enumerate(self.dataset.spec.labels):
-            frame[f"p_{label}"] = probability[:, index]
-        number = pd.NA if of.row["round"] is None else of.row["round"]
-        return frame.assign(round=pd.array([number] * len(frame), dtype="Int64"))
-
     def _saved(self, row: dict[str, Any]) -> SavedModel:
         recipe = self.cell.recipe
         named = recipe_identity(recipe, {recipe.model_dump_json(): self.learner.identity})
@@ -249,7 +229,7 @@ class Trial:
             "training": self.training.state() if begun else None,
             "tensors": {name: torch.from_numpy(value) for name, value in tensors.items()},
             **self.learner.state(),
-            "outcomes": [_as_state(each) for each in outcomes],
+            "outcomes": [as_state(each) for each in outcomes],
             "reported": len(self._reported),
             "start": self._start,
             "curve": self.curve,
@@ -271,7 +251,7 @@ class Trial:
         if not fits or "round" not in state:  # that of an earlier version
             return False
         self.cell = replace(self.cell, round=state["round"])
-        outcomes = [_from_state(each) for each in state["outcomes"]]
+        outcomes = [from_state(each) for each in state["outcomes"]]
         self._reported = outcomes[: state["reported"]]
         self._before = outcomes[-1] if outcomes else None
         self._start = tuple(state["start"])
@@ -284,19 +264,3 @@ class Trial:
             self.best = self.training.best
         self.learner.restore(state)
         return True
-
-
-def _one(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    return frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
-
-
-def _as_state(outcome: Outcome) -> dict[str, Any]:
-    sealed = None if outcome.sealed is None else torch.from_numpy(outcome.sealed)
-    row = json.dumps({name: as_plain(value) for name, value in outcome.row.items()})
-    return {"row": row, "valid": torch.from_numpy(outcome.valid), "sealed": sealed}
-
-
-def _from_state(state: dict[str, Any]) -> Outcome:
-    sealed = None if state["sealed"] is None else state["sealed"].cpu().numpy()
-    valid = state["valid"].cpu().numpy()
-    return Outcome(row=json.loads(state["row"]), valid=valid, sealed=sealed)

@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_backends import RECIPES
 from test_checkpoint import compared
 from test_mix import LABELS, PLAIN
 from test_trial import Bench, bench, cells_of, space_of
@@ -171,18 +170,12 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     assert [point.train_loss for point in again] == losses
 
 
-@pytest.mark.parametrize(
-    ("backend", "budget", "cut"),
-    [
-        *(("torch", budget, cut) for budget in BUDGETS for cut in (1, 2, 3, 4, 5)),
-        *(("keras", "steps", cut) for cut in (2, 3)),  # between two rounds, and within one
-    ],
-)
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
 def test_the_same_numbers_after_an_interruption_anywhere(
-    bench: Bench, sources: Sources, tmp_path: Path, backend: str, budget: str, cut: int
+    bench: Bench, sources: Sources, tmp_path: Path, cut: int, budget: str
 ) -> None:
-    changes = {"recipe": RECIPES[backend]} if backend == "keras" else {}
-    cell = cascade(bench.dataset, budget, **changes)
+    cell = cascade(bench.dataset, budget)
     whole = run_trial(cell, sources)
     begun = Trial(cell, sources, "cpu")
     for number, _ in enumerate(begun, start=1):
