@@ -174,6 +174,7 @@ def test_image_files_are_predicted(
     np.testing.assert_allclose(found["p_trv"], result.predictions["p_trv"][:5], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", ["between two rounds", "in the second"])
 def test_keras_goes_on_through_rounds(
     bench: Bench, sources: Sources, tmp_path: Path, cut: str

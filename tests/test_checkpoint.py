@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_trial import Bench, bench, cells_of
 
+from fgaug.cells import Cell
 from fgaug.results import TrialResult
 from fgaug.trial import Trial, run_trial
 
@@ -41,16 +42,22 @@ def compared(result: TrialResult) -> tuple[pd.DataFrame, np.ndarray, dict[str, A
     return result.curve.drop(columns="train_s"), numbers, row
 
 
-@pytest.mark.parametrize(
-    ("budget", "augmentation"),
-    [(STEPS, "fastai"), (STEPS, FLIPS), (EPOCHS, "fastai"), (EPOCHS, "none")],
+@pytest.fixture(
+    scope="module",
+    params=[(STEPS, "fastai"), (STEPS, FLIPS), (EPOCHS, "fastai"), (EPOCHS, "none")],
+    ids=["steps-fastai", "steps-flips", "epochs-fastai", "epochs-none"],
 )
-@pytest.mark.parametrize("after", [1, 2, 3])
+def undisturbed(bench: Bench, request: pytest.FixtureRequest) -> tuple[Cell, TrialResult]:
+    cell: Cell = budget_and_recipe(bench, *request.param)
+    return cell, run_trial(cell, bench.sources)
+
+
+@pytest.mark.parametrize("after", [1, 3])
 def test_the_same_numbers_after_an_interruption(
-    bench: Bench, tmp_path: Path, budget: dict[str, Any], augmentation: Any, after: int
+    bench: Bench, tmp_path: Path, undisturbed: tuple[Cell, TrialResult], after: int
 ) -> None:
-    cell = budget_and_recipe(bench, budget, augmentation)
-    curve, predictions, row = compared(run_trial(cell, bench.sources))
+    cell, whole = undisturbed
+    curve, predictions, row = compared(whole)
     first = Trial(cell, bench.sources, "cpu")
     for _, _ in zip(range(after), first, strict=False):
         pass

@@ -20,7 +20,7 @@ from fgaug.planning import Plan
 from fgaug.results import load_results
 from fgaug.space import load_space, parse_space
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]  # the cascade does the same in the fast tests
 
 FILTER = "agrees and realism>=0.5"
 AXES = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5], "seed": [1], "filter": [FILTER]}
@@ -82,7 +82,6 @@ def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
     assert again.same
 
 
-@pytest.mark.slow
 def test_a_search_killed_while_it_scores_goes_on_to_the_same_cells_and_images(
     root: Path, whole: study.Run
 ) -> None:

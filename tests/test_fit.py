@@ -356,7 +356,7 @@ def without_batch_norm(model: Classifier) -> Classifier:
     return model
 
 
-@pytest.mark.parametrize(("fits", "micro"), [(5, 4), (3, 2)])
+@pytest.mark.parametrize(("fits", "micro"), [(5, 4), pytest.param(3, 2, marks=pytest.mark.slow)])
 def test_out_of_memory_halves_the_batch(
     monkeypatch: pytest.MonkeyPatch, fits: int, micro: int
 ) -> None:

@@ -141,6 +141,7 @@ def start(data: Path, out: Path, **changes: Any) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_killed_twice_a_training_ends_with_the_same_networks(
     whole: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_killed_twice_a_training_ends_with_the_same_networks(
     assert [round(line["kimg"]) for line in entries(TrainingFolder(out), math.inf)] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_state_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
     process = start(data, tmp_path, kimg=100, snapshot_kimg=100)
     log = tmp_path / "trv" / "progress.jsonl"
@@ -194,6 +196,7 @@ def _losses(rank: int, world: int, data: Path, place: str, out: Path) -> None:
         dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(data: Path, tmp_path: Path) -> None:
     for world in (1, 2):
         place = f"file://{tmp_path}/meeting{world}"
@@ -251,6 +254,7 @@ def test_a_loss_that_is_no_number_ends_the_training(data: Path, tmp_path: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_images_that_become_alike_end_the_training(
     whole: Path, data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

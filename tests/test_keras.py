@@ -300,6 +300,7 @@ class TestLife:
         assert again._process.pid != pid
         assert again.predict(images).shape == (24, 2)
 
+    @pytest.mark.slow
     def test_it_does_not_outlive_a_parent_that_is_killed(self) -> None:
         code = (
             "import sys; from fgaug.training.keras.process import Settings, process_for\n"
@@ -321,6 +322,7 @@ class TestLife:
         assert (len(gone), alive) == (1, [])
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_trains_keras_cells(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)

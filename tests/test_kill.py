@@ -94,6 +94,7 @@ def rounds(root: Path, kills: int, seed: int) -> int:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_driver(tmp_path: Path) -> None:
     root = tmp_path / "bank"
     check(root, rounds(root, 1, seed=1))

@@ -176,6 +176,7 @@ def measured(model: str, dataset: Path) -> estimate.Measured:
         return pool.submit(estimate.measure, recipe, open_dataset(dataset), threads=1).result()
 
 
+@pytest.mark.slow
 def test_a_larger_recipe_is_measured_larger(root: Path) -> None:
     """80 MB more of weights: with gradients and two moments, four times that at the least."""
     small, large = (

@@ -81,6 +81,7 @@ def test_an_unknown_precision_is_refused() -> None:
         load_generator(GOLDENS / "tiny.pkl", precision="fp8")
 
 
+@pytest.mark.slow
 def test_the_network_compiles_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tracer alone: torch's own backends need a compiler of C or a GPU."""
     compiler = torch.compile

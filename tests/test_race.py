@@ -111,6 +111,7 @@ def test_noisy_seeds_still_save_a_third(race_of_36: SeedRace) -> None:
     assert 0.22 < saved < 0.36
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correlation", [0.0, 0.5])
 def test_an_error_is_as_rare_as_stated_where_all_arms_are_equal(
     race_of_36: SeedRace, correlation: float

@@ -272,6 +272,7 @@ def test_a_run_that_has_just_begun_has_a_page(columns: list[str]) -> None:
     assert "10 cells" in told
 
 
+@pytest.mark.slow
 def test_a_page_of_very_many_arms_is_capped_and_says_so() -> None:
     few = made_rows(seeds=1)
     tried = few[few["mode"].eq("augmentation") & few["status"].eq("ok")]

@@ -19,6 +19,7 @@ from fgaug import estimate, mix, trial
 from fgaug.cells import Cell
 from fgaug.errors import GridError, TrialError
 from fgaug.estimate import Measured
+from fgaug.results import TrialResult
 from fgaug.rounds import block
 from fgaug.rows import Sources
 from fgaug.trial import Trial, run_trial
@@ -170,13 +171,23 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     assert [point.train_loss for point in again] == losses
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-@pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
+@pytest.fixture(scope="module", params=list(BUDGETS))
+def undisturbed(
+    bench: Bench, sources: Sources, request: pytest.FixtureRequest
+) -> tuple[Cell, TrialResult]:
+    cell = cascade(bench.dataset, request.param)
+    return cell, run_trial(cell, sources)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 5])
 def test_the_same_numbers_after_an_interruption_anywhere(
-    bench: Bench, sources: Sources, tmp_path: Path, cut: int, budget: str
+    bench: Bench,
+    sources: Sources,
+    tmp_path: Path,
+    undisturbed: tuple[Cell, TrialResult],
+    cut: int,
 ) -> None:
-    cell = cascade(bench.dataset, budget)
-    whole = run_trial(cell, sources)
+    cell, whole = undisturbed
     begun = Trial(cell, sources, "cpu")
     for number, _ in enumerate(begun, start=1):
         if number == cut:

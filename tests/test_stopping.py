@@ -60,6 +60,7 @@ def outcome(run: Path) -> pd.DataFrame:
     return load_results(run)[columns].sort_values("cell_id", ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 class TestHalving:
     def test_arms_stop_with_all_their_seeds(self, whole: Path) -> None:

@@ -254,6 +254,9 @@ def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put a package in the place of W&B's, here and in Ray's processes."""
     for name, text in PARTS.items():
         paths.write_text(tmp_path / "packages" / "wandb" / f"{name}.py", text)
+    for name in [*sys.modules]:  # what an earlier test found, or did not find
+        if name.startswith(("wandb", "ray.air.integrations.wandb")):
+            monkeypatch.delitem(sys.modules, name)
     before = {*sys.modules}
     monkeypatch.syspath_prepend(tmp_path / "packages")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)

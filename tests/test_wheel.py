@@ -40,6 +40,7 @@ def test_the_wheel_carries_both_packages_the_grids_and_the_published_tables(whee
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_plans_the_demo_outside_the_clone(wheel: Path, tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
