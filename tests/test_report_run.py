@@ -44,6 +44,7 @@ def words(page: Path) -> str:
     return " ".join(unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.S)).split())
 
 
+@pytest.mark.slow
 def test_a_report_of_a_run_with_losses_tells_each(fgaug: Any, odd_root: Path) -> None:
     run = write_run(odd_root / "run", grid(), SMALL)
     code, out, err = fgaug("report", run)

@@ -58,6 +58,7 @@ def probabilities(frame: pd.DataFrame) -> np.ndarray:
     return frame.filter(like="p_").to_numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 class TestSameNumbers:
     def test_side_by_side_on_used_workers_and_alone(
