@@ -193,7 +193,7 @@ def _train(
 
     with _threads(row), progress_of(f"training {cell.described}", console) as progress:
         trial = Trial(cell, planned.sources[cell.snapshot], device)
-        images = trial.training.total * cell.recipe.batch_size
+        images = trial.training.total * cell.recipe.batch_size * cell.last_round
         for point in trial:
             progress(point.images_seen, images)
         result = trial.result()
