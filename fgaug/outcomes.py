@@ -59,6 +59,5 @@ def as_state(outcome: Outcome) -> dict[str, Any]:
 
 def from_state(state: dict[str, Any]) -> Outcome:
     """Return the outcome that `as_state` gave."""
-    sealed = None if state["sealed"] is None else state["sealed"].cpu().numpy()
-    valid = state["valid"].cpu().numpy()
-    return Outcome(row=json.loads(state["row"]), valid=valid, sealed=sealed)
+    sealed = None if state["sealed"] is None else state["sealed"].numpy()
+    return Outcome(row=json.loads(state["row"]), valid=state["valid"].numpy(), sealed=sealed)

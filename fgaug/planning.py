@@ -106,6 +106,8 @@ class Plan:
         Raises:
             GridError: a filter keeps too few of the pool.
         """
+        if wave.cells == self.cells:
+            return self  # as it was planned: there is no wave before it
         problems: list[str] = []
         here = replace(self, cells=wave.cells)
         indices = [stocks.index_of(supply, problems) for supply in self.supplies]
@@ -199,7 +201,7 @@ def make_plan(
     if space.scheduler.type == "asha":
         _log.warning(ledger.ASHA_CAUTION)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
-    cells = tuple(at_its_round(run, cell) for cell in cells)
+    cells = tuple(at_its_round(run, cell, statuses.get(cell.cell_id)) for cell in cells)
     problems += _unkept(run, scoring, statuses)
     if problems:
         raise GridError(problems, space.name)
@@ -260,11 +262,12 @@ def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> b
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
     """Return the bytes a search adds below each folder."""
     needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
-    for supply in plan.supplies:
+    sizes = [plan.bank_bytes(supply) for supply in plan.supplies]
+    for supply, size in zip(plan.supplies, sizes, strict=True):
         if supply.store.folder is not None:
-            needs[supply.store.folder] = plan.bank_bytes(supply)
+            needs[supply.store.folder] = size
     if plan.supplies:
-        needs[paths.cache_root()] = plan.missing_bytes // 2
+        needs[paths.cache_root()] = sum(sizes)  # decoded
     return needs
 
 

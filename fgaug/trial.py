@@ -59,8 +59,7 @@ class Trial:
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
         self.best: Point | None = None  # of the round at work, or of the one before it
-        self._reported: list[Outcome] = []  # of the rounds before that get a row
-        self._before: Outcome | None = None  # of the round before, between two
+        self._left: list[Outcome] = []  # of the rounds before: those that get a row, and the last
         self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of the rounds before
         self._open: tuple[mix.MixPlan, Training] | None = None  # of the round at work
 
@@ -111,15 +110,18 @@ class Trial:
         """Close the round at work where it has ended: the next one opens when it is asked for."""
         if self.training.stopped_by is None or self.cell.round == self.cell.last_round:
             return
-        assert self.cell.rounds is not None
-        self._before = self._outcome()
-        if self.cell.round in self.cell.rounds.report_at:
-            self._reported.append(self._before)
+        self._left = [*self._reported, self._outcome()]
         last = self.curve[-1]
         frozen = frozen_epochs(self.cell.recipe)  # a round's own count starts at 0 with them
         epochs = 0 if last["epoch"] is None else last["epoch"] + frozen
         self._start = epochs, last["step"], last["images_seen"], last["train_s"]
         self.cell, self._open = replace(self.cell, round=self.cell.round + 1), None
+
+    @property
+    def _reported(self) -> list[Outcome]:
+        """What is left of the rounds before that get a row."""
+        named = self.cell.rounds.report_at if self.cell.rounds is not None else ()
+        return [each for each in self._left if each.row["round"] in named]
 
     def _counted(self, point: Point) -> Point:
         """Return an evaluation of the round at work, counted from the start of the first one."""
@@ -147,7 +149,7 @@ class Trial:
     def result(self, keep_model: bool = False) -> TrialResult:
         """Return rows, curve and predictions with the best weights found so far."""
         between = self._open is None or self.training.best is None
-        now = self._before if between and self._before is not None else self._outcome()
+        now = self._left[-1] if between and self._left else self._outcome()
         earlier = [each for each in self._reported if each is not now]
         outcomes = [*earlier, now]
         valid = predictions(self.dataset, "valid", outcomes)
@@ -221,7 +223,6 @@ class Trial:
         """Write all that the rest of the training depends on, whole or not at all."""
         begun = self._open is not None and self.training.best is not None
         tensors = {} if begun else self.learner.tensors()
-        outcomes = [*self._reported, *([self._before] if self._before is not None else [])]
         state = {
             "cell_id": self.cell.cell_id,
             "device": self._device_type,
@@ -229,8 +230,7 @@ class Trial:
             "training": self.training.state() if begun else None,
             "tensors": {name: torch.from_numpy(value) for name, value in tensors.items()},
             **self.learner.state(),
-            "outcomes": [as_state(each) for each in outcomes],
-            "reported": len(self._reported),
+            "left": [as_state(each) for each in self._left],
             "start": self._start,
             "curve": self.curve,
             "wall_s": self.wall_s,
@@ -248,17 +248,15 @@ class Trial:
         except Exception as error:  # torch names no set of errors for a torn file
             _log.warning(f"{path} cannot be read ({type(error).__name__}); the cell starts again")
             return False
-        if not fits or "round" not in state:  # that of an earlier version
+        if not fits or "left" not in state:  # that of an earlier version
             return False
         self.cell = replace(self.cell, round=state["round"])
-        outcomes = [from_state(each) for each in state["outcomes"]]
-        self._reported = outcomes[: state["reported"]]
-        self._before = outcomes[-1] if outcomes else None
+        self._left = [from_state(each) for each in state["left"]]
         self._start = tuple(state["start"])
         self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
         if state["training"] is None:
             self._opened()
-            self.learner.take({name: v.cpu().numpy() for name, v in state["tensors"].items()})
+            self.learner.take({name: v.numpy() for name, v in state["tensors"].items()})
         else:
             self.training.restore(state["training"])
             self.best = self.training.best

@@ -42,20 +42,18 @@ def waves_of(run: RunPaths, cells: Sequence[Cell], scoring: Collection[str]) -> 
     cascades = [cell for cell in cells if cell.rounds is not None]
     for number in range(1, max((cell.last_round for cell in cascades), default=0) + 1):
         statuses = finished(run, [cell.cell_id for cell in cascades])
-        left = (cell for cell in cascades if statuses.get(cell.cell_id) != "ok")
-        here = tuple(c for cell in left if (c := at_its_round(run, cell)).round == number)
+        left = [cell for cell in cascades if statuses.get(cell.cell_id) != "ok"]
+        here = tuple(c for cell in left if (c := at_its_round(run, cell, None)).round == number)
         if here:
             yield Wave(cells=here, until=number / here[0].last_round, round=number)
 
 
-def at_its_round(run: RunPaths, cell: Cell) -> Cell:
-    """Return a cell with the round that it trains next; of one that is done the last."""
+def at_its_round(run: RunPaths, cell: Cell, status: str | None) -> Cell:
+    """Return a cell with the round that it trains next; of one whose status is ok the last."""
     if cell.rounds is None:
         return cell
-    trial = run.trial(cell.cell_id)
-    if finished(run, [cell.cell_id]).get(cell.cell_id) == "ok":
-        return replace(cell, round=cell.last_round)
-    done = round(paused_share(trial) * cell.last_round)
+    share = 1.0 if status == "ok" else paused_share(run.trial(cell.cell_id))
+    done = round(share * cell.last_round)
     return replace(cell, round=min(done + 1, cell.last_round))
 
 

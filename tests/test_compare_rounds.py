@@ -152,6 +152,11 @@ def test_the_sealed_test_is_compared_after_one_look_is_written(
 ) -> None:
     root = write_run(tmp_path / "run", [PLAIN, SYNTHETIC], World(patients=30))
     rows = load_results(root)
+    for cell_id in rows["cell_id"]:
+        RunPaths(root).trial(cell_id).sealed.unlink(missing_ok=True)
+    with pytest.raises(UserError, match="has no test predictions"):
+        compare(f"{root}:best", f"{root}:baseline", open_test=True)
+    assert not looks_of(RunPaths(root))  # nothing was looked at
     for cell_id in rows.loc[rows["status"].eq("ok"), "cell_id"]:
         trial = RunPaths(root).trial(cell_id)
         tested = pd.read_parquet(trial.predictions)

@@ -236,17 +236,24 @@ def test_a_round_needs_no_images_of_the_rounds_before(
 
 
 def test_what_is_between_two_rounds_says_what_the_last_one_found(
-    bench: Bench, sources: Sources
+    bench: Bench, sources: Sources, tmp_path: Path
 ) -> None:
-    begun = Trial(cascade(bench.dataset), sources, "cpu")
-    for _ in begun:
-        if begun.cell.round == 2:
-            break
-    result = begun.result()
-    assert result.row["round"] == 1
-    assert begun.share == 1 / 3
-    assert not result.earlier
-    assert result.predictions["round"].eq(1).all()
+    n_valid = int((bench.dataset.manifest["split"] == "valid").sum())
+    for report_at in ([2], [1]):  # whether or not that one gets a row
+        cell = cascade(bench.dataset, rounds={**ROUNDS, "report_at": report_at})
+        begun, resumed = Trial(cell, sources, "cpu"), Trial(cell, sources, "cpu")
+        for _ in begun:
+            if begun.cell.round == 2:
+                break
+        begun.save(tmp_path / "checkpoint")
+        assert resumed.restore(tmp_path / "checkpoint")
+        for one in (begun, resumed):
+            result = one.result()
+            assert result.row["round"] == 1
+            assert one.share == 1 / 3
+            assert not result.earlier
+            assert result.predictions["round"].eq(1).all()
+            assert len(result.predictions) == n_valid
 
 
 def test_a_loss_that_is_no_number_ends_a_cascade_too(bench: Bench, sources: Sources) -> None:

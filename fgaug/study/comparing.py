@@ -84,6 +84,12 @@ def _looks(picked: Sequence[Picked]) -> dict[Path, Look]:
     for run in dict.fromkeys(each.run for each in picked):
         here = [each for each in picked if each.run == run]
         cells = [str(cell) for each in here for cell in each.chosen["cell_id"]]
+        tested = (RunPaths(run).trial(cell).sealed.is_file() for cell in cells)
+        if not any(tested):
+            raise RunError(
+                f"{run} has no test predictions: its dataset has no test set. Leave --open-test "
+                "out, or prepare it with one (`fgaug data prepare --test 0.2`)."
+            )
         looks[run] = open_test(RunPaths(run), [each.arm_id for each in here], PURPOSE, cells)
     if not looks:
         raise UserError("--open-test is of a run's sealed test set, and no side is a run.")
