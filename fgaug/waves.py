@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fgaug.cells import Cell
 from fgaug.paths import RunPaths
 from fgaug.results import finished, paused_share
+from fgaug.search.policy import reached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ def at_its_round(run: RunPaths, cell: Cell, status: str | None) -> Cell:
     if cell.rounds is None:
         return cell
     share = 1.0 if status == "ok" else paused_share(run.trial(cell.cell_id))
-    done = round(share * cell.last_round)
+    ends = [number / cell.last_round for number in range(1, cell.last_round + 1)]
+    done = reached(ends, share)  # a round that is half through is not done
     return replace(cell, round=min(done + 1, cell.last_round))
 
 

@@ -15,14 +15,16 @@ from test_checkpoint import compared
 from test_mix import LABELS, PLAIN
 from test_trial import Bench, bench, cells_of, space_of
 
-from fgaug import estimate, mix, trial
+from fgaug import estimate, mix, paths, trial
 from fgaug.cells import Cell
 from fgaug.errors import GridError, TrialError
 from fgaug.estimate import Measured
+from fgaug.paths import RunPaths
 from fgaug.results import TrialResult
 from fgaug.rounds import block
 from fgaug.rows import Sources
 from fgaug.trial import Trial, run_trial
+from fgaug.waves import at_its_round
 
 __all__ = ["bench"]  # a fixture of the tests of trials
 
@@ -273,3 +275,19 @@ def test_each_round_takes_its_time(bench: Bench, monkeypatch: pytest.MonkeyPatch
         here = dataclasses.replace(cell, round=number)
         seconds = estimate.trial_seconds([here], bench.dataset, POOL, 1)
         assert seconds == pytest.approx(left * a_round)
+
+
+@pytest.mark.parametrize("count", [3, 7, 30])
+def test_a_cell_goes_on_in_the_round_it_has_not_ended(
+    bench: Bench, tmp_path: Path, count: int
+) -> None:
+    cell = cascade(bench.dataset, rounds={"size": 2, "count": count})
+    run = RunPaths(tmp_path)
+    paths.write_text(run.trial(cell.cell_id).checkpoint, "")
+    for ended in range(count):
+        for within in (0.0, 0.25, 0.5, 0.9):
+            share = {"share": (ended + within) / count}
+            paths.write_json(run.trial(cell.cell_id).paused, share)
+            assert at_its_round(run, cell, None).round == ended + 1
+    assert at_its_round(run, cell, "failed").round == count
+    assert at_its_round(run, cell, "ok").round == count
