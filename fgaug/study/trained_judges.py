@@ -100,7 +100,10 @@ def kept_classifier(asked: str) -> SavedModel | None:
         return None
     kind, _, file = asked.partition(":")
     if kind != "model" or not file:
-        raise UserError(f"--classifier is {PACKAGED} or model:FILE, got {asked}.")
+        raise UserError(
+            f"--classifier is {PACKAGED} or model:FILE, got {asked}. A grid's "
+            f"`scorers.classifier` may be {BASELINE} too: one that its search trains first."
+        )
     return saved.read(file)
 
 
