@@ -25,8 +25,8 @@ from fgaug.analysis_plan import AnalysisPlan
 from fgaug.bank.imported import import_folders
 from fgaug.bank.seed_files import LabelFolder
 from fgaug.data import Dataset, draw_image
-from fgaug.data.images import read_image
 from fgaug.data.prepare import prepare
+from fgaug.data.reader import read_image
 from fgaug.space import parse_space
 
 DATASETS = (1, 2, 3)  # seeds of simulated patients, a search each

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from fgaug import paths
 from fgaug.bank import source_digest
-from fgaug.data.images import BrokenImageError, read_image, to_channels
+from fgaug.data.images import to_channels
 from fgaug.data.problems import listed
+from fgaug.data.reader import read_image
+from fgaug.data.samples import BrokenImageError
 from fgaug.errors import SnapshotError
 from gan_worker.generator import check_label, checked_psi, checked_seeds
 

@@ -19,7 +19,7 @@ from fgaug.bank import Bank, BankSpec, open_bank
 from fgaug.bank.fitting import fit_to_bank
 from fgaug.bank.imported import SHA256, digests, import_folders, pixels_digest
 from fgaug.bank.seed_files import LabelFolder, find, find_all
-from fgaug.data.images import read_image
+from fgaug.data.reader import read_image
 from fgaug.errors import BankError, SnapshotError
 from fgaug.space import parse_space
 from fgaug.study import plan
@@ -291,7 +291,7 @@ class TestRefusals:
                 "",
                 "images must be square, it has 6 x 8 px",
                 "images must have 8 px or more, it has 4 px",
-                "not a PNG, JPEG, BMP, TIFF image",
+                "not a PNG, JPEG, BMP, TIFF, WEBP",
                 "it has colour, the first image has none; say --channels 1 or 3",
             ),
             strict=True,
@@ -316,7 +316,9 @@ class TestRefusals:
         (tmp_path / "images").mkdir()
         (tmp_path / "images" / "1.png").write_text("x")
         (line,) = self.refused(tmp_path)
-        assert line.endswith("1.png: not a PNG, JPEG, BMP, TIFF image.")
+        assert line.endswith(
+            "1.png: not a PNG, JPEG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000 or AVIF image."
+        )
 
     @pytest.mark.parametrize(
         ("options", "expected"),

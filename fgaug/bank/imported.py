@@ -107,7 +107,7 @@ def import_folders(
     Images that it holds already are skipped. A refused import adds no image.
 
     Args:
-        decode: reads an image file; `fgaug.data.images.read_image`.
+        decode: reads an image file; `fgaug.data.reader.read_image`.
         size: px; None takes the bank's, or of a new bank that of the first image.
         channels: 1 or 3; None takes the bank's, or of a new bank those of the first image.
         noise: seeded, const or none, as the program drew it; None takes the bank's, or seeded.

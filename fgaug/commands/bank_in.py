@@ -41,7 +41,7 @@ def import_(
 ) -> None:
     """Add PNG, BMP or JPEG files that another program made; their names hold the seeds."""
     from fgaug.bank.imported import import_folders
-    from fgaug.data.images import read_image
+    from fgaug.data.reader import read_image
 
     try:
         usable_psi(psi)

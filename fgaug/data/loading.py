@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from fgaug.data import images
-from fgaug.data.problems import counted, refuse
+from fgaug.data.problems import counted, listed, refuse
+from fgaug.data.reader import SourceImage, read_source
+from fgaug.data.samples import FULL, BrokenImageError
 
 _LOG = logging.getLogger("fgaug")
 _BLOCK = 512  # images in flight at once: bounds memory at any number of images
 _DIM = 48  # of 255; a set whose brightest pixel is below was most likely 12 bits in 16
+_UNUSED_BITS = 2  # of 16: a file that leaves as many unused most likely holds 10, 12 or 14 bits
 
 Progress = Callable[[int, int], None]
 
@@ -46,6 +49,8 @@ class LoadedImage:
     brightest: int
     channels: int
     pixels: bytes
+    peak: int | None = None  # of files of more than 8 bits; see `SourceImage`
+    pictures: int = 1
 
 
 class LoadedImages:
@@ -59,15 +64,23 @@ class LoadedImages:
         self._shapes: list[tuple[int, int]] = []
         self._channels: list[int] = []
         self._brightest = 0
+        self._deep = 0  # files of more than 8 bits
+        self._dim: list[str] = []  # those of them that leave bits unused, with how many they use
+        self._several: list[str] = []  # photographs with other pictures in the file
         self._spool = tempfile.TemporaryFile(prefix="fgaug-")  # noqa: SIM115 - lives as long as this
 
-    def add(self, image: LoadedImage) -> None:
+    def add(self, image: LoadedImage, name: str = "") -> None:
         self.kept.append(True)
         self.sha256.append(image.sha256)
         self._shapes.append((image.width, image.height))
         self._channels.append(image.channels)
         self.channels = max(self.channels, image.channels)
         self._brightest = max(self._brightest, image.brightest)
+        self._deep += image.peak is not None
+        if image.peak and image.peak <= FULL >> _UNUSED_BITS:
+            self._dim.append(f"{name} ({image.peak.bit_length()} bits)")
+        if image.pictures > 1:
+            self._several.append(name)
         self._spool.write(image.pixels)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -90,12 +103,32 @@ class LoadedImages:
     def close(self) -> None:
         self._spool.close()
 
-    def warn_if_dim(self) -> None:
-        if self._brightest < _DIM:
+    def warn(self) -> None:
+        """Log what is odd about the files: unused bits, further pictures, a dark set."""
+        if self._dim:
+            share = len(self._dim) / len(self.sha256)
+            _LOG.warning(
+                "%s of %d (%.3g%%) use 14 bits or fewer of the 16 that they are stored in, and "
+                "are scaled by the full range, so they become dark: %s. Scale each to the full "
+                "range (10 bits by 64, 12 bits by 16) before preparing%s.",
+                counted(len(self._dim), "image"),
+                len(self.sha256),
+                100 * share,
+                listed(self._dim),
+                "" if share == 1 else "; images beside them do not have that fault",
+            )
+        elif self._brightest < _DIM:
             _LOG.warning(
                 "The brightest pixel of all images is %d of 255. Were 10 or 12 bits stored as 16? "
                 "Scale them to the full range before preparing.",
                 self._brightest,
+            )
+        if self._several:
+            _LOG.warning(
+                "%s more than one picture (a camera's preview or second view, MPO); the first of "
+                "each is read: %s.",
+                "1 file holds" if len(self._several) == 1 else f"{len(self._several)} files hold",
+                listed(self._several),
             )
 
 
@@ -124,25 +157,26 @@ def load_images(
     def load(file: ImageFile) -> LoadedImage | str:
         try:
             return _load(file, size, channels, margin)
-        except images.BrokenImageError as problem:
+        except BrokenImageError as problem:
             return f"{file.name}: {problem}"
 
     # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
     with contextlib.ExitStack() as on_error, ThreadPoolExecutor(_threads()) as pool:
         on_error.callback(loaded.close)
         for first in range(0, len(files), _BLOCK):
-            for found in pool.map(load, files[first : first + _BLOCK]):
+            block = files[first : first + _BLOCK]
+            for file, found in zip(block, pool.map(load, block), strict=True):
                 if isinstance(found, str):
                     broken.append(found)
                     loaded.kept.append(False)
                 else:
-                    loaded.add(found)
+                    loaded.add(found, file.name)
                 if progress is not None:
                     progress(len(loaded.kept), len(files))
         _report_broken(broken, total=len(files), skip=skip_broken)
         on_error.pop_all()
     loaded.channels = channels or loaded.channels
-    loaded.warn_if_dim()
+    loaded.warn()
     return loaded
 
 
@@ -151,30 +185,33 @@ def loaded_from(pixels: np.ndarray, channels: int | None = None) -> LoadedImages
     loaded = LoadedImages(pixels.shape[1])
     for image in pixels:
         square = images.to_channels(image, channels) if channels is not None else image
-        loaded.add(_measured(image, square))
+        source = SourceImage(pixels=image, peak=None, pictures=1)
+        loaded.add(_measured(source, square))
     loaded.channels = channels or loaded.channels
     return loaded
 
 
 def _load(file: ImageFile, size: int, channels: int | None, margin: float | None) -> LoadedImage:
-    source = images.read_image(file.path)
-    square = source
+    source = read_source(file.path)
+    square = source.pixels
     if margin is not None:
         assert file.box is not None
-        square = images.crop_square(source, file.box, margin)
+        square = images.crop_square(square, file.box, margin)
     # Luma before resizing; grey is repeated only when it is stored, to spool a third of the bytes.
     square = images.to_channels(square, 1) if channels == 1 else square
     return _measured(source, images.resize_square(square, size))
 
 
-def _measured(source: np.ndarray, square: np.ndarray) -> LoadedImage:
+def _measured(source: SourceImage, square: np.ndarray) -> LoadedImage:
     return LoadedImage(
-        sha256=images.image_sha256(source),
-        width=source.shape[1],
-        height=source.shape[0],
+        sha256=images.image_sha256(source.pixels),
+        width=source.pixels.shape[1],
+        height=source.pixels.shape[0],
         brightest=int(square.max()),
         channels=square.shape[-1],
         pixels=square.tobytes(),
+        peak=source.peak,
+        pictures=source.pictures,
     )
 
 
