@@ -115,7 +115,7 @@ class LoadedImages:
                 len(self.sha256),
                 100 * share,
                 listed(self._dim),
-                "" if share == 1 else "; images beside them do not have that fault",
+                "" if share == 1 else ", or brightness alone tells them from the others",
             )
         elif self._brightest < _DIM:
             _LOG.warning(

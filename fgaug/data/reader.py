@@ -89,7 +89,7 @@ def _read(file: BinaryIO, formats: tuple[str, ...]) -> SourceImage:
             )
         wide_ppm = opened.format == "PPM" and _largest_of_ppm(opened) > 255
         pixels = _grey_alone(np.array(_to_8_bit(opened)))
-    peak = int(pixels.max(initial=0)) * 257 if wide_ppm else None
+    peak = max(0, int(pixels.max(initial=0)) * 257 - 128) if wide_ppm else None  # at least
     return SourceImage(pixels=pixels, peak=peak, pictures=pictures)
 
 
