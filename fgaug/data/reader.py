@@ -88,7 +88,7 @@ def _read(file: BinaryIO, formats: tuple[str, ...]) -> SourceImage:
                 pixels=_grey_alone(deep.to_8_bit()), peak=deep.peak, pictures=pictures
             )
         wide_ppm = opened.format == "PPM" and _largest_of_ppm(opened) > 255
-        pixels = _grey_alone(np.array(_to_8_bit(opened)))
+        pixels = _grey_alone(np.asarray(_to_8_bit(opened)))
     peak = max(0, int(pixels.max(initial=0)) * 257 - 128) if wide_ppm else None  # at least
     return SourceImage(pixels=pixels, peak=peak, pictures=pictures)
 
@@ -185,5 +185,8 @@ def _grey_alone(pixels: np.ndarray) -> np.ndarray:
         return pixels[..., None]
     if pixels.shape[-1] == 1:
         return pixels
-    grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
-    return pixels[..., :1].copy() if grey else pixels
+    first, second, third = (pixels[..., channel] for channel in range(3))
+    # most colour is seen in a few rows, long before all of them are compared
+    few = slice(None, None, max(1, len(pixels) // 8))
+    grey = bool((first[few] == second[few]).all()) and np.array_equal(first, second)
+    return pixels[..., :1].copy() if grey and np.array_equal(first, third) else pixels
