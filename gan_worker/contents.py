@@ -62,6 +62,8 @@ def whole_network(
 
 
 def _tensor(name: str, array: Array) -> Tensor:
-    if not np.isfinite(array).all():
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused
+        numbers = np.array(array, dtype=np.float32, order="C")
+    if not np.isfinite(numbers).all():
         raise SnapshotError(f"tensor {name} holds NaN or infinity")
-    return torch.from_numpy(np.array(array, dtype=np.float32, order="C"))
+    return torch.from_numpy(numbers)

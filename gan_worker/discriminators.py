@@ -17,8 +17,8 @@ from fgaug.errors import SnapshotError
 from gan_worker import modules, tensorflow_files
 from gan_worker.contents import Array, whole_network
 from gan_worker.networks.discriminator import DiscriminatorConfig, DiscriminatorNetwork
-from gan_worker.records import Module, read_network_pickle
-from gan_worker.snapshot import bytes_of, refused
+from gan_worker.records import Module
+from gan_worker.snapshot import bytes_of, refused, value_of
 
 _EVERY = 2**16  # group size where a file has none: all images of a batch are one group
 _LAYERS = {"fromrgb": "FromRGB", "conv0": "Conv0", "conv1": "Conv1_down", "skip": "Skip"}
@@ -48,18 +48,18 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator:
     path = Path(path)
     data = bytes_of(path)
     try:
-        value = read_network_pickle(data)
-        if isinstance(value, tuple):
-            config, arrays = _of_tensorflow(data, value)
+        value = value_of(data)
+        if tensorflow_files.holds(value):
+            config, arrays = _of_tensorflow(value)
         else:
-            config, arrays = _of_modules(data, value)
+            config, arrays = _of_modules(value)
         tensors = whole_network(arrays, DiscriminatorNetwork.skeleton(config), len(data))
     except (SnapshotError, ValueError) as error:
         raise refused(path, error) from None
     return StoredDiscriminator(config=config, tensors=tensors)
 
 
-def _of_modules(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
+def _of_modules(value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
     top = modules.named_network(value, "D", "Discriminator")
     parts, stored = modules.flattened(top)
     # a skip's own layer, and the last fromRGB, are never clamped
@@ -85,7 +85,7 @@ def _of_modules(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[str,
         group_size=_group_size(statistic),
         mapping_layers=modules.whole(modules.at(parts, "mapping"), "num_layers") if labels else 0,
     )
-    return config, modules.arrays_of(data, stored)
+    return config, modules.arrays_of(stored)
 
 
 def _group_size(statistic: Module) -> int:
@@ -94,8 +94,8 @@ def _group_size(statistic: Module) -> int:
     return modules.whole(statistic, "group_size")
 
 
-def _of_tensorflow(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
-    options, variables = tensorflow_files.discriminator_of(data, value)
+def _of_tensorflow(value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
+    options, variables = tensorflow_files.discriminator_of(value)
     resolution = options.whole("resolution", 1024)
     if options.whole("label_size", 0):
         raise SnapshotError(
@@ -111,7 +111,7 @@ def _of_tensorflow(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[s
         widths=(tensorflow_files.outputs(variables, "4x4/Conv/weight"), *widths),
         architecture=options.one("architecture", "resnet"),
         conv_clamp=options.clamp(),
-        group_size=options.whole("mbstd_group_size", 4),
+        group_size=_group_of(options),
         mapping_layers=0,
     )
     names = DiscriminatorNetwork.skeleton(config).state_dict()
@@ -119,6 +119,12 @@ def _of_tensorflow(data: bytes, value: Any) -> tuple[DiscriminatorConfig, dict[s
     for name in sorted(missing):
         raise SnapshotError(f"the variable {name} is missing")
     return config, {name: _turned(name, variables[_variable(name)]) for name in names}
+
+
+def _group_of(options: tensorflow_files.Options) -> int:
+    if options.given.get("mbstd_group_size", 4) is None:
+        return _EVERY
+    return options.whole("mbstd_group_size", 4)
 
 
 def _variable(name: str) -> str:

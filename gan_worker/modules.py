@@ -15,32 +15,97 @@ from gan_worker.contents import Array, Contents
 from gan_worker.networks import GeneratorConfig
 from gan_worker.records import Module
 from gan_worker.stored import StoredTensor, array_of, shown
+from gan_worker.unpickle import Opaque
 
 # A 1024 px generator has 73 modules and 158 tensors, filters aside; modules may share their parts,
 # so that a small file can unfold without end.
 _MAX_PARTS = 1000
 _MAX_NAME = 100
+_SHOWN = 8  # names of a file's entries in a message
+LONE = "a generator alone"  # what a file's network is called that has no name
 _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
+
+# Classes of a StyleGAN2 network; modules of other classes are read if no network needs them.
+_CLASSES = frozenset(
+    {
+        "AugmentPipe",
+        "Conv2dLayer",
+        "Discriminator",
+        "DiscriminatorBlock",
+        "DiscriminatorEpilogue",
+        "FullyConnectedLayer",
+        "Generator",
+        "MappingNetwork",
+        "MinibatchStdLayer",
+        "SynthesisBlock",
+        "SynthesisLayer",
+        "SynthesisNetwork",
+        "ToRGBLayer",
+    }
+)
+_VERSION = 6  # of the persistence format, the only one that was ever published
+AVERAGES = ("G_ema", "g_ema", "netG_ema", "generator_ema", "ema")
+_TRAINED = ("G", "netG", "g")  # names of the network in training
+_SAVE = "with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f)"
 
 T = TypeVar("T")
 
 
-def contents_of(data: bytes, value: Any) -> Contents:
+def contents_of(value: Any) -> Contents:
     """Return the averaged generator of a PyTorch network pickle, read into `value`."""
-    modules, stored = flattened(named_network(value, "G_ema", "Generator"))
+    name, network = _generator(value)
+    modules, stored = flattened(network)
     return Contents(
         kind="stylegan2-ada-pytorch",
-        network="G_ema",
+        network=name,
         config=_config_of(modules, stored),
-        arrays=arrays_of(data, stored),
+        arrays=arrays_of(stored),
     )
 
 
-def arrays_of(data: bytes, stored: dict[str, StoredTensor]) -> dict[str, Array]:
+def _generator(value: Any) -> tuple[str, Module]:
+    """Return the generator to sample from, and the name that it has in the file.
+
+    The moving average, by its usual names; else a generator that is alone in the file, unless its
+    name says that it is the one in training.
+    """
+    if isinstance(value, Module):
+        if value.class_name != "Generator":
+            raise SnapshotError(f"it holds a {shown(value.class_name)}, not a generator")
+        return LONE, value
+    entries = value if isinstance(value, dict) else {}
+    for name in AVERAGES:
+        if isinstance(entries.get(name), Module):
+            return name, named_network(value, name, "Generator")
+    if isinstance(entries.get("G_ema"), Opaque):
+        raise SnapshotError(f"its G_ema is {shown(entries['G_ema'])}")
+    found = {
+        name: entry
+        for name, entry in entries.items()
+        if isinstance(entry, Module) and entry.class_name == "Generator"
+    }
+    if len(found) == 1 and (name := next(iter(found))) not in _TRAINED and isinstance(name, str):
+        return name, found[name]
+    raise SnapshotError(
+        f"it holds no generator under the name 'G_ema', but {_listed(value)}; the generators in "
+        f"it are {', '.join(map(shown, found)) or 'none'}. Load it where its classes are known "
+        f"and save the one to sample from: {_SAVE}"
+    )
+
+
+def _listed(value: Any) -> str:
+    """Return what a pickle holds, in words."""
+    if not isinstance(value, dict):
+        return shown(value)
+    names = ", ".join(shown(name) for name in list(value)[:_SHOWN])
+    return f"{len(value)} entries ({names}{', ...' if len(value) > _SHOWN else ''})"
+
+
+def arrays_of(stored: dict[str, StoredTensor]) -> dict[str, Array]:
     """Return views of all tensors but the filters, which must be the one that is built in."""
     kept = {}
     for name, tensor in stored.items():
-        array = array_of(data, tensor)
+        array = array_of(tensor, name)
         if not name.endswith("resample_filter"):
             kept[name] = array
         elif tensor.size != (4, 4) or not np.allclose(array, _FILTER, atol=1e-6):
@@ -54,7 +119,9 @@ def named_network(value: Any, name: str, class_name: str) -> Module:
     """Return a network of the pickle, read into `value`."""
     network = value.get(name) if isinstance(value, dict) else None
     if not isinstance(network, Module) or network.class_name != class_name:
-        raise SnapshotError(f"it holds no {class_name.lower()} under the name {name!r}")
+        known = shown(network.class_name) if isinstance(network, Module) else shown(network)
+        there = "" if network is None else f", but {known}"
+        raise SnapshotError(f"it holds no {class_name.lower()} under the name {name!r}{there}")
     return network
 
 
@@ -65,6 +132,11 @@ def flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
     waiting = [("", top)]
     while waiting:
         path, module = waiting.pop()
+        if module.class_name not in _CLASSES:
+            raise SnapshotError(
+                f"{path or 'the network'} is a {shown(module.class_name)}, which is not a class "
+                "of a StyleGAN2 network"
+            )
         modules[path] = module
         for kind in ("_parameters", "_buffers"):
             for name, tensor in _children(module, kind, StoredTensor):
@@ -73,6 +145,13 @@ def flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
             waiting.append((f"{path}.{name}".lstrip("."), child))
         if max(len(modules) + len(waiting), len(tensors)) > _MAX_PARTS or path.count(".") > 5:
             raise SnapshotError(f"it nests more than {_MAX_PARTS} modules or tensors")
+    for path, module in modules.items():
+        if module.version != _VERSION or type(module.version) is not int:
+            raise SnapshotError(
+                f"{path or 'the network'} was written in version {shown(module.version)} of the "
+                f"persistence format; only version {_VERSION} is known, which every official "
+                "program writes"
+            )
     return modules, tensors
 
 
@@ -86,7 +165,9 @@ def _children(module: Module, kind: str, expected: type[T]) -> Iterator[tuple[st
         if entry is None:  # such as the bias of a layer without one
             continue
         if not (isinstance(name, str) and len(name) <= _MAX_NAME and isinstance(entry, expected)):
-            raise SnapshotError(f"{kind} of a {module.class_name} hold something else")
+            raise SnapshotError(
+                f"{kind} of a {module.class_name} hold something else: {shown(entry)}"
+            )
         yield name, entry
 
 

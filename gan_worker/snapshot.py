@@ -6,13 +6,16 @@ file -> records -> snapshot -> generator
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
+from typing import Any
 
 from torch import Tensor
 
 from fgaug import paths
 from fgaug.errors import SnapshotError
+from fgaug.first_bytes import FileKind, identify_stream
 from gan_worker import modules, safetensors_files, tensorflow_files
 from gan_worker.contents import Contents, tensors_of
 from gan_worker.networks import GeneratorConfig
@@ -24,6 +27,24 @@ _CURE = (
     "Give a network pickle as stylegan2-ada-pytorch, stylegan3 (a StyleGAN2 network), "
     "stylegan2-ada or stylegan2 wrote it, or a .safetensors file of `fgaug gan convert`."
 )
+# What to do with a well-known file that is no network file, where we know better than in general.
+_ORIGINAL = (
+    "If it holds a network of an official program, load it there and save the averaged "
+    "generator: with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f). The "
+    "checkpoints of other programs (lists of tensors under 'g_ema' of stylegan2-pytorch, for "
+    "example) have other networks: export them to an official pickle with that program's own "
+    "converter, or use `kind: external` with that program"
+)
+_CURES = {
+    "torch": _ORIGINAL,
+    "torch-legacy": _ORIGINAL,
+    "torchscript": "Give the network file that it was exported from",
+    "hdf5": "Networks of Keras are not read",
+    "keras": "Networks of Keras are not read",
+    "text": "Look into it with a text editor, and give the network file",
+    "npy": "If it holds images, import them with `fgaug bank import`",
+    "npz": "If it holds images, import them with `fgaug bank import`",
+}
 _BUFFERS = ("noise_const", "w_avg")  # tensors that training does not learn
 
 
@@ -37,6 +58,12 @@ class Snapshot:
     tensors: dict[str, Tensor]  # float32, contiguous, by official PyTorch name; no filters
     network: str = "G_ema"  # which of the file's networks this is
     source: str = ""  # name of the file as first read
+    stored_as: str = field(default="float32", compare=False)  # number types in the file
+
+    @property
+    def averaged(self) -> bool:
+        """Return whether the file says that this is the moving average."""
+        return self.network in (*modules.AVERAGES, "Gs")
 
     @property
     def resolution(self) -> int:
@@ -81,6 +108,7 @@ def parse_snapshot(data: bytes, place: str) -> Snapshot:
         tensors=tensors,
         network=contents.network,
         source=contents.source or name,
+        stored_as=" and ".join(sorted({a.dtype.name for a in contents.arrays.values()})),
     )
 
 
@@ -142,11 +170,30 @@ def identity_of(path: Path | str) -> str:
 
 def _contents(name: str, data: bytes) -> Contents:
     if name.endswith(safetensors_files.SUFFIX):
+        kind = identify_stream(io.BytesIO(data))
+        if kind is not None and kind.name != "safetensors":
+            raise SnapshotError(f"it has no safetensors header: {_named(kind)}")
         return safetensors_files.contents_of(data)
-    value = read_network_pickle(data)
-    if isinstance(value, tuple):
-        return tensorflow_files.contents_of(data, value)
-    return modules.contents_of(data, value)
+    value = value_of(data)
+    if tensorflow_files.holds(value):
+        return tensorflow_files.contents_of(value)
+    return modules.contents_of(value)
+
+
+def value_of(data: bytes) -> Any:
+    """Return the value of a network pickle; what is another kind of file is named.
+
+    Raises:
+        SnapshotError: it is another kind of file, or a damaged one.
+    """
+    kind = identify_stream(io.BytesIO(data))
+    if kind is not None and kind.name != "pickle":
+        raise SnapshotError(_named(kind))
+    return read_network_pickle(data)
+
+
+def _named(kind: FileKind) -> str:
+    return f"it is {kind.what}. {_CURES.get(kind.name, kind.cure)}"
 
 
 def refused(place: Path | str, error: Exception) -> SnapshotError:

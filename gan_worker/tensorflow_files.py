@@ -29,36 +29,57 @@ _FUNCTIONS = {
 }
 _CRITICS = ("D_main", "D_stylegan2")
 _MAX_NAME = 100
-# Construction arguments that change nothing in what is read, or that the shapes tell.
+# Construction arguments that change no tensor, or that the shapes tell. Those of sampling and
+# training are the reader's choice here; the two ways to convolve and the two precisions give the
+# same images within the rounding of the precision, and here all is float32.
 _IGNORED = frozenset(
     (
-        *("truncation_psi", "truncation_cutoff", "style_mixing_prob", "structure"),
-        *("num_fp16_res", "fmap_base", "fmap_max", "mapping_fmaps", "label_fmaps"),
+        *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val"),
+        *("style_mixing_prob", "randomize_noise", "is_training", "is_validation"),
+        *("is_template_graph", "force_clean_graph", "return_dlatents", "dlatent_broadcast"),
+        *("structure", "fused_modconv", "num_fp16_res"),
+        *("fmap_base", "fmap_decay", "fmap_min", "fmap_max", "mapping_fmaps", "label_fmaps"),
+        *("mapping_func", "synthesis_func"),  # the functions themselves are checked
     )
 )
+# Arguments that would change images, with the values that do not.
+_HARMLESS: dict[str, tuple[Any, ...]] = {
+    "conditioning": (None,),
+    "normalize_latents": (True,),
+    "dtype": ("float32", "float16"),
+}
+_SIDES = ("resolution_w", "resolution_h")  # of forks that make oblong images
 _READ = frozenset(
     (
         *("latent_size", "label_size", "dlatent_size", "resolution", "num_channels"),
-        *("mapping_layers", "mapping_nonlinearity", "mapping_lrmul", "w_avg_beta"),
+        *("mapping_layers", "mapping_nonlinearity", "mapping_lrmul"),
+        *("w_avg_beta", "dlatent_avg_beta"),  # one thing under its new and its old name
         *("architecture", "nonlinearity", "resample_kernel", "use_noise", "conv_clamp"),
     )
 )
 _READ_OF_D = frozenset(
     (
         *("label_size", "resolution", "num_channels", "architecture", "conv_clamp"),
-        *("mapping_layers", "mapping_lrmul", "nonlinearity", "resample_kernel"),
-        *("freeze_layers", "mbstd_group_size", "mbstd_num_features"),
+        *("mapping_layers", "mapping_lrmul", "mapping_nonlinearity", "nonlinearity"),
+        *("resample_kernel", "freeze_layers", "mbstd_group_size", "mbstd_num_features"),
     )
 )
 _LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}
 _LEAVES = {"affine.weight": "mod_weight", "affine.bias": "mod_bias"}
 
 
-def contents_of(data: bytes, value: Any) -> Contents:
+def holds(value: Any) -> bool:
+    """Return whether a pickle's value is what a TensorFlow program writes: networks in a row."""
+    if isinstance(value, dict):
+        return any(isinstance(entry, TensorFlowNetwork) for entry in value.values())
+    return isinstance(value, tuple | list | TensorFlowNetwork)
+
+
+def contents_of(value: Any) -> Contents:
     """Return the averaged generator of a TensorFlow network pickle, read into `value`."""
-    state = _state_of(value, 2)
-    variables = dict(_variables(data, state))
-    options = Options(_dict(state, "static_kwargs"))
+    state = _state_of(value, "Gs")
+    variables = dict(_variables(state))
+    options = Options(_options_of_parts(state), _READ)
     _check_generation(variables)
     config = _config_of(options, variables)
     return Contents(
@@ -69,22 +90,22 @@ def contents_of(data: bytes, value: Any) -> Contents:
     )
 
 
-def discriminator_of(data: bytes, value: Any) -> tuple[Options, dict[str, Array]]:
+def discriminator_of(value: Any) -> tuple[Options, dict[str, Array]]:
     """Return the options and the variables of the discriminator `D`, by their own names."""
-    state = _state_of(value, 1)
+    state = _state_of(value, "D")
     if state.get("build_func_name") not in _CRITICS:
         raise SnapshotError(f"a discriminator built by {shown(state.get('build_func_name'))}")
-    listed = dict(_listed(data, state, ""))
+    listed = dict(_listed(state, ""))
     listed.pop("lod", None)  # of progressive growing, unused since
-    return Options(_dict(state, "static_kwargs"), _READ_OF_D), listed
+    options = Options(_dict(state, "static_kwargs"), _READ_OF_D)
+    for name in ("nonlinearity", "mapping_nonlinearity"):
+        options.only(name, ("lrelu",))
+    return options, listed
 
 
-def _state_of(value: Any, place: int) -> dict[str, Any]:
-    """Return the attributes of G, D or Gs: 0, 1 or 2."""
-    networks = value if isinstance(value, tuple) and len(value) == 3 else ()
-    if not networks or not all(isinstance(network, TensorFlowNetwork) for network in networks):
-        raise SnapshotError("it does not hold the three TensorFlow networks G, D and Gs")
-    state = networks[place].state or {}
+def _state_of(value: Any, name: str) -> dict[str, Any]:
+    """Return the attributes of `D` or `Gs`."""
+    state = _network_of(value, name).state or {}
     version = state.get("version")
     if type(version) is not int or version not in PROGRAMS:
         raise SnapshotError(
@@ -94,7 +115,58 @@ def _state_of(value: Any, place: int) -> dict[str, Any]:
     return {str(name): part for name, part in state.items()}
 
 
-def _variables(data: bytes, state: dict[str, Any]) -> Iterator[tuple[str, Array]]:
+def _network_of(value: Any, name: str) -> TensorFlowNetwork:
+    """Return the network called `name`: by its name, by its place, or the only one of its kind.
+
+    The programs write (G, D, Gs). Others keep one of them, or a list, a longer tuple, a dict.
+    """
+    if isinstance(value, dict) and isinstance(value.get(name), TensorFlowNetwork):
+        return value[name]  # type: ignore[no-any-return]  # checked in the line above
+    listed = value.values() if isinstance(value, dict) else value
+    entries = [value] if isinstance(value, TensorFlowNetwork) else list(listed)
+    networks = [entry for entry in entries if isinstance(entry, TensorFlowNetwork)]
+    called = [network for network in networks if (network.state or {}).get("name") == name]
+    if len(called) == 1:
+        return called[0]
+    place = {"D": 1, "Gs": 2}[name]
+    if len(entries) >= 3 and entries[:3] == networks[:3]:
+        return networks[place]
+    words = ", ".join(
+        f"{shown(n.state.get('name'))} built by {shown(n.state.get('build_func_name'))}"
+        for n in networks
+        if n.state
+    )
+    other = [shown(entry) for entry in entries if not isinstance(entry, TensorFlowNetwork)]
+    raise SnapshotError(
+        f"{other[0] if other else 'networks'} in the place of {name}: it does not hold the three "
+        f"TensorFlow networks G, D and Gs, nor one that is called {name}, but "
+        f"{words or 'no network'} and {len(other)} other values. Load it in the program that "
+        f"wrote it and save {name} alone or as (G, D, Gs)"
+    )
+
+
+def _options_of_parts(state: dict[str, Any]) -> dict[Any, Any]:
+    """Return the construction arguments of Gs and of its parts; they must not contradict."""
+    merged = dict(_dict(state, "static_kwargs"))
+    for part, network in _dict(state, "components").items():
+        given = (network.state or {}).get("static_kwargs")
+        for name, theirs in given.items() if isinstance(given, dict) else ():
+            if name in _READ and name in merged and not _same(merged[name], theirs):
+                raise SnapshotError(
+                    f"{shown(name)} is {shown(merged[name])} for Gs and {shown(theirs)} for its "
+                    f"{part} network"
+                )
+            merged.setdefault(name, theirs)
+    return merged
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Return whether two options agree; lists are compared where they are read."""
+    simple = isinstance(first, str | int | float | None)
+    return first == second if simple and isinstance(second, str | int | float | None) else True
+
+
+def _variables(state: dict[str, Any]) -> Iterator[tuple[str, Array]]:
     """Yield the variables of Gs and its two components by their full names."""
     components = _dict(state, "components")
     if set(components) != {"synthesis", "mapping"}:
@@ -111,14 +183,14 @@ def _variables(data: bytes, state: dict[str, Any]) -> Iterator[tuple[str, Array]
                 f"a network built by {shown(function)}, which is not a StyleGAN2 generator of "
                 "configuration E or F"
             )
-        for full, array in _listed(data, network, part):
+        for full, array in _listed(network, part):
             if full in seen:
                 raise SnapshotError(f"the variable {shown(full)} is there twice")
             seen.add(full)
             yield full, array
 
 
-def _listed(data: bytes, network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
+def _listed(network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
     """Yield the variables of one network, `part` before their names."""
     listed = network.get("variables")
     if not isinstance(listed, list):
@@ -128,11 +200,12 @@ def _listed(data: bytes, network: dict[Any, Any], part: str) -> Iterator[tuple[s
         if isinstance(tensor, NumpyArray):
             tensor = tensor.tensor
         if not (isinstance(name, str) and isinstance(tensor, StoredTensor)):
-            raise SnapshotError("a variable that is not a name and float32 numbers")
+            what = f" ({shown(name)}: {shown(tensor)})" if name is not None else ""
+            raise SnapshotError(f"a variable that is not a name and float32 numbers{what}")
         full = f"{part}/{name}".lstrip("/")
         if len(full) > _MAX_NAME:
             raise SnapshotError(f"the variable {shown(full)} is too long")
-        yield full, array_of(data, tensor)
+        yield full, array_of(tensor, full)
 
 
 def _check_generation(variables: dict[str, Array]) -> None:
@@ -153,14 +226,43 @@ def _check_generation(variables: dict[str, Array]) -> None:
 class Options:
     """The construction arguments; an absent one has the TensorFlow programs' default."""
 
-    def __init__(self, given: dict[Any, Any], read: frozenset[str] = _READ) -> None:
+    def __init__(self, given: dict[Any, Any], read: frozenset[str]) -> None:
         self.given = given
-        for name in given:
-            if name not in read | _IGNORED:
-                raise SnapshotError(f"the option {shown(name)} of its networks is not known")
+        for name, value in given.items():
+            if name not in {*read, *_IGNORED, *_HARMLESS, *_SIDES}:
+                raise SnapshotError(
+                    f"the option {shown(name)} of its networks is not known (its value is "
+                    f"{shown(value)}), and may change the images"
+                )
+        for name, harmless in _HARMLESS.items():
+            self.only(name, harmless)
+        self._check_sides()
         kernel = given.get("resample_kernel")
         if kernel not in (None, [1, 3, 3, 1], (1, 3, 3, 1)):
-            raise SnapshotError("its resample_kernel is not [1, 3, 3, 1], the only one supported")
+            raise SnapshotError(
+                f"its resample_kernel is {_in_full(kernel)}, not [1, 3, 3, 1], the only one "
+                "supported"
+            )
+
+    def only(self, name: str, harmless: tuple[Any, ...]) -> None:
+        """Refuse an option whose value is none of those that change nothing."""
+        value = self.given.get(name, harmless[0])
+        if not any(type(value) is type(one) and value == one for one in harmless):
+            raise SnapshotError(
+                f"its {name} is {shown(value)}, which changes the images; read is "
+                f"{' or '.join(map(repr, harmless))}"
+            )
+
+    def _check_sides(self) -> None:
+        """Refuse images that are not square."""
+        resolution = self.given.get("resolution", 1024)
+        for name in _SIDES:
+            side = self.given.get(name)
+            if side is not None and (type(side) is not int or side != resolution):
+                raise SnapshotError(
+                    f"its {name} is {shown(side)} and its resolution {shown(resolution)}: only "
+                    "square images are read"
+                )
 
     def whole(self, name: str, default: int) -> int:
         value = self.given.get(name, default)
@@ -209,8 +311,24 @@ def _config_of(options: Options, variables: dict[str, Array]) -> GeneratorConfig
         mapping_activation=options.one("mapping_nonlinearity", "lrelu"),
         mapping_lr_multiplier=options.real("mapping_lrmul", 0.01),
         embed_width=outputs(variables, "mapping/LabelEmbed/weight") if labels else 0,
-        w_avg_beta=options.real("w_avg_beta", 0.995),
+        w_avg_beta=_average_rate(options),
     )
+
+
+def _average_rate(options: Options) -> float:
+    """Return the rate of the average of w, which only training uses; None means no average."""
+    for name in ("w_avg_beta", "dlatent_avg_beta"):
+        if options.given.get(name) is not None:
+            return options.real(name, 0.995)
+    return 0.995
+
+
+def _in_full(value: Any) -> str:
+    """Return a short list of numbers in full, anything else as messages do."""
+    flat = isinstance(value, list | tuple) and len(value) <= 16
+    if flat and all(isinstance(each, int | float) for each in value):
+        return str(list(value))
+    return shown(value)
 
 
 def outputs(variables: dict[str, Array], name: str) -> int:

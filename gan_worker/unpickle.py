@@ -1,9 +1,10 @@
 """A pickle machine that runs nothing of what it reads.  bytes -> plain values and inert records
 
 A pickle is a program for a stack machine whose `REDUCE` calls any function it names. Here the
-machine is our own: `pickletools` only splits the bytes into opcodes, the forty that network files
-use are carried out on plain lists and dicts, and a name is a token that stands for a record maker
-of `records.py`. Nothing is imported or looked up by name, so an unknown name cannot run.
+machine is our own: `pickletools` only splits the bytes into opcodes, those that pickles of
+protocol 2 to 5 use are carried out on plain lists and dicts, and a name is a token. Nothing is
+imported or looked up by name. A known name stands for a record maker of `records.py`; a call of
+any other name gives an `Opaque` value, which matters only if the network needs it.
 """
 
 from __future__ import annotations
@@ -18,21 +19,31 @@ from fgaug.errors import SnapshotError
 
 # A 1024 px snapshot of three networks has below 100,000.
 MAX_OPCODES = 1_000_000
+_SHOWN = 120  # characters of a file's own words in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A (module, name) pair of the allow-list; a token, never the object it names."""
+    """A (module, name) pair; a token, never the object it names."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """Bytes of the file by place, so that 300 MB of weights are not copied to be looked at."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Opaque:
+    """A value that is not read; `what` says so if a network turns out to need it."""
 
-    start: int
-    length: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blob:
+    """Bytes of the file, not copied: 300 MB of weights are not doubled to be looked at."""
+
+    view: memoryview
+
+    def __len__(self) -> int:
+        return len(self.view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +53,15 @@ class PersistentId:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Dtype:
-    """A numpy scalar type by its code."""
-
-    code: str
-
-
-Maker = Callable[[bytes, tuple[Any, ...]], Any]
+Maker = Callable[[tuple[Any, ...]], Any]
 Builder = Callable[[Any, Any], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What one kind of stream may name and make."""
+    """What one kind of stream makes of the names that are known; all others stay opaque."""
 
-    makers: Mapping[str, Maker | None] = field(repr=False)  # None: may be named, not called
+    makers: Mapping[str, Maker] = field(repr=False)  # what REDUCE makes
     objects: Mapping[str, Callable[[], Any]] = field(default_factory=dict)  # what NEWOBJ makes
     builders: Mapping[type, Builder] = field(default_factory=dict)  # what BUILD sets on a record
     persistent: bool = False  # may hold a persistent id
@@ -66,7 +70,11 @@ class Rules:
 def run_pickle(
     data: bytes, rules: Rules, start: int = 0, stop: int | None = None
 ) -> tuple[Any, int]:
-    """Return the value of the pickle at `start` and the place after it; refuse all unknown."""
+    """Return the value of the pickle at `start` and the place after it.
+
+    Raises:
+        SnapshotError: damaged bytes, or opcodes that no pickle of protocol 2 to 5 has.
+    """
     return _Machine(data, rules, start, stop).run()
 
 
@@ -74,8 +82,9 @@ class _Machine:
     """The stack machine for the stream in `data[start:stop]`."""
 
     def __init__(self, data: bytes, rules: Rules, start: int, stop: int | None) -> None:
-        self.data, self.rules, self.start = data, rules, start
+        self.rules, self.start = rules, start
         self.window = data if (start, stop) == (0, None) else data[start:stop]
+        self.view = memoryview(self.window)
         self.stack: list[Any] = []
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -116,8 +125,8 @@ class _Machine:
         elif name in _FRESH:
             self.stack.append(_FRESH[name]())
         elif name in _BYTES:
-            start = self.start + at + _BYTES[name]
-            self.stack.append(Blob(start, len(argument)))
+            start = at + _BYTES[name]
+            self.stack.append(Blob(self.view[start : start + len(argument)]))
         elif name in _ACTIONS:
             _ACTIONS[name](self, argument)
         elif name == "BINPERSID" and self.rules.persistent:
@@ -126,7 +135,7 @@ class _Machine:
             if argument > len(self.window) - at:
                 raise SnapshotError(f"a frame of {argument} bytes reaches beyond the file")
         elif name != "PROTO":
-            raise SnapshotError(f"opcode {name} is never in a network file")
+            raise SnapshotError(f"opcode {name} is never in a network file of protocol 2 to 5")
 
     def pop_to_mark(self) -> list[Any]:
         """Return what was pushed since the last MARK."""
@@ -139,43 +148,47 @@ class _Machine:
             raise SnapshotError(f"memo index {index} after {self.opcodes} opcodes")
         self.memo[index] = self.stack[-1]
 
-    def name(self, text: str) -> None:
-        """Push the token of an allowed (module, name) pair."""
-        if text not in self.rules.makers:
-            raise SnapshotError(f"the name {text[:200]!r} is never in a network file")
-        self.stack.append(Name(text))
-
     def name_from_stack(self) -> None:
         """Push the token named by two strings on the stack."""
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise SnapshotError("a global is not named by two strings")
-        self.name(f"{module} {name}")
+        self.stack.append(Name(f"{module} {name}"))
 
     def call(self) -> None:
-        """Replace a token and its arguments by the record it stands for."""
-        arguments, token = self.stack.pop(), self.stack.pop()
-        make = self.rules.makers[token.text] if isinstance(token, Name) else None
-        if make is None or not isinstance(arguments, tuple):
-            raise SnapshotError("a call of something that is not a network record")
-        self.stack.append(make(self.data, arguments))
+        """Replace a token and its arguments by the record it stands for, or by an opaque value."""
+        arguments, called = self.stack.pop(), self.stack.pop()
+        if not isinstance(arguments, tuple) or not isinstance(called, Name | Opaque):
+            raise SnapshotError("a call of something that has no name")
+        make = self.rules.makers.get(called.text) if isinstance(called, Name) else None
+        if make is None:
+            self.stack.append(Opaque(described(called)))
+            return
+        try:
+            self.stack.append(make(arguments))
+        except SnapshotError as error:  # decides only if the network needs this value
+            self.stack.append(Opaque(str(error)))
 
-    def new(self) -> None:
-        """Replace the token of a class by an empty record."""
+    def new(self, keywords: bool = False) -> None:
+        """Replace the token of a class by an empty record, or by an opaque value."""
+        if keywords:
+            self.stack.pop()
         arguments, token = self.stack.pop(), self.stack.pop()
+        if not isinstance(token, Name | Opaque):
+            raise SnapshotError("an object of something that has no name")
         make = self.rules.objects.get(token.text) if isinstance(token, Name) else None
-        if make is None or arguments != ():
-            raise SnapshotError("an object of a class that is not a network record")
-        self.stack.append(make())
+        known = make is not None and arguments == () and not keywords
+        self.stack.append(make() if make and known else Opaque(described(token)))
 
     def build(self) -> None:
-        """Set the state of the record on top, where its kind has one."""
+        """Set the state of the record on top; other values keep their attributes to themselves."""
         state = self.stack.pop()
         record = self.stack[-1]
         set_state = self.rules.builders.get(type(record))
-        if set_state is None:
-            raise SnapshotError("state set on something that is not a network record")
-        set_state(record, state)
+        if set_state is not None:
+            set_state(record, state)
+        elif not isinstance(record, Opaque | dict):
+            raise SnapshotError("state set on something that is no object")
 
     def take(self, count: int) -> None:
         """Join the top `count` values into a tuple."""
@@ -185,20 +198,32 @@ class _Machine:
         self.stack[-count:] = [tuple(items)]
 
     def set_items(self, pairs: list[Any]) -> None:
-        """Put keys and values into the dict on top."""
+        """Put keys and values into the dict on top; an opaque value swallows them."""
         target = self.stack[-1]
-        if not isinstance(target, dict) or len(pairs) % 2:
+        if not isinstance(target, dict | Opaque) or len(pairs) % 2:
             raise SnapshotError("items set on something that is not a dict")
+        if isinstance(target, Opaque):
+            return
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            if not isinstance(key, str | int):
-                raise SnapshotError("a key that is neither text nor a number")
-            target[key] = value
+            # a nested tuple as a key is never hashed: that would recurse without a bound
+            plain = key is None or isinstance(key, str | int | float)
+            target[key if plain else Opaque("a key that is neither text nor a number")] = value
 
     def append(self, items: list[Any]) -> None:
-        """Add to the list on top."""
-        if not isinstance(self.stack[-1], list):
+        """Add to the list on top; an opaque value swallows the items."""
+        target = self.stack[-1]
+        if isinstance(target, list):
+            target.extend(items)
+        elif not isinstance(target, Opaque):
             raise SnapshotError("items appended to something that is not a list")
-        self.stack[-1].extend(items)
+
+
+def described(called: Name | Opaque) -> str:
+    """Return what a call of an unknown name gives, in words."""
+    if isinstance(called, Opaque):
+        return called.what
+    text = called.text if len(called.text) <= _SHOWN else f"{called.text[:_SHOWN]}..."
+    return f"a value of {text!r}, a name that is not known"
 
 
 def _mark(machine: _Machine, _: Any) -> None:
@@ -211,22 +236,35 @@ def _tuple(machine: _Machine, _: Any) -> None:
     machine.stack.append(tuple(items))
 
 
+def _forget_to_mark(machine: _Machine, _: Any) -> None:
+    machine.pop_to_mark()
+
+
+def _frozenset(machine: _Machine, _: Any) -> None:
+    machine.pop_to_mark()
+    machine.stack.append(Opaque("a frozen set"))
+
+
 def _set_item(machine: _Machine, _: Any) -> None:
     value, key = machine.stack.pop(), machine.stack.pop()
     machine.set_items([key, value])
 
 
 _PLAIN = frozenset(
-    {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINUNICODE", "BINUNICODE"}
+    {
+        *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
+        *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    }
 )
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _FRESH: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
-    "EMPTY_SET": frozenset,
+    "EMPTY_SET": lambda: Opaque("a set"),
 }
-_BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5}  # bytes of opcode and length before the data
+# bytes of opcode and length before the data
+_BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
     "BINPUT": lambda m, index: m.remember(index),
@@ -242,9 +280,14 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda m, _: m.set_items(m.pop_to_mark()),
     "APPEND": lambda m, _: m.append([m.stack.pop()]),
     "APPENDS": lambda m, _: m.append(m.pop_to_mark()),
-    "GLOBAL": lambda m, text: m.name(text),
+    "ADDITEMS": lambda m, _: m.append(m.pop_to_mark()),
+    "FROZENSET": _frozenset,
+    "POP": lambda m, _: m.stack.pop(),
+    "POP_MARK": _forget_to_mark,
+    "GLOBAL": lambda m, text: m.stack.append(Name(text)),
     "STACK_GLOBAL": lambda m, _: m.name_from_stack(),
     "NEWOBJ": lambda m, _: m.new(),
+    "NEWOBJ_EX": lambda m, _: m.new(keywords=True),
     "REDUCE": lambda m, _: m.call(),
     "BUILD": lambda m, _: m.build(),
 }

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BORDER = {"bank", "cluster", "data", "errors", "paths", "pixels"}  # of fgaug, for gan_worker
+BORDER = {
+    "bank",
+    "cluster",
+    "data",
+    "errors",
+    "first_bytes",
+    "paths",
+    "pixels",
+}  # of fgaug, for gan_worker
 ASSEMBLY = "fgaug/study/"  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
 GRID = "grid_errors generators axes entries points grid_fit space"  # the grid file's rooms
@@ -99,6 +107,7 @@ def test_tensorflow_and_torch_share_no_process(path: Path) -> None:
     ("lower", "higher"),
     [
         ("errors", "*"),
+        ("first_bytes", "*"),
         ("paths", f"bank data pixels {GRID} cells mix trial results training search report study"),
         ("pixels", f"bank data {GRID} cells mix trial results training search report study"),
         ("yaml_file", f"{GRID} cells mix trial search report study"),

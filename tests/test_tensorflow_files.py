@@ -252,7 +252,17 @@ def test_a_network_without_noise(tmp_path: Path) -> None:
     [
         ({"version": 3}, "version 3: only those"),
         ({"version": 6}, "version 6: only those"),
-        ({"options": {"fused_modconv": True}}, "'fused_modconv' of its networks is not known"),
+        (
+            {"options": {"fused_scale": "auto"}},
+            "'fused_scale' of its networks is not known .*'auto",
+        ),
+        ({"options": {"normalize_latents": False}}, "normalize_latents is False, which changes"),
+        ({"options": {"conditioning": "concat"}}, "conditioning is 'concat', which changes"),
+        ({"options": {"dtype": "float64"}}, "dtype is 'float64', which changes"),
+        ({"options": {"resolution_w": 32}}, "resolution_w is 32 and its resolution 16"),
+        ({"options": {"resolution_h": 12}}, "resolution_h is 12 and its resolution 16"),
+        ({"options": {"resolution_h": 16.0}}, "resolution_h is 16.0"),
+        ({"options": {"w_avg_beta": -1}}, "w_avg_beta must be"),
         ({"options": {"resample_kernel": [1, 2, 1]}}, "resample_kernel"),
         ({"options": {"resample_kernel": nested(20000)}}, "resample_kernel"),
         ({"options": {"resolution": 2**20}}, "is missing|power of two"),

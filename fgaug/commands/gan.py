@@ -55,15 +55,22 @@ def _print(file: Path, snapshot: Snapshot) -> None:
     own = _PYTORCH if snapshot.kind == "stylegan2-ada-pytorch" else _TENSORFLOW
     noise = "const (stored in the file), none, seeded"
     lost = "" if w_avg else " (never trained: psi below 1 pulls towards zero)"
+    average = (
+        "the moving average of the generator"
+        if snapshot.averaged
+        else "of which the file does not say whether it is the moving average"
+    )
+    exact = snapshot.stored_as == "float32"
+    stored = "" if exact else f", stored as {snapshot.stored_as}, used as float32"
     facts = {
         "kind": f"{snapshot.kind}, first read from {snapshot.source}",
-        "network": f"{snapshot.network}, the moving average of the generator; no other is used",
+        "network": f"{snapshot.network}, {average}; no other is used",
         "resolution": f"{snapshot.resolution} px",
         "channels": str(snapshot.channels),
         "labels": str(snapshot.labels) if snapshot.labels else "0 (unconditional)",
         "architecture": f"{config.architecture}, z {config.z_dim}, w {config.w_dim}, "
         f"{config.mapping_layers} mapping layers",
-        "parameters": str(snapshot.parameters),
+        "parameters": f"{snapshot.parameters}{stored}",
         "SHA-256": snapshot.sha256,
         "w_avg norm": f"{w_avg:.6g}{lost}",
         "noise modes": noise if config.use_noise else "none (the network was made without noise)",
