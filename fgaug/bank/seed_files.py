@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fgaug.errors import BankError
 
-EXTENSIONS = (".png", ".bmp", ".jpg", ".jpeg")
+EXTENSIONS = (".png", ".bmp", ".jpg", ".jpeg")  # where nobody says what the decoder reads
 SEED = "{seed}"  # in a pattern: the digits
 MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes
 _SHOWN = 10  # names in a message; the rest is a count
@@ -23,6 +23,9 @@ class LabelFolder:
     label: str
     folder: Path
     pattern: str | None = None  # of its file names; None: any image whose stem ends in digits
+    # without a pattern: endings of images, in lower case, and names that are left out
+    extensions: tuple[str, ...] = EXTENSIONS
+    skip: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
     found: dict[Path, SeedFile] = {}
     for each in folders:
         try:
-            files = find(each.folder, each.pattern)
+            files = find(each.folder, each.pattern, each.extensions, each.skip)
         except BankError as error:
             problems.append(f"`{each.label}`: {error}")
             continue
@@ -66,18 +69,28 @@ def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
     return list(found.values())
 
 
-def find(folder: Path, pattern: str | None = None) -> list[tuple[int, Path]]:
+def find(
+    folder: Path,
+    pattern: str | None = None,
+    extensions: Sequence[str] = EXTENSIONS,
+    skip: Collection[str] = (),
+) -> list[tuple[int, Path]]:
     """Return (z_seed, file) of the images of a folder, by z_seed.
 
     Args:
         folder: the files lie in it, not in folders below.
         pattern: of the names, `{seed}` for the digits and `*` for anything: `trv*seed{seed}.png`.
             None takes every image, whose stem must end in the digits.
+        extensions: without a pattern: endings of images, in lower case.
+        skip: without a pattern: names that are left out.
 
     Raises:
         BankError: nothing fits, a name has no digits, or a z_seed has two files.
     """
-    names = _names(folder, images_alone=pattern is None)
+    names = _names(folder)
+    if pattern is None:
+        images = [name for name in names if Path(name).suffix.lower() in extensions]
+        names = [name for name in images if name not in skip]
     fits = re.compile(r".*?([0-9]+)\.[^.]*", re.DOTALL) if pattern is None else _compiled(pattern)
     matches = {name: fits.fullmatch(name) for name in names}
     strange = [name for name, match in matches.items() if match is None]
@@ -100,11 +113,23 @@ def find(folder: Path, pattern: str | None = None) -> list[tuple[int, Path]]:
             f"--pattern for each label, such as 'trv_seed{SEED}.png'."
         )
     if not found:
-        what = f"file that fits {pattern}" if pattern else f"image ({', '.join(EXTENSIONS)})"
+        what = f"file that fits {pattern}" if pattern else f"image ({', '.join(extensions)})"
         raise BankError(f"{folder} has no {what}." + (f" It has {some(names)}." if names else ""))
     if max(found) > MAX_Z_SEED:
         raise BankError(f"z_seeds are 0 to {MAX_Z_SEED}, {found[max(found)]} gives {max(found)}.")
     return [(z_seed, folder / found[z_seed]) for z_seed in sorted(found)]
+
+
+def unmatched(folders: Sequence[LabelFolder]) -> dict[Path, list[str]]:
+    """Return, for each folder that is read by patterns, the names that fit none of them."""
+    patterns: dict[Path, list[re.Pattern[str]]] = {}
+    for each in folders:
+        if each.pattern is not None:
+            patterns.setdefault(each.folder, []).append(_compiled(each.pattern))
+    return {
+        folder: [name for name in _names(folder) if not any(each.fullmatch(name) for each in fits)]
+        for folder, fits in patterns.items()
+    }
 
 
 def some(names: Sequence[str]) -> str:
@@ -113,13 +138,12 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _names(folder: Path, images_alone: bool) -> list[str]:
+def _names(folder: Path) -> list[str]:
     """Return the sorted names of the files of a folder, hidden ones left out."""
     if not folder.is_dir():
         raise BankError(f"{folder} is not a folder.")
     with os.scandir(folder) as entries:
-        names = sorted(each.name for each in entries if each.name[0] != "." and each.is_file())
-    return [name for name in names if not images_alone or Path(name).suffix.lower() in EXTENSIONS]
+        return sorted(each.name for each in entries if each.name[0] != "." and each.is_file())
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:

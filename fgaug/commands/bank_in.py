@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,8 @@ import typer
 from fgaug.axes import usable_psi
 from fgaug.errors import BankError
 from fgaug.progress import progress_of
+
+_LOG = logging.getLogger("fgaug")
 
 if TYPE_CHECKING:
     from fgaug.bank.seed_files import LabelFolder
@@ -39,15 +43,16 @@ def import_(
         str | None, typer.Option("--noise", help="As it was drawn: seeded, const or none.")
     ] = None,
 ) -> None:
-    """Add PNG, BMP or JPEG files that another program made; their names hold the seeds."""
+    """Add image files that another program made; their names hold the seeds."""
     from fgaug.bank.imported import import_folders
+    from fgaug.bank.seed_files import some, unmatched
     from fgaug.data.reader import read_image
 
     try:
         usable_psi(psi)
     except ValueError as error:
         raise BankError(f"--psi: {error}.") from None
-    folders = label_folders(folder, pattern or [])
+    folders = _looked_into(label_folders(folder, pattern or []))
     with progress_of("importing") as progress:
         opened = import_folders(
             bank,
@@ -59,6 +64,14 @@ def import_(
             noise=noise,
             progress=progress,
         )
+    for place, names in unmatched(folders).items():
+        if names:
+            _LOG.warning(
+                "%s: %d files fit no --pattern and are not imported: %s.",
+                place,
+                len(names),
+                some(names),
+            )
     index = opened.index()
     lines = [
         f"{each.label} psi {psi:g}: "
@@ -66,6 +79,40 @@ def import_(
         for each in folders
     ]
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
+    """Return the folders with what is read of them, or refuse images of formats that are not.
+
+    Raises:
+        BankError: images that no decoder reads lie among the others.
+    """
+    from fgaug.bank.seed_files import some
+    from fgaug.data.images import EXTENSIONS
+    from fgaug.data.tree import read_tree
+
+    found, problems = [], []
+    for each in folders:
+        skip: frozenset[str] = frozenset()
+        if each.pattern is None and each.folder.is_dir():
+            tree = read_tree(each.folder, paired=True)
+            skip = frozenset(path.name for path in tree.companions if len(path.parts) == 1)
+            report = tree.report(
+                cure="A --pattern that fits them has them imported",
+                way_out="take them out of the folder. No image was imported",
+            )
+            problems += [f"{each.folder}: {problem}" for problem in report]
+            if below := [path.as_posix() for path in tree.images if len(path.parts) > 1]:
+                _LOG.warning(
+                    "%s: %d images in folders below are not imported: %s.",
+                    each.folder,
+                    len(below),
+                    some(below),
+                )
+        found.append(replace(each, extensions=EXTENSIONS, skip=skip))
+    if problems:
+        raise BankError("\n".join(problems))
+    return found
 
 
 def label_folders(folders: Sequence[str], patterns: Sequence[str]) -> list[LabelFolder]:

@@ -24,7 +24,12 @@ def prepare(
     out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
     size: Annotated[int, typer.Option("--size", help="Side in pixels; aspect is not kept.")],
     source: Annotated[Path | None, typer.Argument(help="A preset's folder.")] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Label table.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Label table: CSV, TSV or Excel (.xlsx).")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", help="Of a workbook; the first, if left out.")
+    ] = None,
     images: Annotated[str | None, typer.Option("--images", help="Folder of the images.")] = None,
     image_col: Annotated[str, typer.Option("--image-col")] = "image",
     label_col: Annotated[str, typer.Option("--label-col")] = "label",
@@ -44,6 +49,18 @@ def prepare(
     folders: Annotated[
         Path | None, typer.Option("--folders", help="One folder for each label.")
     ] = None,
+    label_level: Annotated[
+        int | None,
+        typer.Option("--label-level", help="How many levels below --folders the labels lie."),
+    ] = None,
+    split_folders: Annotated[
+        bool,
+        typer.Option("--split-folders", help="Folders train, valid and test are the split."),
+    ] = False,
+    with_companions: Annotated[
+        bool,
+        typer.Option("--with-companions", help="Masks and their kin are images, too."),
+    ] = False,
     preset: Annotated[
         str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
     ] = None,
@@ -81,7 +98,11 @@ def prepare(
             keep_labels=tuple(keep_label or ()),
             split_col=split_col,
             gan_col=gan_col,
+            sheet=sheet,
             folders=folders,
+            label_level=label_level,
+            split_folders=split_folders,
+            with_companions=with_companions,
             preset=preset,
             source=source,
             margin=crop_margin,

@@ -2,23 +2,74 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from pathlib import Path
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 import pandas as pd
 
+from fgaug.data.companions import find_companions, kinds_of, stem_of
 from fgaug.data.images import EXTENSIONS
-from fgaug.data.problems import counted, listed
+from fgaug.data.problems import SHOWN, counted, listed
+from fgaug.data.tree import is_hidden, walk
+from fgaug.data.unread import cure_of, ending_of, sort_out
+
+_LOG = logging.getLogger("fgaug")
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:/|\.\./|~/|file:/")
 
 
 def find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
-    """Add the column `path`; list names that lead outside, are missing or fit several files."""
+    """Add the column `path`; list names that lead outside, are missing or fit several files.
+
+    A name is looked up as it is written, below the folder; then, where nothing is there, in all
+    folders below it, as long as one file alone fits. What was found in this way is logged.
+    """
     finder = _Finder(images)
     found = [finder.find(name) if isinstance(name, str) else None for name in table["image"]]
     table["path"] = pd.Series(found, index=table.index, dtype=object)
-    for kind, names in finder.refused.items():
-        if names:
-            problems.append(f"{counted(len(names), 'image')} {kind}: {listed(names)}")
+    problems += finder.problems()
+    finder.log_moved()
+    used = [path for path in found if path is not None]
+    _log_companions(images, used)
+
+
+def log_unused(table: pd.DataFrame, images: Path, *, all_rows: bool) -> None:
+    """Log what lies in the folders of the images that a table names, and is not used.
+
+    Args:
+        table: with the column `path`.
+        images: the folder that the images were found below.
+        all_rows: the table has its rows of all labels, so that a file that it does not name is
+            named by no other row either.
+    """
+    used = {Path(path) for path in table["path"]}
+    root = Path(os.path.abspath(images))
+    spare, unread, hidden = [], [], 0
+    for folder in sorted({path.parent for path in used}):
+        with os.scandir(folder) as entries:
+            files = sorted(entry.name for entry in entries if entry.is_file())
+        for name in files:
+            path = folder / name
+            if is_hidden(name):
+                hidden += 1
+            elif path.suffix.lower() not in EXTENSIONS:
+                unread.append(path.relative_to(root))
+            elif path not in used:
+                spare.append(path.relative_to(root))
+    if spare and all_rows:
+        _LOG.warning(
+            "Not used: %s beside those that the table names: %s.",
+            counted(len(spare), "image"),
+            listed(spare),
+        )
+    read = [path.relative_to(root) for path in used]
+    found = sort_out(root, unread, read=read, hidden=hidden)
+    for line in [*(f"Not used: {each}" for each in found.problems()), *found.notes()]:
+        _LOG.warning("%s.", line)
 
 
 class _Finder:
@@ -26,43 +77,190 @@ class _Finder:
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
-        self.refused: dict[str, list[str]] = {
-            f"not found in {root}": [],
-            f"outside {root} (names must stay below the image folder)": [],
-            "fit several files (give the extension)": [],
-        }
+        self.missing: list[str] = []
+        self.outside: list[str] = []
+        self.several: list[str] = []
+        self.unread: list[tuple[str, PurePath]] = []  # name, and the file that is not read
+        self.moved: list[tuple[str, PurePath]] = []  # name, and where its file was found
         self._folders: dict[Path, dict[str, list[Path]]] = {}
+        self._below: dict[str, list[PurePath]] = {}  # every image below the root, by its keys
+        self._others: dict[str, list[PurePath]] = {}  # likewise files of formats not read
+        self._indexed = False
 
     def find(self, name: str) -> Path | None:
-        """Return the file; or None, and the name is in `refused`."""
-        missing, outside, several = self.refused.values()
+        """Return the file; or None, and the name is in one of the lists of this finder."""
         # Tables made on Windows hold backslashes. The check is on the text: links inside the
         # folder may lead elsewhere, as data managers lay them.
-        path = Path(os.path.normpath(self.root / name.replace("\\", "/")))
-        if not path.is_relative_to(self.root):
-            outside.append(name)
-            return None
+        text = name.replace("\\", "/")
+        path = Path(os.path.normpath(self.root / text))
+        inside = path.is_relative_to(self.root)
+        fitting = self._in_place(path) if inside else []
+        if len(fitting) == 1:
+            return fitting[0]
+        fitting = fitting or [self.root / each for each in self._elsewhere(text)]
+        if len(fitting) == 1:
+            self.moved.append((name, fitting[0].relative_to(self.root)))
+            return fitting[0]
+        if fitting:
+            places = listed(each.relative_to(self.root).as_posix() for each in fitting)
+            self.several.append(f"{name} ({places})")
+        elif unread := self._unread(text):
+            self.unread.append((name, unread))
+        else:
+            (self.missing if inside else self.outside).append(name)
+        return None
+
+    def problems(self) -> list[str]:
+        """Return a line for each kind of name that no file was found for."""
+        lines = []
+        if self.missing:
+            names = counted(len(self.missing), "image")
+            lines.append(f"{names} not found in {self.root}: {listed(self.missing)}{self._near()}")
+        if self.outside:
+            names = counted(len(self.outside), "image")
+            lines.append(
+                f"{names} outside {self.root} (names must stay below the image folder): "
+                f"{listed(self.outside)}"
+            )
+        if self.several:
+            lines.append(
+                f"{counted(len(self.several), 'image')} fit several files (give the extension, "
+                f"and the folder below {self.root}): {listed(self.several)}"
+            )
+        cures: dict[str, list[str]] = {}
+        for name, path in self.unread:
+            cure = cure_of(self.root / path) or "Convert them to PNG"
+            cures.setdefault(cure, []).append(f"{name} ({path.as_posix()})")
+        for cure, shown in cures.items():
+            endings = sorted({ending_of(path) or "no ending" for _, path in self.unread})
+            lines.append(
+                f"{counted(len(shown), 'image')} there, but in a format that is not read "
+                f"({', '.join(endings)}): {listed(shown)}. {cure}"
+            )
+        return lines
+
+    def log_moved(self) -> None:
+        """Log which folders images were found in that the table does not name."""
+        if not self.moved:
+            return
+        places = Counter(path.parent.as_posix() for _, path in self.moved)
+        name, path = self.moved[0]
+        _LOG.warning(
+            "%s found in another folder than the table says, each the only file below %s that "
+            "fits: %s. For example %s is %s.",
+            counted(len(self.moved), "image"),
+            self.root,
+            listed(f"{folder} ({count})" for folder, count in sorted(places.items())),
+            name,
+            path.as_posix(),
+        )
+
+    def _in_place(self, path: Path) -> list[Path]:
+        """Return the images that a path names: itself, or one of other case, or with an ending."""
         folder = self._folder(path.parent)
-        found = [path] if path in folder.get(path.name.lower(), []) else []
-        found = found or folder.get(path.name.lower(), []) or folder.get(_stem_key(path.name), [])
-        if len(found) != 1:
-            (several if found else missing).append(name)
-            return None
-        return found[0]
+        named = folder.get(_key(path.name), [])
+        return ([path] if path in named else named) or folder.get(_stem_key(path.name), [])
 
     def _folder(self, folder: Path) -> dict[str, list[Path]]:
-        """Return the images of a folder by lower-case name, and by lower-case stem."""
+        """Return the images of a folder by their keys."""
         if folder not in self._folders:
             known: dict[str, list[Path]] = {}
             for path in _images_in(folder):
-                known.setdefault(path.name.lower(), []).append(path)
+                known.setdefault(_key(path.name), []).append(path)
                 known.setdefault(_stem_key(path.stem), []).append(path)
             self._folders[folder] = known
         return self._folders[folder]
 
+    def _elsewhere(self, text: str) -> list[PurePath]:
+        """Return the images that fit a name whose own folder has none, companions last.
+
+        The folders of one, the name or the file, must end in those of the other: `p1` fits
+        `Malawi/p1.png`, `set/images/p1` fits `images/p1.png`, `benign/1` does not fit
+        `malignant/1.png`. Of a path that leads outside, as on the machine of who made the table,
+        the name alone has to fit.
+        """
+        folders = _folders_of(text)
+        loose = _ABSOLUTE.match(text) is not None or ".." in text.split("/")
+        fitting = []
+        for path in self._named(text):
+            there = tuple(_key(part) for part in path.parts[:-1])
+            length = min(len(folders), len(there))
+            alike = not length or folders[-length:] == there[-length:]
+            if alike or loose:
+                fitting.append((length if alike else 0, path))
+        best = [path for length, path in fitting if length == max(fitting)[0]]
+        if len(best) < 2:
+            return best
+        companions = find_companions(best)
+        return [path for path in best if path not in companions] or best
+
+    def _named(self, text: str) -> list[PurePath]:
+        """Return all images below the root of that name, with or without ending."""
+        name = text.rsplit("/", 1)[-1]
+        below = self._index()
+        return below.get(_key(name)) or below.get(_stem_key(name), [])
+
+    def _unread(self, text: str) -> PurePath | None:
+        """Return a file of a format that is not read and has the name."""
+        name, folders = text.rsplit("/", 1)[-1], _folders_of(text)
+        for key in (_key(name), _stem_key(name)):
+            for path in self._index(unread=True).get(key, []):
+                there = tuple(_key(part) for part in path.parts[:-1])
+                length = min(len(folders), len(there))
+                if not length or folders[-length:] == there[-length:]:
+                    return path
+        return None
+
+    def _near(self) -> str:
+        """Return where the first of the missing names lie after all, or nothing."""
+        hints = []
+        for name in self.missing[:SHOWN]:
+            text = name.replace("\\", "/")
+            near = self._named(text) or self._named(stem_of(PurePath(text)))
+            if near:
+                hints.append(f"{name} may be {listed(path.as_posix() for path in near[:3])}")
+        return f". {'; '.join(hints[:3])}: write names as they lie there" if hints else ""
+
+    def _index(self, *, unread: bool = False) -> dict[str, list[PurePath]]:
+        """Return every file below the root by its keys; made once, where a name is missing."""
+        if not self._indexed:
+            for folder, names, _ in walk(self.root, []):
+                for name in names:
+                    path = folder / name
+                    read = path.suffix.lower() in EXTENSIONS
+                    table = self._below if read else self._others
+                    table.setdefault(_key(name), []).append(path)
+                    table.setdefault(_stem_key(stem_of(path)), []).append(path)
+            self._indexed = True
+        return self._others if unread else self._below
+
+
+def _log_companions(root: Path, used: Sequence[Path]) -> None:
+    """Log images of the table that are masks by their names: the table asked for them."""
+    top = os.path.abspath(root)
+    relative = [PurePath(os.path.relpath(path, top)) for path in used]
+    named = find_companions(relative)
+    if named:
+        _LOG.warning(
+            "%s that the table names %s (%s): %s. Take the rows out if they are no images.",
+            counted(len(named), "file"),
+            "is a mask or alike by its name" if len(named) == 1 else "are masks or alike by name",
+            kinds_of(named),
+            listed(sorted(named)[:3]),
+        )
+
+
+def _key(name: str) -> str:
+    """Return a name in lower case, its letters composed: ZIP files of a Mac hold them in parts."""
+    return unicodedata.normalize("NFC", name).lower()
+
 
 def _stem_key(stem: str) -> str:
-    return f"{stem.lower()}/"  # no file name ends in a slash, so stems and names never meet
+    return f"{_key(stem)}/"  # no file name ends in a slash, so stems and names never meet
+
+
+def _folders_of(text: str) -> tuple[str, ...]:
+    return tuple(_key(part) for part in text.split("/")[:-1] if part not in ("", ".", ".."))
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -73,8 +271,3 @@ def _images_in(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
     )
-
-
-def images_below(folder: Path) -> list[Path]:
-    """Return the images of a folder and of all folders in it, sorted by folder."""
-    return [path for each in sorted(os.walk(folder)) for path in _images_in(Path(each[0]))]

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
 
-from fgaug.data.finder import find_files, images_below
+from fgaug.data.alike import doubts_of_ids, doubts_of_labels, written_twice
+from fgaug.data.companions import is_companion_folder
+from fgaug.data.finder import find_files, log_unused
 from fgaug.data.images import Box
+from fgaug.data.layout import check_levels, label_level_beside, split_level, splits_of
 from fgaug.data.loading import ImageFile
-from fgaug.data.problems import counted, listed, refuse
-from fgaug.data.table import LabelColumns, fit_label, read_labels
+from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.data.table import LabelColumns, fit_label, read_labels, typed
+from fgaug.data.tree import SKIP_THEM, Tree, is_hidden, read_tree
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
@@ -46,11 +51,12 @@ def from_csv(
     gan_col: str | None = None,
     rename_strata: Sequence[str] | None = None,
     rename_labels: Mapping[str, str] | None = None,
+    sheet: str | None = None,
 ) -> Ingested:
     """Return the rows of a label table with their image files, or refuse with every problem.
 
     Args:
-        csv: table with a header, in any common dialect.
+        csv: table with a header: text with any common separator, or an Excel workbook.
         images: folder that the names in `image_col` are relative to.
         image_col: names of images, with or without extension.
         label_col: classes, kept as text.
@@ -61,6 +67,7 @@ def from_csv(
         gan_col: true where the image was used to train the GAN.
         rename_strata: names for `stratum_cols` in the dataset.
         rename_labels: names for all kept labels in the dataset.
+        sheet: of a workbook; None takes the first.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -74,7 +81,18 @@ def from_csv(
         gan=gan_col,
     )
     problems: list[str] = []
-    table = read_labels(csv, columns, keep_labels, problems)
+    doubts: list[str] = []
+    table = read_labels(csv, columns, keep_labels, problems, sheet=sheet, notes=doubts)
+    doubts += doubts_of_labels(table["label"].dropna(), label_col)
+    if group_col is not None:
+        doubts += doubts_of_ids(table["group"].dropna(), group_col)
+        table["group"] = typed(table["group"])
+    for name in stratum_cols:
+        doubts += written_twice(
+            table[name], f'Column "{name}" has', "Write them alike if they are"
+        )
+    for doubt in doubts:
+        _LOG.warning("%s.", doubt)
     if rename_strata is not None:
         table = table.rename(columns=dict(zip(stratum_cols, rename_strata, strict=True)))
     if rename_labels is not None:
@@ -85,33 +103,135 @@ def from_csv(
     if not problems:
         _check_labels(table, problems)
     refuse(str(csv), problems)
+    log_unused(table, images, all_rows=not keep_labels)
     source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}
     return ingested(table, images, strata, source)
 
 
-def from_folders(folder: str | Path, keep_labels: Sequence[str] = ()) -> Ingested:
-    """Return the images of a folder with one sub-folder a label, each image its own group."""
+def from_folders(
+    folder: str | Path,
+    keep_labels: Sequence[str] = (),
+    *,
+    label_level: int | None = None,
+    split_folders: bool = False,
+    with_companions: bool = False,
+    skip_unread: bool = False,
+) -> Ingested:
+    """Return the images of a folder with one sub-folder a label, each image its own group.
+
+    Args:
+        folder: the folder of the labels' folders.
+        keep_labels: leaves out the folders of all other labels.
+        label_level: which level of folders below holds the labels; None takes the first, and
+            refuses trees in which it is a split or a fold.
+        split_folders: a level of folders is the split: train, valid (or val) and test.
+        with_companions: masks and their kin are images like others.
+        skip_unread: leave out images of formats that are not read, instead of refusing.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise DataError(f"The folder {folder} {what}. Give one with a folder a label.")
-    labels = sorted(
-        each.name for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")
-    )
-    problems = [f'folder "{name}" cannot be a label' for name in labels if not fit_label(name)]
+    tree = read_tree(folder, with_companions=with_companions)
+    cure = "Give --with-companions if they are images to train on"
+    problems = tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread)
+    images, split = tree.images, None
+    if split_folders:
+        split = split_level(folder, images)
+        level = label_level or label_level_beside(images, split)
+    elif label_level is None:
+        level = 1
+        for doubt in check_levels(folder, images):
+            _LOG.warning("%s.", doubt)
+    else:
+        level = label_level
+    table = _of_level(folder, images, level)
+    if split is not None:
+        table["split"] = splits_of(table["relative"].tolist(), split)
+    labels = sorted(table["label"].unique())
+    problems += [f'folder "{name}" cannot be a label' for name in labels if not fit_label(name)]
     unknown = [label for label in keep_labels if label not in labels]
-    problems += [f'there is no folder for label "{label}"' for label in unknown]
-    labels = [label for label in labels if label in keep_labels or not keep_labels]
-    rows = [(path, label) for label in labels for path in images_below(folder / label)]
-    table = pd.DataFrame(
+    problems += [
+        f'there is no folder for label "{label}"{nearest(label, labels)}' for label in unknown
+    ]
+    _check_emptied(tree, level, labels, problems)
+    if keep_labels:
+        table = table[table["label"].isin(list(keep_labels))].reset_index(drop=True)
+    for doubt in written_twice(table["label"], "The folders have", "Move them into one folder"):
+        _LOG.warning("%s.", doubt)
+    _check_labels(table, problems, _wrapper(folder, images, level))
+    refuse(str(folder), problems)
+    source: dict[str, Any] = {"kind": "folders", "folder": folder.name}
+    asked = {"label_level": label_level, "split_level": split, "with_companions": with_companions}
+    source |= {name: value for name, value in asked.items() if value}
+    return ingested(table.drop(columns="relative"), folder, (), source)
+
+
+def _of_level(root: Path, images: Sequence[PurePath], level: int) -> pd.DataFrame:
+    """Return label, path and relative path of the images below the folders of a level."""
+    rows = [path for path in images if len(path.parts) > level]
+    outside = [path for path in images if len(path.parts) <= level]
+    if outside:
+        _LOG.warning(
+            "Left out %s that %s in no folder of a label: %s.",
+            counted(len(outside), "image"),
+            "lies" if len(outside) == 1 else "lie",
+            listed(outside),
+        )
+    twice = Counter(path.with_suffix("") for path in rows)
+    pairs = [path for path in rows if twice[path.with_suffix("")] > 1]
+    if pairs:
+        _LOG.warning(
+            "%s share their names but for the ending: %s. If they are copies of one image, or "
+            "images and masks, keep one of each.",
+            counted(len(pairs), "image"),
+            listed(pairs[:4]) + (", ..." if len(pairs) > 4 else ""),
+        )
+    return pd.DataFrame(
         {
-            "label": [label for _, label in rows],
-            "path": [path for path, _ in rows],
+            "label": pd.Series([path.parts[level - 1] for path in rows], dtype="str"),
+            "path": pd.Series([root / path for path in rows], dtype=object),
+            "relative": pd.Series(rows, dtype=object),
         }
     )
-    _check_labels(table, problems)
-    refuse(str(folder), problems)
-    return ingested(table, folder, (), {"kind": "folders", "folder": folder.name})
+
+
+def _check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[str]) -> None:
+    """Refuse a label all of whose images were left out as masks; log folders without images."""
+    emptied = Counter(
+        path.parts[level - 1]
+        for path in tree.companions
+        if len(path.parts) > level and not is_companion_folder(path.parts[level - 1])
+    )
+    problems += [
+        f'every image of label "{name}" ({count}) is a mask or alike by its name. Give '
+        "--with-companions if they are images"
+        for name, count in sorted(emptied.items())
+        if name not in labels
+    ]
+    known = {*labels, *(path.parts[0] for path in tree.companions)}
+    if level == 1:
+        empty = [
+            each.name
+            for each in sorted(tree.root.iterdir())
+            if each.is_dir() and not is_hidden(each.name) and each.name not in known
+        ]
+        if empty:
+            _LOG.warning(
+                "No image in %s %s, so %s no label.",
+                "folder" if len(empty) == 1 else "folders",
+                listed(empty),
+                "it is" if len(empty) == 1 else "they are",
+            )
+
+
+def _wrapper(root: Path, images: Sequence[PurePath], level: int) -> str:
+    """Return the cure where the folders of labels lie below a single folder, else nothing."""
+    names = {path.parts[level - 1] for path in images if len(path.parts) > level}
+    below = {path.parts[level] for path in images if len(path.parts) > level + 1}
+    if len(names) != 1 or len(below) < 2:
+        return ""
+    return f". Below it lie {listed(sorted(below))}: give {root / min(names)}, if these are labels"
 
 
 def ingested(
@@ -179,11 +299,11 @@ def _check_twice(table: pd.DataFrame, problems: list[str]) -> None:
             )
 
 
-def _check_labels(table: pd.DataFrame, problems: list[str]) -> None:
+def _check_labels(table: pd.DataFrame, problems: list[str], cure: str = "") -> None:
     labels = sorted(table["label"].dropna().unique())
     if len(labels) < 2:
         found = f"only {labels[0]}" if labels else "no image"
-        problems.append(f"two labels or more are needed, there is {found}")
+        problems.append(f"two labels or more are needed, there is {found}{cure}")
 
 
 def _ids(relative: Sequence[str]) -> list[str]:

@@ -45,7 +45,11 @@ def prepare(
     keep_labels: Sequence[str] = (),
     split_col: str | None = None,
     gan_col: str | None = None,
+    sheet: str | None = None,
     folders: str | Path | None = None,
+    label_level: int | None = None,
+    split_folders: bool = False,
+    with_companions: bool = False,
     preset: str | None = None,
     source: str | Path | None = None,
     margin: float | None = None,
@@ -75,7 +79,11 @@ def prepare(
         keep_labels: labels to keep; empty keeps all.
         split_col: column with a split that is given.
         gan_col: column that is true where the image was used to train the GAN.
+        sheet: of `csv`, if it is a workbook; None takes the first.
         folders: folder with one sub-folder a label.
+        label_level: of `folders`: how many levels down the labels' folders lie, 1 or more.
+        split_folders: of `folders`: a level is the split, its folders train, valid and test.
+        with_companions: of `folders`: masks and their kin are images like others.
         preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom`,
             simulated images.
         source: folder that the preset's files lie in.
@@ -86,7 +94,8 @@ def prepare(
         test: share of the patients that test.
         test_per_label: or: test images of each label.
         extend: the thesis's second baseline, see `assign_splits`.
-        skip_broken: leave broken images out instead of refusing.
+        skip_broken: leave broken images out instead of refusing, and those of formats that
+            are not read.
         seed: of the split.
         progress: called with (images done, images in all).
     """
@@ -96,8 +105,11 @@ def prepare(
         raise DataError(
             "Columns are those of a label table. Give it with --csv, or leave them out."
         )
+    _check_tree_options(folders, label_level, split_folders, with_companions)
+    if csv is None and sheet is not None:
+        raise DataError("--sheet names a sheet of the label table. Give it with --csv.")
     rule = split_rule(
-        given=split_col,
+        given=split_col or ("folders" if split_folders else None),
         valid=valid,
         test=test,
         test_per_label=test_per_label,
@@ -120,15 +132,30 @@ def prepare(
                 keep_labels=keep_labels,
                 split_col=split_col,
                 gan_col=gan_col,
+                sheet=sheet,
             )
         elif folders is not None:
-            rows = from_folders(folders, keep_labels)
+            rows = from_folders(
+                folders,
+                keep_labels,
+                label_level=label_level,
+                split_folders=split_folders,
+                with_companions=with_companions,
+                skip_unread=skip_broken,
+            )
         else:
             assert preset is not None  # one of the three is given
             if source is None:
                 raise DataError(f"--preset {preset} needs the folder that the set unpacks to.")
             name = str(images) if images is not None else None
-            rows = read_preset(preset, source, images=name, margin=margin, keep_labels=keep_labels)
+            rows = read_preset(
+                preset,
+                source,
+                images=name,
+                margin=margin,
+                keep_labels=keep_labels,
+                skip_unread=skip_broken,
+            )
         # Decoding may take an hour: a split that cannot be made is refused before.
         _split(rows.table, rule)
         loaded = load_images(
@@ -165,6 +192,17 @@ def _check_places(places: Mapping[str, object]) -> None:
     if len(given) != 1:
         got = " and ".join(given) or "none of them"
         raise DataError(f"One of {', '.join(places)} says where the images are; got {got}.")
+
+
+def _check_tree_options(
+    folders: str | Path | None, level: int | None, split: bool, companions: bool
+) -> None:
+    given = {"--label-level": level is not None, "--split-folders": split}
+    given["--with-companions"] = companions
+    if folders is None and (names := [name for name, asked in given.items() if asked]):
+        raise DataError(f"{' and '.join(names)} is of --folders. Give the folder, or drop it.")
+    if level is not None and level < 1:
+        raise DataError(f"--label-level must be 1 or more, got {level}.")
 
 
 def _phantom(

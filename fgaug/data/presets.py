@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgaug.data.finder import images_below
 from fgaug.data.images import Box
 from fgaug.data.ingest import Ingested, add_boxes, from_csv, ingested
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.table import LabelColumns, read_labels
+from fgaug.data.tree import SKIP_THEM, read_tree
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
@@ -27,7 +27,6 @@ _PLANES_TABLE = "FETAL_PLANES_DB_data.csv"
 _PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels of the thesis
 _OTHER_PLANES = ("Trans-cerebellum", "Other", "Not A Brain")
 _BUSI_LABELS = ("benign", "malignant", "normal")
-_BUSI_MASK = re.compile(r"_mask(_\d+)?$")
 
 
 def read_preset(
@@ -37,6 +36,7 @@ def read_preset(
     images: str | None = None,
     margin: float | None = None,
     keep_labels: Sequence[str] = (),
+    skip_unread: bool = False,
 ) -> Ingested:
     """Return the rows of the set that one of PRESETS names; see the functions below."""
     if name == "bus-bra":
@@ -45,7 +45,7 @@ def read_preset(
         return fetal_planes(source, images=images or "Images", keep_labels=keep_labels)
     if images is not None:
         raise DataError("--preset busi takes no --images: its folders are its labels. Drop it.")
-    return busi(source, keep_labels=keep_labels)
+    return busi(source, keep_labels=keep_labels, skip_unread=skip_unread)
 
 
 def bus_bra(
@@ -149,7 +149,9 @@ def _check_planes(table: Path, keep_labels: Sequence[str]) -> None:
     refuse(str(table), problems)
 
 
-def busi(source: str | Path, *, keep_labels: Sequence[str] = ()) -> Ingested:
+def busi(
+    source: str | Path, *, keep_labels: Sequence[str] = (), skip_unread: bool = False
+) -> Ingested:
     """Return the images of BUSI (Al-Dhabyani et al. 2020): `benign/benign (1).png` and its kin.
 
     Masks are left out. There are no patients, so every image is its own group; and there are
@@ -159,6 +161,7 @@ def busi(source: str | Path, *, keep_labels: Sequence[str] = ()) -> Ingested:
     Args:
         source: folder with one folder a label.
         keep_labels: of `benign`, `malignant` and `normal`.
+        skip_unread: leave out images of formats that are not read, instead of refusing.
     """
     source = Path(source)
     problems = [
@@ -175,8 +178,10 @@ def busi(source: str | Path, *, keep_labels: Sequence[str] = ()) -> Ingested:
         )
     if len(labels) < 2:
         raise DataError(f"Two labels or more are needed, --keep-label names {labels[0]} alone.")
-    rows = [(path, label) for label in labels for path in images_below(source / label)]
-    rows = [(path, label) for path, label in rows if not _BUSI_MASK.search(path.stem)]
+    trees = {label: read_tree(source / label) for label in labels}
+    for tree in trees.values():
+        problems += tree.report(cure="", way_out=SKIP_THEM, skip=skip_unread)
+    rows = [(tree.root / path, label) for label, tree in trees.items() for path in tree.images]
     strange = [
         path.relative_to(source).as_posix()
         for path, label in rows

@@ -119,8 +119,8 @@ def _check_rule(
 def _check_given(test: float | None, test_per_label: int | None, extend: bool) -> None:
     if extend or test is not None or test_per_label is not None:
         raise DataError(
-            "A split column is given, so --test, --test-per-label and --extend have nothing to "
-            "choose. Leave them out, or the column."
+            "A split column is given, or folders are the split, so --test, --test-per-label and "
+            "--extend have nothing to choose. Leave them out, or the column or --split-folders."
         )
 
 

@@ -1,32 +1,34 @@
-"""Label tables: a CSV file in any common dialect -> a frame with our column names.
+"""Label tables: the named columns of a table, as text -> a frame with our column names.
 
-csv -> table -> ingest
+cells -> table -> ingest
 """
 
 from __future__ import annotations
 
-import csv as csv_files
-import warnings
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from fgaug.data.cells import Cells, clean, name_of, read_cells
 from fgaug.data.dataset import MANIFEST_COLUMNS
 from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.errors import DataError
 
-_SEPARATORS = (",", ";", "\t", "|", ":", " ")
 _SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} | {
     "validation": "valid",
     "training": "train",
+    "testing": "test",
 }
 MAX_LABEL_BYTES = 100  # file systems take 255 a name, and results put a word before it
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False} | {
     "1.0": True,
     "0.0": False,
 }
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,35 +49,45 @@ class LabelColumns:
 
 
 def read_labels(
-    csv: Path, columns: LabelColumns, keep_labels: Sequence[str], problems: list[str]
+    csv: Path,
+    columns: LabelColumns,
+    keep_labels: Sequence[str],
+    problems: list[str],
+    *,
+    sheet: str | None = None,
+    notes: list[str] | None = None,
 ) -> pd.DataFrame:
     """Return image, label, and where given group, strata, split and gan, one row an image.
 
-    Any of comma, semicolon, tab, bar, colon or blank separates; a byte order mark and blanks
-    around names and values are dropped. Groups keep the type that pandas reads; the rest is text.
+    Every value is text without blanks at its ends, and only an empty one is missing: NA, None and
+    null are values. Groups that are whole numbers in their plain form are numbers; see `typed`.
 
     Args:
-        csv: the table.
-        columns: names in its header.
+        csv: the table; see `read_cells`.
+        columns: names in its header; no other column is looked at.
         keep_labels: rows of other labels are dropped; empty keeps all.
         problems: what is wrong with rows is appended here, to be raised with what follows.
+        sheet: of a workbook; None takes the first.
+        notes: what a person should know of the reading is appended here.
 
     Raises:
         DataError: the file cannot be read, or a column is missing.
     """
-    encoding = _encoding(csv)
-    separator, header = _dialect(csv, encoding, columns)
-    _require(csv, [name.strip() for name in header], columns)
-    raw = _read(csv, encoding, separator, header, columns)
-    frame = pd.DataFrame({"image": raw[columns.image], "label": raw[columns.label]})
+    cells = read_cells(csv, columns.named(), sheet)
+    _require(csv, cells.header, columns)
+    if notes is not None:
+        notes += cells.notes
+    frame = pd.DataFrame(
+        {"image": _column(cells, columns.image), "label": _column(cells, columns.label)}
+    )
     if columns.group is not None:
-        frame["group"] = raw[columns.group]
+        frame["group"] = _column(cells, columns.group)
     for name in columns.strata:
-        frame[name] = raw[name].fillna("unknown")
+        frame[name] = _column(cells, name).fillna("unknown")
     if columns.split is not None:
-        frame["split"] = raw[columns.split]
+        frame["split"] = _column(cells, columns.split)
     if columns.gan is not None:
-        frame["gan"] = raw[columns.gan]
+        frame["gan"] = _column(cells, columns.gan)
     frame = _kept(frame, keep_labels, problems)
     _check_rows(frame, columns, problems)
     for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
@@ -84,94 +96,41 @@ def read_labels(
     return frame.reset_index(drop=True)
 
 
-def _read(
-    csv: Path, encoding: str, separator: str, header: list[str], columns: LabelColumns
-) -> pd.DataFrame:
-    texts = set(columns.named()) - {columns.group} | {columns.image, columns.label}
-    as_text = {name: str for name in header if name.strip() in texts}
-    try:
-        # Rows longer than the header would be cut with a mere warning.
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            raw = pd.read_csv(
-                csv,
-                sep=separator,
-                encoding=encoding,
-                dtype=as_text,
-                skipinitialspace=True,
-                index_col=False,
-                low_memory=False,  # a column's type is that of the whole column
-            )
-    except (ValueError, OSError, pd.errors.ParserWarning) as problem:
-        reason = str(problem).splitlines()[0]
-        raise DataError(f"{csv} cannot be read as a table ({reason}).") from None
-    raw.columns = pd.Index([str(name).strip() for name in raw.columns])
-    for name in raw.columns:
-        if not pd.api.types.is_numeric_dtype(raw[name].dtype):  # numbers carry no blanks
-            stripped = raw[name].str.strip()
-            raw[name] = stripped.mask(stripped == "")
-    raw = raw.dropna(how="all")
-    if raw.empty:
-        raise DataError(f"{csv} has a header and no rows.")
-    return raw
+def typed(ids: pd.Series) -> pd.Series:
+    """Return ids as numbers where every one is a number in its plain form, else as they are.
 
-
-def _encoding(csv: Path) -> str:
-    """Return the encoding: UTF-8 or UTF-16 by its mark, else that of European spreadsheets."""
-    try:
-        data = csv.read_bytes()
-    except OSError as problem:
-        reason = problem.strerror or "unreadable"
-        raise DataError(f"The label table {csv} cannot be opened ({reason}).") from None
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return "utf-16"
-    try:
-        data.decode("utf-8-sig")
-        return "utf-8-sig"
-    except UnicodeDecodeError:
-        pass
-    try:
-        data.decode("cp1252")
-    except UnicodeDecodeError:
-        raise DataError(
-            f"The label table {csv} is neither UTF-8, UTF-16 nor Windows-1252 text. "
-            "Save it as CSV in UTF-8."
-        ) from None
-    return "cp1252"
-
-
-def _dialect(csv: Path, encoding: str, columns: LabelColumns) -> tuple[str, list[str]]:
-    """Return the separator whose header has most of the named columns, and that header.
-
-    The names are known, so nothing is guessed from the values: `csv.Sniffer` takes a letter for
-    the separator of short tables.
+    Plain is what a number is written as: 7, not 007 or +7; 1.5, not 1.50. So no two ids become
+    one, each looks as before, and the split, which is drawn from the sorted ids, has them in the
+    order of numbers (9 before 10).
     """
-    with csv.open(encoding=encoding, newline="") as file:
-        first = next((line for line in file if line.strip()), "")
-    if not first:
-        raise DataError(f"The label table {csv} is empty.")
+    texts = ids.tolist()
+    if not texts or ids.isna().any():
+        return ids
+    if all(_WHOLE.fullmatch(text) for text in texts):
+        for kind in (np.int64, np.uint64):
+            try:
+                return pd.Series(np.array(list(map(int, texts)), dtype=kind), index=ids.index)
+            except OverflowError:
+                continue
+    elif all(_DECIMAL.fullmatch(text) and repr(float(text)) == text for text in texts):
+        return ids.astype(float)
+    return ids
 
-    def header(separator: str) -> list[str]:
-        lines = csv_files.reader([first], delimiter=separator, skipinitialspace=True)
-        return [name.strip("\r\n") for name in next(lines)]
 
-    wanted = set(columns.named())
-
-    def rank(separator: str) -> tuple[int, int]:
-        names = [name.strip() for name in header(separator)]
-        common = len(names) if separator in _SEPARATORS[:4] else 1
-        return sum(name in wanted for name in names), common
-
-    best = max(_SEPARATORS, key=rank)
-    return best, header(best)
+def _column(cells: Cells, name: str) -> pd.Series:
+    """Return a column as text, missing where it is empty."""
+    index = cells.header.index(name_of(name))
+    texts = [clean(row[index]) or None for row in cells.rows]
+    return pd.Series(texts, dtype="str")
 
 
 def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
     problems = [
         f'column "{name}" is missing{nearest(name, known)}'
         for name in columns.named()
-        if name not in known
+        if name_of(name) not in known
     ]
-    repeated = sorted({name for name in columns.named() if known.count(name) > 1})
+    repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
     problems += [f'column "{name}" is there twice; rename one' for name in repeated]
     problems += [
         f'stratum column "{name}" has the name of a column of ours; rename it in the table'

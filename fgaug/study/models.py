@@ -43,7 +43,8 @@ def predict(
         images: a folder, image files, or a folder that `fgaug data prepare` wrote.
         split: of a prepared dataset: valid (where None) or train; the test set is sealed.
         device: cpu or cuda.
-        skip_broken: leave broken files out, with a warning, instead of refusing.
+        skip_broken: leave broken files out, with a warning, instead of refusing; and in a folder
+            images of formats that are not read.
         progress: told (files read, files in all).
 
     Returns:
@@ -65,7 +66,9 @@ def predict(
         return _of_dataset(kept, prepared[0], chosen, usable_device(device))
     if split is not None:
         raise DataError(f"--split {split} is of a prepared dataset, and none is given. Drop it.")
-    return _of_files(kept, _files(roots), usable_device(device), skip_broken, progress)
+    return _of_files(
+        kept, _files(roots, skip_broken), usable_device(device), skip_broken, progress
+    )
 
 
 def prune_models(planned: Plan) -> None:
@@ -140,14 +143,26 @@ def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]
         yield network.predict(images)
 
 
-def _files(roots: list[Path]) -> list[Path]:
-    """Return the image files that are named, or lie below the folders that are."""
-    from fgaug.data.finder import images_below
+def _files(roots: list[Path], skip_unread: bool) -> list[Path]:
+    """Return the image files that are named, or lie below the folders that are.
+
+    Masks and their kin are left out of folders, and files that are not read are counted.
+    """
+    from fgaug.data.problems import refuse
+    from fgaug.data.tree import SKIP_THEM, read_tree
 
     gone = [str(root) for root in roots if not root.exists()]
     if gone:
         raise DataError(f"{', '.join(gone[:10])}: no such file or folder.")
-    found = [path for root in roots for path in (images_below(root) if root.is_dir() else [root])]
+    found: list[Path] = []
+    for root in roots:
+        if root.is_dir():
+            tree = read_tree(root)
+            cure = "Name the files themselves to have them predicted"
+            refuse(str(root), tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread))
+            found += [root / path for path in tree.images]
+        else:
+            found.append(root)
     if not found:
         raise DataError("There is no image to predict. Give image files, or a folder with some.")
     return list(dict.fromkeys(found))

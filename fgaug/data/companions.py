@@ -1,0 +1,135 @@
+"""Companions: masks, annotations and overlays that lie beside images.  tree -> [companions]
+
+They are known by their names: `scan_mask.png`, `scan_GT_1.png`, `mask_scan.png`, or by a folder
+`masks`. A word such as `lesion` or `labels` may also name an image, so it counts only where the
+image that it belongs to is found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import PurePath
+
+_SURE = r"masks?|gt|ground[ _-]?truth|seg|segm|segmentations?|annotations?|annot|anno"
+_LIKELY = (
+    r"labels?|labelled|lesions?|tumou?rs?|rois?|contours?|outlines?|overlays?|bbox(?:es)?|box"
+    r"|heat[ _-]?map|binary|manual\d?|delineation"
+)
+_GAP = r"(?:[ _.\-]+\(?|\()"
+_NUMBER = r"(?:[ _.\-]*\(?\d+\)?)?"  # of several masks of one image
+_WORD = rf"(?:(?P<sure>{_SURE})|{_LIKELY})"
+_SUFFIX = re.compile(rf"(?P<base>.*[^ _.\-]){_GAP}{_WORD}\)?{_NUMBER}")
+_PREFIX = re.compile(rf"{_WORD}[ _.\-]+(?P<base>[^ _.\-].*)")
+_CAMEL = re.compile(rf"(?P<base>.*[a-z0-9])(?:Mask|GT|Seg|Segmentation|Annotation)s?{_NUMBER}")
+_ALONE = re.compile(rf"(?P<base>)(?P<sure>{_SURE}){_NUMBER}")
+_NEGATED = re.compile(
+    r"(?:.*[ _.\-])?(?:with|without|no|not)"
+)  # `without_mask_3.jpg` shows a face
+_IMAGE_WORD = re.compile(
+    r"[ _.\-]+(?:image|images|img|orig|original|us|frame|scan)$|^(?:image|img)[ _.\-]+"
+)
+_FOLDER = re.compile(
+    rf"(?:(?:{_SURE}|segmentationclass|segmentationobject|{_LIKELY}|images?|png|tiff?|manual"
+    r"|expert|\d+)(?:[ _.\-]+|$))+"
+)
+_SURE_FOLDER = re.compile(
+    rf"(?:^|.*[ _.\-])(?:{_SURE}|segmentationclass|segmentationobject)(?:[ _.\-].*|$)"
+)
+_LIKELY_FOLDER = re.compile(r"labels?(?:tr|ts)?")
+
+
+def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[PurePath]:
+    """Return which of the files accompany others.
+
+    Args:
+        files: relative to the folder that was asked for, so that names above it play no part.
+        paired: only those whose image is found; else also those that a sure word names.
+    """
+    folders = {folder: _folder_kind(folder) for folder in {path.parent for path in files}}
+    plain = {
+        _key(stem_of(path))
+        for path in files
+        if not folders[path.parent] and not _name(stem_of(path))
+    }
+    found = set()
+    for path in files:
+        kind = folders[path.parent]
+        if kind:
+            bases = {_key(stem_of(path)), _key(_base(stem_of(path)))}
+            mate = bool(bases & plain)
+            if mate or (kind == "sure" and not paired):
+                found.add(path)
+        elif _is_companion(stem_of(path), plain, paired=paired):
+            found.add(path)
+    return found
+
+
+def is_companion_folder(name: str) -> bool:
+    """Return whether a folder's name says that masks or their kin lie in it."""
+    return bool(_folder_kind(PurePath(name)))
+
+
+def kinds_of(companions: Iterable[PurePath]) -> str:
+    """Return the companions counted by what names them: `24 *_mask, 3 in masks/`."""
+    counts = Counter(_kind(path) for path in companions).most_common()
+    return ", ".join(f"{count} {kind}" for kind, count in counts)
+
+
+def _is_companion(stem: str, plain: Collection[str], *, paired: bool) -> bool:
+    match = _name(stem)
+    if match is None:
+        return False
+    if match.groupdict().get("sure") is not None and not paired:
+        return True
+    return _key(match["base"]) in plain
+
+
+def _name(stem: str) -> re.Match[str] | None:
+    lower = stem.lower()
+    match = _SUFFIX.fullmatch(lower) or _PREFIX.fullmatch(lower) or _ALONE.fullmatch(lower)
+    if match and _NEGATED.fullmatch(match["base"]):
+        return None
+    return match or _CAMEL.fullmatch(stem)
+
+
+def stem_of(path: PurePath) -> str:
+    """Return the name without its ending; `.nii.gz` is one."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return PurePath(name).stem
+
+
+def _base(stem: str) -> str:
+    match = _name(stem)
+    return match["base"] if match else stem
+
+
+def _key(stem: str) -> str:
+    """Return a stem in lower case without words such as `image`: BUID has `1 Image`, `1 Mask`."""
+    return _IMAGE_WORD.sub("", stem.lower())
+
+
+def _folder_kind(folder: PurePath) -> str:
+    """Return `sure` where a folder on the way is named masks or alike, `likely`, or nothing."""
+    kind = ""
+    for part in folder.parts:
+        lower = part.lower().strip()
+        if _FOLDER.fullmatch(lower) and _SURE_FOLDER.fullmatch(lower):
+            return "sure"
+        if _LIKELY_FOLDER.fullmatch(lower):
+            kind = "likely"
+    return kind
+
+
+def _kind(path: PurePath) -> str:
+    for part in path.parts[:-1]:
+        if _folder_kind(PurePath(part, "x").parent):
+            return f"in {part}/"
+    stem = stem_of(path)
+    match = _name(stem)
+    if match is None or not match["base"]:
+        return stem
+    if match.start("base"):
+        return f"{stem[: match.start('base')]}*"
+    return "*" + re.sub(r"[ _.\-]*\(?\d+\)?$", "", stem[len(match["base"]) :])

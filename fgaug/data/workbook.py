@@ -1,0 +1,204 @@
+"""Excel workbooks (.xlsx) -> cells, as the text that a person sees.  cells -> [workbook]"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+
+from fgaug.data.cells import Cells, header_below, name_of
+from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.errors import DataError
+
+_EXACT = 10**15  # Excel keeps 15 digits of a number
+_PLAIN = ("General", "@", "0", "#,##0", "#", "")
+_ZEROS = re.compile(r'(?:"([^"]*)")?(0+)(?:\.(0+))?')  # `000`, `0.00`, `"P"000`
+
+
+def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:
+    """Return the cells of one sheet.
+
+    Whole numbers have no decimals (7, not 7.0), zeros that a number format shows are kept (007),
+    true and false are TRUE and FALSE, dates are 2024-01-31; formulas are their stored results.
+
+    Args:
+        path: of the workbook.
+        wanted: names in the header; cells of these columns are checked.
+        sheet: its name; None takes the first, and a note names the others.
+    """
+    names = set(map(name_of, wanted))
+    rows, title, others = _values(path, sheet, formulas=False)
+    filled = ((number, row) for number, row in enumerate(rows, 1) if not _is_empty(row))
+    _, head = next(filled, (0, []))
+    if not head:
+        raise DataError(f'{path}: sheet "{title}" is empty. Choose one by --sheet.')
+    header = [name_of(_Column("").text(cell)) for cell in head]
+    columns = [_Column(name if name in names else "") for name in header]
+    texts, blank = [], set[int]()
+    for number, row in filled:
+        cells = [column.text(cell) for column, cell in zip(columns, row, strict=False)]
+        cells += [""] * (len(header) - len(cells))
+        texts.append(cells)
+        if any(column.name and not text for column, text in zip(columns, cells, strict=True)):
+            blank.add(number)
+    found = Cells(header=header, rows=texts)
+    _check_header(path, title, found, wanted, others)
+    problems = [problem for column in columns for problem in column.problems()]
+    if blank:
+        problems += _formulas(path, title, columns, blank)
+    refuse(f'{path}, sheet "{title}"', problems)
+    if sheet is None and others:
+        found.notes.append(
+            f'{path.name} has {len(others) + 1} sheets; "{title}" is read, not {listed(others)}. '
+            "Choose one by --sheet"
+        )
+    found.notes += [note for column in columns for note in column.notes()]
+    return found
+
+
+class _Column:
+    """Turns the cells of one column into text, and counts what a person should know of."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name  # empty: nobody asked for it
+        self._errors: list[str] = []
+        self._dates: list[str] = []
+        self._long: list[str] = []
+        self._formats: Counter[str] = Counter()
+
+    def text(self, cell: Any) -> str:
+        value = cell.value
+        if value is None:
+            return ""
+        if cell.data_type == "e":
+            self._errors.append(str(value))
+            return ""
+        if isinstance(value, bool):
+            return "TRUE" if value else "FALSE"
+        if isinstance(value, (int, float)):
+            return self._number(value, cell.number_format or "General")
+        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+            self._dates.append(_date(value))
+            return self._dates[-1]
+        return str(value)
+
+    def _number(self, value: int | float, shown: str) -> str:
+        if abs(value) >= _EXACT:
+            self._long.append(str(int(value)))
+        whole = isinstance(value, int) or value.is_integer()
+        plain = str(int(value)) if whole else repr(value)
+        zeros = _ZEROS.fullmatch(shown)
+        if zeros and shown not in _PLAIN:
+            prefix, digits, decimals = zeros[1] or "", len(zeros[2]), len(zeros[3] or "")
+            width = digits + (decimals + 1 if decimals else 0)
+            padded = f"{value:0{width}.{decimals}f}"
+            if float(padded) == value:  # a format that hides digits would merge ids
+                return prefix + padded
+        if shown not in _PLAIN and not re.fullmatch(r"[0#,.]+(_\))?", shown):
+            self._formats[shown] += 1
+        return plain
+
+    def problems(self) -> list[str]:
+        if not (self.name and self._errors):
+            return []
+        count, kinds = counted(len(self._errors), "cell"), listed(sorted(set(self._errors)))
+        return [f'column "{self.name}" has {count} with an error of Excel: {kinds}. Mend them']
+
+    def notes(self) -> list[str]:
+        notes = []
+        if self.name and self._dates:
+            notes.append(
+                f'Column "{self.name}": {counted(len(self._dates), "cell")} with a date, read as '
+                f"{listed(self._dates[:3])}. Excel turns ids such as 1-2 into dates: store them "
+                "as text"
+            )
+        if self.name and self._long:
+            notes.append(
+                f'Column "{self.name}": {counted(len(self._long), "number")} of more than 15 '
+                f"digits: {listed(self._long[:3])}. Excel keeps 15 digits, so ids may have become "
+                "one already: store them as text in the program they come from"
+            )
+        for shown, count in self._formats.items() if self.name else ():
+            notes.append(
+                f'Column "{self.name}": {counted(count, "number")} with the number format '
+                f"{shown}, read as plain numbers"
+            )
+        return notes
+
+
+def _date(value: datetime.datetime | datetime.date | datetime.time) -> str:
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        return value.date().isoformat()
+    return value.isoformat(*([" "] if isinstance(value, datetime.datetime) else []))
+
+
+def _values(
+    path: Path, sheet: str | None, *, formulas: bool
+) -> tuple[Iterator[Sequence[Any]], str, list[str]]:
+    """Return the rows of cells of a sheet, its name, and the names of the others."""
+    try:
+        # It warns of features that it does not keep; nothing is written here.
+        with warnings.catch_warnings(action="ignore"):
+            book = openpyxl.load_workbook(path, read_only=True, data_only=not formulas)
+            pages = {page.title: page for page in book.worksheets}
+            title = sheet if sheet is not None else next(iter(pages), "")
+            if title in pages:
+                pages[title].reset_dimensions()  # some programs write a wrong size
+                rows = list(pages[title].iter_rows())
+            book.close()
+    except Exception as problem:  # parsers raise anything on hostile bytes
+        reason = (str(problem) or type(problem).__name__).splitlines()[0]
+        raise DataError(f"{path} cannot be read as a workbook ({reason}).") from None
+    if title not in pages:
+        raise DataError(f'{path} has no sheet "{title}"{nearest(title, list(pages))}')
+    return iter(rows), title, [name for name in pages if name != title]
+
+
+def _is_empty(row: Sequence[Any]) -> bool:
+    return all(cell.value is None or not str(cell.value).strip() for cell in row)
+
+
+def _check_header(
+    path: Path, title: str, found: Cells, wanted: Sequence[str], others: Sequence[str]
+) -> None:
+    """Refuse a sheet without any of the wanted columns where they stand elsewhere."""
+    names = set(map(name_of, wanted))
+    if names & set(found.header):
+        return
+    below = header_below(found.rows, wanted)
+    if below is not None:
+        raise DataError(
+            f'{path}, sheet "{title}": the header stands in row {below + 2} of those with text. '
+            "Remove the rows above it."
+        )
+    for other in others:
+        first = next((row for row in _values(path, other, formulas=False)[0]), ())
+        if names <= {name_of(str(cell.value or "")) for cell in first}:
+            raise DataError(
+                f'{path}: sheet "{title}" has none of the columns {listed(wanted)}; sheet '
+                f'"{other}" has. Give --sheet "{other}".'
+            )
+
+
+def _formulas(
+    path: Path, title: str, columns: Sequence[_Column], blank: set[int]
+) -> Iterator[str]:
+    """Yield a problem for each column with formulas whose results are not stored."""
+    counts: Counter[str] = Counter()
+    rows, _, _ = _values(path, title, formulas=True)
+    for number, row in enumerate(rows, 1):
+        if number in blank:
+            for column, cell in zip(columns, row, strict=False):
+                counts[column.name] += cell.data_type == "f"
+    for name, count in counts.items():
+        if name and count:
+            yield (
+                f'column "{name}" has {counted(count, "formula")} without a stored result. Open '
+                "the workbook in a spreadsheet program and save it"
+            )
