@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fgaug.errors import BankError
+from fgaug.image_kinds import EXTENSIONS
 
-EXTENSIONS = (".png", ".bmp", ".jpg", ".jpeg")  # where nobody says what the decoder reads
 SEED = "{seed}"  # in a pattern: the digits
 MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes
 _SHOWN = 10  # names in a message; the rest is a count
@@ -23,9 +23,7 @@ class LabelFolder:
     label: str
     folder: Path
     pattern: str | None = None  # of its file names; None: any image whose stem ends in digits
-    # without a pattern: endings of images, in lower case, and names that are left out
-    extensions: tuple[str, ...] = EXTENSIONS
-    skip: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()  # without a pattern: names that are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
     found: dict[Path, SeedFile] = {}
     for each in folders:
         try:
-            files = find(each.folder, each.pattern, each.extensions, each.skip)
+            files = find(each.folder, each.pattern, each.skip)
         except BankError as error:
             problems.append(f"`{each.label}`: {error}")
             continue
@@ -70,10 +68,7 @@ def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
 
 
 def find(
-    folder: Path,
-    pattern: str | None = None,
-    extensions: Sequence[str] = EXTENSIONS,
-    skip: Collection[str] = (),
+    folder: Path, pattern: str | None = None, skip: Collection[str] = ()
 ) -> list[tuple[int, Path]]:
     """Return (z_seed, file) of the images of a folder, by z_seed.
 
@@ -81,7 +76,6 @@ def find(
         folder: the files lie in it, not in folders below.
         pattern: of the names, `{seed}` for the digits and `*` for anything: `trv*seed{seed}.png`.
             None takes every image, whose stem must end in the digits.
-        extensions: without a pattern: endings of images, in lower case.
         skip: without a pattern: names that are left out.
 
     Raises:
@@ -89,7 +83,7 @@ def find(
     """
     names = _names(folder)
     if pattern is None:
-        images = [name for name in names if Path(name).suffix.lower() in extensions]
+        images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
         names = [name for name in images if name not in skip]
     fits = re.compile(r".*?([0-9]+)\.[^.]*", re.DOTALL) if pattern is None else _compiled(pattern)
     matches = {name: fits.fullmatch(name) for name in names}
@@ -113,23 +107,31 @@ def find(
             f"--pattern for each label, such as 'trv_seed{SEED}.png'."
         )
     if not found:
-        what = f"file that fits {pattern}" if pattern else f"image ({', '.join(extensions)})"
+        what = f"file that fits {pattern}" if pattern else f"image ({', '.join(EXTENSIONS)})"
         raise BankError(f"{folder} has no {what}." + (f" It has {some(names)}." if names else ""))
     if max(found) > MAX_Z_SEED:
         raise BankError(f"z_seeds are 0 to {MAX_Z_SEED}, {found[max(found)]} gives {max(found)}.")
     return [(z_seed, folder / found[z_seed]) for z_seed in sorted(found)]
 
 
-def unmatched(folders: Sequence[LabelFolder]) -> dict[Path, list[str]]:
-    """Return, for each folder that is read by patterns, the names that fit none of them."""
-    patterns: dict[Path, list[re.Pattern[str]]] = {}
+def of_other_endings(folders: Sequence[LabelFolder]) -> list[Path]:
+    """Return the files that fit a pattern but for their ending, and so are not imported."""
+    found: dict[Path, None] = {}
     for each in folders:
-        if each.pattern is not None:
-            patterns.setdefault(each.folder, []).append(_compiled(each.pattern))
-    return {
-        folder: [name for name in _names(folder) if not any(each.fullmatch(name) for each in fits)]
-        for folder, fits in patterns.items()
-    }
+        stem, dot, ending = (each.pattern or "").rpartition(".")
+        if not dot or SEED in ending or "*" in ending:
+            continue
+        exact, loose = _compiled(f"{stem}.{ending}"), _compiled(f"{stem}.*")
+        for name in _names(each.folder):
+            if loose.fullmatch(name) and not exact.fullmatch(name):
+                found[each.folder / name] = None
+    taken = {path for each in folders if each.pattern for path in _fitting(each)}
+    return [path for path in found if path not in taken]
+
+
+def _fitting(folder: LabelFolder) -> list[Path]:
+    fits = _compiled(folder.pattern or "")
+    return [folder.folder / name for name in _names(folder.folder) if fits.fullmatch(name)]
 
 
 def some(names: Sequence[str]) -> str:

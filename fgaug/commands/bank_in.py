@@ -45,7 +45,7 @@ def import_(
 ) -> None:
     """Add image files that another program made; their names hold the seeds."""
     from fgaug.bank.imported import import_folders
-    from fgaug.bank.seed_files import some, unmatched
+    from fgaug.bank.seed_files import of_other_endings, some
     from fgaug.data.reader import read_image
 
     try:
@@ -64,14 +64,12 @@ def import_(
             noise=noise,
             progress=progress,
         )
-    for place, names in unmatched(folders).items():
-        if names:
-            _LOG.warning(
-                "%s: %d files fit no --pattern and are not imported: %s.",
-                place,
-                len(names),
-                some(names),
-            )
+    if others := of_other_endings(folders):
+        _LOG.warning(
+            "Not imported: %d files that fit a --pattern but for their ending: %s.",
+            len(others),
+            some([path.name for path in others]),
+        )
     index = opened.index()
     lines = [
         f"{each.label} psi {psi:g}: "
@@ -88,7 +86,6 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
         BankError: images that no decoder reads lie among the others.
     """
     from fgaug.bank.seed_files import some
-    from fgaug.data.images import EXTENSIONS
     from fgaug.data.tree import read_tree
 
     found, problems = [], []
@@ -109,7 +106,7 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
                     len(below),
                     some(below),
                 )
-        found.append(replace(each, extensions=EXTENSIONS, skip=skip))
+        found.append(replace(each, skip=skip))
     if problems:
         raise BankError("\n".join(problems))
     return found

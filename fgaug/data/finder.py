@@ -13,10 +13,10 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from fgaug.data.companions import find_companions, kinds_of, stem_of
-from fgaug.data.images import EXTENSIONS
 from fgaug.data.problems import SHOWN, counted, listed
 from fgaug.data.tree import is_hidden, walk
 from fgaug.data.unread import cure_of, ending_of, sort_out
+from fgaug.image_kinds import EXTENSIONS
 
 _LOG = logging.getLogger("fgaug")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/|\.\./|~/|file:/")

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from fgaug.data.companions import find_companions, kinds_of
-from fgaug.data.images import EXTENSIONS
 from fgaug.data.problems import counted, listed
 from fgaug.data.unread import Unread, sort_out
+from fgaug.image_kinds import EXTENSIONS
 
 _LOG = logging.getLogger("fgaug")
 SKIP_THEM = "leave them out by --skip-broken"

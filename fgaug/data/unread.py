@@ -33,8 +33,7 @@ _PICTURES: dict[str, tuple[str, str]] = {
         "of a patient one group",
     ),
     "pictures": (
-        ".heic .heif .avif .gif .webp .jfif .jpe .jp2 .j2k .jpx .jxl .pgm .ppm .pbm .pnm .tga "
-        ".psd .xcf .svg .eps .exr .dng .cr2 .nef .arw .ico .dib .pcx .ras .sgi",
+        ".heic .heif .hif .jxl .psd .xcf .svg .eps .exr .dng .cr2 .nef .arw .ico .ras .sgi",
         "Convert them to PNG, for example by ImageMagick: `magick x.heic x.png`",
     ),
     _UNNAMED: ("", "Give PNG and JPEG files their ending (.png, .jpg)"),
