@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from fgaug import mix, paths
 from fgaug.axes import Split
 from fgaug.cells import Cell, recipes
@@ -16,11 +18,12 @@ from fgaug.data.audit import audit
 from fgaug.errors import DataError, GridError, UserError
 from fgaug.fakes import listed
 from fgaug.paths import BankNames, DatasetPaths, RunPaths
-from fgaug.recipe import Recipe
+from fgaug.recipe import Recipe, Transform
 from fgaug.space import Space
 
 OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
 DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
+SAMPLE = 3  # training images that pipelines are tried on
 
 _log = logging.getLogger("fgaug")
 
@@ -63,22 +66,31 @@ def label_problems(space: Space, known: Iterable[str]) -> list[str]:
 
 
 def weights_of(
-    space: Space, spec: DatasetSpec, problems: list[str], scratch: list[str] | None = None
+    space: Space, dataset: Dataset, problems: list[str], scratch: list[str] | None = None
 ) -> dict[str, str]:
     """Return the identity of each recipe's weights; each recipe is tried out to check it.
 
+    Each network takes one pass at the dataset's size, and each step of a pipeline some images.
+
     Args:
         space: the grid.
-        spec: of its dataset.
+        dataset: of the grid; its pixels are read where a recipe has a pipeline.
         problems: what is wrong is appended here.
         scratch: takes the models that start from scratch for want of their weights, in place of
             a warning.
     """
-    from fgaug.training import models, transforms, weights
+    from fgaug.training import models, size_check, weights
     from fgaug.training.keras.process import shut_down
 
+    spec = dataset.spec
     found: dict[str, str] = {}
+    networks: set[tuple[str, str]] = set()  # model and weights: recipes may share them
+    pipelines: list[tuple[Transform, ...]] = []
     for recipe, _ in recipes(space):
+        steps = recipe.augmentation
+        if isinstance(steps, tuple) and steps not in pipelines:
+            pipelines.append(steps)
+            _try_pipeline(steps, dataset, problems)
         if recipe.backend == "keras":
             found |= _keras_weights_of(recipe, spec, problems, scratch)
             continue
@@ -91,9 +103,9 @@ def weights_of(
             found[recipe.model_dump_json()] = start.identity
             if recipe.pretrained and start.scratch:
                 _told_of_scratch(recipe, scratch)
-            if isinstance(recipe.augmentation, tuple):
-                transforms.try_out(recipe.augmentation, spec.size, spec.channels)
-            models.build(recipe, start, labels=2)
+            if (recipe.model, start.identity) not in networks:
+                networks.add((recipe.model, start.identity))
+                size_check.check(recipe, start, spec.size, spec.channels, len(spec.labels))
         except GridError as error:
             problems += error.problems
         except UserError as error:
@@ -101,6 +113,21 @@ def weights_of(
     problems[:] = dict.fromkeys(problems)
     shut_down()  # what tried Keras recipes out is not needed while trials run
     return found
+
+
+def _try_pipeline(steps: tuple[Transform, ...], dataset: Dataset, problems: list[str]) -> None:
+    """Apply each step of a pipeline to some of the training images."""
+    from fgaug.training import pipeline_check
+
+    rows = np.flatnonzero(dataset.manifest["split"].to_numpy() == "train")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
+    try:
+        for remark in pipeline_check.check(steps, dataset.pixels()[chosen]):
+            _log.warning(remark)
+    except GridError as error:
+        problems += error.problems
+    except UserError as error:  # of the pixels
+        problems.append(f"`dataset`: {error}")
 
 
 def _told_of_scratch(recipe: Recipe, scratch: list[str] | None) -> None:

@@ -76,7 +76,7 @@ def plan_by_counts(space: Space, run: RunPaths, describe: Describe, scorer_of: S
     recipe = space.recipe.model_copy(update={"allow_scratch": True})
     timed = space.model_copy(update={"recipe": recipe})
     scratch: list[str] = []
-    weights = checks.weights_of(timed, dataset.spec, problems, scratch)
+    weights = checks.weights_of(timed, dataset, problems, scratch)
     if problems:
         raise GridError(problems, space.name)
     absent += [f"network {file} is not on this machine" for file in networks]

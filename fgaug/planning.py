@@ -159,7 +159,7 @@ def make_plan(
     dataset = checks.dataset_of(space, problems)
     spec = dataset.spec if dataset else None
     supplies = fakes.supplies_of(space, spec, describe, problems)
-    weights = checks.weights_of(space, dataset.spec, problems) if dataset else {}
+    weights = checks.weights_of(space, dataset, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
     scoring = scoring_baselines(space, dataset, weights)

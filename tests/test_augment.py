@@ -172,7 +172,10 @@ def test_albumentations_that_always_flip() -> None:
 @pytest.mark.parametrize(
     ("step", "said"),
     [
-        ({"HorizontalFlipp": {}}, "no transform `HorizontalFlipp`"),
+        (
+            {"HorizontalFlipp": {}},
+            "no transform `HorizontalFlipp`, did you mean `HorizontalFlip`?",
+        ),
         ({"Compose": {}}, "no transform `Compose`"),
         ({"BasicTransform": {}}, "no transform `BasicTransform`"),
         ({"HorizontalFlip": {"p": 5}}, "`p`: Input should be less than or equal to 1"),

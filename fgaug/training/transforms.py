@@ -6,18 +6,17 @@ recipe -> [transforms] -> fit
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from fgaug.errors import GridError
 from fgaug.recipe import Recipe, Transform
 from fgaug.training.augment import fastai_transform, to_unit
+from fgaug.training.pipelines import members, pipeline, reason
 
 
 class Augmentation(Protocol):
@@ -84,18 +83,14 @@ class Albumentations:
         return _transformed(self.pipeline, batch)
 
     def state(self) -> str:
-        return json.dumps([_draws_of(member) for member in self._members()])
+        return json.dumps([_draws_of(member) for member in members(self.pipeline)])
 
     def restore(self, state: str) -> None:
         for member, (arrays, (version, numbers, spare)) in zip(
-            self._members(), json.loads(state), strict=True
+            members(self.pipeline), json.loads(state), strict=True
         ):
             member.random_generator.bit_generator.state = arrays
             member.py_random.setstate((version, tuple(numbers), spare))
-
-    def _members(self) -> list[Any]:
-        """Return all that draw, each from a stream of its own."""
-        return [self.pipeline, *self.pipeline.transforms]
 
 
 def _draws_of(member: Any) -> list[Any]:
@@ -103,70 +98,18 @@ def _draws_of(member: Any) -> list[Any]:
     return [member.random_generator.bit_generator.state, [version, list(numbers), spare]]
 
 
-def pipeline(steps: Sequence[Transform], seed: int) -> Any:
-    """Return the albumentations pipeline of a recipe, seeded.
-
-    Raises:
-        GridError: a transform that albumentations does not have, or options it does not take.
-    """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
-    import albumentations
-
-    transforms, problems = [], []
-    for step in steps:
-        ((name, options),) = step.items()
-        made: Any = getattr(albumentations, name, None)
-        if not _is_transform(made):
-            problems.append(f"`recipe.augmentation`: albumentations has no transform `{name}`")
-            continue
-        try:
-            with warnings.catch_warnings():
-                # options it does not know are only warned about, and then ignored
-                warnings.filterwarnings("error", r"Argument\(s\) .* not valid")
-                transforms.append(made(**options))
-        except (TypeError, ValueError, UserWarning) as error:
-            problems.append(f"`recipe.augmentation`: {name} refuses {options}: {_reason(error)}")
-    if problems:
-        raise GridError(problems)
-    return albumentations.Compose(transforms, seed=seed)
-
-
-def try_out(steps: Sequence[Transform], size: int, channels: int) -> None:
-    """Refuse, as `pipeline` does, also steps that fail on an image of this size or change it."""
-    blank = torch.full((1, channels, size, size), 128, dtype=torch.uint8)
-    _transformed(pipeline(steps, 0), blank)
-
-
-def _is_transform(made: Any) -> bool:
-    """Return whether a name of albumentations is a transform, not one of their base classes."""
-    import albumentations
-
-    return (
-        isinstance(made, type)
-        and issubclass(made, albumentations.BasicTransform)
-        and made.__module__.startswith("albumentations.augmentations.")
-    )
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong with a transform's options in one line."""
-    cause = error.__cause__  # albumentations turns pydantic's findings into 4 lines of text each
-    if not isinstance(cause, ValidationError):
-        return str(error).splitlines()[0]
-    found = {f"`{one['loc'][0]}`: {one['msg']}" for one in cause.errors() if one["loc"]}
-    return "; ".join(sorted(found)) or str(cause)
-
-
 def _transformed(transform: Any, batch: torch.Tensor) -> torch.Tensor:
     images = batch.permute(0, 2, 3, 1).cpu().numpy()
     try:
-        changed = [transform(image=image)["image"] for image in images]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # said once, when the pipeline was tried
+            changed = [transform(image=image)["image"] for image in images]
     except Exception as error:  # whatever albumentations and OpenCV raise
         size, channels = images.shape[2:]
         raise GridError(
             [
                 f"`recipe.augmentation` fails on an image of {size} px and {channels} channels: "
-                f"{_reason(error)}"
+                f"{reason(error)}"
             ]
         ) from None
     for image in changed:
