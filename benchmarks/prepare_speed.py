@@ -3,7 +3,7 @@
     python benchmarks/prepare_speed.py BEFORE AFTER
 
 BEFORE and AFTER are folders that hold the package `fgaug`. The images are those of a usual set:
-half of them grey PNG, a quarter grey stored as RGB PNG, a quarter JPEG, 560 x 420 pixels of smoothed
+half of them grey PNG, a quarter grey stored as RGB PNG, a quarter JPEG, 560 x 420 px of smoothed
 noise. Each round starts a process a checkout, in changing order, on a warm page cache; the ratio
 is that of the medians. Processor time is given too, as it feels other programs less.
 """
