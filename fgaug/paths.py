@@ -34,6 +34,11 @@ class DatasetPaths:
     def manifest(self) -> Path:
         return self.root / "manifest.parquet"
 
+    @property
+    def copies(self) -> Path:
+        """What was done about images that look alike; only where a rule was given."""
+        return self.root / "copies.csv"
+
     def pixels(self, part: int) -> Path:
         return self.root / "pixels" / f"part-{part:05d}.parquet"
 

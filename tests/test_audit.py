@@ -103,7 +103,7 @@ def test_near_copies_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixt
     arguments = given_set(tmp_path, {"p6": small})
     dataset = prepare(out=tmp_path / "d", **arguments)
     assert audit(dataset) == []
-    assert "1 pair of images in training and outside look alike: p1 ~ p6 (valid)" in caplog.text
+    assert "1 pair of images on two sides of the split look alike: p1 ~ p6 (valid)" in caplog.text
 
 
 def test_flags_outside_training_are_a_warning(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class TestBusi:
         for number in range(2, 7):
             save(breasts / "normal" / f"normal ({number}).png", 201)
         with pytest.raises(DataError, match="in more than one split: normal/normal"):
-            prepare(out=tmp_path / "d", size=8, preset="busi", source=breasts)
+            prepare(out=tmp_path / "d", size=8, preset="busi", source=breasts, copies="refuse")
         assert not (tmp_path / "d").exists()
 
 

@@ -77,6 +77,20 @@ def prepare(
         bool, typer.Option("--extend", help="Half of the validation groups join training.")
     ] = False,
     skip_broken: Annotated[bool, typer.Option("--skip-broken")] = False,
+    copies: Annotated[
+        str | None,
+        typer.Option(
+            "--copies",
+            help="Images that look alike: refuse, drop or group (busi: group; else refuse).",
+        ),
+    ] = None,
+    drop: Annotated[
+        Path | None, typer.Option("--drop", help="A list of images to leave out.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help="Folder for every pair that looks alike, side by side."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the split.")] = 19,
     count: Annotated[
         int | None, typer.Option("--count", help="phantom: how many images to draw.")
@@ -113,6 +127,9 @@ def prepare(
             test_per_label=test_per_label,
             extend=extend,
             skip_broken=skip_broken,
+            copies=copies,
+            drop=drop,
+            pairs=pairs,
             seed=seed,
             progress=progress,
         )
@@ -120,15 +137,31 @@ def prepare(
 
 
 @app.command()
-def audit(folder: Annotated[Path, typer.Argument(help="A prepared dataset.")]) -> None:
+def audit(
+    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for every pair that looks alike, side by side."),
+    ] = None,
+) -> None:
     """Refuse a dataset with a patient on two sides, or copies across splits or labels."""
     from fgaug.data import audit as checks
     from fgaug.data import open_dataset
+    from fgaug.data.pairs_page import check_folder, pair_table, write_pairs
 
+    if out is not None:
+        check_folder(out, "--out")
     dataset = open_dataset(folder)
     problems = checks.audit(dataset)
-    for warning in checks.suspicions(dataset):
+    alike = checks.pairs_of(dataset)
+    for warning in checks.suspicions(dataset, alike):
         sys.stderr.write(f"warning: {warning}\n")
+    for limit in alike.limits:
+        sys.stderr.write(f"note: {limit}\n")
+    if out is not None:
+        frame = pair_table(dataset.manifest, alike.pairs)
+        written = write_pairs(out, frame, lambda rows: dataset.pixels()[rows], alike.limits)
+        sys.stdout.write(f"{len(frame)} pairs that look alike: {written[-1].resolve()}\n")
     if problems:
         raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
     sys.stdout.write(_described(folder, dataset) + "\naudit: no problem found\n")

@@ -1,7 +1,7 @@
-"""Alignment: do two pictures agree once one is cropped a little?  lookalikes -> [aligned] -> lookalikes
+"""Alignment: do two pictures agree once one is cropped a little?  [aligned] -> lookalikes
 
-Least squares in the manner of Lucas and Kanade (1981): scale and shift along each axis, and gain and
-offset of brightness, from coarse to fine. Many pairs at a time; resampling along an axis is a matrix.
+Least squares in the manner of Lucas and Kanade (1981): scale and shift along each axis, gain and
+offset of brightness, from coarse to fine. Many pairs at a time; an axis is resampled by a matrix.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OVERLAP = 0.7  # of the area; less proves little
 
 
 def aligned_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the correlation of pairs of pictures after the best small crop, -1 where there is none.
+    """Return the correlation of pairs after the best small crop, -1 where there is none.
 
     Args:
         one: float32 [pairs, FINE, FINE].

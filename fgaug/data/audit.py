@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from fgaug.data.dataset import Dataset
-from fgaug.data.problems import SHOWN, counted, listed
+from fgaug.data.lookalikes import EXACT, Alike, find_alike
+from fgaug.data.problems import counted, listed
 
-_THUMB = 16  # pixels; what is left of two copies after recompression, scaling or brightening
-_ALIKE = 0.995  # correlation of thumbnails
-_CHUNK = 1024
+_SHOW = "`fgaug data audit DATASET --out FOLDER` shows every pair"
 
 
 def audit(data: Dataset | pd.DataFrame) -> list[str]:
@@ -26,9 +24,20 @@ def audit(data: Dataset | pd.DataFrame) -> list[str]:
     return [*_shared_groups(table), *_copies(table), *_missing_labels(table)]
 
 
-def suspicions(data: Dataset) -> list[str]:
-    """Return what a person should look at: near copies across splits, misplaced gan flags."""
-    return [*_near_copies(data), *_flagged_outside_training(data.manifest)]
+def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
+    """Return what a person should look at: near copies, misplaced gan flags.
+
+    Args:
+        data: a dataset.
+        alike: its pairs of images that look alike; None looks for them.
+    """
+    alike = alike or pairs_of(data)
+    return [*_near_copies(data.manifest, alike), *_flagged_outside_training(data.manifest)]
+
+
+def pairs_of(data: Dataset) -> Alike:
+    """Return the pairs of a dataset's images that look alike."""
+    return find_alike([data.pixels()], data.manifest["sha256"].tolist())
 
 
 def _shared_groups(table: pd.DataFrame) -> list[str]:
@@ -70,44 +79,35 @@ def _missing_labels(table: pd.DataFrame) -> list[str]:
     return problems
 
 
-def _near_copies(data: Dataset) -> list[str]:
-    thumbs = _thumbnails(data.pixels())
-    split = data.manifest["split"].to_numpy()
-    ids = data.manifest["image_id"].to_numpy()
-    sha = data.manifest["sha256"].to_numpy()
-    train, held = np.flatnonzero(split == "train"), np.flatnonzero(split != "train")
-    count, shown = 0, []
-    for first in range(0, len(held), _CHUNK):
-        rows = held[first : first + _CHUNK]
-        one, other = np.nonzero(thumbs[rows] @ thumbs[train].T > _ALIKE)
-        near = sha[rows[one]] != sha[train[other]]  # exact copies are problems, not suspicions
-        count += int(near.sum())
-        for here, there in zip(one[near][:SHOWN], other[near][:SHOWN], strict=True):
-            shown.append(f"{ids[train[there]]} ~ {ids[rows[here]]} ({split[rows[here]]})")
-    if not count:
-        return []
-    return [
-        f"{counted(count, 'pair')} of images in training and outside look alike: "
-        f"{', '.join(shown[:SHOWN])}{'' if count <= SHOWN else ' and more'}. "
-        "If a pair is one patient or one recording, give both one group"
-    ]
+def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
+    pairs = alike.pairs[alike.pairs["kind"] != EXACT]  # exact copies are problems, not suspicions
+    split, label = table["split"].to_numpy(), table["label"].to_numpy()
+    one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
+    across, differ = split[one] != split[other], label[one] != label[other]
+    doubts = []
+    if across.any():
+        shown = [_named(table, a, b) for a, b in zip(one[across], other[across], strict=True)]
+        doubts.append(
+            f"{counted(len(shown), 'pair')} of images on two sides of the split look alike: "
+            f"{listed(shown)}. If a pair is one patient or one recording, give both one group, "
+            f"or prepare with --copies group; {_SHOW}"
+        )
+    if differ.any():
+        ids = table["image_id"].to_numpy()
+        names = [f"{ids[a]} ~ {ids[b]}" for a, b in zip(one[differ], other[differ], strict=True)]
+        doubts.append(
+            f"{counted(len(names), 'pair')} of images under two labels look alike: "
+            f"{listed(names)}. Leave out by --drop FILE what is wrong; {_SHOW}"
+        )
+    return doubts
 
 
-def _thumbnails(pixels: np.ndarray) -> np.ndarray:
-    """Return float32 [N, pixels]: means over blocks, centred, of length 1; flat images are 0."""
-    side = pixels.shape[1]
-    edges = np.unique(np.linspace(0, side, min(_THUMB, side) + 1).astype(int))
-    spans = np.diff(edges)
-    blocks = []
-    for first in range(0, len(pixels), _CHUNK):
-        grey = pixels[first : first + _CHUNK].mean(axis=3, dtype=np.float32)
-        rows = np.add.reduceat(grey, edges[:-1], axis=1) / spans[:, None]
-        blocks.append(np.add.reduceat(rows, edges[:-1], axis=2) / spans)
-    flat = np.concatenate(blocks).reshape(len(pixels), -1)
-    flat -= flat.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(flat, axis=1, keepdims=True)
-    units: np.ndarray = np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-6)
-    return units
+def _named(table: pd.DataFrame, one: int, other: int) -> str:
+    """Return `a ~ b (valid)` of an image of the training set and one outside, a first."""
+    ids, split = table["image_id"].to_numpy(), table["split"].to_numpy()
+    one, other = (other, one) if split[other] == "train" else (one, other)
+    first = ids[one] if split[one] == "train" else f"{ids[one]} ({split[one]})"
+    return f"{first} ~ {ids[other]} ({split[other]})"
 
 
 def _flagged_outside_training(table: pd.DataFrame) -> list[str]:

@@ -149,7 +149,11 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def write_dataset(
-    out: str | Path, spec: DatasetSpec, manifest: pd.DataFrame, images: Iterable[np.ndarray]
+    out: str | Path,
+    spec: DatasetSpec,
+    manifest: pd.DataFrame,
+    images: Iterable[np.ndarray],
+    copies: pd.DataFrame | None = None,
 ) -> Dataset:
     """Write a dataset, its manifest last, and return it opened.
 
@@ -158,6 +162,7 @@ def write_dataset(
         spec: as `dataset.json` will say, but for the digest, which is computed here.
         manifest: MANIFEST_COLUMNS and the strata; it must be sorted by image_id.
         images: blocks of uint8 [n, H, W, C], in the order of the manifest.
+        copies: what was done about images that look alike, kept beside the manifest.
     """
     root = Path(out)
     files = paths.DatasetPaths(root)
@@ -170,7 +175,10 @@ def write_dataset(
         raise DataError(f"{root} is a file; a dataset is a folder. Choose another --out.")
     for left_over in parts_of(root):
         left_over.unlink()
+    files.copies.unlink(missing_ok=True)
     write_parts(files, manifest, images)
+    if copies is not None:
+        paths.write_text(files.copies, copies.to_csv(index=False))
     paths.write_json(files.spec, dataclasses.asdict(spec))
     paths.write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
     return open_dataset(root)

@@ -83,11 +83,22 @@ class LoadedImages:
             self._several.append(name)
         self._spool.write(image.pixels)
 
-    def blocks(self) -> Iterator[np.ndarray]:
-        """Yield uint8 [n, size, size, channels], each image once, in order."""
+    def blocks(self, stay: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """Yield uint8 [n, size, size, channels], each image once, in order.
+
+        Args:
+            stay: bool, one an image; those that are false are passed over.
+        """
         self._spool.seek(0)
-        for first in range(0, len(self._channels), _BLOCK):
-            block = [self._next(stored) for stored in self._channels[first : first + _BLOCK]]
+        block = []
+        for row, stored in enumerate(self._channels):
+            image = self._next(stored)
+            if stay is None or stay[row]:
+                block.append(image)
+            if len(block) == _BLOCK:
+                yield np.stack(block)
+                block = []
+        if block:
             yield np.stack(block)
 
     def _next(self, stored: int) -> np.ndarray:
@@ -95,9 +106,22 @@ class LoadedImages:
         flat = np.frombuffer(self._spool.read(int(np.prod(shape))), np.uint8)
         return images.to_channels(flat.reshape(shape), self.channels)
 
-    def sizes(self) -> dict[str, Any]:
-        """Return minimum, median and maximum of the source images' widths and heights."""
-        widths, heights = np.array(self._shapes).T
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """Return uint8 [n, size, size, channels] of the images of sorted, distinct rows."""
+        stay = np.zeros(len(self._channels), bool)
+        stay[rows] = True
+        return np.concatenate([*self.blocks(stay), self._none()])
+
+    def _none(self) -> np.ndarray:
+        return np.empty((0, self.size, self.size, self.channels), np.uint8)
+
+    def sizes(self, stay: np.ndarray) -> dict[str, Any]:
+        """Return minimum, median and maximum of the source images' widths and heights.
+
+        Args:
+            stay: bool, one an image: which are counted.
+        """
+        widths, heights = np.array(self._shapes)[stay].T
         return {"width": _summary(widths), "height": _summary(heights)}
 
     def close(self) -> None:

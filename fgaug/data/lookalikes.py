@@ -1,4 +1,4 @@
-"""Look-alikes: which images of a set are copies of each other.  loading -> [lookalikes] -> copies, audit
+"""Look-alikes: which images of a set are copies.  loading -> [lookalikes] -> copies, audit
 
 Three nets, each measured on BUS-BRA and simulated heads, where no two patients are caught:
 equal pixels; means over 16 x 16 blocks that correlate above 0.995, as they are or turned or
@@ -16,7 +16,7 @@ import pandas as pd
 
 from fgaug.data.aligned import FINE, aligned_correlation
 
-EXACT, NEAR, TURNED, CROPPED = "exact", "near", "turned", "cropped"  # kinds of pairs
+EXACT, NEAR, TURNED, ALIGNED = "exact", "near", "turned", "aligned"  # kinds of pairs
 COLUMNS = ("one", "other", "kind", "correlation")
 
 _THUMB = 16  # pixels; what is left of two copies after recompression, scaling or brightening
@@ -137,7 +137,7 @@ def _cropped(pictures: np.ndarray, candidates: pd.DataFrame) -> pd.DataFrame:
         one, other = part["one"].to_numpy(), part["other"].to_numpy()
         value = aligned_correlation(pictures[one], pictures[other])
         alike = value > _ALIGNED
-        found.append(_pairs(one[alike], other[alike], CROPPED, value[alike]))
+        found.append(_pairs(one[alike], other[alike], ALIGNED, value[alike]))
     return pd.concat(found, ignore_index=True)
 
 

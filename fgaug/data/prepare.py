@@ -6,6 +6,7 @@ ingest -> split -> loading -> audit -> dataset
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,11 +16,15 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.data.audit import audit, suspicions
+from fgaug.data.audit import suspicions
+from fgaug.data.choosing import Copies, choose
+from fgaug.data.copies import RULES
 from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
 from fgaug.data.images import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
 from fgaug.data.ingest import Ingested, from_csv, from_folders
+from fgaug.data.leaving_out import read_list, without_named
 from fgaug.data.loading import LoadedImages, Progress, load_images, loaded_from
+from fgaug.data.pairs_page import check_folder
 from fgaug.data.phantom import make_phantom
 from fgaug.data.presets import PRESETS as READ
 from fgaug.data.presets import read_preset
@@ -30,6 +35,7 @@ from fgaug.errors import DataError
 _LOG = logging.getLogger("fgaug")
 PRESETS = (*READ, "phantom")
 MAX_MARGIN = 10.0
+COPIES_OF_PRESETS = {"busi": "group"}  # sets that cannot be split as they are
 
 
 def prepare(
@@ -60,6 +66,9 @@ def prepare(
     test_per_label: int | None = None,
     extend: bool = False,
     skip_broken: bool = False,
+    copies: str | None = None,
+    drop: str | Path | None = None,
+    pairs: str | Path | None = None,
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -96,16 +105,24 @@ def prepare(
         extend: the thesis's second baseline, see `assign_splits`.
         skip_broken: leave broken images out instead of refusing, and those of formats that
             are not read.
+        copies: what becomes of images that look alike: refuse, drop or group; see
+            `fgaug.data.copies`. None is group for busi, which has copies, else refuse.
+        drop: a list of images to leave out; see `fgaug.data.leaving_out`.
+        pairs: folder for every pair of images that look alike, as a table and side by side;
+            written also if the images are refused for them.
         seed: of the split.
         progress: called with (images done, images in all).
     """
-    _check(size=size, channels=channels, margin=margin, preset=preset)
+    _check(size=size, channels=channels, margin=margin, preset=preset, copies=copies)
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
     if csv is None and (group_col or stratum_cols or split_col or gan_col):
         raise DataError(
             "Columns are those of a label table. Give it with --csv, or leave them out."
         )
     _check_tree_options(folders, label_level, split_folders, with_companions)
+    if pairs is not None:
+        check_folder(Path(pairs), "--pairs")
+    leave = read_list(drop) if drop is not None else None
     if csv is None and sheet is not None:
         raise DataError("--sheet names a sheet of the label table. Give it with --csv.")
     rule = split_rule(
@@ -117,6 +134,8 @@ def prepare(
         seed=seed,
     )
     if preset == "phantom":
+        if leave is not None:
+            raise DataError("--drop is of image files, and --preset phantom simulates. Drop it.")
         rows, loaded = _phantom(size, channels, phantom or {})
     else:
         if csv is not None:
@@ -156,6 +175,7 @@ def prepare(
                 keep_labels=keep_labels,
                 skip_unread=skip_broken,
             )
+        rows = rows if leave is None else without_named(rows, leave)
         # Decoding may take an hour: a split that cannot be made is refused before.
         _split(rows.table, rule)
         loaded = load_images(
@@ -167,13 +187,27 @@ def prepare(
             progress=progress,
         )
     try:
-        return _write(Path(out), rows, loaded, rule, margin)
+        how = Copies(
+            rule=copies or COPIES_OF_PRESETS.get(preset or "", "refuse"),
+            leave=leave,
+            pairs=Path(pairs) if pairs is not None else None,
+        )
+        return _write(Path(out), rows, loaded, rule, margin, how)
     finally:
         loaded.close()
 
 
-def _check(*, size: int, channels: int | None, margin: float | None, preset: str | None) -> None:
+def _check(
+    *,
+    size: int,
+    channels: int | None,
+    margin: float | None,
+    preset: str | None,
+    copies: str | None,
+) -> None:
     problems = []
+    if copies is not None and copies not in RULES:
+        problems.append(f'--copies "{copies}" is unknown{nearest(copies, RULES)}')
     if not MIN_SIZE <= size <= MAX_SIZE:
         problems.append(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}")
     if channels not in (None, 1, 3):
@@ -233,28 +267,32 @@ def _write(
     loaded: LoadedImages,
     rule: dict[str, Any],
     margin: float | None,
+    how: Copies,
 ) -> Dataset:
-    table = _split(rows.table[loaded.kept].reset_index(drop=True), rule)
-    table["sha256"] = loaded.sha256
-    refuse("The images cannot be used as split", audit(table))
+    read = rows.table[loaded.kept].reset_index(drop=True)
+    read["sha256"] = loaded.sha256
+    chosen = choose(read, loaded, how, lambda table: _split(table, rule))
+    stay, table = chosen.stay, chosen.table
     crop = None
     if margin is not None:
         boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
-        crop = {"margin": margin, "boxes": _digest_of_boxes(loaded.sha256, boxes)}
+        boxes = list(itertools.compress(boxes, stay))
+        crop = {"margin": margin, "boxes": _digest_of_boxes(table["sha256"].tolist(), boxes)}
     spec = DatasetSpec(
         labels=tuple(sorted(table["label"].unique())),
         size=loaded.size,
         channels=loaded.channels,
         strata=rows.strata,
-        source=rows.source,
+        source={**rows.source, **chosen.source},
         split=rule,
         crop=crop,
         resize_filter=RESIZE_FILTER,
-        sizes=loaded.sizes(),
+        sizes=loaded.sizes(stay),
         digest="",
     )
-    dataset = write_dataset(out, spec, table, loaded.blocks())
-    for doubt in suspicions(dataset):
+    blocks = loaded.blocks(stay)
+    dataset = write_dataset(out, spec, table, blocks, chosen.report)
+    for doubt in suspicions(dataset, chosen.alike):
         _LOG.warning("%s.", doubt)
     return dataset
 

@@ -155,8 +155,8 @@ def busi(
     """Return the images of BUSI (Al-Dhabyani et al. 2020): `benign/benign (1).png` and its kin.
 
     Masks are left out. There are no patients, so every image is its own group; and there are
-    copies (Pawlowska et al. 2023 count 235 of 780 images, 8 lesions under two labels): exact ones
-    on two sides of the split are refused by name, near ones named in a warning.
+    copies (Pawlowska et al. 2023 count 235 of 780 images, 8 lesions under two labels), so that
+    `prepare` groups what looks alike unless it is told otherwise.
 
     Args:
         source: folder with one folder a label.

@@ -1,0 +1,112 @@
+"""Choosing: which of the images that were read make the dataset.
+
+loading, lookalikes, copies, split -> [choosing] -> prepare
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgaug.data.audit import audit
+from fgaug.data.copies import described, settle
+from fgaug.data.leaving_out import LeaveOut, on_list
+from fgaug.data.loading import LoadedImages
+from fgaug.data.lookalikes import Alike, find_alike
+from fgaug.data.pairs_page import pair_table, write_pairs
+from fgaug.data.problems import counted, refuse
+
+_LOG = logging.getLogger("fgaug")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copies:
+    """What the user wants of images that look alike, and of listed ones."""
+
+    rule: str  # of `fgaug.data.copies.RULES`
+    leave: LeaveOut | None
+    pairs: Path | None  # where every pair is written
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The images of a dataset."""
+
+    stay: np.ndarray  # bool, one an image that was read
+    table: pd.DataFrame  # those that stay, split
+    alike: Alike  # pairs among those that stay
+    report: pd.DataFrame | None  # what became of each pair, where a rule was given
+    source: dict[str, Any]  # what dataset.json says of it
+
+
+def choose(
+    read: pd.DataFrame,
+    loaded: LoadedImages,
+    how: Copies,
+    split: Callable[[pd.DataFrame], pd.DataFrame],
+) -> Chosen:
+    """Return the images that make the dataset, or refuse those that cannot be used as split.
+
+    Args:
+        read: a row an image that was read, with its sha256.
+        loaded: their pixels.
+        how: what becomes of copies.
+        split: gives a table its `split` and `gan`.
+    """
+    listed = np.zeros(len(read), bool)
+    source: dict[str, Any] = {}
+    if how.leave is not None:
+        listed = on_list(loaded.sha256, how.leave) if how.leave.sha256 else listed
+        count = int(listed.sum()) + len(how.leave.names)
+        source["dropped"] = {"list": how.leave.path.name, "images": count}
+        _LOG.warning("--drop: %s of %s left out.", counted(count, "image"), how.leave.path)
+    found = find_alike(loaded.blocks(), loaded.sha256)
+    there = ~(listed[found.pairs["one"]] | listed[found.pairs["other"]])
+    pairs = found.pairs[there].reset_index(drop=True)
+    settled = settle(read, pairs, how.rule)
+    stay = settled.kept & ~listed
+    if how.rule != "refuse":
+        source["copies"] = settled.counts
+        _LOG.warning("%s.", described(settled.counts))
+    every = settled.table.assign(split="")
+    try:
+        table = split(settled.table[stay].reset_index(drop=True))
+        every.loc[stay, "split"] = table["split"].to_numpy()
+    finally:  # who cannot split the set wants to see what was joined or left out
+        report = pair_table(every, pairs, settled.done)
+        if how.pairs is not None:
+            page = write_pairs(how.pairs, report, loaded.rows, found.limits)[-1]
+            _LOG.warning("%s that look alike: %s.", counted(len(pairs), "pair"), page)
+    _refuse_copies(audit(table), how)
+    return Chosen(
+        stay=stay,
+        table=table,
+        alike=Alike(pairs=_among(pairs, stay), limits=found.limits),
+        report=report.drop(columns=["_one", "_other"]) if how.rule != "refuse" else None,
+        source=source,
+    )
+
+
+def _among(pairs: pd.DataFrame, stay: np.ndarray) -> pd.DataFrame:
+    """Return the pairs whose images both stay, by their rows among those that do."""
+    place = np.cumsum(stay) - 1
+    both: pd.DataFrame = pairs[stay[pairs["one"]] & stay[pairs["other"]]].reset_index(drop=True)
+    moved: pd.DataFrame = both.assign(one=place[both["one"]], other=place[both["other"]])
+    return moved
+
+
+def _refuse_copies(problems: list[str], how: Copies) -> None:
+    if any(" exact cop" in problem for problem in problems):
+        seen = f"see {how.pairs}" if how.pairs else "--pairs FOLDER shows every pair side by side"
+        problems[-1] += (
+            ".\nWays on: --copies group (one group of what looks alike; equal images under two "
+            "labels are left out), --copies drop (one of each copy is kept, and none of equal "
+            f"images under two labels), --drop FILE (a list of your own); {seen}"
+        )
+    refuse("The images cannot be used as split", problems)
