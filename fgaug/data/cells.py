@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fgaug.data.problems import counted, listed
 from fgaug.errors import DataError
 
 _SPACES = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 _EDGE = _SPACES + "\ufeff\u200b\u200e\u200f\u2060"  # and what has no width at all
-_HEADER_SEARCH = 20  # rows in which a header is looked for below a title
+HEADER_SEARCH = 20  # rows in which a header is looked for below a title
 
 # first bytes -> what the file is, and the cure
 _OTHER_FILES: tuple[tuple[bytes, str, str], ...] = (
@@ -106,12 +107,24 @@ def name_of(text: str) -> str:
     return unicodedata.normalize("NFC", " ".join(clean(text).split()))
 
 
-def header_below(rows: Sequence[Sequence[str]], wanted: Sequence[str]) -> int | None:
-    """Return which row holds every wanted name, where a title stands above the header."""
-    for index, row in enumerate(rows[:_HEADER_SEARCH]):
-        if set(map(name_of, wanted)) <= set(map(name_of, row)):
-            return index
-    return None
+def check_title(path: Path, rows: Sequence[Sequence[str]], wanted: Sequence[str]) -> None:
+    """Refuse a title above the header, as spreadsheets have, if the header stands below it.
+
+    Args:
+        path: of the table.
+        rows: the first ones that hold text, the header or a title first.
+        wanted: names that the header has.
+    """
+    names = set(map(name_of, wanted))
+    if not rows or names & set(map(name_of, rows[0])):
+        return
+    for index, row in enumerate(rows):
+        if names <= set(map(name_of, row)):
+            title = listed(filter(None, map(name_of, rows[0])))
+            raise DataError(
+                f"{path} has its header below other text: {counted(index, 'row')} above it, the "
+                f'first "{title}". Remove the rows above the header.'
+            )
 
 
 def _check_text(path: Path, data: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 _SURE = r"masks?|gt|ground[ _-]?truth|seg|segm|segmentations?|annotations?|annot|anno"
@@ -22,11 +22,11 @@ _NUMBER = r"(?:[ _.\-]*\(?\d+\)?)?"  # of several masks of one image
 _WORD = rf"(?:(?P<sure>{_SURE})|{_LIKELY})"
 _SUFFIX = re.compile(rf"(?P<base>.*[^ _.\-]){_GAP}{_WORD}\)?{_NUMBER}")
 _PREFIX = re.compile(rf"{_WORD}[ _.\-]+(?P<base>[^ _.\-].*)")
-_CAMEL = re.compile(rf"(?P<base>.*[a-z0-9])(?:Mask|GT|Seg|Segmentation|Annotation)s?{_NUMBER}")
+_CAMEL = re.compile(
+    rf"(?P<base>.*[a-z0-9])(?P<sure>)(?:Mask|GT|Seg|Segmentation|Annotation)s?{_NUMBER}"
+)
 _ALONE = re.compile(rf"(?P<base>)(?P<sure>{_SURE}){_NUMBER}")
-_NEGATED = re.compile(
-    r"(?:.*[ _.\-])?(?:with|without|no|not)"
-)  # `without_mask_3.jpg` shows a face
+_NEGATED = re.compile(r"(?:.*[ _.\-])?(?:with|without|no|not)")  # `no_mask_3.jpg` shows a face
 _IMAGE_WORD = re.compile(
     r"[ _.\-]+(?:image|images|img|orig|original|us|frame|scan)$|^(?:image|img)[ _.\-]+"
 )
@@ -48,20 +48,22 @@ def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[P
         paired: only those whose image is found; else also those that a sure word names.
     """
     folders = {folder: _folder_kind(folder) for folder in {path.parent for path in files}}
-    plain = {
-        _key(stem_of(path))
-        for path in files
-        if not folders[path.parent] and not _name(stem_of(path))
-    }
+    named = {path: _name(stem_of(path)) for path in files}
+    suspects = [path for path in files if folders[path.parent] or named[path]]
+    if not suspects:
+        return set()
+    images = set(files).difference(suspects)
+    anywhere = {_key(stem_of(path)) for path in images}
+    beside = {(path.parent, _key(stem_of(path))) for path in images}
     found = set()
-    for path in files:
-        kind = folders[path.parent]
-        if kind:
-            bases = {_key(stem_of(path)), _key(_base(stem_of(path)))}
-            mate = bool(bases & plain)
-            if mate or (kind == "sure" and not paired):
-                found.add(path)
-        elif _is_companion(stem_of(path), plain, paired=paired):
+    for path in suspects:
+        kind, match = folders[path.parent], named[path]
+        base = _key(match["base"] if match else stem_of(path))
+        if kind:  # masks/7.png may have the very name of its image
+            sure, mate = kind == "sure", not anywhere.isdisjoint((base, _key(stem_of(path))))
+        else:  # lesion_12.png in one folder is not of 12.png in another
+            sure, mate = bool(match and match["sure"]), (path.parent, base) in beside
+        if mate or (sure and not paired):
             found.add(path)
     return found
 
@@ -77,15 +79,6 @@ def kinds_of(companions: Iterable[PurePath]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts)
 
 
-def _is_companion(stem: str, plain: Collection[str], *, paired: bool) -> bool:
-    match = _name(stem)
-    if match is None:
-        return False
-    if match.groupdict().get("sure") is not None and not paired:
-        return True
-    return _key(match["base"]) in plain
-
-
 def _name(stem: str) -> re.Match[str] | None:
     lower = stem.lower()
     match = _SUFFIX.fullmatch(lower) or _PREFIX.fullmatch(lower) or _ALONE.fullmatch(lower)
@@ -96,13 +89,9 @@ def _name(stem: str) -> re.Match[str] | None:
 
 def stem_of(path: PurePath) -> str:
     """Return the name without its ending; `.nii.gz` is one."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    return PurePath(name).stem
-
-
-def _base(stem: str) -> str:
-    match = _name(stem)
-    return match["base"] if match else stem
+    name = path.name[:-3] if path.name[-3:].lower() == ".gz" else path.name
+    dot = name.rfind(".")
+    return name[:dot] if dot > 0 else name
 
 
 def _key(stem: str) -> str:

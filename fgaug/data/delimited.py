@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fgaug.data.cells import Cells, header_below, name_of
+from fgaug.data.cells import HEADER_SEARCH, Cells, check_title, name_of
 from fgaug.data.problems import listed
 from fgaug.errors import DataError
 
@@ -38,15 +38,16 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     if not text.strip():
         raise DataError(f"The label table {path} is empty.")
     separator = forced[1] if forced else _separator(text, wanted)
-    header: list[str] = []
+    records = [
+        (line, record)
+        for line, record in _records(path, text, separator)
+        if any(cell and not cell.isspace() for cell in record)
+    ]
+    header = [name_of(name) for name in records[0][1]]
+    check_title(path, [record for _, record in records[:HEADER_SEARCH]], wanted)
     rows: list[list[str]] = []
     long = []  # lines with more values than the header has names
-    for line, record in _records(path, text, separator):
-        if not any(cell and not cell.isspace() for cell in record):
-            continue
-        if not header:
-            header = [name_of(name) for name in record]
-            continue
+    for line, record in records[1:]:
         if len(record) > len(header) and any(map(str.strip, record[len(header) :])):
             long.append(line)
         missing = len(header) - len(record)
@@ -56,9 +57,7 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
             f"{path} cannot be read as a table (more values than the {len(header)} names of the "
             f"header in line {listed(long)}). Quote values that hold the separator {separator!r}."
         )
-    cells = Cells(header=header, rows=rows, notes=notes)
-    _check_title(path, cells, wanted)
-    return cells
+    return Cells(header=header, rows=rows, notes=notes)
 
 
 def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
@@ -135,16 +134,3 @@ def _parsed(text: str, separator: str, *, strict: bool) -> Iterator[tuple[int, l
     )
     for record in reader:
         yield reader.line_num, record
-
-
-def _check_title(path: Path, cells: Cells, wanted: Sequence[str]) -> None:
-    """Refuse a title above the header, which a spreadsheet's export may have."""
-    names = set(map(name_of, wanted))
-    if names & set(cells.header):
-        return
-    below = header_below(cells.rows, wanted)
-    if below is not None:
-        raise DataError(
-            f"{path} has its header in row {below + 2}; above it stands "
-            f'"{listed(name for name in cells.header if name)}". Remove the rows above the header.'
-        )

@@ -46,29 +46,29 @@ def log_unused(table: pd.DataFrame, images: Path, *, all_rows: bool) -> None:
         all_rows: the table has its rows of all labels, so that a file that it does not name is
             named by no other row either.
     """
-    used = {Path(path) for path in table["path"]}
-    root = Path(os.path.abspath(images))
+    used = {str(path) for path in table["path"]}
+    root = os.path.abspath(images)
     spare, unread, hidden = [], [], 0
-    for folder in sorted({path.parent for path in used}):
+    for folder in sorted({os.path.dirname(path) for path in used}):
         with os.scandir(folder) as entries:
-            files = sorted(entry.name for entry in entries if entry.is_file())
-        for name in files:
-            path = folder / name
-            if is_hidden(name):
+            files = sorted(entry.path for entry in entries if entry.is_file())
+        for path in files:
+            if is_hidden(os.path.basename(path)):
                 hidden += 1
-            elif path.suffix.lower() not in EXTENSIONS:
-                unread.append(path.relative_to(root))
+            elif os.path.splitext(path)[1].lower() not in EXTENSIONS:
+                unread.append(_below(path, root))
             elif path not in used:
-                spare.append(path.relative_to(root))
+                spare.append(_below(path, root))
     if spare and all_rows:
         _LOG.warning(
             "Not used: %s beside those that the table names: %s.",
             counted(len(spare), "image"),
             listed(spare),
         )
-    read = [path.relative_to(root) for path in used]
-    found = sort_out(root, unread, read=read, hidden=hidden)
-    for line in [*(f"Not used: {each}" for each in found.problems()), *found.notes()]:
+    read = [_below(path, root) for path in used] if unread else []
+    found = sort_out(Path(root), unread, read=read, hidden=hidden)
+    lines = [f"Beside the images of the table: {each}" for each in found.problems()]
+    for line in [*lines, *found.notes()]:
         _LOG.warning("%s.", line)
 
 
@@ -124,18 +124,19 @@ class _Finder:
             )
         if self.several:
             lines.append(
-                f"{counted(len(self.several), 'image')} fit several files (give the extension, "
-                f"and the folder below {self.root}): {listed(self.several)}"
+                f"{len(self.several)} of the names fit several files (give the "
+                f"extension, and the folder below {self.root}): {listed(self.several)}"
             )
-        cures: dict[str, list[str]] = {}
+        cures: dict[str, list[tuple[str, PurePath]]] = {}
         for name, path in self.unread:
-            cure = cure_of(self.root / path) or "Convert them to PNG"
-            cures.setdefault(cure, []).append(f"{name} ({path.as_posix()})")
-        for cure, shown in cures.items():
-            endings = sorted({ending_of(path) or "no ending" for _, path in self.unread})
+            cure = cure_of(self.root / path) or "It is no image by its first bytes"
+            cures.setdefault(cure, []).append((name, path))
+        for cure, found in cures.items():
+            endings = sorted({ending_of(path) or "no ending" for _, path in found})
+            shown = listed(f"{name} ({path.as_posix()})" for name, path in found)
             lines.append(
-                f"{counted(len(shown), 'image')} there, but in a format that is not read "
-                f"({', '.join(endings)}): {listed(shown)}. {cure}"
+                f"{counted(len(found), 'image')} there, but in a format that is not read "
+                f"({', '.join(endings)}): {shown}. {cure}"
             )
         return lines
 
@@ -203,12 +204,13 @@ class _Finder:
     def _unread(self, text: str) -> PurePath | None:
         """Return a file of a format that is not read and has the name."""
         name, folders = text.rsplit("/", 1)[-1], _folders_of(text)
-        for key in (_key(name), _stem_key(name)):
-            for path in self._index(unread=True).get(key, []):
-                there = tuple(_key(part) for part in path.parts[:-1])
-                length = min(len(folders), len(there))
-                if not length or folders[-length:] == there[-length:]:
-                    return path
+        index = self._index(unread=True)
+        bare = [path for path in index.get(_stem_key(name), []) if cure_of(self.root / path)]
+        for path in [*index.get(_key(name), []), *bare]:
+            there = tuple(_key(part) for part in path.parts[:-1])
+            length = min(len(folders), len(there))
+            if not length or folders[-length:] == there[-length:]:
+                return path
         return None
 
     def _near(self) -> str:
@@ -238,8 +240,7 @@ class _Finder:
 def _log_companions(root: Path, used: Sequence[Path]) -> None:
     """Log images of the table that are masks by their names: the table asked for them."""
     top = os.path.abspath(root)
-    relative = [PurePath(os.path.relpath(path, top)) for path in used]
-    named = find_companions(relative)
+    named = find_companions([_below(str(path), top) for path in used])
     if named:
         _LOG.warning(
             "%s that the table names %s (%s): %s. Take the rows out if they are no images.",
@@ -248,6 +249,11 @@ def _log_companions(root: Path, used: Sequence[Path]) -> None:
             kinds_of(named),
             listed(sorted(named)[:3]),
         )
+
+
+def _below(path: str, root: str) -> PurePath:
+    """Return the path relative to the root, by its text: `relative_to` is slow."""
+    return PurePath(path[len(root) :].lstrip("/"))
 
 
 def _key(name: str) -> str:

@@ -178,8 +178,9 @@ def _of_level(root: Path, images: Sequence[PurePath], level: int) -> pd.DataFram
             "lies" if len(outside) == 1 else "lie",
             listed(outside),
         )
-    twice = Counter(path.with_suffix("") for path in rows)
-    pairs = [path for path in rows if twice[path.with_suffix("")] > 1]
+    bare = [os.path.splitext(path)[0] for path in rows]
+    twice = Counter(bare)
+    pairs = [path for path, name in zip(rows, bare, strict=True) if twice[name] > 1]
     if pairs:
         _LOG.warning(
             "%s share their names but for the ending: %s. If they are copies of one image, or "
@@ -226,7 +227,10 @@ def _check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list
 
 
 def _wrapper(root: Path, images: Sequence[PurePath], level: int) -> str:
-    """Return the cure where the folders of labels lie below a single folder, else nothing."""
+    """Return where labels may lie if a level has fewer than two; nothing if it is not known."""
+    depth = max((len(path.parts) - 1 for path in images), default=0)
+    if 0 < depth < level:
+        return f" {level} folders down: the images lie {depth} deep. Lower --label-level"
     names = {path.parts[level - 1] for path in images if len(path.parts) > level}
     below = {path.parts[level] for path in images if len(path.parts) > level + 1}
     if len(names) != 1 or len(below) < 2:

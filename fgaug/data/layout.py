@@ -14,13 +14,12 @@ from pathlib import Path, PurePath
 from fgaug.data.problems import counted, listed, refuse
 
 _FILLER = r"(?:[ _.\-]*(?:set|sets|data|dataset|images?|imgs?|split|folder|\d+))*"
+_LEAD = r"(?:\d+[ _.\-]+)?(?:images?[ _\-]*)?"
 _ROLES = {
-    "train": re.compile(rf"(?:images?[ _\-]*)?(?:train|training|trn|(?<=s)tr){_FILLER}"),
-    "valid": re.compile(
-        rf"(?:images?[ _\-]*)?(?:valid|val|validation|validate|dev|development){_FILLER}"
-    ),
-    "test": re.compile(rf"(?:images?[ _\-]*)?(?:test|testing|tst|(?<=s)ts){_FILLER}"),
-    "held out": re.compile(rf"(?:eval|evaluation|hold[ _\-]?out|unseen){_FILLER}"),
+    "train": re.compile(rf"{_LEAD}(?:train|training|trn|(?<=s)tr){_FILLER}"),
+    "valid": re.compile(rf"{_LEAD}(?:valid|val|validation|validate|dev|development){_FILLER}"),
+    "test": re.compile(rf"{_LEAD}(?:test|testing|tst|(?<=s)ts){_FILLER}"),
+    "held out": re.compile(rf"{_LEAD}(?:eval|evaluation|hold[ _\-]?out|unseen){_FILLER}"),
 }
 SPLITS = ("train", "valid", "test")
 _FOLD = re.compile(

@@ -61,7 +61,7 @@ class Tree:
         if not skip:
             return [f"{problem}; or {way_out}" for problem in problems]
         for problem in problems:
-            _LOG.warning("Left out %s.", problem)
+            _LOG.warning("Left out: %s.", problem)
         return []
 
 

@@ -80,22 +80,21 @@ class Unread:
     def problems(self) -> list[str]:
         """Return a line for each kind of image that is not read."""
         return [
-            f"{counted(len(files), 'image file')} ({_by_ending(files)}) that "
-            f"{'is' if len(files) == 1 else 'are'} not read: {listed(files)}. {_PICTURES[kind][1]}"
+            f"{counted(len(files), 'image file')} {'is' if len(files) == 1 else 'are'} not read "
+            f"({_by_ending(files)}): {listed(files)}. {_PICTURES[kind][1]}"
             for kind, files in self.pictures
         ]
 
     def notes(self) -> list[str]:
         """Return a line for each kind of other file, and one for all that hold no image."""
         lines = [
-            f"Not read: {len(files)} {kind} ({_by_ending(files)}): {listed(files)}. "
-            f"{_OTHERS[kind][1]}"
+            f"Not read: {kind} ({_by_ending(files)}): {listed(files)}. {_OTHERS[kind][1]}"
             for kind, files in self.others
         ]
         if self.copies:
             lines.append(
-                f"Not read: {counted(len(self.copies), 'file')} ({_by_ending(self.copies)}) that "
-                f"lie beside an image of the same name that is: {listed(self.copies[:3])}"
+                f"Not read: {_by_ending(self.copies)}, each beside an image of the same name that "
+                f"is read: {listed(self.copies[:3])}{', ...' if len(self.copies) > 3 else ''}"
             )
         quiet = [_by_ending(self.rest)] if self.rest else []
         quiet += [counted(self.hidden, "hidden file")] if self.hidden else []
@@ -113,14 +112,17 @@ def sort_out(
         read: images that are read, relative to the root.
         hidden: how many hidden files there are.
     """
-    beside = {path.parent / stem_of(path).lower() for path in read}
+    beside: set[tuple[PurePath, str]] | None = None
     kinds: dict[str, list[PurePath]] = {}
     copies, rest = [], []
     for path in files:
         kind = kind_of(root / path)
         if kind is None:
             rest.append(path)
-        elif kind in _PICTURES and path.parent / stem_of(path).lower() in beside:
+            continue
+        if beside is None:
+            beside = {(each.parent, stem_of(each).lower()) for each in read}
+        if kind in _PICTURES and (path.parent, stem_of(path).lower()) in beside:
             copies.append(path)
         else:
             kinds.setdefault(kind, []).append(path)

@@ -12,7 +12,7 @@ from typing import Any
 
 import openpyxl
 
-from fgaug.data.cells import Cells, header_below, name_of
+from fgaug.data.cells import HEADER_SEARCH, Cells, check_title, name_of
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.errors import DataError
 
@@ -34,21 +34,22 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
     """
     names = set(map(name_of, wanted))
     rows, title, others = _values(path, sheet, formulas=False)
-    filled = ((number, row) for number, row in enumerate(rows, 1) if not _is_empty(row))
-    _, head = next(filled, (0, []))
-    if not head:
+    filled = [(number, row) for number, row in enumerate(rows, 1) if not _is_empty(row)]
+    if not filled:
         raise DataError(f'{path}: sheet "{title}" is empty. Choose one by --sheet.')
-    header = [name_of(_Column("").text(cell)) for cell in head]
+    first = [[_Column("").text(cell) for cell in row] for _, row in filled[:HEADER_SEARCH]]
+    header = [name_of(name) for name in first[0]]
+    _check_sheet(path, title, header, wanted, others)
+    check_title(path, first, wanted)
     columns = [_Column(name if name in names else "") for name in header]
     texts, blank = [], set[int]()
-    for number, row in filled:
+    for number, row in filled[1:]:
         cells = [column.text(cell) for column, cell in zip(columns, row, strict=False)]
         cells += [""] * (len(header) - len(cells))
         texts.append(cells)
         if any(column.name and not text for column, text in zip(columns, cells, strict=True)):
             blank.add(number)
     found = Cells(header=header, rows=texts)
-    _check_header(path, title, found, wanted, others)
     problems = [problem for column in columns for problem in column.problems()]
     if blank:
         problems += _formulas(path, title, columns, blank)
@@ -140,7 +141,7 @@ def _date(value: datetime.datetime | datetime.date | datetime.time) -> str:
 
 def _values(
     path: Path, sheet: str | None, *, formulas: bool
-) -> tuple[Iterator[Sequence[Any]], str, list[str]]:
+) -> tuple[Sequence[Sequence[Any]], str, list[str]]:
     """Return the rows of cells of a sheet, its name, and the names of the others."""
     try:
         # It warns of features that it does not keep; nothing is written here.
@@ -157,28 +158,22 @@ def _values(
         raise DataError(f"{path} cannot be read as a workbook ({reason}).") from None
     if title not in pages:
         raise DataError(f'{path} has no sheet "{title}"{nearest(title, list(pages))}')
-    return iter(rows), title, [name for name in pages if name != title]
+    return rows, title, [name for name in pages if name != title]
 
 
 def _is_empty(row: Sequence[Any]) -> bool:
     return all(cell.value is None or not str(cell.value).strip() for cell in row)
 
 
-def _check_header(
-    path: Path, title: str, found: Cells, wanted: Sequence[str], others: Sequence[str]
+def _check_sheet(
+    path: Path, title: str, header: Sequence[str], wanted: Sequence[str], others: Sequence[str]
 ) -> None:
-    """Refuse a sheet without any of the wanted columns where they stand elsewhere."""
+    """Refuse a sheet without any of the wanted columns where another sheet has all of them."""
     names = set(map(name_of, wanted))
-    if names & set(found.header):
+    if names & set(header):
         return
-    below = header_below(found.rows, wanted)
-    if below is not None:
-        raise DataError(
-            f'{path}, sheet "{title}": the header stands in row {below + 2} of those with text. '
-            "Remove the rows above it."
-        )
     for other in others:
-        first = next((row for row in _values(path, other, formulas=False)[0]), ())
+        first = next(iter(_values(path, other, formulas=False)[0]), ())
         if names <= {name_of(str(cell.value or "")) for cell in first}:
             raise DataError(
                 f'{path}: sheet "{title}" has none of the columns {listed(wanted)}; sheet '
