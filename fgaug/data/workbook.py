@@ -145,8 +145,9 @@ def _values(
     """Return the rows of cells of a sheet, its name, and the names of the others."""
     try:
         # It warns of features that it does not keep; nothing is written here.
-        with warnings.catch_warnings(action="ignore"):
-            book = openpyxl.load_workbook(path, read_only=True, data_only=not formulas)
+        # An open file, as of a path it wants the ending.
+        with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=not formulas)
             pages = {page.title: page for page in book.worksheets}
             title = sheet if sheet is not None else next(iter(pages), "")
             if title in pages:
