@@ -46,6 +46,7 @@ def import_(
     """Add image files that another program made; their names hold the seeds."""
     from fgaug.bank.imported import import_folders
     from fgaug.bank.seed_files import of_other_endings, some
+    from fgaug.data.problems import counted
     from fgaug.data.reader import read_image
 
     try:
@@ -66,8 +67,8 @@ def import_(
         )
     if others := of_other_endings(folders):
         _LOG.warning(
-            "Not imported: %d files that fit a --pattern but for their ending: %s.",
-            len(others),
+            "Not imported: %s that would fit a --pattern with another ending: %s.",
+            counted(len(others), "file"),
             some([path.name for path in others]),
         )
     index = opened.index()
@@ -86,6 +87,7 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
         BankError: images that no decoder reads lie among the others.
     """
     from fgaug.bank.seed_files import some
+    from fgaug.data.problems import counted
     from fgaug.data.tree import read_tree
 
     found, problems = [], []
@@ -101,9 +103,9 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
             problems += [f"{each.folder}: {problem}" for problem in report]
             if below := [path.as_posix() for path in tree.images if len(path.parts) > 1]:
                 _LOG.warning(
-                    "%s: %d images in folders below are not imported: %s.",
+                    "%s: not imported: %s in folders below: %s.",
                     each.folder,
-                    len(below),
+                    counted(len(below), "image"),
                     some(below),
                 )
         found.append(replace(each, skip=skip))
