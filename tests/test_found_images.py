@@ -84,9 +84,7 @@ def test_several_files_fit(root: Path, lie: list[str], named: str, said: str | N
         assert sources(read(root, named, "q")) == ["q.png", "x/1.png"]
     else:
         text = refusal(root, named, "q")
-        assert (
-            "1 of the names fit several files (give the extension, and the folder below" in text
-        )
+        assert "1 of the names fit several files (give the extension, and the folder below" in text
         assert said in text
 
 
