@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug import stats
+from fgaug.analysis.wording import many
 from fgaug.analysis_plan import LOWER_IS_BETTER, AnalysisPlan
 from fgaug.errors import RunError
 from fgaug.stages import NUMBERS, Judged, Shortlisted, Stage
@@ -196,8 +197,9 @@ def in_words(stage: Stage, judged: Judged) -> Iterator[str]:
     rows = judged.comparisons
     first = rows[0]
     yield (
-        f"confirmed on the sealed test set ({judged.counted}): {first['n_images']} images of "
-        f"{first['n_patients']} patients, fresh seeds, level {first['level']} (new patients)"
+        f"confirmed on the sealed test set ({judged.counted}): "
+        f"{many(first['n_images'], 'image')} of {many(first['n_patients'], 'patient')}, fresh "
+        f"seeds, level {first['level']} (new patients)"
     )
     for row in rows:
         other = {
@@ -206,7 +208,7 @@ def in_words(stage: Stage, judged: Judged) -> Iterator[str]:
             "drop": "its drop twin",
             "subset": "its random subset",
         }
-        seeds = f"{row['n_seeds']} seeds against {row['n_seeds_against']}"
+        seeds = f"{many(row['n_seeds'], 'seed')} against {row['n_seeds_against']}"
         failed = row["n_failed"] + row["n_failed_against"]
         head = f"  {row['arm']} against {other[row['against']]} ({seeds}"
         head += f", {failed} failed): " if failed else "): "
@@ -217,7 +219,7 @@ def in_words(stage: Stage, judged: Judged) -> Iterator[str]:
         yield (
             f"{head}{row['verdict']}; {row['metric']} {row['effect']:+.4f} ({share} interval "
             f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}), p {_p(row['p_value'])} adjusted for "
-            f"{row['compared']} arm{'s' if row['compared'] != 1 else ''}, {row['level']}"
+            f"{many(row['compared'], 'arm')}, {row['level']}"
         )
     if stage.left_out:
         yield f"  could not be chosen: {'; '.join(stage.left_out)}"

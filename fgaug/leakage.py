@@ -21,6 +21,7 @@ from fgaug.errors import SnapshotError
 from fgaug.fakes import Supply
 from fgaug.generators import SnapshotFile
 from fgaug.paths import BankNames
+from fgaug.rows import Exposure
 
 UNTRAINED = ("phantom", "stub")  # kinds that never saw an image
 _COLUMNS = ["sha256", "group"]  # of a record that count here
@@ -43,23 +44,56 @@ def leakage(supply: Supply, splits: Mapping[Split, Dataset], problems: list[str]
         splits: the dataset as each split divides it that the fakes are used in.
         problems: what is wrong is appended here.
     """
-    sources, files = supply.spec.sources.items(), supply.generator.snapshots
-    networks = {label: source for label, source in sources if source.kind not in UNTRAINED}
-    records = {
-        label: record
-        for label, source in networks.items()
-        if (record := _record(files.get(label), source, supply.store)) is not None
-    }
+    found = _records(supply)
+    records = {label: record for label, record in found.items() if record is not None}
     for split, divided in splits.items():
         for label, record in records.items():
             key = f"{supply.key}generator.snapshots.{label}"
             problems += _leaks(key, record, split, divided)
-    unrecorded = [label for label in networks if label not in records]
+    unrecorded = [label for label in found if label not in records]
     if unrecorded:
         labels = ", ".join(f"`{label}`" for label in unrecorded)
         of = "" if supply.snapshot is None else f" in the snapshot {supply.snapshot}"
         problems += _untold(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
     return "unknown" if unrecorded else "none"
+
+
+def exposure(supply: Supply, dataset: Dataset) -> Exposure:
+    """Return which images of a dataset the networks of a supply were trained on.
+
+    A network's record decides. Of one without a record the dataset's gan flags tell, where some
+    image has one; else nothing is known. A record of another dataset may name the same patients
+    by chance: where it shares no image with this one, that is not known either.
+    """
+    manifest = dataset.manifest
+    seen = pd.Series(False, index=manifest.index)
+    unknown = seen.copy()
+    for record in _records(supply).values():
+        if record is None:
+            flagged = bool(manifest["gan"].any())
+            seen |= manifest["gan"] if flagged else False
+            unknown |= not flagged
+            continue
+        images = manifest["sha256"].isin(record.seen["sha256"])
+        patients = manifest["group"].astype(str).isin(record.seen["group"].astype(str))
+        if images.any():
+            seen |= images | patients
+        else:
+            unknown |= patients
+    return Exposure(
+        seen=frozenset(manifest.index[seen].tolist()),
+        unknown=frozenset(manifest.index[unknown].tolist()),
+    )
+
+
+def _records(supply: Supply) -> dict[str, _Record | None]:
+    """Return the record of each label's network, None where it has none."""
+    sources, files = supply.spec.sources.items(), supply.generator.snapshots
+    return {
+        label: _record(files.get(label), source, supply.store)
+        for label, source in sources
+        if source.kind not in UNTRAINED
+    }
 
 
 def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record | None:

@@ -34,8 +34,7 @@ class MixPlan:
 
     real: np.ndarray  # int64, rows of the dataset's manifest; repeats are listed again
     fakes: Mapping[str, np.ndarray]  # int64 z_seeds by label, in drawing order
-    n_dropped: int  # reals left out, by `real_fraction` and by removals
-    n_dropped_seen: int  # of them, those that the GAN saw: with gan flag (all, without flags)
+    dropped: np.ndarray  # int64, rows of reals left out, by `real_fraction` and by removals
 
     @property
     def n_real(self) -> int:
@@ -44,6 +43,10 @@ class MixPlan:
     @property
     def n_fake(self) -> int:
         return sum(len(z_seeds) for z_seeds in self.fakes.values())
+
+    @property
+    def n_dropped(self) -> int:
+        return len(self.dropped)
 
 
 class Reals:
@@ -120,28 +123,26 @@ def plan(cell: Cell, reals: Reals, pool: int, screen: Screen | None = None) -> M
         label: np.setdiff1d(here.rows(label), removed[label], assume_unique=True)
         for label in reals.labels
     }
-    out = {
-        label: np.setdiff1d(reals.rows(label), rows, assume_unique=True)
-        for label, rows in kept.items()
-    }
-    dropped = sum(len(rows) for rows in out.values())
-    seen = sum(reals.seen(label, rows) for label, rows in out.items())
+    out = [
+        np.setdiff1d(reals.rows(label), rows, assume_unique=True) for label, rows in kept.items()
+    ]
+    dropped = np.concatenate(out)
     if cell.mode == "oversample":
         repeats: list[np.ndarray] = [
             _repeats(cell, label, kept[label], fakes_wanted(cell, reals, label))
             for label in reals.labels
         ]
-        return MixPlan(np.concatenate([*kept.values(), *repeats]), {}, dropped, seen)
+        return MixPlan(np.concatenate([*kept.values(), *repeats]), {}, dropped)
     if cell.mode == "synthetic":
         real = np.empty(0, np.int64)
-        dropped = seen = 0  # none is used, so none is missed
+        dropped = np.empty(0, np.int64)  # none is used, so none is missed
     else:
         real = np.concatenate(list(kept.values()))
     fakes = {}
     if cell.uses_fakes:
         fakes = {label: _fakes(cell, reals, label, pool, screen) for label in reals.labels}
         fakes = {label: z_seeds for label, z_seeds in fakes.items() if len(z_seeds)}
-    return MixPlan(real, fakes, dropped, seen)
+    return MixPlan(real, fakes, dropped)
 
 
 def demand(

@@ -36,7 +36,19 @@ COSTS = (
 FURTHER = ("rung", "micro_batch", "oom_events")  # of a pruned cell; of one that ran out of memory
 METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 PER_LABEL = ("precision", "recall", "specificity")
-_TEXT = ("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit")
+_TEXT = (
+    *("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit"),
+    *("leakage", "dataset_digest", "recipe_digest", "snapshots", "version", "host", "device"),
+    *("started_at", "stage", "split", "snapshot", "fakes", "remove", "remove_by"),
+)
+_FLAGS = ("gan_saw_removed", "frozen")
+_WHOLE = (
+    *("seed", "round", "n_real", "n_fake", "n_dropped", "budget_used", "best_epoch", "best_step"),
+    *("images_seen", "rung", "micro_batch", "oom_events", "epoch", "step"),
+    *("seeds", "failed", "pruned"),
+)
+_REAL = ("psi", "ratio", "real_fraction", "wall_s", "train_images_per_s", "train_loss", "train_s")
+_REAL_PREFIXES = ("valid_", "test_", "precision_", "recall_", "specificity_", "peak_", "p_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,18 +146,42 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
 def finished(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
     """Return the status (ok, pruned, failed) of each of the cells that has a row.
 
-    A damaged row is renamed to `result.json.corrupt`; its cell counts as not yet trained.
+    Nothing is written: a cell with a damaged row counts as not yet trained, see
+    `set_aside_damaged`.
     """
-    statuses = {}
-    for cell_id in cell_ids:
-        trial = run.trial(cell_id)
-        if not trial.result.is_file():
-            continue
-        try:
-            statuses[cell_id] = str(read_rows(trial)[-1]["status"])
-        except (RunError, IndexError, KeyError, TypeError):
-            trial.result.replace(trial.result.with_suffix(".json.corrupt"))
-    return statuses
+    found = ((cell_id, _status(run.trial(cell_id))) for cell_id in cell_ids)
+    return {cell_id: status for cell_id, status in found if status is not None}
+
+
+def damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
+    """Return which of the cells have a row that cannot be read."""
+    return [
+        cell_id
+        for cell_id in cell_ids
+        if run.trial(cell_id).result.is_file() and _status(run.trial(cell_id)) is None
+    ]
+
+
+def set_aside_damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
+    """Rename each damaged row to `result.json.corrupt`, and return the cells that had one.
+
+    Called by a search that holds the run's folder, right before it trains these cells again.
+    """
+    found = damaged(run, cell_ids)
+    for cell_id in found:
+        result = run.trial(cell_id).result
+        result.replace(result.with_suffix(".json.corrupt"))
+    return found
+
+
+def _status(trial: TrialPaths) -> str | None:
+    """Return what the last row of a trial says of it; None without a row that can be read."""
+    if not trial.result.is_file():
+        return None
+    try:
+        return str(read_rows(trial)[-1]["status"])
+    except (RunError, IndexError, KeyError, TypeError):
+        return None
 
 
 def load_results(run: str | Path) -> pd.DataFrame:
@@ -182,8 +218,45 @@ def load_predictions(run: str | Path) -> pd.DataFrame:
 
 def compact(run: RunPaths) -> None:
     """Write all rows into results.parquet: handy for other tools, never the only copy."""
-    frame = load_results(run.root)
-    paths.write_table(run.results, pa.Table.from_pandas(frame, preserve_index=False))
+    paths.write_table(run.results, typed(load_results(run.root)))
+
+
+def typed(frame: pd.DataFrame) -> pa.Table:
+    """Return rows, curves or predictions as a table in which every column has its declared type.
+
+    A type that followed from the values would differ between runs: a column that is empty in one
+    run would be `null` there, a count with a gap `double`, and no program could read two runs as
+    one table. Axes, which are declared nowhere, are numbers (`double`), true or false, or text.
+    """
+    fields = [pa.field(str(name), _type(str(name), frame[name])) for name in frame]
+    texts = {
+        field.name: frame[field.name].astype(object).map(str, na_action="ignore")
+        for field in fields
+        if field.type == pa.string()
+    }
+    return pa.Table.from_pandas(
+        frame.assign(**texts), schema=pa.schema(fields), preserve_index=False
+    )
+
+
+def _type(name: str, column: pd.Series[Any]) -> pa.DataType:
+    if name == "group":  # of the dataset's own type, which the order of patients rests on
+        found = pa.array(column, from_pandas=True).type
+        return found if pa.types.is_primitive(found) else pa.string()
+    if name in _TEXT:
+        return pa.string()
+    if name in _FLAGS:
+        return pa.bool_()
+    if name in _WHOLE or name.startswith("n_"):
+        whole = pd.to_numeric(column).dropna().mod(1).eq(0).all()  # but a mean of counts
+        return pa.int64() if whole else pa.float64()
+    if name in _REAL or name.startswith(_REAL_PREFIXES):
+        return pa.float64()
+    values = column.dropna()
+    if len(values) and values.map(lambda value: isinstance(value, (bool, np.bool_))).all():
+        return pa.bool_()
+    numbers = len(values) and values.map(lambda value: isinstance(value, (int, float))).all()
+    return pa.float64() if numbers else pa.string()
 
 
 def _opened(run: str | Path) -> RunPaths:
@@ -224,16 +297,14 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     axes = [name for name in further if not name.startswith(("n_fake_", "valid_"))]
     rest = [name for name in further if name not in axes]
     frame = frame[[*known[:at], *axes, *known[at:], *rest]]
-    numeric = [
-        name for name in known if name not in _TEXT and name not in COSTS[COSTS.index("leakage") :]
-    ]
+    numeric = [name for name in known if name not in (*_TEXT, *_FLAGS)]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in numeric})
     order = ["mode", "psi", "ratio", "arm_id", "seed"]
     return frame.sort_values(order, kind="stable", na_position="first").reset_index(drop=True)
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    paths.write_table(path, pa.Table.from_pandas(frame, preserve_index=False))
+    paths.write_table(path, typed(frame))
 
 
 def as_plain(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,24 @@ from fgaug.training.backend import Fitted, Peaks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """Which of a dataset's images the generators of the fakes were trained on.
+
+    An image counts as seen where another image of its patient is.
+    """
+
+    seen: frozenset[int] = frozenset()  # rows of the manifest
+    unknown: frozenset[int] = frozenset()  # rows of which nothing tells whether they were seen
+
+    def to(self, rows: Iterable[int]) -> bool | None:
+        """Return whether any of some images was seen; None where that is not known."""
+        asked = {int(row) for row in rows}
+        if asked & self.seen:
+            return True
+        return None if asked & self.unknown else False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
     """Where a trial's images are, and what its row says of them; small enough to send around."""
 
@@ -26,7 +44,7 @@ class Sources:
     leakage: str  # none | unknown | by_choice: what is known of the snapshots' training images
     snapshots: str  # short digests by label, for the row
     dataset_digest: str
-    gan_known: bool  # the generator never saw a training image (phantom, stub)
+    exposure: Exposure = field(default_factory=Exposure)  # of the generators that made the fakes
     # what filters read, by name, for each split
     scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
 

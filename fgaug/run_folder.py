@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,14 @@ from fgaug.rows import identity_columns
 _log = logging.getLogger("fgaug")
 
 _OF_A_CELL = ("cell_id", "seed")
-_VERSIONS_OF = ("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow")
+# Distributions that change pixels or numbers; of OpenCV's any, as albumentations takes either
+PACKAGES = (
+    *("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow", "scipy"),
+    *("scikit-learn", "pillow", "albumentations", "albucore", "opencv-python-headless"),
+    *("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
+    *("torch-fidelity", "tensorflow", "keras"),
+)
+_OF_KERAS = ("tensorflow", "keras")  # a search without that backend never loads them
 
 
 @contextlib.contextmanager
@@ -91,7 +99,8 @@ def note_start(planned: Plan) -> None:
     environment: dict[str, Any] = {
         "fgaug": fgaug.__version__,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in _versions_of(planned)},
+        **_versions_of(planned),
+        "computing": computing(),
         "git_commit": git_commit(),
         "host": platform.node(),
         "devices": cluster.device_names(),
@@ -110,10 +119,52 @@ def note_start(planned: Plan) -> None:
     paths.write_json(run.environment, environment)
 
 
-def _versions_of(planned: Plan) -> tuple[str, ...]:
-    """Return the packages that a search's numbers depend on."""
-    backends = {cell.recipe.backend for cell in planned.grid_cells}
-    return (*_VERSIONS_OF, *(("tensorflow", "keras") if "keras" in backends else ()))
+def _versions_of(planned: Plan) -> dict[str, str]:
+    """Return the versions of the packages that a search's pixels and numbers depend on."""
+    with_keras = any(cell.recipe.backend == "keras" for cell in planned.grid_cells)
+    names = [name for name in PACKAGES if with_keras or name not in _OF_KERAS]
+    found = {name: version_of(name) for name in names}
+    return {name: version for name, version in found.items() if version is not None}
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def computing() -> dict[str, str]:
+    """Return what sums and products are computed by: libraries beneath NumPy, SciPy and torch.
+
+    The threads of a trial stand in its row (`device`).
+    """
+    import numpy
+    import scipy
+    import torch
+
+    found = {}
+    for package in (numpy, scipy):
+        built = package.show_config(mode="dicts")["Build Dependencies"]["blas"]
+        name = f"{package.__name__} blas"
+        found[name] = f"{built.get('name')} {built.get('version')}"
+    built_with = torch.__config__.show()
+    mkl = re.search(r"Math Kernel Library Version ([\w.]+)", built_with)
+    one_dnn = re.search(r"(?:MKL-DNN|oneDNN) v([\w.]+)", built_with)
+    parts = [("MKL", mkl), ("oneDNN", one_dnn)]
+    found["torch blas"] = ", ".join(f"{name} {part[1]}" for name, part in parts if part) or "other"
+    found["torch cpu"] = torch.backends.cpu.get_cpu_capability()
+    if torch.version.cuda is not None and torch.cuda.is_available():
+        found["torch cuda"] = f"{torch.version.cuda}, {_cudnn()}"
+    return found
+
+
+def _cudnn() -> str:
+    import torch
+
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch's
+    return "no cuDNN" if version is None else f"cuDNN {version}"
 
 
 def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:

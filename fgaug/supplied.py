@@ -16,7 +16,7 @@ from fgaug.data import Dataset
 from fgaug.errors import UserError
 from fgaug.fakes import ScorerOf, Supply
 from fgaug.filters import parse
-from fgaug.leakage import UNTRAINED, leakage
+from fgaug.leakage import exposure, leakage
 from fgaug.rows import Sources
 from fgaug.space import Space
 
@@ -113,7 +113,6 @@ def sources_of(
         leakage="none",
         dataset_digest=dataset.spec.digest,
         snapshots="",
-        gan_known=True,
     )
     found: dict[str | None, Sources] = {None: no_fakes}
     for supply in supplies:
@@ -128,7 +127,7 @@ def sources_of(
             bank=supply.store.uri,
             leakage=leakage(supply, judged, problems),
             snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
-            gan_known=all(source.kind in UNTRAINED for _, source in by_label),
+            exposure=exposure(supply, dataset),
             scorers=supply.scorers,
         )
     return found

@@ -185,9 +185,7 @@ class Trial:
             **rows.provenance(cell, self.sources, self.learner.identity),
             **rows.costs(fitted, self.learner.peaks()),
             "wall_s": round(self.wall_s, 3),
-            "gan_saw_removed": bool(
-                cell.uses_fakes and plan.n_dropped_seen and not self.sources.gan_known
-            ),
+            "gan_saw_removed": cell.uses_fakes and self.sources.exposure.to(plan.dropped),
             "device": self.learner.device_name,
             "started_at": self.started.isoformat(timespec="seconds"),
         }

@@ -171,7 +171,8 @@ def write_run(root: Path, arms: Iterable[Arm], world: World | None = None) -> Pa
     for trial in trials:
         known = by_arm.setdefault(trial.arm.arm_id, {**trial.arm.columns(), "cells": {}})
         known["cells"][trial.cell_id] = trial.seed
-    sizes = {"n_train": 400, "n_valid": len(images["dataset"]), "n_test": len(tests["dataset"])}
+    valid, test = (next(iter(of.values())) for of in (images, tests))
+    sizes = {"n_train": 400, "n_valid": len(valid), "n_test": len(test)}
     environment = {
         "fgaug": "0",
         "dataset": {

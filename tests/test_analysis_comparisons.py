@@ -215,7 +215,7 @@ def test_one_seed_is_judged_by_the_spread_of_the_others() -> None:
     single = row(found, arms[1])
     assert single["n_seeds"] == 1
     assert np.isfinite(single[["p_value", "ci_low", "p_patients"]].to_numpy(float)).all()
-    assert any("1 arms have one seed" in note for note in found.notes)
+    assert any("With one finished seed: 1 arm;" in note for note in found.notes)
     nobody = analyse(evidence_of(grid_of((1.0,), (1,)), replace(WORLD, seeds=1)), PLAN)
     assert nobody.comparisons["p_value"].isna().all()
     assert nobody.comparisons["reason"].str.contains("one seed").all()

@@ -20,7 +20,7 @@ from fgaug import study
 from fgaug.cells import Cell, Context, expand, from_dict, recipes, to_dict
 from fgaug.errors import GridError
 from fgaug.points import points_of
-from fgaug.rows import identity_columns
+from fgaug.rows import Exposure, identity_columns
 from fgaug.space import Space, parse_space
 from fgaug.study import searches
 from fgaug.trial import run_trial
@@ -473,7 +473,8 @@ class TestOnADataset:
         planned = study.plan(parse_space(raw), tmp_path / "run")
         (supply,) = planned.supplies
         fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
-        sources = dataclasses.replace(planned.sources[None], gan_known=False)
+        exposure = Exposure(seen=frozenset(planned.dataset.manifest.index))
+        sources = dataclasses.replace(planned.sources[None], exposure=exposure)
         rows = [run_trial(cell, sources).row for cell in planned.cells]
         found = {(row["mode"], row["real_fraction"]): row for row in rows}
         for mode in ("baseline", "augmentation"):

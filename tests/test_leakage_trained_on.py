@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from fgaug import study
 from fgaug.bank import open_store
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import UserError
+from fgaug.leakage import exposure
 from fgaug.paths import BankNames, record_of
+from fgaug.rows import Exposure
 from fgaug.space import parse_space
 from fgaug.study import searches
 from gan_worker.fill import fill
@@ -157,3 +160,71 @@ def test_a_record_that_tells_nothing_is_refused(
     pd.read_parquet(record)[columns].to_parquet(record)
     with pytest.raises(UserError, match=r"trv\.trained_on\.parquet is not a whole Parquet file"):
         study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
+
+
+def exposed(
+    root: Path, folder: Path, data: Dataset, records: dict[str, pd.DataFrame | None]
+) -> Exposure:
+    """Return what networks with such records (None: no record) saw of a dataset."""
+    files = {label: network(folder, label, data) for label in LABELS}
+    for label, record in records.items():
+        if record is None:
+            record_of(files[label]).unlink()
+        else:
+            record.to_parquet(record_of(files[label]))
+    (supply,) = study.plan(parse_space(grid_of(root, folder, files)), folder / "run").supplies
+    return exposure(supply, data)
+
+
+def record_like(data: Dataset, rows: Any, **changes: Any) -> pd.DataFrame:
+    return data.manifest.loc[rows, ["sha256", "group", "label"]].assign(**changes)
+
+
+def test_a_record_tells_which_images_and_patients_were_seen(
+    root: Path, data: Dataset, tmp_path: Path
+) -> None:
+    train = data.manifest.index[data.manifest["split"] == "train"]
+    one = record_like(data, train[:3])
+    found = exposed(root, tmp_path, data, dict.fromkeys(LABELS, one))
+    patients = data.manifest["group"].isin(one["group"])
+    assert found.seen == set(data.manifest.index[patients])
+    assert found.unknown == frozenset()
+    assert found.to(train[:3]) is True
+    others = data.manifest.index[~patients]
+    assert found.to(others) is False
+    assert found.to([]) is False
+
+
+def test_networks_of_another_dataset_saw_nothing_of_this_one(
+    root: Path, data: Dataset, tmp_path: Path
+) -> None:
+    train = data.manifest.index[data.manifest["split"] == "train"]
+    foreign = record_like(data, train, sha256="0" * 64, group="of another hospital")
+    found = exposed(root, tmp_path, data, dict.fromkeys(LABELS, foreign))
+    assert (found.seen, found.unknown) == (frozenset(), frozenset())
+    # patients of the same names may be the same people or others: nobody knows
+    alike = foreign.assign(group=data.manifest.loc[train, "group"])
+    found = exposed(root, tmp_path, data, dict.fromkeys(LABELS, alike))
+    assert found.seen == frozenset()
+    assert found.to(train) is None
+
+
+def test_without_a_record_flags_tell_and_without_flags_nothing_does(
+    root: Path, data: Dataset, tmp_path: Path
+) -> None:
+    found = exposed(root, tmp_path, data, dict.fromkeys(LABELS, None))
+    assert found.seen == frozenset()
+    assert found.unknown == set(data.manifest.index)
+    train = data.manifest.index[data.manifest["split"] == "train"]
+    foreign = record_like(data, train, sha256="0" * 64, group="elsewhere")
+    half = exposed(root, tmp_path, data, {"dbp": None, "trv": foreign})
+    assert half.unknown == set(data.manifest.index), "one network of two is not known"
+    flags = data.manifest["split"].eq("train") & (data.manifest.index % 2 == 0)
+    flagged = dataclasses.replace(data, manifest=data.manifest.assign(gan=flags))
+    files = {label: network(tmp_path, label, data) for label in LABELS}
+    for file in files.values():
+        record_of(file).unlink()
+    (supply,) = study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run").supplies
+    told = exposure(supply, flagged)
+    assert told.seen == set(data.manifest.index[flags])
+    assert told.unknown == frozenset()

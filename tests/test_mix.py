@@ -301,8 +301,8 @@ class TestShareOfThePatients:
         kept = patients(frame, made.real)
         assert kept <= with_flag or with_flag <= kept
         gone = train[~train.index.isin(made.real)]
-        assert made.n_dropped_seen == int(gone["gan"].sum())
-        assert (made.n_dropped_seen > 0) == (len(kept) < len(with_flag))
+        assert sorted(made.dropped) == sorted(gone.index)
+        assert bool(gone["gan"].any()) == (len(kept) < len(with_flag))
 
     def test_shares_never_change(self) -> None:
         """Other draws would be other trials under the same name: raise RECIPE_VERSION then."""
@@ -375,10 +375,11 @@ class TestShareOfThePatients:
         assert oversample.n_real == arm.n_real + arm.n_fake
         assert arm.n_dropped == drop.n_dropped == oversample.n_dropped > 2
 
-    def test_removals_that_the_gan_saw(self) -> None:
-        assert plan(cell("replacement"), FLAGS, POOL).n_dropped_seen == 0
-        assert plan(cell("replacement"), PLAIN, POOL).n_dropped_seen == 5
-        assert plan(cell("synthetic", real_fraction=0.2), FLAGS, POOL).n_dropped_seen == 0
+    def test_what_is_left_out(self) -> None:
+        flagged = manifest(flags=True)["gan"]
+        assert not flagged[plan(cell("replacement"), FLAGS, POOL).dropped].any()
+        assert len(plan(cell("replacement"), PLAIN, POOL).dropped) == 5
+        assert not len(plan(cell("synthetic", real_fraction=0.2), FLAGS, POOL).dropped)
 
     @given(order=st.permutations(range(40)), seed=seeds)
     def test_the_order_of_the_manifest_changes_nothing(self, order: list[int], seed: int) -> None:

@@ -59,8 +59,10 @@ def many(cells: tuple[Cell, ...], arms: int, seeds: int) -> list[Cell]:
     ]
 
 
-def trial_of(cell: Cell) -> SimpleNamespace:
-    return SimpleNamespace(config={"cell_id": cell.cell_id}, get_error=lambda: "it was killed")
+def trial_of(cell: Cell, failures: int = 1) -> SimpleNamespace:
+    return SimpleNamespace(
+        config={"cell_id": cell.cell_id}, get_error=lambda: "it was killed", num_failures=failures
+    )
 
 
 def terminal(out: io.StringIO, height: int = 40) -> Console:
@@ -190,6 +192,17 @@ def test_a_failed_cell_that_is_tried_again_is_counted_once(cells: tuple[Cell, ..
     assert +progress.tally.counts == {"ok": 1}
     assert (progress.tally.done, progress.tally.waiting) == (1, 3)
     assert progress.tally.left == pytest.approx(3)
+
+
+@pytest.mark.parametrize(("failures", "times"), [(1, "once"), (2, "2 times"), (5, "5 times")])
+def test_a_death_says_how_often_it_happened(
+    cells: tuple[Cell, ...], failures: int, times: str
+) -> None:
+    progress = Progress(cells, 0, None, pipe(io.StringIO()))
+    progress.on_trial_error(0, [], trial_of(cells[0], failures))
+    assert progress.why_dead(cells[0].cell_id) == (
+        f"The trial's process died (killed, or out of memory) {times}: it was killed"
+    )
 
 
 def test_earlier_searches_are_resumed(cells: tuple[Cell, ...], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError
 from fgaug.recipe import Recipe
 from fgaug.results import TrialResult
-from fgaug.rows import Sources, failed_row
+from fgaug.rows import Exposure, Sources, failed_row
 from fgaug.space import parse_space
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
@@ -117,7 +117,6 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
             leakage="none",
             snapshots="dbp=1 trv=2",
             dataset_digest=dataset.spec.digest,
-            gan_known=True,
         ),
         made,
     )
@@ -306,19 +305,25 @@ def test_a_bank_may_be_given_as_a_uri_and_may_grow(tmp_path: Path, bench: Bench)
 
 
 @pytest.mark.parametrize(
-    ("mode", "gan_known", "seen"),
+    ("mode", "seen", "unknown", "noted"),
     [
-        ("replacement", False, True),
-        ("replacement", True, False),
-        ("drop", False, False),
-        ("augmentation", False, False),
+        ("replacement", True, False, True),
+        ("replacement", True, True, True),
+        ("replacement", False, True, None),
+        ("replacement", False, False, False),
+        ("drop", True, True, False),
+        ("augmentation", True, True, False),
     ],
 )
-def test_removed_images_that_the_gan_may_have_seen_are_noted(
-    mode: str, gan_known: bool, seen: bool, bench: Bench
+def test_removed_images_that_the_gan_saw_are_noted(
+    mode: str, seen: bool, unknown: bool, noted: bool | None, bench: Bench
 ) -> None:
-    sources = dataclasses.replace(bench.sources, gan_known=gan_known)
-    assert run_trial(bench.cells[mode], sources).row["gan_saw_removed"] is seen
+    every = frozenset(bench.dataset.manifest.index)
+    exposure = Exposure(
+        seen=every if seen else frozenset(), unknown=every if unknown else frozenset()
+    )
+    sources = dataclasses.replace(bench.sources, exposure=exposure)
+    assert run_trial(bench.cells[mode], sources).row["gan_saw_removed"] is noted
 
 
 def test_a_failed_cell_has_a_row(bench: Bench) -> None:

@@ -11,6 +11,7 @@ import pandas as pd
 from fgaug.analysis.arms import records
 from fgaug.analysis.contrasts import alone, together
 from fgaug.analysis.runs import Measured
+from fgaug.analysis.wording import many
 from fgaug.analysis_plan import AnalysisPlan
 from fgaug.stats import adjust, dunnett, or_max_t, prob_greater
 from fgaug.stats.arrays import NAN, Floats
@@ -180,7 +181,7 @@ def _described(metric: Measured | None, pair: Pair, row: Mapping[str, Any]) -> d
         "p_greater": greater,
         "run_pairs": ""
         if np.isnan(greater)
-        else f"{greater * a.size * b.size:g} of {a.size * b.size} pairs",
+        else f"{greater * a.size * b.size:g} of {many(a.size * b.size, 'pair')}",
         "seed_share": row["seed_part"] / variance if variance > 0 else NAN,
         "patient_share": row["case_part"] / variance if variance > 0 else NAN,
         "cohen_d": _cohen(a, b),

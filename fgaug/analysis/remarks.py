@@ -10,8 +10,9 @@ from scipy import stats as scipy_stats
 
 from fgaug.analysis.arms import compared
 from fgaug.analysis.runs import Measured
-from fgaug.analysis.wording import NAMES
+from fgaug.analysis.wording import NAMES, many
 from fgaug.analysis_plan import AnalysisPlan
+from fgaug.cells import CONTROLS
 
 UNEQUAL = 0.05  # p of Levene's test below which pooling the variance of seeds is remarked on
 FEWEST = 3  # seeds of an arm that takes part in it
@@ -35,7 +36,7 @@ def remarks_of(
     """
     tried = compared(arms)
     yield from _sharing(tried, plan)
-    yield from _incomplete(rows, missing, tried)
+    yield from _incomplete(rows, missing, tried, several=bool(arms["ok"].gt(1).any()))
     for split, metric in measured.items():
         where = "" if split == "dataset" else f" (split {split})"
         if metric.reason:
@@ -47,12 +48,39 @@ def remarks_of(
             "where the baseline had one: what they gain over it may be longer training. Tables "
             "have the earlier rounds that are reported; random subsets train as long as they do."
         )
-    if "gan_saw_removed" in rows and (seen := int(rows["gan_saw_removed"].eq(True).sum())):
-        yield f"In {seen} cells the GAN had seen patients whose reals were removed."
+    yield from seen_removals(rows)
     if "leakage" in rows:
         unsure = rows.loc[rows["leakage"].isin(("unknown", "by_choice")), "leakage"]
         for kind, count in unsure.value_counts().items():
-            yield f"Leakage is {str(kind).replace('_', ' ')} in {count} cells."
+            yield f"Leakage is {str(kind).replace('_', ' ')} in {many(count, 'cell')}."
+
+
+def seen_removals(rows: pd.DataFrame) -> Iterator[str]:
+    """Yield in how many cells a generator had seen what was removed, and where nobody knows.
+
+    Args:
+        rows: of `load_results`, with any number of rounds a cell.
+    """
+    if "gan_saw_removed" not in rows:
+        return
+    said, ok = rows["gan_saw_removed"], rows["status"].eq("ok")
+    seen = said.eq(True)
+    # Without a record of every network, earlier versions took all removed images for seen
+    recorded = rows["leakage"].ne("unknown") if "leakage" in rows else ok
+    dropped = pd.to_numeric(rows["n_dropped"]).gt(0) if "n_dropped" in rows else ok
+    with_fakes = ~rows["mode"].isin(("baseline", *CONTROLS))
+    untold = (seen & ~recorded) | (ok & said.isna() & dropped & with_fakes)
+    if count := rows.loc[seen & recorded, "cell_id"].nunique():
+        yield (
+            f"In {many(count, 'cell')} the networks were trained on patients whose real images "
+            "were removed: their fakes carry information that such a classifier is said to lack."
+        )
+    if count := rows.loc[untold, "cell_id"].nunique():
+        yield (
+            f"In {many(count, 'cell')} the networks may have been trained on patients whose real "
+            "images were removed; it is not known, as not every network has a record of its "
+            "training images."
+        )
 
 
 def _sharing(tried: pd.DataFrame, plan: AnalysisPlan) -> Iterator[str]:
@@ -64,30 +92,36 @@ def _sharing(tried: pd.DataFrame, plan: AnalysisPlan) -> Iterator[str]:
             f"at 1 - {plan.alpha:g} / {families} (Bonferroni over families)."
         )
     if alone := int(tried["baseline_id"].isna().sum()):
-        yield f"{alone} arms have no baseline in this run and are not compared with one."
+        yield f"Without a baseline in this run, and so not compared: {many(alone, 'arm')}."
     if lost := int(tried["ok"].eq(0).sum()):
         yield (
-            f"{lost} of {len(tried)} arms have no finished seed; they stay in the number of arms "
-            "that p values are adjusted for."
+            f"Without a finished seed: {lost} of {many(len(tried), 'arm')}; p values are adjusted "
+            "for these too."
         )
 
 
-def _incomplete(rows: pd.DataFrame, missing: pd.DataFrame, tried: pd.DataFrame) -> Iterator[str]:
+def _incomplete(
+    rows: pd.DataFrame, missing: pd.DataFrame, tried: pd.DataFrame, *, several: bool
+) -> Iterator[str]:
+    """Yield what is not finished; `several` is whether some arm has more than one seed."""
     counts = {status: int(rows["status"].eq(status).sum()) for status in ("failed", "pruned")}
     counts["missing"] = len(missing)
     if said := [f"{count} {status}" for status, count in counts.items() if count]:
         yield f"Cells without a finished trial: {', '.join(said)}; each is listed."
     if unknown := int(missing["arm_id"].isna().sum()):
-        yield f"Of {unknown} missing cells the run does not say which arm they belong to."
+        yield f"Missing, and of no arm that the run names: {many(unknown, 'cell')}."
     mixed = tried[tried["pruned"].gt(0) & tried["ok"].gt(0)]
     if len(mixed):
         yield (
-            f"{len(mixed)} arms have finished and stopped seeds: their means are over the "
-            "finished ones alone. Where a scheduler stops single seeds, those left are the lucky "
+            f"With finished and stopped seeds: {many(len(mixed), 'arm')}. Means are over the "
+            "finished seeds alone; where a scheduler stops single seeds, those left are the lucky "
             "ones."
         )
     if single := int(tried["ok"].eq(1).sum()):
-        yield f"{single} arms have one seed: the other arms' seeds say how far theirs may differ."
+        spread = "how far their seeds may differ is taken from the arms that have several"
+        if not several:
+            spread = "no arm has several, so how far seeds differ is not known"
+        yield f"With one finished seed: {many(single, 'arm')}; {spread}."
 
 
 def _spread(metric: Measured, arms: pd.DataFrame, where: str) -> Iterator[str]:

@@ -73,10 +73,11 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
     p = float(tests["p_value"].min())
     largest = float((tests["effect"].abs() / tests["se"]).max())
     shown = "An effect" if p <= plan.alpha else "No effect"
+    of = "the one arm" if len(own) == 1 else f"any of {len(own)} arms"
     return {
         **row,
         **{"statistic": largest, "p": p, "df_error": float(tests["df"].min())},
-        "sentence": f"{shown} of any of {len(own)} arms is shown ({p_text(p, 'E2')}, max-T).",
+        "sentence": f"{shown} of {of} is shown ({p_text(p, 'E2')}, max-T).",
     }
 
 

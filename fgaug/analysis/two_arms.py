@@ -10,6 +10,7 @@ import pandas as pd
 
 from fgaug.analysis.same_images import SameImages
 from fgaug.analysis.two_models import LABELS_ONLY, TESTS, test_row
+from fgaug.analysis.wording import many
 from fgaug.analysis_plan import LOWER_IS_BETTER
 from fgaug.stats import (
     METRICS,
@@ -113,7 +114,7 @@ def _compared(metric: str, both: SameImages) -> tuple[dict[str, Any], list[dict[
         **_moments("b", b.estimate),
         "difference": test.difference,
         "p_greater": greater,
-        "run_pairs": "" if np.isnan(greater) else f"{greater * pairs:g} of {pairs} pairs",
+        "run_pairs": "" if np.isnan(greater) else f"{greater * pairs:g} of {many(pairs, 'pair')}",
         "seed_share": seed_part / whole if whole else NAN,
         "patient_share": case_part / whole if whole else NAN,
     }

@@ -25,6 +25,11 @@ def sign_of(metric: str) -> float:
     return -1.0 if metric in LOWER_IS_BETTER else 1.0
 
 
+def many(n: int, word: str) -> str:
+    """Return `1 arm`, `3 arms`."""
+    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
+
+
 def change(metric: str, value: float, *, unit: bool = True) -> str:
     """Return a difference: `+0.8 points` (hundredths) of a share, `-0.0120` of a loss."""
     if math.isnan(value):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
@@ -37,6 +38,7 @@ def plan(planned: Plan) -> None:
     """Print cells, fakes needed and present, disk and a time estimate."""
     from fgaug import cluster, estimate
     from fgaug.planning import TRIAL_BYTES, cores, parallel_trials
+    from fgaug.results import damaged
 
     space, todo = planned.space, planned.todo
     modes = Counter(cell.mode for cell in planned.cells)
@@ -50,6 +52,9 @@ def plan(planned: Plan) -> None:
         say("  which of them are finished only the dataset can tell: none is taken to be")
     else:
         say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
+        if lost := damaged(planned.run, (cell.cell_id for cell in todo)):
+            names = ", ".join(lost[:5])
+            say(f"  of these {len(lost)} with a damaged row ({names}), which a search sets aside")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
         say(f"  then a second stage: at most {more} cells on fresh seeds, not counted here")
@@ -193,7 +198,7 @@ def _status_lines(found: Status) -> list[str]:
 def results(run: Path, by: str, format: str) -> None:
     """Print the rows of a run, one a trial or one an arm, as asked."""
     from fgaug.report.arms import by_arm
-    from fgaug.results import load_results
+    from fgaug.results import load_results, typed
 
     if by not in ("cell", "arm"):
         raise UserError(f"--by is cell or arm, got {by}.")
@@ -211,7 +216,7 @@ def results(run: Path, by: str, format: str) -> None:
             raise UserError(
                 "--format parquet is binary: send it to a file with `> results.parquet`."
             )
-        frame.to_parquet(sys.stdout.buffer, index=False)
+        pq.write_table(typed(frame), sys.stdout.buffer)
     elif format == "table":
         _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
     else:

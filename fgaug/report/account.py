@@ -118,18 +118,26 @@ def _frozen(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     sizes = plan.get("sizes") or {}
     told = [
-        f"{name} {n['images']} images of {n['patients']} patients" for name, n in sizes.items()
+        f"{name} {many(n['images'], 'image')} of {many(n['patients'], 'patient')}"
+        for name, n in sizes.items()
     ]
     if told:
         pairs.append(("Images", "; ".join(told)))
+    return [*pairs, ("Second stage", _second_stage(plan))]
+
+
+def _second_stage(plan: Mapping[str, Any]) -> str:
+    """Return what a frozen plan says of its second stage, whose screening seeds are the grid's."""
     second = plan.get("confirmation")
-    words = "none planned"
-    if second:
-        words = (
-            f"the best {second['top']} of {second['screen_seeds']} screening seeds again on "
-            f"{second['confirm_seeds']} fresh ones"
-        )
-    return [*pairs, ("Second stage", words)]
+    if not second:
+        return "none planned"
+    arms, top = len(plan.get("arms", ())), int(second["top"])
+    best = "the best arm" if top == 1 else f"the best {top} arms"
+    if arms and arms <= top:
+        best = many(arms, "arm") + ", as many as the grid has"
+    screening = second.get("screen_seeds") or plan.get("seeds")
+    by = f", by {many(int(screening), 'screening seed')}" if screening else ""
+    return f"{best}{by}, again on {many(int(second['confirm_seeds']), 'fresh seed')} each"
 
 
 def _plan(plan: Mapping[str, Any]) -> list[tuple[str, str]]:

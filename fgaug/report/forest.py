@@ -46,9 +46,8 @@ def forest(material: Material) -> Plot | None:
     caption = (
         f"Effect on {NAMES[metric]} ({material.images}). {better}. Lines are simultaneous "
         f"{level:g}% intervals over all arms of the column for new patients (level E2: seeds and "
-        "patients vary), thick parts the unadjusted 95%; a filled dot has an interval that "
-        "excludes 0. "
-        "Beside them the effect and its adjusted p (E2)."
+        f"patients vary), thick parts the unadjusted {level:g}%; a filled dot has an interval "
+        "that excludes 0. Beside them the effect and its adjusted p (E2)."
     )
     if len(tried) > len(told):
         caption += f" {many(len(tried) - len(told), 'arm')} without an effect (no finished seed, "

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.analysis.evidence import USUAL_SPLIT
 from fgaug.cells import CONTROLS
 from fgaug.report.material import Material
 from fgaug.report.parts import Code, Facts, Part, Text
@@ -19,7 +20,7 @@ from fgaug.report.wording import LEVELS, NAMES, listed, many
 
 _OF_ROWS = ("dataset_digest", "recipe_digest", "snapshots", "version", "host", "device")
 _UNTOLD = ("plan", "cells")  # long, and told elsewhere
-_SOFTWARE = ("fgaug", "python", "torch", "torchvision", "timm", "ray", "numpy", "pandas")
+_NO_SOFTWARE = ("git_commit", "host", "command")  # texts of environment.json beside versions
 
 
 def provenance_parts(material: Material) -> list[Part]:
@@ -74,8 +75,8 @@ def _fields(material: Material) -> list[tuple[str, str]]:
         ),
         (
             "Multiplicity",
-            "max-T over all arms against their baseline, on the same covariance; replacement "
-            "arms by Holm"
+            "max-T over all arms against their baseline, on the same covariance"
+            + "; replacement arms by Holm" * bool(modes.eq("replacement").any())
             if plan
             else "not corrected",
         ),
@@ -83,9 +84,7 @@ def _fields(material: Material) -> list[tuple[str, str]]:
         ("Seeds", _seeds(rows)),
         (
             "Early stopping",
-            "The checkpoint of lowest loss on the validation set is scored"
-            + (", one look at each evaluation, equally many for all arms" if steps else "")
-            + ". "
+            f"{_kept_weights(material.space, steps)}. "
             + (
                 f"{many(int(stops), 'trial')} stopped at a rung by validation scores. "
                 * bool(stops)
@@ -99,18 +98,53 @@ def _fields(material: Material) -> list[tuple[str, str]]:
 
 
 def _partitions(material: Material) -> str:
-    split = material.space.get("split") or "as the dataset was prepared"
-    return (
-        "Training, validation and test sets by patient: no patient is on two sides. Split: "
-        f"{text_of(split)}. Validation and test hold real images only."
-    )
+    parts = [_patients(material)]
+    used = [USUAL_SPLIT]
+    if "split" in material.rows:
+        used = list(dict.fromkeys(material.rows["split"].dropna().map(str)))
+    drawn = [split for split in used if split != USUAL_SPLIT]
+    if USUAL_SPLIT in used:
+        parts.append("Split: as the dataset was prepared")
+    if drawn:
+        also = "Also" if USUAL_SPLIT in used else "Split:"
+        parts.append(
+            f"{also} {many(len(drawn), 'random split')} into training and validation, drawn anew "
+            f"from all but the test set, which stays as it was prepared: {listed(drawn)}"
+        )
+    return ". ".join([*parts, "Validation and test hold real images only."])
+
+
+def _patients(material: Material) -> str:
+    """Return whether patients stay on one side, as far as the predictions tell who they are."""
+    evidence = material.evidence
+    if evidence is None or not evidence.images:
+        return "Training, validation and test sets by the dataset's groups (patients, where given)"
+    images = pd.concat(evidence.images.values())
+    if images["group"].map(str).eq(images["image_id"].map(str)).all():
+        return (
+            "The dataset names no patients: each image counts as one, so images of one patient "
+            "may be on two sides"
+        )
+    return "Training, validation and test sets by patient: no patient is on two sides"
+
+
+def _kept_weights(space: Mapping[str, Any], steps: bool) -> str:
+    """Return which weights of a trial are scored."""
+    recipe = space.get("recipe")
+    keras = recipe.get("keras") if isinstance(recipe, Mapping) else None
+    if isinstance(keras, Mapping) and keras.get("restore_best") is False:
+        return "The last weights of a trial are scored, whatever its losses were before"
+    best = "The weights of lowest loss on the validation set are scored"
+    if not steps:
+        return best
+    return f"{best}, of as many evaluations for every trial that was not stopped (of each round)"
 
 
 def _sizes(material: Material) -> str:
     known = material.environment.get("dataset")
     known = known if isinstance(known, Mapping) else {}
     parts = [
-        f"{known[key]:,} {word} images"
+        many(known[key], f"{word} image")
         for key, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test"))
         if isinstance(known.get(key), int)
     ]
@@ -120,8 +154,8 @@ def _sizes(material: Material) -> str:
             by_label = images["label"].value_counts()
             labels = listed(f"{n:,} {label}" for label, n in by_label.items())
             parts.append(
-                f"scored on {len(images):,} images of {images['group'].nunique():,} patients"
-                f"{where}: {labels}"
+                f"scored on {many(len(images), 'image')} of "
+                f"{many(images['group'].nunique(), 'patient')}{where}: {labels}"
             )
     return "; ".join(parts) or "not recorded"
 
@@ -131,8 +165,10 @@ def _seeds(rows: pd.DataFrame) -> str:
     if ok.empty:
         return "no trial has finished"
     few, most = int(ok.min()), int(ok.max())
-    told = f"{few}" if few == most else f"{few} to {most}"
-    return f"{told} finished seeds an arm; a seed sets weights, batches, augmentation and fakes"
+    told = many(most, "finished seed") if few == most else f"{few} to {most} finished seeds"
+    lost = rows["arm_id"].nunique() - len(ok)
+    none = f"; none of {many(lost, 'arm')}" if lost else ""
+    return f"{told} an arm{none}; a seed sets weights, batches, augmentation and the draw of fakes"
 
 
 def _same_set(material: Material) -> str:
@@ -143,7 +179,14 @@ def _same_set(material: Material) -> str:
 
 
 def _software(environment: Mapping[str, Any]) -> str:
-    told = [f"{name} {environment[name]}" for name in _SOFTWARE if environment.get(name)]
+    told = [
+        f"{name} {version}"
+        for name, version in environment.items()
+        if isinstance(version, str) and name not in _NO_SOFTWARE
+    ]
+    computing = environment.get("computing")
+    if isinstance(computing, Mapping):
+        told += [f"{name} {value}" for name, value in computing.items()]
     commit = environment.get("git_commit")
     return ", ".join([*told, *([f"commit {commit}"] if commit else [])]) or "not recorded"
 

@@ -67,7 +67,7 @@ def table_parts(material: Material) -> list[Part]:
         rows += len(table) + len(labels)
         if rows > MOST_TABLE_ROWS and number > 1:
             left = len(found) - number + 1
-            parts.append(Text(text=f"{many(left, 'more table')} in arms.csv beside this page."))
+            parts.append(Text(text=f"{many(left, 'more table')} in tables/arms.csv."))
             break
         name = f"table_{number}_{panel.mode}" + (
             "" if panel.psi is None else f"_psi_{panel.psi:g}"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.analysis.remarks import seen_removals
 from fgaug.cells import CONTROLS
 from fgaug.filters import NONE
 from fgaug.report.arms import arm_name, frozen, labels_of
@@ -89,21 +90,19 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
             f"{many(missing, 'cell')} of the grid {'has' if missing == 1 else 'have'} no result "
             "yet. Run the same search again to train them; the numbers below can still change."
         )
-    if budget_unit(frame, space) == "epochs":
+    modes = set(frame["mode"])
+    if budget_unit(frame, space) == "epochs" and modes & {"augmentation", "replacement"}:
+        twin = "Compare with its oversample control"
+        if "oversample" not in modes:
+            twin = "Train oversample controls beside the arms (`controls`)"
         found.append(
             "The budget is counted in epochs, so more fakes mean more steps: an arm may be better "
-            "because it trained longer. Compare with its oversample control, or use a budget in "
-            "steps."
+            f"because it trained longer. {twin}, or use a budget in steps."
         )
     ok = frame[frame["status"].eq("ok")]
     if not ok["mode"].eq("baseline").any():
         found.append("No baseline has finished, so there is nothing to compare the arms with.")
-    if "gan_saw_removed" in frame and frame["gan_saw_removed"].eq(True).any():
-        found.append(
-            "Some arms removed real images that the networks were, or may have been, trained on "
-            "(images without gan flag are the ones a network has not seen): their fakes carry "
-            "information from images that such a classifier is said to lack."
-        )
+    found += seen_removals(frame)
     used = frame["filter"] if "filter" in frame else pd.Series(dtype=object)  # no row yet
     filtered = used.notna() & used.ne(NONE)
     if "n_dropped" in frame and frame.loc[filtered, "n_dropped"].gt(0).any():
@@ -180,7 +179,7 @@ def _sizes(frame: pd.DataFrame, known: Mapping[str, Any]) -> str:
         parts.append(many(int(known["channels"]), "channel"))
     for split, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test")):
         if isinstance(known.get(split), int):
-            parts.append(f"{known[split]:,} {word} images")
+            parts.append(many(known[split], f"{word} image"))
     if "n_train" not in known:
         baseline = frame.loc[frame["mode"].eq("baseline")]
         reals = baseline["n_real"].max() if "n_real" in baseline else math.nan
@@ -196,12 +195,18 @@ def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
     rounds = space.get("rounds")
     if isinstance(rounds, Mapping):
         unit = "steps" if budget_unit(frame, space) == "steps" else "epochs at most"
+        number = int(rounds.get("count") or 1)
+        text = f"{most.strip()} {unit} a round, {many(number, 'round')}".strip()
+        if number == 1:
+            return text
         return (
-            f"{most.strip()} {unit} a round, {rounds.get('count')} rounds: an arm with rounds has "
-            "trained so much longer than the baseline when its last one ends; round 1 is as long"
-        ).strip()
+            f"{text}: an arm with rounds has trained so much longer than the baseline when its "
+            "last one ends; round 1 is as long"
+        )
     if budget_unit(frame, space) == "steps":
-        return f"{most.strip()} steps: every arm takes the same number of optimiser steps".strip()
+        stopped = " unless it was stopped" if frame["status"].eq("pruned").any() else ""
+        text = f"{most.strip()} steps: every arm takes the same number of optimiser steps"
+        return f"{text}{stopped}".strip()
     text = f"up to{most} epochs" if most else "epochs"
     if budget.get("patience"):
         text += f", patience {budget['patience']}"
@@ -209,8 +214,20 @@ def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
 
 
 def leakage(frame: pd.DataFrame) -> str:
-    """Return whether validation images may have been seen by a network, in words."""
-    states = _values(frame, "leakage")
-    if not states:
+    """Return whether validation images may have been seen by a network, in words.
+
+    Of cells without fakes nothing is said: no network made what they train on.
+    """
+    if not _values(frame, "leakage"):
         return "not recorded"
-    return "; ".join(_LEAKAGE.get(state, state) for state in sorted(states))
+    cells = frame[frame["leakage"].notna()].drop_duplicates("cell_id")
+    with_fakes = ~cells["mode"].isin(("baseline", *CONTROLS))
+    counted = cells.loc[with_fakes | cells["leakage"].ne("none"), "leakage"].value_counts()
+    if counted.empty:
+        return "none: no cell uses fakes"
+    if len(counted) == 1:
+        return _LEAKAGE.get(str(counted.index[0]), str(counted.index[0]))
+    return "; ".join(
+        f"in {many(int(counted[state]), 'cell')} {_LEAKAGE.get(str(state), str(state))}"
+        for state in sorted(counted.index)
+    )

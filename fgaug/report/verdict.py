@@ -53,7 +53,8 @@ def verdict_parts(material: Material) -> list[Part]:
     parts.append(Facts(pairs=tuple(head)))
     if material.analysis is not None:
         parts += [*confirmed_parts(material), *all_arms(material)]
-        parts += [Text(text=text, kind="note") for text in material.analysis.notes]
+        notes = (text for text in material.analysis.notes if text not in warnings)
+        parts += [Text(text=text, kind="note") for text in notes]
     return parts
 
 

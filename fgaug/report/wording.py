@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from fgaug.analysis.wording import many as many
 from fgaug.analysis_plan import LOWER_IS_BETTER
 
 DASH = "\N{EN DASH}"  # an undefined number, never 0
@@ -47,11 +48,6 @@ def count(value: Any) -> str:
     if undefined(value):
         return DASH
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def many(n: int, word: str) -> str:
-    """Return `1 arm`, `3 arms`."""
-    return f"{n:,} {word}" if n == 1 else f"{n:,} {word}s"
 
 
 def is_loss(metric: str) -> bool:

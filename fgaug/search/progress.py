@@ -61,7 +61,7 @@ class Progress(tune.Callback):
         self.stopping, self.told = stopping, False
         self.ended = 0  # cells, since the start
         self.full_disk: str | None = None
-        self.dead: dict[str, str] = {}  # why, by cell
+        self.dead: dict[str, str] = {}  # how often and why, by cell
         self.first_start: float | None = None
         self.live: Live | None = None
         self.drawn_at, self.changed = -math.inf, False
@@ -118,7 +118,8 @@ class Progress(tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cell_id = _cell_of(trial)
         lines = str(trial.get_error() or "").strip().splitlines() or ["no reason given"]
-        self.dead[cell_id] = lines[-1]
+        times = "once" if trial.num_failures == 1 else f"{trial.num_failures} times"
+        self.dead[cell_id] = f"{times}: {lines[-1]}"
         self._end(cell_id, {"status": "failed", "error": "its process died"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -142,8 +143,10 @@ class Progress(tune.Callback):
 
     def why_dead(self, cell_id: str) -> str:
         """Return what is known of a cell whose process died more often than it is retried."""
-        reason = self.dead.get(cell_id, "no reason given")
-        return f"The trial's process died (killed, or out of memory), twice in a row: {reason}"
+        return (
+            "The trial's process died (killed, or out of memory) "
+            f"{self.dead.get(cell_id, 'for no reason given')}"
+        )
 
     @property
     def _few(self) -> bool:

@@ -113,6 +113,7 @@ def confirm(
     pixels.evict()
 
     def train(these: Plan) -> None:
+        searches.set_aside_damaged(these)
         searches.execute(these, dashboard, console, address, retries, log)
         prune_models(these)
         results.compact(these.run)

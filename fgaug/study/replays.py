@@ -6,7 +6,6 @@ The run's folder is only read.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import math
 import platform
 import re
@@ -230,10 +229,12 @@ def _environment(
     """
     pairs = {"fgaug": (row.get("version"), new["version"])}
     pairs["python"] = (recorded.get("python"), platform.python_version())
-    for name, then in recorded.items():
-        if isinstance(then, str) and name not in (*pairs, "git_commit", "host", "command"):
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                pairs[name] = (then, importlib.metadata.version(name))
+    for name in run_folder.PACKAGES:
+        if isinstance(then := recorded.get(name), str):
+            pairs[name] = (then, run_folder.version_of(name) or "not installed")
+    if isinstance(then := recorded.get("computing"), Mapping):
+        now = run_folder.computing()
+        pairs |= {str(name): (value, now.get(name, "none")) for name, value in then.items()}
     pairs["git commit"] = (recorded.get("git_commit"), run_folder.git_commit())
     for name in ("device", "host"):
         pairs[name] = (row.get(name), new[name])

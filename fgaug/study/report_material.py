@@ -18,6 +18,7 @@ from fgaug.errors import FgaugError, RunError
 from fgaug.paths import RunPaths
 from fgaug.report.arms import by_arm
 from fgaug.report.material import Material
+from fgaug.report.wording import many
 from fgaug.study.report_fakes import known_fakes
 from fgaug.study.report_sheets import sheets_of
 from fgaug.training.metrics import evaluate
@@ -133,7 +134,8 @@ def _curves(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
 def _confirmed(stage: stages.Stage) -> tuple[str, pd.DataFrame]:
     """Return a second stage in a sentence, and its comparisons."""
     arms = ", ".join(arm.arm for arm in stage.shortlist)
-    head = f"Second stage of {stage.date[:10]}: {len(stage.shortlist)} arms again on fresh seeds"
+    count = many(len(stage.shortlist), "arm")
+    head = f"Second stage of {stage.date[:10]}: {count} again on fresh seeds"
     if not stage.judged:
         return f"{head} ({arms}); not judged yet, as not all its cells have finished.", (
             stage.comparisons

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ from fgaug.waves import is_through, waves_of
 
 if TYPE_CHECKING:
     from gan_worker.sources import LabelSource
+
+_log = logging.getLogger("fgaug")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +158,7 @@ def search(
     began = time.monotonic()
 
     def train(these: Plan) -> None:
+        set_aside_damaged(these)
         if these.todo:
             execute(these, dashboard, console, address, retries, log)
         prune_models(these)
@@ -174,6 +178,15 @@ def search(
         left = planned.space.time_budget
         left = None if left is None else max(0.0, left - (time.monotonic() - began))
         return counted.and_also(confirming.second_stage(planned, train, left, console))
+
+
+def set_aside_damaged(planned: Plan) -> None:
+    """Rename the damaged rows of a plan's cells, which it trains again, and say so."""
+    if lost := results.set_aside_damaged(planned.run, [c.cell_id for c in planned.cells]):
+        _log.warning(
+            f"{len(lost)} damaged row{'s' * (len(lost) > 1)} set aside as result.json.corrupt "
+            f"({', '.join(lost[:5])}{', ...' * (len(lost) > 5)}): these cells are trained again"
+        )
 
 
 def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
