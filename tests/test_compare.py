@@ -550,7 +550,7 @@ def test_files_that_are_none(tmp_path: Path, fgaug: Any) -> None:
     ("arguments", "words"),
     [
         ((), "got none"),
-        (("x.csv",), "needs two sides"),
+        (("x.csv",), "no such run or file"),
         (("--counts", "1,2,3"), "--counts is four whole numbers"),
         (("--counts", "1,2,3,-4"), "--counts is four whole numbers"),
         (("--counts", "0,0,0,0"), "some above 0"),
@@ -558,7 +558,7 @@ def test_files_that_are_none(tmp_path: Path, fgaug: Any) -> None:
         (("--margins", "270/300,246/301"), "got 300 and 301"),
         (("--margins", "370/300,246/300"), "between 0 and the images"),
         (("--counts", "1,2,3,4", "--margins", "1/2,1/2"), "got several"),
-        (("--truth", "t.csv"), "go together"),
+        (("--truth", "t.csv"), "--truth goes with --a"),
         (("--counts", "1,2,3,4", "--format", "xml"), "--format is table, csv or json"),
         (("a", "b", "--metric", "f2"), "--metric is one of"),
     ],

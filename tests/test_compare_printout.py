@@ -179,3 +179,60 @@ def test_auc_where_there_are_probabilities(tmp_path: Path, fgaug: Any) -> None:
     assert auc == pytest.approx(stats.auc(TRUTH, p)[0])
     assert "\n│ auc " in fgaug("compare", *options((truth, a, a)))[1]
     assert study.compare_lines(truth, a, b).report["auc"].isna().all()
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_one_model_alone_has_its_published_digits(row: int, tmp_path: Path, fgaug: Any) -> None:
+    truth, one, _ = files(tmp_path, row, 0)
+    code, out, _ = fgaug("compare", "--truth", truth, "--a", one)
+    assert code == 0
+    accuracy, right, *of_labels = PRINTED[row]
+    lines_of = {line[0]: line for line in cells(out, "each label as the positive one")}
+    for label, printed in zip("01", of_labels, strict=True):
+        _, _, precision, recall, _, f1 = lines_of[label]
+        assert [rounded(text) for text in (precision, recall, f1)] == list(printed)
+    assert f"0{accuracy}" in out
+    assert right in out
+    assert "McNemar" not in out
+    assert " B " not in out
+    assert "300 images, each taken for a patient (no patient is named)" in out
+
+
+def test_one_model_alone_is_the_same_as_beside_another(tmp_path: Path, fgaug: Any) -> None:
+    truth, one, other = files(tmp_path, 1, 3)
+    alone = study.describe_lines(truth, one)
+    beside = study.compare_lines(truth, one, other)
+    pd.testing.assert_frame_equal(
+        alone.report,
+        beside.report[beside.report["model"].eq("A")].drop(columns="model").reset_index(drop=True),
+    )
+    assert alone.scores["value"].tolist() == pytest.approx(
+        beside.scores["a"].tolist(), nan_ok=True
+    )
+    given = ("compare", "--truth", truth, "--a", one, "--format")
+    found = json.loads(fgaug(*given, "json")[1])
+    assert found["n_images"] == 300
+    assert not found["grouped"]
+    frame = pd.read_csv(io.StringIO(fgaug(*given, "csv")[1]))
+    counts = frame[frame["part"].eq("confusion")]
+    assert (counts[["tn", "fp", "fn", "tp"]].sum(axis=1) == 300).all()
+    assert set(frame["part"]) == {"text", "report", "confusion", "scores"}
+
+
+@pytest.mark.parametrize("labels", [("b", "m"), ("a", "b", "c"), ("NA", "None", "x y")])
+def test_one_table_of_predictions_alone(
+    labels: tuple[str, ...], tmp_path: Path, fgaug: Any
+) -> None:
+    rng = np.random.default_rng(3)
+    p = rng.dirichlet(np.ones(len(labels)), 40)
+    frame = pd.DataFrame({"image_id": [f"i{n}" for n in range(40)]})
+    frame["label"] = [labels[n % len(labels)] for n in range(40)]
+    frame["group"] = [f"p{n // 2}" for n in range(40)]
+    frame = frame.assign(**{f"p_{label}": p[:, at] for at, label in enumerate(labels)})
+    frame.to_csv(tmp_path / "one.csv", index=False)
+    code, out, _ = fgaug("compare", tmp_path / "one.csv")
+    assert code == 0
+    assert "40 images of 20 patients" in out
+    assert "each taken for a patient" not in out
+    assert all(label in out for label in labels)
+    assert "auc" in out

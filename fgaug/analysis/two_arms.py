@@ -46,6 +46,7 @@ class TwoArms:
     labels: tuple[str, ...]
     n_images: int
     n_patients: int
+    grouped: bool  # False: no patient is named, and each image counts as one
     n_runs: tuple[int, int]
     # metric (the primary first), mean, sample sd, least and largest seed, difference, P(A > B)
     # over run pairs, shares of the variance of the difference from seeds and from patients
@@ -93,6 +94,7 @@ def compare_arms(both: SameImages, metric: str = "auc") -> TwoArms:
         labels=both.labels,
         n_images=len(both.y),
         n_patients=both.n_patients,
+        grouped=both.group is not None,
         n_runs=sides,
         summary=pd.DataFrame(summary, columns=list(SUMMARY)),
         tests=pd.DataFrame(tests, columns=list(TESTS)),

@@ -65,6 +65,7 @@ class TwoModels:
     labels: tuple[str, ...]
     n_images: int
     n_patients: int
+    grouped: bool  # False: no patient is named, and each image counts as one
     agreement: Ints | None  # [[both right, only A right], [only B right, both wrong]]
     confusion: pd.DataFrame  # model, label, tn, fp, fn, tp: that label as the positive
     # quantity, label ('' over all), a, b, difference, counts as text, 95 % intervals of a and b
@@ -104,6 +105,7 @@ def compare_models(both: SameImages) -> TwoModels:
         labels=both.labels,
         n_images=len(both.y),
         n_patients=both.n_patients,
+        grouped=both.group is not None,
         agreement=agreement(*right),
         confusion=confusion,
         scores=scores,
@@ -141,6 +143,7 @@ def compare_counts(table: Ints) -> TwoModels:
         labels=(),
         n_images=images,
         n_patients=images,
+        grouped=False,
         agreement=table,
         confusion=pd.DataFrame(columns=["model", "label", "tn", "fp", "fn", "tp"]),
         scores=pd.DataFrame(scores, columns=list(SCORES)),

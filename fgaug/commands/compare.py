@@ -18,12 +18,14 @@ from fgaug.errors import UserError
 
 if TYPE_CHECKING:
     from fgaug.analysis.margins import Margins
+    from fgaug.analysis.one_model import OneModel
     from fgaug.analysis.two_arms import TwoArms
     from fgaug.analysis.two_models import TwoModels
 
 FORMATS = ("table", "csv", "json")
 WAYS = (
-    "Give two sides (A B), or --truth, --a and --b, or --counts, or --margins: one of these ways"
+    "Give A, or two sides (A B), or --truth with --a (and --b), or --counts, or --margins: one of "
+    "these ways"
 )
 
 
@@ -35,7 +37,10 @@ def compare(
             "Parquet file of predictions. With #7 behind it: seed 7 alone; with @5: round 5."
         ),
     ] = None,
-    b: Annotated[str | None, typer.Argument(help="As A; differences are A minus B.")] = None,
+    b: Annotated[
+        str | None,
+        typer.Argument(help="As A; differences are A minus B. Left out: one model is printed."),
+    ] = None,
     counts: Annotated[
         str | None,
         typer.Option("--counts", help="Images: both right,only A,only B,neither."),
@@ -45,7 +50,7 @@ def compare(
         typer.Option("--margins", help="Right answers alone, as 270/300,246/300: bounds of p."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", help="One 0 or 1 a line, with --a and --b.")
+        Path | None, typer.Option("--truth", help="One 0 or 1 a line, with --a (and --b).")
     ] = None,
     file_a: Annotated[
         Path | None, typer.Option("--a", help="A's answers: one label or probability a line.")
@@ -63,15 +68,16 @@ def compare(
 ) -> None:
     """Compare two trained models (level E0) or, with several seeds each, two recipes (E2).
 
-    The images must be the same on both sides. Of a run the validation images are compared, or
+    Of one model alone its own table is printed: counts, precision, recall, specificity, F1. The
+    images must be the same on both sides. Of a run the validation images are compared, or
     with --open-test those of its test set.
     """
     from fgaug.commands import compare_tables as tables
 
     if format not in FORMATS:
         raise UserError(f"--format is table, csv or json, got {format}.")
-    if open_test and (a is None or b is None):
-        raise UserError("--open-test goes with two sides (A B), one of them a run.")
+    if open_test and a is None:
+        raise UserError("--open-test goes with sides (A or A B), one of them a run.")
     found = _found(a, b, counts, margins, (truth, file_a, file_b), metric, open_test)
     if format == "json":
         sys.stdout.write(json.dumps(_plain(found), indent=1, ensure_ascii=False) + "\n")
@@ -89,8 +95,8 @@ def _found(
     lines: tuple[Path | None, Path | None, Path | None],
     metric: str | None,
     open_test: bool,
-) -> TwoModels | TwoArms | Margins:
-    """Return the comparison, by whichever way the input was given."""
+) -> OneModel | TwoModels | TwoArms | Margins:
+    """Return the comparison, or what one model got right, by whichever way the input was given."""
     from fgaug.analysis.margins import margin_bounds
     from fgaug.analysis.two_models import compare_counts
 
@@ -106,12 +112,14 @@ def _found(
 
     if a is not None and b is not None:
         return study.compare(a, b, metric, open_test=open_test)
-    truth, file_a, file_b = lines
-    if truth is not None and file_a is not None and file_b is not None:
-        return study.compare_lines(truth, file_a, file_b)
     if a is not None:
-        raise UserError(f"A comparison needs two sides, got {a} alone. Give the other one too.")
-    raise UserError("--truth, --a and --b go together: give all three.")
+        return study.describe(a, metric, open_test=open_test)
+    truth, file_a, file_b = lines
+    if truth is None or file_a is None:
+        raise UserError("--truth goes with --a, or with --a and --b: one of them is missing.")
+    if file_b is None:
+        return study.describe_lines(truth, file_a)
+    return study.compare_lines(truth, file_a, file_b)
 
 
 def _counts(text: str) -> list[int]:
@@ -155,8 +163,9 @@ def _plain(value: Any) -> Any:
     return None if unknown else value
 
 
-def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
+def _csv(found: OneModel | TwoModels | TwoArms | Margins) -> pd.DataFrame:
     """Return one table: `part` says what a row is; texts are rows of their own."""
+    from fgaug.analysis.margins import Margins
     from fgaug.commands.compare_tables import margin_rows, texts
 
     parts: dict[str, pd.DataFrame] = {
@@ -170,7 +179,7 @@ def _csv(found: TwoModels | TwoArms | Margins) -> pd.DataFrame:
     if table is not None:
         names = ("both_right", "only_a", "only_b", "neither")
         parts["agreement"] = pd.DataFrame([dict(zip(names, table.ravel().tolist(), strict=True))])
-    if not hasattr(found, "tests"):
+    if isinstance(found, Margins):
         parts["margins"] = pd.DataFrame(margin_rows(found))
     rows: list[Mapping[Any, Any]] = []
     for part, frame in parts.items():

@@ -1,4 +1,4 @@
-"""Two models in tables, as the breast-ultrasound study prints one.  two_models -> [here]"""
+"""Models in tables, as the breast-ultrasound study prints one.  one_model, two_models -> [here]"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fgaug.commands.numbers import number, rows_of
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fgaug.analysis.one_model import OneModel
     from fgaug.analysis.two_models import TwoModels
     from fgaug.stats.arrays import Ints
 
@@ -29,6 +30,41 @@ def tables_of(found: TwoModels) -> Iterator[tuple[str, list[dict[str, str]]]]:
         yield "each label, and the averages over labels", list(_report(found))
     if found.agreement is not None:
         yield "McNemar's table, images", list(_mcnemar(found.agreement))
+
+
+def tables_of_one(found: OneModel) -> Iterator[tuple[str, list[dict[str, str]]]]:
+    """Yield the title and the rows of each table of one model."""
+    scores = found.scores
+    rows = []
+    for cells in rows_of(found.confusion):
+        row = {"label": cells["label"], "[[TN FP]\n [FN TP]]": _matrix(cells)}
+        for one in rows_of(scores[scores["label"].eq(cells["label"])]):
+            row[_HEADS.get(one["quantity"], one["quantity"])] = _alone(one, newline=True)
+        rows.append(row)
+    yield "each label as the positive one", rows
+    averages = scores["quantity"].str.startswith(_AVERAGES)
+    over_all = rows_of(scores[scores["label"].eq("") & ~averages])
+    yield (
+        "over all images, 95 % intervals",
+        [
+            {"score": row["quantity"], "value": _alone(row), "interval": row["interval"] or ""}
+            for row in over_all
+        ],
+    )
+    kinds = {"all images": "accuracy"}
+    shown = []
+    for row in rows_of(found.report):
+        values = {_SHORT.get(name, name): number(row[name], 3) for name in _AVERAGED}
+        if row["row"] == "all images":  # in the column where scikit-learn has it
+            values = {"precision": "", "recall": "", "F1": number(row["accuracy"], 3)}
+        label = row["label"] if row["row"] == "label" else kinds.get(row["row"], row["row"])
+        shown.append({"label": label, **values, "images": str(row["images"])})
+    yield "each label, and the averages over labels", shown
+
+
+def _alone(row: Mapping[str, Any], newline: bool = False) -> str:
+    side = {"a": row["value"], **{f"a_{name}": row[name] for name in ("count", "low", "high")}}
+    return _with_interval(side, "a", newline)
 
 
 def _per_label(found: TwoModels) -> list[dict[str, str]]:

@@ -10,17 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fgaug.commands.compare_models import tables_of
+from fgaug.analysis.wording import many
+from fgaug.commands.compare_models import tables_of, tables_of_one
 from fgaug.commands.numbers import DASH, number, p_text, rows_of
 from fgaug.commands.output import FILE_COLUMNS
 
 if TYPE_CHECKING:
     from fgaug.analysis.margins import Margins
+    from fgaug.analysis.one_model import OneModel
     from fgaug.analysis.two_arms import TwoArms
     from fgaug.analysis.two_models import TwoModels
 
+    Found = OneModel | TwoModels | TwoArms | Margins
 
-def show(found: TwoModels | TwoArms | Margins) -> None:
+
+def show(found: Found) -> None:
     """Print a comparison to stdout."""
     console = Console(
         width=None if sys.stdout.isatty() else FILE_COLUMNS,
@@ -36,18 +40,30 @@ def show(found: TwoModels | TwoArms | Margins) -> None:
         console.print(line)
 
 
-def texts(found: TwoModels | TwoArms | Margins) -> list[str]:
+def texts(found: Found) -> list[str]:
     """Return what is said in words: what is compared, notes, verdicts, the claim."""
     from fgaug.analysis.margins import Margins
+    from fgaug.analysis.one_model import OneModel
 
     if isinstance(found, Margins):
         return [_margin_head(found), *_margin_verdict(found)]
+    if isinstance(found, OneModel):
+        head = f"{found.name}\n{_images(found)}, labels {', '.join(found.labels)}"
+        notes = [f"note: {note}" for note in found.notes]
+        return [head, *notes, f"level {found.level}: {found.claim}"]
     sides = [f"{letter}  {name}" for letter, name in zip("AB", found.names, strict=True)]
     labels = f", labels {', '.join(found.labels)}" if found.labels else ""
-    counts = f"{found.n_images} images of {found.n_patients} patients{labels}; A - B"
+    counts = f"{_images(found)}{labels}; A - B"
     notes = [f"note: {note}" for note in found.notes]
     level = f"level {found.level}: {found.claim}"
     return ["\n".join([*sides, counts]), *notes, *found.verdict, level]
+
+
+def _images(found: OneModel | TwoModels | TwoArms) -> str:
+    images = many(found.n_images, "image")
+    if not found.grouped:
+        return f"{images}, each taken for a patient (no patient is named)"
+    return f"{images} of {many(found.n_patients, 'patient')}"
 
 
 def margin_rows(found: Margins) -> list[dict[str, Any]]:
@@ -70,12 +86,17 @@ def margin_rows(found: Margins) -> list[dict[str, Any]]:
     return rows
 
 
-def _tables(found: TwoModels | TwoArms | Margins) -> Iterable[Table]:
+def _tables(found: Found) -> Iterable[Table]:
     from fgaug.analysis.margins import Margins
+    from fgaug.analysis.one_model import OneModel
     from fgaug.analysis.two_models import TwoModels
 
     if isinstance(found, Margins):
         yield _table("every table between these is possible", _shown(margin_rows(found)))
+        return
+    if isinstance(found, OneModel):
+        for title, rows in tables_of_one(found):
+            yield _table(title, rows)
         return
     if isinstance(found, TwoModels):
         for title, rows in tables_of(found):

@@ -4,7 +4,7 @@ The only part of fgaug that imports gan_worker, and only inside functions.
 """
 
 from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
-from fgaug.study.comparing import compare, compare_lines
+from fgaug.study.comparing import compare, compare_lines, describe, describe_lines
 from fgaug.study.confirming import Confirmed, confirm
 from fgaug.study.models import predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
@@ -27,6 +27,8 @@ __all__ = [
     "convert_network",
     "demo_dataset",
     "demo_space",
+    "describe",
+    "describe_lines",
     "dry_plan",
     "extend_bank",
     "fill_for_grid",

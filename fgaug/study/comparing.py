@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug import paths
+from fgaug.analysis.one_model import OneModel, describe_model
 from fgaug.analysis.same_images import Side, same_images
 from fgaug.analysis.two_arms import TwoArms, compare_arms
 from fgaug.analysis.two_models import TwoModels, compare_models
@@ -45,19 +46,35 @@ def compare(
     Raises:
         UserError: what cannot be read or found, other images or labels; it counts them.
     """
-    if metric is not None and metric not in METRICS:
-        raise UserError(f"--metric is one of {', '.join(METRICS)}, got {metric}.")
-    found = [_found(text, metric) for text in (a, b)]
-    picked = [each for each in found if isinstance(each, Picked)]
-    looks = _looks(picked) if open_test else {}
-    sides = [
-        each if isinstance(each, Side) else _side_of(each, looks.get(each.run)) for each in found
-    ]
+    sides, planned = _sides((a, b), metric, open_test)
     both = same_images(*sides)
     if len(both.a) == 1 and len(both.b) == 1:
         return compare_models(both)
-    planned = [each.planned for each in picked]
     return compare_arms(both, metric or (planned or ["auc"])[0])
+
+
+def describe(text: str, metric: str | None = None, *, open_test: bool = False) -> OneModel:
+    """Return what one trained model got right: RUN:ARM#SEED, RUN:CELL or a prediction file.
+
+    Args:
+        text: as a side of `compare`; of an arm with several trials one must be named.
+        metric: by which `best` is chosen; None: what the run's plan names.
+        open_test: on the run's sealed test images; the look is counted.
+
+    Raises:
+        UserError: what cannot be read or found, or several trials.
+    """
+    (side,), _ = _sides((text,), metric, open_test)
+    return describe_model(side)
+
+
+def describe_lines(truth: Path, answers: Path) -> OneModel:
+    """Return what one model got right, from two files of one number a line.
+
+    Raises:
+        UserError: as `read_lines`.
+    """
+    return describe_model(read_lines(truth, answers))
 
 
 def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
@@ -69,6 +86,21 @@ def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
         UserError: as `read_lines`.
     """
     return compare_models(same_images(read_lines(truth, a), read_lines(truth, b)))
+
+
+def _sides(
+    texts: Sequence[str], metric: str | None, look_at_test: bool
+) -> tuple[list[Side], list[str]]:
+    """Return what is named on each side, and the primary metrics that their runs planned."""
+    if metric is not None and metric not in METRICS:
+        raise UserError(f"--metric is one of {', '.join(METRICS)}, got {metric}.")
+    found = [_found(text, metric) for text in texts]
+    picked = [each for each in found if isinstance(each, Picked)]
+    looks = _looks(picked) if look_at_test else {}
+    sides = [
+        each if isinstance(each, Side) else _side_of(each, looks.get(each.run)) for each in found
+    ]
+    return sides, [each.planned for each in picked]
 
 
 def _found(text: str, metric: str | None) -> Side | Picked:
