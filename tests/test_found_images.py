@@ -127,6 +127,13 @@ def test_two_names_of_one_file_are_refused(root: Path) -> None:
     assert "listed more than once" in refusal(root, "/a/1.png", "/b/1.png", "q")
 
 
+@pytest.mark.parametrize("mask", ["GT/1.png", "masks/1.png", "x/annotations/1.png"])
+def test_a_mask_stands_in_for_no_missing_image(root: Path, mask: str) -> None:
+    text = refusal(make(root, mask, "q.png"), "1", "q")
+    assert "1 image not found" in text
+    assert f"1 may be {mask}" in text
+
+
 def test_masks_that_the_table_names_are_read_and_named(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -102,6 +102,11 @@ class TestIds:
         )
         assert texts.spec.digest != numbers.spec.digest
 
+    def test_the_type_is_of_the_whole_column(self, images: Path) -> None:
+        text = table([1, 2, 3, 4, 5, 6, "P7", "P8"], ["b", "m"] * 3 + ["x", "x"])
+        rows = read(images, text, keep_labels=["b", "m"])
+        assert groups(rows) == ["1", "2", "3", "4", "5", "6"]
+
     @pytest.mark.parametrize(
         ("ids", "kind"),
         [

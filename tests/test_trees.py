@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,37 @@ class TestTwoLevels:
         assert counts(from_folders(tmp_path, label_level=2)) == dict.fromkeys(lower, 4)
 
     @pytest.mark.parametrize(
+        ("names", "level"),
+        [
+            (["GE/benign/1.png", "Aplio/malignant/2.png"], 2),
+            (["GE/normal/1.png", "GE/tumour/2.png", "Aplio/normal/3.png"], 2),
+            (["A/p1/benign/1.png", "A/p2/malignant/2.png", "B/p3/benign/3.png"], 3),
+            (["A/left/grade 1/1.png", "A/right/grade 2/2.png", "B/left/grade 1/3.png"], 3),
+        ],
+    )
+    def test_not_each_holds_every_class(
+        self, tmp_path: Path, names: list[str], level: int
+    ) -> None:
+        text = refusal(make(tmp_path, *names))
+        assert f"--label-level {level} if the lower are" in text
+        assert len(counts(from_folders(tmp_path, label_level=level))) == 2
+
+    @pytest.mark.parametrize(
+        "names",
+        [
+            ["cyst/1/a.png", "cyst/2/a.png", "nodule/3/a.png", "nodule/4/a.png"],
+            ["cyst/0/a.png", "cyst/2/a.png", "nodule/1/a.png", "nodule/4/a.png"],
+            ["cyst/left/a.png", "nodule/right/a.png"],
+            ["normal/case 1/a.png", "tumor/case 2/a.png"],
+        ],
+    )
+    def test_what_lies_below_labels_raises_nothing(
+        self, tmp_path: Path, names: list[str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from_folders(make(tmp_path, *names))
+        assert "label-level" not in caplog.text
+
+    @pytest.mark.parametrize(
         ("upper", "lower"), [(("benign", "malignant"), ("40X", "100X")), (LABELS, ("CC", "MLO"))]
     )
     def test_others_are_read_as_before_with_a_warning(
@@ -319,6 +351,11 @@ class TestUnread:
         rows = from_folders(root)
         assert rows.table["image_id"].tolist() == ["cyst/1", "cyst/more/x/7", "nodule/2"]
         assert "2 links to folders of the same tree: nodule/again, nodule/loop" in caplog.text
+
+    def test_a_pipe_is_not_opened(self, tmp_path: Path) -> None:
+        make(tmp_path, "cyst/1.png", "nodule/2.png")
+        os.mkfifo(tmp_path / "cyst" / "pipe")
+        assert len(from_folders(tmp_path).table) == 2
 
     def test_labels_that_look_alike(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -173,7 +173,7 @@ class _Finder:
         return self._folders[folder]
 
     def _elsewhere(self, text: str) -> list[PurePath]:
-        """Return the images that fit a name whose own folder has none, companions last.
+        """Return the images that fit a name whose own folder has none, masks only if it names one.
 
         The folders of one, the name or the file, must end in those of the other: `p1` fits
         `Malawi/p1.png`, `set/images/p1` fits `images/p1.png`, `benign/1` does not fit
@@ -190,10 +190,10 @@ class _Finder:
             if alike or loose:
                 fitting.append((length if alike else 0, path))
         best = [path for length, path in fitting if length == max(fitting)[0]]
-        if len(best) < 2:
+        if find_companions([PurePath(text)]):
             return best
-        companions = find_companions(best)
-        return [path for path in best if path not in companions] or best
+        masks = find_companions(best)
+        return [path for path in best if path not in masks]
 
     def _named(self, text: str) -> list[PurePath]:
         """Return all images below the root of that name, with or without ending."""

@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from fgaug.data.alike import doubts_of_ids, doubts_of_labels, written_twice
-from fgaug.data.companions import is_companion_folder
 from fgaug.data.finder import find_files, log_unused
 from fgaug.data.images import Box
+from fgaug.data.label_folders import check_emptied, cure_of_level, images_of_level
 from fgaug.data.layout import check_levels, label_level_beside, split_level, splits_of
 from fgaug.data.loading import ImageFile
 from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.data.table import LabelColumns, fit_label, read_labels, typed
-from fgaug.data.tree import SKIP_THEM, Tree, is_hidden, read_tree
+from fgaug.data.table import LabelColumns, fit_label, read_labels
+from fgaug.data.tree import SKIP_THEM, read_tree
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
@@ -86,7 +85,6 @@ def from_csv(
     doubts += doubts_of_labels(table["label"].dropna(), label_col)
     if group_col is not None:
         doubts += doubts_of_ids(table["group"].dropna(), group_col)
-        table["group"] = typed(table["group"])
     for name in stratum_cols:
         doubts += written_twice(
             table[name], f'Column "{name}" has', "Write them alike if they are"
@@ -145,7 +143,7 @@ def from_folders(
             _LOG.warning("%s.", doubt)
     else:
         level = label_level
-    table = _of_level(folder, images, level)
+    table = images_of_level(folder, images, level)
     if split is not None:
         table["split"] = splits_of(table["relative"].tolist(), split)
     labels = sorted(table["label"].unique())
@@ -154,88 +152,17 @@ def from_folders(
     problems += [
         f'there is no folder for label "{label}"{nearest(label, labels)}' for label in unknown
     ]
-    _check_emptied(tree, level, labels, problems)
+    check_emptied(tree, level, labels, problems)
     if keep_labels:
         table = table[table["label"].isin(list(keep_labels))].reset_index(drop=True)
     for doubt in written_twice(table["label"], "The folders have", "Move them into one folder"):
         _LOG.warning("%s.", doubt)
-    _check_labels(table, problems, _wrapper(folder, images, level))
+    _check_labels(table, problems, cure_of_level(folder, images, level))
     refuse(str(folder), problems)
     source: dict[str, Any] = {"kind": "folders", "folder": folder.name}
     asked = {"label_level": label_level, "split_level": split, "with_companions": with_companions}
     source |= {name: value for name, value in asked.items() if value}
     return ingested(table.drop(columns="relative"), folder, (), source)
-
-
-def _of_level(root: Path, images: Sequence[PurePath], level: int) -> pd.DataFrame:
-    """Return label, path and relative path of the images below the folders of a level."""
-    rows = [path for path in images if len(path.parts) > level]
-    outside = [path for path in images if len(path.parts) <= level]
-    if outside:
-        _LOG.warning(
-            "Left out %s that %s in no folder of a label: %s.",
-            counted(len(outside), "image"),
-            "lies" if len(outside) == 1 else "lie",
-            listed(outside),
-        )
-    bare = [os.path.splitext(path)[0] for path in rows]
-    twice = Counter(bare)
-    pairs = [path for path, name in zip(rows, bare, strict=True) if twice[name] > 1]
-    if pairs:
-        _LOG.warning(
-            "%s share their names but for the ending: %s. If they are copies of one image, or "
-            "images and masks, keep one of each.",
-            counted(len(pairs), "image"),
-            listed(pairs[:4]) + (", ..." if len(pairs) > 4 else ""),
-        )
-    return pd.DataFrame(
-        {
-            "label": pd.Series([path.parts[level - 1] for path in rows], dtype="str"),
-            "path": pd.Series([root / path for path in rows], dtype=object),
-            "relative": pd.Series(rows, dtype=object),
-        }
-    )
-
-
-def _check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[str]) -> None:
-    """Refuse a label all of whose images were left out as masks; log folders without images."""
-    emptied = Counter(
-        path.parts[level - 1]
-        for path in tree.companions
-        if len(path.parts) > level and not is_companion_folder(path.parts[level - 1])
-    )
-    problems += [
-        f'every image of label "{name}" ({count}) is a mask or alike by its name. Give '
-        "--with-companions if they are images"
-        for name, count in sorted(emptied.items())
-        if name not in labels
-    ]
-    known = {*labels, *(path.parts[0] for path in tree.companions)}
-    if level == 1:
-        empty = [
-            each.name
-            for each in sorted(tree.root.iterdir())
-            if each.is_dir() and not is_hidden(each.name) and each.name not in known
-        ]
-        if empty:
-            _LOG.warning(
-                "No image in %s %s, so %s no label.",
-                "folder" if len(empty) == 1 else "folders",
-                listed(empty),
-                "it is" if len(empty) == 1 else "they are",
-            )
-
-
-def _wrapper(root: Path, images: Sequence[PurePath], level: int) -> str:
-    """Return where labels may lie if a level has fewer than two; nothing if it is not known."""
-    depth = max((len(path.parts) - 1 for path in images), default=0)
-    if 0 < depth < level:
-        return f" {level} folders down: the images lie {depth} deep. Lower --label-level"
-    names = {path.parts[level - 1] for path in images if len(path.parts) > level}
-    below = {path.parts[level] for path in images if len(path.parts) > level + 1}
-    if len(names) != 1 or len(below) < 2:
-        return ""
-    return f". Below it lie {listed(sorted(below))}: give {root / min(names)}, if these are labels"
 
 
 def ingested(

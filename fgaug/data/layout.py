@@ -25,9 +25,10 @@ SPLITS = ("train", "valid", "test")
 _FOLD = re.compile(
     r"(?:k[ _\-]?|cv[ _\-]?)?(?:folds?|split|cv)[ _.\-]*\(?\d+\)?(?:[ _.\-]*of[ _.\-]*\d+)?"
 )
-_CLASS_WORDS = re.compile(
-    r"benign|malignant|malign|normal|abnormal|healthy|diseased?|positive|negative|pos|neg"
-    r"|tumou?r|cancer|lesion|control|case|covid.*|pneumonia|infected|uninfected|yes|no|[0-9]"
+_CLASS = re.compile(
+    r"benign|malign|malignant|normal|abnormal|healthy|diseased?|positives?|negatives?|pos|neg"
+    r"|tumou?rs?|no[ _\-]?tumou?r|cancer|non[ _\-]?cancer|cysts?|controls?|cases?|covid.*"
+    r"|pneumonia|infected|uninfected|yes|no|(?:class|grade|stage|bi-?rads)[ _\-]?\d\w?"
 )
 
 Parts = tuple[str, ...]  # the folders of an image below the root
@@ -162,31 +163,48 @@ def _fold_problem(parts: Sequence[Parts], level: int) -> str:
 
 
 def _two_levels(root: Path, parts: Sequence[Parts]) -> list[str]:
-    """Refuse or doubt a tree whose folders all hold folders of the same names.
+    """Refuse or doubt a tree in which folders of labels may lie below those of the first level.
 
-    `Egypt/benign`, `Malawi/benign` is refused where the lower names are words for classes and the
-    upper are not. Where names do not tell, the first level is taken, with a warning.
+    `Egypt/benign`, `Malawi/malignant` is refused, as the lower names are words for classes and
+    the upper ones are not. Where words do not tell, and each upper folder holds folders of the
+    same names, the first level is taken, as for `benign/left`, `benign/right`, with a warning.
     """
+    upper = _names(parts, 1)
+    if len(upper) < 2:
+        return []
+    doubts = []
+    ways = "--label-level 1 if the upper ones are the labels, --label-level {} if the lower are"
+    for level in range(2, max(map(len, parts)) + 1):
+        lower = _names(parts, level)
+        inside = _inside(parts, level)
+        common = set.intersection(*inside.values()) if len(inside) == len(upper) else set()
+        same = len(common) > 1 and len(lower) <= 2 * len(common)
+        classes = len(lower) > 1 and all(map(_is_class, lower))
+        if same and {"0", "1"} <= common <= set("012345"):
+            classes = True
+        if classes and not any(map(_is_class, upper)):
+            what = f"below the folders {_listed(upper)} lie folders {_counts(parts, level)}"
+            refuse(str(root), [f"{what}. Are these the labels? Say {ways.format(level)}"])
+        if same and level == 2:
+            doubts.append(
+                f"{root}: each of the folders {_listed(upper)} holds folders of the same names: "
+                f"{_counts(parts, level)}. The upper ones are taken as the labels. Say "
+                f"{ways.format(level)}"
+            )
+    return doubts
+
+
+def _inside(parts: Sequence[Parts], level: int) -> dict[str, set[str]]:
+    """Return the names of a level that lie below each folder of the first one."""
     inside: dict[str, set[str]] = {}
     for each in parts:
-        if each:
-            inside.setdefault(each[0], set()).update(each[1:2])
-    if len(inside) < 2:
-        return []
-    common = set.intersection(*inside.values())
-    union = set.union(*inside.values())
-    if len(common) < 2 or len(union) > 2 * len(common):
-        return []
-    upper, lower = _listed(_names(parts, 1)), _counts(parts, 2)
-    say = f"each of the folders {upper} holds folders of the same names: {lower}"
-    ways = "--label-level 1 if the upper ones are the labels, --label-level 2 if the lower are"
-    if sum(map(_is_class, common)) > 1 and not any(map(_is_class, inside)):
-        refuse(str(root), [f"{say}. Are these the labels? Say {ways}"])
-    return [f"{root}: {say}. The upper ones are taken as the labels. Say {ways}"]
+        if len(each) >= level:
+            inside.setdefault(each[0], set()).add(each[level - 1])
+    return inside
 
 
 def _is_class(name: str) -> bool:
-    return _CLASS_WORDS.fullmatch(name.lower().strip()) is not None
+    return _CLASS.fullmatch(name.lower().strip()) is not None
 
 
 def _label_level(parts: Sequence[Parts], split: int) -> int:

@@ -88,8 +88,12 @@ def read_labels(
         frame["split"] = _column(cells, columns.split)
     if columns.gan is not None:
         frame["gan"] = _column(cells, columns.gan)
+    # The type is that of the whole column, whatever labels are kept.
+    numbers = typed(frame["group"].dropna()) if columns.group is not None else None
     frame = _kept(frame, keep_labels, problems)
     _check_rows(frame, columns, problems)
+    if numbers is not None and frame.index.isin(numbers.index).all():
+        frame["group"] = numbers[frame.index]
     for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
         if ours in frame:
             _translate(frame, ours, known, problems)

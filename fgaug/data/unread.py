@@ -143,6 +143,8 @@ def kind_of(path: Path) -> str | None:
     if ending and ending in _NOTES.split():
         return None
     try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return None
         with path.open("rb") as file:
             head = file.read(132)
     except OSError:
