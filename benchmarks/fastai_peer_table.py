@@ -1,0 +1,88 @@
+"""The table of the comparison with fastai: which runs it holds, and what they say.
+
+rows -> [fastai_peer_table] -> means, differences with their 90% intervals
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+SETTING = ("size", "n_train", "n_valid", "epochs")
+ARM = ("program", "head", "dropout", "order", "augmentation")
+KEY = ("images", *SETTING, *ARM, "seed")
+MARGIN = 0.01  # of AUC: what counts as equal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A difference of two means and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def within_margin(self) -> bool:
+        """Whether the interval lies within the margin: two one-sided tests at 5% each."""
+        return self.low > -MARGIN and self.high < MARGIN
+
+
+def welch(a: np.ndarray, b: np.ndarray, level: float = 0.9) -> Difference:
+    """Return mean(a) - mean(b) with Welch's interval; not a number below two values a side."""
+    value = float(np.mean(a) - np.mean(b))
+    if min(len(a), len(b)) < 2:
+        return Difference(value=value, low=math.nan, high=math.nan)
+    of_a, of_b = (float(np.var(x, ddof=1)) / len(x) for x in (a, b))
+    if of_a + of_b == 0:
+        return Difference(value=value, low=value, high=value)
+    freedom = (of_a + of_b) ** 2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
+    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(of_a + of_b)
+    return Difference(value=value, low=value - half, high=value + half)
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells a run from all others."""
+    return tuple(str(row[name]) for name in KEY)
+
+
+def finished(rows: Path) -> set[tuple[str, ...]]:
+    """Return the keys of the runs that a table holds; a line cut by a kill is left out."""
+    if not rows.exists():
+        return set()
+    found = pd.read_csv(rows, dtype=str, on_bad_lines="skip").dropna()
+    return {key_of(row) for row in found.to_dict("records")}
+
+
+def report(rows: pd.DataFrame) -> str:
+    """Return a Markdown table: each arm of our loop against fastai, a line a set."""
+    lines = [
+        "| images | px | epochs | draws from fastai | n | fgaug AUC (sd) | n | fastai AUC (sd) "
+        "| difference | 90% interval | within .01 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (images, *setting), runs in rows.groupby(["images", *SETTING], sort=True):
+        theirs = runs[runs["program"] == "fastai"]["auc"].to_numpy()
+        for streams, ours in runs[runs["program"] == "fgaug"].groupby(list(ARM[1:]), sort=False):
+            taken = [n for n, of in zip(ARM[1:], streams, strict=True) if of == "fastai"]
+            own, found = ours["auc"].to_numpy(), welch(ours["auc"].to_numpy(), theirs)
+            lines.append(
+                f"| {images} | {setting[0]} | 1+{setting[-1]} | {', '.join(taken) or 'none'} "
+                f"| {_mean(own)} | {_mean(theirs)} | {found.value:+.4f} "
+                f"| {found.low:+.4f} to {found.high:+.4f} "
+                f"| {'yes' if found.within_margin else 'no'} |"
+            )
+    return "\n".join(lines)
+
+
+def _mean(values: np.ndarray) -> str:
+    if len(values) < 2:
+        return f"{len(values)} | {np.mean(values):.4f} (-)" if len(values) else "0 | -"
+    return f"{len(values)} | {np.mean(values):.4f} ({np.std(values, ddof=1):.4f})"
