@@ -37,8 +37,10 @@ class Difference:
 
 def welch(a: np.ndarray, b: np.ndarray, level: float = 0.9) -> Difference:
     """Return mean(a) - mean(b) with Welch's interval; not a number below two values a side."""
+    if min(len(a), len(b)) == 0:
+        return Difference(value=math.nan, low=math.nan, high=math.nan)
     value = float(np.mean(a) - np.mean(b))
-    if min(len(a), len(b)) < 2:
+    if min(len(a), len(b)) == 1:
         return Difference(value=value, low=math.nan, high=math.nan)
     of_a, of_b = (float(np.var(x, ddof=1)) / len(x) for x in (a, b))
     if of_a + of_b == 0:
