@@ -71,6 +71,7 @@ def _job(seed: int) -> runs.Job:
         n_train=324,
         n_valid=400,
         epochs=EPOCHS,
+        patience=EPOCHS,
         program="fgaug",
         seed=seed,
         **streams,

@@ -71,6 +71,7 @@ def main() -> int:
     run.add_argument("--seeds", type=int, default=20, help="1 to this one")
     run.add_argument("--first-seed", type=int, default=1)
     run.add_argument("--epochs", type=int, default=8, help="unfrozen, after one frozen")
+    run.add_argument("--patience", type=int, default=5, help="epochs; --epochs: never stop early")
     run.add_argument("--size", type=int, default=128, help="pixels")
     run.add_argument("--train", type=int, default=324, help="images")
     run.add_argument("--valid", type=int, default=400, help="images that choose the epoch")
@@ -112,6 +113,7 @@ def jobs(arguments: argparse.Namespace) -> Iterator[Job]:
                     n_train=arguments.train,
                     n_valid=arguments.valid,
                     epochs=arguments.epochs,
+                    patience=arguments.patience,
                     program=program,
                     seed=seed,
                     **(fastais if program == "fastai" else own),

@@ -14,7 +14,7 @@ from __future__ import annotations
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from fgaug.training.backend import derived
 from fgaug.training.images import Images
 from fgaug.training.torch_learner import TorchLearner
 
-MODEL, BATCH, PATIENCE = weights.LITE0, 64, 5
+MODEL, BATCH = weights.LITE0, 64
 RECIPE = Recipe(model=MODEL, batch_size=BATCH)
 EVALUATED_AT_ONCE = 128
 
@@ -49,6 +49,7 @@ class Job:
     n_train: int
     n_valid: int
     epochs: int  # unfrozen, after one frozen
+    patience: int  # of these epochs, without a lower validation loss
     program: str  # fastai, or fgaug
     head: str  # of fgaug: ours, or fastai's draws; likewise the next three
     dropout: str
@@ -99,14 +100,16 @@ def train_fastai(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any
         speed_up(learner.model[0])
         learner.add_cb(ChannelsLast())  # changes rounding only; a third less time on a processor
         losses: list[float] = []
+        last: dict[str, torch.Tensor] = {}
 
         class Kept(fastai.Callback):
             order = 60  # after the recorder, before what may end the fit
 
             def after_epoch(self) -> None:
                 losses.append(float(self.recorder.values[-1][1]))
+                last.update(_copied(self.learn.model))
 
-        stop = fastai.EarlyStoppingCallback("valid_loss", patience=PATIENCE)
+        stop = fastai.EarlyStoppingCallback("valid_loss", patience=job.patience)
         with learner.no_bar(), learner.no_logging():
             keep = fastai.SaveModelCallback()
             learner.fine_tune(job.epochs, freeze_epochs=1, cbs=[Kept(), stop, keep])
@@ -115,7 +118,7 @@ def train_fastai(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any
     def logits(batch: torch.Tensor) -> torch.Tensor:
         return model(((to_unit(batch) - 0.5) / 0.5).expand(-1, 3, -1, -1))
 
-    return _judged(logits, images, pixels, losses)
+    return _judged(model, logits, last, images, pixels, losses)
 
 
 def train_fgaug(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any]:
@@ -130,7 +133,7 @@ def train_fgaug(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any]
     training = learner.train(
         _images(images, pixels, "train"),
         _images(images, pixels, "valid"),
-        Budget(unit="epochs", max=job.epochs, patience=PATIENCE),
+        Budget(unit="epochs", max=job.epochs, patience=job.patience),
         derived(job.seed, "order"),
     )
     if job.order == "fastai":
@@ -143,10 +146,13 @@ def train_fgaug(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any]
                 torch.set_rng_state(next(states))
 
         learner.model.head.register_forward_pre_hook(seed_dropout)
-    losses = [point.valid["loss"] for point in training]
+    losses, last = [], {}
+    for point in training:
+        losses.append(point.valid["loss"])
+        last = _copied(learner.model)
     training.finish()
     model = learner.model.eval()
-    return _judged(lambda batch: model(to_unit(batch)), images, pixels, losses)
+    return _judged(model, lambda batch: model(to_unit(batch)), last, images, pixels, losses)
 
 
 class Recorded:
@@ -259,27 +265,43 @@ def _images(images: PeerSet, pixels: np.ndarray, part: str) -> Images:
     return Images(sources=[pixels], source=np.zeros(len(rows), np.int64), row=rows, label=label)
 
 
+def _copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
 def _judged(
-    logits: Any, images: PeerSet, pixels: np.ndarray, losses: list[float]
+    model: nn.Module,
+    logits: Callable[[torch.Tensor], torch.Tensor],
+    last: dict[str, torch.Tensor],
+    images: PeerSet,
+    pixels: np.ndarray,
+    losses: list[float],
 ) -> dict[str, Any]:
-    """Return the row's findings: the kept model on the validation images and on all unseen ones.
+    """Return the row's findings: the kept weights and the last ones on all unseen images.
 
     Args:
-        logits: uint8 [n, 1, H, W] -> [n, 2].
+        model: in evaluation mode, with the kept weights.
+        logits: uint8 [n, 1, H, W] -> [n, 2], by `model`.
+        last: state of the model after the last epoch.
         losses: validation loss of each epoch, the frozen one first.
     """
-    part = images.table["part"].to_numpy()
-    unseen, label = part != "train", images.table["label"].to_numpy()
+    part, label = images.table["part"].to_numpy(), images.table["label"].to_numpy()
+    unseen = part != "train"
+    valid = part[unseen] == "valid"
     batches = torch.from_numpy(pixels[unseen]).permute(0, 3, 1, 2).split(EVALUATED_AT_ONCE)
-    probability = np.full(len(label), np.nan)
-    with torch.inference_mode():
-        found = torch.cat([logits(batch).double().softmax(dim=1)[:, 1] for batch in batches])
-    probability[unseen] = found.numpy()
-    valid = part == "valid"
+
+    def probability() -> np.ndarray:
+        with torch.inference_mode():
+            found = [logits(batch).double().softmax(dim=1)[:, 1] for batch in batches]
+        return torch.cat(found).numpy()
+
+    true, kept = label[unseen], probability()
+    model.load_state_dict(last)
     return {
-        "auc": round(float(roc_auc_score(label[unseen], probability[unseen])), 6),
-        "valid_auc": round(float(roc_auc_score(label[valid], probability[valid])), 6),
-        "valid_loss": round(float(log_loss(label[valid], probability[valid])), 6),
+        "auc": round(float(roc_auc_score(true, kept)), 6),
+        "last_auc": round(float(roc_auc_score(true, probability())), 6),
+        "valid_auc": round(float(roc_auc_score(true[valid], kept[valid])), 6),
+        "valid_loss": round(float(log_loss(true[valid], kept[valid])), 6),
         "best_epoch": 1 + int(np.argmin(losses[1:])),
         "epochs_run": len(losses),
         "losses": " ".join(f"{loss:.5f}" for loss in losses),  # of validation, an epoch each

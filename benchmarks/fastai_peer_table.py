@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-SETTING = ("size", "n_train", "n_valid", "epochs")
+SETTING = ("size", "n_train", "n_valid", "epochs", "patience")
 ARM = ("program", "head", "dropout", "order", "augmentation")
 KEY = ("images", *SETTING, *ARM, "seed")
 MARGIN = 0.01  # of AUC: what counts as equal
@@ -64,23 +64,29 @@ def finished(rows: Path) -> set[tuple[str, ...]]:
 
 
 def report(rows: pd.DataFrame) -> str:
-    """Return a Markdown table: each arm of our loop against fastai, a line a set."""
+    """Return a Markdown table: each arm of our loop against fastai, two lines a set.
+
+    `best` is the AUC of the weights that the recipe keeps, `last` of those after the last epoch.
+    """
     lines = [
-        "| images | px | epochs | draws from fastai | n | fgaug AUC (sd) | n | fastai AUC (sd) "
-        "| difference | 90% interval | within .01 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| images | px | epochs | draws from fastai | weights | n | fgaug AUC (sd) | n "
+        "| fastai AUC (sd) | difference | 90% interval | within .01 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (images, *setting), runs in rows.groupby(["images", *SETTING], sort=True):
-        theirs = runs[runs["program"] == "fastai"]["auc"].to_numpy()
-        for streams, ours in runs[runs["program"] == "fgaug"].groupby(list(ARM[1:]), sort=False):
+        size, epochs = setting[0], setting[SETTING.index("epochs")]
+        fastai, ours = (runs[runs["program"] == program] for program in ("fastai", "fgaug"))
+        for streams, arm in ours.groupby(list(ARM[1:]), sort=False):
             taken = [n for n, of in zip(ARM[1:], streams, strict=True) if of == "fastai"]
-            own, found = ours["auc"].to_numpy(), welch(ours["auc"].to_numpy(), theirs)
-            lines.append(
-                f"| {images} | {setting[0]} | 1+{setting[-1]} | {', '.join(taken) or 'none'} "
-                f"| {_mean(own)} | {_mean(theirs)} | {found.value:+.4f} "
-                f"| {found.low:+.4f} to {found.high:+.4f} "
-                f"| {'yes' if found.within_margin else 'no'} |"
-            )
+            start = f"| {images} | {size} | 1+{epochs} | {', '.join(taken) or 'none'}"
+            for weights, column in (("best", "auc"), ("last", "last_auc")):
+                own, theirs = arm[column].to_numpy(), fastai[column].to_numpy()
+                found = welch(own, theirs)
+                lines.append(
+                    f"{start} | {weights} | {_mean(own)} | {_mean(theirs)} "
+                    f"| {found.value:+.4f} | {found.low:+.4f} to {found.high:+.4f} "
+                    f"| {'yes' if found.within_margin else 'no'} |"
+                )
     return "\n".join(lines)
 
 

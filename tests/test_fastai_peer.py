@@ -120,13 +120,15 @@ def test_what_counts_as_equal(a: list[float], b: list[float], within: bool) -> N
 
 def rows(**changed: Any) -> pd.DataFrame:
     own = {"head": "ours", "dropout": "ours", "order": "ours", "augmentation": "ours"}
-    setting = {"images": "crops_128", "size": 64, "n_train": 324, "n_valid": 400, "epochs": 8}
+    setting = {"images": "crops_128", "size": 64, "n_train": 324, "n_valid": 400}
+    setting |= {"epochs": 8, "patience": 5}
     lines = []
     for program, base in (("fastai", 0.70), ("fgaug", 0.71)):
         for seed in range(1, 6):
             streams = own if program == "fgaug" else dict.fromkeys(own, "fastai")
-            line = {**setting, "program": program, **streams, "seed": seed, "auc": base}
-            lines.append(line | {"auc": base + 0.001 * seed} | changed)
+            line = {**setting, "program": program, **streams, "seed": seed}
+            found = {"last_auc": base - 0.01, "auc": base + 0.001 * seed}
+            lines.append(line | found | changed)
     return pd.DataFrame(lines)
 
 
@@ -134,14 +136,18 @@ def test_the_report_has_a_line_for_each_set_and_arm() -> None:
     swapped = rows().query("program == 'fgaug'").assign(head="fastai", dropout="fastai")
     text = table.report(pd.concat([rows(), swapped, rows(images="images_128")]))
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
-    assert [(line[0], line[3]) for line in lines[2:]] == [
-        ("crops_128", "none"),
-        ("crops_128", "head, dropout"),
-        ("images_128", "none"),
+    assert [(line[0], line[3], line[4]) for line in lines[2:]] == [
+        (images, streams, weights)
+        for images, streams in (
+            ("crops_128", "none"),
+            ("crops_128", "head, dropout"),
+            ("images_128", "none"),
+        )
+        for weights in ("best", "last")
     ]
-    assert lines[2][4:8] == ["5", "0.7130 (0.0016)", "5", "0.7030 (0.0016)"]
-    assert lines[2][8] == "+0.0100"
-    assert lines[2][10] == "no"
+    assert lines[2][5:9] == ["5", "0.7130 (0.0016)", "5", "0.7030 (0.0016)"]
+    assert lines[2][9:] == ["+0.0100", "+0.0081 to +0.0119", "no"]
+    assert lines[3][6] == "0.7000 (0.0000)"
 
 
 def test_rows_of_one_program_alone_are_reported_too() -> None:
@@ -156,7 +162,7 @@ def test_finished_runs_are_found_again_and_a_cut_line_is_not(tmp_path: Path) -> 
     file.write_text(text)
     assert len(table.finished(file)) == 10
     assert table.key_of(rows().iloc[3].to_dict()) in table.finished(file)
-    file.write_text(text[: -len("0.715\n")])
+    file.write_text(text[: text.rindex(",")])
     assert len(table.finished(file)) == 9
 
 
