@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from small_bank import bank_command, fill_stub, small_bank
 
-from fgaug.bank import Bank, Demand, export
+from fgaug.bank import Bank, Demand, Scorer, export, open_store
+from fgaug.bank.scores import columns_of, write_scores
 from fgaug.errors import BankError, DiskFullError, UserError
 
 
@@ -62,7 +63,10 @@ class TestPng:
         } == {
             *index["file"],
             "index.csv",
+            "metadata.csv",
         }
+        metadata = pd.read_csv(out / "metadata.csv").rename(columns={"file_name": "file"})
+        pd.testing.assert_frame_equal(metadata, index)
         assert (out / "trv" / "psi_1" / "seed0020.png").is_file()
 
     def test_colour_and_long_seeds(self, tmp_path: Path) -> None:
@@ -84,6 +88,110 @@ class TestPng:
         assert pd.read_csv(tmp_path / "o" / "index.csv")["file"].tolist() == [
             f"trv/psi_1/seed000{z_seed}.png" for z_seed in (3, 4, 9)
         ]
+
+    def test_readers_of_class_folders_find_labels_and_the_table(
+        self, bank: Bank, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        import datasets
+        from torchvision.datasets import ImageFolder
+
+        out = tmp_path / "png"
+        bank_command("export", place, "--to", "png", "--out", out, "--seeds", "1-3")
+        folder = ImageFolder(out)
+        assert folder.classes == ["dbp", "trv"]
+        assert [label for _, label in folder.samples] == [0] * 6 + [1] * 6
+        rows = datasets.load_dataset(
+            "imagefolder", data_dir=str(out), cache_dir=str(tmp_path / "cache")
+        )["train"]
+        told = sorted((row["label"], row["psi"], row["z_seed"]) for row in rows)
+        assert told == [(a, p, z) for a in ("dbp", "trv") for p in (0.5, 1.0) for z in (1, 2, 3)]
+
+
+def score(place: Path, digest: str) -> None:
+    """Write made-up scores: dbp agrees at odd z_seeds, trv at those of three and more."""
+    store = open_store(str(place))
+    scorer = Scorer("classifier", digest, columns_of("classifier"), f"by {digest[:1]}")
+    seeds = np.arange(1, 21)
+    for label in ("dbp", "trv"):
+        agrees = seeds % 2 == 1 if label == "dbp" else seeds >= 3
+        frame = pd.DataFrame({"z_seed": seeds, "agrees": agrees})
+        frame = frame.assign(confidence=seeds / 20, margin=0.5)
+        for psi in (0.5, 1.0):
+            write_scores(store, scorer, label, psi, frame)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("scored") / "bank"
+    small_bank(place)
+    score(place, "a" * 64)
+    return place
+
+
+class TestFilter:
+    @pytest.mark.parametrize(
+        ("words", "dbp", "trv"),
+        [
+            ("agrees", [*range(1, 21, 2)], [*range(3, 21)]),
+            ("not agrees", [*range(2, 21, 2)], [1, 2]),
+            ("agrees and confidence >= 0.8", [17, 19], [16, 17, 18, 19, 20]),
+            ("none", [*range(1, 21)], [*range(1, 21)]),
+        ],
+    )
+    def test_an_export_holds_what_passes(
+        self, words: str, dbp: list[int], trv: list[int], scored: Path, tmp_path: Path, capsys: Any
+    ) -> None:
+        only = ("--psi", "0.5", "--filter", words)
+        bank_command("export", scored, "--to", "png", "--out", tmp_path / "o", *only)
+        index = pd.read_csv(tmp_path / "o" / "index.csv")
+        for label, z_seeds in (("dbp", dbp), ("trv", trv)):
+            assert index.loc[index["label"].eq(label), "z_seed"].tolist() == z_seeds
+        kept = len(dbp) + len(trv)
+        assert f"{kept} of 40 fakes kept, {40 - kept} left out" in capsys.readouterr().err
+
+    def test_a_sheet_shows_what_passes_everywhere(
+        self, scored: Path, tmp_path: Path, capsys: Any
+    ) -> None:
+        bank_command("sheet", scored, "--filter", "agrees", "--out", tmp_path / "s.png")
+        assert "of 80 fakes kept" in capsys.readouterr().err
+        assert (tmp_path / "s.png").is_file()
+        with pytest.raises(UserError, match="1 of the 2 z_seeds of --seeds do not pass"):
+            bank_command(
+                *("sheet", scored, "--filter", "agrees", "--seeds", "4,5"),
+                *("--out", tmp_path / "t.png"),
+            )
+        assert not (tmp_path / "t.png").exists()
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ("realism>=1", r"has no scores `features`.*fgaug bank score .* --scorer features"),
+            ("confidence > 2", "keeps none of 80 fakes"),
+            ("agree", "agrees"),
+            ("agrees and", "expected"),
+        ],
+    )
+    def test_what_cannot_be_told_is_refused(
+        self, words: str, said: str, scored: Path, tmp_path: Path
+    ) -> None:
+        for to in ("png", "hf"):
+            with pytest.raises(UserError, match=said):
+                bank_command(
+                    *("export", scored, "--to", to, "--out", tmp_path / to, "--filter", words)
+                )
+            assert not (tmp_path / to).exists()
+
+    def test_of_two_scorers_one_is_named(self, tmp_path: Path) -> None:
+        small_bank(tmp_path / "bank")
+        for digest in ("a" * 64, "b" * 64):
+            score(tmp_path / "bank", digest)
+        given = ("export", tmp_path / "bank", "--to", "png", "--out", tmp_path / "o")
+        with pytest.raises(UserError, match=r"of 2 scorers: .*Name one by --scorer"):
+            bank_command(*given, "--filter", "agrees")
+        bank_command(*given, "--filter", "agrees", "--scorer", f"classifier-{'b' * 12}")
+        assert len(pd.read_csv(tmp_path / "o" / "index.csv")) == 2 * (10 + 18)
 
 
 class TestHuggingFace:

@@ -413,7 +413,7 @@ class TestSelected:
         assert select_snapshot(folder, "breast", features="vgg16").row["kimg"] == 1
         with pytest.raises(SnapshotError, match="no measured snapshot with noise const"):
             select_snapshot(folder, "breast", noise="const")
-        with pytest.raises(SnapshotError, match="Run `fgaug gan metrics` first"):
+        with pytest.raises(SnapshotError, match="Measure them: `fgaug gan metrics"):
             select_snapshot(tmp_path, "breast")
 
 

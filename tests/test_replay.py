@@ -198,7 +198,7 @@ def test_predict_as_a_command(
         pd.testing.assert_frame_equal(read(tmp_path / name), frame)
     code, out, _ = fgaug("predict", model, root / "dataset", "--split", "train")
     assert code == 0
-    assert list(pd.read_csv(io.StringIO(out)))[:3] == ["image", "label", "predicted"]
+    assert list(pd.read_csv(io.StringIO(out)))[:4] == ["image", "label", "group", "predicted"]
 
 
 def test_predict_refuses_in_one_message(

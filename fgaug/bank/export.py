@@ -21,6 +21,7 @@ from fgaug.bank.format import BankSpec
 from fgaug.bank.reader import Bank
 from fgaug.errors import BankError, DiskFullError
 
+METADATA = "metadata.csv"  # the name and column (file_name) that Hugging Face's imagefolder reads
 MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last: an export without is unfinished
 FILE_ROWS, FILE_BYTES = 5000, 512 << 20  # of a Parquet file; bytes before compression
 BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # read at once; a row group
@@ -47,7 +48,11 @@ def check_out(out: Path, kind: str) -> None:
 
 
 def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
-    """Write `<label>/psi_<psi>/seed0001.png`, mode L or RGB, and index.csv last.
+    """Write `<label>/psi_<psi>/seed0001.png`, mode L or RGB, metadata.csv, and index.csv last.
+
+    Both tables have a row an image: its file, label, psi and z_seed. Readers of class folders that
+    take the uppermost folder for the class (torchvision, Keras) need neither; Hugging Face's
+    `imagefolder` would take the lowest one, psi_<psi>, and reads metadata.csv instead.
 
     Raises:
         DiskFullError: no space left; the export is unfinished.
@@ -56,18 +61,22 @@ def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None
     done = 0
     with (
         _full_disk(out),
-        paths.whole(out / MARKERS["png"]) as index,
+        paths.whole(out / MARKERS["png"]) as index,  # the first to be opened is the last in place
+        paths.whole(out / METADATA) as metadata,
         index.open("w", encoding="utf-8", newline="") as file,
+        metadata.open("w", encoding="utf-8", newline="") as beside,
     ):
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["file", "label", "psi", "z_seed"])
+        tables = [csv.writer(each, lineterminator="\n") for each in (file, beside)]
+        for table, name in zip(tables, ("file", "file_name"), strict=True):
+            table.writerow([name, "label", "psi", "z_seed"])
         for label, psi, z_seeds in demand.pieces(_batch_rows(bank.spec)):
             (out / image_name(label, psi, 0)).parent.mkdir(parents=True, exist_ok=True)
             encoded = _encoded(bank, label, psi, z_seeds)
             for z_seed, data in zip(z_seeds, encoded, strict=True):
                 name = image_name(label, psi, z_seed)
                 (out / name).write_bytes(data)
-                rows.writerow([name, label, psi_text(psi), z_seed])
+                for table in tables:
+                    table.writerow([name, label, psi_text(psi), z_seed])
             done += len(z_seeds)
             progress(done)
 

@@ -15,7 +15,7 @@ from fgaug.errors import BankError
 from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
-    from fgaug.bank import Bank
+    from fgaug.bank import Bank, Demand
     from fgaug.sheets import Block
 
 SHOWN = 8  # z_seeds of a sheet, if none are named
@@ -26,6 +26,14 @@ Labels = Annotated[
 ]
 Psis = Annotated[
     list[str] | None, typer.Option("--psi", help="0.5, or 0.3,0.5,1. All if left out.")
+]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", help="Only fakes that pass, by their scores: agrees, realism>=1."),
+]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option("--scorer", help="With --filter: which folder of scores, where several fit."),
 ]
 
 
@@ -38,6 +46,8 @@ def export(
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="z_seeds: 1-100, or 1,5,9. All if left out.")
     ] = None,
+    filter: Filter = None,
+    scorer: Scorers = None,
 ) -> None:
     """Write fakes as PNG files with an index, or as a data set for `datasets.load_dataset`."""
     from fgaug.bank import open_bank
@@ -51,6 +61,8 @@ def export(
     check_out(out, to)
     opened = open_bank(bank)
     demand = options.selected(opened, label or [], psis, z_seeds)
+    if filter is not None:
+        demand = options.passing(opened, demand, filter, scorer or [])
     with progress_of("exporting") as progress:
         writers[to](opened, demand, out, lambda done: progress(done, demand.count))
     sys.stderr.write(f"exported {demand.count} images\n")
@@ -68,8 +80,13 @@ def sheet(
     grid: Annotated[
         int | None, typer.Option("--grid", help="N: N x N z_seeds for each label and psi.")
     ] = None,
+    filter: Filter = None,
+    scorer: Scorers = None,
 ) -> None:
-    """Draw fakes on one picture: the same z_seeds in rows, at each psi in columns."""
+    """Draw fakes on one picture: the same z_seeds in rows, at each psi in columns.
+
+    With --filter those z_seeds that pass at every label and psi shown.
+    """
     from fgaug import sheets
     from fgaug.bank import open_bank
 
@@ -79,7 +96,10 @@ def sheet(
     if grid is not None:
         _check_grid(grid, asked)
     opened = open_bank(bank)
-    labels, psis, z_seeds = _shown(opened, label or [], psis, asked, grid)
+    held = options.selected(opened, label or [], psis, None)
+    if filter is not None:
+        held = options.passing(opened, held, filter, scorer or [])
+    labels, psis, z_seeds = _shown(opened, held, label or [], psis, asked, grid)
     if grid is None:
         lines = sheets.wrapped([_table(opened, at, psis, z_seeds) for at in labels])
     else:
@@ -101,10 +121,18 @@ def _check_grid(grid: int, asked: list[int] | None) -> None:
 
 
 def _shown(
-    bank: Bank, labels: list[str], psis: list[float], asked: list[int] | None, grid: int | None
+    bank: Bank,
+    chosen: Demand,
+    labels: list[str],
+    psis: list[float],
+    asked: list[int] | None,
+    grid: int | None,
 ) -> tuple[list[str], list[float], list[int]]:
-    """Return labels, psis and z_seeds of the sheet: every combination is in the bank."""
-    held = options.selected(bank, labels, psis, None).wanted
+    """Return labels, psis and z_seeds of the sheet: every combination is among the chosen."""
+    held = chosen.wanted
+    gone = [label for label in labels if all(label != other for other, _ in held)]
+    if gone:
+        raise BankError(f"--filter keeps no fake of {', '.join(gone)}. Loosen it.")
     labels = list(dict.fromkeys(labels or [label for label, _ in held]))
     if not psis:
         known = sorted({psi for _, psi in held})
@@ -116,8 +144,18 @@ def _shown(
         )
     if asked is not None:
         options.selected(bank, labels, psis, asked)
-        return labels, psis, asked
+    if lacking := [
+        f"{label} at psi {psi:g}" for label in labels for psi in psis if (label, psi) not in held
+    ]:
+        raise BankError(f"--filter keeps no fake of {', '.join(lacking)}. Loosen it.")
     common = reduce(np.intersect1d, [held[label, psi] for label in labels for psi in psis])
+    if asked is not None:
+        if lost := [z_seed for z_seed in asked if z_seed not in common]:
+            raise BankError(
+                f"{len(lost)} of the {len(asked)} z_seeds of --seeds do not pass --filter at "
+                f"every label and psi shown (the first is {lost[0]}). Leave one of the two out."
+            )
+        return labels, psis, asked
     wanted = grid * grid if grid is not None else min(SHOWN, max(1, len(common)))
     if len(common) < wanted:
         raise BankError(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import pandas as pd
 
 from fgaug.axes import MAX_POOL, usable_psi
 from fgaug.errors import BankError
 
 if TYPE_CHECKING:
-    from fgaug.bank import Bank, Demand
+    from fgaug.bank import Bank, Demand, Scorer
 
 
 def z_seeds(text: str) -> list[int]:
@@ -104,3 +106,58 @@ def _held(bank: Bank) -> Mapping[tuple[str, float], np.ndarray]:
     if not held.wanted:
         raise BankError("The bank holds no image yet. Fill it with `fgaug bank fill`.")
     return held.wanted
+
+
+def passing(bank: Bank, chosen: Demand, text: str, scorers: Sequence[str] = ()) -> Demand:
+    """Return the chosen fakes that pass a filter, by the scores that the bank holds.
+
+    Args:
+        bank: an open bank.
+        chosen: fakes that it holds.
+        text: the words of a grid's `filter`.
+        scorers: folders below `scores`, of which the bank has several of one kind.
+
+    Raises:
+        UserError: no such filter; no scores of some fakes, or of several scorers of one kind; no
+            fake passes.
+    """
+    from fgaug.bank import Demand
+    from fgaug.bank.scores import read_scores
+    from fgaug.filters import parse
+
+    rule = parse(text)
+    used = [_scorer(bank, name, scorers) for name in rule.scorers]
+    kept = []
+    for (label, psi), z_seeds in chosen.wanted.items():
+        frames = [read_scores(bank.store, scorer, label, psi, z_seeds) for scorer in used]
+        columns = [frame.drop(columns="z_seed") for frame in frames]
+        scores = pd.concat([pd.DataFrame(index=range(len(z_seeds))), *columns], axis=1)
+        kept.append((label, psi, z_seeds[rule.passes(scores)]))
+    found = Demand.of((label, psi, z_seeds) for label, psi, z_seeds in kept if len(z_seeds))
+    if not found.count:
+        raise BankError(f"--filter {rule.text} keeps none of {chosen.count} fakes. Loosen it.")
+    sys.stderr.write(
+        f"filter {rule.text}: {found.count} of {chosen.count} fakes kept, "
+        f"{chosen.count - found.count} left out\n"
+    )
+    return found
+
+
+def _scorer(bank: Bank, name: str, named: Sequence[str]) -> Scorer:
+    """Return the bank's scorer of a kind; where it has several, the one that was named."""
+    from fgaug.bank.scores import scorers_of
+
+    held = [scorer for scorer in scorers_of(bank.store) if scorer.name == name]
+    if not held:
+        raise BankError(
+            f"{bank.store.place()} has no scores `{name}`, which --filter reads. Make them: "
+            f"`fgaug bank score {bank.store.place()} --dataset DATASET --scorer {name}`."
+        )
+    chosen = [scorer for scorer in held if scorer.folder in named] or held
+    if len(chosen) > 1:
+        known = "; ".join(f"{scorer.folder} ({scorer.words})" for scorer in chosen)
+        raise BankError(
+            f"{bank.store.place()} has scores `{name}` of {len(chosen)} scorers: {known}. "
+            "Name one by --scorer."
+        )
+    return chosen[0]

@@ -118,8 +118,9 @@ def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
     if not found:
         told = ", ".join(f"{name} {value}" for name, value in wanted.items())
         raise SnapshotError(
-            f"{place} has no measured snapshot{f' with {told}' if told else ''}. "
-            "Run `fgaug gan metrics` first."
+            f"{place} has no measured snapshot{f' with {told}' if told else ''}. Measure them: "
+            f"`fgaug gan metrics {place} --dataset DATASET --label "
+            f"{wanted.get('label') or 'LABEL'}`."
         )
     differing = [name for name in SAME if len({row[name] for row in found}) > 1]
     if differing:

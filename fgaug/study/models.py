@@ -48,7 +48,8 @@ def predict(
         progress: told (files read, files in all).
 
     Returns:
-        image, of a prepared dataset its label, predicted, and p_<label> of each label.
+        image, of a prepared dataset its label and group (the patient), predicted, and p_<label>
+        of each label.
 
     Raises:
         UserError: files that are no model, images that cannot be used, the sealed test set.
@@ -99,6 +100,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     found = load_predictor(kept, device).predict(images)
     frame = _frame(kept.card, rows["image_id"], found)
     frame.insert(1, "label", rows["label"].to_numpy())
+    frame.insert(2, "group", rows["group"].to_numpy())  # or a comparison takes images for patients
     return frame
 
 
