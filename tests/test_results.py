@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -9,7 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.dataset import dataset
 
 import fgaug
 from fgaug import results
@@ -258,3 +263,80 @@ class TestLoading:
         both = (frame.astype(object).where(frame.notna(), None) for frame in (found, whole))
         pd.testing.assert_frame_equal(*both, check_dtype=False)
         assert found["recipe.dropout"].tolist() == [0.5, 0.0]
+
+
+class TestOneTableOfRuns:
+    """What is empty in one run and filled in another is of one type in both."""
+
+    FILLED = (
+        {},
+        {"mode": "baseline", "psi": None, "ratio": None, "filter": None, "snapshots": None},
+        {"error": "it died", "status": "failed", **dict.fromkeys(("valid_auc", "n_real", "seed"))},
+        {"round": 3, "rung": 1, "oom_events": 2, "peak_gpu_mb": 12, "psi": 1, "ratio": 2},
+        {"gan_saw_removed": None, "started_at": None, "budget_used": None, "leakage": None},
+        {"n_real": None, "n_fake": 7, "n_dropped": np.int64(3), "wall_s": 4},
+    )
+
+    def runs(self, root: Path) -> list[RunPaths]:
+        made = []
+        for number, changes in enumerate(self.FILLED):
+            run = RunPaths(root / f"run {number}")
+            values = row("a", **{"n_fake": 3, "n_dropped": 0, "budget_used": 5, **changes})
+            whole = ("best_epoch", "best_step", "images_seen", "rung", "micro_batch", "oom_events")
+            values |= {name: None for name in whole if name not in changes}
+            results.write_trial(run.trial("a"), result(values))
+            results.compact(run)
+            made.append(run)
+        return made
+
+    def test_any_two_runs_are_one_table(self, odd_root: Path) -> None:
+        runs = self.runs(odd_root)
+        files = [run.results for run in runs]
+        schemas = [pq.read_schema(file) for file in files]
+        for schema in schemas:
+            assert not [field.name for field in schema if pa.types.is_null(field.type)]
+            assert [(f.name, f.type) for f in schema] == [(f.name, f.type) for f in schemas[0]]
+        pa.unify_schemas([schema.remove_metadata() for schema in schemas])
+        for pair in itertools.permutations(range(len(files)), 2):
+            read = dataset([str(files[place]) for place in pair]).to_table()
+            assert read.num_rows == 2
+        whole = dataset([str(file) for file in files]).to_table().to_pandas()
+        assert whole["error"].dropna().tolist() == ["it died"]
+        assert whole["round"].dropna().tolist() == [3]
+        assert whole["gan_saw_removed"].isna().sum() == 1
+
+    def test_axes_have_the_type_of_their_values(self, odd_root: Path) -> None:
+        axes = {
+            "recipe.learning_rate": ([1, 0.5], "double"),
+            "recipe.pretrained": ([True, False], "bool"),
+            "recipe.model": (["resnet18", None], "string"),
+            "recipe.augmentation": (["none", ({"Rotate": {"limit": 3}},)], "string"),
+            "split": (["dataset", "7"], "string"),
+            "real_fraction": ([1, 0.5], "double"),
+            "remove": ([None, "x=1"], "string"),
+        }
+        run = RunPaths(odd_root / "run")
+        for place in (0, 1):
+            of_row = {name: values[place] for name, (values, _) in axes.items()}
+            of_row |= dict.fromkeys(("n_fake", "n_dropped", "budget_used", "best_epoch"))
+            results.write_row(run.trial(str(place)), row(str(place), **of_row))
+        results.compact(run)
+        schema = pq.read_schema(run.results)
+        assert {name: str(schema.field(name).type) for name in axes} == {
+            name: kind for name, (_, kind) in axes.items()
+        }
+
+    @pytest.mark.parametrize("epoch", [[None, None], [1, 2], [1, None]])
+    def test_curves_and_predictions_too(self, epoch: list[Any], odd_root: Path) -> None:
+        run = RunPaths(odd_root / "run")
+        made = result(row("a"))
+        curve = made.curve.assign(epoch=pd.Series(epoch, dtype=object), train_loss=math.nan)
+        results.write_trial(run.trial("a"), dataclasses.replace(made, curve=curve))
+        schema = pq.read_schema(run.trial("a").curve)
+        kinds = {name: str(schema.field(name).type) for name in ("epoch", "step", "train_loss")}
+        assert kinds == {"epoch": "int64", "step": "int64", "train_loss": "double"}
+        for file in (run.trial("a").predictions, run.trial("a").sealed):
+            schema = pq.read_schema(file)
+            assert str(schema.field("round").type) == "int64"
+            assert str(schema.field("label").type) == "string"
+            assert str(schema.field("group").type) == "int64"
