@@ -302,6 +302,21 @@ class TestDialects:
         assert "Table 1: all patients" in text
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("train test", "no image for valid"), ("val test", "no image for train")],
+)
+def test_a_given_split_that_is_not_whole(
+    images: Path, tmp_path: Path, given: str, said: str
+) -> None:
+    header, *lines = table(list(EIGHT)).splitlines()
+    rows = [f"{line},{given.split()[n > 3]}" for n, line in enumerate(lines)]
+    (tmp_path / "t.csv").write_text("\n".join([f"{header},set", *rows]))
+    columns = {"image_col": "file", "label_col": "lesion", "split_col": "set"}
+    with pytest.raises(DataError, match=said):
+        prepare(out=tmp_path / "d", size=8, csv=tmp_path / "t.csv", images=images, **columns)
+
+
 def _zip(name: str) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:

@@ -138,7 +138,7 @@ def test_a_first_sheet_without_the_columns(images: Path) -> None:
         ("=A1", 'column "patient" has 8 formulas without a stored result'),
         ("#REF!", 'column "patient" has 8 cells with an error of Excel: #REF!'),
         ("#N/A", 'column "patient" has 8 cells with an error of Excel: #N/A'),
-        (None, '8 rows without "patient"'),
+        (None, "a7.png. Of merged cells only the first holds the value"),
     ],
 )
 def test_cells_without_a_value(images: Path, stored: object, said: str) -> None:

@@ -61,6 +61,7 @@ class Cells:
     header: list[str]  # names without blanks around them
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)  # what a person should know of the reading
+    why_empty: str = ""  # why a cell may be empty that does not look so
 
 
 def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:

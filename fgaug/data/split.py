@@ -112,6 +112,7 @@ def _check_rule(
         raise DataError(f"--test-per-label must be at least 1, got {test_per_label}.")
     if "split" in table:
         _check_given(test, test_per_label, extend)
+        _check_whole(table["split"])
     if "gan" in table and extend:
         raise DataError("--extend sets the gan flags itself. Leave out --gan-col or --extend.")
 
@@ -121,6 +122,19 @@ def _check_given(test: float | None, test_per_label: int | None, extend: bool) -
         raise DataError(
             "A split column is given, or folders are the split, so --test, --test-per-label and "
             "--extend have nothing to choose. Leave them out, or the column or --split-folders."
+        )
+
+
+def _check_whole(given: pd.Series) -> None:
+    """Refuse a given split without any image to train on, or to validate on."""
+    present = set(given.dropna())
+    lacking = [name for name in ("train", "valid") if name not in present]
+    if lacking:
+        has = ", ".join(f"{name} ({count})" for name, count in given.value_counts().items())
+        raise DataError(
+            f"The split that is given has {has} and no image for {' and '.join(lacking)}. Name "
+            f"images of some patients {' and of some '.join(lacking)}, or leave the split out "
+            "and have it drawn."
         )
 
 

@@ -91,7 +91,7 @@ def read_labels(
     # The type is that of the whole column, whatever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
     frame = _kept(frame, keep_labels, problems)
-    _check_rows(frame, columns, problems)
+    _check_rows(frame, columns, problems, cells.why_empty)
     if numbers is not None and frame.index.isin(numbers.index).all():
         frame["group"] = numbers[frame.index]
     for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
@@ -153,7 +153,9 @@ def _kept(frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str]) 
     return frame[frame["label"].isin(list(keep_labels))]
 
 
-def _check_rows(frame: pd.DataFrame, columns: LabelColumns, problems: list[str]) -> None:
+def _check_rows(
+    frame: pd.DataFrame, columns: LabelColumns, problems: list[str], why_empty: str
+) -> None:
     nameless = int(frame["image"].isna().sum())
     if nameless:
         problems.append(f"{counted(nameless, 'row')} without an image name")
@@ -164,13 +166,13 @@ def _check_rows(frame: pd.DataFrame, columns: LabelColumns, problems: list[str])
         if len(missing):
             name = getattr(columns, ours)
             names = listed(missing)
-            problems.append(f'{counted(len(missing), "row")} without "{name}": {names}')
+            problems.append(f'{counted(len(missing), "row")} without "{name}": {names}{why_empty}')
     unfit = [label for label in frame["label"].dropna().unique() if not fit_label(label)]
     if unfit:
         problems.append(
             f"labels name folders and columns, so they hold no slash, line break or leading dot "
             f"and at most {MAX_LABEL_BYTES} bytes: "
-            f"{listed(unfit)}"
+            f"{listed(unfit)}. Rename them in the table"
         )
 
 

@@ -49,7 +49,8 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
         texts.append(cells)
         if any(column.name and not text for column, text in zip(columns, cells, strict=True)):
             blank.add(number)
-    found = Cells(header=header, rows=texts)
+    merged = ". Of merged cells only the first holds the value"
+    found = Cells(header=header, rows=texts, why_empty=merged)
     problems = [problem for column in columns for problem in column.problems()]
     if blank:
         problems += _formulas(path, title, columns, blank)
