@@ -113,6 +113,17 @@ class TestSplits:
             assert ("train", "valid", "test")[upper.index(name.split("/")[0])] == split
         assert counts(rows) == {"cyst": 6, "nodule": 6}
 
+    def test_images_outside_a_split_are_left_out(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        make(tmp_path, *crossed(LABELS, ("train", "val")), "cyst/7.png", "8.png")
+        assert len(from_folders(tmp_path, split_folders=True).table) == 8
+        said = "Left out 2 images that lie in no folder of a label and a split: 8.png, cyst/7.png"
+        assert said in caplog.text
+        assert "--label-level 2 is that of the split" in refusal(
+            tmp_path, split_folders=True, label_level=2
+        )
+
     def test_images_folder_between(self, tmp_path: Path) -> None:
         names = [name.replace("/", "/images/", 1) for name in crossed(("train", "val"))]
         rows = from_folders(make(tmp_path, *names), split_folders=True)

@@ -137,13 +137,15 @@ def from_folders(
     if split_folders:
         split = split_level(folder, images)
         level = label_level or label_level_beside(images, split)
+        if level == split:
+            raise DataError(f"--label-level {level} is that of the split. Give the labels' level.")
     elif label_level is None:
         level = 1
         for doubt in check_levels(folder, images):
             _LOG.warning("%s.", doubt)
     else:
         level = label_level
-    table = images_of_level(folder, images, level)
+    table = images_of_level(folder, images, level, split)
     if split is not None:
         table["split"] = splits_of(table["relative"].tolist(), split)
     labels = sorted(table["label"].unique())

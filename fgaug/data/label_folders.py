@@ -20,15 +20,26 @@ from fgaug.data.tree import Tree, is_hidden
 _LOG = logging.getLogger("fgaug")
 
 
-def images_of_level(root: Path, images: Sequence[PurePath], level: int) -> pd.DataFrame:
-    """Return label, path and relative path of the images below the folders of a level."""
-    rows = [path for path in images if len(path.parts) > level]
-    outside = [path for path in images if len(path.parts) <= level]
+def images_of_level(
+    root: Path, images: Sequence[PurePath], level: int, split: int | None
+) -> pd.DataFrame:
+    """Return label, path and relative path of the images below the folders of a level.
+
+    Args:
+        root: the folder that `images` are relative to.
+        images: all of the tree.
+        level: of the labels' folders, 1 or more.
+        split: of the folders that are the split, if there are such.
+    """
+    deep = max(level, split or 0)
+    rows = [path for path in images if len(path.parts) > deep]
+    outside = [path for path in images if len(path.parts) <= deep]
     if outside:
         _LOG.warning(
-            "Left out %s that %s in no folder of a label: %s.",
+            "Left out %s that %s in no folder of a label%s: %s.",
             counted(len(outside), "image"),
             "lies" if len(outside) == 1 else "lie",
+            " and a split" if split else "",
             listed(outside),
         )
     bare = [os.path.splitext(path)[0] for path in rows]
