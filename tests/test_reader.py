@@ -91,6 +91,15 @@ class TestKinds:
         found = read(saved(Image.fromarray(smooth), "AVIF", quality=100), "a.avif")
         assert np.abs(found[..., 0].astype(int) - smooth).max() <= 1
 
+    @pytest.mark.parametrize("quality", [30, 80, 95])
+    def test_grey_of_lossy_webp_stays_grey(self, read: object, quality: int) -> None:
+        found = read(saved(Image.fromarray(GREY_8[..., 0]), "WEBP", quality=quality), "a.webp")
+        assert found.shape == GREY_8.shape
+        assert read(saved(Image.fromarray(COLOUR_8), "WEBP"), "a.webp").shape == COLOUR_8.shape
+        tinted = np.repeat(GREY_8 // 2, 3, axis=2) + np.array([0, 0, 1], np.uint8)
+        whole = saved(Image.fromarray(tinted), "WEBP", lossless=True)
+        assert np.array_equal(read(whole, "a.webp"), tinted)
+
     def test_gif_and_palettes(self, read: object) -> None:
         few = Image.fromarray(COLOUR_8).quantize(64)
         for kind, name in (("GIF", "a.gif"), ("PNG", "a.png"), ("PCX", "a.pcx")):

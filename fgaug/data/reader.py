@@ -88,7 +88,10 @@ def _read(file: BinaryIO, formats: tuple[str, ...]) -> SourceImage:
                 pixels=_grey_alone(deep.to_8_bit()), peak=deep.peak, pictures=pictures
             )
         wide_ppm = opened.format == "PPM" and _largest_of_ppm(opened) > 255
-        pixels = _grey_alone(np.asarray(_to_8_bit(opened)))
+        flat = _to_8_bit(opened)
+        if opened.format == "WEBP" and not _is_lossless(file):
+            flat = _without_tint(flat)
+        pixels = _grey_alone(np.asarray(flat))
     peak = max(0, int(pixels.max(initial=0)) * 257 - 128) if wide_ppm else None  # at least
     return SourceImage(pixels=pixels, peak=peak, pictures=pictures)
 
@@ -177,6 +180,19 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     )
     assert converted is not None  # only in-place conversions return none
     return converted
+
+
+def _is_lossless(file: BinaryIO) -> bool:
+    file.seek(12)
+    return file.read(4) == b"VP8L"
+
+
+def _without_tint(image: Image.Image) -> Image.Image:
+    """Return grey where channels differ by 1 at most: lossy WebP stores no grey, and rounds."""
+    if image.mode != "RGB":
+        return image
+    pixels = np.asarray(image)
+    return image.convert("L") if (np.ptp(pixels, axis=2) <= 1).all() else image
 
 
 def _grey_alone(pixels: np.ndarray) -> np.ndarray:
