@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from fgaug.data import open_dataset
+from fgaug.data import lookalikes, open_dataset
 from fgaug.data.audit import audit, pairs_of, suspicions
 from fgaug.data.copies import settle
 from fgaug.data.lookalikes import ALIGNED, EXACT, NEAR, TURNED, find_alike
@@ -108,14 +108,15 @@ class TestFinding:
         )
         assert find_alike([flat], ["a", "b", "c"]).pairs.empty
 
-    def test_too_many_candidates_are_a_stated_limit(self) -> None:
+    def test_too_many_candidates_are_a_stated_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(lookalikes, "_MOST_ALIGNED", 100)
         draw = np.random.RandomState(0)
         same = np.asarray(scan(1).resize((32, 32)), float)
         near = [same + 22 * draw.standard_normal((32, 32)) for _ in range(90)]
         pictures = np.clip(np.stack(near), 0, 255).astype(np.uint8)[..., None]
         found = find_alike([pictures], [str(number) for number in range(90)])
         (limit,) = found.limits
-        assert "the 2000 most alike pairs; 2005 less alike ones were not aligned" in limit
+        assert "the 100 most alike pairs; 3905 less alike ones were not aligned" in limit
 
 
 def set_of(*rows: tuple[str, str, object]) -> pd.DataFrame:
@@ -145,6 +146,7 @@ class TestRules:
         assert settled.counts["left_out_contradictions"] == 2
         assert settled.counts["groups_before"] == 6
         assert settled.counts["groups"] == 2
+        assert settled.counts["largest_group"] == 4
 
     def test_a_triple_with_one_other_label_goes_whole(self) -> None:
         found = pairs((0, 1, EXACT), (0, 2, EXACT))
@@ -274,8 +276,9 @@ class TestBusi:
         split = dataset.manifest["split"].to_numpy()
         assert (split[alike["one"]] == split[alike["other"]]).all()
         assert audit(dataset) == []
-        (doubt,) = suspicions(dataset)
-        assert "1 pair of images under two labels look alike" in doubt
+        labels, twice = suspicions(dataset)
+        assert "1 pair of images under two labels look alike" in labels
+        assert "2 images counted more than once" in twice
 
     def test_what_was_done_is_kept(self, busi: Path, tmp_path: Path) -> None:
         dataset = prepare(out=tmp_path / "d", size=64, preset="busi", source=busi)
@@ -447,6 +450,40 @@ class TestLists:
         assert "<img src=x" not in page
         assert "<b>x" not in page
         assert "&lt;img src=x onerror=&quot;" in page
+
+
+class TestGivenSplits:
+    """A split of the user's own is never moved."""
+
+    def given(self, root: Path) -> dict[str, Any]:
+        split = ["train"] * 6 + ["valid"] * 4 + ["test"] * 2
+        given = table_of(root, *TestLists.NAMES, split=split)
+        scan(0).save(root / "i" / "s10.png")  # of the label of s0
+        ImageEnhance.Brightness(scan(3)).enhance(1.1).save(root / "i" / "s7.png")
+        return {**given, "split_col": "split"}
+
+    def test_group_is_refused_where_it_would_move_images(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"cannot move images, and 2 groups .*: s0, s3\. Use"):
+            prepare(**self.given(tmp_path), copies="group")
+        assert not (tmp_path / "d").exists()
+
+    def test_drop_takes_copies_from_the_training_set(self, tmp_path: Path) -> None:
+        dataset = prepare(**self.given(tmp_path), copies="drop")
+        ids = set(dataset.manifest["image_id"])
+        assert {"s10", "s7"} <= ids
+        assert not {"s0", "s3"} & ids
+        assert dataset.spec.source["copies"]["left_out_copies"] == 2
+
+
+def test_a_group_of_many_is_remarked_upon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"s{number:02d}.png" for number in range(60)]
+    given = table_of(tmp_path, *names)
+    for number in range(0, 50, 2):  # of one label
+        scan(0).save(tmp_path / "i" / f"s{number:02d}.png")
+    prepare(**given, copies="group", valid=0.4)
+    assert "One group holds more than a tenth of the images" in caplog.text
 
 
 def test_clean_sets_are_the_same_under_every_rule(tmp_path: Path) -> None:

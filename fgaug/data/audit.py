@@ -32,7 +32,11 @@ def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
         alike: its pairs of images that look alike; None looks for them.
     """
     alike = alike or pairs_of(data)
-    return [*_near_copies(data.manifest, alike), *_flagged_outside_training(data.manifest)]
+    return [
+        *_near_copies(data.manifest, alike),
+        *_counted_twice(data.manifest, alike),
+        *_flagged_outside_training(data.manifest),
+    ]
 
 
 def pairs_of(data: Dataset) -> Alike:
@@ -100,6 +104,21 @@ def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
             f"{listed(names)}. Leave out by --drop FILE what is wrong; {_SHOW}"
         )
     return doubts
+
+
+def _counted_twice(table: pd.DataFrame, alike: Alike) -> list[str]:
+    """Return a line on equal images on one side of the split, which are no leak."""
+    pairs = alike.pairs[alike.pairs["kind"] == EXACT]
+    split, ids = table["split"].to_numpy(), table["image_id"].to_numpy()
+    one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
+    within = split[one] == split[other]
+    if not within.any():
+        return []
+    names = [f"{ids[a]} = {ids[b]}" for a, b in zip(one[within], other[within], strict=True)]
+    return [
+        f"{counted(len(names), 'image')} counted more than once, as equal to another of the same "
+        f"set: {listed(names)}. --copies drop keeps one of each"
+    ]
 
 
 def _named(table: pd.DataFrame, one: int, other: int) -> str:

@@ -23,6 +23,7 @@ from fgaug.data.pairs_page import pair_table, write_pairs
 from fgaug.data.problems import counted, refuse
 
 _LOG = logging.getLogger("fgaug")
+_SMALL, _LARGE = 20, 0.1  # images, share of them: a larger group is remarkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,13 @@ def choose(
     if how.rule != "refuse":
         source["copies"] = settled.counts
         _LOG.warning("%s.", described(settled.counts))
+        grown = settled.counts["groups"] < settled.counts["groups_before"]
+        if grown and settled.counts["largest_group"] > max(_SMALL, _LARGE * int(stay.sum())):
+            _LOG.warning(
+                "One group holds more than a tenth of the images. If they are not copies, this "
+                "set is too uniform for --copies %s: look at the pairs by --pairs FOLDER.",
+                how.rule,
+            )
     every = settled.table.assign(split="")
     try:
         table = split(settled.table[stay].reset_index(drop=True))

@@ -62,6 +62,7 @@ def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
         "left_out_copies": int((~kept).sum()) - contradictions,
         "groups_before": int(before),
         "groups": int(table.loc[kept, "group"].nunique()),
+        "largest_group": int(table.loc[kept, "group"].value_counts().max()) if kept.any() else 0,
     }
     return Settled(kept=kept, table=table, done=_done(table, pairs, kept, rule), counts=counts)
 
@@ -79,7 +80,10 @@ def described(counts: dict[str, Any]) -> str:
         "equal to an image under another label, the others copies of one that is kept"
     )
     if counts["rule"] == "group":
-        parts.append(f"{counts['groups_before']} groups became {counts['groups']}")
+        parts.append(
+            f"{counts['groups_before']} groups became {counts['groups']}, the largest of "
+            f"{counted(counts['largest_group'], 'image')}"
+        )
     return "; ".join(parts)
 
 
