@@ -91,6 +91,7 @@ def provenance(cell: Cell, sources: Sources, weights: str) -> dict[str, Any]:
         "leakage": _leakage(cell, sources),
         "dataset_digest": sources.dataset_digest,
         "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
+        "weights": weights,
         "snapshots": sources.snapshots if cell.uses_fakes else None,
         "version": fgaug.__version__,
         "host": platform.node(),

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
+import datetime
+import fractions
+import functools
+import gzip
+import math
+import os
 import pickle
-from pathlib import Path
+import re
+import subprocess
+import uuid
+from collections import Counter, OrderedDict, defaultdict
+from pathlib import Path, PureWindowsPath
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from safetensors.torch import save_file
 
 from fgaug.errors import GridError, UserError
@@ -18,6 +32,7 @@ from fgaug.training import models, weights
 from fgaug.training.weights import Weights
 
 SMALL = "resnet10t"
+TINY = "test_resnet"  # 0.5 million numbers
 # kernel, stride, expansion and repeats of the stages of EfficientNet-Lite0
 STAGES = [
     (3, 1, 1, 1),
@@ -264,3 +279,294 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], path)
     with pytest.raises(UserError, match="holds a list, not a state dict"):
         weights.load(file_of(path), body())
+
+
+# ---- files of other programs
+
+
+def vary(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors of the same names and shapes that differ."""
+    return {name: value + 1 for name, value in tensors.items()}
+
+
+def tiny() -> torch.nn.Module:
+    return timm.create_model(TINY, pretrained=False, num_classes=0, global_pool="")
+
+
+def under(prefix: str, tensors: dict[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
+
+
+def loaded(path: Path, model: str = TINY) -> tuple[torch.nn.Module, Any]:
+    """Return a body with a file's weights, and what was taken of the file."""
+    net = models.build(Recipe(model=model, pretrained=False), weights.SCRATCH, 2).body
+    recipe = Recipe(model=model, weights=str(path))
+    return net, weights.load(weights.find(recipe), net)
+
+
+def holds(net: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> bool:
+    state = net.state_dict()
+    return all(torch.equal(state[name], value) for name, value in tensors.items() if name in state)
+
+
+def by_index(model: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Return a network's tensors, and the same in a Sequential of its modules without the last."""
+    net = (
+        torchvision.models.get_model(model, weights=None)
+        if weights.is_torchvision_resnet(model)
+        else timm.create_model(model, pretrained=False, num_classes=3)
+    )
+    return net.state_dict(), torch.nn.Sequential(*list(net.children())[:-1]).state_dict()
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("net.", "encoder.", "_orig_mod.module.", "module.backbone.", "model.backbone.body."),
+        *("backbone.model.", "module._orig_mod.model.encoder.", "student.trunk."),
+    ],
+)
+def test_one_prefix_of_all_names_is_stripped(tmp_path: Path, prefix: str) -> None:
+    saved = state_of(tiny())
+    head = {"head.weight": torch.zeros(3, 8), "fc.bias": torch.zeros(3)}
+    path = tmp_path / "w.pth"
+    for content in (under(prefix, saved) | head, {"state_dict": under(prefix, saved), "n": 3}):
+        torch.save(content, path)
+        net, match = loaded(path)
+        assert holds(net, saved)
+        assert match.prefix == prefix
+        assert match.unused == (2 if content.keys() >= head.keys() else 0)
+
+
+@pytest.mark.parametrize(
+    ("model", "prefix"),
+    [
+        ("resnet18", "0."),
+        (TINY, "backbone."),
+        (TINY, ""),
+        ("test_efficientnet", "module.encoder."),
+    ],
+)
+def test_modules_by_index_are_those_of_a_sequential(
+    tmp_path: Path, model: str, prefix: str
+) -> None:
+    saved, numbered = by_index(model)
+    torch.save(under(prefix, numbered), tmp_path / "w.pth")
+    net, match = loaded(tmp_path / "w.pth", model)
+    assert holds(net, saved)
+    assert (match.prefix, match.unused) == (prefix, 0)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("model_state_dict", "net", "weights", "params", "network", "model_weights", "backbone"),
+        *("teacher", "checkpoint.state_dict", "model.net"),
+    ],
+)
+def test_the_part_that_fits_is_found(tmp_path: Path, part: str) -> None:
+    saved, content = state_of(tiny()), {"epoch": 3, "optimizer": {"state": {0: torch.zeros(3)}}}
+    outer, _, inner = part.partition(".")
+    content[outer] = {inner: saved, "lr": 0.1} if inner else saved  # type: ignore[assignment]
+    torch.save(content, tmp_path / "w.pth")
+    net, match = loaded(tmp_path / "w.pth")
+    assert holds(net, saved)
+    assert match.part == part
+
+
+@pytest.mark.parametrize("part", ["state_dict_ema", "model_ema"])
+def test_averaged_weights_are_taken_where_timm_takes_them(tmp_path: Path, part: str) -> None:
+    plain = state_of(tiny())
+    average = vary(plain)
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": plain, part: under("module.", average)}, path)
+    net, match = loaded(path)
+    assert holds(net, average)
+    assert match.part == part
+    assert file_of(path).identity.endswith(":ema")
+    assert timm.models.load_state_dict(str(path)).keys() == average.keys()
+    torch.save({"state_dict": plain, part: None}, path)
+    assert holds(loaded(path)[0], plain)
+    assert ":ema" not in file_of(path).identity
+
+
+@pytest.mark.parametrize(
+    ("learned", "copy"),
+    [
+        ("module.encoder_q.", "module.encoder_k."),
+        ("module.base_encoder.", "module.momentum_encoder."),
+        ("online_encoder.net.", "target_encoder.net."),
+    ],
+)
+def test_of_a_network_and_its_slow_copy_the_network_is_taken(
+    tmp_path: Path, learned: str, copy: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = state_of(tiny())
+    content = under(copy, vary(saved)) | under(learned, saved) | {"queue": torch.zeros(8, 9)}
+    torch.save({"state_dict": content}, tmp_path / "w.pth")
+    net, match = loaded(tmp_path / "w.pth")
+    assert holds(net, saved)
+    assert match.prefix == learned
+    assert (
+        f"passed over is its slow copy under 'state_dict' with the prefix '{copy}'" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("teacher.", "student."), ("a.", "b."), ("branch1.x.", "branch2.x.")]
+)
+def test_two_networks_that_both_fit_are_refused_by_name(
+    tmp_path: Path, first: str, second: str
+) -> None:
+    saved = state_of(tiny())
+    path = tmp_path / "w.pth"
+    for content in (
+        under(first, saved) | under(second, vary(saved)),
+        {first.rstrip("."): saved, second.rstrip("."): vary(saved)},
+    ):
+        torch.save(content, path)
+        with pytest.raises(UserError, match="2 times, and they differ") as raised:
+            loaded(path)
+        assert all(repr(name.split(".")[0])[:-1] in str(raised.value) for name in (first, second))
+    torch.save(under(first, saved) | under(second, saved), path)
+    assert holds(loaded(path)[0], saved)  # the same twice is no question
+
+
+def test_a_network_that_is_there_in_part_is_refused(tmp_path: Path) -> None:
+    saved = under("backbone.", state_of(tiny()))
+    path = tmp_path / "w.pth"
+    name = "backbone.layer4.0.conv2.weight"
+    for change, words in [
+        ({name: None}, rf"{name} is missing\)"),
+        ({name: torch.zeros(5)}, rf"{name} is \(5,\), the model has \(96, 96, 3, 3\)"),
+    ]:
+        content = {key: value for key, value in (saved | change).items() if value is not None}
+        torch.save(content, path)
+        with pytest.raises(UserError, match=words):
+            loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"a.b": torch.zeros(3), "c": torch.zeros(1)},
+            r"its 2 tensors are called a\.b, c; the mod",
+        ),
+        (
+            {"x": {"y.z": torch.zeros(3)}},
+            r"its 1 tensors under 'x' are called y\.z; the model's \d+ are",
+        ),
+        ({"epoch": 3}, "it has no tensors"),
+        ({"state_dict": {}}, "it has no tensors"),
+    ],
+)
+def test_names_that_do_not_fit_are_shown(tmp_path: Path, content: Any, words: str) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=words):
+        loaded(tmp_path / "w.pth")
+
+
+class Settings(dict[str, Any]):
+    """A dict class of a program that is not here when the file is read."""
+
+
+BESIDE: dict[str, Any] = {
+    "namespace": argparse.Namespace(lr=0.1, path=Path("a")),
+    "numpy scalars": [np.float64(0.9), np.int64(3), np.bool_(True), np.str_("x")],
+    "numpy arrays": [np.arange(3), np.zeros((2, 2), bool), np.array(["a"], object)],
+    "paths": [Path("a/b"), PureWindowsPath("a")],
+    "times": [datetime.datetime(2024, 1, 1), datetime.timedelta(1)],
+    "counter": Counter("aab"),
+    "plain data": [
+        {1, 2},
+        frozenset({3}),
+        slice(1, 2),
+        complex(1, 2),
+        range(3),
+        b"abc",
+        (1, None),
+    ],
+    "objects": [SimpleNamespace(a=1), fractions.Fraction(1, 3), uuid.UUID(int=1)],
+    "keys": {Path("a"): 1, np.int64(3): 2, (1, "a"): 3},
+    "functions by name": [torch.nn.functional.relu, math.sqrt, datetime.datetime],
+    "a partial": functools.partial(math.hypot, 1),
+    "dicts of other classes": [defaultdict(list, a=[1]), Settings(a=1, b=Settings(c=2))],
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_lies_beside_the_tensors_does_no_harm(
+    tmp_path: Path, name: str, legacy: bool
+) -> None:
+    saved, path = state_of(tiny()), tmp_path / "w.pth"
+    content = {"args": BESIDE[name], "state_dict": saved, "more": BESIDE[name]}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    net, match = loaded(path)
+    assert holds(net, saved)
+    assert match.part == "state_dict"
+
+
+def test_tensors_in_dicts_of_other_classes_are_found(tmp_path: Path) -> None:
+    saved, path = state_of(tiny()), tmp_path / "w.pth"
+    for made in (OrderedDict(saved), defaultdict(list, saved), Settings(saved)):
+        torch.save(made, path)
+        assert holds(loaded(path)[0], saved)
+        torch.save({"state_dict": made}, path)
+        assert holds(loaded(path)[0], saved)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_whole_model_is_told_how_to_be_saved(tmp_path: Path, legacy: bool) -> None:
+    layer = torch.nn.Linear(2, 2)
+    torch.save(layer, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"a whole model.*torch\.save\(model\.state_dict\(\)"):
+        loaded(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("call", [os.mkdir, eval, getattr, os.system, subprocess.check_call])
+def test_names_that_data_never_need_are_refused(tmp_path: Path, call: Any, legacy: bool) -> None:
+    class Attack:
+        def __reduce__(self) -> Any:
+            return call, (str(tmp_path / "ran"),)
+
+    path = tmp_path / "w.pth"
+    content = {"state_dict": state_of(tiny()), "args": Attack()}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"it names .* can run code"):
+        loaded(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"<!doctype html><title>Sign in</title>", "an HTML page titled 'Sign in'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "Weights of Keras are read with `backend: keras`"),
+        (gzip.compress(b"x"), "gunzip"),
+        (pickle.dumps({"a": 1}), "a pickle. Load it where its program is known"),
+    ],
+)
+def test_well_known_other_files_are_named(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=re.escape(words)):
+        loaded(tmp_path / "w.pth")
+
+
+def test_a_wrong_suffix_does_no_harm(tmp_path: Path) -> None:
+    saved = state_of(tiny())
+    save_file(saved, tmp_path / "w.pth")
+    torch.save(saved, tmp_path / "w.safetensors")
+    for name in ("w.pth", "w.safetensors"):
+        assert holds(loaded(tmp_path / name)[0], saved)
+
+
+def test_a_file_of_torchvision_goes_through_timms_own_filter(tmp_path: Path) -> None:
+    net = torchvision.models.densenet121(weights=None)
+    # as its published file is named
+    saved = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", k): v for k, v in net.state_dict().items()}
+    torch.save({"state_dict": under("module.", saved)}, tmp_path / "w.pth")
+    assert holds(loaded(tmp_path / "w.pth", "densenet121")[0], net.state_dict())

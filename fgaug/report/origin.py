@@ -18,7 +18,7 @@ from fgaug.report.parts import Code, Facts, Part, Text
 from fgaug.report.summary import budget_unit, leakage
 from fgaug.report.wording import LEVELS, NAMES, listed, many
 
-_OF_ROWS = ("dataset_digest", "recipe_digest", "snapshots", "version", "host", "device")
+_OF_ROWS = ("dataset_digest", "recipe_digest", "weights", "snapshots", "version", "host", "device")
 _UNTOLD = ("plan", "cells")  # long, and told elsewhere
 _NO_SOFTWARE = ("git_commit", "host", "command")  # texts of environment.json beside versions
 

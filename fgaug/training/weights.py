@@ -5,18 +5,24 @@ recipe -> [weights] -> models.  Nothing is downloaded at run time.
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fgaug import paths
 from fgaug.errors import GridError, UserError
 from fgaug.recipe import Recipe
+from fgaug.training import state_files, state_names
+from fgaug.training.state_names import Match
 
+_log = logging.getLogger(__name__)
 LITE0 = "tf_efficientnet_lite0"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
-_COUNTER = ".num_batches_tracked"  # of norm layers; files of before PyTorch 0.4.1 have none
 _LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of timm's network
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -47,7 +53,7 @@ def find(recipe: Recipe) -> Weights:
     if not recipe.pretrained:
         return SCRATCH
     if recipe.weights is not None:
-        return weights_file(recipe.weights)
+        return _with_average(weights_file(recipe.weights))
     if recipe.model == LITE0:
         return _packaged_lite0()
     found = _cached(recipe.model)
@@ -73,6 +79,18 @@ def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
     if formats and path.suffix not in formats:
         raise GridError([f"`recipe.weights`: {path} is not one of {', '.join(formats)}"])
     return Weights(identity=f"file:{paths.sha256_of(path)[:16]}", path=path)
+
+
+def _with_average(weights: Weights) -> Weights:
+    """Return the same weights, their identity told where the file's averaged ones are taken."""
+    assert weights.path is not None
+    try:
+        content = state_files.read_file(weights.path, lazily=True)
+    except UserError:  # said when it is loaded
+        return weights
+    if state_names.average_of(content) is None:
+        return weights
+    return replace(weights, identity=f"{weights.identity}:ema")
 
 
 def is_torchvision_resnet(model: str) -> bool:
@@ -111,50 +129,66 @@ def _cached(model: str) -> Weights | None:
     return Weights(identity=f"imagenet:{hub_id}:{paths.sha256_of(path)[:16]}", path=path)
 
 
-def load(weights: Weights, body: Any) -> None:
-    """Copy `weights` into `body` (an nn.Module); classifier layers of the file are left out.
+def load(weights: Weights, body: Any) -> Match:
+    """Copy `weights` into `body` (an nn.Module) and return what was taken of the file.
+
+    Classifier layers of the file are left out, and counted.
 
     Raises:
-        UserError: the file is not a state dict, or lacks tensors of the body.
+        UserError: the file is not a state dict, or does not hold every tensor of the body.
     """
     assert weights.path is not None
-    state = read_state(weights.path)
+    content = state_files.read_file(weights.path)
     if weights.packaged_lite0:
-        state = {lite0_key(key): value for key, value in state.items()}
-    wanted = body.state_dict()
-    missing = sorted(key for key in set(wanted) - set(state) if not key.endswith(_COUNTER))
-    wrong = [
-        f"{key} is {tuple(state[key].shape)}, the model has {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if missing or wrong:
-        listed = "; ".join([*(f"{key} is missing" for key in missing), *wrong][:5])
+        content = {lite0_key(key): value for key, value in content.items()}
+    try:
+        match = state_names.find_tensors(content, body, _renames(body))
+    except UserError as error:
         raise UserError(
-            f"{weights.path} holds the weights of another model ({listed}). "
-            "Give the file that belongs to `recipe.model`."
+            f"{weights.path} was refused: {error}. Give the file that belongs to `recipe.model`."
+        ) from None
+    body.load_state_dict({**body.state_dict(), **match.tensors})
+    if match.passed_over:
+        _say_once(
+            f"{weights.path}: taken is the network that lies {match.place}, as the guide of its "
+            f"program does; passed over is its slow copy {match.passed_over}"
         )
-    body.load_state_dict({key: state[key] for key in wanted if key in state})
+    return match
+
+
+@functools.cache
+def _say_once(sentence: str) -> None:
+    _log.warning(sentence)
+
+
+def _renames(body: Any) -> list[state_names.Rename]:
+    """Return timm's functions that rename the tensors of other programs' files for a model.
+
+    They are in the module that defines the network, under one of several names.
+    """
+    module = sys.modules[type(body).__module__]
+    if not module.__name__.startswith("timm."):
+        return []
+    found = [
+        function
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if "filter" in name and function.__module__ == module.__name__
+    ]
+    return [_with_model(function) for function in found]
+
+
+def _with_model(function: Any) -> state_names.Rename:
+    takes = len(inspect.signature(function).parameters)
+    return function if takes > 1 else lambda tensors, _: function(tensors)
 
 
 def read_state(path: Path) -> dict[str, Any]:
+    """Return the tensors by name of a file that another network's own reader takes."""
     import torch
-    from safetensors.torch import load_file
 
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save "
-            "or a .safetensors file; pickled models are refused, they can run code."
-        ) from error
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}, not a state dict of tensors.")
-    wrapped = (state.get(name) for name in ("state_dict", "model"))
-    inner: dict[Any, Any] = next((found for found in wrapped if isinstance(found, dict)), state)
+    content = state_files.read_file(path)
+    wrapped = (content.get(name) for name in ("state_dict", "model"))
+    inner = next((found for found in wrapped if isinstance(found, dict)), content)
     return {
         str(key).removeprefix("module."): value
         for key, value in inner.items()
