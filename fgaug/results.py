@@ -30,11 +30,11 @@ OUTCOME = (
 )
 COSTS = (
     *("images_seen", "wall_s", "train_images_per_s", "peak_rss_mb", "peak_gpu_mb"),
-    *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest"),
-    *("weights", "snapshots"),
+    *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest", "snapshots"),
     *("version", "host", "device", "started_at"),
 )
-FURTHER = ("rung", "micro_batch", "oom_events")  # of a pruned cell; of one that ran out of memory
+# of a pruned cell; of one that ran out of memory; what its network started from
+FURTHER = ("rung", "micro_batch", "oom_events", "weights")
 METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 PER_LABEL = ("precision", "recall", "specificity")
 _TEXT = (

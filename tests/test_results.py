@@ -37,7 +37,7 @@ CONTRACT = [
     *("leakage", "gan_saw_removed"),
     *("dataset_digest", "recipe_digest", "snapshots", "version", "host"),
     *("device", "started_at"),
-    *("rung", "micro_batch", "oom_events"),
+    *("rung", "micro_batch", "oom_events", "weights"),
 ]
 
 

@@ -55,7 +55,7 @@ APPLICATIONS = (
     "Xception",
 )
 NEEDS = "`recipe.backend: keras` needs TensorFlow: pip install 'fgaug[keras]'"
-FORMATS = (".h5", ".keras")
+FORMATS = (".h5", ".keras", ".hdf5")
 
 
 def has_tensorflow() -> bool:

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +19,115 @@ import h5py
 import numpy as np
 
 from fgaug.errors import UserError
+from fgaug.first_bytes import identify
 
 _IN_ARCHIVE = "model.weights.h5"
 _MAX_BYTES = 4 << 30  # of numbers: the largest application has 1.4 GB
 _MAX_DEPTH = 16
+_MAX_MODELS = 100  # nested models that are looked at
 _SHOWN = 5
+_CURES = {
+    "torch": "Weights of PyTorch are read without `backend: keras`",
+    "safetensors": "Weights of PyTorch are read without `backend: keras`",
+    "tf-checkpoint": "Load it in a model of Keras and save that with model.save(FILE.keras)",
+    "saved-model": "Load it with Keras and save it again with model.save(FILE.keras)",
+}
 
-Layers = list[tuple[str, list[np.ndarray]]]
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The numbers of one layer: where they go, and where they are in a file."""
+
+    layer: Any  # of the body
+    name: str  # in the file
+    numbers: list[h5py.Dataset]
+
+    @property
+    def fits(self) -> bool:
+        return [tuple(each.shape) for each in self.numbers] == _shapes(self.layer)
+
+    def difference(self) -> str:
+        there = [tuple(each.shape) for each in self.numbers]
+        return f"{self.name} is {there}, the model's {self.layer.name} is {_shapes(self.layer)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A model in a file, read as if it were the body."""
+
+    name: str
+    layers: list[_Stored]
+
+    @property
+    def fits(self) -> bool:
+        return all(layer.fits for layer in self.layers)
 
 
 def load(path: Path, body: Any) -> None:
     """Copy a file's weights into `body` (a Keras model); layers of a top are left out.
 
+    The body is the model that was saved, or the one model nested in it that fits.
+
     Raises:
-        UserError: the file is not one of Keras weights, or of another model.
+        UserError: the file is not one of Keras weights, of another model, or holds two bodies
+            that differ.
     """
-    wanted = [layer for layer in body.layers if layer.weights]
     try:
         with _opened(path) as file:
-            found = _layers(file, body)
+            reader = _Reader()
+            chosen = _chosen(path, list(_models(reader, file, body)), reader)
+            numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
     except UserError:
         raise
     except Exception as error:  # the library names no set of errors for hostile bytes
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        kind = identify(path)
+        if kind is not None and kind.name not in ("hdf5", "keras"):
+            reason = f"it is {kind.what}. {_CURES.get(kind.name, kind.cure)}"
         raise UserError(
             f"{path} cannot be read as Keras weights ({reason}). Give the .h5, .weights.h5 or "
             ".keras file of an application of keras.applications."
         ) from None
-    wrong = []
-    for index, layer in enumerate(wanted):
-        name, arrays = found[index] if index < len(found) else ("nothing", [])
-        there = [tuple(array.shape) for array in arrays]
-        here = [tuple(weight.shape) for weight in layer.weights]
-        if there != here:
-            wrong.append(f"{name} is {there}, the model's {layer.name} is {here}")
-    if wrong:
+    for layer, arrays in zip(chosen.layers, numbers, strict=True):
+        layer.layer.set_weights(arrays)
+
+
+def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
+    """Return the saved model if it fits, else the one nested model that does."""
+    fitting = [model for model in models if model.fits]
+    if not fitting:
+        raise _of_another_model(path, models)
+    first = fitting[0]
+    if first is not models[0] and not all(_equal(first, other, reader) for other in fitting[1:]):
+        names = ", ".join(repr(model.name[:100]) for model in fitting)
         raise UserError(
-            f"{path} holds the weights of another model ({'; '.join(wrong[:_SHOWN])}; "
-            f"{len(wrong)} layers differ). Give the file that belongs to `recipe.model`."
+            f"{path} holds {len(fitting)} nested models that fit `recipe.model` and differ "
+            f"({names}). Save the one you mean alone: model.get_layer(NAME).save(FILE)."
         )
-    for layer, (_, arrays) in zip(wanted, found, strict=False):
-        layer.set_weights(arrays)
+    return first
+
+
+def _equal(one: _Model, other: _Model, reader: _Reader) -> bool:
+    return all(
+        np.array_equal(reader.read(first), reader.read(second))
+        for left, right in zip(one.layers, other.layers, strict=True)
+        for first, second in zip(left.numbers, right.numbers, strict=True)
+    )
+
+
+def _of_another_model(path: Path, models: list[_Model]) -> UserError:
+    nearest = min(models, key=lambda model: sum(not layer.fits for layer in model.layers))
+    wrong = [layer.difference() for layer in nearest.layers if not layer.fits]
+    nested = [repr(model.name[:100]) for model in models[1:]]
+    inside = f"; nested in it: {', '.join(nested[:_SHOWN])}" if nested else ""
+    return UserError(
+        f"{path} holds the weights of another model ({'; '.join(wrong[:_SHOWN])}; "
+        f"{len(wrong)} layers differ{inside}). Give the file that belongs to `recipe.model`."
+    )
+
+
+def _shapes(layer: Any) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights]
 
 
 def _opened(path: Path) -> h5py.File:
@@ -71,37 +140,128 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(io.BytesIO(archive.read(info)), "r")
 
 
-def _layers(file: h5py.File, body: Any) -> Layers:
-    """Return the arrays of each layer with weights, in the order of the body's layers."""
-    reader = _Reader()
+def _models(reader: _Reader, file: h5py.File, body: Any) -> Iterator[_Model]:
+    """Yield the saved model and each that is nested in it, as the body's layers find them."""
     if "layers" in file and "layer_names" not in file.attrs:
-        return list(_of_keras_3(reader, reader.group(file, "layers"), body))
+        yield from _of_keras_3(reader, file, body)
+        return
     inner = reader.group(file, "model_weights") if "model_weights" in file else file
-    return list(_of_keras_2(reader, inner))
+    yield from _of_keras_2(reader, inner, body)
 
 
-def _of_keras_2(reader: _Reader, file: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yield layers of the older layout, which lists the names of layers and of their weights."""
+def _of_keras_2(reader: _Reader, file: h5py.Group, body: Any) -> Iterator[_Model]:
+    """Yield the models of the older layout, which lists the names of layers and their weights.
+
+    A nested model is one layer with the weights of all of its own.
+    """
+    listed = []
     for name in _texts(file.attrs["layer_names"]):
         group = reader.group(file, name)
-        arrays = [reader.array(group, each) for each in _texts(group.attrs["weight_names"])]
-        if arrays:
-            yield name, arrays
+        names = _texts(group.attrs["weight_names"])
+        if names:
+            listed.append((name, {each: reader.numbers(group, each) for each in names}))
+    wanted = [layer for layer in body.layers if layer.weights]
+    flat = [(name, list(numbers.values())) for name, numbers in listed]
+    flat += [("nothing", [])] * (len(wanted) - len(flat))
+    yield _Model(
+        "the model itself",
+        [_Stored(layer, *stored) for layer, stored in zip(wanted, flat, strict=False)],
+    )
+    for name, numbers in listed[:_MAX_MODELS]:
+        if len(numbers) > _SHOWN:  # more than any layer has
+            yield _Model(name, _by_names(numbers, body))
 
 
-def _of_keras_3(
-    reader: _Reader, layers: h5py.Group, body: Any
-) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yield layers of the newer layout, which numbers the layers of each class."""
+def _by_names(numbers: dict[str, h5py.Dataset], body: Any) -> list[_Stored]:
+    """Return the layers of a nested model by the names of its weights, such as `conv/kernel`.
+
+    Their order says little: what was frozen comes last. Names that Keras numbers itself begin
+    anywhere (conv2d_94 for conv2d), so the n-th of a class is the n-th of that class.
+    """
+    groups: dict[str, dict[str, h5py.Dataset]] = {}
+    for full, each in numbers.items():
+        *path, leaf = full.split("/")
+        groups.setdefault(path[-1] if path else "", {})[leaf.split(":")[0]] = each
+    leaves = list(_leaves(body))
+    ranks: dict[str, list[str]] = {}
+    for name in sorted(groups, key=_number):
+        ranks.setdefault(_class_of(name), []).append(name)
+    ours = {layer.name for layer in leaves}
+    taken: dict[str, str] = {}
+    for kind in {_snake(type(layer).__name__) for layer in leaves}:
+        numbered = sorted((name for name in ours if _class_of(name) == kind), key=_number)
+        theirs = ranks.get(kind, [])
+        if len(numbered) == len(theirs):  # else nothing says which is whose
+            taken |= dict(zip(numbered, theirs, strict=True))
+    found = []
+    for layer in leaves:
+        name = taken.get(layer.name, layer.name)
+        found.append(_Stored(layer, name, _in_order(groups.get(name, {}), layer)))
+    return found
+
+
+def _in_order(stored: dict[str, h5py.Dataset], layer: Any) -> list[h5py.Dataset]:
+    """Return a layer's numbers in the order of its weights, by their names where these agree."""
+    names = [weight.name.split("/")[-1].split(":")[0] for weight in layer.weights]
+    if stored.keys() == set(names):
+        return [stored[name] for name in names]
+    return list(stored.values())
+
+
+def _leaves(model: Any) -> Iterator[Any]:
+    """Yield the layers with weights, those of a Sequential within a model one by one."""
+    for layer in model.layers:
+        if getattr(layer, "layers", None):
+            yield from _leaves(layer)
+        elif layer.weights:
+            yield layer
+
+
+def _class_of(name: str) -> str:
+    return re.sub(r"_\d+$", "", name)
+
+
+def _number(name: str) -> int:
+    found = re.search(r"_(\d{1,9})$", name)
+    return int(found[1]) if found else 0
+
+
+def _of_keras_3(reader: _Reader, file: h5py.Group, body: Any) -> Iterator[_Model]:
+    """Yield the models of the newer layout: each has its own `layers`."""
+    waiting, seen = [("the model itself", file)], 0
+    while waiting and seen < _MAX_MODELS:
+        name, group = waiting.pop(0)
+        layers = reader.group(group, "layers")
+        yield _Model(name, list(_numbered(reader, layers, body)))
+        seen += 1
+        for key in layers:
+            child = reader.group(layers, key)
+            if "layers" in child:
+                waiting.append((_own_name(reader, child, key), child))
+
+
+def _own_name(reader: _Reader, group: h5py.Group, key: str) -> str:
+    name = reader.group(group, "vars").attrs.get("name") if "vars" in group else None
+    return name if isinstance(name, str) else key
+
+
+def _numbered(
+    reader: _Reader, layers: h5py.Group | dict[str, Any], body: Any
+) -> Iterator[_Stored]:
+    """Yield the layers of one model, which numbers the layers of each class."""
     count: Counter[str] = Counter()
     for layer in body.layers:
         kind = _snake(type(layer).__name__)
         name = f"{kind}_{count[kind]}" if count[kind] else kind
         count[kind] += 1
-        if layer.weights:
-            found = reader.group(reader.group(layers, name), "vars") if name in layers else {}
-            arrays = [reader.array(found, each) for each in sorted(found, key=int)]
-            yield name, arrays
+        group = reader.group(layers, name) if name in layers else {}
+        if getattr(layer, "layers", None):
+            inner = reader.group(group, "layers") if "layers" in group else {}
+            yield from _numbered(reader, inner, layer)
+        elif layer.weights:
+            found = reader.group(group, "vars") if "vars" in group else {}
+            numbers = [reader.numbers(found, each) for each in sorted(found, key=int)]
+            yield _Stored(layer, name if group else "nothing", numbers)
 
 
 class _Reader:
@@ -116,18 +276,21 @@ class _Reader:
             raise ValueError(f"{name[:100]} is no group")
         return found
 
-    def array(self, parent: h5py.Group, name: str) -> np.ndarray:
+    def numbers(self, parent: h5py.Group, name: str) -> h5py.Dataset:
         found = self._follow(parent, name)
         if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
             raise ValueError(f"{name[:100]} is no array of this file")
         if found.dtype.kind not in "fiu":
             raise ValueError(f"{name[:100]} is {found.dtype}, not numbers")
+        return found
+
+    def read(self, found: h5py.Dataset) -> np.ndarray:
         self.left -= found.nbytes
         if self.left < 0:
             raise ValueError(f"more than {_MAX_BYTES} bytes of numbers")
         values = np.asarray(found[()])
         if not np.isfinite(values).all():
-            raise ValueError(f"{name[:100]} holds values that are not numbers")
+            raise ValueError(f"{found.name[-100:]} holds values that are not numbers")
         return values
 
     def _follow(self, parent: h5py.Group, name: str) -> Any:
