@@ -78,8 +78,8 @@ def select(
         str,
         typer.Option(
             "--rule",
-            help="thesis (of the 4 of lowest FID, the highest precision), breast or lowest-fid, "
-            "lowest-kid, highest-precision, highest-recall.",
+            help="thesis (of the 4 of lowest FID, the highest precision), fid (also breast and "
+            "lowest-fid), lowest-kid, highest-precision, highest-recall.",
         ),
     ],
     among: Annotated[

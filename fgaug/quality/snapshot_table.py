@@ -46,6 +46,7 @@ class Rule:
 RULES = {
     "thesis": Rule("precision", highest=True, among=4),  # it looked at the three or four best
     "breast": Rule("fid", highest=False),
+    "fid": Rule("fid", highest=False),
     "lowest-fid": Rule("fid", highest=False),
     "lowest-kid": Rule("kid", highest=False),
     "highest-precision": Rule("precision", highest=True),

@@ -98,7 +98,7 @@ def _map(group: Sequence[Panel], rows: pd.DataFrame) -> _Map:
 
 def _figure(found: _Map, metric: str, theme: Theme) -> Figure:
     lines = len(found.psis)
-    figure = blank(theme, 1.05 + 0.34 * min(lines, 24))
+    figure = blank(theme, 1.55 + 0.34 * min(lines, 24))
     axes = figure.subplots()
     dress(axes, theme)
     axes.grid(False)
@@ -123,7 +123,8 @@ def _figure(found: _Map, metric: str, theme: Theme) -> Figure:
     axes.set_ylabel("truncation ψ")
     if lines <= MOST_ROWS and len(found.sizes) <= MOST_COLUMNS:
         _numbers(axes, found, metric, edge, colours, theme)
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    # Above the map, as wide as half of it: beside a map of few lines its label would be cut
+    bar = figure.colorbar(image, ax=axes, location="top", shrink=0.5, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label(
         f"{NAMES[metric]} {unit(metric)}".strip() + " against the baseline",
