@@ -122,6 +122,11 @@ def test_there_but_not_read(root: Path, lie: str, named: str, said: str) -> None
     assert "not found" not in text
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "y" * 300 + "/9", "a\nb", "?*[", "%s", "1.png/x"])
+def test_names_that_no_file_has(root: Path, name: str) -> None:
+    assert "1 image not found" in refusal(make(root, "1.png", "q.png"), name, "q")
+
+
 def test_two_names_of_one_file_are_refused(root: Path) -> None:
     make(root, "1.png", "q.png")
     assert "listed more than once" in refusal(root, "/a/1.png", "/b/1.png", "q")

@@ -270,7 +270,7 @@ def _folders_of(text: str) -> tuple[str, ...]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False, too, for a name that no file system takes
         return []
     return sorted(
         path

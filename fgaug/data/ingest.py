@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pandas as pd
@@ -87,7 +87,7 @@ def from_csv(
         doubts += doubts_of_ids(table["group"].dropna(), group_col)
     for name in stratum_cols:
         doubts += written_twice(
-            table[name], f'Column "{name}" has', "Write them alike if they are"
+            table[name], f'Column "{name}" has', "Write them alike if they are one"
         )
     for doubt in doubts:
         _LOG.warning("%s.", doubt)
@@ -133,18 +133,8 @@ def from_folders(
     tree = read_tree(folder, with_companions=with_companions)
     cure = "Give --with-companions if they are images to train on"
     problems = tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread)
-    images, split = tree.images, None
-    if split_folders:
-        split = split_level(folder, images)
-        level = label_level or label_level_beside(images, split)
-        if level == split:
-            raise DataError(f"--label-level {level} is that of the split. Give the labels' level.")
-    elif label_level is None:
-        level = 1
-        for doubt in check_levels(folder, images):
-            _LOG.warning("%s.", doubt)
-    else:
-        level = label_level
+    images = tree.images
+    level, split = _levels(folder, images, label_level, split_folders)
     table = images_of_level(folder, images, level, split)
     if split is not None:
         table["split"] = splits_of(table["relative"].tolist(), split)
@@ -165,6 +155,22 @@ def from_folders(
     asked = {"label_level": label_level, "split_level": split, "with_companions": with_companions}
     source |= {name: value for name, value in asked.items() if value}
     return ingested(table.drop(columns="relative"), folder, (), source)
+
+
+def _levels(
+    folder: Path, images: Sequence[PurePath], asked: int | None, split_folders: bool
+) -> tuple[int, int | None]:
+    """Return the level of the labels' folders and that of a split's, or refuse what is unclear."""
+    if split_folders:
+        split = split_level(folder, images)
+        level = asked or label_level_beside(images, split)
+        if level == split:
+            raise DataError(f"--label-level {level} is that of the split. Give the labels' level.")
+        return level, split
+    if asked is None:
+        for doubt in check_levels(folder, images):
+            _LOG.warning("%s.", doubt)
+    return asked or 1, None
 
 
 def ingested(
