@@ -385,9 +385,11 @@ def test_busi_names_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     for label in ("benign", "malignant", "normal"):
         make(tmp_path, *[f"{label}/{label} ({n}).png" for n in (1, 2)])
         make(tmp_path, f"{label}/{label} (1)_mask.png", f"{label}/{label} (1)_mask_1.png")
-    make(tmp_path, "benign/notes.txt")
+    make(tmp_path, "benign/notes.txt", "more/benign (1).png")
     assert len(busi(tmp_path).table) == 6
-    assert "Left out 2 files that accompany images (2 *_mask)" in caplog.text
+    assert "Left out 6 files that accompany images (6 *_mask): benign/benign" in caplog.text
+    assert "and 3 more" in caplog.text
+    assert "Left out 1 image outside the folders benign, malignant, normal" in caplog.text
     assert "Not read: 1 .txt" in caplog.text
     make(tmp_path, "normal/normal (3).dcm")
     with pytest.raises(DataError, match=r"1 image file is not read \(1 .dcm\)"):

@@ -247,7 +247,7 @@ def _log_companions(root: Path, used: Sequence[Path]) -> None:
             counted(len(named), "file"),
             "is a mask or alike by its name" if len(named) == 1 else "are masks or alike by name",
             kinds_of(named),
-            listed(sorted(named)[:3]),
+            listed(sorted(named), 3),
         )
 
 

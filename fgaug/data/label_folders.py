@@ -50,7 +50,7 @@ def images_of_level(
             "%s share their names but for the ending: %s. If they are copies of one image, or "
             "images and masks, keep one of each.",
             counted(len(pairs), "image"),
-            listed(pairs[:4]) + (", ..." if len(pairs) > 4 else ""),
+            listed(pairs, 4),
         )
     return pd.DataFrame(
         {

@@ -178,10 +178,16 @@ def busi(
         )
     if len(labels) < 2:
         raise DataError(f"Two labels or more are needed, --keep-label names {labels[0]} alone.")
-    trees = {label: read_tree(source / label) for label in labels}
-    for tree in trees.values():
-        problems += tree.report(cure="", way_out=SKIP_THEM, skip=skip_unread)
-    rows = [(tree.root / path, label) for label, tree in trees.items() for path in tree.images]
+    tree = read_tree(source)
+    problems += tree.report(cure="", way_out=SKIP_THEM, skip=skip_unread)
+    rows = [(source / path, path.parts[0]) for path in tree.images if path.parts[0] in labels]
+    if other := [path for path in tree.images if path.parts[0] not in _BUSI_LABELS]:
+        _LOG.warning(
+            "Left out %s outside the folders %s: %s.",
+            counted(len(other), "image"),
+            listed(_BUSI_LABELS),
+            listed(other),
+        )
     strange = [
         path.relative_to(source).as_posix()
         for path, label in rows

@@ -10,11 +10,11 @@ from fgaug.errors import DataError
 SHOWN = 10  # names quoted of one kind of problem; the rest is a count
 
 
-def listed(names: Iterable[object]) -> str:
-    """Return the first ten names and how many more there are."""
+def listed(names: Iterable[object], most: int = SHOWN) -> str:
+    """Return the first names, ten if nothing else is said, and how many more there are."""
     every = [str(name) for name in names]
-    shown = ", ".join(every[:SHOWN])
-    return shown if len(every) <= SHOWN else f"{shown} and {len(every) - SHOWN} more"
+    shown = ", ".join(every[:most])
+    return shown if len(every) <= most else f"{shown} and {len(every) - most} more"
 
 
 def counted(count: int, noun: str) -> str:

@@ -46,7 +46,7 @@ class Tree:
                 counted(len(self.companions), "file"),
                 "accompanies" if len(self.companions) == 1 else "accompany",
                 kinds_of(self.companions),
-                listed(self.companions[:3]) + (", ..." if len(self.companions) > 3 else ""),
+                listed(self.companions, 3),
                 cure and f" {cure}.",
             )
         if self.links:

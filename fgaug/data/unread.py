@@ -94,7 +94,7 @@ class Unread:
         if self.copies:
             lines.append(
                 f"Not read: {_by_ending(self.copies)}, each beside an image of the same name that "
-                f"is read: {listed(self.copies[:3])}{', ...' if len(self.copies) > 3 else ''}"
+                f"is read: {listed(self.copies, 3)}"
             )
         quiet = [_by_ending(self.rest)] if self.rest else []
         quiet += [counted(self.hidden, "hidden file")] if self.hidden else []
