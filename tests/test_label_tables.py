@@ -156,6 +156,22 @@ class TestIds:
         assert '"-"' not in caplog.text, "one image: no patients merge"
         assert "1.23457E+17. A spreadsheet program shortens long ids" in caplog.text
 
+    @pytest.mark.parametrize("other", ["P1 ", "P1\u00a0", '"P1\t"', '=""P1""'])
+    def test_blanks_at_the_ends_are_removed_and_said(
+        self, images: Path, other: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        rows = read(images, table(["P1", other.replace('""', '"'), "P2", "P2"] * 2))
+        assert set(groups(rows)) == {"P1", "P2"}
+        assert "1 value written with and without blanks at the ends" in caplog.text
+        assert "'P1'" in caplog.text
+
+    @pytest.mark.parametrize("written", ['="{}"', '"=""{}"""', ' ="{}" '])
+    def test_ids_that_are_kept_from_excel(
+        self, images: Path, written: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ids = ["007", "7", "1.10", "1.1"] * 2
+        assert groups(read(images, table([written.format(text) for text in ids]))) == ids
+
     def test_distinct_ids_raise_no_warning(
         self, images: Path, caplog: pytest.LogCaptureFixture
     ) -> None:

@@ -77,6 +77,8 @@ def read_labels(
     _require(csv, cells.header, columns)
     if notes is not None:
         notes += cells.notes
+        for name in filter(None, (columns.label, columns.group)):
+            notes += _merged_by_blanks(cells, name)
     frame = pd.DataFrame(
         {"image": _column(cells, columns.image), "label": _column(cells, columns.label)}
     )
@@ -124,8 +126,27 @@ def typed(ids: pd.Series) -> pd.Series:
 def _column(cells: Cells, name: str) -> pd.Series:
     """Return a column as text, missing where it is empty."""
     index = cells.header.index(name_of(name))
-    texts = [clean(row[index]) or None for row in cells.rows]
+    texts = [_seen(row[index]) or None for row in cells.rows]
     return pd.Series(texts, dtype="str")
+
+
+def _seen(text: str) -> str:
+    """Return a cell as a person sees it: `="007"` is how CSV keeps zeros from Excel."""
+    text = clean(text)
+    return clean(text[2:-1]) if text.startswith('="') and text.endswith('"') else text
+
+
+def _merged_by_blanks(cells: Cells, name: str) -> list[str]:
+    """Return a note where texts became one as the blanks around them were removed."""
+    index = cells.header.index(name_of(name))
+    texts: dict[str, set[str]] = {}
+    for row in cells.rows:
+        texts.setdefault(_seen(row[index]), set()).add(row[index])
+    merged = [repr(text) for text, written in texts.items() if text and len(written) > 1]
+    if not merged:
+        return []
+    what = f"{counted(len(merged), 'value')} written with and without blanks at the ends"
+    return [f'Column "{name}" has {what}, which are not part of values: {listed(merged)}']
 
 
 def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
