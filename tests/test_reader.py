@@ -48,6 +48,28 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
     return data.getvalue()
 
 
+def press_of_black_alone() -> bytes:
+    """Return an ICC profile of a press whose lightness is that of its black ink alone."""
+    ramp = bytes(range(256))
+    corners = b"".join(
+        bytes([0 if black else 255, 128, 128]) for _ in range(8) for black in (0, 1)
+    )
+    unity = struct.pack(">9i", *(65536, 0, 0, 0, 65536, 0, 0, 0, 65536))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + unity + ramp * 4 + corners + ramp * 3
+    white = struct.pack(">3i", 63190, 65536, 54061)  # D50
+    tags = [(b"wtpt", b"XYZ " + bytes(4) + white), (b"A2B0", lut + bytes(-len(lut) % 4))]
+    start, table, data = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, body in tags:
+        table += name + struct.pack(">II", start + len(data), len(body))
+        data += body
+    head = struct.pack(
+        ">I4sI4s4s4s", start + len(data), b"", 0x02400000, b"prtr", b"CMYK", b"Lab "
+    )
+    date = struct.pack(">6H", 2020, 1, 1, 0, 0, 0)
+    head += date + b"acsp" + bytes(28) + white
+    return head.ljust(128, b"\0") + table + data
+
+
 KINDS = {
     "a.png": ("PNG", {}),
     "a.apng": ("PNG", {}),
@@ -123,6 +145,21 @@ class TestKinds:
         black[..., 3] = np.arange(0, 256, 4).reshape(8, 8)
         jpeg = saved(Image.fromarray(black, "CMYK"), "JPEG", quality=100)  # Adobe's, inverted
         assert np.abs(read(jpeg, "a.jpg")[..., 0].astype(int) - (255 - black[..., 3])).max() <= 2
+
+    def test_cmyk_by_the_profile_of_its_own(self, read: object) -> None:
+        inks = np.full((8, 8, 4), 200, np.uint8)  # much of every ink, which this press ignores
+        inks[..., 3] = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8)
+        picture = Image.fromarray(inks, "CMYK")
+        found = read(saved(picture, "TIFF", icc_profile=press_of_black_alone()))
+        lightness = (1 - inks[..., 3] / 255) * 100
+        share = ((lightness + 16) / 116) ** 3  # CIE 1976, above the dark end
+        expected = np.where(share > 0.0031308, 1.055 * share ** (1 / 2.4) - 0.055, 0) * 255
+        light = lightness > 20
+        assert np.abs(found.mean(axis=2) - expected)[light].max() < 3
+        wrong = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+        for profile in (wrong, b"no profile"):
+            with pytest.raises(BrokenImageError, match="CMYK with a colour profile that does not"):
+                read(saved(picture, "TIFF", icc_profile=profile))
 
     def test_profiles_of_grey_and_rgb_change_nothing(self, read: object) -> None:
         profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

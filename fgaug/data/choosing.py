@@ -74,7 +74,7 @@ def choose(
     stay = settled.kept & ~listed
     if how.rule != "refuse":
         source["copies"] = settled.counts
-        _LOG.warning("%s.", described(settled.counts))
+        _LOG.warning("%s.", "; ".join([described(settled.counts), *found.limits]))
         grown = settled.counts["groups"] < settled.counts["groups_before"]
         if grown and settled.counts["largest_group"] > max(_SMALL, _LARGE * int(stay.sum())):
             _LOG.warning(

@@ -64,7 +64,7 @@ def find_alike(blocks: Iterable[np.ndarray], sha256: Sequence[str]) -> Alike:
     if dropped:
         limits.append(
             f"cropped copies were looked for among the {_MOST_ALIGNED} most alike pairs; "
-            f"{dropped} less alike ones were not aligned"
+            f"at least {dropped} less alike ones were not aligned"
         )
     turned = _none()
     if len(thumbs) <= _ALL_TURNS:

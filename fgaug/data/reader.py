@@ -174,10 +174,14 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     profile = image.info.get("icc_profile")
     if not profile:
         return image.convert("RGB")
-    own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    converted = ImageCms.profileToProfile(
-        image, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
-    )
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        srgb = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
+    except (OSError, ImageCms.PyCMSError) as problem:
+        raise BrokenImageError(
+            f"CMYK with a colour profile that does not fit ({problem}); export it as grey or RGB"
+        ) from None
     assert converted is not None  # only in-place conversions return none
     return converted
 
