@@ -43,7 +43,10 @@ def write_images(root: Path, count: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         kind = number % 4
         image = image.convert("RGB") if kind == 2 else image
-        image.save(folder / f"{number:05d}.{'jpg' if kind == 3 else 'png'}", quality=90)
+        if kind == 3:
+            image.save(folder / f"{number:05d}.jpg", quality=90)
+        else:
+            image.save(folder / f"{number:05d}.png", compress_level=1)
 
 
 def timed(code: Path, images: Path) -> tuple[float, float]:
@@ -77,7 +80,10 @@ def main() -> None:
             for name in list(codes)[:: -1 if turn % 2 else 1]:
                 wall, processor = timed(codes[name], Path(folder))
                 times[name].append((wall, processor))
-                print(f"round {turn + 1} {name}: {wall:.1f} s, processor {processor:.1f} s")
+                print(
+                    f"round {turn + 1} {name}: {wall:.1f} s, processor {processor:.1f} s",
+                    flush=True,
+                )
     ratios = []
     for column, what in enumerate(("wall", "processor")):
         middle = {

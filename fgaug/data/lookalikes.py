@@ -196,5 +196,8 @@ def _means(grey: np.ndarray, side: int) -> np.ndarray:
     weight = np.zeros((len(edges) - 1, grey.shape[1]), np.float32)
     for block, (start, end) in enumerate(itertools.pairwise(edges)):
         weight[block, start:end] = 1 / (end - start)
-    means: np.ndarray = weight @ grey @ weight.T
+    # two large products, not one a picture: small ones leave BLAS's threads waiting for each other
+    across = (grey.reshape(-1, grey.shape[2]) @ weight.T).reshape(len(grey), -1, len(weight))
+    down = across.swapaxes(1, 2).reshape(-1, grey.shape[1]) @ weight.T
+    means: np.ndarray = down.reshape(len(grey), len(weight), len(weight)).swapaxes(1, 2)
     return means
