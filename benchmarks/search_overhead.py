@@ -21,6 +21,7 @@ from rich.console import Console
 import fgaug
 from fgaug import cluster, planning, study
 from fgaug.data.prepare import prepare
+from fgaug.machine import cores
 from fgaug.results import load_curves
 from fgaug.space import parse_space
 
@@ -64,7 +65,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
             planned.todo,
             planned.sources,
             space,
-            at_once=planning.parallel_trials(space, planning.cores(), 0),
+            at_once=planning.parallel_trials(space, cores(), 0),
             already=0,
             dashboard=None,
             console=Console(quiet=True),
@@ -73,7 +74,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
     frame = fgaug.load_results(root / "run")
     curves = load_curves(root / "run").groupby("cell_id")["train_s"].max()
     ends = np.sort([p.stat().st_mtime for p in root.glob("run/trials/*/result.json")])
-    workers = planning.parallel_trials(space, planning.cores(), 0)
+    workers = planning.parallel_trials(space, cores(), 0)
     started = min(
         datetime.datetime.fromisoformat(text).timestamp() for text in frame["started_at"]
     )

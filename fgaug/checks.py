@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -183,11 +184,36 @@ def mix_problems(
     return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
 
 
+def warn_of_large_batches(
+    cells: tuple[Cell, ...], reals: Mapping[Split, mix.Reals], pool: int
+) -> None:
+    """Warn of arms whose training set is smaller than a batch."""
+    small: dict[str, tuple[int, str]] = {}  # images and a cell, by arm
+    for cell in cells:
+        if cell.arm_id not in small:
+            mixed = mix.sizes(cell, reals[cell.split], pool)
+            small[cell.arm_id] = mixed.n_real + mixed.n_fake, cell.described
+            if small[cell.arm_id][0] >= cell.recipe.batch_size:
+                small[cell.arm_id] = cell.recipe.batch_size, ""
+    found = sorted(pair for pair in small.values() if pair[1])
+    if found:
+        count, which = found[0]
+        _log.warning(
+            f"{len(found)} of {len(small)} arms train on fewer images than `recipe.batch_size`; "
+            f"the fewest are {count} ({which}). Under `unit: epochs` their batches are smaller, "
+            "under `unit: steps` a batch repeats images"
+        )
+
+
 def places(run: RunPaths, problems: list[str]) -> None:
     """List what is wrong with the run's folder and with the folder of decoded pixels."""
     root = run.root
     if root.exists() and not root.is_dir():
         problems.append(f"{root} is a file; a run is a folder. Give another --out")
+    elif not os.access(_existing(root), os.W_OK | os.X_OK):
+        problems.append(
+            f"{root} cannot be written: {_existing(root)} does not allow it. Give another --out"
+        )
     for other, file in (("dataset", DatasetPaths(root).spec), ("bank", root / BankNames.spec)):
         if file.exists():
             problems.append(f"{root} is a {other}. Give the run a folder of its own by --out")

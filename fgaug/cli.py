@@ -21,6 +21,7 @@ from fgaug.commands import models as model_commands
 from fgaug.commands import power as power_commands
 from fgaug.commands import show
 from fgaug.errors import DiskFullError, FgaugError, UserError
+from fgaug.machine import narrow_threads, settle
 
 app = typer.Typer(
     name="fgaug",
@@ -78,6 +79,14 @@ def search(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
     ] = 1,
+    cpus: Annotated[
+        int | None,
+        typer.Option("--cpus", help="Cores to use; all that are allowed if left out."),
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option("--gpus", help="GPUs to use; all that are visible if left out."),
+    ] = None,
 ) -> None:
     """Train every cell of a grid that has no finished row, filling its bank first.
 
@@ -85,12 +94,14 @@ def search(
     Ctrl-C once: what trains goes on to its next evaluation and is saved. Twice: ends at once.
     """
     from fgaug import study
+    from fgaug.machine.room import room_of
     from fgaug.planning import Shard
 
     console = show.console_for(log)
     part = None if shard is None else Shard.parse(shard)
+    room = room_of(cpus, gpus, address)
     if dry_run:
-        show.plan(study.dry_plan(grid, out, part))
+        show.plan(study.dry_plan(grid, out, part, room), room)
         return
     run = study.search(
         grid,
@@ -101,6 +112,8 @@ def search(
         address=address,
         shard=part,
         retries=retries,
+        cpus=cpus,
+        gpus=gpus,
     )
     show.closing_line(run, log)
     raise typer.Exit(run.exit_code)
@@ -199,6 +212,8 @@ def main() -> None:
         console = Console(stderr=True)
         logger.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     try:
+        settle()
+        narrow_threads()
         code = app(standalone_mode=False) or 0  # an Exit comes back as its code
         if code == _INTERRUPTED:
             raise KeyboardInterrupt

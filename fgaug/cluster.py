@@ -13,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from fgaug.errors import UserError
+from fgaug.machine import cores, memory_bytes, ray_folder, ray_token, settle
 from fgaug.watchdog import watched
 
 Item = TypeVar("Item")
@@ -53,8 +56,8 @@ def started(
     """Yield a cluster: the one this process is connected to, else one on loopback for this block.
 
     Args:
-        cpus: logical cores, those of the machine where None.
-        gpus: logical GPUs, those of the machine where None.
+        cpus: logical cores, those that this process may use where None.
+        gpus: logical GPUs, those that this process sees where None.
         dashboard: start Ray's dashboard too.
         address: join this running cluster instead; `auto` is the one started on this machine.
 
@@ -83,10 +86,15 @@ def starting(
     if ray.is_initialized():
         yield lambda: _described(ray, None)
         return
+    settle()
+    folder = None
+    if address is None:
+        ray_token()
+        folder = ray_folder()
     # Ray's processes end with the thread that started them: it lives as long as this block.
-    with ThreadPoolExecutor(1, thread_name_prefix="fgaug-ray") as thread:
+    with _temporary_files_in(folder), ThreadPoolExecutor(1, "fgaug-ray") as thread:
         if address is None:
-            coming = thread.submit(_init, ray, cpus, gpus, dashboard)
+            coming = thread.submit(_init, ray, cpus, gpus, dashboard, folder)
         else:
             coming = thread.submit(_join, ray, address)
         try:
@@ -97,7 +105,23 @@ def starting(
                 ray.shutdown()
 
 
-def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Have Ray's processes, its dashboard among them, make their sockets beside a folder."""
+    before = os.environ.get("TMPDIR")
+    if folder is not None:
+        os.environ["TMPDIR"] = str(folder.parent)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop("TMPDIR", None)
+            os.environ |= {} if before is None else {"TMPDIR": before}
+
+
+def _init(
+    ray: Any, cpus: int | None, gpus: int | None, dashboard: bool, folder: Path | None
+) -> Any:
     from ray._private import ray_constants
 
     if os.environ.get(_ONE_NODE) == "0":  # also where ray was imported before it was set
@@ -105,8 +129,10 @@ def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
     try:
         context = ray.init(
             address="local",  # one of our own, whatever RAY_ADDRESS says
-            num_cpus=cpus,
+            num_cpus=cores() if cpus is None else cpus,
             num_gpus=gpus,
+            _memory=_memory(),
+            _temp_dir=None if folder is None else str(folder),
             include_dashboard=dashboard,
             dashboard_host=LOOPBACK,
             _node_ip_address=LOOPBACK,
@@ -118,13 +144,21 @@ def _init(ray: Any, cpus: int | None, gpus: int | None, dashboard: bool) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"Ray did not start: {reason}. Look into /tmp/ray/session_latest/logs; a full disk, a "
-            "full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
+            f"Ray did not start: {reason}. Look into {folder or '/tmp/ray'}/session_latest/logs; "
+            "a full disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
         ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
         token.chmod(0o600)  # Ray writes it readable for everybody on the machine
     return context
+
+
+def _memory() -> int | None:
+    """Return the memory for tasks where a control group narrows it; None: as Ray counts it."""
+    limit = memory_bytes()
+    if limit >= psutil.virtual_memory().total:
+        return None
+    return max(1 << 20, limit - OBJECT_STORE_BYTES)
 
 
 def _join(ray: Any, address: str) -> Any:
@@ -208,7 +242,7 @@ def device_names() -> list[str]:
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(visible_gpus())]
-    return [*gpus, f"{platform.processor() or platform.machine()} x{os.cpu_count()}"]
+    return [*gpus, f"{platform.processor() or platform.machine()} x{cores()}"]
 
 
 def visible_gpus() -> int:

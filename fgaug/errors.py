@@ -16,6 +16,7 @@ FgaugError                  anything this project raises on purpose
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Sequence
 
 
@@ -78,3 +79,16 @@ class ClusterError(FgaugError):
 
 class TrialError(FgaugError):
     """One cell failed; its row says why and the grid goes on."""
+
+
+def one_line(text: str) -> str:
+    """Return an error's text in one line, all of it but the lines of a traceback.
+
+    A list of problems loses the line that counts them, and other lines are joined.
+    """
+    first, *rest = [line for line in text.splitlines() if line.strip()] or [""]
+    problems = [line.strip()[2:] for line in rest if line.lstrip().startswith("- ")]
+    told = [line.strip() for line in rest if not line.startswith((" ", "\t"))]
+    if problems and re.fullmatch(r".*: \d+ problems?", first):
+        return "; ".join([*problems, *told])
+    return " ".join([first.strip(), "; ".join(problems), *told]).replace("  ", " ").strip()

@@ -22,6 +22,7 @@ from fgaug.errors import GridError
 from fgaug.fakes import Describe, ScorerOf, Supply
 from fgaug.filters import NONE, parse
 from fgaug.generators import Generator
+from fgaug.machine.room import Room
 from fgaug.paths import BankNames, RunPaths
 from fgaug.planning import NO_TEST, Plan
 from fgaug.space import Space
@@ -44,7 +45,13 @@ def goes_by_counts(space: Space) -> bool:
     return space.counts is not None and not Path(space.dataset).exists()
 
 
-def plan_by_counts(space: Space, run: RunPaths, describe: Describe, scorer_of: ScorerOf) -> Plan:
+def plan_by_counts(
+    space: Space,
+    run: RunPaths,
+    describe: Describe,
+    scorer_of: ScorerOf,
+    room: Room | None = None,
+) -> Plan:
     """Return the plan of a grid by its `counts`, all its cells to be trained.
 
     What is not on this machine is listed in the plan's `absent`: the dataset, networks, pretrained
@@ -55,6 +62,7 @@ def plan_by_counts(space: Space, run: RunPaths, describe: Describe, scorer_of: S
         run: where its run would go.
         describe: a label and a generator -> what makes its fakes, by content.
         scorer_of: as of `make_plan`.
+        room: as of `make_plan`; what is missing of it is one more thing that is not here.
 
     Raises:
         GridError: with everything that is wrong, or cannot be told without the dataset.
@@ -65,6 +73,7 @@ def plan_by_counts(space: Space, run: RunPaths, describe: Describe, scorer_of: S
         f"dataset {space.dataset} is not on this machine: this plan goes by the published counts "
         f"in the grid ({space.counts.source}); a search would be refused"
     ]
+    absent += [] if room is None else room.misfits(space.resources)
     problems = [*checks.label_problems(space, dataset.spec.labels), *_unknowable(space)]
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
         problems.append(NO_TEST.format(space.dataset))

@@ -103,6 +103,11 @@ class TrialPaths:
         return self.root / "result.json"
 
     @property
+    def traceback(self) -> Path:
+        """The traceback of an unexpected error; until the cell is tried again."""
+        return self.root / "traceback.txt"
+
+    @property
     def curve(self) -> Path:
         return self.root / "curve.parquet"
 

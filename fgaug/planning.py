@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
-import psutil
 
 from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
@@ -21,6 +20,7 @@ from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
 from fgaug.fakes import Describe, ScorerOf, Supply
+from fgaug.machine.room import Room
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
 from fgaug.screening import Screen
@@ -141,6 +141,7 @@ def make_plan(
     scorer_of: ScorerOf,
     shard: Shard | None = None,
     keep: Callable[[Cell], bool] | None = None,
+    room: Room | None = None,
 ) -> Plan:
     """Return the plan of a grid, or of some of its cells.
 
@@ -151,11 +152,13 @@ def make_plan(
         scorer_of: a scorer's name, the grid, a split of the dataset and a supply -> the scorer.
         shard: a fixed share of the cells.
         keep: of which cells the grid is to consist; None: all.
+        room: what trials may use; None where that does not matter, or is known later.
 
     Raises:
         GridError: with everything that is wrong, each line a rule, a value and a cure.
     """
     problems = checks.logger_problems(space)
+    problems += room.misfits(space.resources) if room is not None else []
     dataset = checks.dataset_of(space, problems)
     spec = dataset.spec if dataset else None
     supplies = fakes.supplies_of(space, spec, describe, problems)
@@ -192,6 +195,8 @@ def make_plan(
     reals = {split: mix.Reals(s.manifest, dataset.spec.labels) for split, s in splits.items()}
     problems += checks.split_problems(splits)
     problems += checks.mix_problems(cells, reals, space.pool)
+    if not problems:
+        checks.warn_of_large_batches(cells, reals, space.pool)
     indices = [stocks.index_of(supply, problems) for supply in supplies]
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
@@ -280,8 +285,3 @@ def parallel_trials(space: Space, cpus: float, gpus: float) -> int:
         share = held.gpu
         fits = min(fits, gpus / share if share >= 1 else gpus * int(1 / share + 1e-9))
     return max(1, int(fits))
-
-
-def cores() -> int:
-    """Return the cores of this machine."""
-    return psutil.cpu_count() or 1

@@ -15,6 +15,8 @@ from fgaug.cells import Cell, digest, recipe_identity
 from fgaug.mix import MixPlan, Reals, fakes_wanted
 from fgaug.training.backend import Fitted, Peaks
 
+MAX_ERROR = 20_000  # characters of a row
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
@@ -55,7 +57,7 @@ def failed_row(cell: Cell, sources: Sources, error: str) -> dict[str, Any]:
         **identity_columns(cell),
         "status": "failed",
         "stopped_by": "error",
-        "error": error[:2000],
+        "error": error if len(error) <= MAX_ERROR else f"{error[:MAX_ERROR]}... (cut)",
         "budget_unit": cell.budget.unit,
         **provenance(cell, sources, ""),
         "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fgaug import paths
-from fgaug.errors import GridError, RunError
+from fgaug.errors import GridError, RunError, one_line
 from fgaug.filters import NONE
 from fgaug.paths import RunPaths, TrialPaths
 from fgaug.yaml_file import read_yaml
@@ -34,7 +34,8 @@ class Failure:
 
     cell_id: str
     cell: str  # mode, psi, ratio and seed in words
-    error: str  # its first line
+    error: str  # in one line
+    traceback: str | None  # its file, where an error of nobody's doing left one
     age_s: float
 
 
@@ -108,7 +109,8 @@ def read(run: str | Path) -> Status:
             Failure(
                 cell_id=cell_id,
                 cell=_described(row),
-                error=_first_line(row),
+                error=_printable(one_line(str(row.get("error") or "no reason given"))),
+                traceback=_traceback_of(folder.trial(cell_id)),
                 age_s=max(0.0, now - written),
             )
             for written, cell_id, row in heapq.nlargest(FAILURES, failures, key=lambda f: f[:2])
@@ -162,9 +164,8 @@ def _described(row: dict[str, Any]) -> str:
     return _printable(" ".join([str(row.get("mode")), *words]))
 
 
-def _first_line(row: dict[str, Any]) -> str:
-    lines = str(row.get("error") or "no reason given").splitlines()
-    return _printable(lines[0])
+def _traceback_of(trial: TrialPaths) -> str | None:
+    return str(trial.traceback) if trial.traceback.is_file() else None
 
 
 def _printable(text: str) -> str:

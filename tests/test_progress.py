@@ -122,7 +122,7 @@ def test_a_log_has_one_line_for_each_cell_that_ends(cells: tuple[Cell, ...]) -> 
     lines = out.getvalue().splitlines()
     assert lines == [
         "[1/4] baseline seed 1: acc 0.800 auc 0.900 loss 0.500 in 1.5 s",
-        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died",
+        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died: it was killed",
     ]
 
 
@@ -138,7 +138,7 @@ def test_json_lines_tell_every_event(cells: tuple[Cell, ...]) -> None:
     assert evaluation["metrics"] == RESULT
     failed = next(event for event in events if event["event"] == "failed")
     named = {name: failed[name] for name in ("mode", "psi", "ratio", "seed", "error")}
-    expected = ("augmentation", 1.0, 1.0, 1, "its process died")
+    expected = ("augmentation", 1.0, 1.0, 1, "its process died: it was killed")
     assert tuple(named.values()) == expected
     assert failed["cell_id"] == cells[1].cell_id
     assert failed["arm_id"] == cells[1].arm_id
@@ -161,8 +161,37 @@ def test_quiet_shows_failures_alone(cells: tuple[Cell, ...]) -> None:
     out = io.StringIO()
     few(cells, Console(file=out, quiet=True), log="quiet")
     assert out.getvalue().splitlines() == [
-        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died"
+        "[2/4] augmentation psi 1 ratio 1 seed 1: failed: its process died: it was killed"
     ]
+
+
+MANY_LINES = "grid: 2 problems\n  - the first of them\n  - the second"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MANY_LINES, "the first of them; the second"),
+        (
+            "CUDA error: an illegal access\nCompile with DSA",
+            "CUDA error: an illegal access Compile",
+        ),
+        ("KeyError: 'x'\n  File \"a.py\", line 1\n    x", "KeyError: 'x'"),
+        ("Several:\n  - one\nMend them.", "Several: one Mend them."),
+    ],
+)
+@pytest.mark.parametrize("log", ["auto", "quiet", "table"])
+def test_the_whole_reason_of_a_failure_is_said(
+    cells: tuple[Cell, ...], error: str, said: str, log: str
+) -> None:
+    out = io.StringIO()
+    console = terminal(out) if log == "table" else pipe(out)
+    with Progress(cells, 0, None, console, log=log.replace("table", "auto")) as progress:
+        progress.on_trial_start(0, [], trial_of(cells[0]))
+        failed = {"done": True, "status": "failed", "error": error, "traceback": "runs/t.txt"}
+        progress.on_trial_result(0, [], trial_of(cells[0]), failed)
+    assert f"failed: {said}" in out.getvalue()
+    assert "(traceback: runs/t.txt)" in out.getvalue()
 
 
 def test_pruned_arms_are_told_by_the_feed(cells: tuple[Cell, ...]) -> None:

@@ -162,6 +162,16 @@ def test_the_last_three_failures_come_with_their_reasons(tmp_path: Path) -> None
     assert failures[1].age_s == pytest.approx(100, abs=5)
 
 
+def test_a_reason_of_several_lines_is_told_whole(fgaug: Any, tmp_path: Path) -> None:
+    run = fabricate(tmp_path, 2)
+    problems = "grid: 2 problems\n  - Blur fails on grey\n  - Rain fails too, " + "x" * 300
+    leave(run, "0" * 12, "failed", error=problems)
+    paths.write_text(run.trial("0" * 12).traceback, "Traceback")
+    _, out, _ = fgaug("status", tmp_path)
+    assert f"Blur fails on grey; Rain fails too, {'x' * 300}" in out
+    assert f"traceback: {run.trial('0' * 12).traceback}" in out
+
+
 def test_what_is_not_a_run_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run .* Give the folder of a search"):
         read(tmp_path / "nowhere")

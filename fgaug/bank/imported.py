@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,6 +34,7 @@ from fgaug.bank.seed_files import LabelFolder, SeedFile, find_all
 from fgaug.bank.store import Store, open_store
 from fgaug.bank.writer import BankWriter
 from fgaug.errors import BankError
+from fgaug.machine import cores
 from fgaug.paths import BankNames
 
 SHA256 = "sha256"  # the column of an imported shard, hex text
@@ -182,7 +182,7 @@ def _add(
             return str(error)
 
     # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(8, cores())) as threads:
         for label, piece, held in _pieces(writer, files, psi):
             new: dict[int, np.ndarray] = {}
             for file, image in zip(piece, threads.map(load, piece), strict=True):

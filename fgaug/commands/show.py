@@ -24,6 +24,7 @@ from fgaug.errors import RunError, TrialError, UserError
 if TYPE_CHECKING:
     from fgaug.axes import Split
     from fgaug.fakes import Supply
+    from fgaug.machine.room import Room
     from fgaug.planning import Plan
     from fgaug.space import Space
     from fgaug.status import Status
@@ -34,10 +35,16 @@ _METRICS = ("valid_acc", "valid_auc", "valid_loss")
 _LOGS = ("auto", "json", "quiet")
 
 
-def plan(planned: Plan) -> None:
-    """Print cells, fakes needed and present, disk and a time estimate."""
+def plan(planned: Plan, room: Room | None = None) -> None:
+    """Print cells, fakes needed and present, disk and a time estimate.
+
+    Args:
+        planned: what a search would do.
+        room: what its trials may use; all of this machine where None.
+    """
     from fgaug import cluster, estimate
-    from fgaug.planning import TRIAL_BYTES, cores, parallel_trials
+    from fgaug.machine import cores
+    from fgaug.planning import TRIAL_BYTES, parallel_trials
     from fgaug.results import damaged
 
     space, todo = planned.space, planned.todo
@@ -79,6 +86,8 @@ def plan(planned: Plan) -> None:
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
+    if room is not None and room.address is not None:
+        say(f"resources: the cluster at {room.address} is asked when the search starts")
     if todo:
         threads, auto = 1, " (`resources: auto`: more or fewer, as measured at the start)"
         if not isinstance(space.resources, str):
@@ -89,7 +98,8 @@ def plan(planned: Plan) -> None:
             say(f"time: not measured, as a trial would fail: {error}")
             return
         on = "on this machine, on black images" if planned.absent else "on this machine"
-        at_once = parallel_trials(space, cores(), cluster.visible_gpus())
+        held = (cores(), cluster.visible_gpus()) if room is None else (room.cpus, room.gpus)
+        at_once = parallel_trials(space, *held)
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
             f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
@@ -192,6 +202,7 @@ def _status_lines(found: Status) -> list[str]:
     for failure in found.failures:
         words = f"{failure.cell} ({failure.cell_id}), {_duration(failure.age_s)} ago"
         lines.append(f"  failed: {words}: {failure.error}")
+        lines += [] if failure.traceback is None else [f"    traceback: {failure.traceback}"]
     return lines
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from fgaug.data import images
 from fgaug.data.problems import counted, listed, refuse
 from fgaug.data.reader import SourceImage, read_source
 from fgaug.data.samples import FULL, BrokenImageError
+from fgaug.machine import cores
 
 _LOG = logging.getLogger("fgaug")
 _BLOCK = 512  # images in flight at once: bounds memory at any number of images
@@ -240,7 +240,7 @@ def _measured(source: SourceImage, square: np.ndarray) -> LoadedImage:
 
 
 def _threads() -> int:
-    return min(8, os.cpu_count() or 1)
+    return min(8, cores())
 
 
 def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from fgaug import estimate, packing
 from fgaug.cells import Cell
 from fgaug.data import Dataset, open_dataset
-from fgaug.errors import FgaugError
+from fgaug.errors import FgaugError, one_line
 from fgaug.estimate import Measured
 from fgaug.packing import Footprint, Node
 from fgaug.recipe import Recipe
@@ -59,8 +59,7 @@ def _measured(recipe: Recipe, dataset: str, on_gpu: bool) -> Measured | str:
     try:
         found: Measured | str = ray.get(task.remote(recipe.model_dump_json(), dataset))
     except ray.exceptions.RayError as error:
-        reason = str(getattr(error, "cause", None) or error).splitlines()[0]
-        return f"{type(error).__name__}: {reason}"
+        return f"{type(error).__name__}: {one_line(str(getattr(error, 'cause', None) or error))}"
     return found
 
 
@@ -69,7 +68,7 @@ def _measure(recipe: str, dataset: str) -> Measured | str:
         opened = open_dataset(dataset)
         return estimate.measure(Recipe.model_validate_json(recipe), opened, threads=1)
     except FgaugError as error:
-        return str(error).splitlines()[0]
+        return one_line(str(error))
 
 
 def _nodes() -> list[Node]:

@@ -117,10 +117,11 @@ class Progress(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         cell_id = _cell_of(trial)
-        lines = str(trial.get_error() or "").strip().splitlines() or ["no reason given"]
+        lines = str(trial.get_error() or "").strip().splitlines()
         times = "once" if trial.num_failures == 1 else f"{trial.num_failures} times"
-        self.dead[cell_id] = f"{times}: {lines[-1]}"
-        self._end(cell_id, {"status": "failed", "error": "its process died"})
+        self.dead[cell_id] = f"{times}: {lines[-1] if lines else 'no reason given'}"
+        reason = f": {lines[-1]}" if lines else ""
+        self._end(cell_id, {"status": "failed", "error": f"its process died{reason}"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self.stopping() and not self.told:
@@ -173,7 +174,7 @@ class Progress(tune.Callback):
             self.tally.score(cell_id, result)
         self.tally.trained_to(cell_id, 1.0)
         self._move(cell_id, status)
-        if self.live is not None or self.log == "json":
+        if self.log == "json" or (self.live is not None and status == "ok"):
             return
         cells = self.tally.cells
         text = f"[{self.tally.done}/{len(cells)}] {cells[cell_id].described}: {outcome(result)}"

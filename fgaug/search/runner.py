@@ -19,6 +19,7 @@ from rich.console import Console
 
 from fgaug.cells import Cell, to_dict
 from fgaug.errors import DiskFullError, UserError
+from fgaug.machine.room import misfits
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
 from fgaug.search.asha import ShareASHA, asked_at
@@ -180,13 +181,5 @@ def check_fits(resources: Resources, cpus: float, gpus: float) -> None:
     Raises:
         UserError: with what is asked, what there is, and the cure.
     """
-    problems = []
-    if resources.cpu > cpus:
-        problems.append(f"`resources.cpu` asks for {resources.cpu:g} cores, there are {cpus:g}")
-    if resources.gpu > gpus:
-        problems.append(
-            f"`resources.gpu` asks for {resources.gpu:g} GPUs, there are {gpus:g}"
-            + ("; set it to 0 to train on CPUs" if not gpus else "")
-        )
-    if problems:
-        raise UserError(". ".join(problems) + ".")
+    if problems := misfits(resources, cpus, gpus):
+        raise UserError(f"{'. '.join(problems)}.")

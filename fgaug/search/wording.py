@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from fgaug.cells import Cell
+from fgaug.errors import one_line
 from fgaug.search.tally import Tally, number
 
-_DETAILS = ("share", "rung", "wall_s", "error")  # of JSON lines, where an event has them
+_DETAILS = (
+    "share",
+    "rung",
+    "wall_s",
+    "error",
+    "traceback",
+)  # of JSON lines, where an event has them
 
 
 def rates(tally: Tally, elapsed_s: float, ended: int) -> str:
@@ -66,8 +73,9 @@ def event_of(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
 def outcome(result: Mapping[str, Any]) -> str:
     """Return how a cell ended: its validation metrics, or why it failed."""
     if result.get("status") == "failed":
-        first = str(result.get("error", "")).splitlines() or [""]
-        return f"failed: {first[0]}"
+        where = result.get("traceback")
+        told = f" (traceback: {where})" if where else ""
+        return f"failed: {one_line(str(result.get('error') or ''))}{told}"
     return (
         f"acc {result['valid_acc']:.3f} auc {result['valid_auc']:.3f} "
         f"loss {result['valid_loss']:.3f} in {result['wall_s']:.1f} s"

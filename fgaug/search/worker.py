@@ -20,7 +20,7 @@ from ray import tune
 from fgaug import saved
 from fgaug.cells import Cell, from_dict
 from fgaug.errors import DiskFullError, FgaugError
-from fgaug.paths import RunPaths
+from fgaug.paths import RunPaths, write_text
 from fgaug.results import write_paused, write_row, write_trial
 from fgaug.rows import Sources, failed_row
 from fgaug.search.policy import reached
@@ -81,6 +81,7 @@ class CellTrainable(tune.Trainable):
     def _opened(self) -> Trial:
         if self.trial is None:
             self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
+            self.paths.traceback.unlink(missing_ok=True)
             gpu = float(self.shared["gpu"])
             self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
             if not self.trial.restore(self.paths.checkpoint):
@@ -149,14 +150,19 @@ class CellTrainable(tune.Trainable):
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if isinstance(error, DiskFullError):
             return {"done": True, "status": "unwritten", "error": text}
+        where: dict[str, str] = {}
         if not known:
             text += "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
+            where = {"traceback": str(self.paths.traceback)}
         try:
+            if where:
+                whole = "".join(traceback.format_exception(error))
+                write_text(self.paths.traceback, whole)
             sources = self.sources[self.cell.snapshot]
             write_row(self.paths, failed_row(self.cell, sources, text))
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
-        return {"done": True, "status": "failed", "error": text}
+        return {"done": True, "status": "failed", "error": text, **where}
 
 
 def _report(point: Point, trial: Trial) -> dict[str, Any]:

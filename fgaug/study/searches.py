@@ -18,6 +18,7 @@ from fgaug.bank import open_store
 from fgaug.cells import Cell
 from fgaug.errors import GridError
 from fgaug.fakes import Supply
+from fgaug.machine.room import Room, room_of
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space, load_space
@@ -78,11 +79,12 @@ def plan(
     out: str | Path | None = None,
     shard: Shard | None = None,
     keep: Callable[[Cell], bool] | None = None,
+    room: Room | None = None,
 ) -> Plan:
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
     place = Path(out) if out is not None else None
-    planned = planning.make_plan(space, place, describe, scorer_of, shard, keep)
+    planned = planning.make_plan(space, place, describe, scorer_of, shard, keep, room)
     for supply in planned.supplies:
         _check_networks(supply, label_sources(supply))
         check_critics(planned, supply)
@@ -97,7 +99,9 @@ def _check_networks(supply: Supply, sources: Mapping[str, LabelSource]) -> None:
         check_sources(sources, supply.spec, supply.store)
 
 
-def dry_plan(grid: Path, out: Path | None = None, shard: Shard | None = None) -> Plan:
+def dry_plan(
+    grid: Path, out: Path | None = None, shard: Shard | None = None, room: Room | None = None
+) -> Plan:
     """Return the plan that a dry run shows, where need be by the counts that the grid gives.
 
     Raises:
@@ -106,7 +110,7 @@ def dry_plan(grid: Path, out: Path | None = None, shard: Shard | None = None) ->
     """
     space = load_space(grid)
     if not outline.goes_by_counts(space):
-        return sampled(plan(space, out, shard))
+        return sampled(plan(space, out, shard, room=room))
     if shard is not None:
         problem = (
             f"--shard divides cells by their names, and {space.dataset}, which is not on this "
@@ -114,7 +118,7 @@ def dry_plan(grid: Path, out: Path | None = None, shard: Shard | None = None) ->
         )
         raise GridError([problem], space.name)
     run = RunPaths(out or Path("runs") / space.name)
-    planned = outline.plan_by_counts(space, run, describe, scorer_of)
+    planned = outline.plan_by_counts(space, run, describe, scorer_of, room)
     for supply in planned.supplies:
         sources = label_sources(supply).items()
         here = {k: s for k, s in sources if s.file is None or Path(s.file).exists()}
@@ -132,6 +136,8 @@ def search(
     shard: Shard | None = None,
     retries: int = 1,
     log: str = "auto",
+    cpus: int | None = None,
+    gpus: int | None = None,
 ) -> Run:
     """Train every cell of a grid that has no finished row, filling its bank first.
 
@@ -147,20 +153,23 @@ def search(
             see the same folders.
         shard: train only this share of the cells; other shards may write to the run meanwhile.
         retries: how often a cell that failed, or whose process died, is tried again.
+        cpus: cores to use, all that this process may use where None.
+        gpus: GPUs to use, all that this process sees where None.
 
     Raises:
         GridError: the grid, dataset, bank or snapshots break a rule; nothing was started.
         RunError: another search holds the run's folder.
     """
     console = console or Console(stderr=True)
-    planned = plan(grid, out, shard)
+    room = room_of(cpus, gpus, address)
+    planned = plan(grid, out, shard, room=room)
     pixels.evict()
     began = time.monotonic()
 
     def train(these: Plan) -> None:
         set_aside_damaged(these)
         if these.todo:
-            execute(these, dashboard, console, address, retries, log)
+            execute(these, dashboard, console, address, retries, log, room)
         prune_models(these)
         results.compact(these.run)
 
@@ -216,11 +225,18 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
 
 
 def execute(
-    planned: Plan, dashboard: bool, console: Console, address: str | None, retries: int, log: str
+    planned: Plan,
+    dashboard: bool,
+    console: Console,
+    address: str | None,
+    retries: int,
+    log: str,
+    room: Room | None = None,
 ) -> None:
     """Fill the banks of a plan and train its cells, on a cluster of this process or of others."""
     space = planned.space
-    with cluster.starting(dashboard=dashboard, address=address) as ready:
+    cpus, gpus = (None, None) if room is None else (room.cpus, room.gpus)
+    with cluster.starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
         from fgaug.search import probe, runner  # a second of imports, while Ray starts
 
         running = ready()

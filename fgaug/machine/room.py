@@ -1,0 +1,81 @@
+"""The cores and GPUs that a search may use, and whether trials fit there.  [room] -> planning"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from fgaug.cluster import visible_gpus
+from fgaug.errors import UserError
+from fgaug.machine import cores
+from fgaug.space import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What there is for trials; of another cluster it is known once that is joined."""
+
+    cpus: int
+    gpus: int
+    address: str | None = None  # of another cluster
+
+    def misfits(self, resources: Resources | str) -> list[str]:
+        """Return what trials ask for beyond what there is, as far as that is known now."""
+        if self.address is not None or isinstance(resources, str):
+            return []
+        return misfits(resources, self.cpus, self.gpus)
+
+
+def room_of(cpus: int | None, gpus: int | None, address: str | None) -> Room | None:
+    """Return the room that `search --cpus --gpus --address` names.
+
+    None where this process is connected to a cluster already: that one counts.
+
+    Raises:
+        UserError: more than this process may use, or both a number and another cluster.
+    """
+    if address is not None and (cpus is not None or gpus is not None):
+        raise UserError(
+            "--cpus and --gpus are of this machine, and --address joins a cluster that has its "
+            "own. Give one or the other."
+        )
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        return None
+    held, seen = cores(), visible_gpus()
+    problems = []
+    if cpus is not None and not 1 <= cpus <= held:
+        problems.append(
+            f"--cpus must lie from 1 to {held}, the cores that the affinity mask and the control "
+            f"group leave to this process, got {cpus}"
+        )
+    if gpus is not None and not 0 <= gpus <= seen:
+        problems.append(
+            f"--gpus must lie from 0 to {seen}, the GPUs that this process sees, got {gpus}"
+        )
+    if problems:
+        raise UserError(f"{'. '.join(problems)}.")
+    return Room(
+        cpus=held if cpus is None else cpus, gpus=seen if gpus is None else gpus, address=address
+    )
+
+
+def misfits(resources: Resources, cpus: float, gpus: float) -> list[str]:
+    """Return what trials ask for beyond what there is; they would wait for ever."""
+    found = []
+    if resources.cpu > cpus:
+        found.append(
+            f"`resources.cpu` asks for {resources.cpu:g} cores, there are {cpus:g}. Lower it, or "
+            "ask the batch system for more"
+        )
+    if resources.gpu > gpus:
+        cure = "Lower it"
+        if not gpus:
+            cure = (
+                "Set it to 0 to train on CPUs, give `resources: auto`, run on a machine with a "
+                "GPU, or join a cluster that has some by --address"
+            )
+        found.append(
+            f"`resources.gpu` asks for {resources.gpu:g} GPUs, there are {gpus:g}. {cure}"
+        )
+    return found
