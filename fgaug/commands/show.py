@@ -91,7 +91,7 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     if todo:
         threads, auto = 1, " (`resources: auto`: more or fewer, as measured at the start)"
         if not isinstance(space.resources, str):
-            threads, auto = max(1, int(space.resources.cpu)), ""
+            threads, auto = max(1, min(int(space.resources.cpu), cores())), ""
         try:
             seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
         except TrialError as error:
