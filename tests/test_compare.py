@@ -581,3 +581,26 @@ def test_a_side_of_several_runs_has_one_shape() -> None:
     assert auc["p_value"].isna().all()  # one label alone
     assert auc["reason"].notna().all()
     assert found.verdict[0].startswith("auc: no test")
+
+
+@pytest.mark.parametrize("ids", ["image_id", "image"])
+@pytest.mark.parametrize("groups", ["own", "none", "patients", "constant"])
+def test_each_image_taken_for_a_patient_is_said(
+    ids: str, groups: str, tmp_path: Path, fgaug: Any
+) -> None:
+    """A group that is the image's own name, as of a dataset without patients, names nobody."""
+    names = [f"i{number}" for number in range(12)]
+    frame = pd.DataFrame({ids: names, "label": ["benign", "malignant"] * 6})
+    frame["p_malignant"] = np.linspace(0.1, 0.9, 12)
+    if groups != "none":
+        whose = {"own": names, "patients": [f"p{n // 2}" for n in range(12)]}
+        frame["group"] = whose.get(groups, "x")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.assign(p_malignant=frame["p_malignant"] ** 2).to_parquet(tmp_path / "b.parquet")
+    sides = ([tmp_path / "a.csv"], [tmp_path / "a.csv", tmp_path / "b.parquet"])
+    for side in sides if groups != "constant" else sides[:1]:
+        out = fgaug("compare", *side)[1]
+        taken = groups in ("own", "none")
+        assert ("12 images, each taken for a patient" in out) == taken
+        assert ("every image counts as a patient of its own" in out) == taken
+        assert ("12 images of 6 patients" in out) == (groups == "patients")

@@ -201,6 +201,51 @@ def test_predict_as_a_command(
     assert list(pd.read_csv(io.StringIO(out)))[:4] == ["image", "label", "group", "predicted"]
 
 
+@pytest.mark.parametrize("patients", [True, False])
+def test_predictions_carry_labels_and_patients_of_a_table(
+    fgaug: Any, trained: RunPaths, sources: Path, tmp_path: Path, patients: bool
+) -> None:
+    """They can be compared; without patients each image is said to be taken for one."""
+    model = trained.trial(cell_of(trained)).model
+    named = sorted(path.relative_to(sources) for path in sources.rglob("*.*"))
+    rows = [(str(path), path.parts[0], f"00{number // 3}") for number, path in enumerate(named)]
+    pd.DataFrame(rows, columns=["file", "dx", "who"]).to_csv(tmp_path / "t.csv", index=False)
+    given = ["--csv", tmp_path / "t.csv", "--image-col", "file", "--label-col", "dx"]
+    given += ["--group-col", "who"] * patients
+    out = tmp_path / "p.csv"
+    code, _, err = fgaug("predict", model, sources, *given, "--out", out)
+    assert code == 0, err
+    frame = pd.read_csv(out, dtype=str)
+    assert list(frame)[:2] == ["image", "label"]
+    assert ("group" in frame) == patients
+    assert frame["label"].tolist() == [name.split("/")[0] for name in frame["image"]]
+    if patients:
+        assert frame["group"].nunique() == 8
+    plain = study.predict(model, sources)
+    assert sorted(frame["p_dbp"].astype(float)) == pytest.approx(sorted(plain["p_dbp"]))
+    code, said, _ = fgaug("compare", out)
+    assert code == 0
+    assert ("24 images of 8 patients" in said) == patients
+    assert ("24 images, each taken for a patient" in said) != patients
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--csv", "t.csv"), "--csv goes with --image-col and --label-col"),
+        (("--group-col", "who"), "--group-col: a column of --csv"),
+        (("--csv", "t.csv", "--image-col", "a", "--label-col", "b"), "t.csv"),
+    ],
+)
+def test_a_table_that_cannot_be_read(
+    given: tuple[str, ...], said: str, fgaug: Any, trained: RunPaths, sources: Path
+) -> None:
+    model = trained.trial(cell_of(trained)).model
+    code, out, err = fgaug("predict", model, sources, *given)
+    assert (code, out) == (2, "")
+    assert said in err
+
+
 def test_predict_refuses_in_one_message(
     fgaug: Any, root: Path, trained: RunPaths, sources: Path, tmp_path: Path
 ) -> None:

@@ -31,14 +31,40 @@ def predict(
         str | None,
         typer.Option("--split", help="Of a prepared dataset: valid (default) or train."),
     ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="A label table of a folder's images.")
+    ] = None,
+    image_col: Annotated[
+        str | None, typer.Option("--image-col", help="Its column of image names.")
+    ] = None,
+    label_col: Annotated[
+        str | None, typer.Option("--label-col", help="Its column of labels.")
+    ] = None,
+    group_col: Annotated[
+        str | None, typer.Option("--group-col", help="Its column of patients.")
+    ] = None,
     device: Device = "cpu",
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Leave broken images out.")
     ] = False,
 ) -> None:
-    """Print, as CSV, the label that a saved model predicts for each image, with probabilities."""
+    """Print, as CSV, the label that a saved model predicts for each image, with probabilities.
+
+    Predictions of a prepared dataset, or with --csv, carry the true label and the patient, which
+    `fgaug compare` wants: without patients it takes each image for one.
+    """
     from fgaug import study
 
+    columns = {"--image-col": image_col, "--label-col": label_col, "--group-col": group_col}
+    table = None
+    if csv is not None:
+        if image_col is None or label_col is None:
+            raise UserError("--csv goes with --image-col and --label-col: name its columns.")
+        table = study.LabelTable(
+            csv=csv, image_col=image_col, label_col=label_col, group_col=group_col
+        )
+    elif given := [name for name, value in columns.items() if value is not None]:
+        raise UserError(f"{', '.join(given)}: a column of --csv, and no table is given.")
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise UserError(f"--out is a .csv or .parquet file, got {out}.")
     with progress_of("reading the images") as progress:
@@ -49,6 +75,7 @@ def predict(
             device=device,
             skip_broken=skip_broken,
             progress=progress,
+            table=table,
         )
     if out is None:
         frame.to_csv(sys.stdout, index=False)

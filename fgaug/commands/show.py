@@ -43,6 +43,7 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         room: what its trials may use; all of this machine where None.
     """
     from fgaug import cluster, estimate
+    from fgaug.analysis.wording import many
     from fgaug.machine import cores
     from fgaug.planning import TRIAL_BYTES, parallel_trials
     from fgaug.results import damaged
@@ -54,7 +55,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     say = Console(highlight=False, soft_wrap=True).print
     for line in planned.absent:
         say(line)
-    say(f"grid {space.name}: {len(planned.cells)} cells in {arms} arms ({counts})")
+    cells = many(len(planned.cells), "cell")
+    say(f"grid {space.name}: {cells} in {many(arms, 'arm')} ({counts})")
     if planned.absent:
         say("  which of them are finished only the dataset can tell: none is taken to be")
     else:
@@ -64,18 +66,21 @@ def plan(planned: Plan, room: Room | None = None) -> None:
             say(f"  of these {len(lost)} with a damaged row ({names}), which a search sets aside")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
-        say(f"  then a second stage: at most {more} cells on fresh seeds, not counted here")
+        say(
+            f"  then a second stage: at most {many(more, 'cell')} on fresh seeds, not counted here"
+        )
     spec = planned.dataset.spec
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())
-    say(f"dataset {space.dataset}: {len(planned.dataset)} images of {spec.size} px ({sides})")
+    images = many(len(planned.dataset), "image")
+    say(f"dataset {space.dataset}: {images} of {spec.size} px ({sides})")
     for line in amount_lines(planned.cells, planned.reals):
         say(line)
     for supply in planned.supplies:
         name = "" if supply.snapshot is None else f"snapshot {supply.snapshot}, "
         say(
-            f"{name}bank {supply.store.place()}: {supply.demand.count} fakes needed by the grid, "
-            f"{supply.present} present, "
+            f"{name}bank {supply.store.place()}: {many(supply.demand.count, 'fake')} needed by "
+            f"the grid, {supply.present} present, "
             f"{supply.missing.count} to generate for the cells to train"
         )
         for (label, psi), z_seeds in supply.missing.wanted.items():
@@ -85,7 +90,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         for line in fakes_ahead.lines(planned, supply):
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
-    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {len(todo)} trials)")
+    trials = many(len(todo), "trial")
+    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {trials})")
     if room is not None and room.address is not None:
         say(f"resources: the cluster at {room.address} is asked when the search starts")
     if todo:
@@ -102,8 +108,9 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         at_once = parallel_trials(space, *held)
         bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
         say(
-            f"time: about {_duration(seconds / at_once)} for training, {at_once} trials at once"
-            f"{auto}{bound} (measured now {on}; generation and start-up apart)"
+            f"time: about {_duration(seconds / at_once)} for training, "
+            f"{many(at_once, 'trial')} at once{auto}{bound} (measured now {on}; generation and "
+            "start-up apart)"
         )
 
 
@@ -187,10 +194,10 @@ def status(run: Path, format: str) -> None:
 
 
 def _status_lines(found: Status) -> list[str]:
-    by = "; ".join(found.searches)
+    by, cells = "; ".join(found.searches), "cell" if found.cells == 1 else "cells"
     lines = [
         f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no search at work'}",
-        f"  {found.done} of {found.cells} cells done: {found.ok} ok, {found.pruned} pruned, "
+        f"  {found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
         f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
     ]
     if found.newest_age_s is not None:

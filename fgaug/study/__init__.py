@@ -6,7 +6,7 @@ The only part of fgaug that imports gan_worker, and only inside functions.
 from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
 from fgaug.study.comparing import compare, compare_lines, describe, describe_lines
 from fgaug.study.confirming import Confirmed, confirm
-from fgaug.study.models import predict, prune_models
+from fgaug.study.models import LabelTable, predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
 from fgaug.study.piloting import Pilot, after_pilot, pilot_of
 from fgaug.study.replays import Replay, replay
@@ -16,6 +16,7 @@ from fgaug.study.stocking import sampled
 
 __all__ = [
     "Confirmed",
+    "LabelTable",
     "Pilot",
     "Replay",
     "Run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
     from fgaug.training.backend import Predictor
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelTable:
+    """A label table of the images to predict, and which of its columns hold what."""
+
+    csv: Path
+    image_col: str
+    label_col: str
+    group_col: str | None = None  # patients; without it a comparison takes each image for one
+
+
 def predict(
     model: str | Path,
     images: str | Path | Sequence[str | Path],
@@ -33,6 +44,7 @@ def predict(
     device: str = "cpu",
     skip_broken: bool = False,
     progress: Advance | None = None,
+    table: LabelTable | None = None,
 ) -> pd.DataFrame:
     """Return the probabilities that a saved classifier gives to images, one row an image.
 
@@ -46,10 +58,11 @@ def predict(
         skip_broken: leave broken files out, with a warning, instead of refusing; and in a folder
             images of formats that are not read.
         progress: told (files read, files in all).
+        table: names the images of a folder with their labels and patients.
 
     Returns:
-        image, of a prepared dataset its label and group (the patient), predicted, and p_<label>
-        of each label.
+        image, of a prepared dataset or a table also label and group (the patient, where they
+        name patients), predicted, and p_<label> of each label.
 
     Raises:
         UserError: files that are no model, images that cannot be used, the sealed test set.
@@ -60,6 +73,10 @@ def predict(
     given = [images] if isinstance(images, (str, Path)) else list(images)
     roots = [Path(each) for each in given]
     prepared = [root for root in roots if DatasetPaths(root).spec.is_file()]
+    if table is not None:
+        if len(roots) != 1 or prepared:
+            raise DataError("--csv names the images of one folder. Give that folder alone.")
+        return _of_table(kept, table, roots[0], usable_device(device), skip_broken, progress)
     if prepared:
         if len(roots) > 1:
             raise DataError(f"{prepared[0]} is a prepared dataset; give it alone.")
@@ -100,7 +117,30 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     found = load_predictor(kept, device).predict(images)
     frame = _frame(kept.card, rows["image_id"], found)
     frame.insert(1, "label", rows["label"].to_numpy())
-    frame.insert(2, "group", rows["group"].to_numpy())  # or a comparison takes images for patients
+    if not dataset.manifest["group"].astype(str).eq(dataset.manifest["image_id"]).all():
+        frame.insert(2, "group", rows["group"].to_numpy())  # else no patient is named
+    return frame
+
+
+def _of_table(
+    kept: SavedModel,
+    table: LabelTable,
+    images: Path,
+    device: torch.device,
+    skip_broken: bool,
+    progress: Advance | None,
+) -> pd.DataFrame:
+    from fgaug.data.ingest import from_csv
+
+    named = from_csv(table.csv, images, table.image_col, table.label_col, table.group_col)
+    rows = named.table.set_index("image_id")
+    files = [file.path for file in named.files]
+    by_path = dict(zip(map(str, files), named.table["image_id"], strict=True))
+    frame = _of_files(kept, files, device, skip_broken, progress)
+    frame["image"] = frame["image"].map(by_path)
+    frame.insert(1, "label", rows.loc[frame["image"], "label"].to_numpy())
+    if table.group_col is not None:
+        frame.insert(2, "group", rows.loc[frame["image"], "group"].to_numpy())
     return frame
 
 

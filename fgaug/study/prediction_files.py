@@ -48,7 +48,7 @@ def read_predictions(path: Path, number: int | None = None) -> Side:
         labels=labels,
         image_id=None if ids is None else tuple(frame[ids].astype(str)),
         label=truth,
-        group=_patients(path, frame),
+        group=_patients(path, frame, ids),
         probability=probability[None],
         runs=(path.name,),
         scored=scored,
@@ -124,8 +124,14 @@ def _one_round(
     return frame[chosen], (f"round {number}, one of {known}",)
 
 
-def _patients(path: Path, frame: pd.DataFrame) -> tuple[str, ...] | None:
+def _patients(path: Path, frame: pd.DataFrame, ids: str | None) -> tuple[str, ...] | None:
+    """Return the patient of each image; None where none is named.
+
+    A dataset without patients has each image for a group of its own, which names nobody.
+    """
     if "group" not in frame:
+        return None
+    if ids is not None and frame["group"].astype(str).eq(frame[ids].astype(str)).all():
         return None
     empty = frame["group"].isna() | frame["group"].astype(str).str.strip().eq("")
     if empty.all():
