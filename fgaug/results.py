@@ -41,6 +41,7 @@ _TEXT = (
     *("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit"),
     *("leakage", "dataset_digest", "recipe_digest", "snapshots", "version", "host", "device"),
     *("started_at", "stage", "split", "snapshot", "fakes", "remove", "remove_by"),
+    "weights",
 )
 _FLAGS = ("gan_saw_removed", "frozen")
 _WHOLE = (
@@ -298,10 +299,15 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
     axes = [name for name in further if not name.startswith(("n_fake_", "valid_"))]
     rest = [name for name in further if name not in axes]
     frame = frame[[*known[:at], *axes, *known[at:], *rest]]
-    numeric = [name for name in known if name not in (*_TEXT, *_FLAGS)]
+    numeric = [name for name in known if name in (*_WHOLE, *_REAL) or _is_number(name)]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in numeric})
     order = ["mode", "psi", "ratio", "arm_id", "seed"]
     return frame.sort_values(order, kind="stable", na_position="first").reset_index(drop=True)
+
+
+def _is_number(name: str) -> bool:
+    """Return whether columns of a name's kind hold numbers: scores, counts and peaks."""
+    return name.startswith(("n_", *_REAL_PREFIXES))
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:

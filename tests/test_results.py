@@ -60,6 +60,7 @@ def row(cell_id: str = "a" * 12, **changes: Any) -> dict[str, Any]:
         "gan_saw_removed": False,
         "leakage": "unknown",
         "dataset_digest": "d" * 64,
+        "weights": "scratch",
         "recipe_digest": "e" * 12,
         "snapshots": None,
         "version": "0.1.0",
