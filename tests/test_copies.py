@@ -376,7 +376,7 @@ class TestLists:
     @pytest.mark.parametrize(
         ("file", "text"),
         [
-            ("a.txt", "s3\ns4.png\n\n# s5\n"),
+            ("a.txt", "s3\ns3.png\ns4.png\n\n# s5\n"),
             ("a.csv", "image_id,why\ns3,blurred\ns4,doubt\n"),
             ("a.csv", "why;Image\nblurred;s3.png\ndoubt;s4.png\n"),
             ("a.tsv", "file\twhy\ns3.png\t\ns4.png\t\n"),
@@ -390,6 +390,7 @@ class TestLists:
         assert set(dataset.manifest["image_id"]) == {
             f"s{number}" for number in range(12) if number not in (3, 4)
         }
+        assert dataset.spec.source["dropped"] == {"list": file, "images": 2}
 
     @pytest.mark.parametrize(
         ("text", "reason"),

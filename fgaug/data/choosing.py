@@ -60,13 +60,10 @@ def choose(
         how: what becomes of copies.
         split: gives a table its `split` and `gan`.
     """
-    listed = np.zeros(len(read), bool)
     source: dict[str, Any] = {}
+    listed = np.zeros(len(read), bool)
     if how.leave is not None:
-        listed = on_list(loaded.sha256, how.leave) if how.leave.sha256 else listed
-        count = int(listed.sum()) + len(how.leave.names)
-        source["dropped"] = {"list": how.leave.path.name, "images": count}
-        _LOG.warning("--drop: %s of %s left out.", counted(count, "image"), how.leave.path)
+        listed, source["dropped"] = _listed(loaded, how.leave)
     found = find_alike(loaded.blocks(), loaded.sha256)
     there = ~(listed[found.pairs["one"]] | listed[found.pairs["other"]])
     pairs = found.pairs[there].reset_index(drop=True)
@@ -74,14 +71,7 @@ def choose(
     stay = settled.kept & ~listed
     if how.rule != "refuse":
         source["copies"] = settled.counts
-        _LOG.warning("%s.", "; ".join([described(settled.counts), *found.limits]))
-        grown = settled.counts["groups"] < settled.counts["groups_before"]
-        if grown and settled.counts["largest_group"] > max(_SMALL, _LARGE * int(stay.sum())):
-            _LOG.warning(
-                "One group holds more than a tenth of the images. If they are not copies, this "
-                "set is too uniform for --copies %s: look at the pairs by --pairs FOLDER.",
-                how.rule,
-            )
+        _say(settled.counts, found.limits, int(stay.sum()))
     every = settled.table.assign(split="")
     try:
         table = split(settled.table[stay].reset_index(drop=True))
@@ -99,6 +89,26 @@ def choose(
         report=report.drop(columns=["_one", "_other"]) if how.rule != "refuse" else None,
         source=source,
     )
+
+
+def _listed(loaded: LoadedImages, leave: LeaveOut) -> tuple[np.ndarray, dict[str, Any]]:
+    """Return which images a list by content leaves out, and what dataset.json says of the list."""
+    listed = on_list(loaded.sha256, leave)
+    count = int(listed.sum()) + leave.count  # those that it names are gone already
+    _LOG.warning("--drop: %s of %s left out.", counted(count, "image"), leave.path)
+    return listed, {"list": leave.path.name, "images": count}
+
+
+def _say(counts: dict[str, Any], limits: tuple[str, ...], images: int) -> None:
+    """Log what a rule did, and that it did too much where a group grew beyond reason."""
+    _LOG.warning("%s.", "; ".join([described(counts), *limits]))
+    grown = counts["groups"] < counts["groups_before"]
+    if grown and counts["largest_group"] > max(_SMALL, _LARGE * images):
+        _LOG.warning(
+            "One group holds more than a tenth of the images. If they are not copies, this set is "
+            "too uniform for --copies %s: look at the pairs by --pairs FOLDER.",
+            counts["rule"],
+        )
 
 
 def _among(pairs: pd.DataFrame, stay: np.ndarray) -> pd.DataFrame:

@@ -31,6 +31,7 @@ class LeaveOut:
     path: Path
     names: tuple[str, ...] = ()
     sha256: frozenset[str] = frozenset()
+    count: int = 0  # images that were left out by name
 
 
 def read_list(path: str | Path) -> LeaveOut:
@@ -57,10 +58,14 @@ def read_list(path: str | Path) -> LeaveOut:
     return LeaveOut(path, names=tuple(dict.fromkeys(names)))
 
 
-def without_named(rows: Ingested, leave: LeaveOut) -> Ingested:
-    """Return the rows whose names are not on the list, or refuse names that no row has."""
+def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
+    """Return the rows that a list does not name, and the list with their count.
+
+    Raises:
+        DataError: no row, or several, have a name of the list.
+    """
     if not leave.names:
-        return rows
+        return rows, leave
     ids, sources = rows.table["image_id"].tolist(), rows.table["source"].tolist()
     known: dict[str, set[int]] = {}
     for row, (image_id, source) in enumerate(zip(ids, sources, strict=True)):
@@ -90,7 +95,7 @@ def without_named(rows: Ingested, leave: LeaveOut) -> Ingested:
     stay[list(out)] = False
     table = rows.table[stay].reset_index(drop=True)
     files = tuple(file for file, kept in zip(rows.files, stay, strict=True) if kept)
-    return replace(rows, table=table, files=files if rows.files else ())
+    return replace(rows, table=table, files=files), replace(leave, count=len(out))
 
 
 def on_list(sha256: Sequence[str], leave: LeaveOut) -> np.ndarray:

@@ -175,7 +175,8 @@ def prepare(
                 keep_labels=keep_labels,
                 skip_unread=skip_broken,
             )
-        rows = rows if leave is None else without_named(rows, leave)
+        if leave is not None:
+            rows, leave = without_named(rows, leave)
         # Decoding may take an hour: a split that cannot be made is refused before.
         _split(rows.table, rule)
         loaded = load_images(
