@@ -76,7 +76,10 @@ def prepare(
     extend: Annotated[
         bool, typer.Option("--extend", help="Half of the validation groups join training.")
     ] = False,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken")] = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="Leave out broken images and formats not read."),
+    ] = False,
     copies: Annotated[
         str | None,
         typer.Option(
