@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
-from simulated_run import Arm, World, write_run
+from simulated_run import Arm, World, grid_of, write_run
 
 from fgaug import stats
 from fgaug.analysis.margins import margin_bounds
@@ -20,6 +20,7 @@ from fgaug.analysis.same_images import Side, same_images
 from fgaug.analysis.two_arms import compare_arms
 from fgaug.analysis.two_models import compare_models
 from fgaug.errors import UserError
+from fgaug.looks import looks_of
 from fgaug.paths import RunPaths
 from fgaug.results import load_results
 from fgaug.study.comparing import compare
@@ -604,3 +605,23 @@ def test_each_image_taken_for_a_patient_is_said(
         assert ("12 images, each taken for a patient" in out) == taken
         assert ("every image counts as a patient of its own" in out) == taken
         assert ("12 images of 6 patients" in out) == (groups == "patients")
+
+
+def test_one_trial_of_a_run_has_its_table_and_several_are_refused(
+    tmp_path: Path, fgaug: Any
+) -> None:
+    run = write_run(tmp_path / "run", grid_of([1.0], [1]), World(patients=20, seeds=2))
+    code, out, err = fgaug("compare", f"{run}:baseline")
+    assert (code, out) == (2, "")
+    assert "has 2 trials: seed 11 (cell" in err
+    assert "Name one, such as RUN:ARM#SEED" in err
+    code, out, _ = fgaug("compare", f"{run}:baseline#11")
+    assert code == 0
+    assert "40 images of 20 patients, labels benign, malignant" in out
+    assert "validation images" in out
+    assert "McNemar" not in out
+    assert looks_of(RunPaths(run)) == ()
+    code, out, _ = fgaug("compare", f"{run}:baseline#12", "--open-test", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["n_images"] == 40
+    assert len(looks_of(RunPaths(run))) == 1
