@@ -489,7 +489,7 @@ BESIDE: dict[str, Any] = {
     ],
     "objects": [SimpleNamespace(a=1), fractions.Fraction(1, 3), uuid.UUID(int=1)],
     "keys": {Path("a"): 1, np.int64(3): 2, (1, "a"): 3},
-    "functions by name": [torch.nn.functional.relu, math.sqrt, datetime.datetime],
+    "functions by name": [torch.nn.functional.relu, math.sqrt, datetime.datetime, type(None)],
     "a partial": functools.partial(math.hypot, 1),
     "dicts of other classes": [defaultdict(list, a=[1]), Settings(a=1, b=Settings(c=2))],
 }
@@ -526,7 +526,7 @@ def test_a_whole_model_is_told_how_to_be_saved(tmp_path: Path, legacy: bool) -> 
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-@pytest.mark.parametrize("call", [os.mkdir, eval, getattr, os.system, subprocess.check_call])
+@pytest.mark.parametrize("call", [os.mkdir, eval, getattr, open, os.system, subprocess.check_call])
 def test_names_that_data_never_need_are_refused(tmp_path: Path, call: Any, legacy: bool) -> None:
     class Attack:
         def __reduce__(self) -> Any:

@@ -26,13 +26,16 @@ _REFUSED = frozenset(
     (
         *("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "ctypes"),
         *("importlib", "runpy", "code", "pickle", "_pickle", "dill", "cloudpickle", "marshal"),
-        *("builtins", "__builtin__"),  # but for those below
+        *("urllib", "http", "requests", "asyncio", "multiprocessing", "tempfile", "webbrowser"),
+        *("builtins", "__builtin__", "io", "_io"),  # but for those below
     )
 )
-_DATA = frozenset(  # of builtins
+_DATA = frozenset(  # of builtins and io
     (
         *("set", "frozenset", "list", "dict", "tuple", "str", "int", "float", "bool", "bytes"),
-        *("bytearray", "complex", "range", "slice", "object", "xrange", "unicode"),
+        *("bytearray", "complex", "range", "slice", "object", "type"),
+        *("xrange", "unicode", "long", "Ellipsis", "NotImplemented", "NoneType"),
+        *("BytesIO", "StringIO"),
     )
 )
 _CURES = {  # where we know better than in general
@@ -161,7 +164,7 @@ def _checked(names: Iterable[str]) -> list[str]:
         module, _, name = text.partition(" ")
         new = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         for place, word in ((module, name), new):
-            data = place in ("builtins", "__builtin__") and word in _DATA
+            data = place in ("builtins", "__builtin__", "io", "_io") and word in _DATA
             if place.split(".")[0] in _REFUSED and not data:
                 raise ValueError(
                     f"it names {text[:100]!r}, which data never need and which can run code"
