@@ -232,7 +232,9 @@ def test_augmentation_shifts_and_mirrors_as_the_source(
 
 class TestNetworks:
     def test_a_size_that_a_model_does_not_take(self) -> None:
-        with pytest.raises(GridError, match="refuses images of 32 px"):
+        with pytest.raises(
+            GridError, match=r"refuses images of 32 px: .* smallest size that works is 75 px"
+        ):
             learner_of(recipe("InceptionResNetV2"), size=32)
 
     def test_more_layers_frozen_than_there_are(self) -> None:

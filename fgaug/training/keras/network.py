@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -81,10 +82,21 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
     try:
         return application(include_top=False, weights=None, input_shape=(size, size, 3), **extra)
     except ValueError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].rstrip(".")
         raise GridError(
-            [f"`recipe.model`: {name} refuses images of {size} px: {reason}"]
+            [f"`recipe.model`: {name} refuses images of {size} px: {reason}. {_cure(reason)}"]
         ) from None
+
+
+def _cure(reason: str) -> str:
+    """Return what to do about a size, with the smallest that Keras names where it names one."""
+    stated = re.search(r"at least (\d+)x\1", reason)
+    if stated is None:
+        return "Sizes that are multiples of 32 mostly work; prepare the dataset at one (`--size`)"
+    return (
+        f"The smallest size that works is {stated[1]} px: prepare the dataset at it "
+        f"(`fgaug data prepare --size {stated[1]}`), or choose another model"
+    )
 
 
 def _freeze(model: Any, below: int) -> None:
