@@ -320,7 +320,7 @@ class TestDialects:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("train test", "no image for valid"), ("val test", "no image for train")],
+    [("train train", "no image for valid"), ("val test", "no image for train")],
 )
 def test_a_given_split_that_is_not_whole(
     images: Path, tmp_path: Path, given: str, said: str

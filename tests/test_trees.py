@@ -13,6 +13,7 @@ from PIL import Image
 from small_model import kept_classifier
 
 from fgaug.bank import open_bank
+from fgaug.data import open_dataset
 from fgaug.data.ingest import Ingested, from_folders
 from fgaug.data.presets import busi
 from fgaug.data.tree import read_tree
@@ -132,7 +133,7 @@ class TestSplits:
     @pytest.mark.parametrize(
         ("upper", "said"),
         [
-            (("train", "test"), "no folder for valid"),
+            (("train", "training"), "no folder for valid"),
             (("val", "test"), "no folder for train"),
             (("train", "val", "holdout"), 'folder "holdout" may be valid or test'),
             (("site A", "site B"), "no level of folders that are all splits: site A, site B"),
@@ -142,6 +143,29 @@ class TestSplits:
         self, tmp_path: Path, upper: tuple[str, ...], said: str
     ) -> None:
         assert said in refusal(make(tmp_path, *crossed(upper)), split_folders=True)
+
+    def test_validation_patients_are_drawn_from_training_where_there_are_none(
+        self, tmp_path: Path, fgaug: Any
+    ) -> None:
+        names = [f"{side}/{label}/{side}{n}.png" for side in ("Training", "Testing")
+                 for label in ("cyst", "nodule") for n in range(8)]  # fmt: skip
+        make(tmp_path / "set", *names)
+        given = ("data", "prepare", "--folders", tmp_path / "set", "--size", 8, "--split-folders")
+        code, _, err = fgaug(*given, "--out", tmp_path / "d", "--valid", 0.25)
+        assert code == 0
+        assert "16 training and 16 test images and none to validate on" in " ".join(err.split())
+        dataset = open_dataset(tmp_path / "d")
+        table = dataset.manifest.set_index("image_id")
+        assert table["split"].value_counts().to_dict() == {"test": 16, "train": 12, "valid": 4}
+        assert (table["split"] == "test").tolist() == table.index.str.startswith(
+            "Testing"
+        ).tolist()
+        assert dataset.spec.split == {
+            "kind": "given",
+            "column": "folders",
+            "valid": 0.25,
+            "seed": 19,
+        }
 
     def test_pooled_or_as_labels_by_level(self, tmp_path: Path) -> None:
         make(tmp_path, *crossed(("train", "test")))

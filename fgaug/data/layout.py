@@ -92,6 +92,8 @@ def _unfit_split(parts: Sequence[Parts], level: int, roles: Mapping[str, str]) -
         if role not in SPLITS
     ]
     lacking = [role for role in ("train", "valid") if role not in roles.values()]
+    if lacking == ["valid"] and "test" in roles.values():
+        lacking = []  # validation patients are drawn from those of training
     if lacking and not problems:
         problems.append(
             f"--split-folders found {_counts(parts, level)} and no folder for "

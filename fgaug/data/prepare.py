@@ -29,7 +29,7 @@ from fgaug.data.phantom import make_phantom
 from fgaug.data.presets import PRESETS as READ
 from fgaug.data.presets import read_preset
 from fgaug.data.problems import nearest, refuse
-from fgaug.data.split import SEED, assign_splits, split_rule
+from fgaug.data.split import SEED, assign_splits, completed_rule, split_rule
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
@@ -177,6 +177,7 @@ def prepare(
             )
         if leave is not None:
             rows, leave = without_named(rows, leave)
+        rule = _completed(rule, rows.table, valid, seed)
         # Decoding may take an hour: a split that cannot be made is refused before.
         _split(rows.table, rule)
         loaded = load_images(
@@ -255,6 +256,20 @@ def _phantom(
         source={"kind": "phantom", **simulated.arguments},
     )
     return rows, loaded_from(simulated.images[order], channels)
+
+
+def _completed(
+    rule: dict[str, Any], table: pd.DataFrame, valid: float, seed: int
+) -> dict[str, Any]:
+    complete = completed_rule(rule, table, valid, seed)
+    if complete != rule:
+        counts = table["split"].value_counts()
+        _LOG.warning(
+            f"The given split has {counts['train']} training and {counts['test']} test images and "
+            f"none to validate on: a share of {valid:g} of the training patients is drawn for "
+            f"that (--valid, --seed). The test images stay as given."
+        )
+    return complete
 
 
 def _split(table: pd.DataFrame, rule: Mapping[str, Any]) -> pd.DataFrame:

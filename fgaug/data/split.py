@@ -25,7 +25,9 @@ def assign_splits(
     """Return a copy of the table with `split` (train, valid, test) and `gan`, groups kept whole.
 
     The test set is taken first; `valid` is a share of the patients of the rest. A split that the
-    table has already is kept. The split depends on the sorted distinct groups only.
+    table has already is kept; where it has training and test images alone, as published sets
+    often do, the validation patients are drawn from those of training. The split depends on the
+    sorted distinct groups only.
 
     Args:
         table: one row an image, with label and group, maybe split and gan.
@@ -45,6 +47,8 @@ def assign_splits(
         if extend:
             table["gan"] = table["split"] == "train"
             _move(table, "valid", "valid", 0.5, seed)
+    elif _lacks_validation(table["split"]):
+        _move(table, "train", "valid", valid, seed)
     if "gan" not in table:
         table["gan"] = False
     table["gan"] = table["gan"].astype(bool)
@@ -93,6 +97,19 @@ def split_rule(
     }
 
 
+def completed_rule(
+    rule: dict[str, Any], table: pd.DataFrame, valid: float, seed: int
+) -> dict[str, Any]:
+    """Return the rule; of a given split without validation images also how they are drawn."""
+    if "split" in table and _lacks_validation(table["split"]):
+        return {**rule, "valid": valid, "seed": seed}
+    return rule
+
+
+def _lacks_validation(given: pd.Series) -> bool:
+    return set(given.dropna()) == {"train", "test"}
+
+
 def _check_rule(
     table: pd.DataFrame,
     valid: float,
@@ -126,10 +143,10 @@ def _check_given(test: float | None, test_per_label: int | None, extend: bool) -
 
 
 def _check_whole(given: pd.Series) -> None:
-    """Refuse a given split without any image to train on, or to validate on."""
+    """Refuse a given split without images to train on, or with neither valid nor test images."""
     present = set(given.dropna())
     lacking = [name for name in ("train", "valid") if name not in present]
-    if lacking:
+    if lacking and not _lacks_validation(given):
         has = ", ".join(f"{name} ({count})" for name, count in given.value_counts().items())
         raise DataError(
             f"The split that is given has {has} and no image for {' and '.join(lacking)}. Name "
