@@ -111,3 +111,18 @@ def test_versions_agree() -> None:
     project = tomllib.loads((CLONE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["version"] == fgaug.__version__
     assert f"## {fgaug.__version__}" in (CLONE / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_kind_of_input_names_a_test_that_exists() -> None:
+    text = (CLONE / "docs" / "inputs.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if re.match(r"\| (?!input \|)[^-]", line)]
+    assert len(rows) > 60
+    for row in rows:
+        named = re.findall(r"`([\w/.]*)((?:::\w+)*)`", row.rstrip("| ").rsplit("|", 1)[-1])
+        assert named, row
+        path = ""
+        for file, parts in named:
+            path = file or path
+            source = (CLONE / path).read_text(encoding="utf-8")
+            for part in parts.split("::")[1:]:
+                assert re.search(rf"\b(def|class) {part}\b", source), f"{path} has no {part}"
