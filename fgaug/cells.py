@@ -231,6 +231,8 @@ def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any
     """Return a recipe's fields with the content of its weights instead of their place."""
     unused = {"weights", "pretrained", "allow_scratch", *recipe.of_other_backend}
     fields = recipe.model_dump(exclude=unused)
+    if recipe.draws_apart:  # earlier versions gave all steps one seed: other numbers, other names
+        fields["augmentation_streams"] = "one a step"
     return {**fields, "weights": weights[recipe.model_dump_json()]}
 
 

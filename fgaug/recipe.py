@@ -139,6 +139,14 @@ class Recipe(Frozen):
         """The fields that say nothing of how this recipe trains."""
         return _TORCH_ONLY if self.backend == "keras" else ("keras",)
 
+    @property
+    def draws_apart(self) -> bool:
+        """Whether the augmentation is a pipeline of several steps, nested ones counted."""
+        if not isinstance(self.augmentation, tuple):
+            return False
+        options = [given for step in self.augmentation for given in step.values()]
+        return len(options) > 1 or any("transforms" in o or "first" in o for o in options)
+
     @field_validator("augmentation")
     @classmethod
     def _one_name_each(cls, value: object) -> object:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import albumentations
 import numpy as np
 import pytest
 import torch
 from small_grid import phantom_dataset, write_grid
 
+from fgaug.cells import recipe_identity
 from fgaug.errors import GridError
 from fgaug.recipe import Recipe
 from fgaug.training import pipeline_check, transforms
-from fgaug.training.pipelines import members, pipeline
+from fgaug.training.pipelines import composed, members, pipeline
 
 CPU = torch.device("cpu")
 Step = dict[str, dict[str, Any]]
@@ -189,3 +192,59 @@ def test_dry_run_and_search_refuse_the_same(fgaug: Any, tmp_path: Path) -> None:
     assert dry[0] == 2
     assert "its step RandomSnow" in dry[2]
     assert not (tmp_path / "run").exists()
+
+
+class TestStreams:
+    """Each step draws for itself: a common seed would tie steps together."""
+
+    FLIPS = (step("HorizontalFlip", p=0.5), step("VerticalFlip", p=0.5))
+    GROUPED = (step("Sequential", transforms=[*FLIPS], p=1),)
+    BEHIND_A_CHOICE = (
+        step("OneOf", transforms=[step("Transpose"), step("HorizontalFlip")], p=1),
+        step("VerticalFlip", p=0.5),
+    )
+    ROTATED = (step("Transpose", p=0.5), step("InvertImg", p=0.5))
+
+    @staticmethod
+    def outcomes(steps: tuple[Step, ...], seeds: int, draws: int) -> Counter[bytes]:
+        """Return how often each outcome was drawn from one image."""
+        image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1)
+        found = (pipeline(steps, seed) for seed in range(seeds))
+        return Counter(
+            whole(image=image)["image"].tobytes() for whole in found for _ in range(draws)
+        )
+
+    @pytest.mark.parametrize("steps", [FLIPS, GROUPED, BEHIND_A_CHOICE, ROTATED])
+    @pytest.mark.parametrize(("seeds", "draws"), [(1, 400), (200, 1)])
+    def test_two_steps_of_one_half_give_four_outcomes(
+        self, steps: tuple[Step, ...], seeds: int, draws: int
+    ) -> None:
+        counts = self.outcomes(steps, seeds, draws)
+        assert len(counts) == 4  # 2 where all steps have one seed
+        assert min(counts.values()) > 0.15 * seeds * draws
+
+    def test_one_step_draws_as_albumentations_does(self) -> None:
+        """Pipelines of one step were right, and their cells keep name and numbers."""
+        ours, plain = pipeline((step("Rotate"),), 7), composed([albumentations.Rotate()])
+        plain.set_random_seed(7)
+        (image, _) = images()
+        for _ in range(5):
+            assert np.array_equal(ours(image=image)["image"], plain(image=image)["image"])
+
+    @pytest.mark.parametrize(
+        ("augmentation", "apart"),
+        [
+            ("none", False),
+            ("fastai", False),
+            ((step("Rotate"),), False),
+            (FLIPS, True),
+            (GROUPED, True),
+            ((step("OneOrOther", first=step("Blur"), second=step("Rotate")),), True),
+        ],
+    )
+    def test_cells_have_new_names_only_where_numbers_changed(
+        self, augmentation: Any, apart: bool
+    ) -> None:
+        recipe = Recipe(augmentation=augmentation)
+        identity = recipe_identity(recipe, {recipe.model_dump_json(): "w"})
+        assert ("augmentation_streams" in identity) == apart

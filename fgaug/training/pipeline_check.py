@@ -14,7 +14,7 @@ import numpy as np
 
 from fgaug.errors import GridError
 from fgaug.recipe import Transform
-from fgaug.training.pipelines import composed, pipeline, reason
+from fgaug.training.pipelines import composed, pipeline, reason, seed_streams
 
 SEEDS = 3  # of each image in each order of steps: some steps fail for some of their draws
 DRAWS = 12  # of the pipeline as it is, over all images
@@ -39,7 +39,7 @@ def check(steps: Sequence[Transform], images: np.ndarray) -> list[str]:
         trial.apply(order)
     whole = pipeline(steps, 0)  # the other one's steps are applied for certain by now
     for draw in range(DRAWS):
-        whole.set_random_seed(draw)
+        seed_streams(whole, draw)
         trial.draw(whole, images[draw % len(images)])
     trial.settle()
     return list(trial.remarks)

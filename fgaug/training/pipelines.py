@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from fgaug.errors import GridError
@@ -38,12 +40,27 @@ def pipeline(steps: Sequence[Transform], seed: int) -> Any:
     built = _built(steps, problems)
     if problems:
         raise GridError(problems)
-    return composed(built, seed)
+    whole = composed(built)
+    seed_streams(whole, seed)
+    return whole
 
 
-def composed(transforms: Sequence[Any], seed: int = 0) -> Any:
+def composed(transforms: Sequence[Any]) -> Any:
     """Return transforms as one pipeline, all of its streams seeded alike."""
-    return _albumentations().Compose(list(transforms), seed=seed)
+    return _albumentations().Compose(list(transforms), seed=0)
+
+
+def seed_streams(pipeline: Any, seed: int) -> None:
+    """Seed a pipeline and all in it, each with a stream of its own.
+
+    albumentations gives every member the same seed, so two flips are drawn together or not at all
+    (findings/albumentations_flips_together.sh). The first step keeps the seed itself, so that a
+    pipeline of one step draws what it would by albumentations.
+    """
+    for place, member in enumerate(members(pipeline)):
+        words = np.random.SeedSequence([seed, place]).generate_state(4)
+        own = seed if place < 2 else int.from_bytes(words.tobytes(), sys.byteorder)
+        member.set_random_seed(own)  # of a group also all below it, which come later
 
 
 def members(pipeline: Any) -> Iterator[Any]:
