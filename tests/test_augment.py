@@ -239,7 +239,7 @@ def test_no_import_asks_the_network() -> None:
 @pytest.mark.parametrize("name", ["AutoContrast", "Equalize", "InvertImg", "CLAHE"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_are_left_as_they_were(name: str, channels: int) -> None:
-    # AutoContrast writes into images [H, W]: findings/albumentations_edits_its_input.sh
+    # AutoContrast writes into images [H, W]
     batch = pixels(channels=channels) // 3 + 60  # low contrast
     before = batch.clone()
     built({name: {"p": 1.0}})(batch)
