@@ -190,6 +190,12 @@ class TestRules:
         assert np.flatnonzero(~settled.kept).tolist() == [1]
         assert settled.table["gan"].tolist()[0]
 
+    @pytest.mark.parametrize("rule", ["drop", "group"])
+    def test_nothing_is_left(self, rule: str) -> None:
+        table = self.TABLE.head(2).assign(label=["a", "b"])
+        with pytest.raises(DataError, match="leaves out all 2 images"):
+            settle(table, pairs((0, 1, EXACT)), rule)
+
     @pytest.mark.parametrize("rule", ["refuse", "drop", "group"])
     def test_a_clean_set_is_left_as_it_is(self, rule: str) -> None:
         settled = settle(self.TABLE, pairs(), rule)
@@ -398,6 +404,7 @@ class TestLists:
             ("s3\ns33\n", 'there is no image "s33", did you mean "s3'),
             ("scan.png\nq\n", "2 problems"),
             ("\n# nothing\n", "names no image"),
+            ("kind,correlation,one_image_id\nexact,1.0,q\n", "is a table of pairs"),
         ],
     )
     def test_refusals(self, tmp_path: Path, text: str, reason: str) -> None:

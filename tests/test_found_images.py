@@ -163,6 +163,16 @@ def test_what_lies_beside_the_images_is_counted(
     assert "Not used" not in caplog.text
 
 
+@pytest.mark.parametrize("mask", ["1_tumor.png", "1_mask.png", "2-GT.png"])
+def test_masks_beside_the_images_are_called_so(
+    root: Path, mask: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(root, "1.png", "2.png", mask)
+    read(root, "1", "2")
+    assert "Not used: 1 mask (1 *" in caplog.text
+    assert "Not used: 1 image" not in caplog.text
+
+
 def test_no_file_outside_is_found(root: Path) -> None:
     make(root, "1.png", "2.png")
     make(root.parent, "secret.png")

@@ -200,6 +200,7 @@ class TestLabels:
     def test_empty_cells_are_missing(self, images: Path, empty: str) -> None:
         text = refusal(images, table(list(EIGHT), ["b", "m", empty, "b", "m", empty, "b", "m"]))
         assert '2 rows without "lesion": a2.png, a5.png' in text
+        assert "--keep-label reads only rows of the labels that you name" in text
 
     @pytest.mark.parametrize(
         ("one", "other"),

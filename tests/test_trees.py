@@ -267,6 +267,36 @@ class TestTwoLevels:
         from_folders(make(tmp_path, *names))
         assert "same names" not in caplog.text
 
+    @pytest.mark.parametrize("copy", ["brain_tumor_dataset", "Copy of set", "augmented"])
+    def test_a_set_unpacked_twice(self, tmp_path: Path, copy: str) -> None:
+        names = ("cyst/1.png", "nodule/2.png")
+        make(tmp_path, *names, *(f"{copy}/{name}" for name in names))
+        text = refusal(tmp_path)
+        assert f"the folder {copy} holds folders named as those beside it: cyst, nodule" in text
+        assert f"--folders '{tmp_path / copy}'" in text
+        assert len(from_folders(tmp_path / copy).table) == 2, "the cure works"
+
+    @pytest.mark.parametrize("above", ["a", "a/b", "a/b c/d"])
+    def test_labels_further_down(self, tmp_path: Path, above: str) -> None:
+        make(tmp_path, f"{above}/cyst/1.png", f"{above}/nodule/2.png")
+        deep = above.count("/") + 2
+        text = refusal(tmp_path)
+        assert f"Below it lie cyst, nodule: give {tmp_path / above}, or --label-level" in text
+        assert f"--label-level {deep}" in text
+        assert counts(from_folders(tmp_path, label_level=deep)) == {"cyst": 1, "nodule": 1}
+
+    def test_images_in_no_folder(self, tmp_path: Path) -> None:
+        text = refusal(make(tmp_path, "1.png", "2.png"))
+        assert "the images lie in the folder itself" in text
+        assert "--csv" in text
+
+    @pytest.mark.parametrize("below", ["images", "x", ""])
+    def test_splits_above_no_labels(self, tmp_path: Path, below: str) -> None:
+        names = [f"{split}/{below}/{split}.png" for split in ("train", "val", "test")]
+        text = refusal(make(tmp_path, *names))
+        assert "there are no folders of labels" in text
+        assert "--label-level" not in text, "it would lead to the next refusal"
+
 
 class TestCompanions:
     """Masks and their kin are no training images."""
@@ -311,6 +341,43 @@ class TestCompanions:
         make(tmp_path, "cyst/1.png", "nodule/2.png", "Masks/1.png", "GT/2.png", "GT/3.nii.gz")
         assert counts(from_folders(tmp_path)) == {"cyst": 1, "nodule": 1}
         assert "(2 in GT/, 1 in Masks/)" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("image", "mask"),
+        [
+            ("train/images/7.png", "train/lung masks/7.png"),
+            ("Lung Segmentation Data/images/7.png", "Lung Segmentation Data/lung masks/7.png"),
+            ("7.png", "vessel masks/7.png"),
+            ("test-image/7.png", "test-mask/7.jpg"),
+            ("images/ISIC_7.png", "ISIC2018_GroundTruth_masks/ISIC_7.png"),
+            ("7_rf1.png", "7_roi1.png"),
+        ],
+    )
+    def test_a_folder_of_masks_with_other_words(
+        self, tmp_path: Path, image: str, mask: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As in COVID-QU-Ex and TN3K; `infection masks` are no images of `lung masks`."""
+        make(tmp_path, f"cyst/{image}", f"cyst/{mask}", "nodule/7 a.png")
+        assert len(from_folders(tmp_path).table) == 2
+        assert f"cyst/{mask}" in caplog.text
+
+    @pytest.mark.parametrize("folder", ["with_mask", "no mask", "without GT", "masked"])
+    def test_a_folder_that_only_sounds_like_one(self, tmp_path: Path, folder: str) -> None:
+        make(tmp_path, f"cyst/{folder}/7.png", "cyst/images/7.png", "nodule/2.png")
+        assert read_tree(tmp_path).companions == ()
+
+    def test_two_folders_of_masks_without_images(self, tmp_path: Path) -> None:
+        make(tmp_path, "cyst/lung masks/7.png", "cyst/infection masks/7.png", "nodule/2.png")
+        assert read_tree(tmp_path).companions == ()
+
+    def test_notes_in_a_folder_of_labels_are_no_images(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        notes = ("train/labels/train-cyst-0.txt", "test/labels/test-nodule-1.txt")
+        make(tmp_path, *crossed(("train", "test")), *notes)
+        from_folders(tmp_path, split_folders=True)
+        assert "Left out 2 files that accompany images" in caplog.text
+        assert "--with-companions" not in caplog.text, "it would not make images of them"
 
     def test_a_label_of_masks_alone(self, tmp_path: Path) -> None:
         make(tmp_path, "cyst/1_seg.png", "cyst/2_seg.png", "nodule/2.png", "other/2.png")

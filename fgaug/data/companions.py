@@ -7,6 +7,7 @@ image that it belongs to is found.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,8 @@ _CAMEL = re.compile(
 _ALONE = re.compile(rf"(?P<base>)(?P<sure>{_SURE}){_NUMBER}")
 _NEGATED = re.compile(r"(?:.*[ _.\-])?(?:with|without|no|not)")  # `no_mask_3.jpg` shows a face
 _IMAGE_WORD = re.compile(
-    r"[ _.\-]+(?:image|images|img|orig|original|us|frame|scan)$|^(?:image|img)[ _.\-]+"
+    r"[ _.\-]+(?:image|images|img|orig|original|us|frame|scan|rf\d?|b[_-]?mode)$"
+    r"|^(?:image|img)[ _.\-]+"
 )
 _FOLDER = re.compile(
     rf"(?:(?:{_SURE}|segmentationclass|segmentationobject|{_LIKELY}|images?|png|tiff?|manual"
@@ -37,6 +39,8 @@ _FOLDER = re.compile(
 _SURE_FOLDER = re.compile(
     rf"(?:^|.*[ _.\-])(?:{_SURE}|segmentationclass|segmentationobject)(?:[ _.\-].*|$)"
 )
+_HOLDS_SURE = re.compile(rf"(?:.*[ _.\-])?(?:{_SURE})(?:[ _.\-].*)?")
+_NO_FOLDER_OF_MASKS = re.compile(r"(?:.*[ _.\-])?(?:with|without|no|not)[ _.\-].*")
 _LIKELY_FOLDER = re.compile(r"labels?(?:tr|ts)?")
 
 
@@ -48,14 +52,15 @@ def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[P
         paired: only those whose image is found; else also those that a sure word names.
     """
     folders = {folder: _folder_kind(folder) for folder in {path.parent for path in files}}
+    twins = _in_folders_of_masks(files)
     named = {path: _name(stem_of(path)) for path in files}
     suspects = [path for path in files if folders[path.parent] or named[path]]
     if not suspects:
-        return set()
+        return twins
     images = set(files).difference(suspects)
     anywhere = {_key(stem_of(path)) for path in images}
     beside = {(path.parent, _key(stem_of(path))) for path in images}
-    found = set()
+    found = twins
     for path in suspects:
         kind, match = folders[path.parent], named[path]
         base = _key(match["base"] if match else stem_of(path))
@@ -66,6 +71,52 @@ def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[P
         if mate or (sure and not paired):
             found.add(path)
     return found
+
+
+def _in_folders_of_masks(files: Sequence[PurePath]) -> set[PurePath]:
+    """Return files whose twin lies beside their folder, as `images/7.png` of `lung masks/7.png`.
+
+    The folder's name holds a sure word among others, so it counts only with a twin: a file of the
+    same name, below the folder's parent, in no such folder itself. In two folders `lung masks`
+    and `infection masks` neither file is the other's image.
+    """
+    depths = {folder: _depths_of_masks(folder) for folder in {path.parent for path in files}}
+    if not any(depths.values()):
+        return set()
+    places: dict[str, set[PurePath]] = {}
+    for path in files:
+        places.setdefault(_key(stem_of(path)), set()).add(path.parent)
+    known: dict[tuple[PurePath, PurePath], bool] = {}
+    found = set()
+    for path in files:
+        folder = path.parent
+        for other in places[_key(stem_of(path))] if depths[folder] else ():
+            pair = (folder, other)
+            if pair not in known:
+                same = _shared_depth(folder, other)
+                known[pair] = any(depth >= same for depth in depths[folder]) and not any(
+                    depth >= same for depth in depths[other]
+                )
+            if known[pair]:
+                found.add(path)
+                break
+    return found
+
+
+def _depths_of_masks(folder: PurePath) -> tuple[int, ...]:
+    """Return at which depths a folder's path has names that hold a sure word."""
+    names = [part.lower().strip() for part in folder.parts]
+    return tuple(
+        depth
+        for depth, name in enumerate(names)
+        if _HOLDS_SURE.fullmatch(name) and not _NO_FOLDER_OF_MASKS.fullmatch(name)
+    )
+
+
+def _shared_depth(one: PurePath, other: PurePath) -> int:
+    """Return how many folders two paths begin with alike."""
+    pairs = zip(one.parts, other.parts, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def is_companion_folder(name: str) -> bool:
@@ -113,7 +164,7 @@ def _folder_kind(folder: PurePath) -> str:
 
 def _kind(path: PurePath) -> str:
     for part in path.parts[:-1]:
-        if _folder_kind(PurePath(part, "x").parent):
+        if _folder_kind(PurePath(part, "x").parent) or _depths_of_masks(PurePath(part)):
             return f"in {part}/"
     stem = stem_of(path)
     match = _name(stem)

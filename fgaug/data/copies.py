@@ -50,6 +50,12 @@ def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
         labels = table["label"].to_numpy()
         kept &= ~_contradicted(pairs[pairs["kind"] == EXACT], labels)
     contradictions = int((~kept).sum())
+    if contradictions and not kept.any():
+        raise DataError(
+            f"--copies {rule} leaves out all {len(table)} images: each equals an image under "
+            "another label. The set is most likely unpacked twice, below two labels' folders; "
+            "--pairs FOLDER shows every pair."
+        )
     if rule == "drop":
         kept = _drop(table, pairs, kept)
     elif rule == "group":
@@ -69,7 +75,9 @@ def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
 
 def described(counts: dict[str, Any]) -> str:
     """Return what a rule did, as a sentence for the log."""
-    pairs = ", ".join(f"{n} {kind}" for kind, n in counts["pairs"].items()) or "none"
+    if not counts["pairs"]:
+        return f"Copies ({counts['rule']}): no two images look alike"
+    pairs = ", ".join(f"{n} {kind}" for kind, n in counts["pairs"].items())
     out = counts["left_out_contradictions"] + counts["left_out_copies"]
     parts = [f"Copies ({counts['rule']}): pairs that look alike: {pairs}"]
     parts.append(

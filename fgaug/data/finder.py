@@ -37,17 +37,18 @@ def find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
     _log_companions(images, used)
 
 
-def log_unused(table: pd.DataFrame, images: Path, *, all_rows: bool) -> None:
+def log_unused(table: pd.DataFrame, images: Path, *, csv: Path, all_rows: bool) -> None:
     """Log what lies in the folders of the images that a table names, and is not used.
 
     Args:
         table: with the column `path`.
         images: the folder that the images were found below.
+        csv: the file of the table, which may lie there too.
         all_rows: the table has its rows of all labels, so that a file that it does not name is
             named by no other row either.
     """
     used = {str(path) for path in table["path"]}
-    root = os.path.abspath(images)
+    root, itself = os.path.abspath(images), os.path.abspath(csv)
     spare, unread, hidden = [], [], 0
     for folder in sorted({os.path.dirname(path) for path in used}):
         with os.scandir(folder) as entries:
@@ -56,14 +57,25 @@ def log_unused(table: pd.DataFrame, images: Path, *, all_rows: bool) -> None:
             if is_hidden(os.path.basename(path)):
                 hidden += 1
             elif os.path.splitext(path)[1].lower() not in EXTENSIONS:
-                unread.append(_below(path, root))
+                if path != itself:
+                    unread.append(_below(path, root))
             elif path not in used:
                 spare.append(_below(path, root))
-    if spare and all_rows:
+    masks = find_companions([*spare, *(_below(path, root) for path in used)])
+    plain = [path for path in spare if path not in masks]
+    kin = [path for path in spare if path in masks]
+    if plain and all_rows:
         _LOG.warning(
             "Not used: %s beside those that the table names: %s.",
-            counted(len(spare), "image"),
-            listed(spare),
+            counted(len(plain), "image"),
+            listed(plain),
+        )
+    if kin and all_rows:
+        _LOG.warning(
+            "Not used: %s (%s) beside the images that the table names: %s.",
+            counted(len(kin), "mask"),
+            kinds_of(kin),
+            listed(kin, 3),
         )
     read = [_below(path, root) for path in used] if unread else []
     found = sort_out(Path(root), unread, read=read, hidden=hidden)

@@ -101,7 +101,7 @@ def from_csv(
     if not problems:
         _check_labels(table, problems)
     refuse(str(csv), problems)
-    log_unused(table, images, all_rows=not keep_labels)
+    log_unused(table, images, csv=csv, all_rows=not keep_labels)
     source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}
     return ingested(table, images, strata, source)
 
@@ -180,9 +180,12 @@ def ingested(
     relative = [Path(os.path.relpath(path, root)).as_posix() for path in table["path"]]
     table = table.assign(image_id=_ids(relative), source=relative)
     if "group" not in table:
+        known = source["kind"] == "csv"
         _LOG.warning(
-            "No group column: every image is its own group. If a patient has several images, "
-            "give --group-col, or the split leaks."
+            "No %s: every image is its own group. If a patient has several images, give %s, or "
+            "the split leaks.",
+            "group column" if known else "patients are known",
+            "--group-col" if known else "a label table with --csv and --group-col",
         )
         table["group"] = table["image_id"]
     table = table.sort_values("image_id").reset_index(drop=True)

@@ -70,7 +70,7 @@ def check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[
     )
     problems += [
         f'every image of label "{name}" ({count}) is a mask or alike by its name. Give '
-        "--with-companions if they are images"
+        "--with-companions if they are images, or move the folder away if they are not"
         for name, count in sorted(emptied.items())
         if name not in labels
     ]
@@ -93,10 +93,22 @@ def check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[
 def cure_of_level(root: Path, images: Sequence[PurePath], level: int) -> str:
     """Return where labels may lie if a level has fewer than two; nothing if it is not known."""
     depth = max((len(path.parts) - 1 for path in images), default=0)
+    if images and depth == 0:
+        return (
+            ": the images lie in the folder itself. Make one folder a label, or give a label "
+            "table by --csv"
+        )
     if 0 < depth < level:
         return f" {level} folders down: the images lie {depth} deep. Lower --label-level"
-    names = {path.parts[level - 1] for path in images if len(path.parts) > level}
-    below = {path.parts[level] for path in images if len(path.parts) > level + 1}
-    if len(names) != 1 or len(below) < 2:
+    if len({path.parts[level - 1] for path in images if len(path.parts) > level}) != 1:
         return ""
-    return f". Below it lie {listed(sorted(below))}: give {root / min(names)}, if these are labels"
+    for lower in range(level + 1, depth + 1):
+        names = {path.parts[lower - 1] for path in images if len(path.parts) > lower}
+        if len(names) > 1:
+            deep = next(path for path in images if len(path.parts) > lower)
+            place = f"{root.joinpath(*deep.parts[: lower - 1])}, or " if level == 1 else ""
+            return (
+                f". Below it lie {listed(sorted(names))}: give {place}--label-level {lower}, if "
+                "these are labels"
+            )
+    return ""

@@ -144,8 +144,11 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
             f"Sort the images into one folder a label, or say --label-level {level} if these are "
             "labels"
         )
-    if not labels:
-        return f"{what}, and there are no folders of labels. Make one folder a label in each"
+    if len(_names(parts, other)) < 2:
+        below = f" (only {labels})" if labels else ""
+        return (
+            f"{what}, and there are no folders of labels{below}. Make one folder a label in each"
+        )
     where = "Below" if other > level else "Above"
     return (
         f"{what}. {where} them lie {labels}. Give --split-folders to take them as the split, or "
@@ -174,6 +177,7 @@ def _two_levels(root: Path, parts: Sequence[Parts]) -> list[str]:
     upper = _names(parts, 1)
     if len(upper) < 2:
         return []
+    _refuse_nested(root, parts, set(upper))
     doubts = []
     ways = "--label-level 1 if the upper ones are the labels, --label-level {} if the lower are"
     for level in range(2, max(map(len, parts)) + 1):
@@ -194,6 +198,21 @@ def _two_levels(root: Path, parts: Sequence[Parts]) -> list[str]:
                 f"{ways.format(level)}"
             )
     return doubts
+
+
+def _refuse_nested(root: Path, parts: Sequence[Parts], upper: set[str]) -> None:
+    """Refuse a label's folder that holds folders of the other labels: a set unpacked twice."""
+    for name, below in sorted(_inside(parts, 2).items()):
+        labels = sorted(below & (upper - {name}))
+        if len(labels) > 1 or (labels and upper == {name, *labels}):
+            refuse(
+                str(root),
+                [
+                    f"the folder {name} holds folders named as those beside it: {listed(labels)}. "
+                    f"It is most likely a second copy of the set. Move it away, or give "
+                    f"--folders '{root / name}'"
+                ],
+            )
 
 
 def _inside(parts: Sequence[Parts], level: int) -> dict[str, set[str]]:

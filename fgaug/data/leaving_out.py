@@ -51,6 +51,11 @@ def read_list(path: str | Path) -> LeaveOut:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"--drop {path} is not text in UTF-8. Save it so.") from None
+    if text.startswith("kind,correlation,one_image_id"):
+        raise DataError(
+            f"--drop {path} is a table of pairs, which names both sides of each. Write the images "
+            "to leave out into a list, a name a line."
+        )
     names = _column(text) or [line.strip() for line in text.splitlines()]
     names = [name for name in names if name and not name.startswith("#")]
     if not names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ import pandas as pd
 from fgaug.data.cells import Cells, clean, name_of, read_cells
 from fgaug.data.dataset import MANIFEST_COLUMNS
 from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.image_kinds import EXTENSIONS
 
 _SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} | {
     "validation": "valid",
@@ -98,7 +99,7 @@ def read_labels(
         frame["group"] = numbers[frame.index]
     for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
         if ours in frame:
-            _translate(frame, ours, known, problems)
+            _translate(frame, ours, getattr(columns, ours), known, problems)
     return frame.reset_index(drop=True)
 
 
@@ -155,6 +156,8 @@ def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
         for name in columns.named()
         if name_of(name) not in known
     ]
+    if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
+        problems.append("its first row names an image: add a row above it with a name a column")
     repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
     problems += [f'column "{name}" is there twice; rename one' for name in repeated]
     problems += [
@@ -187,7 +190,12 @@ def _check_rows(
         if len(missing):
             name = getattr(columns, ours)
             names = listed(missing)
-            problems.append(f'{counted(len(missing), "row")} without "{name}": {names}{why_empty}')
+            cure = ". Fill the cells in or take the rows out"
+            if ours == "label":
+                cure += "; --keep-label reads only rows of the labels that you name"
+            problems.append(
+                f'{counted(len(missing), "row")} without "{name}": {names}{why_empty or cure}'
+            )
     unfit = [label for label in frame["label"].dropna().unique() if not fit_label(label)]
     if unfit:
         problems.append(
@@ -206,11 +214,18 @@ def fit_label(label: str) -> bool:
 
 
 def _translate(
-    frame: pd.DataFrame, column: str, known: Mapping[str, object], problems: list[str]
+    frame: pd.DataFrame,
+    column: str,
+    name: str,
+    known: Mapping[str, object],
+    problems: list[str],
 ) -> None:
     values = frame[column].str.lower().map(known)
     wrong = frame.loc[frame[column].notna() & values.isna(), column].unique()
     if len(wrong):
         expected = ", ".join(sorted(known))
-        problems.append(f"{column} has unknown values: {listed(wrong)}. Use one of {expected}")
+        problems.append(
+            f'{column} has unknown values, in column "{name}": {listed(wrong)}. Use one of '
+            f"{expected}"
+        )
     frame[column] = values

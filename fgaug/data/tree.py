@@ -47,7 +47,7 @@ class Tree:
                 "accompanies" if len(self.companions) == 1 else "accompany",
                 kinds_of(self.companions),
                 listed(self.companions, 3),
-                cure and f" {cure}.",
+                f" {cure}." if cure and any(map(is_readable, self.companions)) else "",
             )
         if self.links:
             _LOG.warning(
@@ -78,7 +78,7 @@ def read_tree(root: Path, *, with_companions: bool = False, paired: bool = False
         files += [folder / name for name in names]
         hidden += left_out
     companions = set() if with_companions else find_companions(files, paired=paired)
-    readable = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    readable = [path for path in files if is_readable(path)]
     images = tuple(path for path in readable if path not in companions)
     known = companions.union(readable)
     unread = [path for path in files if path not in known]
@@ -125,6 +125,11 @@ def _walked(
                 folders.remove(name)
             seen.add(target)
         yield place, every, names
+
+
+def is_readable(path: PurePath) -> bool:
+    """Return whether a file has the ending of an image that is read."""
+    return path.suffix.lower() in EXTENSIONS
 
 
 def is_hidden(name: str) -> bool:
