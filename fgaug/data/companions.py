@@ -163,7 +163,7 @@ def _folder_kind(folder: PurePath) -> str:
 
 
 def _kind(path: PurePath) -> str:
-    for part in path.parts[:-1]:
+    for part in reversed(path.parts[:-1]):
         if _folder_kind(PurePath(part, "x").parent) or _depths_of_masks(PurePath(part)):
             return f"in {part}/"
     stem = stem_of(path)

@@ -225,7 +225,7 @@ def _translate(
     if len(wrong):
         expected = ", ".join(sorted(known))
         problems.append(
-            f'{column} has unknown values, in column "{name}": {listed(wrong)}. Use one of '
+            f'{column} has unknown values: {listed(wrong)}, in column "{name}". Use one of '
             f"{expected}"
         )
     frame[column] = values
