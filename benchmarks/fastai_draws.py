@@ -11,6 +11,7 @@ between rows, layers, steps and seeds against what chance gives.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import tempfile
 from collections.abc import Callable
@@ -132,16 +133,13 @@ def _fastais(seed: int, images: PeerSet) -> Seen:
 
 def _watch_model(seen: Seen, body: Any, head: nn.Module) -> None:
     """Keep the start, put a body that costs nothing in the place of `body`, watch the masks."""
-    import copy
-
     seen.body = copy.deepcopy(body)
     for layer in head.modules():
         if isinstance(layer, nn.Linear):
             seen.head.append(layer.weight.detach().numpy().copy())
         if isinstance(layer, nn.BatchNorm1d):
-            values = [float(value.float().mean()) for value in layer.state_dict().values()]
-            spread = [float(value.float().std()) for value in layer.state_dict().values()][:4]
-            seen.norms.append((*values, *spread, layer.eps, layer.momentum, layer.num_features))
+            state = [value.unique().tolist() for value in layer.state_dict().values()]
+            seen.norms.append((*state, layer.eps, layer.momentum, layer.num_features))
     body.forward_features = runs.Shapes(body.num_features)
     dropouts = [layer for layer in head.modules() if isinstance(layer, nn.Dropout)]
     for which, layer in enumerate(dropouts):
@@ -176,18 +174,20 @@ def _start(ours: list[Seen], theirs: list[Seen]) -> Lines:
     assert b is not None
     one, two = a.state_dict(), b.state_dict()
     unequal = [name for name in two if name not in one or not torch.equal(one[name], two[name])]
-    settings = [
-        (name, type(module).__name__, repr(module).split("\n")[0])
-        for name, module in a.named_modules()
-    ]
-    others = [
-        (name, type(module).__name__, repr(module).split("\n")[0])
-        for name, module in b.named_modules()
-    ]
+    settings, others = _settings(a), _settings(b)
     return [
         ("body: tensors", str(len(one)), str(len(two)), f"{len(unequal)} unequal"),
         ("body: modules", str(len(settings)), str(len(others)), f"equal: {settings == others}"),
-        ("head norms", "", "", f"equal: {ours[0].norms == theirs[0].norms}"),
+        ("head: norms", "", "", f"equal: {ours[0].norms == theirs[0].norms}"),
+    ]
+
+
+def _settings(body: nn.Module) -> list[tuple[str, str, str]]:
+    """Return name, type and settings of each module up to the feature map."""
+    return [
+        (name, type(module).__name__, module.extra_repr())
+        for name, module in body.named_modules()
+        if not name.startswith("global_pool")  # the head pools
     ]
 
 
@@ -265,10 +265,6 @@ def _orders(ours: list[Seen], theirs: list[Seen]) -> Lines:
     per_epoch = [x.reshape(len(x), EPOCHS + 1, -1) for x in (a, b)]
     twice = [sum(len(set(e)) < len(e) for seed in x for e in seed) for x in per_epoch]
     lines.append(("order: epochs with an image twice", str(twice[0]), str(twice[1]), ""))
-    left_out = [
-        np.mean([324 - len(np.unique(x[:, e])) for e in range(EPOCHS + 1)]) for x in (a, b)
-    ]
-    lines.append(("order: never in an epoch at any seed", *(f"{v:.2f}" for v in left_out), ""))
     counts = [np.bincount(x.ravel(), minlength=324) for x in (a, b)]
     lines.append(
         ("order: sd of how often an image is used", *(f"{c.std():.3f}" for c in counts), "")
