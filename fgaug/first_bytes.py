@@ -76,11 +76,14 @@ _OPENINGS: tuple[tuple[bytes, FileKind], ...] = (
     (b"Rar!\x1a\x07", _kind("rar", "a RAR archive", "Unpack it and give the file in it")),
     (b"\x89HDF\r\n\x1a\n", _kind("hdf5", "an HDF5 file, as Keras writes", "Give another file")),
     (b"\x93NUMPY", _kind("npy", "a NumPy array (.npy)", "Give another file")),
-    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", _TORCH_OLD),
     (b"GGUF", _kind("gguf", "a GGUF file of a language model", "Give another file")),
     (b"%PDF", _kind("pdf", "a PDF document", "Give another file")),
     (b"\x89PNG\r\n\x1a\n", _kind("png", "a PNG image", "Give another file")),
     (b"\xff\xd8\xff", _kind("jpeg", "a JPEG image", "Give another file")),
+)
+# of any pickle protocol: the number that old files of torch.save start with, by itself or framed
+_TORCH_OLD_OPENING = re.compile(
+    rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
 )
 _ZIPS = {
     "torch": _kind(
@@ -122,6 +125,8 @@ def identify_stream(file: BinaryIO) -> FileKind | None:
     for opening, kind in _OPENINGS:
         if head.startswith(opening):
             return kind
+    if _TORCH_OLD_OPENING.match(head):
+        return _TORCH_OLD
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _of_zip(file)
     if head[257:262] == b"ustar":

@@ -14,6 +14,7 @@ import re
 import subprocess
 import uuid
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 from typing import Any
@@ -455,16 +456,49 @@ def test_a_network_that_is_there_in_part_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"x": {"y.z": torch.zeros(3)}},
-            r"its 1 tensors under 'x' are called y\.z; the model's \d+ are",
+            r"its one under 'x' is called y\.z; the model's \d+ are",
         ),
-        ({"epoch": 3}, "it has no tensors"),
-        ({"state_dict": {}}, "it has no tensors"),
+        ({"epoch": 3}, "it holds no tensors by name"),
+        ({"state_dict": {}}, "it holds no tensors by name"),
     ],
 )
 def test_names_that_do_not_fit_are_shown(tmp_path: Path, content: Any, words: str) -> None:
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(UserError, match=words):
         loaded(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.to("meta"), "no numbers"),
+        (lambda x: x.to(torch.int8), r"torch\.int8 numbers"),
+        (lambda x: x.to(torch.complex64), r"torch\.complex64 numbers"),
+        (lambda x: x * float("nan"), r"1 of its \d+ tensors hold NaN or infinite numbers"),
+        (lambda x: x / 0, "the training that saved it went wrong"),
+    ],
+)
+def test_numbers_that_no_network_can_start_from_are_refused(
+    tmp_path: Path, change: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    saved = state_of(tiny())
+    name = max(saved, key=lambda each: saved[each].ndim)
+    torch.save({"state_dict": saved | {name: change(saved[name])}}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=words) as caught:
+        loaded(tmp_path / "w.pth")
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_pickle_protocols(tmp_path: Path, protocol: int, legacy: bool) -> None:
+    saved, path = state_of(tiny()), tmp_path / "w.pth"
+    torch.save(saved, path, pickle_protocol=protocol, _use_new_zipfile_serialization=not legacy)
+    if protocol == 3:
+        assert holds(loaded(path)[0], saved)
+        return
+    with pytest.raises(UserError, match=f"with `pickle_protocol={protocol}`.*Save it again"):
+        loaded(path)
 
 
 class Settings(dict[str, Any]):

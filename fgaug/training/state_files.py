@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
@@ -47,6 +48,7 @@ _CURES = {  # where we know better than in general
 }
 # what torch says of a persistent id that is no storage: in old files, a module and its source
 _OF_MODULE = "Only persistent_load of storage is allowed"
+_MAX_PROTOCOL = 3  # of pickle
 _READ = ("safetensors", "torch", "torch-legacy")
 
 
@@ -150,7 +152,9 @@ def _loaded(path: Path, stand_ins: list[Any], lazily: bool) -> Any:
     """Return what torch reads; it looks a name up among those that it knows itself first."""
     import torch
 
-    with torch.serialization.safe_globals(stand_ins):
+    with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+        # protocol 3 is read; what it may hold that is not is an error
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
         if lazily and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as file:  # of a path, torch would believe the suffix
@@ -192,5 +196,11 @@ def _names(path: Path, kind: FileKind | None) -> Iterator[str]:
 def _globals(file: Any) -> Iterator[str]:
     pickle: BinaryIO = file
     for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name == "PROTO" and int(argument or 0) > _MAX_PROTOCOL:
+            raise ValueError(
+                f"it was saved with `pickle_protocol={argument}`, and torch's safe reader takes "
+                f"up to {_MAX_PROTOCOL}. Save it again without that option: "
+                "torch.save(state_dict, FILE)"
+            )
         if opcode.name == "GLOBAL":
             yield str(argument)

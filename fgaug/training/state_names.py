@@ -94,6 +94,32 @@ def find_tensors(value: Mapping[Any, Any], body: Any, renames: Sequence[Rename] 
     return _only(fitting)
 
 
+def unusable(match: Match) -> str:
+    """Return why a network cannot start from its tensors in a file; empty where it can.
+
+    Numbers of other kinds would be cast in silence, or fail; NaN would train to NaN.
+    """
+    import torch
+
+    weights = {k: v for k, v in match.tensors.items() if not k.endswith(_COUNTER)}
+    for name, tensor in weights.items():
+        if tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
+            held = "no numbers" if tensor.is_meta else f"{tensor.dtype} numbers"
+            return (
+                f"its {match.prefix}{name} has {held}, and a network has floating-point "
+                "weights. Save those of the trained model: "
+                "torch.save(model.float().state_dict(), FILE)"
+            )
+    bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        return (
+            f"{len(bad)} of its {len(weights)} tensors hold NaN or infinite numbers "
+            f"({_some([match.prefix + name for name in bad])}): the training that saved it went "
+            "wrong. Give an earlier file of that training"
+        )
+    return ""
+
+
 def _parts(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each dict of a file that holds tensors, by dotted name."""
     import torch
@@ -217,10 +243,12 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
         listed = [*wrong, *(f"{prefix}{key} is missing" for key in missing)]
         more = f"; {len(listed)} of {len(needed)} tensors differ" if len(listed) > 5 else ""
         return f"it holds the weights of another model ({'; '.join(listed[:5])}{more})"
+    if not tensors:
+        return "it holds no tensors by name"
     under = f" under {name!r}" if name else ""
-    theirs = f"its {len(tensors)} tensors{under} are called {_some(list(tensors))}"
+    count = f"its {len(tensors)} tensors{under} are" if len(tensors) > 1 else f"its one{under} is"
     return (
-        f"it holds the weights of another model ({theirs if tensors else 'it has no tensors'}; "
+        f"it holds the weights of another model ({count} called {_some(list(tensors))}; "
         f"the model's {len(needed)} are called {_some(needed)})"
     )
 

@@ -147,6 +147,8 @@ def load(weights: Weights, body: Any) -> Match:
         raise UserError(
             f"{weights.path} was refused: {error}. Give the file that belongs to `recipe.model`."
         ) from None
+    if unusable := state_names.unusable(match):
+        raise UserError(f"{weights.path} was refused: {unusable}.")
     body.load_state_dict({**body.state_dict(), **match.tensors})
     if match.passed_over:
         _say_once(
