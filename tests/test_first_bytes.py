@@ -63,7 +63,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "text": ("text", b"see the readme\n", "it is a text. Look into it"),
     "lfs": ("git-lfs", LFS, "git lfs pull"),
     "annex": ("git-annex", b"/annex/objects/SHA256E-s3--ab.pkl\n", "git annex get"),
-    "gzip": ("gzip", gzip.compress(b"x"), "gunzip"),
+    "gzip": ("gzip", gzip.compress(b"x", mtime=0), "gunzip"),
     "bzip2": ("bzip2", bz2.compress(b"x"), "bunzip2"),
     "xz": ("xz", lzma.compress(b"x"), "unxz"),
     "zip": ("zip", zipped(net__x=b"x"), "Unpack it and give the file in it"),
@@ -120,7 +120,7 @@ def test_a_wrong_suffix_is_named_both_ways(tmp_path: Path) -> None:
     for content, words in [
         (pickle.dumps({"G_ema": None}), r"a pickle\. Rename it to \*\.pkl"),
         (LFS, "git lfs pull"),
-        (gzip.compress(b"x"), "gunzip"),
+        (gzip.compress(b"x", mtime=0), "gunzip"),
     ]:
         path.write_bytes(content)
         with pytest.raises(SnapshotError, match=words):
