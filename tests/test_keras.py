@@ -110,7 +110,8 @@ def test_both_libraries_answer_alike_with_the_same_weights(images: Images) -> No
     ours = predict(twin, images, 8, torch.device("cpu"))
     theirs = learner.predict(images)
     assert np.ptp(theirs[:, 0]) > 0.01
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    # float32 through 16 blocks: 1.5e-4 apart on a processor without AVX-512, below 1e-4 with it
+    np.testing.assert_allclose(theirs, ours, rtol=1e-3)
 
 
 def copied(tensors: dict[str, np.ndarray], twin: models.Classifier) -> dict[str, torch.Tensor]:

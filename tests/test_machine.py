@@ -132,7 +132,7 @@ def test_a_mask_is_heeded_in_a_dry_run(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
-    assert "1 trials at once" in done.stdout
+    assert "1 trial at once" in done.stdout
 
 
 class TestRoom:
@@ -206,7 +206,7 @@ class TestRoom:
         phantom_dataset(tmp_path)
         code, out, err = fgaug("search", write_grid(tmp_path), "--dry-run", "--cpus", "1")
         assert code == 0, err
-        assert "1 trials at once" in out
+        assert "1 trial at once" in out
 
 
 class TestFolders:

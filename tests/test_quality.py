@@ -273,7 +273,8 @@ class TestNeighbours:
         whole = [measure(real, fake, 3) for measure in measures]
         monkeypatch.setattr(neighbours, "_BLOCK_MB", 700 * 8 * 13 / 2**20)  # 13 fakes a block
         for measure, before in zip(measures, whole, strict=True):
-            np.testing.assert_array_equal(measure(real, fake, 3), before)
+            # products of other shapes may round otherwise, by the processor's own kernels
+            np.testing.assert_allclose(measure(real, fake, 3), before, rtol=1e-13)
 
     def test_a_fake_in_a_real_s_ball_has_realism_1(self) -> None:
         real, fake = draws(1, 200, 10), draws(2, 300, 10, 0.4)
