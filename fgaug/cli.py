@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
+from typer.core import TyperGroup
 
-from fgaug.commands import bank as bank_commands
 from fgaug.commands import compare as compare_commands
 from fgaug.commands import confirm as confirm_commands
-from fgaug.commands import data as data_commands
-from fgaug.commands import gan as gan_commands
 from fgaug.commands import models as model_commands
 from fgaug.commands import power as power_commands
 from fgaug.commands import show
@@ -30,9 +28,60 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.add_typer(data_commands.app, name="data")
-app.add_typer(gan_commands.app, name="gan")
-app.add_typer(bank_commands.app, name="bank")
+
+
+class _LateGroup(TyperGroup):
+    """A group of commands whose module is imported when one of them, or their list, is needed.
+
+    `fgaug --help` and `fgaug status` need none of the three; they would double their start.
+    """
+
+    load: ClassVar[Callable[[], typer.Typer]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._fill()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        self._fill()
+        return super().get_command(ctx, cmd_name)
+
+    def _fill(self) -> None:
+        if not self.commands:
+            self.commands.update(typer.main.get_group(type(self).load()).commands)
+
+
+def _group(name: str, help: str) -> Callable[[Callable[[], typer.Typer]], None]:
+    """Add the group of commands that a function imports."""
+
+    def add(load: Callable[[], typer.Typer]) -> None:
+        late = type("_LateGroup", (_LateGroup,), {"load": staticmethod(load)})
+        app.add_typer(typer.Typer(), name=name, help=help, cls=late, no_args_is_help=True)
+
+    return add
+
+
+@_group("data", help="Prepare and check datasets of real images.")
+def _data() -> typer.Typer:
+    from fgaug.commands import data
+
+    return data.app
+
+
+@_group("gan", help="Train, judge, inspect and convert networks.")
+def _gan() -> typer.Typer:
+    from fgaug.commands import gan
+
+    return gan.app
+
+
+@_group("bank", help="Fill, check and exchange banks of fakes.")
+def _bank() -> typer.Typer:
+    from fgaug.commands import bank
+
+    return bank.app
+
+
 app.command()(model_commands.predict)
 app.command()(model_commands.replay)
 app.command()(compare_commands.compare)
@@ -201,6 +250,20 @@ def demo(
     raise typer.Exit(run.exit_code)
 
 
+class _LateHandler(logging.Handler):
+    """Prints records on stderr by rich, which is imported with the first of them."""
+
+    @cached_property
+    def _rich(self) -> logging.Handler:
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        return RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._rich.emit(record)
+
+
 _INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
@@ -209,8 +272,7 @@ def main() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
     logger = logging.getLogger("fgaug")
     if not logger.handlers:  # a program may call several commands
-        console = Console(stderr=True)
-        logger.addHandler(RichHandler(console=console, show_time=False, show_path=False))
+        logger.addHandler(_LateHandler())
     try:
         settle()
         narrow_threads()

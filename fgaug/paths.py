@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from fgaug.errors import DiskFullError, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,12 +291,17 @@ def read_json(path: Path, error: type[UserError]) -> Any:
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a Parquet table to `path`, whole or not at all."""
+    import pyarrow.parquet as pq  # late: `fgaug status` knows paths but reads no table
+
     with whole(path) as temporary:
         pq.write_table(table, temporary)
 
 
 def read_table(path: Path, error: type[UserError], columns: list[str] | None = None) -> pa.Table:
     """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.read_table(path, columns=columns, partitioning=None)
     except FileNotFoundError:

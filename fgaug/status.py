@@ -19,12 +19,12 @@ from typing import Any
 
 from fgaug import paths
 from fgaug.errors import GridError, RunError, one_line
-from fgaug.filters import NONE
 from fgaug.paths import RunPaths, TrialPaths
 from fgaug.yaml_file import read_yaml
 
 WINDOW_S = 3600.0  # over which the rate is measured
 FAILURES = 3  # the latest, shown with their reasons
+_NO_FILTER = "none"  # filters.NONE, whose module loads pandas
 _NAMES = ("mode", "psi", "ratio", "filter", "seed")
 
 
@@ -159,7 +159,7 @@ def _name(run: RunPaths) -> str:
 
 
 def _described(row: dict[str, Any]) -> str:
-    told = (name for name in _NAMES[1:] if row.get(name) not in (None, NONE))
+    told = (name for name in _NAMES[1:] if row.get(name) not in (None, _NO_FILTER))
     words = [f"{name} {row[name]}" for name in told]
     return _printable(" ".join([str(row.get("mode")), *words]))
 

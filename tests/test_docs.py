@@ -71,8 +71,9 @@ def test_the_shown_commands_and_options_exist() -> None:
     for words in commands:
         command: Any = root
         for word in words[1:]:
-            if hasattr(command, "commands"):
-                command = command.commands[word]
+            if hasattr(command, "get_command"):
+                command = command.get_command(None, word)
+                assert command is not None, " ".join(words)
             elif word.startswith("--"):
                 options = {name for parameter in command.params for name in parameter.opts}
                 assert word in options, " ".join(words)

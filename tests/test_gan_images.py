@@ -196,7 +196,7 @@ class TestRecord:
         def full(*_: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(module.paths.pq, "write_table", full)
+        monkeypatch.setattr(pq, "write_table", full)
         with pytest.raises(DiskFullError):
             write_trained_on(tmp_path / "x.pkl", training_images(data, ["trv"]))
         assert path.read_bytes() == before

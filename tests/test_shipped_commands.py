@@ -40,9 +40,9 @@ def in_words(path: Path) -> Iterator[list[str]]:
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command that words name, and what is left of them."""
     command, rest = ROOT, words[1:]
-    while hasattr(command, "commands") and rest:
-        assert rest[0] in command.commands, f"no command {rest[0]!r} in {' '.join(words)}"
-        command, rest = command.commands[rest[0]], rest[1:]
+    while hasattr(command, "get_command") and rest:
+        command, name, rest = command.get_command(None, rest[0]), rest[0], rest[1:]
+        assert command is not None, f"no command {name!r} in {' '.join(words)}"
     return command, rest
 
 

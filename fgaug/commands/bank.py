@@ -15,7 +15,7 @@ from fgaug.errors import BankError
 if TYPE_CHECKING:
     from fgaug.study import Verdict
 
-app = typer.Typer(help="Fill, check and exchange banks of fakes.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 app.command()(bank_out.export)
 app.command()(bank_out.sheet)
 app.command()(bank_score.score)

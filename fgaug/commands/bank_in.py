@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fgaug.axes import usable_psi
 from fgaug.errors import BankError
 from fgaug.progress import progress_of
 
@@ -44,6 +43,7 @@ def import_(
     ] = None,
 ) -> None:
     """Add image files that another program made; their names hold the seeds."""
+    from fgaug.axes import usable_psi
     from fgaug.bank.imported import import_folders
     from fgaug.bank.seed_files import of_other_endings, some
     from fgaug.data.problems import counted

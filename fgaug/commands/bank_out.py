@@ -7,7 +7,6 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from fgaug.commands import options
@@ -15,6 +14,8 @@ from fgaug.errors import BankError
 from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fgaug.bank import Bank, Demand
     from fgaug.sheets import Block
 
@@ -129,6 +130,8 @@ def _shown(
     grid: int | None,
 ) -> tuple[list[str], list[float], list[int]]:
     """Return labels, psis and z_seeds of the sheet: every combination is among the chosen."""
+    import numpy as np
+
     held = chosen.wanted
     gone = [label for label in labels if all(label != other for other, _ in held)]
     if gone:
@@ -168,6 +171,8 @@ def _shown(
 
 def _table(bank: Bank, label: str, psis: list[float], z_seeds: list[int]) -> Block:
     """Return a block of one row a z_seed and one column a psi."""
+    import numpy as np
+
     from fgaug.bank.export import psi_text
     from fgaug.sheets import Block
 

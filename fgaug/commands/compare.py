@@ -10,13 +10,13 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pandas as pd
 import typer
 
 from fgaug.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fgaug.analysis.margins import Margins
     from fgaug.analysis.one_model import OneModel
     from fgaug.analysis.two_arms import TwoArms
@@ -105,6 +105,8 @@ def _found(
         given = "none" if not any(ways) else "several"
         raise UserError(f"{WAYS}; got {given}.")
     if counts is not None:
+        import numpy as np
+
         return compare_counts(np.array(_counts(counts), np.int64).reshape(2, 2))
     if margins is not None:
         return margin_bounds(*_margins(margins))
@@ -147,6 +149,9 @@ def _margins(text: str) -> tuple[int, int, int]:
 
 def _plain(value: Any) -> Any:
     """Return a result as JSON holds it: frames as lists of rows, what is no number as null."""
+    import numpy as np
+    import pandas as pd
+
     if is_dataclass(value):
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, pd.DataFrame):
@@ -165,6 +170,8 @@ def _plain(value: Any) -> Any:
 
 def _csv(found: OneModel | TwoModels | TwoArms | Margins) -> pd.DataFrame:
     """Return one table: `part` says what a row is; texts are rows of their own."""
+    import pandas as pd
+
     from fgaug.analysis.margins import Margins
     from fgaug.commands.compare_tables import margin_rows, texts
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from fgaug.errors import DataError
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from fgaug.data import Dataset
     from fgaug.sheets import Block
 
-app = typer.Typer(help="Prepare and check datasets of real images.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -203,6 +202,8 @@ def sheet(
 
 def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
     """Return a row of images for each label, the first of a seeded order of its split."""
+    import numpy as np
+
     from fgaug.sheets import Block
 
     table = dataset.manifest

@@ -13,7 +13,7 @@ from fgaug.commands import gan_data, gan_quality, gan_training
 if TYPE_CHECKING:
     from gan_worker.snapshot import Snapshot
 
-app = typer.Typer(help="Train, judge, inspect and convert networks.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 app.command()(gan_training.train)
 app.command()(gan_data.export)
 app.command(name="filter")(gan_data.filter_)

@@ -11,7 +11,6 @@ import typer
 
 from fgaug import paths
 from fgaug.errors import UserError
-from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
     from fgaug.study import Replay
@@ -54,6 +53,7 @@ def predict(
     `fgaug compare` wants: without patients it takes each image for one.
     """
     from fgaug import study
+    from fgaug.progress import progress_of
 
     columns = {"--image-col": image_col, "--label-col": label_col, "--group-col": group_col}
     table = None

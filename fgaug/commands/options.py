@@ -7,18 +7,18 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
-import pandas as pd
-
-from fgaug.axes import MAX_POOL, usable_psi
 from fgaug.errors import BankError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fgaug.bank import Bank, Demand, Scorer
 
 
 def z_seeds(text: str) -> list[int]:
     """Return the integers of `1-2000` or `1,5,9-12`."""
+    from fgaug.axes import MAX_POOL
+
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
@@ -35,6 +35,8 @@ def z_seeds(text: str) -> list[int]:
 
 def psis(texts: Iterable[str]) -> list[float]:
     """Return the distinct values of `--psi 0.3,0.5 --psi 1`, in the order given."""
+    from fgaug.axes import usable_psi
+
     found: dict[float, None] = {}
     for part in (part for text in texts for part in text.split(",")):
         try:
@@ -64,6 +66,8 @@ def selected(
     Raises:
         BankError: the bank lacks some of what was named; it says what, all at once.
     """
+    import numpy as np
+
     from fgaug.bank import Demand
     from fgaug.bank.export import psi_text
 
@@ -121,6 +125,8 @@ def passing(bank: Bank, chosen: Demand, text: str, scorers: Sequence[str] = ()) 
         UserError: no such filter; no scores of some fakes, or of several scorers of one kind; no
             fake passes.
     """
+    import pandas as pd
+
     from fgaug.bank import Demand
     from fgaug.bank.scores import read_scores
     from fgaug.filters import parse

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fgaug.errors import UserError
 
@@ -166,6 +163,10 @@ def _plain(found: Outlook) -> dict[str, Any]:
 
 def _show(found: Outlook) -> None:
     """Print a table of designs, then warnings and what was assumed."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     width = None if sys.stdout.isatty() else 140
     console = Console(width=width, highlight=False, markup=False)
     claim = "new patients" if found.level == "E2" else "these patients alone"

@@ -11,17 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
-
 from fgaug.commands import fakes_ahead
 from fgaug.commands.amounts import amount_lines
 from fgaug.commands.output import output
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
     from fgaug.axes import Split
     from fgaug.fakes import Supply
     from fgaug.machine.room import Room
@@ -42,6 +40,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         planned: what a search would do.
         room: what its trials may use; all of this machine where None.
     """
+    from rich.console import Console
+
     from fgaug import cluster, estimate
     from fgaug.analysis.wording import many
     from fgaug.machine import cores
@@ -158,6 +158,8 @@ def console_for(log: str) -> Console:
     Raises:
         UserError: no such log.
     """
+    from rich.console import Console
+
     if log not in _LOGS:
         raise UserError(f"--log is {', '.join(_LOGS[:-1])} or {_LOGS[-1]}, got {log}.")
     return Console(stderr=True, quiet=log != "auto")
@@ -234,6 +236,8 @@ def results(run: Path, by: str, format: str) -> None:
             raise UserError(
                 "--format parquet is binary: send it to a file with `> results.parquet`."
             )
+        import pyarrow.parquet as pq
+
         pq.write_table(typed(frame), sys.stdout.buffer)
     elif format == "table":
         _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
@@ -272,6 +276,8 @@ def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _print_table(frame: pd.DataFrame) -> None:
+    from rich.table import Table
+
     table = Table()
     for name in frame.columns:
         table.add_column(str(name), justify="left" if name in ("mode", "status") else "right")
@@ -281,6 +287,8 @@ def _print_table(frame: pd.DataFrame) -> None:
 
 
 def _cell(value: object) -> str:
+    import pandas as pd
+
     if value is None or value is pd.NA or value != value:
         return ""
     if isinstance(value, float):

@@ -11,8 +11,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 _NO_LIMIT = 1 << 60  # bytes; version 1 writes a huge number where there is no limit
@@ -35,6 +33,8 @@ def narrow_threads() -> None:
 
 def memory_bytes() -> int:
     """Return the memory that this process may use: the machine's, or less by its control group."""
+    import psutil  # late: every command reads the cores, few the memory
+
     total = int(psutil.virtual_memory().total)
     limit = memory_limit()
     return total if limit is None else min(total, limit)
