@@ -11,8 +11,7 @@ import types
 from typing import Any
 
 from fgaug.errors import FgaugError, UserError
-
-__version__ = "0.1.0"
+from fgaug.version import __version__
 
 _LAZY = {
     "load_space": "fgaug.space",

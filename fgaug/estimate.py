@@ -18,7 +18,7 @@ from fgaug.axes import Split
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.recipe import Budget, Recipe
-from fgaug.training.backend import open_learner
+from fgaug.training.backends import open_learner
 from fgaug.training.budgets import frozen_epochs, total_steps
 from fgaug.training.images import Images
 

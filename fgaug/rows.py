@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import fgaug
 from fgaug.axes import Split
 from fgaug.bank import Scorer
 from fgaug.cells import Cell, digest, recipe_identity
 from fgaug.mix import MixPlan, Reals, fakes_wanted
 from fgaug.training.backend import Fitted, Peaks
+from fgaug.version import __version__
 
 MAX_ERROR = 20_000  # characters of a row
 
@@ -95,7 +95,7 @@ def provenance(cell: Cell, sources: Sources, weights: str) -> dict[str, Any]:
         "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
         "weights": weights,
         "snapshots": sources.snapshots if cell.uses_fakes else None,
-        "version": fgaug.__version__,
+        "version": __version__,
         "host": platform.node(),
     }
 

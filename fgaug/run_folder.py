@@ -20,13 +20,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fgaug
 from fgaug import cluster, frozen_plan, paths, stages
 from fgaug.cells import Cell
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.rows import identity_columns
+from fgaug.version import __version__
 
 _log = logging.getLogger("fgaug")
 
@@ -97,7 +97,7 @@ def note_start(planned: Plan) -> None:
     paths.write_text(run.space, text)
     spec, splits = planned.dataset.spec, planned.dataset.manifest["split"].value_counts()
     environment: dict[str, Any] = {
-        "fgaug": fgaug.__version__,
+        "fgaug": __version__,
         "python": platform.python_version(),
         **_versions_of(planned),
         "computing": computing(),

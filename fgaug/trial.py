@@ -23,7 +23,8 @@ from fgaug.results import TrialResult
 from fgaug.rows import Sources
 from fgaug.saved import SavedModel
 from fgaug.screening import Screen
-from fgaug.training.backend import Fitted, Point, Training, derived, open_learner
+from fgaug.training.backend import Fitted, Point, Training, derived
+from fgaug.training.backends import open_learner
 from fgaug.training.budgets import frozen_epochs
 from fgaug.trial_images import bank_at, dataset_at, split_images, training_images
 

@@ -22,8 +22,8 @@ from fgaug.recipe import Budget, Recipe
 from fgaug.space import parse_space
 from fgaug.training.images import Images
 from fgaug.training.keras import child, known, weight_file
+from fgaug.training.keras.learner import FOLDS, KerasTraining, last_fold
 from fgaug.training.keras.shared import Place, Rows, opened, rows_of
-from fgaug.training.keras.training import FOLDS, KerasTraining, last_fold
 
 
 class TestRecipe:

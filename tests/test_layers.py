@@ -89,7 +89,7 @@ def test_ray_stays_in_its_rooms(path: Path) -> None:
 
 
 TENSORFLOW_ROOM = "fgaug/training/keras/"
-BESIDE_IT = ("known", "learner", "process", "shared", "training")  # in the process that asks
+BESIDE_IT = ("known", "learner", "process", "shared")  # in the process that asks
 
 
 @pytest.mark.parametrize("path", [*files("fgaug"), *files("gan_worker")], ids=name)

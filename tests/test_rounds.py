@@ -159,7 +159,8 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     weights = {name: value.copy() for name, value in trained.learner.tensors().items()}
     draws = trained.learner.state()
     losses = [next(points).train_loss, next(points).train_loss]
-    from fgaug.training.backend import derived, open_learner
+    from fgaug.training.backend import derived
+    from fgaug.training.backends import open_learner
     from fgaug.trial_images import bank_at, split_images, training_images
 
     labels = bench.dataset.spec.labels

@@ -13,9 +13,10 @@ from pathlib import Path, PurePath
 import numpy as np
 import pandas as pd
 
-from fgaug.data.cells import Cells, clean, name_of, read_cells
+from fgaug.data.cells import Cells, clean, name_of
 from fgaug.data.dataset import MANIFEST_COLUMNS
 from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.data.table_file import read_cells
 from fgaug.image_kinds import EXTENSIONS
 
 _SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} | {

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import fgaug
 from fgaug.bank import Bank, Demand, Store, lock, open_bank
 from fgaug.bank.store import read
 from fgaug.data import Dataset, open_dataset
@@ -24,6 +23,7 @@ from fgaug.study.bank_reals import AllReals
 from fgaug.study.bank_sets import Fakes, Found, add_fakes, add_networks, add_reals, fakes_of
 from fgaug.study.features import features_of_fakes
 from fgaug.study.scoring import Count, check_fits, device_of
+from fgaug.version import __version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +162,6 @@ def _head(
         "features_described": described,
         "images": how.images,
         "sources": {label: source.sha256 for label, source in bank.spec.sources.items()},
-        "fgaug": fgaug.__version__,
+        "fgaug": __version__,
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

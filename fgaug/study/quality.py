@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-import fgaug
 from fgaug import paths
 from fgaug.errors import SnapshotError, UserError
 from fgaug.progress import Advance
 from fgaug.quality import snapshot_table
 from fgaug.quality.snapshot_table import METRICS_VERSION, Row
+from fgaug.version import __version__
 
 if TYPE_CHECKING:
     from fgaug.data import Dataset
@@ -229,7 +229,7 @@ def _measured(
         "kid_subset_size": subsets.size,
         **beside_floor(reals.floor, reals.features, fakes),
         "device": how.device,
-        "version": fgaug.__version__,
+        "version": __version__,
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "wall_s": round(time.monotonic() - started, 1),
     }

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-import fgaug
 from fgaug import paths, results, run_folder
 from fgaug.cells import Cell
 from fgaug.errors import RunError
@@ -26,6 +25,7 @@ from fgaug.paths import RunPaths
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
 from fgaug.study.searches import plan
+from fgaug.version import __version__
 
 TOLERANCE = 1e-6  # of metrics and probabilities; on the same machine they are the same
 _SHOWN = 8
@@ -173,9 +173,9 @@ def _why_gone(planned: Plan, row: Mapping[str, Any]) -> str:
     known = [each.snapshots for each in planned.sources.values() if each.snapshots]
     if row.get("snapshots") not in (None, *known):
         return f"its fakes are of {row['snapshots']}, the grid's are now {' or '.join(known)}"
-    if row.get("version") != fgaug.__version__:
+    if row.get("version") != __version__:
         return (
-            f"fgaug {row.get('version')} trained it, this is {fgaug.__version__}, which may name "
+            f"fgaug {row.get('version')} trained it, this is {__version__}, which may name "
             "cells otherwise. Install that version"
         )
     return (

@@ -1,6 +1,6 @@
-"""The border between a trial and the library that trains: what each backend gives.
+"""The border between a trial and the library that trains: what each backend provides.
 
-trial -> [backend] -> torch_learner, keras.  Loads neither torch nor TensorFlow.
+Loads neither torch nor TensorFlow; `backends.open_learner` picks the implementation.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from fgaug.recipe import Budget, Recipe
+from fgaug.recipe import Budget
 
 if TYPE_CHECKING:
     from fgaug.training.images import Images
@@ -152,30 +152,6 @@ class Learner(Predictor, Protocol):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from places that `state` gave; other keys are left alone."""
         ...
-
-
-def open_learner(
-    recipe: Recipe, labels: tuple[str, ...], seed: int, device: str, gpu_share: float = 1.0
-) -> Learner:
-    """Return a recipe's classifier before its first step, by the library that the recipe names.
-
-    Args:
-        labels: names of the labels, in the order of the images' indices.
-        seed: of the cell; weights and augmentation draw from streams of their own.
-        device: cpu or cuda.
-        gpu_share: of the device's memory that is the learner's.
-
-    Raises:
-        GridError: weights that are not on this machine, or a model that the library does not have.
-        UserError: weights that cannot be read.
-    """
-    if recipe.backend == "keras":
-        from fgaug.training.keras.learner import KerasLearner
-
-        return KerasLearner(recipe, labels, seed, device, gpu_share)
-    from fgaug.training.torch_learner import TorchLearner  # torch takes what it needs
-
-    return TorchLearner(recipe, labels, seed, device)
 
 
 def derived(seed: int, purpose: str) -> int:

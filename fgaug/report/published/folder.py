@@ -6,12 +6,12 @@ import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-import fgaug
 from fgaug import paths
 from fgaug.report.files import draw_all, write_files
 from fgaug.report.page import render
 from fgaug.report.parts import Facts, Section, Text
 from fgaug.report.published.source import digests
+from fgaug.version import __version__
 
 
 def write(out: Path, name: str, kind: str, sections: Sequence[Section]) -> Path:
@@ -37,7 +37,7 @@ def origin(which: str, files: tuple[str, ...]) -> Section:
     """
     told = (
         ("Command", f"fgaug report --published {which}"),
-        ("fgaug", fgaug.__version__),
+        ("fgaug", __version__),
         ("Written", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")),
         *((f"{name} (SHA-256)", digest) for name, digest in digests(files)),
     )

@@ -1,25 +1,33 @@
-"""The Keras side of the border: a classifier in another process, and what is asked of it.
+"""The Keras backend: a classifier in a process of its own, and one training of it.
 
-backend -> [learner] -> process, training
+Budgets and evaluations are those of the PyTorch backend. What the source study did between them
+(Adam, a learning rate that falls where the loss stands still) is in the recipe.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
-from fgaug.recipe import Budget, KerasRecipe, Recipe
+from fgaug.recipe import Budget, KerasRecipe, Plateau, Recipe
+from fgaug.training import images as orders
 from fgaug.training import memory
-from fgaug.training.backend import Peaks, derived
+from fgaug.training.backend import Fitted, Peaks, Point, derived
+from fgaug.training.budgets import look_steps, total_steps
+from fgaug.training.checked import check_loss, looked
 from fgaug.training.images import Images
 from fgaug.training.keras import known
 from fgaug.training.keras.process import Process, Settings, process_for
 from fgaug.training.keras.shared import rows_of
-from fgaug.training.keras.training import KerasTraining
+
+MIN_DELTA = 1e-4  # of Keras's ReduceLROnPlateau: less is no gain
+FOLDS = 10  # of the source's split of its training images
 
 
 class KerasLearner:
@@ -106,3 +114,190 @@ class KerasLearner:
         if self._network is not None:
             self._process.forget(self._network)
             self._network = None
+
+
+class KerasTraining:
+    """One training; see `backend.Training`.
+
+    Args:
+        learner: trained in place.
+        seed: of the order of the images, of their augmentation and of the fold.
+    """
+
+    def __init__(
+        self, learner: KerasLearner, train: Images, valid: Images, budget: Budget, seed: int
+    ) -> None:
+        self.learner, self.train, self.valid, self.budget = learner, train, valid, budget
+        recipe = learner.recipe
+        make = orders.epochs if budget.unit == "epochs" else orders.stream
+        self.order = make(len(train), recipe.batch_size, seed)
+        self.draws = derived(seed, "augmentation") >> 1  # TensorFlow's seeds have a sign
+        self.total = total_steps(budget, len(train), recipe.batch_size, frozen=0)
+        looks = look_steps(budget, len(train), recipe.batch_size, frozen=0)
+        self.looks = tuple(sorted(looks))
+        in_training = learner.settings.validate_on == "training_fold"
+        self.watched = last_fold(train, seed) if in_training else valid
+        self.steps, self.images_seen, self.train_s = 0, 0, 0.0
+        self.rate = recipe.learning_rate
+        self.stopped_by: str | None = None
+        self.best: Point | None = None  # the look whose weights are kept
+        self.last: Point | None = None
+        self.probability = np.empty(0)  # of the watched images, at the best look
+        self.lowest, self.waited = np.inf, 0  # of early stopping
+        self.level, self.stood = np.inf, 0  # of the plateau
+        self.begun = False
+
+    def __iter__(self) -> Iterator[Point]:
+        """Train on, yielding each evaluation.
+
+        Raises:
+            TrialError: a loss that is not a number, no memory, a process that died.
+        """
+        if not self.begun:
+            self.begun = True
+            self.learner.ask("begin", rate=self.rate, seed=self.draws)
+        for number, until in enumerate(self.looks, start=1):
+            if until <= self.steps:
+                continue
+            if self.stopped_by is not None:
+                return
+            yield self._look(number, self._train_until(until))
+
+    def _train_until(self, until: int) -> float:
+        """Train to a step and return the mean loss on the way."""
+        batches = np.stack(list(islice(self.order, until - self.steps)))
+        loss, seconds = self.learner.ask(
+            "fit",
+            rows=rows_of(self.train, batches),
+            first_step=self.steps,
+            seed=self.draws,
+            rate=self.rate,
+        )
+        self.steps, self.train_s = until, self.train_s + seconds
+        self.images_seen += batches.size
+        check_loss(loss, until)
+        return float(loss)
+
+    def _look(self, number: int, train_loss: float) -> Point:
+        found = self.learner.predict(self.watched)
+        point = Point(
+            epoch=number if self.budget.unit == "epochs" else None,
+            step=self.steps,
+            frozen=False,
+            train_loss=train_loss,
+            valid=looked(self.watched.label, found, self.learner.labels, self.steps),
+            images_seen=self.images_seen,
+            train_s=self.train_s,
+        )
+        self.last = point
+        self._note(point, found)
+        return point
+
+    def _note(self, point: Point, found: np.ndarray) -> None:
+        """Keep what is to be kept, lower the rate, and say whether the training is over."""
+        loss = point.valid["loss"]
+        if self.best is None or loss < self.lowest:
+            self.lowest, self.waited, better = loss, 0, True
+        else:
+            self.waited, better = self.waited + 1, False
+        if better or not self.learner.settings.restore_best:
+            self.best, self.probability = point, found
+            self.learner.ask("keep")
+        self._lower(self.learner.settings.plateau, loss)
+        if self.budget.patience is not None and self.waited >= self.budget.patience:
+            self.stopped_by = "patience"
+        elif point.step == self.total:
+            self.stopped_by = "budget"
+
+    def _lower(self, plateau: Plateau | str, loss: float) -> None:
+        """Lower the rate where the loss has stood still, as Keras's ReduceLROnPlateau does."""
+        if isinstance(plateau, str):
+            return
+        if loss < self.level - MIN_DELTA:
+            self.level, self.stood = loss, 0
+            return
+        self.stood += 1
+        if self.stood >= plateau.patience:
+            self.rate, self.stood = self.rate * plateau.factor, 0
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is used, 1 where the training has ended."""
+        return 1.0 if self.stopped_by is not None else self.steps / self.total
+
+    def finish(self) -> Fitted:
+        """Put the kept weights back and return what was found.
+
+        The metrics are of the dataset's validation images, also where early stopping followed a
+        fold of the training images: those are then predicted here for the first time.
+        """
+        assert self.best is not None
+        assert self.last is not None
+        self.learner.ask("put_back")
+        valid, probability = self.best.valid, self.probability
+        if self.watched is not self.valid:
+            probability = self.learner.predict(self.valid)
+            valid = looked(self.valid.label, probability, self.learner.labels, self.best.step)
+        return Fitted(
+            best=self.best,
+            last=self.last,
+            valid=valid,
+            stopped_by=self.stopped_by or "scheduler",
+            valid_probability=probability,
+            micro_batch=self.learner.recipe.batch_size,
+            oom_events=0,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the rest of the training depends on; plain values and tensors."""
+        assert self.best is not None
+        assert self.last is not None
+        network = self.learner.ask("state", kept=self.best is not self.last)
+        return {
+            "steps": self.steps,
+            "rate": self.rate,
+            "stopped_by": self.stopped_by,
+            "patience": [float(self.lowest), self.waited],
+            "plateau": [float(self.level), self.stood],
+            "best": asdict(self.best),
+            "last": asdict(self.last),
+            "probability": torch.from_numpy(self.probability),
+            "costs": [self.images_seen, self.train_s],
+            "network": {name: _as_tensors(values) for name, values in network.items()},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that the same training, made anew, has given before."""
+        network = {name: _as_arrays(values) for name, values in state["network"].items()}
+        self.learner.ask("restore", state=network)
+        self.begun, self.steps, self.rate = True, state["steps"], state["rate"]
+        self.stopped_by = state["stopped_by"]
+        self.lowest, self.waited = state["patience"]
+        self.level, self.stood = state["plateau"]
+        self.best, self.last = Point(**state["best"]), Point(**state["last"])
+        if state["network"]["kept"] is None:
+            self.best = self.last  # one look, by which `state` knows that they are the same
+        self.probability = state["probability"].numpy()
+        self.images_seen, self.train_s = state["costs"]
+        for _ in range(self.steps):  # the order of the images is drawn again, which costs nothing
+            next(self.order)
+
+
+def last_fold(train: Images, seed: int) -> Images:
+    """Return the last of ten shuffled parts of the training images: the source's validation."""
+    count = max(1, len(train) // FOLDS)
+    chosen = np.random.RandomState(derived(seed, "fold")).permutation(len(train))[-count:]
+    return Images(
+        sources=train.sources,
+        source=train.source[chosen],
+        row=train.row[chosen],
+        label=train.label[chosen],
+    )
+
+
+def _as_tensors(values: list[np.ndarray] | None) -> list[torch.Tensor] | None:
+    return None if values is None else [torch.from_numpy(np.array(value)) for value in values]
+
+
+def _as_arrays(values: list[torch.Tensor] | None) -> list[np.ndarray] | None:
+    return None if values is None else [value.numpy() for value in values]
