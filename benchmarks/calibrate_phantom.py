@@ -27,7 +27,7 @@ from fgaug.bank.seed_files import LabelFolder
 from fgaug.data import Dataset, draw_image
 from fgaug.data.prepare import prepare
 from fgaug.data.reader import read_image
-from fgaug.space import parse_space
+from fgaug.grid_load import parse_space
 
 DATASETS = (1, 2, 3)  # seeds of simulated patients, a search each
 SIZE, IMAGES, VALID = 32, 800, 0.98  # pixels; some 16 images train, the others validate

@@ -30,7 +30,8 @@ from fgaug import cluster
 from fgaug.bank import BankSpec, Demand
 from fgaug.data.phantom import PLANES
 from fgaug.data.prepare import prepare
-from fgaug.space import Space, parse_space
+from fgaug.grid_load import parse_space
+from fgaug.space import Space
 from gan_worker.fill import fill
 from gan_worker.sources import LabelSource, describe
 

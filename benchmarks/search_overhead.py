@@ -21,9 +21,9 @@ from rich.console import Console
 import fgaug
 from fgaug import cluster, planning, study
 from fgaug.data.prepare import prepare
+from fgaug.grid_load import parse_space
 from fgaug.machine import cores
 from fgaug.results import load_curves
-from fgaug.space import parse_space
 
 
 def main() -> None:

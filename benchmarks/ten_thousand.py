@@ -29,9 +29,10 @@ from rich.console import Console
 import fgaug
 from fgaug import study
 from fgaug.data.prepare import prepare
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.results import read_rows, write_row
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 
 PSIS, RATIOS = (0.5, 0.6, 0.7, 0.8, 1.0), (0.5, 1.0, 2.0, 4.0)  # of the dry run with fakes
 MB = 1 << 20

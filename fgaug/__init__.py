@@ -14,7 +14,7 @@ from fgaug.errors import FgaugError, UserError
 from fgaug.version import __version__
 
 _LAZY = {
-    "load_space": "fgaug.space",
+    "load_space": "fgaug.grid_load",
     "Space": "fgaug.space",
     "load_results": "fgaug.results",
     "load_curves": "fgaug.results",

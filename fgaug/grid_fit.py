@@ -1,21 +1,31 @@
-"""What the parts of a grid say of each other.  grid_errors -> [grid_fit] -> space"""
+"""Checks a grid as a whole: keys that are valid by themselves and wrong together."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeGuard, get_args
+from typing import Any, TypeGuard, get_args
 
 from pydantic import ValidationError
 
 from fgaug.axes import NO_AMOUNT, Mode, SeedSample, has_amounts, uses_fakes
-from fgaug.entries import as_lists
+from fgaug.entries import Excluded, as_lists
 from fgaug.filters import NONE
 from fgaug.grid_errors import near, rule_of
+from fgaug.points import Point, arms_of, distinct, further_baselines, matches, product
 from fgaug.recipe import Recipe
+from fgaug.space import Space
 
-if TYPE_CHECKING:
-    from fgaug.space import Space
+
+def problems_of(space: Space) -> list[str]:
+    """Return everything that is wrong between the fields of a grid; empty for a valid one."""
+    lists = {"axes": dict(space.axes), "include": [dict(entry) for entry in space.include]}
+    problems = space_misfits({**dict(space), **lists})
+    problems += [*snapshot_misfits(space), *recipe_misfits(space)]
+    if not problems and (space.exclude or space.include or space.cells is not None):
+        problems = points_misfits(space)
+    return list(dict.fromkeys(problems))
 
 
 def space_misfits(space: Mapping[str, Any]) -> list[str]:
@@ -131,6 +141,60 @@ def recipe_misfits(space: Space) -> list[str]:
                 rules = [rule_of(found) for found in error.errors()]
                 problems += [f"`{key}.recipe` with `recipe`: {rule}" for rule in rules]
     return problems
+
+
+def points_misfits(space: Space) -> list[str]:
+    """Return which entries do nothing, and whether the grid has as many cells as it says."""
+    problems = []
+    if space.exclude:
+        every = distinct(product(space, space.axes)).values()
+        for place, entry in enumerate(space.exclude):
+            problems += _idle_exclude(f"exclude.{place}", entry, every)
+    points = distinct(product(space, space.axes, space.exclude))
+    if not points:
+        problems.append("`exclude` leaves nothing of the grid. Take out less")
+    for place, further in enumerate(space.include):
+        added = distinct(arms_of(space, further))
+        if added.keys() <= points.keys():
+            problems.append(
+                f"`include.{place}` adds no cell: the grid has its {len(added)} already. Drop it"
+            )
+        points |= distinct(product(space, further))
+    points |= distinct(further_baselines(space, points.values()))
+    if space.cells is not None and space.cells != len(points) and not problems:
+        modes = Counter(point.mode for point in points.values())
+        counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
+        problems.append(
+            f"`cells` says {space.cells}, but the grid has {len(points)}: {counts}. "
+            "Correct the count or the axes"
+        )
+    return problems
+
+
+def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str]:
+    """Return the values of an entry that no cell has, or that no cell has all of them."""
+    problems = []
+    named = entry.named
+    for axis, values in named.items():
+        known = {repr(value): value for value in (point.value(axis) for point in every)}
+        for value in values:
+            if value not in known.values():
+                guess = near(value, map(str, known.values())) if isinstance(value, str) else ""
+                shown = sorted(_shown(other) for other in known.values() if other is not None)
+                cure = guess or f"; they have {', '.join(shown) or 'none'}"
+                problems.append(f"`{key}.{axis}`: no cell has {_shown(value)}{cure}")
+    if not problems and not any(matches(named, point) for point in every):
+        problems.append(
+            f"`{key}` matches no cell: each of its values occurs, but not together. "
+            "Correct them, or drop the entry"
+        )
+    return problems
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
 
 
 def _entries(include: Any) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Points: what the axes of a grid combine to, less `exclude`, plus `include`.
 
-space -> [points] -> cells.  A point has all of a cell but its name, so a grid is counted and
-checked before any dataset is opened.
+A point has all of a cell but its name, so a grid is counted and checked before any dataset is
+opened.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import itertools
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fgaug.analysis_plan import seeds_of_baseline
 from fgaug.axes import Counts, Lists, Removal, Removals, Split
 from fgaug.entries import Excluded, Included
 from fgaug.filters import NONE
-from fgaug.grid_errors import near
 from fgaug.recipe import KerasRecipe, Recipe
 from fgaug.seeds import seeds_after
-
-if TYPE_CHECKING:
-    from fgaug.space import Space
+from fgaug.space import Space
 
 Pairs = tuple[tuple[str, Any], ...]
 
@@ -69,70 +66,17 @@ def points_of(space: Space) -> tuple[Point, ...]:
     needed goes with them. `include` then adds its points, with the baseline and twins they need.
     `baseline_seeds` gives baselines, and no twins, seeds of their own: they come last.
     """
-    kept = _distinct(_product(space, space.axes, space.exclude))
+    kept = distinct(product(space, space.axes, space.exclude))
     for entry in space.include:
-        kept |= _distinct(_product(space, entry))
-    further = _distinct(_further_baselines(space, kept.values()))
+        kept |= distinct(product(space, entry))
+    further = distinct(further_baselines(space, kept.values()))
     seeds = (*_seeds(space), *(point.seed for point in further.values()))
     order = {seed: place for place, seed in enumerate(dict.fromkeys(seeds))}
     return tuple(sorted((kept | further).values(), key=lambda point: order[point.seed]))
 
 
-def points_misfits(space: Space) -> list[str]:
-    """Return which entries do nothing, and whether the grid has as many cells as it says."""
-    problems = []
-    if space.exclude:
-        every = _distinct(_product(space, space.axes)).values()
-        for place, entry in enumerate(space.exclude):
-            problems += _idle_exclude(f"exclude.{place}", entry, every)
-    points = _distinct(_product(space, space.axes, space.exclude))
-    if not points:
-        problems.append("`exclude` leaves nothing of the grid. Take out less")
-    for place, further in enumerate(space.include):
-        added = _distinct(_arms(space, further))
-        if added.keys() <= points.keys():
-            problems.append(
-                f"`include.{place}` adds no cell: the grid has its {len(added)} already. Drop it"
-            )
-        points |= _distinct(_product(space, further))
-    points |= _distinct(_further_baselines(space, points.values()))
-    if space.cells is not None and space.cells != len(points) and not problems:
-        modes = Counter(point.mode for point in points.values())
-        counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
-        problems.append(
-            f"`cells` says {space.cells}, but the grid has {len(points)}: {counts}. "
-            "Correct the count or the axes"
-        )
-    return problems
-
-
-def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str]:
-    """Return the values of an entry that no cell has, or that no cell has all of them."""
-    problems = []
-    named = entry.named
-    for axis, values in named.items():
-        known = {repr(value): value for value in (point.value(axis) for point in every)}
-        for value in values:
-            if value not in known.values():
-                guess = near(value, map(str, known.values())) if isinstance(value, str) else ""
-                shown = sorted(_shown(other) for other in known.values() if other is not None)
-                cure = guess or f"; they have {', '.join(shown) or 'none'}"
-                problems.append(f"`{key}.{axis}`: no cell has {_shown(value)}{cure}")
-    if not problems and not any(_matches(named, point) for point in every):
-        problems.append(
-            f"`{key}` matches no cell: each of its values occurs, but not together. "
-            "Correct them, or drop the entry"
-        )
-    return problems
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
-
-
-def _matches(named: Mapping[str, list[Any]], point: Point) -> bool:
+def matches(named: Mapping[str, list[Any]], point: Point) -> bool:
+    """Return whether a point has one of the named values on every named axis."""
     return all(point.value(axis) in values for axis, values in named.items())
 
 
@@ -142,20 +86,21 @@ def _seeds(space: Space) -> Iterator[int]:
         yield from entry.seeds
 
 
-def _distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
+def distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
+    """Return the points by their key, the first of those that are alike."""
     found: dict[Hashable, Point] = {}
     for point in points:
         found.setdefault(point.key, point)
     return found
 
 
-def _product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
+def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
     """Yield each arm after its baseline and twins, less what `exclude` names."""
     entries = [entry.named for entry in exclude]
-    for arm in _arms(space, axes):
-        if not any(_matches(named, arm) for named in entries):
+    for arm in arms_of(space, axes):
+        if not any(matches(named, arm) for named in entries):
             for point in (*_controls(space, arm), arm):
-                if not any(_matches(named, point) for named in entries):
+                if not any(matches(named, point) for named in entries):
                     yield point
 
 
@@ -177,7 +122,7 @@ def _baseline(arm: Point) -> Point:
     return replace(arm, mode="baseline", **nothing)
 
 
-def _further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
+def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
     """Yield the baselines with further seeds that `baseline_seeds` asks for, family by family.
 
     A family are the arms that are compared with one baseline, whose further seeds come after those
@@ -206,7 +151,7 @@ def _further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]
             yield replace(known[0], seed=seed)
 
 
-def _arms(space: Space, axes: Lists) -> Iterator[Point]:
+def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
     """Yield the points of the modes that axes name; copies are alike where a mode uses no axis."""
     for seed in axes.seeds or space.seeds:
         for recipe in combined_recipes(space.recipe, axes):

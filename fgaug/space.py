@@ -1,20 +1,16 @@
-"""The grid file: YAML -> a frozen Space, all its problems reported at once.  [space] -> cells"""
+"""Space: a grid as a frozen value, each field valid by itself; `grid_load` reads it from YAML."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
 
@@ -27,24 +23,16 @@ from fgaug.axes import (
     Lists,
     Number,
     Removals,
-    axes_misfits,
     distinct,
-    with_recipe_fields,
 )
 from fgaug.counts import DatasetCounts
 from fgaug.entries import Excluded, Included
-from fgaug.errors import GridError
 from fgaug.generators import Generator, SnapshotEntry
-from fgaug.grid_errors import Misfits, one_line_each
-from fgaug.grid_fit import recipe_misfits, snapshot_misfits, space_misfits
-from fgaug.points import points_misfits
-from fgaug.recipe import Budget, Frozen, KerasRecipe, Plateau, Recipe
+from fgaug.recipe import Budget, Frozen, Recipe
 from fgaug.rounds import Rounds
-from fgaug.yaml_file import read_yaml
 
 Control = Literal["oversample", "drop", "random_subset"]
 Logger = Literal["tensorboard", "mlflow", "wandb"]
-GRID = "${grid}"  # in a path: the grid file's folder
 
 
 class Scheduler(Frozen):
@@ -116,7 +104,10 @@ class Scorers(Frozen):
 
 
 class Space(Frozen):
-    """A grid: what to train, from which images and fakes, for how long, on what."""
+    """A grid: what to train, from which images and fakes, for how long, on what.
+
+    Fields are validated one by one; `grid_fit.problems_of` returns what is wrong between them.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     dataset: str
@@ -148,17 +139,6 @@ class Space(Frozen):
     baseline_seeds: BaselineSeeds | None = None
     # other programs that are told what trials report
     loggers: Annotated[list[Logger], AfterValidator(distinct)] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Space:
-        lists = {"axes": dict(self.axes), "include": [dict(entry) for entry in self.include]}
-        problems = space_misfits({**dict(self), **lists})
-        problems += [*snapshot_misfits(self), *recipe_misfits(self)]
-        if not problems and (self.exclude or self.include or self.cells is not None):
-            problems = points_misfits(self)
-        if problems:
-            raise Misfits(list(dict.fromkeys(problems)))
-        return self
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -208,80 +188,3 @@ def _resolved(entry: Included | Excluded) -> dict[str, Any]:
     if isinstance(entry, Included) and entry.seed:
         written["seed"] = list(entry.seeds)
     return written
-
-
-def load_space(path: Path) -> Space:
-    """Return the grid in a YAML file.
-
-    Raises:
-        GridError: with every problem of the file.
-    """
-    raw = read_yaml(path)
-    return parse_space(_with_grid_folder(raw, str(path.resolve().parent)), str(path))
-
-
-def parse_space(raw: Any, source: str = "grid") -> Space:
-    """Return the grid that a mapping describes; see `load_space`."""
-    if not isinstance(raw, dict):
-        problem = f"a grid is a mapping of keys to values, got {type(raw).__name__}"
-        raise GridError([problem], source)
-    try:
-        return Space.model_validate(raw)
-    except ValidationError as error:
-        lines = one_line_each(error, _MODELS)
-    # pydantic compares keys only where each is right by itself
-    axes = with_recipe_fields(raw.get("axes"))
-    lines += axes_misfits(axes) if isinstance(axes, dict) else []
-    lines += space_misfits(raw)
-    lines += _drawn_misfits(raw)
-    raise GridError(list(dict.fromkeys(lines)), source)
-
-
-def _drawn_misfits(raw: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the cells that a grid draws up, where other keys are wrong too."""
-    drawn = {key: raw[key] for key in _DRAWN if key in raw}
-    others: dict[str, Any] = {"name": "g", "dataset": "d"}
-    axes = raw.get("axes")
-    if not (isinstance(axes, dict) and axes.get("snapshot")):
-        others |= {"bank": "b", "generator": {"kind": "stub"}}
-    try:
-        Space.model_validate({**others, **drawn})
-    except ValidationError as error:
-        return one_line_each(error, _MODELS)
-    return []
-
-
-def _with_grid_folder(value: Any, folder: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(GRID, folder)
-    if isinstance(value, dict):
-        return {key: _with_grid_folder(inner, folder) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_grid_folder(inner, folder) for inner in value]
-    return value
-
-
-_DRAWN = (
-    *("axes", "exclude", "include", "cells", "rounds", "remove", "controls", "recipe"),
-    "baseline_seeds",
-)
-_MODELS: dict[str, type[BaseModel]] = {
-    "": Space,
-    "analysis": AnalysisPlan,
-    "axes": Axes,
-    "axes.snapshot": SnapshotEntry,
-    "axes.snapshot.generator": Generator,
-    "counts": DatasetCounts,
-    "exclude": Excluded,
-    "include": Included,
-    "generator": Generator,
-    "recipe": Recipe,
-    "rounds": Rounds,
-    "recipe.keras": KerasRecipe,
-    "recipe.keras.plateau": Plateau,
-    "budget": Budget,
-    "scorers": Scorers,
-    "confirmation": Confirmation,
-    "scheduler": Scheduler,
-    "resources": Resources,
-}

@@ -20,11 +20,11 @@ from fgaug.analysis import load_evidence
 from fgaug.analysis.arms import arm_table, compared
 from fgaug.analysis_plan import AnalysisPlan
 from fgaug.errors import RunError
+from fgaug.grid_load import parse_space
 from fgaug.looks import open_test
 from fgaug.paths import RunPaths
 from fgaug.results import write_row
 from fgaug.rows import identity_columns
-from fgaug.space import parse_space
 
 WORLD = World(patients=24, seeds=3)
 analyse = partial(analyse_fully, resamples=20)

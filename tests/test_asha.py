@@ -22,11 +22,12 @@ from fgaug import study
 from fgaug.cells import Cell
 from fgaug.cluster import started
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.planning import Shard
 from fgaug.results import load_curves, load_results
 from fgaug.search.asha import ShareASHA
 from fgaug.search.policy import NOTHING, Seen, SingleCells, arms_of, reached
-from fgaug.space import Scheduler, parse_space
+from fgaug.space import Scheduler
 
 AXES = {"mode": ["augmentation"], "psi": [0.5, 1.0], "ratio": [0.5, 2], "seed": [1, 2]}
 BUDGET = {"unit": "steps", "max": 18, "evaluations": 18}

@@ -25,10 +25,10 @@ from fgaug.commands import show
 from fgaug.confirmation import candidates
 from fgaug.data.prepare import prepare
 from fgaug.errors import GridError, SnapshotError, UserError
+from fgaug.grid_load import load_space, parse_space
 from fgaug.planning import Plan
 from fgaug.rows import identity_columns
 from fgaug.search.policy import arms_of
-from fgaug.space import load_space, parse_space
 from fgaug.study import searches
 from fgaug.study.stocking import score_waiting
 from fgaug.trial import run_trial

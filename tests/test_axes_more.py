@@ -19,9 +19,10 @@ from small_grid import phantom_dataset
 from fgaug import study
 from fgaug.cells import Cell, Context, expand, from_dict, recipes, to_dict
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.points import points_of
 from fgaug.rows import Exposure, identity_columns
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 from fgaug.study import searches
 from fgaug.trial import run_trial
 from gan_worker.fill import fill

@@ -21,11 +21,12 @@ from fgaug.bank import open_bank
 from fgaug.cells import Cell, Context, expand, from_dict, to_dict
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.points import points_of
 from fgaug.results import load_results
 from fgaug.rows import identity_columns
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 from fgaug.study import searches
 from gan_worker.fill import fill
 

@@ -21,9 +21,10 @@ from fgaug.data import Dataset, open_dataset
 from fgaug.data.dataset import write_dataset
 from fgaug.data.split import redrawn
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.points import points_of
 from fgaug.rows import identity_columns
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 from fgaug.trial import Trial
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"

@@ -22,11 +22,12 @@ from fgaug.analysis_plan import AnalysisPlan
 from fgaug.bank import open_bank
 from fgaug.commands import show
 from fgaug.errors import BankError, GridError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.report.arms import by_arm
 from fgaug.results import load_predictions, load_results
 from fgaug.rounds import block
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 
 pytestmark = pytest.mark.ray
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fgaug.cells import Cell, Context, digest, expand, from_dict, recipe_identity, recipes, to_dict
+from fgaug.grid_load import parse_space
 from fgaug.recipe import Recipe
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 
 GRID: dict[str, Any] = {
     "name": "g",

@@ -25,11 +25,12 @@ from fgaug.analysis_plan import AnalysisPlan, Confirmation
 from fgaug.cluster import started
 from fgaug.confirmation import Candidate, candidates, designed, named, shortlist
 from fgaug.errors import GridError, RunError
+from fgaug.grid_load import parse_space
 from fgaug.looks import looks_of
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.seeds import FIRST_FRESH
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 from fgaug.stages import Shortlisted, Stage
 from fgaug.study import confirming, searches
 from fgaug.trial import run_trial

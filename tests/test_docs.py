@@ -13,7 +13,7 @@ import yaml
 
 import fgaug
 from fgaug import cli
-from fgaug.space import load_space, parse_space
+from fgaug.grid_load import load_space, parse_space
 
 CLONE = Path(__file__).parent.parent
 README = (CLONE / "README.md").read_text(encoding="utf-8")

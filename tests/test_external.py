@@ -20,7 +20,7 @@ from test_generator import TestGeneratorContract  # noqa: F401 - collected here 
 from fgaug.bank import BankSpec, Demand
 from fgaug.bank.fitting import fit_to_bank
 from fgaug.errors import BankError, GridError, SnapshotError
-from fgaug.space import parse_space
+from fgaug.grid_load import parse_space
 from fgaug.study import plan
 from gan_worker.external import Checkout, ExternalGenerator
 from gan_worker.fill import fill

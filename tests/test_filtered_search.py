@@ -16,9 +16,9 @@ from fgaug.analysis.arms import arm_table
 from fgaug.bank import open_bank, read_scores
 from fgaug.bank.scores import scorers_of
 from fgaug.commands import show
+from fgaug.grid_load import load_space, parse_space
 from fgaug.planning import Plan
 from fgaug.results import load_results
-from fgaug.space import load_space, parse_space
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # the cascade does the same in the fast tests
 

@@ -13,7 +13,7 @@ from small_grid import grid, phantom_dataset
 
 from fgaug import study
 from fgaug.cluster import started
-from fgaug.space import parse_space
+from fgaug.grid_load import parse_space
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgaug.cells import Context, expand
+from fgaug.grid_load import parse_space
 from fgaug.search.halving import ArmHalving
 from fgaug.search.policy import (
     NOTHING,
@@ -27,7 +28,6 @@ from fgaug.search.policy import (
     arms_of,
     value_at,
 )
-from fgaug.space import parse_space
 
 Array = np.ndarray[Any, Any]
 ORDERS = st.integers(0, 2**32)  # seeds of the order in which cells arrive

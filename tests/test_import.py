@@ -21,8 +21,8 @@ from fgaug.bank.imported import SHA256, digests, import_folders, pixels_digest
 from fgaug.bank.seed_files import LabelFolder, find, find_all
 from fgaug.data.reader import read_image
 from fgaug.errors import BankError, SnapshotError
+from fgaug.grid_load import parse_space
 from fgaug.image_kinds import EXTENSIONS
-from fgaug.space import parse_space
 from fgaug.study import plan
 
 

@@ -21,9 +21,9 @@ import fgaug
 from fgaug import cluster, estimate, study
 from fgaug.data import open_dataset
 from fgaug.errors import GridError, TrialError, UserError
+from fgaug.grid_load import parse_space
 from fgaug.recipe import Budget, Recipe
 from fgaug.results import load_predictions, load_results
-from fgaug.space import parse_space
 from fgaug.training import models
 from fgaug.training.images import Images
 from fgaug.training.keras import known, process

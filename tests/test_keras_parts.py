@@ -17,9 +17,9 @@ from small_grid import grid, phantom_dataset
 from fgaug import study
 from fgaug.cells import recipe_identity
 from fgaug.errors import GridError, UserError
+from fgaug.grid_load import parse_space
 from fgaug.points import points_of
 from fgaug.recipe import Budget, Recipe
-from fgaug.space import parse_space
 from fgaug.training.images import Images
 from fgaug.training.keras import child, known, weight_file
 from fgaug.training.keras.learner import FOLDS, KerasTraining, last_fold

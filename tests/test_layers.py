@@ -23,7 +23,8 @@ BORDER = {
 }  # of fgaug, for gan_worker
 ASSEMBLY = "fgaug/study/"  # where the two packages meet
 RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
-GRID = "grid_errors generators axes entries points grid_fit space"  # the grid file's rooms
+# the grid file's rooms
+GRID = "grid_errors generators axes entries points grid_fit grid_load space"
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "keras", "ray", "matplotlib", "sklearn")
 
 

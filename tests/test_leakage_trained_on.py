@@ -15,10 +15,10 @@ from fgaug import study
 from fgaug.bank import open_store
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import UserError
+from fgaug.grid_load import parse_space
 from fgaug.leakage import exposure
 from fgaug.paths import BankNames, record_of
 from fgaug.rows import Exposure
-from fgaug.space import parse_space
 from fgaug.study import searches
 from gan_worker.fill import fill
 from gan_worker.training.images import training_images, write_trained_on

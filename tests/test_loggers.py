@@ -21,10 +21,10 @@ from fgaug import paths, study
 from fgaug.cells import Cell, Context, expand, recipes
 from fgaug.cluster import started
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.search.loggers import TensorBoard, folder_of, loggers_of
 from fgaug.search.telling import SCALARS
-from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
 

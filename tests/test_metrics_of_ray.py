@@ -18,10 +18,10 @@ from rich.console import Console
 from small_grid import grid, phantom_dataset, write_grid
 
 from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.grid_load import parse_space
 from fgaug.search import metrics as module
 from fgaug.search.metrics import Metrics
 from fgaug.search.progress import Progress
-from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
 TOKEN = "ab" * 32  # of the cluster of this test

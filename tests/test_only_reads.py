@@ -11,8 +11,8 @@ import pytest
 from small_grid import phantom_dataset, write_grid
 
 from fgaug import results, run_folder, study
+from fgaug.grid_load import load_space
 from fgaug.paths import RunPaths
-from fgaug.space import load_space
 from fgaug.study import searches
 from fgaug.trial import run_trial
 from gan_worker.fill import fill

@@ -21,12 +21,13 @@ from fgaug import estimate, packing, study
 from fgaug.cluster import started
 from fgaug.data import open_dataset
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.packing import MARGIN, Footprint, Node, at_once, pack
 from fgaug.planning import parallel_trials
 from fgaug.recipe import Recipe
 from fgaug.results import load_results
 from fgaug.search import probe
-from fgaug.space import Resources, parse_space
+from fgaug.space import Resources
 from fgaug.study import Run
 
 GB = 10**9

@@ -22,11 +22,12 @@ from fgaug.axes import Axes
 from fgaug.cells import Cell, Context, expand
 from fgaug.errors import GridError, RunError
 from fgaug.frozen_plan import FrozenPlan, deviations, freeze, plan_of, read, read_latest, to_dict
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.points import points_of
 from fgaug.results import write_row
 from fgaug.seeds import FIRST_FRESH, fresh_seeds, seeds_after
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 
 HERE = Path("nowhere")
 AXES = {"mode": ["augmentation"], "psi": [0.5, 1.0], "ratio": [1], "seed": [1, 2]}

@@ -12,8 +12,9 @@ from small_grid import grid, phantom_dataset
 from fgaug import checks, study
 from fgaug.data import open_dataset
 from fgaug.errors import FgaugError, GridError
+from fgaug.grid_load import parse_space
 from fgaug.planning import parallel_trials
-from fgaug.space import Space, parse_space
+from fgaug.space import Space
 from fgaug.study import searches
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"

@@ -18,12 +18,12 @@ from small_grid import grid
 
 from fgaug import paths
 from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.results import write_row
 from fgaug.search import gpus
 from fgaug.search import progress as module
 from fgaug.search.progress import Progress
-from fgaug.space import parse_space
 from fgaug.study import Run
 
 pytestmark = pytest.mark.ray

@@ -20,8 +20,8 @@ from small_grid import grid, phantom_dataset
 from fgaug import paths, results, run_folder, study
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError, GridError, RunError, UserError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
-from fgaug.space import parse_space
 from fgaug.trial import Trial
 from gan_worker.fill import fill
 from gan_worker.sources import LabelSource

@@ -14,8 +14,8 @@ from small_grid import grid, phantom_dataset
 
 import fgaug
 from fgaug import cluster, study
+from fgaug.grid_load import parse_space
 from fgaug.results import load_predictions
-from fgaug.space import parse_space
 from fgaug.trial import run_trial
 
 # Sums in another order differ in their last bits; training makes more of it. Seen with two threads

@@ -21,10 +21,10 @@ from small_grid import grid, phantom_dataset, write_grid
 import fgaug
 from fgaug import run_folder, study
 from fgaug.errors import UserError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.planning import Shard
 from fgaug.results import columns, write_row
-from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
 

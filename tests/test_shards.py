@@ -13,10 +13,10 @@ from small_grid import grid, phantom_dataset, write_grid
 from fgaug import run_folder, study
 from fgaug.cluster import started
 from fgaug.errors import GridError, RunError, UserError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.planning import Shard
 from fgaug.results import load_results
-from fgaug.space import parse_space
 
 AXES = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5, 1], "seed": [1, 2, 3, 4]}
 

@@ -13,7 +13,7 @@ import pytest
 import typer
 
 from fgaug import cli
-from fgaug.space import load_space
+from fgaug.grid_load import load_space
 
 CLONE = Path(__file__).parent.parent
 ROOT: Any = typer.main.get_command(cli.app)

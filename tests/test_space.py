@@ -14,9 +14,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fgaug import study
 from fgaug.axes import SeedSample
 from fgaug.errors import GridError
-from fgaug.space import Space, load_space, parse_space
+from fgaug.grid_load import load_space, parse_space
+from fgaug.space import Space
 from fgaug.yaml_file import MAX_BYTES, read_yaml
 
 # The example of the contract, its comments included.
@@ -488,6 +490,14 @@ resources: {gpu: 1.5}
     def test_whatever_is_given_ends_in_a_space_or_a_grid_error(self, value: Any, key: str) -> None:
         with contextlib.suppress(GridError):  # any other error is a traceback for a user
             assert isinstance(parse_space(grid(**{key: value})), Space)
+
+
+def test_a_grid_made_in_python_is_checked_before_its_dataset_is_opened() -> None:
+    space = Space.model_validate(grid(cells=3))
+    with pytest.raises(GridError) as caught:
+        study.plan(space)
+    assert list(caught.value.problems) == problems(cells=3)
+    assert "`cells` says 3" in caught.value.problems[0]
 
 
 class TestYaml:

@@ -34,8 +34,8 @@ from fgaug.bank import (
 from fgaug.bank import lock as lock_module
 from fgaug.bank.store import ObjectStore, Store, read
 from fgaug.errors import BankError
+from fgaug.grid_load import parse_space
 from fgaug.paths import BankNames, without_secrets
-from fgaug.space import parse_space
 from gan_worker.fill import fill
 from gan_worker.generator import StubGenerator, load_generator
 from gan_worker.sources import LabelSource, describe

@@ -16,9 +16,9 @@ from fgaug import estimate, outline, study
 from fgaug.commands.amounts import amount_lines, amounts_of
 from fgaug.data import open_dataset
 from fgaug.errors import GridError
+from fgaug.grid_load import load_space, parse_space
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan
-from fgaug.space import load_space, parse_space
 
 CLONE = Path(__file__).parent.parent
 PUBLISHED = CLONE / "reports" / "published"

@@ -23,10 +23,10 @@ from fgaug import checks, paths, study
 from fgaug.cells import Cell
 from fgaug.cluster import started
 from fgaug.errors import GridError
+from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
 from fgaug.search.loggers import loggers_of
 from fgaug.search.trackers import WandB
-from fgaug.space import parse_space
 
 pytestmark = pytest.mark.ray
 FOUND = {"valid_loss": 0.5, "valid_acc": 0.8, "valid_auc": 0.9, "wall_s": 3.0}

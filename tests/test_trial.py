@@ -19,10 +19,10 @@ from fgaug.cells import Cell, Context
 from fgaug.data.dataset import Dataset, open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError
+from fgaug.grid_load import parse_space
 from fgaug.recipe import Recipe
 from fgaug.results import TrialResult
 from fgaug.rows import Exposure, Sources, failed_row
-from fgaug.space import parse_space
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
 from gan_worker.sources import LabelSource, describe

@@ -28,10 +28,11 @@ from fgaug.confirmation import (
     shortlist,
 )
 from fgaug.errors import RunError
+from fgaug.grid_load import load_space
 from fgaug.looks import load_sealed, looks_of, open_test
 from fgaug.paths import RunPaths
 from fgaug.planning import NO_TEST, Plan
-from fgaug.space import Scheduler, Space, load_space
+from fgaug.space import Scheduler, Space
 from fgaug.stages import Judged, Stage
 from fgaug.study import searches
 from fgaug.study.models import prune_models

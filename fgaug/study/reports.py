@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fgaug import paths
 from fgaug.errors import UserError
+from fgaug.grid_load import load_space
 from fgaug.paths import RunPaths
-from fgaug.space import Space, load_space
+from fgaug.space import Space
 
 
 def report(run: str | Path, *, open_test: bool = False) -> Path:

@@ -18,10 +18,12 @@ from fgaug.bank import open_store
 from fgaug.cells import Cell
 from fgaug.errors import GridError
 from fgaug.fakes import Supply
+from fgaug.grid_fit import problems_of
+from fgaug.grid_load import load_space
 from fgaug.machine.room import Room, room_of
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
-from fgaug.space import Space, load_space
+from fgaug.space import Space
 from fgaug.study.forgetting import forget_round
 from fgaug.study.models import prune_models
 from fgaug.study.stocking import (
@@ -83,6 +85,9 @@ def plan(
 ) -> Plan:
     """Return the plan of a grid, all checks made; see `planning.make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
+    # `load_space` has checked its grid; `keep` comes with one derived from a checked grid
+    if isinstance(grid, Space) and keep is None and (problems := problems_of(space)):
+        raise GridError(problems, space.name)
     place = Path(out) if out is not None else None
     planned = planning.make_plan(space, place, describe, scorer_of, shard, keep, room)
     for supply in planned.supplies:
