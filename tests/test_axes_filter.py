@@ -29,7 +29,7 @@ from fgaug.grid_load import load_space, parse_space
 from fgaug.planning import Plan
 from fgaug.rows import identity_columns
 from fgaug.search.policy import arms_of
-from fgaug.study import searches
+from fgaug.study import planner, stocking
 from fgaug.study.stocking import score_waiting
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
@@ -197,7 +197,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def made_scores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "scorer_of", lambda name, *_: SCORERS[name])
+    monkeypatch.setattr(planner, "scorer_of", lambda name, *_: SCORERS[name])
 
 
 def planned(root: Path, folder: Path, **axes: Any) -> Plan:
@@ -211,7 +211,7 @@ def stocked(plan: Plan) -> None:
     """Fill and score the bank of a plan as a search does, in this process."""
     (supply,) = plan.supplies
     while True:
-        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
         waiting = plan.unscored(supply)
         if not waiting:
             return
@@ -283,7 +283,7 @@ class TestPlans:
         def refuse(name: str, *_: Any) -> Any:
             raise UserError(f"no {name} here.")
 
-        monkeypatch.setattr(searches, "scorer_of", refuse)
+        monkeypatch.setattr(planner, "scorer_of", refuse)
         with pytest.raises(GridError, match=r"`filter`: no classifier here."):
             planned(root, tmp_path)
 
@@ -306,7 +306,7 @@ def test_a_dry_run_takes_a_sample_of_a_bank_that_is_not_scored(root: Path, tmp_p
     plan = planned(root, tmp_path, filter=["agrees and realism>=0.1"])
     (supply,) = plan.supplies
     assert study.sampled(plan).supplies == plan.supplies  # there is no fake yet
-    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")}
     known = study.sampled(planned(root, tmp_path, filter=["agrees and realism>=0.1"]))
     for kept in known.supplies[0].kept:
@@ -341,7 +341,7 @@ class TestLogits:
     def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:
         plan = study.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
         (supply,) = plan.supplies
-        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
         waiting = plan.unscored(supply)
         assert set(waiting) == {("dataset", "discriminator")}
         score_waiting(plan, supply, waiting, Console(quiet=True))

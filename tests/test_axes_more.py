@@ -23,7 +23,7 @@ from fgaug.grid_load import parse_space
 from fgaug.points import points_of
 from fgaug.rows import Exposure, identity_columns
 from fgaug.space import Space
-from fgaug.study import searches
+from fgaug.study import stocking
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
 
@@ -473,7 +473,7 @@ class TestOnADataset:
         raw["axes"] |= {"real_fraction": [0.5, 1], "seed": [1]}
         planned = study.plan(parse_space(raw), tmp_path / "run")
         (supply,) = planned.supplies
-        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
         exposure = Exposure(seen=frozenset(planned.dataset.manifest.index))
         sources = dataclasses.replace(planned.sources[None], exposure=exposure)
         rows = [run_trial(cell, sources).row for cell in planned.cells]

@@ -27,7 +27,7 @@ from fgaug.points import points_of
 from fgaug.results import load_results
 from fgaug.rows import identity_columns
 from fgaug.space import Space
-from fgaug.study import searches
+from fgaug.study import stocking
 from gan_worker.fill import fill
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
@@ -299,7 +299,7 @@ class TestPlans:
     def test_a_bank_of_other_fakes_is_refused(self, root: Path, tmp_path: Path) -> None:
         raw = two(root, tmp_path)
         supply = study.plan(parse_space(raw), tmp_path / "run").supplies[1]
-        fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
         raw["axes"]["snapshot"][1]["generator"] = {"kind": "stub", "noise": "none"}
         with pytest.raises(GridError, match=r"^small: 1 .*\n.*`axes.snapshot.1.bank`: .* other f"):
             study.plan(parse_space(raw), tmp_path / "run")

@@ -32,7 +32,7 @@ from fgaug.planning import Plan, Shard
 from fgaug.seeds import FIRST_FRESH
 from fgaug.space import Space
 from fgaug.stages import Shortlisted, Stage
-from fgaug.study import confirming, searches
+from fgaug.study import confirming, execute, searches, stocking
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
 
@@ -240,7 +240,7 @@ def train_here(planned: Plan, *rest: Any) -> None:
     """Train a plan's cells one by one in this process, as trials of a cluster would be."""
     for supply in planned.supplies:
         if supply.missing.count:
-            fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+            fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
     train_first(planned, len(planned.todo))
 
 
@@ -258,7 +258,7 @@ def train_first(planned: Plan, count: int) -> None:
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searches, "execute", train_here)
+    monkeypatch.setattr(execute, "execute", train_here)
 
 
 def space_of(root: Path, **changes: Any) -> Space:
@@ -284,7 +284,7 @@ def check_whole(run: study.Run, said: str) -> None:
 def whole(root: Path) -> Path:
     """A search with a second stage that nothing disturbed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(searches, "execute", train_here)
+        patch.setattr(execute, "execute", train_here)
         check_whole(*searched(space_of(root), root / "whole"))
     return root / "whole"
 
@@ -373,19 +373,19 @@ def test_cut_off_between_the_stages_and_within_one_it_comes_to_the_same_verdict(
     def cut_later(planned: Plan, *rest: Any) -> None:
         train_first(planned, 2)
 
-    monkeypatch.setattr(searches, "execute", cut)
+    monkeypatch.setattr(execute, "execute", cut)
     with pytest.raises(KeyboardInterrupt):
         searched(space_of(root), copy)
     begun = stage_in(copy)
     assert (begun.shortlist, begun.seeds, begun.cells) == (
         *(before.shortlist, before.seeds, before.cells),
     )
-    monkeypatch.setattr(searches, "execute", cut_later)
+    monkeypatch.setattr(execute, "execute", cut_later)
     run, said = searched(space_of(root), copy)
     assert (run.ok, run.missing, run.exit_code) == (10, 4, 3)
     assert "2 of 6 cells done; the test set was not opened" in said
     assert not (copy / "looks.json").exists()
-    monkeypatch.setattr(searches, "execute", train_here)
+    monkeypatch.setattr(execute, "execute", train_here)
     assert searched(space_of(root), copy)[0].ok == 14
     ended = stage_in(copy)
     assert replace(ended, judged=()) == begun
@@ -405,7 +405,7 @@ def test_no_second_stage_begins_while_the_screening_lacks_a_cell_or_time_is_up(
     (copy / "confirmation.json").unlink()
     shutil.rmtree(next((copy / "trials").iterdir()))
     monkeypatch.undo()
-    monkeypatch.setattr(searches, "execute", lambda *rest: None)
+    monkeypatch.setattr(execute, "execute", lambda *rest: None)
     run, said = searched(space_of(root), copy)
     assert (run.ok, run.missing, said) == (7, 1, "")
     assert not (copy / "confirmation.json").exists()

@@ -19,7 +19,7 @@ from fgaug.grid_load import parse_space
 from fgaug.leakage import exposure
 from fgaug.paths import BankNames, record_of
 from fgaug.rows import Exposure
-from fgaug.study import searches
+from fgaug.study import stocking
 from gan_worker.fill import fill
 from gan_worker.training.images import training_images, write_trained_on
 
@@ -107,7 +107,7 @@ def test_the_bank_carries_the_record_and_it_outlives_the_network_file(
     files = {label: network(tmp_path, label, data) for label in LABELS}
     space = parse_space(grid_of(root, tmp_path, files))
     (supply,) = study.plan(space, tmp_path / "run").supplies
-    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
     store = open_store(tmp_path / "bank")
     for label, source in supply.spec.sources.items():
         assert store.has(BankNames.trained_on(source.sha256)), label

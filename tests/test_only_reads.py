@@ -13,7 +13,7 @@ from small_grid import phantom_dataset, write_grid
 from fgaug import results, run_folder, study
 from fgaug.grid_load import load_space
 from fgaug.paths import RunPaths
-from fgaug.study import searches
+from fgaug.study import execute, stocking
 from fgaug.trial import run_trial
 from gan_worker.fill import fill
 
@@ -25,7 +25,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phantom_dataset(root, images=40, test=0.2)
     planned = study.plan(load_space(write_grid(root)), root / "run")
     (supply,) = planned.supplies
-    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
     run_folder.note_start(planned)
     for cell in planned.cells:
         trial = planned.run.trial(cell.cell_id)
@@ -101,10 +101,10 @@ def test_a_search_sets_damaged_rows_aside_and_says_so(
     cell = damage(run, "{")
     planned = study.plan(load_space(made / "grid.yaml"), run.root)
     assert [each.cell_id for each in planned.todo] == [cell]
-    searches.set_aside_damaged(planned)
+    execute.set_aside_damaged(planned)
     assert run.trial(cell).result.with_suffix(".json.corrupt").read_text() == "{"
     assert f"1 damaged row set aside as result.json.corrupt ({cell})" in caplog.text
-    searches.set_aside_damaged(planned)
+    execute.set_aside_damaged(planned)
     assert caplog.text.count("set aside") == 1
 
 

@@ -15,7 +15,7 @@ from fgaug.errors import FgaugError, GridError
 from fgaug.grid_load import parse_space
 from fgaug.planning import parallel_trials
 from fgaug.space import Space
-from fgaug.study import searches
+from fgaug.study import stocking
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 
@@ -73,7 +73,7 @@ def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> Non
     from gan_worker.fill import fill
 
     (supply,) = planned.supplies
-    fill(supply.store, supply.spec, searches.label_sources(supply), supply.missing)
+    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
     assert study.plan(space, tmp_path / "run").supplies[0].missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
     with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):

@@ -259,7 +259,7 @@ def test_a_bank_that_cannot_be_compared_counts_as_empty(tmp_path: Path) -> None:
     from gan_worker.fill import fill
 
     (supply,) = study.plan(parse_space(grid(tmp_path)), tmp_path / "run").supplies
-    fill(supply.store, supply.spec, study.searches.label_sources(supply), supply.missing)
+    fill(supply.store, supply.spec, study.stocking.label_sources(supply), supply.missing)
     assert counted(tmp_path).supplies[0].present > 0
     files = {label: str(tmp_path / f"{label}.pkl") for label in ("dbp", "trv")}
     planned = counted(tmp_path, generator={"snapshots": files})

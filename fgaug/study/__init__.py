@@ -6,12 +6,14 @@ The only part of fgaug that imports gan_worker, and only inside functions.
 from fgaug.study.banks import Verdict, extend_bank, fill_from_snapshots, repair_bank, verify_bank
 from fgaug.study.comparing import compare, compare_lines, describe, describe_lines
 from fgaug.study.confirming import Confirmed, confirm
+from fgaug.study.execute import fill_for_grid
 from fgaug.study.models import LabelTable, predict, prune_models
 from fgaug.study.networks import convert_network, inspect_network
 from fgaug.study.piloting import Pilot, after_pilot, pilot_of
+from fgaug.study.planner import plan
 from fgaug.study.replays import Replay, replay
 from fgaug.study.reports import demo_dataset, demo_space, published, report
-from fgaug.study.searches import Run, dry_plan, fill_for_grid, plan, search
+from fgaug.study.searches import Run, dry_plan, search
 from fgaug.study.stocking import sampled
 
 __all__ = [

@@ -34,8 +34,9 @@ from fgaug.paths import RunPaths
 from fgaug.planning import NO_TEST, Plan
 from fgaug.space import Scheduler, Space
 from fgaug.stages import Judged, Stage
-from fgaug.study import searches
+from fgaug.study import execute
 from fgaug.study.models import prune_models
+from fgaug.study.planner import plan as plan_grid
 
 SEEDS = 20  # fresh ones of each arm, where neither grid nor command says
 PURPOSE = "confirmation"
@@ -100,7 +101,7 @@ def confirm(
             f"{run} is not a run (no file {folder.space.name}). Give a search's folder."
         )
     console = console or Console(stderr=True)
-    planned = searches.plan(load_space(folder.space), folder.root)
+    planned = plan_grid(load_space(folder.space), folder.root)
     if not (planned.dataset.manifest["split"] == "test").any():
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:
@@ -114,8 +115,8 @@ def confirm(
     pixels.evict()
 
     def train(these: Plan) -> None:
-        searches.set_aside_damaged(these)
-        searches.execute(these, dashboard, console, address, retries, log)
+        execute.set_aside_damaged(these)
+        execute.execute(these, dashboard, console, address, retries, log)
         prune_models(these)
         results.compact(these.run)
 
@@ -204,7 +205,7 @@ def _planned(space: Space, run: RunPaths, stage: Stage, seconds: float | None) -
         **dict.fromkeys(("baseline_seeds", "confirmation", "cells")),
         "scheduler": Scheduler(),
     }
-    planned = searches.plan(
+    planned = plan_grid(
         space.model_copy(update=changes),
         run.root,
         keep=lambda cell: cell.seed in stage.seeds.get(cell.arm_id, ()),

@@ -24,7 +24,7 @@ from fgaug.errors import RunError
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan
 from fgaug.progress import progress_of
-from fgaug.study.searches import plan
+from fgaug.study.planner import plan
 from fgaug.version import __version__
 
 TOLERANCE = 1e-6  # of metrics and probabilities; on the same machine they are the same

@@ -1,11 +1,11 @@
-"""A search from its grid to its rows: plan, fill, train.  grid -> [searches] -> run"""
+"""A search from its grid to its rows: plan, fill, train, confirm."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,31 +13,25 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from fgaug import cluster, outline, pixels, planning, results, run_folder
-from fgaug.bank import open_store
-from fgaug.cells import Cell
+from fgaug import outline, pixels, planning, results, run_folder
 from fgaug.errors import GridError
-from fgaug.fakes import Supply
-from fgaug.grid_fit import problems_of
 from fgaug.grid_load import load_space
 from fgaug.machine.room import Room, room_of
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space
-from fgaug.study.forgetting import forget_round
+from fgaug.study import confirming, execute
 from fgaug.study.models import prune_models
+from fgaug.study.planner import check_networks, plan
 from fgaug.study.stocking import (
-    check_critics,
     describe,
     label_sources,
     sampled,
     scorer_of,
-    stock,
 )
-from fgaug.waves import is_through, waves_of
 
 if TYPE_CHECKING:
-    from gan_worker.sources import LabelSource
+    pass
 
 _log = logging.getLogger("fgaug")
 
@@ -76,34 +70,6 @@ class Run:
         return results.load_predictions(self.root)
 
 
-def plan(
-    grid: str | Path | Space,
-    out: str | Path | None = None,
-    shard: Shard | None = None,
-    keep: Callable[[Cell], bool] | None = None,
-    room: Room | None = None,
-) -> Plan:
-    """Return the plan of a grid, all checks made; see `planning.make_plan`."""
-    space = grid if isinstance(grid, Space) else load_space(Path(grid))
-    # `load_space` has checked its grid; `keep` comes with one derived from a checked grid
-    if isinstance(grid, Space) and keep is None and (problems := problems_of(space)):
-        raise GridError(problems, space.name)
-    place = Path(out) if out is not None else None
-    planned = planning.make_plan(space, place, describe, scorer_of, shard, keep, room)
-    for supply in planned.supplies:
-        _check_networks(supply, label_sources(supply))
-        check_critics(planned, supply)
-    return planned
-
-
-def _check_networks(supply: Supply, sources: Mapping[str, LabelSource]) -> None:
-    """Refuse networks that cannot make the fakes that their bank lacks."""
-    if supply.missing.count:
-        from gan_worker.sources import check_sources
-
-        check_sources(sources, supply.spec, supply.store)
-
-
 def dry_plan(
     grid: Path, out: Path | None = None, shard: Shard | None = None, room: Room | None = None
 ) -> Plan:
@@ -127,7 +93,7 @@ def dry_plan(
     for supply in planned.supplies:
         sources = label_sources(supply).items()
         here = {k: s for k, s in sources if s.file is None or Path(s.file).exists()}
-        _check_networks(supply, here)
+        check_networks(supply, here)
     return planned
 
 
@@ -172,9 +138,9 @@ def search(
     began = time.monotonic()
 
     def train(these: Plan) -> None:
-        set_aside_damaged(these)
+        execute.set_aside_damaged(these)
         if these.todo:
-            execute(these, dashboard, console, address, retries, log, room)
+            execute.execute(these, dashboard, console, address, retries, log, room)
         prune_models(these)
         results.compact(these.run)
 
@@ -184,105 +150,12 @@ def search(
         counted = _counted(planned)
         if planned.space.confirmation is None or counted.missing:
             return counted
-        from fgaug.study import confirming  # it plans as a search does
-
         if shard is not None:
             console.print(confirming.NOT_BY_SHARDS)
             return counted
         left = planned.space.time_budget
         left = None if left is None else max(0.0, left - (time.monotonic() - began))
         return counted.and_also(confirming.second_stage(planned, train, left, console))
-
-
-def set_aside_damaged(planned: Plan) -> None:
-    """Rename the damaged rows of a plan's cells, which it trains again, and say so."""
-    if lost := results.set_aside_damaged(planned.run, [c.cell_id for c in planned.cells]):
-        _log.warning(
-            f"{len(lost)} damaged row{'s' * (len(lost) > 1)} set aside as result.json.corrupt "
-            f"({', '.join(lost[:5])}{', ...' * (len(lost) > 5)}): these cells are trained again"
-        )
-
-
-def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
-    """Fill a bank with every fake a grid's cells need of it: `fgaug bank fill --grid`.
-
-    Raises:
-        GridError: the grid has an axis `snapshot`, and none of its banks is this one.
-    """
-    space = load_space(grid)
-    if not space.axes.snapshot:
-        space = space.model_copy(update={"bank": bank})
-    uri = open_store(bank).uri
-    planned = plan(space)
-    meant = [supply for supply in planned.supplies if supply.store.uri == uri]
-    if not meant:
-        banks = ", ".join(supply.store.place() for supply in planned.supplies) or "none"
-        raise GridError(
-            [f"{bank} is no bank of its `axes.snapshot`; they are {banks}. Give one of them"],
-            space.name,
-        )
-    (supply,) = meant
-    if not supply.missing.count and not planned.unscored(supply):
-        console.print(f"bank {bank}: holds all {supply.demand.count} fakes of the grid")
-        return
-    with cluster.started(dashboard=False):
-        stock(planned, supply, console)
-
-
-def execute(
-    planned: Plan,
-    dashboard: bool,
-    console: Console,
-    address: str | None,
-    retries: int,
-    log: str,
-    room: Room | None = None,
-) -> None:
-    """Fill the banks of a plan and train its cells, on a cluster of this process or of others."""
-    space = planned.space
-    cpus, gpus = (None, None) if room is None else (room.cpus, room.gpus)
-    with cluster.starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
-        from fgaug.search import probe, runner  # a second of imports, while Ray starts
-
-        running = ready()
-        if not isinstance(space.resources, str):
-            runner.check_fits(space.resources, running.cpus, running.gpus)
-        if running.dashboard:
-            console.print(f"Ray dashboard: {running.dashboard} (token: `ray get-auth-token`)")
-        if isinstance(space.resources, str):
-            found = probe.resources_for(planned.todo, planned.dataset, console)
-            space = space.model_copy(update={"resources": found})
-        ends = None if space.time_budget is None else time.monotonic() + space.time_budget
-        for wave in waves_of(planned.run, planned.cells, planned.scoring.values()):
-            these = planned.of_wave(wave)
-            if not these.todo:
-                continue
-            for supply in these.supplies:
-                stock(these, supply, console)
-            if ends is not None:
-                left = max(0.1, ends - time.monotonic())
-                space = space.model_copy(update={"time_budget": left})
-            if wave.round is not None:
-                last = wave.cells[0].last_round
-                console.print(f"round {wave.round} of {last}: {len(wave.cells)} cells")
-            runner.run_cells(
-                planned.run,
-                these.cells,
-                planned.sources,
-                space,
-                at_once=planning.parallel_trials(space, running.cpus, running.gpus),
-                already=len(these.cells) - len(these.todo),
-                dashboard=running.dashboard,
-                console=console,
-                retries=retries,
-                log=log,
-                until=wave.until,
-                keep=planned.scoring.values(),
-            )
-            if not is_through(planned.run, wave):
-                return  # interrupted, or out of time
-            if wave.round is not None:
-                forget_round(planned, wave)
 
 
 def _counted(planned: Plan) -> Run:

@@ -1,0 +1,113 @@
+"""Fills the banks of a plan and trains its cells on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from fgaug import cluster, planning, results
+from fgaug.bank import open_store
+from fgaug.errors import GridError
+from fgaug.grid_load import load_space
+from fgaug.machine.room import Room
+from fgaug.planning import Plan
+from fgaug.study.forgetting import forget_round
+from fgaug.study.planner import plan
+from fgaug.study.stocking import stock
+from fgaug.waves import is_through, waves_of
+
+_log = logging.getLogger("fgaug")
+
+
+def execute(
+    planned: Plan,
+    dashboard: bool,
+    console: Console,
+    address: str | None,
+    retries: int,
+    log: str,
+    room: Room | None = None,
+) -> None:
+    """Fill the banks of a plan and train its cells, on a cluster of this process or of others."""
+    space = planned.space
+    cpus, gpus = (None, None) if room is None else (room.cpus, room.gpus)
+    with cluster.starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
+        from fgaug.search import probe, runner  # a second of imports, while Ray starts
+
+        running = ready()
+        if not isinstance(space.resources, str):
+            runner.check_fits(space.resources, running.cpus, running.gpus)
+        if running.dashboard:
+            console.print(f"Ray dashboard: {running.dashboard} (token: `ray get-auth-token`)")
+        if isinstance(space.resources, str):
+            found = probe.resources_for(planned.todo, planned.dataset, console)
+            space = space.model_copy(update={"resources": found})
+        ends = None if space.time_budget is None else time.monotonic() + space.time_budget
+        for wave in waves_of(planned.run, planned.cells, planned.scoring.values()):
+            these = planned.of_wave(wave)
+            if not these.todo:
+                continue
+            for supply in these.supplies:
+                stock(these, supply, console)
+            if ends is not None:
+                left = max(0.1, ends - time.monotonic())
+                space = space.model_copy(update={"time_budget": left})
+            if wave.round is not None:
+                last = wave.cells[0].last_round
+                console.print(f"round {wave.round} of {last}: {len(wave.cells)} cells")
+            runner.run_cells(
+                planned.run,
+                these.cells,
+                planned.sources,
+                space,
+                at_once=planning.parallel_trials(space, running.cpus, running.gpus),
+                already=len(these.cells) - len(these.todo),
+                dashboard=running.dashboard,
+                console=console,
+                retries=retries,
+                log=log,
+                until=wave.until,
+                keep=planned.scoring.values(),
+            )
+            if not is_through(planned.run, wave):
+                return  # interrupted, or out of time
+            if wave.round is not None:
+                forget_round(planned, wave)
+
+
+def set_aside_damaged(planned: Plan) -> None:
+    """Rename the damaged rows of a plan's cells, which it trains again, and say so."""
+    if lost := results.set_aside_damaged(planned.run, [c.cell_id for c in planned.cells]):
+        _log.warning(
+            f"{len(lost)} damaged row{'s' * (len(lost) > 1)} set aside as result.json.corrupt "
+            f"({', '.join(lost[:5])}{', ...' * (len(lost) > 5)}): these cells are trained again"
+        )
+
+
+def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
+    """Fill a bank with every fake a grid's cells need of it: `fgaug bank fill --grid`.
+
+    Raises:
+        GridError: the grid has an axis `snapshot`, and none of its banks is this one.
+    """
+    space = load_space(grid)
+    if not space.axes.snapshot:
+        space = space.model_copy(update={"bank": bank})
+    uri = open_store(bank).uri
+    planned = plan(space)
+    meant = [supply for supply in planned.supplies if supply.store.uri == uri]
+    if not meant:
+        banks = ", ".join(supply.store.place() for supply in planned.supplies) or "none"
+        raise GridError(
+            [f"{bank} is no bank of its `axes.snapshot`; they are {banks}. Give one of them"],
+            space.name,
+        )
+    (supply,) = meant
+    if not supply.missing.count and not planned.unscored(supply):
+        console.print(f"bank {bank}: holds all {supply.demand.count} fakes of the grid")
+        return
+    with cluster.started(dashboard=False):
+        stock(planned, supply, console)
