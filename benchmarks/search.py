@@ -154,9 +154,9 @@ def prepare_all(root: Path, setting: Setting) -> None:
     dataset = prepare(out=root / "dataset", size=setting.size, preset="phantom", phantom=phantom)
     (root / "grid.yaml").write_text(yaml.safe_dump(grid(root, setting)), encoding="utf-8")
     study.fill_for_grid(root / "grid.yaml", str(root / "bank"), Console(quiet=True))
-    (supply,) = study.plan(root / "grid.yaml", root / "unused").supplies
+    (needs,) = study.plan(root / "grid.yaml", root / "unused").needs
     export.write_png(
-        open_bank(root / "bank"), supply.demand, root / "png" / "fakes", lambda done: None
+        open_bank(root / "bank"), needs.demand, root / "png" / "fakes", lambda done: None
     )
     rows = dataset.manifest.itertuples()
     for row, pixels in zip(rows, dataset.pixels(), strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 from fgaug import mix
 from fgaug.bank import Demand
 from fgaug.cells import Cell
-from fgaug.fakes import Supply
+from fgaug.stocks import FakeNeeds
 
 if TYPE_CHECKING:
     from fgaug.planning import Plan
@@ -51,9 +51,9 @@ class Ahead:
         return held * self.image_bytes
 
 
-def ahead(planned: Plan, supply: Supply) -> Ahead | None:
-    """Return what the rounds of a supply's cells to train still need; None where it has none."""
-    own = [c for c in planned.todo if c.snapshot == supply.snapshot and c.rounds is not None]
+def ahead(planned: Plan, needs: FakeNeeds) -> Ahead | None:
+    """Return what the rounds of the cells to train still need; None where it has none."""
+    own = [c for c in planned.todo if c.snapshot == needs.source.snapshot and c.rounds is not None]
     if not own or own[0].rounds is None:
         return None
     pool, rounds, labels = planned.space.pool, own[0].rounds, planned.dataset.spec.labels

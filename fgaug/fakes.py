@@ -1,7 +1,4 @@
-"""Where a grid's fakes come from: banks, networks, and what names them in a cell.
-
-space, dataset -> [fakes] -> planning
-"""
+"""Where the fakes of a grid come from: banks, networks, and their content as cells name it."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ from fgaug.axes import Split
 from fgaug.bank import (
     RESIZE_FILTER,
     BankSpec,
-    Demand,
     Scorer,
     Source,
     Store,
@@ -27,19 +23,17 @@ from fgaug.bank import (
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
 from fgaug.generators import Generator, SnapshotFile
-from fgaug.keeping import Keeping
 from fgaug.paths import BankNames
 from fgaug.screening import Screen
 from fgaug.space import Space
 
 _log = logging.getLogger("fgaug")
-_NOTHING = Demand({})
 
 Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Supply:
+class FakeSource:
     """What makes the fakes of some cells of a grid, and the bank that holds them."""
 
     snapshot: str | None  # its name on the axis; None where the grid has no such axis
@@ -49,10 +43,6 @@ class Supply:
     spec: BankSpec  # what the bank must be; its sources make each label's fakes
     # what filters read, by name, for each split: scorers learn from its training images
     scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
-    demand: Demand = _NOTHING  # of all its cells, once they are known: see `stocked`
-    present: int = 0  # how many of those the bank holds
-    missing: Demand = _NOTHING  # those of its cells to train that the bank lacks
-    kept: tuple[Keeping, ...] = ()  # what each filter keeps, as far as it is scored
 
     @property
     def scorer_digests(self) -> dict[Split, dict[str, str]]:
@@ -68,7 +58,7 @@ class Supply:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it alters an image: a part of the identity of every cell that it supplies."""
+        """What alters an image: a part of the identity of every cell that uses these fakes."""
         options = {name: getattr(self.generator, name) for name in ("cutoff", "precision")}
         sources = self.spec.sources.items()
         return {
@@ -80,22 +70,17 @@ class Supply:
             "resize_filter": RESIZE_FILTER,
         }
 
-    @property
-    def missing_bytes(self) -> int:
-        """Bytes of the missing fakes: as many in the bank as decoded in this machine's cache."""
-        return self.missing.count * self.spec.size**2 * self.spec.channels
+
+# name, grid, dataset with one of its splits, fake source, its split's first baseline -> scorer
+ScorerOf = Callable[[str, Space, Dataset, FakeSource, str | None], Scorer]
 
 
-# name, grid, dataset with one of its splits, supply, its split's first baseline -> scorer
-ScorerOf = Callable[[str, Space, Dataset, Supply, str | None], Scorer]
-
-
-def supplies_of(
+def fake_sources_of(
     space: Space, dataset: DatasetSpec | None, describe: Describe, problems: list[str]
-) -> tuple[Supply, ...]:
+) -> tuple[FakeSource, ...]:
     """Return what makes a grid's fakes, by content; what is wrong goes to `problems`."""
     found = []
-    for place, entry in enumerate(space.supplies):
+    for place, entry in enumerate(space.snapshot_entries):
         key = "" if entry.name is None else f"axes.snapshot.{place}."
         try:
             store = open_store(entry.bank)
@@ -116,7 +101,7 @@ def supplies_of(
             ),
         )
         found.append(
-            Supply(snapshot=entry.name, key=key, generator=generator, store=store, spec=spec)
+            FakeSource(snapshot=entry.name, key=key, generator=generator, store=store, spec=spec)
         )
     return tuple(found)
 
@@ -178,12 +163,12 @@ def _known_sources(bank: Store) -> Mapping[str, Source]:
         return {}
 
 
-def imported_digests(space: Space, supply: Supply) -> dict[float, dict[str, str]]:
+def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[str, str]]:
     """Return the digest of the imported images that the pool can draw, by psi and label."""
-    labels = [label for label, s in supply.spec.sources.items() if s.kind == "imported"]
-    if not labels or not supply.store.has(BankNames.manifest):
+    labels = [label for label, s in fake_source.spec.sources.items() if s.kind == "imported"]
+    if not labels or not fake_source.store.has(BankNames.manifest):
         return {}
-    store, shards = supply.store, open_bank(supply.store).shards
+    store, shards = fake_source.store, open_bank(fake_source.store).shards
     return {
         psi: {
             label: imported.pixels_digest(imported.digests(store, shards, label, psi), space.pool)
@@ -194,23 +179,23 @@ def imported_digests(space: Space, supply: Supply) -> dict[float, dict[str, str]
 
 
 def alike(
-    supplies: Iterable[Supply], imported_of: Mapping[str | None, Mapping[float, Any]]
+    sources: Iterable[FakeSource], imported_of: Mapping[str | None, Mapping[float, Any]]
 ) -> list[str]:
-    """Return which supplies would give the same images under two names."""
+    """Return which fake sources would make the same images under two names."""
     problems: list[str] = []
-    known: list[Supply] = []
-    for supply in supplies:
-        mine = imported_of[supply.snapshot]
+    known: list[FakeSource] = []
+    for source in sources:
+        mine = imported_of[source.snapshot]
         for other in known:
-            if supply.identity != other.identity or mine != imported_of[other.snapshot]:
+            if source.identity != other.identity or mine != imported_of[other.snapshot]:
                 continue
-            if supply.generator.kind == "imported" and not mine:
+            if source.generator.kind == "imported" and not mine:
                 continue  # two banks that are still to be imported
             problems.append(
-                f"`axes.snapshot`: {other.snapshot} and {supply.snapshot} make the same images. "
+                f"`axes.snapshot`: {other.snapshot} and {source.snapshot} make the same images. "
                 "Keep one of them"
             )
-        known.append(supply)
+        known.append(source)
     return problems
 
 

@@ -1,7 +1,4 @@
-"""Keep rates: what filters leave of a bank, and how many fakes a grid has to make for them.
-
-cells, screens -> [keeping] -> planning, which refuses a filter that keeps too few, and `--dry-run`
-"""
+"""Keep rates: the share of a bank that each filter keeps, and how many fakes a grid must make."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ _Key = tuple[str, Split, str, float, int | None]  # filter, split, label, psi, r
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """What a filter keeps of one label and psi, as far as it is scored, and what is wanted."""
+class KeepRate:
+    """How many fakes of one label and psi a filter keeps, and how many a grid needs."""
 
     filter: str
     split: Split  # whose training images the scorers learned from
@@ -93,13 +90,13 @@ class Keeping:
         )
 
 
-def keepings(
+def keep_rates(
     cells: Iterable[Cell],
     todo: Iterable[Cell],
     reals: Mapping[Split, mix.Reals],
     screens: Mapping[Split, Screen],
     index: pd.DataFrame,
-) -> Iterator[Keeping]:
+) -> Iterator[KeepRate]:
     """Yield what each filter of some cells keeps, for each split, label, psi (and round).
 
     Args:
@@ -129,7 +126,7 @@ def keepings(
         verdicts = every[drawn[key].start - 1 : drawn[key].stop - 1]
         asked = Demand.of((label, psi, z_seeds) for z_seeds in parts.get(key, []))
         left = Demand({at: z[every[z - 1] == UNSCORED] for at, z in asked.wanted.items()})
-        yield Keeping(
+        yield KeepRate(
             filter=text,
             split=split,
             label=label,

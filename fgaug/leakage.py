@@ -18,7 +18,7 @@ from fgaug.bank import Source, Store
 from fgaug.bank.reader import shard_columns
 from fgaug.data import Dataset
 from fgaug.errors import SnapshotError
-from fgaug.fakes import Supply
+from fgaug.fakes import FakeSource
 from fgaug.generators import SnapshotFile
 from fgaug.paths import BankNames
 from fgaug.rows import Exposure
@@ -33,33 +33,33 @@ class _Record:
     seen: pd.DataFrame  # sha256 and group of each image that the network was trained on
 
 
-def leakage(supply: Supply, splits: Mapping[Split, Dataset], problems: list[str]) -> str:
+def leakage(fake_source: FakeSource, splits: Mapping[Split, Dataset], problems: list[str]) -> str:
     """Return what is known of the networks' training images: `none` leaked, or `unknown`.
 
     What saw a validation or test image of any of the splits, or another image of its patient, goes
     to `problems`; so does a split of another draw whose leaks cannot be told.
 
     Args:
-        supply: the networks, and the bank of their fakes, which keeps records too.
+        fake_source: the networks, and the bank of their fakes, which keeps records too.
         splits: the dataset as each split divides it that the fakes are used in.
         problems: what is wrong is appended here.
     """
-    found = _records(supply)
+    found = _records(fake_source)
     records = {label: record for label, record in found.items() if record is not None}
     for split, divided in splits.items():
         for label, record in records.items():
-            key = f"{supply.key}generator.snapshots.{label}"
+            key = f"{fake_source.key}generator.snapshots.{label}"
             problems += _leaks(key, record, split, divided)
     unrecorded = [label for label in found if label not in records]
     if unrecorded:
         labels = ", ".join(f"`{label}`" for label in unrecorded)
-        of = "" if supply.snapshot is None else f" in the snapshot {supply.snapshot}"
+        of = "" if fake_source.snapshot is None else f" in the snapshot {fake_source.snapshot}"
         problems += _untold(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
     return "unknown" if unrecorded else "none"
 
 
-def exposure(supply: Supply, dataset: Dataset) -> Exposure:
-    """Return which images of a dataset the networks of a supply were trained on.
+def exposure(fake_source: FakeSource, dataset: Dataset) -> Exposure:
+    """Return which images of a dataset the networks of a fake source were trained on.
 
     A network's record decides. Of one without a record the dataset's gan flags tell, where some
     image has one; else nothing is known. A record of another dataset may name the same patients
@@ -68,7 +68,7 @@ def exposure(supply: Supply, dataset: Dataset) -> Exposure:
     manifest = dataset.manifest
     seen = pd.Series(False, index=manifest.index)
     unknown = seen.copy()
-    for record in _records(supply).values():
+    for record in _records(fake_source).values():
         if record is None:
             flagged = bool(manifest["gan"].any())
             seen |= manifest["gan"] if flagged else False
@@ -86,11 +86,11 @@ def exposure(supply: Supply, dataset: Dataset) -> Exposure:
     )
 
 
-def _records(supply: Supply) -> dict[str, _Record | None]:
+def _records(fake_source: FakeSource) -> dict[str, _Record | None]:
     """Return the record of each label's network, None where it has none."""
-    sources, files = supply.spec.sources.items(), supply.generator.snapshots
+    sources, files = fake_source.spec.sources.items(), fake_source.generator.snapshots
     return {
-        label: _record(files.get(label), source, supply.store)
+        label: _record(files.get(label), source, fake_source.store)
         for label, source in sources
         if source.kind not in UNTRAINED
     }

@@ -19,7 +19,7 @@ from fgaug.bank import RESIZE_FILTER, Source
 from fgaug.counts import DatasetCounts
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import GridError
-from fgaug.fakes import Describe, ScorerOf, Supply
+from fgaug.fakes import Describe, FakeSource, ScorerOf
 from fgaug.filters import NONE, parse
 from fgaug.generators import Generator
 from fgaug.machine.room import Room
@@ -78,7 +78,7 @@ def plan_by_counts(
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
         problems.append(NO_TEST.format(space.dataset))
     networks: dict[str, Source] = {}  # stand-ins by file
-    supplies = fakes.supplies_of(
+    fake_sources = fakes.fake_sources_of(
         space, dataset.spec, _with_stand_ins(describe, networks), problems
     )
     # without pretrained weights a trial takes as long from scratch
@@ -93,11 +93,11 @@ def plan_by_counts(
         f"no pretrained weights of {model} are on this machine" for model in dict.fromkeys(scratch)
     ]
     scoring = scoring_baselines(timed, dataset, weights)
-    supplies = with_scorers(timed, dataset, supplies, scorer_of, scoring, problems)
-    cells = cells_of(timed, dataset, supplies, weights, problems)
+    fake_sources = with_scorers(timed, dataset, fake_sources, scorer_of, scoring, problems)
+    cells = cells_of(timed, dataset, fake_sources, weights, problems)
     reals: dict[Split, mix.Reals] = {"dataset": mix.Reals(dataset.manifest, dataset.spec.labels)}
     problems += checks.mix_problems(cells, reals, space.pool)
-    indices = [_index(supply, networks, problems, absent) for supply in supplies]
+    indices = [_index(fake_source, networks, problems, absent) for fake_source in fake_sources]
     if problems:
         raise GridError(problems, space.name)
     return Plan(
@@ -108,9 +108,9 @@ def plan_by_counts(
         grid_cells=cells,
         statuses={},
         stopped=frozenset(),
-        supplies=tuple(
-            stocks.stocked(supply, index, cells, cells, reals, space.pool)
-            for supply, index in zip(supplies, indices, strict=True)
+        needs=tuple(
+            stocks.needs_of(fake_source, index, cells, cells, reals, space.pool)
+            for fake_source, index in zip(fake_sources, indices, strict=True)
         ),
         sources={},
         reals=reals,
@@ -169,14 +169,14 @@ def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe
 
 
 def _index(
-    supply: Supply, networks: dict[str, Source], problems: list[str], absent: list[str]
+    source: FakeSource, networks: dict[str, Source], problems: list[str], absent: list[str]
 ) -> pd.DataFrame:
-    """Return the index of a supply's bank; empty where a stand-in cannot be compared with it."""
-    if not set(supply.spec.sources.values()) & set(networks.values()):
-        return stocks.index_of(supply, problems)
-    if supply.store.has(BankNames.manifest):
+    """Return the index of a bank; empty where a stand-in cannot be compared with it."""
+    if not set(source.spec.sources.values()) & set(networks.values()):
+        return stocks.index_of(source, problems)
+    if source.store.has(BankNames.manifest):
         absent.append(
-            f"bank {supply.store.place()} cannot be compared without its networks: it is counted "
+            f"bank {source.store.place()} cannot be compared without its networks: it is counted "
             "as empty"
         )
     return stocks.EMPTY

@@ -19,13 +19,14 @@ from fgaug.cascade import ahead
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
-from fgaug.fakes import Describe, ScorerOf, Supply
+from fgaug.fakes import Describe, ScorerOf
 from fgaug.machine.room import Room
 from fgaug.paths import RunPaths
 from fgaug.rows import Sources
 from fgaug.screening import Screen
 from fgaug.search import ledger
 from fgaug.space import Space
+from fgaug.stocks import FakeNeeds
 from fgaug.supplied import cells_of, scoring_baselines, sources_of, with_scorers
 from fgaug.waves import Wave, at_its_round
 
@@ -73,7 +74,7 @@ class Plan:
     grid_cells: tuple[Cell, ...]  # of the whole grid
     statuses: Mapping[str, str]  # of cells that have a row: ok, pruned or failed
     stopped: frozenset[str]  # cells that the scheduler stops, given what is on disk
-    supplies: tuple[Supply, ...]  # of fakes: one for each value of the axis `snapshot`
+    needs: tuple[FakeNeeds, ...]  # one for each value of the axis `snapshot`
     sources: Mapping[str | None, Sources]  # of cells by the name of their snapshot
     reals: Mapping[Split, mix.Reals]
     # cells whose classifiers score fakes, by split: baselines
@@ -88,17 +89,18 @@ class Plan:
     @property
     def missing_bytes(self) -> int:
         """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
-        return 2 * sum(self.bank_bytes(supply) for supply in self.supplies)
+        return 2 * sum(self.bank_bytes(needs) for needs in self.needs)
 
-    def bank_bytes(self, supply: Supply) -> int:
-        """Return at least how many bytes a supply's bank grows by, all rounds together."""
-        rounds = ahead(self, supply)
-        return max(supply.missing_bytes, rounds.least_bytes if rounds else 0)
+    def bank_bytes(self, needs: FakeNeeds) -> int:
+        """Return at least how many bytes a bank grows by, all rounds together."""
+        rounds = ahead(self, needs)
+        return max(needs.missing_bytes, rounds.least_bytes if rounds else 0)
 
-    def unscored(self, supply: Supply) -> dict[tuple[Split, str], Demand]:
-        """Return the fakes that a supply's cells to train need scored next; see `keeping`."""
-        own = (cell for cell in self.todo if cell.snapshot == supply.snapshot)
-        return keeping.unscored(own, self.reals, supply.screens(self.space.pool))
+    def unscored(self, needs: FakeNeeds) -> dict[tuple[Split, str], Demand]:
+        """Return the fakes of a bank that cells to train need scored next; see `keeping`."""
+        source = needs.source
+        own = (cell for cell in self.todo if cell.snapshot == source.snapshot)
+        return keeping.unscored(own, self.reals, source.screens(self.space.pool))
 
     def of_wave(self, wave: Wave) -> Plan:
         """Return the plan of one wave's cells, and what the banks lack for them as they are now.
@@ -110,26 +112,26 @@ class Plan:
             return self  # as it was planned: there is no wave before it
         problems: list[str] = []
         here = replace(self, cells=wave.cells)
-        indices = [stocks.index_of(supply, problems) for supply in self.supplies]
+        indices = [stocks.index_of(needs.source, problems) for needs in self.needs]
         if problems:
             raise GridError(problems, self.space.name)
-        pairs = zip(self.supplies, indices, strict=True)
-        return replace(here, supplies=tuple(here.restocked(*pair) for pair in pairs))
+        pairs = zip(self.needs, indices, strict=True)
+        return replace(here, needs=tuple(here.refreshed(*pair) for pair in pairs))
 
-    def restocked(
+    def refreshed(
         self,
-        supply: Supply,
+        needs: FakeNeeds,
         index: pd.DataFrame,
         screens: Mapping[Split, Screen] | None = None,
-    ) -> Supply:
-        """Return a supply as its bank is now: `index`, and the scores on disk or `screens`.
+    ) -> FakeNeeds:
+        """Return the needs as the bank is now: by its `index`, and its scores or `screens`.
 
         Raises:
             GridError: a filter keeps too few of the pool.
         """
-        pool = self.space.pool
-        found = stocks.stocked(supply, index, self.cells, self.todo, self.reals, pool, screens)
-        if short := [kept.problem for kept in found.kept if kept.problem]:
+        pool, source = self.space.pool, needs.source
+        found = stocks.needs_of(source, index, self.cells, self.todo, self.reals, pool, screens)
+        if short := [rate.problem for rate in found.keep_rates if rate.problem]:
             raise GridError(short, self.space.name)
         return found
 
@@ -149,7 +151,7 @@ def make_plan(
         space: the grid.
         out: the run's folder, `runs/<name>` where None.
         describe: a label and a generator -> what makes its fakes, by content.
-        scorer_of: a scorer's name, the grid, a split of the dataset and a supply -> the scorer.
+        scorer_of: name, grid, a split of the dataset and a fake source -> the scorer.
         shard: a fixed share of the cells.
         keep: of which cells the grid is to consist; None: all.
         room: what trials may use; None where that does not matter, or is known later.
@@ -161,15 +163,15 @@ def make_plan(
     problems += room.misfits(space.resources) if room is not None else []
     dataset = checks.dataset_of(space, problems)
     spec = dataset.spec if dataset else None
-    supplies = fakes.supplies_of(space, spec, describe, problems)
+    fake_sources = fakes.fake_sources_of(space, spec, describe, problems)
     weights = checks.weights_of(space, dataset, problems) if dataset else {}
     if problems or dataset is None:
         raise GridError(problems, space.name)
     scoring = scoring_baselines(space, dataset, weights)
-    supplies = with_scorers(space, dataset, supplies, scorer_of, scoring, problems)
+    fake_sources = with_scorers(space, dataset, fake_sources, scorer_of, scoring, problems)
     if problems:
         raise GridError(problems, space.name)
-    every = cells_of(space, dataset, supplies, weights, problems)
+    every = cells_of(space, dataset, fake_sources, weights, problems)
     every = every if keep is None else tuple(filter(keep, every))
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
         problems.append(NO_TEST.format(space.dataset))
@@ -197,10 +199,10 @@ def make_plan(
     problems += checks.mix_problems(cells, reals, space.pool)
     if not problems:
         checks.warn_of_large_batches(cells, reals, space.pool)
-    indices = [stocks.index_of(supply, problems) for supply in supplies]
+    indices = [stocks.index_of(fake_source, problems) for fake_source in fake_sources]
     run = RunPaths(out or Path("runs") / space.name)
     checks.places(run, problems)
-    sources = sources_of(space, dataset, every, supplies, splits, problems)
+    sources = sources_of(space, dataset, every, fake_sources, splits, problems)
     if problems:
         raise GridError(problems, space.name)
     if space.scheduler.type == "asha":
@@ -212,11 +214,11 @@ def make_plan(
         raise GridError(problems, space.name)
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
-    stocked = tuple(
-        stocks.stocked(supply, index, cells, todo, reals, space.pool)
-        for supply, index in zip(supplies, indices, strict=True)
+    needs = tuple(
+        stocks.needs_of(fake_source, index, cells, todo, reals, space.pool)
+        for fake_source, index in zip(fake_sources, indices, strict=True)
     )
-    if short := [kept.problem for supply in stocked for kept in supply.kept if kept.problem]:
+    if short := [rate.problem for each in needs for rate in each.keep_rates if rate.problem]:
         raise GridError(short, space.name)
     plan = Plan(
         space=space,
@@ -226,7 +228,7 @@ def make_plan(
         grid_cells=every,
         statuses=statuses,
         stopped=stopped,
-        supplies=stocked,
+        needs=needs,
         sources=sources,
         reals=reals,
         scoring=scoring,
@@ -266,14 +268,14 @@ def _over(cell: Cell, statuses: Mapping[str, str], stopped: frozenset[str]) -> b
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
     """Return the bytes a search adds below each folder."""
-    needs = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
-    sizes = [plan.bank_bytes(supply) for supply in plan.supplies]
-    for supply, size in zip(plan.supplies, sizes, strict=True):
-        if supply.store.folder is not None:
-            needs[supply.store.folder] = size
-    if plan.supplies:
-        needs[paths.cache_root()] = sum(sizes)  # decoded
-    return needs
+    found = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
+    sizes = [plan.bank_bytes(needs) for needs in plan.needs]
+    for needs, size in zip(plan.needs, sizes, strict=True):
+        if needs.source.store.folder is not None:
+            found[needs.source.store.folder] = size
+    if plan.needs:
+        found[paths.cache_root()] = sum(sizes)  # decoded
+    return found
 
 
 def parallel_trials(space: Space, cpus: float, gpus: float) -> int:

@@ -185,7 +185,7 @@ def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
     if mode == "baseline":
         yield None, None, (None, None), None, None
         return
-    snapshots: list[str | None] = [entry.name for entry in space.supplies]
+    snapshots: list[str | None] = [entry.name for entry in space.snapshot_entries]
     if isinstance(axes, Included) and axes.snapshot:
         snapshots = list(axes.snapshot)
     removals: tuple[Removals | None, ...] = (None,)

@@ -151,7 +151,7 @@ class Space(Frozen):
         return (self.axes, *self.include)
 
     @property
-    def supplies(self) -> tuple[SnapshotEntry, ...]:
+    def snapshot_entries(self) -> tuple[SnapshotEntry, ...]:
         """What makes the fakes: each value of the axis `snapshot`, or the one without a name."""
         if self.axes.snapshot or self.bank is None or self.generator is None:
             return tuple(self.axes.snapshot)

@@ -1,7 +1,4 @@
-"""What supplies of fakes give to a grid: scorers for its filters, names of cells, trials' sources.
-
-space, supplies -> [supplied] -> planning
-"""
+"""What fake sources give a grid: scorers of its filters, cell ids, where trials find images."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from fgaug.bank import Scorer
 from fgaug.cells import Cell, Context, expand, first_baselines
 from fgaug.data import Dataset
 from fgaug.errors import UserError
-from fgaug.fakes import ScorerOf, Supply
+from fgaug.fakes import FakeSource, ScorerOf
 from fgaug.filters import parse
 from fgaug.leakage import exposure, leakage
 from fgaug.rows import Sources
@@ -26,12 +23,12 @@ OWN = "baseline"  # of `scorers.classifier`: trained by the search itself
 def with_scorers(
     space: Space,
     dataset: Dataset,
-    supplies: tuple[Supply, ...],
+    fake_sources: tuple[FakeSource, ...],
     scorer_of: ScorerOf,
     baselines: Mapping[Split, str],
     problems: list[str],
-) -> tuple[Supply, ...]:
-    """Return supplies with what the grid's filters read of their fakes, for each split.
+) -> tuple[FakeSource, ...]:
+    """Return the fake sources with the scorers that the grid's filters read, for each split.
 
     Args:
         baselines: cells of this search that score fakes, see `scoring_baselines`.
@@ -43,16 +40,16 @@ def with_scorers(
             names.setdefault(split, {}).update(dict.fromkeys(used))
     divided = {split: dataset.with_split(split) for split in names}
     found = []
-    for supply in supplies:
+    for fake_source in fake_sources:
         scorers: dict[Split, dict[str, Scorer]] = {split: {} for split in names}
         for split, name in ((split, name) for split, used in names.items() for name in used):
             try:
                 scorers[split][name] = scorer_of(
-                    name, space, divided[split], supply, baselines.get(split)
+                    name, space, divided[split], fake_source, baselines.get(split)
                 )
             except UserError as error:
                 problems.append(f"`filter`: {error}")
-        found.append(replace(supply, scorers=scorers))
+        found.append(replace(fake_source, scorers=scorers))
     problems[:] = dict.fromkeys(problems)
     return tuple(found)
 
@@ -74,24 +71,27 @@ def scoring_baselines(
 def cells_of(
     space: Space,
     dataset: Dataset,
-    supplies: tuple[Supply, ...],
+    fake_sources: tuple[FakeSource, ...],
     weights: Mapping[str, str],
     problems: list[str],
 ) -> tuple[Cell, ...]:
-    """Return the cells of a grid, those with fakes named by the content of their supply."""
-    imported = {supply.snapshot: fakes.imported_digests(space, supply) for supply in supplies}
-    problems += fakes.alike(supplies, imported)
+    """Return the cells of a grid, those with fakes named by the content of their fake source."""
+    imported = {
+        fake_source.snapshot: fakes.imported_digests(space, fake_source)
+        for fake_source in fake_sources
+    }
+    problems += fakes.alike(fake_sources, imported)
     none = Context(
         dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
     )
     contexts = {
-        supply.snapshot: replace(
+        fake_source.snapshot: replace(
             none,
-            generator=supply.identity,
-            imported=imported[supply.snapshot],
-            scorers=supply.scorer_digests,
+            generator=fake_source.identity,
+            imported=imported[fake_source.snapshot],
+            scorers=fake_source.scorer_digests,
         )
-        for supply in supplies
+        for fake_source in fake_sources
     }
     named = {name: context for name, context in contexts.items() if name is not None}
     return expand(space, contexts.get(None, none), named)
@@ -101,7 +101,7 @@ def sources_of(
     space: Space,
     dataset: Dataset,
     cells: tuple[Cell, ...],
-    supplies: tuple[Supply, ...],
+    fake_sources: tuple[FakeSource, ...],
     splits: Mapping[Split, Dataset],
     problems: list[str],
 ) -> dict[str | None, Sources]:
@@ -115,19 +115,19 @@ def sources_of(
         snapshots="",
     )
     found: dict[str | None, Sources] = {None: no_fakes}
-    for supply in supplies:
+    for fake_source in fake_sources:
         judged = {
             cell.split: splits[cell.split]
             for cell in cells
-            if cell.uses_fakes and cell.snapshot == supply.snapshot
+            if cell.uses_fakes and cell.snapshot == fake_source.snapshot
         }
-        by_label = supply.spec.sources.items()
-        found[supply.snapshot] = replace(
+        by_label = fake_source.spec.sources.items()
+        found[fake_source.snapshot] = replace(
             no_fakes,
-            bank=supply.store.uri,
-            leakage=leakage(supply, judged, problems),
+            bank=fake_source.store.uri,
+            leakage=leakage(fake_source, judged, problems),
             snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
-            exposure=exposure(supply, dataset),
-            scorers=supply.scorers,
+            exposure=exposure(fake_source, dataset),
+            scorers=fake_source.scorers,
         )
     return found

@@ -209,16 +209,21 @@ def planned(root: Path, folder: Path, **axes: Any) -> Plan:
 
 def stocked(plan: Plan) -> None:
     """Fill and score the bank of a plan as a search does, in this process."""
-    (supply,) = plan.supplies
+    (needs,) = plan.needs
     while True:
-        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
-        waiting = plan.unscored(supply)
+        fill(
+            needs.source.store,
+            needs.source.spec,
+            stocking.label_sources(needs.source),
+            needs.missing,
+        )
+        waiting = plan.unscored(needs)
         if not waiting:
             return
         for (_, name), demand in waiting.items():
             for (label, psi), z_seeds in demand.wanted.items():
-                score(supply.store, label, psi, z_seeds.tolist(), SCORERS[name])
-        supply = plan.restocked(supply, open_bank(supply.store).index())
+                score(needs.source.store, label, psi, z_seeds.tolist(), SCORERS[name])
+        needs = plan.refreshed(needs, open_bank(needs.source.store).index())
 
 
 @pytest.mark.usefixtures("made_scores")
@@ -227,24 +232,24 @@ class TestPlans:
         self, root: Path, tmp_path: Path
     ) -> None:
         plan = planned(root, tmp_path)
-        (supply,) = plan.supplies
-        assert [kept.scored for kept in supply.kept] == [0, 0]
-        assert plan.unscored(supply)
+        (needs,) = plan.needs
+        assert [kept.scored for kept in needs.keep_rates] == [0, 0]
+        assert plan.unscored(needs)
         stocked(plan)
         again = planned(root, tmp_path)
-        assert again.supplies[0].missing.count == 0
-        assert again.unscored(again.supplies[0]) == {}
+        assert again.needs[0].missing.count == 0
+        assert again.unscored(again.needs[0]) == {}
         (cell,) = (cell for cell in again.cells if cell.filtered)
         result = run_trial(cell, again.sources[None])
-        mixed = mix.plan(cell, again.reals["dataset"], 100, supply.screens(100)["dataset"])
+        mixed = mix.plan(cell, again.reals["dataset"], 100, needs.source.screens(100)["dataset"])
         for label, z_seeds in mixed.fakes.items():
-            verdicts = supply.screens(100)["dataset"].verdicts("agrees", label, 1.0)
+            verdicts = needs.source.screens(100)["dataset"].verdicts("agrees", label, 1.0)
             assert (verdicts[z_seeds - 1] == 1).all()
         assert result.row["filter"] == "agrees"
         assert result.row["n_fake"] == mixed.n_fake
         # more fakes are scored for others: what this cell draws stays
-        score_rest(supply.store, supply.screens(100)["dataset"])
-        later = mix.plan(cell, again.reals["dataset"], 100, supply.screens(100)["dataset"])
+        score_rest(needs.source.store, needs.source.screens(100)["dataset"])
+        later = mix.plan(cell, again.reals["dataset"], 100, needs.source.screens(100)["dataset"])
         for label in mixed.fakes:
             np.testing.assert_array_equal(later.fakes[label], mixed.fakes[label])
 
@@ -252,7 +257,7 @@ class TestPlans:
         self, root: Path, tmp_path: Path
     ) -> None:
         plan = planned(root, tmp_path)
-        store = plan.supplies[0].store
+        store = plan.needs[0].source.store
         for label in ("dbp", "trv"):
             score(store, label, 1.0, range(1, 101), SCORERS["classifier"])
         with pytest.raises(GridError, match=r"`filter` confidence>=0.97 keeps \d of 100 fakes of"):
@@ -270,7 +275,7 @@ class TestPlans:
         assert f"what is unknown is told by `{command}" in said
         plan = planned(root, tmp_path)
         for label in ("dbp", "trv"):
-            score(plan.supplies[0].store, label, 1.0, range(1, 31), SCORERS["classifier"])
+            score(plan.needs[0].source.store, label, 1.0, range(1, 31), SCORERS["classifier"])
         show.plan(planned(root, tmp_path))
         said = capsys.readouterr().out
         assert "of 30 fakes of `dbp` at psi 1 (" in said
@@ -304,12 +309,14 @@ def test_a_grid_file_with_a_filter_is_read(root: Path) -> None:
 def test_a_dry_run_takes_a_sample_of_a_bank_that_is_not_scored(root: Path, tmp_path: Path) -> None:
     """By the scorers that ship; nothing is written to the bank."""
     plan = planned(root, tmp_path, filter=["agrees and realism>=0.1"])
-    (supply,) = plan.supplies
-    assert study.sampled(plan).supplies == plan.supplies  # there is no fake yet
-    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+    (needs,) = plan.needs
+    assert study.sampled(plan).needs == plan.needs  # there is no fake yet
+    fill(
+        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+    )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")}
     known = study.sampled(planned(root, tmp_path, filter=["agrees and realism>=0.1"]))
-    for kept in known.supplies[0].kept:
+    for kept in known.needs[0].keep_rates:
         assert kept.scored == kept.wanted  # as many as the first fill made
         assert 0 < kept.passed <= kept.scored
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")} == before
@@ -340,11 +347,16 @@ class TestLogits:
 
     def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:
         plan = study.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
-        (supply,) = plan.supplies
-        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
-        waiting = plan.unscored(supply)
+        (needs,) = plan.needs
+        fill(
+            needs.source.store,
+            needs.source.spec,
+            stocking.label_sources(needs.source),
+            needs.missing,
+        )
+        waiting = plan.unscored(needs)
         assert set(waiting) == {("dataset", "discriminator")}
-        score_waiting(plan, supply, waiting, Console(quiet=True))
-        assert plan.unscored(supply) == {}
-        for kept in plan.restocked(supply, open_bank(supply.store).index()).kept:
+        score_waiting(plan, needs, waiting, Console(quiet=True))
+        assert plan.unscored(needs) == {}
+        for kept in plan.refreshed(needs, open_bank(needs.source.store).index()).keep_rates:
             assert kept.passed == kept.scored == kept.wanted

@@ -472,8 +472,13 @@ class TestOnADataset:
         raw = small_grid(root, cells=4)
         raw["axes"] |= {"real_fraction": [0.5, 1], "seed": [1]}
         planned = study.plan(parse_space(raw), tmp_path / "run")
-        (supply,) = planned.supplies
-        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+        (needs,) = planned.needs
+        fill(
+            needs.source.store,
+            needs.source.spec,
+            stocking.label_sources(needs.source),
+            needs.missing,
+        )
         exposure = Exposure(seen=frozenset(planned.dataset.manifest.index))
         sources = dataclasses.replace(planned.sources[None], exposure=exposure)
         rows = [run_trial(cell, sources).row for cell in planned.cells]

@@ -258,11 +258,11 @@ def networks(folder: Path, name: str, noise: str = "const") -> dict[str, Any]:
 
 
 class TestPlans:
-    def test_each_snapshot_has_its_supply(self, root: Path, tmp_path: Path) -> None:
+    def test_each_snapshot_has_its_source(self, root: Path, tmp_path: Path) -> None:
         planned = study.plan(parse_space(two(root, tmp_path)), tmp_path / "run")
-        first, second = planned.supplies
-        assert [s.snapshot for s in (first, second)] == ["phantom", "stub"]
-        assert [s.generator.kind for s in (first, second)] == ["phantom", "stub"]
+        first, second = planned.needs
+        assert [s.source.snapshot for s in (first, second)] == ["phantom", "stub"]
+        assert [s.source.generator.kind for s in (first, second)] == ["phantom", "stub"]
         assert first.missing.count == first.demand.count == second.missing.count > 0
         assert planned.missing_bytes == 4 * first.missing.count * 32 * 32
         assert list(planned.sources) == [None, "phantom", "stub"]
@@ -298,8 +298,13 @@ class TestPlans:
 
     def test_a_bank_of_other_fakes_is_refused(self, root: Path, tmp_path: Path) -> None:
         raw = two(root, tmp_path)
-        supply = study.plan(parse_space(raw), tmp_path / "run").supplies[1]
-        fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+        needs = study.plan(parse_space(raw), tmp_path / "run").needs[1]
+        fill(
+            needs.source.store,
+            needs.source.spec,
+            stocking.label_sources(needs.source),
+            needs.missing,
+        )
         raw["axes"]["snapshot"][1]["generator"] = {"kind": "stub", "noise": "none"}
         with pytest.raises(GridError, match=r"^small: 1 .*\n.*`axes.snapshot.1.bank`: .* other f"):
             study.plan(parse_space(raw), tmp_path / "run")

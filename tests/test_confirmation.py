@@ -238,9 +238,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_here(planned: Plan, *rest: Any) -> None:
     """Train a plan's cells one by one in this process, as trials of a cluster would be."""
-    for supply in planned.supplies:
-        if supply.missing.count:
-            fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+    for needs in planned.needs:
+        if needs.missing.count:
+            fill(
+                needs.source.store,
+                needs.source.spec,
+                stocking.label_sources(needs.source),
+                needs.missing,
+            )
     train_first(planned, len(planned.todo))
 
 

@@ -288,7 +288,7 @@ class TestInABank:
         checked = {"kind": "external", "python": sys.executable, "repo": str(STAND_IN)}
         generator = {**checked, "snapshots": files, "noise": "const"}
         planned = plan(parse_space(grid(tmp_path, generator=generator)))
-        assert planned.supplies[0].missing.count > 0
+        assert planned.needs[0].missing.count > 0
         assert not noted.exists()
         with pytest.raises(GridError, match="has neither generate"):
             plan(parse_space(grid(tmp_path, generator={**generator, "repo": str(tmp_path)})))

@@ -36,8 +36,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def drawn(plan: Plan) -> dict[str, dict[str, list[int]]]:
     """Return the z_seeds of every cell with fakes, by cell and label."""
-    (supply,) = plan.supplies
-    screens = supply.screens(plan.space.pool)
+    (needs,) = plan.needs
+    screens = needs.source.screens(plan.space.pool)
     found = {}
     for cell in plan.cells:
         if cell.uses_fakes:

@@ -391,8 +391,8 @@ class TestInAGrid:
             save(tmp_path / label / f"seed{key % 30 + 1:04d}.png", pixels(key, 32))
         folders = [LabelFolder(label=each, folder=tmp_path / each) for each in ("dbp", "trv")]
         import_folders(space.bank or "", folders, 1.0, read_image)
-        (supply,) = plan(space).supplies
-        assert (supply.missing.count, supply.present > 0) == (0, True)
+        (needs,) = plan(space).needs
+        assert (needs.missing.count, needs.present > 0) == (0, True)
 
     def test_cells_are_known_by_the_pixels_they_can_draw(self, tmp_path: Path) -> None:
         phantom_dataset(tmp_path)

@@ -106,10 +106,12 @@ def test_the_bank_carries_the_record_and_it_outlives_the_network_file(
 ) -> None:
     files = {label: network(tmp_path, label, data) for label in LABELS}
     space = parse_space(grid_of(root, tmp_path, files))
-    (supply,) = study.plan(space, tmp_path / "run").supplies
-    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+    (needs,) = study.plan(space, tmp_path / "run").needs
+    fill(
+        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+    )
     store = open_store(tmp_path / "bank")
-    for label, source in supply.spec.sources.items():
+    for label, source in needs.source.spec.sources.items():
         assert store.has(BankNames.trained_on(source.sha256)), label
     for file in files.values():
         record_of(file).unlink()
@@ -172,8 +174,8 @@ def exposed(
             record_of(files[label]).unlink()
         else:
             record.to_parquet(record_of(files[label]))
-    (supply,) = study.plan(parse_space(grid_of(root, folder, files)), folder / "run").supplies
-    return exposure(supply, data)
+    (needs,) = study.plan(parse_space(grid_of(root, folder, files)), folder / "run").needs
+    return exposure(needs.source, data)
 
 
 def record_like(data: Dataset, rows: Any, **changes: Any) -> pd.DataFrame:
@@ -224,7 +226,7 @@ def test_without_a_record_flags_tell_and_without_flags_nothing_does(
     files = {label: network(tmp_path, label, data) for label in LABELS}
     for file in files.values():
         record_of(file).unlink()
-    (supply,) = study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run").supplies
-    told = exposure(supply, flagged)
+    (needs,) = study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run").needs
+    told = exposure(needs.source, flagged)
     assert told.seen == set(data.manifest.index[flags])
     assert told.unknown == frozenset()

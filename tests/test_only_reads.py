@@ -24,8 +24,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("only-reads")
     phantom_dataset(root, images=40, test=0.2)
     planned = study.plan(load_space(write_grid(root)), root / "run")
-    (supply,) = planned.supplies
-    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
+    (needs,) = planned.needs
+    fill(
+        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+    )
     run_folder.note_start(planned)
     for cell in planned.cells:
         trial = planned.run.trial(cell.cell_id)

@@ -72,9 +72,11 @@ def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> Non
     planned = study.plan(space, tmp_path / "run")
     from gan_worker.fill import fill
 
-    (supply,) = planned.supplies
-    fill(supply.store, supply.spec, stocking.label_sources(supply), supply.missing)
-    assert study.plan(space, tmp_path / "run").supplies[0].missing.count == 0
+    (needs,) = planned.needs
+    fill(
+        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+    )
+    assert study.plan(space, tmp_path / "run").needs[0].missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
     with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):
         study.plan(space, tmp_path / "run")

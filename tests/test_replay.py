@@ -33,10 +33,10 @@ def search(root: Path, folder: Path, **changes: Any) -> RunPaths:
     """Do what a search does, in this process: one trial after the other, without Ray."""
     space = parse_space(grid(root, axes=AXES, **changes))
     planned = study.plan(space, folder)
-    (supply,) = planned.supplies
-    if supply.missing.count:
-        sources = {label: LabelSource(kind="phantom") for label in supply.spec.sources}
-        fill(root / "bank", supply.spec, sources, supply.missing)
+    (needs,) = planned.needs
+    if needs.missing.count:
+        sources = {label: LabelSource(kind="phantom") for label in needs.source.spec.sources}
+        fill(root / "bank", needs.source.spec, sources, needs.missing)
     run_folder.note_start(planned)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

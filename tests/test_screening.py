@@ -141,10 +141,10 @@ def test_a_draw_says_whether_it_is_whole_and_a_prefix_leads_on(
 
 
 class TestKeepRates:
-    def kept(self, store: Store, *cells: Any) -> dict[str, keeping.Keeping]:
+    def kept(self, store: Store, *cells: Any) -> dict[str, keeping.KeepRate]:
         reals, screens = {"dataset": PLAIN}, {"dataset": screen(store)}
         held = pd.DataFrame({"label": "dbp", "psi": PSI, "z_seed": range(1, POOL // 2 + 1)})
-        found = keeping.keepings(cells, cells, reals, screens, held)
+        found = keeping.keep_rates(cells, cells, reals, screens, held)
         return {each.label: each for each in found}
 
     def test_they_are_unknown_before_anything_is_scored(self, store: Store) -> None:

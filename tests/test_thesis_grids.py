@@ -139,14 +139,14 @@ def test_designs(plans: dict[str, Plan]) -> None:
 
 
 def test_what_a_pool_of_30000_takes_is_told(plans: dict[str, Plan]) -> None:
-    (supply,) = plans["augmentation"].supplies
-    assert set(supply.missing.wanted) == {
+    (needs,) = plans["augmentation"].needs
+    assert set(needs.missing.wanted) == {
         (label, psi) for label in ("dbp", "trv") for psi in (0.3, 0.5, 0.7, 1.0)
     }
     assert all(
-        20960 <= len(z) <= 30000 for (x, _), z in supply.missing.wanted.items() if x == "dbp"
+        20960 <= len(z) <= 30000 for (x, _), z in needs.missing.wanted.items() if x == "dbp"
     )
-    assert supply.missing_bytes == supply.missing.count * 128 * 128
+    assert needs.missing_bytes == needs.missing.count * 128 * 128
 
 
 @pytest.fixture
@@ -258,12 +258,17 @@ def test_a_bank_that_cannot_be_compared_counts_as_empty(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
     from gan_worker.fill import fill
 
-    (supply,) = study.plan(parse_space(grid(tmp_path)), tmp_path / "run").supplies
-    fill(supply.store, supply.spec, study.stocking.label_sources(supply), supply.missing)
-    assert counted(tmp_path).supplies[0].present > 0
+    (needs,) = study.plan(parse_space(grid(tmp_path)), tmp_path / "run").needs
+    fill(
+        needs.source.store,
+        needs.source.spec,
+        study.stocking.label_sources(needs.source),
+        needs.missing,
+    )
+    assert counted(tmp_path).needs[0].present > 0
     files = {label: str(tmp_path / f"{label}.pkl") for label in ("dbp", "trv")}
     planned = counted(tmp_path, generator={"snapshots": files})
-    assert planned.supplies[0].present == 0
+    assert planned.needs[0].present == 0
     assert "is counted as empty" in planned.absent[-1]
 
 

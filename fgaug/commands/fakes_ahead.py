@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fgaug.cascade import Ahead
-    from fgaug.fakes import Supply
     from fgaug.planning import Plan
+    from fgaug.stocks import FakeNeeds
 
 
-def lines(planned: Plan, supply: Supply) -> Iterator[str]:
-    """Yield what the rounds of a supply need, and how long its fakes take to be made."""
+def lines(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
+    """Yield what the rounds of a needs need, and how long its fakes take to be made."""
     from fgaug import cluster
     from fgaug.cascade import ahead
     from fgaug.study.pacing import fakes_per_s
 
-    found = ahead(planned, supply)
+    found = ahead(planned, needs)
     if found is not None:
         yield from _of_rounds(found)
-    least = most = supply.missing.count
+    least = most = needs.missing.count
     if found is not None:
         least, most = found.least, found.most
-    if not most or (rate := fakes_per_s(supply)) is None:
+    if not most or (rate := fakes_per_s(needs)) is None:
         return
     gpus = cluster.visible_gpus()
     device = "GPU" if gpus else "machine, on its cores,"

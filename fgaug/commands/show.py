@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fgaug.axes import Split
-    from fgaug.fakes import Supply
     from fgaug.machine.room import Room
     from fgaug.planning import Plan
     from fgaug.space import Space
     from fgaug.status import Status
+    from fgaug.stocks import FakeNeeds
     from fgaug.study import Run
 
 _SHOWN = ("mode", "psi", "ratio", "seed", "status", "n_real", "n_fake")
@@ -76,18 +76,19 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     say(f"dataset {space.dataset}: {images} of {spec.size} px ({sides})")
     for line in amount_lines(planned.cells, planned.reals):
         say(line)
-    for supply in planned.supplies:
-        name = "" if supply.snapshot is None else f"snapshot {supply.snapshot}, "
+    for needs in planned.needs:
+        source = needs.source
+        name = "" if source.snapshot is None else f"snapshot {source.snapshot}, "
         say(
-            f"{name}bank {supply.store.place()}: {many(supply.demand.count, 'fake')} needed by "
-            f"the grid, {supply.present} present, "
-            f"{supply.missing.count} to generate for the cells to train"
+            f"{name}bank {source.store.place()}: {many(needs.demand.count, 'fake')} needed by "
+            f"the grid, {needs.present} present, "
+            f"{needs.missing.count} to generate for the cells to train"
         )
-        for (label, psi), z_seeds in supply.missing.wanted.items():
+        for (label, psi), z_seeds in needs.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
-        for line in _of_filters(planned, supply):
+        for line in _of_filters(planned, needs):
             say(line)
-        for line in fakes_ahead.lines(planned, supply):
+        for line in fakes_ahead.lines(planned, needs):
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     trials = many(len(todo), "trial")
@@ -114,11 +115,11 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         )
 
 
-def _of_filters(planned: Plan, supply: Supply) -> Iterator[str]:
+def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
     space, spec = planned.space, planned.dataset.spec
     image_bytes = spec.size**2 * spec.channels
-    for kept in supply.kept:
+    for kept in needs.keep_rates:
         of = "" if kept.split == "dataset" else f", split {kept.split}"
         of += "" if kept.round is None else f", round {kept.round}"
         yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
@@ -129,25 +130,25 @@ def _of_filters(planned: Plan, supply: Supply) -> Iterator[str]:
                 f"    {least}{kept.to_score} more to score, {kept.to_make} of them to generate "
                 f"({size})"
             )
-    unknown = dict.fromkeys(kept.split for kept in supply.kept if not kept.scored)
+    unknown = dict.fromkeys(kept.split for kept in needs.keep_rates if not kept.scored)
     for split in unknown:
         if split in planned.scoring:
             yield "  what is unknown is told once the baseline that scores them is trained"
             continue
         yield (
-            f"  what is unknown is told by `{_to_score(supply, space, split)}` once the bank has "
+            f"  what is unknown is told by `{_to_score(needs, space, split)}` once the bank has "
             "some fakes, or by the search itself, before it trains"
         )
 
 
-def _to_score(supply: Supply, space: Space, split: Split) -> str:
+def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
     """Return the command that scores a bank as the grid wants it."""
-    parts = [f"fgaug bank score {supply.store.place()} --dataset {space.dataset}"]
-    parts += [f"--scorer {name}" for name in supply.scorers[split]]
+    parts = [f"fgaug bank score {needs.source.store.place()} --dataset {space.dataset}"]
+    parts += [f"--scorer {name}" for name in needs.source.scorers[split]]
     if space.scorers is not None:
         parts += [f"--{name} {value}" for name, value in space.scorers if value != "lite0"]
-    if "discriminator" in supply.scorers[split]:
-        snapshots = supply.generator.snapshots.items()
+    if "discriminator" in needs.source.scorers[split]:
+        snapshots = needs.source.generator.snapshots.items()
         parts += [f"--discriminator {label}={each.file}" for label, each in snapshots]
     return " ".join([*parts, *([] if split == "dataset" else [f"--split {split}"])])
 

@@ -16,7 +16,7 @@ from fgaug.machine.room import Room
 from fgaug.planning import Plan
 from fgaug.study.forgetting import forget_round
 from fgaug.study.planner import plan
-from fgaug.study.stocking import stock
+from fgaug.study.stocking import fill_and_score
 from fgaug.waves import is_through, waves_of
 
 _log = logging.getLogger("fgaug")
@@ -50,8 +50,8 @@ def execute(
             these = planned.of_wave(wave)
             if not these.todo:
                 continue
-            for supply in these.supplies:
-                stock(these, supply, console)
+            for needs in these.needs:
+                fill_and_score(these, needs, console)
             if ends is not None:
                 left = max(0.1, ends - time.monotonic())
                 space = space.model_copy(update={"time_budget": left})
@@ -98,16 +98,16 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
         space = space.model_copy(update={"bank": bank})
     uri = open_store(bank).uri
     planned = plan(space)
-    meant = [supply for supply in planned.supplies if supply.store.uri == uri]
+    meant = [needs for needs in planned.needs if needs.source.store.uri == uri]
     if not meant:
-        banks = ", ".join(supply.store.place() for supply in planned.supplies) or "none"
+        banks = ", ".join(needs.source.store.place() for needs in planned.needs) or "none"
         raise GridError(
             [f"{bank} is no bank of its `axes.snapshot`; they are {banks}. Give one of them"],
             space.name,
         )
-    (supply,) = meant
-    if not supply.missing.count and not planned.unscored(supply):
-        console.print(f"bank {bank}: holds all {supply.demand.count} fakes of the grid")
+    (needs,) = meant
+    if not needs.missing.count and not planned.unscored(needs):
+        console.print(f"bank {bank}: holds all {needs.demand.count} fakes of the grid")
         return
     with cluster.started(dashboard=False):
-        stock(planned, supply, console)
+        fill_and_score(planned, needs, console)

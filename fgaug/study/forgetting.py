@@ -9,9 +9,9 @@ import numpy as np
 
 from fgaug import mix
 from fgaug.bank import Bank, drop_shards, open_bank
-from fgaug.fakes import Supply
 from fgaug.paths import BankNames
 from fgaug.planning import Plan
+from fgaug.stocks import FakeNeeds
 from fgaug.waves import Wave
 
 
@@ -28,23 +28,23 @@ def forget_round(planned: Plan, wave: Wave) -> None:
     rounds = wave.cells[0].rounds
     if rounds is None or rounds.keep_shards:
         return
-    for supply in planned.supplies:
-        own = [cell for cell in wave.cells if cell.snapshot == supply.snapshot]
-        if own and supply.store.has(BankNames.manifest):
-            names = _only_of_round(planned, supply, open_bank(supply.store), wave)
-            drop_shards(supply.store, supply.spec, names)
+    for needs in planned.needs:
+        own = [cell for cell in wave.cells if cell.snapshot == needs.source.snapshot]
+        if own and needs.source.store.has(BankNames.manifest):
+            names = _only_of_round(planned, needs, open_bank(needs.source.store), wave)
+            drop_shards(needs.source.store, needs.source.spec, names)
 
 
-def _only_of_round(planned: Plan, supply: Supply, bank: Bank, wave: Wave) -> list[str]:
+def _only_of_round(planned: Plan, needs: FakeNeeds, bank: Bank, wave: Wave) -> list[str]:
     """Return the shards whose fakes a round draws from and no cell without rounds does."""
     pool = planned.space.pool
     drawn = mix.drawn_from(wave.cells[0], pool)
     others = [
         cell
         for cell in planned.grid_cells
-        if cell.snapshot == supply.snapshot and cell.uses_fakes and cell.rounds is None
+        if cell.snapshot == needs.source.snapshot and cell.uses_fakes and cell.rounds is None
     ]
-    needed = mix.demand(others, planned.reals, pool, supply.screens(pool)).wanted
+    needed = mix.demand(others, planned.reals, pool, needs.source.screens(pool)).wanted
     index = bank.index()
     psis = {cell.psi for cell in wave.cells}
     names = []

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from fgaug import planning
 from fgaug.cells import Cell
 from fgaug.errors import GridError
-from fgaug.fakes import Supply
 from fgaug.grid_fit import problems_of
 from fgaug.grid_load import load_space
 from fgaug.machine.room import Room
 from fgaug.planning import Plan, Shard
 from fgaug.space import Space
+from fgaug.stocks import FakeNeeds
 from fgaug.study.stocking import check_critics, describe, label_sources, scorer_of
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ def plan(
         raise GridError(problems, space.name)
     place = Path(out) if out is not None else None
     planned = planning.make_plan(space, place, describe, scorer_of, shard, keep, room)
-    for supply in planned.supplies:
-        check_networks(supply, label_sources(supply))
-        check_critics(planned, supply)
+    for needs in planned.needs:
+        check_networks(needs, label_sources(needs.source))
+        check_critics(planned, needs)
     return planned
 
 
-def check_networks(supply: Supply, sources: Mapping[str, LabelSource]) -> None:
+def check_networks(needs: FakeNeeds, sources: Mapping[str, LabelSource]) -> None:
     """Refuse networks that cannot make the fakes that their bank lacks."""
-    if supply.missing.count:
+    if needs.missing.count:
         from gan_worker.sources import check_sources
 
-        check_sources(sources, supply.spec, supply.store)
+        check_sources(sources, needs.source.spec, needs.source.store)

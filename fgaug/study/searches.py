@@ -90,10 +90,10 @@ def dry_plan(
         raise GridError([problem], space.name)
     run = RunPaths(out or Path("runs") / space.name)
     planned = outline.plan_by_counts(space, run, describe, scorer_of, room)
-    for supply in planned.supplies:
-        sources = label_sources(supply).items()
+    for needs in planned.needs:
+        sources = label_sources(needs.source).items()
         here = {k: s for k, s in sources if s.file is None or Path(s.file).exists()}
-        check_networks(supply, here)
+        check_networks(needs, here)
     return planned
 
 
