@@ -1,29 +1,26 @@
-"""What the rounds of a grid still need of a bank.  plan -> [cascade] -> planning, dry run
+"""What the remaining rounds of a grid need from a bank.
 
-Without a filter that is known; what a filter keeps is not, so there it lies between as many fakes
+Without a filter that is known. What a filter keeps is not, so the need lies between as many fakes
 as are drawn and all that a round may draw from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fgaug import mix
+from fgaug.axes import Split
 from fgaug.bank import Demand
 from fgaug.cells import Cell
-from fgaug.stocks import FakeNeeds
-
-if TYPE_CHECKING:
-    from fgaug.planning import Plan
+from fgaug.data import DatasetSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ahead:
-    """The rounds that cells of one supply have before them."""
+class RemainingRounds:
+    """The rounds that cells of one fake source still have to train."""
 
     cells: int
     rounds: int  # of the cell that has the most left
@@ -51,24 +48,33 @@ class Ahead:
         return held * self.image_bytes
 
 
-def ahead(planned: Plan, needs: FakeNeeds) -> Ahead | None:
-    """Return what the rounds of the cells to train still need; None where it has none."""
-    own = [c for c in planned.todo if c.snapshot == needs.source.snapshot and c.rounds is not None]
+def remaining_rounds(
+    cells: Iterable[Cell], reals: Mapping[Split, mix.Reals], pool: int, spec: DatasetSpec
+) -> RemainingRounds | None:
+    """Return what the remaining rounds of cells need; None where no cell has rounds.
+
+    Args:
+        cells: to be trained, all of one fake source, each at the round that it trains next.
+        reals: of each split.
+        pool: fakes are drawn from z_seeds 1..pool.
+        spec: of the dataset.
+    """
+    own = [cell for cell in cells if cell.rounds is not None]
     if not own or own[0].rounds is None:
         return None
-    pool, rounds, labels = planned.space.pool, own[0].rounds, planned.dataset.spec.labels
+    rounds, labels = own[0].rounds, spec.labels
     first = min(cell.round for cell in own)
     block = len(mix.drawn_from(own[0], pool))
     least = most = most_of_round = 0
     for number in range(first, rounds.count + 1):
         here = [replace(cell, round=number) for cell in own if cell.round <= number]
-        low = Demand.of(_drawn(planned, here)).count
+        low = Demand.of(_drawn(here, reals, pool)).count
         filtered = {cell.psi for cell in here if cell.filtered}
         plain = [cell for cell in here if cell.psi not in filtered]
-        high = Demand.of(_drawn(planned, plain)).count + len(filtered) * block * len(labels)
+        high = Demand.of(_drawn(plain, reals, pool)).count + len(filtered) * block * len(labels)
         least, most, most_of_round = least + low, most + high, max(most_of_round, high)
     left = rounds.count + 1 - first
-    return Ahead(
+    return RemainingRounds(
         cells=len(own),
         rounds=left,
         size=rounds.size // len(labels),
@@ -77,15 +83,16 @@ def ahead(planned: Plan, needs: FakeNeeds) -> Ahead | None:
         least=least,
         most=most,
         most_of_round=most_of_round,
-        image_bytes=planned.dataset.spec.size**2 * planned.dataset.spec.channels,
+        image_bytes=spec.size**2 * spec.channels,
         keeps=rounds.keep_shards,
     )
 
 
-def _drawn(planned: Plan, cells: list[Cell]) -> Iterator[tuple[str, float, np.ndarray]]:
+def _drawn(
+    cells: list[Cell], reals: Mapping[Split, mix.Reals], pool: int
+) -> Iterator[tuple[str, float, np.ndarray]]:
     """Yield what cells draw, each filter left out."""
     for cell in cells:
         assert cell.psi is not None
-        reals = planned.reals[cell.split]
-        for label, z_seeds in mix.sizes(cell, reals, planned.space.pool).fakes.items():
+        for label, z_seeds in mix.sizes(cell, reals[cell.split], pool).fakes.items():
             yield label, cell.psi, z_seeds

@@ -15,7 +15,7 @@ import pandas as pd
 from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
 from fgaug.bank import Demand
-from fgaug.cascade import ahead
+from fgaug.cascade import RemainingRounds, remaining_rounds
 from fgaug.cells import Cell
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
@@ -58,6 +58,11 @@ class Shard:
             raise UserError(f"--shard is K/N with 1 <= K <= N, such as 3/16, got {text}.")
         return cls(int(number), int(count))
 
+    @property
+    def name(self) -> str:
+        """The shard as its lock is named: `3-of-16`."""
+        return f"{self.number}-of-{self.count}"
+
     def of(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
         """Return its cells: those whose identity, a number, leaves the shard's remainder."""
         return tuple(c for c in cells if int(c.cell_id, 16) % self.count == self.number - 1)
@@ -93,8 +98,13 @@ class Plan:
 
     def bank_bytes(self, needs: FakeNeeds) -> int:
         """Return at least how many bytes a bank grows by, all rounds together."""
-        rounds = ahead(self, needs)
+        rounds = self.rounds_left(needs)
         return max(needs.missing_bytes, rounds.least_bytes if rounds else 0)
+
+    def rounds_left(self, needs: FakeNeeds) -> RemainingRounds | None:
+        """Return what the remaining rounds of the cells to train need; None without rounds."""
+        own = (cell for cell in self.todo if cell.snapshot == needs.source.snapshot)
+        return remaining_rounds(own, self.reals, self.space.pool, self.dataset.spec)
 
     def unscored(self, needs: FakeNeeds) -> dict[tuple[Split, str], Demand]:
         """Return the fakes of a bank that cells to train need scored next; see `keeping`."""

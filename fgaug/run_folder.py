@@ -1,7 +1,4 @@
-"""The folder of a run while a search works in it: one at a time, and what it is made of.
-
-planning -> [run_folder] -> results, report
-"""
+"""The folder of a run while a search works in it: its locks, and its record of the environment."""
 
 from __future__ import annotations
 
@@ -16,16 +13,17 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from fgaug import cluster, frozen_plan, paths, stages
 from fgaug.cells import Cell
+from fgaug.data import Dataset
 from fgaug.errors import RunError
 from fgaug.paths import RunPaths
-from fgaug.planning import Plan, Shard
 from fgaug.rows import identity_columns
+from fgaug.space import Space
 from fgaug.version import __version__
 
 _log = logging.getLogger("fgaug")
@@ -42,17 +40,24 @@ _OF_KERAS = ("tensorflow", "keras")  # a search without that backend never loads
 
 
 @contextlib.contextmanager
-def held(run: RunPaths, shard: Shard | None = None) -> Iterator[None]:
+def held(run: RunPaths, part: str | None = None) -> Iterator[None]:
     """Hold the run's folder for one search; the lock goes with the process, however it ends.
 
-    Different shards hold it together, each with a lock of its own; a search of the whole grid
-    holds it alone.
+    Shards hold it together, each with a lock of its own; a search of the whole grid holds it
+    alone.
+
+    Args:
+        run: the folder, made where it is missing.
+        part: names a shard, `3-of-16`; None is the whole grid.
+
+    Raises:
+        RunError: another search holds it.
     """
     run.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(run, run.lock, shared=shard is not None))
-        if shard is not None:
-            own = run.lock.with_name(f"search.{shard.number}-of-{shard.count}.lock")
+        stack.enter_context(_locked(run, run.lock, shared=part is not None))
+        if part is not None:
+            own = run.lock.with_name(f"search.{part}.lock")
             stack.enter_context(_locked(run, own, shared=False))
         else:
             _sweep(run)
@@ -83,23 +88,30 @@ def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
         yield
 
 
-def note_start(planned: Plan) -> None:
-    """Write what is searched, on what and to show what; an earlier, other grid is kept.
+def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Dataset) -> None:
+    """Write down the grid, the environment and the plan of a search that starts.
 
-    The plan is frozen by the first search of a run: see `frozen_plan`.
+    Another grid of an earlier search is kept. The first search of a run freezes the plan: see
+    `frozen_plan`.
+
+    Args:
+        run: its folder.
+        space: the grid.
+        cells: of the whole grid, those of other shards included.
+        dataset: that it trains on.
     """
-    run, text = planned.run, planned.space.to_yaml()
+    text = space.to_yaml()
     if run.space.is_file() and run.space.read_text(encoding="utf-8") != text:
         number = 1
         while (older := run.space.with_suffix(f".{number}.yaml")).exists():
             number += 1
         run.space.replace(older)
     paths.write_text(run.space, text)
-    spec, splits = planned.dataset.spec, planned.dataset.manifest["split"].value_counts()
+    spec, splits = dataset.spec, dataset.manifest["split"].value_counts()
     environment: dict[str, Any] = {
         "fgaug": __version__,
         "python": platform.python_version(),
-        **_versions_of(planned),
+        **_versions_of(cells),
         "computing": computing(),
         "git_commit": git_commit(),
         "host": platform.node(),
@@ -112,16 +124,16 @@ def note_start(planned: Plan) -> None:
             "digest": spec.digest,
             **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
         },
-        "plan": frozen_plan.to_dict(_frozen(planned)),
-        "cells": _with([cell.cell_id for cell in planned.grid_cells], stages.cells_of(run)),
-        "arms": named_arms(planned.grid_cells),
+        "plan": frozen_plan.to_dict(_frozen(run, space, cells, dataset)),
+        "cells": _with([cell.cell_id for cell in cells], stages.cells_of(run)),
+        "arms": named_arms(cells),
     }
     paths.write_json(run.environment, environment)
 
 
-def _versions_of(planned: Plan) -> dict[str, str]:
+def _versions_of(cells: Iterable[Cell]) -> dict[str, str]:
     """Return the versions of the packages that a search's pixels and numbers depend on."""
-    with_keras = any(cell.recipe.backend == "keras" for cell in planned.grid_cells)
+    with_keras = any(cell.recipe.backend == "keras" for cell in cells)
     names = [name for name in PACKAGES if with_keras or name not in _OF_KERAS]
     found = {name: version_of(name) for name in names}
     return {name: version for name, version in found.items() if version is not None}
@@ -198,13 +210,15 @@ def _with(known: list[str], further: Iterable[str]) -> list[str]:
     return [*known, *sorted({*further} - {*known})]
 
 
-def _frozen(planned: Plan) -> frozen_plan.FrozenPlan:
+def _frozen(
+    run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Dataset
+) -> frozen_plan.FrozenPlan:
     """Return a search's plan, that of the run frozen and compared with it."""
-    now = frozen_plan.plan_of(planned.space, planned.grid_cells, planned.dataset)
-    frozen = frozen_plan.freeze(planned.run, now)
+    now = frozen_plan.plan_of(space, cells, dataset)
+    frozen = frozen_plan.freeze(run, now)
     if changes := frozen_plan.deviations(frozen, now):
         _log.warning(
-            f"not as planned when {planned.run.root} was started ({frozen.date}): "
+            f"not as planned when {run.root} was started ({frozen.date}): "
             f"{'; '.join(changes)}. What follows from it is exploratory, and reported as such"
         )
     return now

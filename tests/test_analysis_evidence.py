@@ -191,7 +191,7 @@ def test_a_search_names_its_cells_before_they_have_a_row(tmp_path: Path) -> None
     space = parse_space(small_grid(tmp_path, **changes))
     planned = study.plan(space, tmp_path / "run")
     planned.run.root.mkdir()
-    run_folder.note_start(planned)
+    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     cells = {cell.arm_id: cell for cell in planned.grid_cells}
     first = planned.grid_cells[0]
     row = {**identity_columns(first), "status": "failed", "error": "out of luck"}

@@ -454,7 +454,7 @@ def screen(space: Space, whole: Path, run: Path) -> None:
     """Begin a run, and give it the screening's trials of another."""
     planned = study.plan(space, run)
     run.mkdir()
-    run_folder.note_start(planned)
+    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     for cell in planned.cells:
         shutil.copytree(whole / "trials" / cell.cell_id, run / "trials" / cell.cell_id)
 

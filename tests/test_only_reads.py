@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(
         needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
     )
-    run_folder.note_start(planned)
+    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     for cell in planned.cells:
         trial = planned.run.trial(cell.cell_id)
         results.write_trial(trial, run_trial(cell, planned.sources[cell.snapshot]))

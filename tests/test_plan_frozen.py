@@ -328,7 +328,7 @@ def test_a_search_notes_its_plan_before_its_first_trial(
     space = parse_space(grid(root, baseline_seeds="auto", **changes))
     planned = study.plan(space, tmp_path / "run")
     planned.run.root.mkdir()
-    run_folder.note_start(planned)
+    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     frozen = read(planned.run)
     assert frozen is not None
     assert frozen.analysis == AnalysisPlan(metric="brier", looks=2)
@@ -345,7 +345,8 @@ def test_a_search_notes_its_plan_before_its_first_trial(
 
     grown = parse_space(grid(root, axes={**AXES, "psi": [0.5, 0.7, 1.0]}, analysis={}))
     with caplog.at_level(logging.WARNING):
-        run_folder.note_start(study.plan(grown, planned.run.root))
+        again = study.plan(grown, planned.run.root)
+        run_folder.note_start(again.run, grown, again.grid_cells, again.dataset)
     assert read(planned.run) == frozen
     latest = read_latest(planned.run)
     assert latest is not None

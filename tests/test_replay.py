@@ -37,7 +37,7 @@ def search(root: Path, folder: Path, **changes: Any) -> RunPaths:
     if needs.missing.count:
         sources = {label: LabelSource(kind="phantom") for label in needs.source.spec.sources}
         fill(root / "bank", needs.source.spec, sources, needs.missing)
-    run_folder.note_start(planned)
+    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for cell in planned.cells:

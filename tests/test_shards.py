@@ -55,13 +55,13 @@ class TestShards:
 
     def test_locks(self, root: Path) -> None:
         run = RunPaths(root / "locked")
-        with run_folder.held(run, Shard(1, 2)):
-            with run_folder.held(run, Shard(2, 2)):
+        with run_folder.held(run, "1-of-2"):
+            with run_folder.held(run, "2-of-2"):
                 pass
-            for other in (Shard(1, 2), None):
+            for other in ("1-of-2", None):
                 with pytest.raises(RunError, match="held by another"), run_folder.held(run, other):
                     pass
-        with run_folder.held(run), pytest.raises(RunError), run_folder.held(run, Shard(1, 2)):
+        with run_folder.held(run), pytest.raises(RunError), run_folder.held(run, "1-of-2"):
             pass
 
     @pytest.mark.ray

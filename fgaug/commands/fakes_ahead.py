@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fgaug.cascade import Ahead
+    from fgaug.cascade import RemainingRounds
     from fgaug.planning import Plan
     from fgaug.stocks import FakeNeeds
 
@@ -14,10 +14,9 @@ if TYPE_CHECKING:
 def lines(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     """Yield what the rounds of a needs need, and how long its fakes take to be made."""
     from fgaug import cluster
-    from fgaug.cascade import ahead
     from fgaug.study.pacing import fakes_per_s
 
-    found = ahead(planned, needs)
+    found = planned.rounds_left(needs)
     if found is not None:
         yield from _of_rounds(found)
     least = most = needs.missing.count
@@ -35,7 +34,7 @@ def lines(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     )
 
 
-def _of_rounds(found: Ahead) -> Iterator[str]:
+def _of_rounds(found: RemainingRounds) -> Iterator[str]:
     yield (
         f"  rounds: {found.rounds} left for {found.cells} cells; in each a cell trains on "
         f"{found.size} fakes a label, of {found.block} z_seeds that no other round draws from: "

@@ -14,7 +14,7 @@ from fgaug.errors import GridError
 from fgaug.grid_load import load_space
 from fgaug.machine.room import Room
 from fgaug.planning import Plan
-from fgaug.study.forgetting import forget_round
+from fgaug.study.forgetting import drop_round_shards
 from fgaug.study.planner import plan
 from fgaug.study.stocking import fill_and_score
 from fgaug.waves import is_through, waves_of
@@ -75,7 +75,13 @@ def execute(
             if not is_through(planned.run, wave):
                 return  # interrupted, or out of time
             if wave.round is not None:
-                forget_round(planned, wave)
+                drop_round_shards(
+                    (needs.source for needs in planned.needs),
+                    planned.grid_cells,
+                    wave,
+                    planned.reals,
+                    space.pool,
+                )
 
 
 def set_aside_damaged(planned: Plan) -> None:

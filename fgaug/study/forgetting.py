@@ -1,50 +1,61 @@
-"""What a round need not leave behind: fakes that no other cell trains on.
-
-run, bank -> [forgetting], where `rounds.keep_shards` is false
-"""
+"""Drops the shards of a finished round that no other cell trains on (`keep_shards: false`)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from fgaug import mix
+from fgaug.axes import Split
 from fgaug.bank import Bank, drop_shards, open_bank
+from fgaug.cells import Cell
+from fgaug.fakes import FakeSource
 from fgaug.paths import BankNames
-from fgaug.planning import Plan
-from fgaug.stocks import FakeNeeds
 from fgaug.waves import Wave
 
 
-def forget_round(planned: Plan, wave: Wave) -> None:
-    """Drop the shards of a round that all its cells are through with.
+def drop_round_shards(
+    sources: Iterable[FakeSource],
+    cells: Sequence[Cell],
+    wave: Wave,
+    reals: Mapping[Split, mix.Reals],
+    pool: int,
+) -> None:
+    """Drop the shards of a round that all its cells have trained on.
 
-    Cells of the grid without rounds keep what they draw. What the fakes were scored stays: it says
-    which ones were drawn.
+    Cells without rounds keep what they draw. The scores of the fakes stay: they tell which fakes
+    were drawn.
 
     Args:
-        planned: of the whole search, after the round.
-        wave: the round.
+        sources: of the grid's fakes.
+        cells: of the whole grid.
+        wave: the round, trained by all its cells.
+        reals: of each split.
+        pool: fakes are drawn from z_seeds 1..pool.
     """
     rounds = wave.cells[0].rounds
     if rounds is None or rounds.keep_shards:
         return
-    for needs in planned.needs:
-        own = [cell for cell in wave.cells if cell.snapshot == needs.source.snapshot]
-        if own and needs.source.store.has(BankNames.manifest):
-            names = _only_of_round(planned, needs, open_bank(needs.source.store), wave)
-            drop_shards(needs.source.store, needs.source.spec, names)
+    for source in sources:
+        if not source.store.has(BankNames.manifest):
+            continue
+        if any(cell.snapshot == source.snapshot for cell in wave.cells):
+            others = [
+                cell
+                for cell in cells
+                if cell.snapshot == source.snapshot and cell.uses_fakes and cell.rounds is None
+            ]
+            needed = mix.demand(others, reals, pool, source.screens(pool)).wanted
+            names = _only_of_round(wave, open_bank(source.store), needed, pool)
+            drop_shards(source.store, source.spec, names)
 
 
-def _only_of_round(planned: Plan, needs: FakeNeeds, bank: Bank, wave: Wave) -> list[str]:
-    """Return the shards whose fakes a round draws from and no cell without rounds does."""
-    pool = planned.space.pool
+def _only_of_round(
+    wave: Wave, bank: Bank, needed: Mapping[tuple[str, float], np.ndarray], pool: int
+) -> list[str]:
+    """Return the shards that a round draws from and no cell without rounds needs."""
     drawn = mix.drawn_from(wave.cells[0], pool)
-    others = [
-        cell
-        for cell in planned.grid_cells
-        if cell.snapshot == needs.source.snapshot and cell.uses_fakes and cell.rounds is None
-    ]
-    needed = mix.demand(others, planned.reals, pool, needs.source.screens(pool)).wanted
     index = bank.index()
     psis = {cell.psi for cell in wave.cells}
     names = []

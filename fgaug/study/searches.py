@@ -144,8 +144,8 @@ def search(
         prune_models(these)
         results.compact(these.run)
 
-    with run_folder.held(planned.run, shard):
-        run_folder.note_start(planned)
+    with run_folder.held(planned.run, None if shard is None else shard.name):
+        run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
         train(planned)
         counted = _counted(planned)
         if planned.space.confirmation is None or counted.missing:
