@@ -8,6 +8,7 @@ bank holds changes nothing.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,13 +29,19 @@ from fgaug.screening import Screen
 MAX_SHARES = 16  # tables of shares kept; the cells of a seed follow one another
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MixPlan:
     """The training set of one cell."""
 
     real: np.ndarray  # int64, rows of the dataset's manifest; repeats are listed again
     fakes: Mapping[str, np.ndarray]  # int64 z_seeds by label, in drawing order
+    psi: float  # truncation that the fakes are drawn at; NaN where there are none
     dropped: np.ndarray  # int64, rows of reals left out, by `real_fraction` and by removals
+
+    @property
+    def drawn(self) -> Iterator[tuple[str, float, np.ndarray]]:
+        """The fakes as (label, psi, z_seeds), the way a bank is asked for them."""
+        return ((label, self.psi, z_seeds) for label, z_seeds in self.fakes.items())
 
     @property
     def n_real(self) -> int:
@@ -132,17 +139,20 @@ def plan(cell: Cell, reals: Reals, pool: int, screen: Screen | None = None) -> M
             _repeats(cell, label, kept[label], fakes_wanted(cell, reals, label))
             for label in reals.labels
         ]
-        return MixPlan(np.concatenate([*kept.values(), *repeats]), {}, dropped)
+        real = np.concatenate([*kept.values(), *repeats])
+        return MixPlan(real=real, fakes={}, psi=math.nan, dropped=dropped)
     if cell.mode == "synthetic":
         real = np.empty(0, np.int64)
         dropped = np.empty(0, np.int64)  # none is used, so none is missed
     else:
         real = np.concatenate(list(kept.values()))
-    fakes = {}
+    fakes, psi = {}, math.nan
     if cell.uses_fakes:
+        assert cell.psi is not None
+        psi = cell.psi
         fakes = {label: _fakes(cell, reals, label, pool, screen) for label in reals.labels}
         fakes = {label: z_seeds for label, z_seeds in fakes.items() if len(z_seeds)}
-    return MixPlan(real, fakes, dropped)
+    return MixPlan(real=real, fakes=fakes, psi=psi, dropped=dropped)
 
 
 def demand(
@@ -162,9 +172,7 @@ def demand(
             assert screens is not None
             parts += to_screen(cell, reals[cell.split], screens[cell.split])
         elif cell.uses_fakes:
-            assert cell.psi is not None
-            for label, z_seeds in plan(cell, reals[cell.split], pool).fakes.items():
-                parts.append((label, cell.psi, z_seeds))
+            parts += plan(cell, reals[cell.split], pool).drawn
     return Demand.of(parts)
 
 

@@ -84,7 +84,7 @@ class Trial:
             plan = mix.plan(cell, self.reals, sources.pool, screen)
             order = "order" if cell.round == 1 else f"order of round {cell.round}"
             training = self.learner.train(
-                training_images(plan, self.dataset, bank, cell.psi),
+                training_images(plan, self.dataset, bank),
                 split_images(self.dataset, "valid"),
                 cell.budget,
                 derived(cell.seed, order),

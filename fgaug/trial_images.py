@@ -17,18 +17,21 @@ from fgaug.paths import BankNames, DatasetPaths
 from fgaug.training.images import Images
 
 
-def training_images(
-    plan: mix.MixPlan, dataset: Dataset, bank: Bank | None, psi: float | None
-) -> Images:
-    """Return the images that a plan names, as references into memory-mapped pixels."""
+def training_images(plan: mix.MixPlan, dataset: Dataset, bank: Bank | None) -> Images:
+    """Return the images that a plan names, as references into memory-mapped pixels.
+
+    Args:
+        plan: the training set.
+        dataset: of the reals.
+        bank: of the fakes; None for a plan without any.
+    """
     classes = {label: index for index, label in enumerate(dataset.spec.labels)}
     real_labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)
     sources: list[np.ndarray] = [dataset.pixels()]
     source, row = [np.zeros(plan.n_real, np.int64)], [plan.real]
     label_of = [real_labels[plan.real]]
-    for label, z_seeds in plan.fakes.items():
+    for label, psi, z_seeds in plan.drawn:
         assert bank is not None
-        assert psi is not None
         which, rows, names = bank.locate(label, psi, z_seeds)
         source.append(which + len(sources))
         row.append(rows)

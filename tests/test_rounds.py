@@ -166,7 +166,7 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     labels = bench.dataset.spec.labels
     learner = open_learner(cell.recipe, labels, cell.seed, "cpu")
     plan = mix.plan(dataclasses.replace(cell, round=2), bench.reals, POOL)
-    images = training_images(plan, bench.dataset, bank_at(str(sources.bank)), cell.psi)
+    images = training_images(plan, bench.dataset, bank_at(str(sources.bank)))
     learner.take(weights)
     learner.restore(draws)
     seed = derived(cell.seed, "order of round 2")
