@@ -1,16 +1,16 @@
-"""Cells: the points of a grid, each named by its content alone.  space -> [cells] -> mix"""
+"""Cells: the points of a grid, each named by its content alone."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fgaug.axes import Removal, Split
 from fgaug.filters import NONE, parse
-from fgaug.points import Point, points_of
+from fgaug.points import Point
 from fgaug.recipe import RECIPE_VERSION, Budget, Recipe
 from fgaug.rounds import Rounds
 from fgaug.space import Space
@@ -107,50 +107,45 @@ class Context:
     scorers: Mapping[Split, Mapping[str, str]] = field(default_factory=dict)
 
 
-def expand(
-    space: Space, context: Context, of_snapshots: Mapping[str, Context] | None = None
+def cells_of(
+    space: Space, points: Sequence[Point], contexts: Mapping[str | None, Context]
 ) -> tuple[Cell, ...]:
-    """Return each distinct cell once, seeds outermost so that every arm has its first seed early.
-
-    A mode ignores the axes that it has no use for, so its copies collapse; the baseline and the
-    twins that the grid's `controls` name are added, with the recipe and the patients of each arm.
+    """Return each distinct cell once, in the order of the points.
 
     Args:
         space: the grid.
-        context: of cells without a snapshot.
-        of_snapshots: where the grid has the axis `snapshot`, that of the cells of each name.
+        points: what `points.expand` returns for it.
+        contexts: by the name of a snapshot; None for cells without one.
     """
     names = (*_further_axes(space), *_recipe_axes(space))
     cells: dict[str, Cell] = {}
-    points = points_of(space)
     twins = {point.random_subset.key for point in points if point.random_subset is not None}
     twins = twins if "random_subset" in space.controls else set()
     for point in points:
-        its = context if point.snapshot is None else (of_snapshots or {})[point.snapshot]
-        cell = _make(space, its, point, names, spared=point.key in twins)
+        context = contexts[point.snapshot]
+        cell = _make(space, context, point, names, spared=point.key in twins)
         cells.setdefault(cell.cell_id, cell)
     return tuple(cells.values())
 
 
-def first_baselines(space: Space, context: Context) -> dict[Split, str]:
+def first_baselines(space: Space, points: Iterable[Point], context: Context) -> dict[Split, str]:
     """Return the cell_id of the first baseline of each split: of the first seed and recipe.
 
     Args:
         space: the grid.
-        context: as of `expand`, what fakes are scored by left out.
+        points: what it expands to.
+        context: of cells without a snapshot; the scorers of fakes are left out.
     """
     found: dict[Split, str] = {}
-    for point in points_of(space):
+    for point in points:
         if point.mode == "baseline" and point.split not in found:
             found[point.split] = _make(space, context, point, (), spared=False).cell_id
     return found
 
 
-def recipes(space: Space) -> Iterator[tuple[Recipe, tuple[tuple[str, Any], ...]]]:
-    """Yield every recipe that a grid trains with its values on the recipe's axes."""
-    names = _recipe_axes(space)
-    for point in {point.recipe_name: point for point in points_of(space)}.values():
-        yield point.recipe, tuple((name, point.value(name)) for name in names)
+def recipes_of(points: Iterable[Point]) -> Iterator[Recipe]:
+    """Yield every distinct recipe of some points."""
+    yield from {point.recipe_name: point.recipe for point in points}.values()
 
 
 def _further_axes(space: Space) -> Iterator[str]:

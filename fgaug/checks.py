@@ -1,4 +1,4 @@
-"""Checks of what a search stands on: dataset, models, mixes, disks.  [checks] -> planning"""
+"""Checks of what a search needs: dataset, models, mixes, disks. Each returns its problems."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from fgaug import mix, paths
 from fgaug.axes import Split
-from fgaug.cells import Cell, recipes
+from fgaug.cells import Cell, recipes_of
 from fgaug.data import Dataset, DatasetSpec, open_dataset
 from fgaug.data.audit import audit
 from fgaug.errors import DataError, GridError, UserError
 from fgaug.fakes import listed
 from fgaug.paths import BankNames, DatasetPaths, RunPaths
+from fgaug.points import Point
 from fgaug.recipe import Recipe, Transform
 from fgaug.space import Space
 
@@ -34,21 +36,23 @@ _FROM_SCRATCH = (
 )
 
 
-def dataset_of(space: Space, problems: list[str]) -> Dataset | None:
-    """Return the dataset of a grid, leaks looked for and the labels that the grid names."""
+def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
+    """Return the dataset of a grid, and its problems: leaks, and labels that the grid lacks.
+
+    The dataset is None where it cannot be opened.
+    """
     try:
         dataset = open_dataset(space.dataset)
     except DataError as error:
-        problems.append(f"`dataset`: {error}")
-        return None
-    problems += [f"`dataset`: {problem}" for problem in audit(dataset)]
+        return None, [f"`dataset`: {error}"]
+    problems = [f"`dataset`: {problem}" for problem in audit(dataset)]
     problems += label_problems(space, dataset.spec.labels)
     if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
         _log.warning(
             f"{space.dataset} is not what the grid's `counts` say: {'; '.join(other)}. "
             "The dataset is what counts; mend the grid, or look for the cause"
         )
-    return dataset
+    return dataset, problems
 
 
 def label_problems(space: Space, known: Iterable[str]) -> list[str]:
@@ -66,58 +70,59 @@ def label_problems(space: Space, known: Iterable[str]) -> list[str]:
     ]
 
 
-def weights_of(
-    space: Space, dataset: Dataset, problems: list[str], scratch: list[str] | None = None
-) -> dict[str, str]:
-    """Return the identity of each recipe's weights; each recipe is tried out to check it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The first weights of a grid's recipes, and what is wrong with them."""
+
+    identities: Mapping[str, str]  # scratch, or name and digest, by the recipe as JSON
+    scratch: tuple[str, ...]  # models that start from scratch as their weights are not here
+    problems: tuple[str, ...]
+
+
+def weights_of(points: Iterable[Point], dataset: Dataset) -> Weights:
+    """Return the first weights of each recipe; each recipe is tried out to check it.
 
     Each network takes one pass at the dataset's size, and each step of a pipeline some images.
 
     Args:
-        space: the grid.
+        points: of the grid.
         dataset: of the grid; its pixels are read where a recipe has a pipeline.
-        problems: what is wrong is appended here.
-        scratch: takes the models that start from scratch for want of their weights, in place of
-            a warning.
     """
-    from fgaug.training import models, size_check, weights
     from fgaug.training.keras.process import shut_down
 
     spec = dataset.spec
-    found: dict[str, str] = {}
+    identities: dict[str, str] = {}
+    scratch: list[str] = []
+    problems: list[str] = []
     networks: set[tuple[str, str]] = set()  # model and weights: recipes may share them
     pipelines: list[tuple[Transform, ...]] = []
-    for recipe, _ in recipes(space):
+    for recipe in recipes_of(points):
         steps = recipe.augmentation
         if isinstance(steps, tuple) and steps not in pipelines:
             pipelines.append(steps)
-            _try_pipeline(steps, dataset, problems)
-        if recipe.backend == "keras":
-            found |= _keras_weights_of(recipe, spec, problems, scratch)
-            continue
-        problem = models.check_name(recipe.model)
-        if problem is not None:
-            problems.append(problem)
-            continue
+            problems += _pipeline_problems(steps, dataset)
+        opened = _keras_weights_of if recipe.backend == "keras" else _torch_weights_of
         try:
-            start = weights.find(recipe)
-            found[recipe.model_dump_json()] = start.identity
-            if recipe.pretrained and start.scratch:
-                _told_of_scratch(recipe, scratch)
-            if (recipe.model, start.identity) not in networks:
-                networks.add((recipe.model, start.identity))
-                size_check.check(recipe, start, spec.size, spec.channels, len(spec.labels))
+            identity = opened(recipe, spec, networks)
         except GridError as error:
             problems += error.problems
+            continue
         except UserError as error:
             problems.append(f"`recipe.weights`: {error}")
-    problems[:] = dict.fromkeys(problems)
-    shut_down()  # what tried Keras recipes out is not needed while trials run
-    return found
+            continue
+        identities[recipe.model_dump_json()] = identity
+        if recipe.pretrained and identity == "scratch":
+            scratch.append(recipe.model)
+    shut_down()  # the process that tried Keras recipes is not needed while trials run
+    return Weights(
+        identities=identities,
+        scratch=tuple(scratch),
+        problems=tuple(dict.fromkeys(problems)),
+    )
 
 
-def _try_pipeline(steps: tuple[Transform, ...], dataset: Dataset, problems: list[str]) -> None:
-    """Apply each step of a pipeline to some of the training images."""
+def _pipeline_problems(steps: tuple[Transform, ...], dataset: Dataset) -> list[str]:
+    """Return what is wrong with a pipeline, each step applied to some of the training images."""
     from fgaug.training import pipeline_check
 
     rows = np.flatnonzero(dataset.manifest["split"].to_numpy() == "train")
@@ -126,37 +131,50 @@ def _try_pipeline(steps: tuple[Transform, ...], dataset: Dataset, problems: list
         for remark in pipeline_check.check(steps, dataset.pixels()[chosen]):
             _log.warning(remark)
     except GridError as error:
-        problems += error.problems
+        return list(error.problems)
     except UserError as error:  # of the pixels
-        problems.append(f"`dataset`: {error}")
+        return [f"`dataset`: {error}"]
+    return []
 
 
-def _told_of_scratch(recipe: Recipe, scratch: list[str] | None) -> None:
-    if scratch is None:
-        _log.warning(_FROM_SCRATCH.format(recipe.model))
-    else:
-        scratch.append(recipe.model)
+def warn_of_scratch(models: Iterable[str]) -> None:
+    """Warn of models that start from scratch as their pretrained weights are not here."""
+    for model in models:
+        _log.warning(_FROM_SCRATCH.format(model))
 
 
-def _keras_weights_of(
-    recipe: Recipe, spec: DatasetSpec, problems: list[str], scratch: list[str] | None
-) -> dict[str, str]:
-    """Return the same of a Keras recipe, tried out in a TensorFlow process of its own."""
+def _torch_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
+    """Return the identity of a PyTorch recipe's weights; a new network takes one pass.
+
+    Args:
+        recipe: to be tried.
+        spec: of the dataset.
+        networks: model and weights of those that were tried; this one is added.
+
+    Raises:
+        GridError: no such model, no such weights, or images of a size that it cannot take.
+        UserError: weights that cannot be read.
+    """
+    from fgaug.training import models, size_check, weights
+
+    if (problem := models.check_name(recipe.model)) is not None:
+        raise GridError([problem])
+    start = weights.find(recipe)
+    if (recipe.model, start.identity) not in networks:
+        networks.add((recipe.model, start.identity))
+        size_check.check(recipe, start, spec.size, spec.channels, len(spec.labels))
+    return start.identity
+
+
+def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
+    """Return the same of a Keras recipe, tried in a TensorFlow process of its own."""
     from fgaug.training.keras.learner import KerasLearner
 
-    try:
-        learner = KerasLearner(recipe, spec.labels, 0, "cpu")
-        learner.open_for(spec.size, spec.channels)
-    except GridError as error:
-        problems += error.problems
-        return {}
-    except UserError as error:
-        problems.append(f"`recipe.weights`: {error}")
-        return {}
+    del networks  # each Keras recipe is tried: it may alter the network
+    learner = KerasLearner(recipe, spec.labels, 0, "cpu")
+    learner.open_for(spec.size, spec.channels)
     learner.close()
-    if recipe.pretrained and learner.identity == "scratch":
-        _told_of_scratch(recipe, scratch)
-    return {recipe.model_dump_json(): learner.identity}
+    return learner.identity
 
 
 def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
@@ -205,9 +223,9 @@ def warn_of_large_batches(
         )
 
 
-def places(run: RunPaths, problems: list[str]) -> None:
-    """List what is wrong with the run's folder and with the folder of decoded pixels."""
-    root = run.root
+def place_problems(run: RunPaths) -> list[str]:
+    """Return what is wrong with the run's folder and with the folder of decoded pixels."""
+    root, problems = run.root, []
     if root.exists() and not root.is_dir():
         problems.append(f"{root} is a file; a run is a folder. Give another --out")
     elif not os.access(_existing(root), os.W_OK | os.X_OK):
@@ -221,6 +239,7 @@ def places(run: RunPaths, problems: list[str]) -> None:
         paths.usable_cache()
     except UserError as error:
         problems.append(str(error))
+    return problems
 
 
 def logger_problems(space: Space) -> list[str]:

@@ -76,10 +76,14 @@ ScorerOf = Callable[[str, Space, Dataset, FakeSource, str | None], Scorer]
 
 
 def fake_sources_of(
-    space: Space, dataset: DatasetSpec | None, describe: Describe, problems: list[str]
-) -> tuple[FakeSource, ...]:
-    """Return what makes a grid's fakes, by content; what is wrong goes to `problems`."""
-    found = []
+    space: Space, dataset: DatasetSpec | None, describe: Describe
+) -> tuple[tuple[FakeSource, ...], list[str]]:
+    """Return what makes a grid's fakes, by content, and what is wrong with it.
+
+    Without a dataset only the banks are looked at.
+    """
+    found: list[FakeSource] = []
+    problems: list[str] = []
     for place, entry in enumerate(space.snapshot_entries):
         key = "" if entry.name is None else f"axes.snapshot.{place}."
         try:
@@ -90,20 +94,20 @@ def fake_sources_of(
         if dataset is None:
             continue
         generator = entry.generator
+        sources, wrong = _sources(generator, dataset.labels, store, describe, f"{key}generator")
+        problems += wrong
         spec = BankSpec(
             size=dataset.size,
             channels=dataset.channels,
             noise=generator.noise,
             cutoff=generator.cutoff,
             precision=generator.precision or "float32",
-            sources=_sources(
-                generator, dataset.labels, store, describe, f"{key}generator", problems
-            ),
+            sources=sources,
         )
         found.append(
             FakeSource(snapshot=entry.name, key=key, generator=generator, store=store, spec=spec)
         )
-    return tuple(found)
+    return tuple(found), problems
 
 
 def _sources(
@@ -112,9 +116,9 @@ def _sources(
     bank: Store,
     describe: Describe,
     key: str,
-    problems: list[str],
-) -> dict[str, Source]:
-    """Return what makes each label's fakes, by content."""
+) -> tuple[dict[str, Source], list[str]]:
+    """Return what makes each label's fakes, by content, and what is wrong with it."""
+    problems: list[str] = []
     if generator.snapshots:
         for label in labels:
             if label not in generator.snapshots:
@@ -143,7 +147,7 @@ def _sources(
             found[label] = describe(label, generator)
         except SnapshotError as error:
             problems.append(f"`{key}`: {error}")
-    return found
+    return found, problems
 
 
 def _same_name(named: SnapshotFile, held: Source) -> bool:

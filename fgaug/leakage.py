@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -33,17 +34,19 @@ class _Record:
     seen: pd.DataFrame  # sha256 and group of each image that the network was trained on
 
 
-def leakage(fake_source: FakeSource, splits: Mapping[Split, Dataset], problems: list[str]) -> str:
-    """Return what is known of the networks' training images: `none` leaked, or `unknown`.
+def leakage(
+    fake_source: FakeSource, splits: Mapping[Split, Dataset]
+) -> tuple[Literal["none", "unknown"], list[str]]:
+    """Return whether the networks' training images are known to leak nothing, and the leaks.
 
-    What saw a validation or test image of any of the splits, or another image of its patient, goes
-    to `problems`; so does a split of another draw whose leaks cannot be told.
+    A network that saw a validation or test image of any of the splits, or another image of its
+    patient, is a problem; so is a redrawn split whose leaks cannot be determined.
 
     Args:
         fake_source: the networks, and the bank of their fakes, which keeps records too.
-        splits: the dataset as each split divides it that the fakes are used in.
-        problems: what is wrong is appended here.
+        splits: the dataset as divided by each split that the fakes are used in.
     """
+    problems: list[str] = []
     found = _records(fake_source)
     records = {label: record for label, record in found.items() if record is not None}
     for split, divided in splits.items():
@@ -55,7 +58,7 @@ def leakage(fake_source: FakeSource, splits: Mapping[Split, Dataset], problems: 
         labels = ", ".join(f"`{label}`" for label in unrecorded)
         of = "" if fake_source.snapshot is None else f" in the snapshot {fake_source.snapshot}"
         problems += _untold(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
-    return "unknown" if unrecorded else "none"
+    return "unknown" if unrecorded else "none", problems
 
 
 def exposure(fake_source: FakeSource, dataset: Dataset) -> Exposure:

@@ -7,14 +7,13 @@ finished rows and patients are those of a dataset, so whatever needs them is ref
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fgaug import checks, fakes, mix, stocks
-from fgaug.axes import Split
+from fgaug import checks, stocks
 from fgaug.bank import RESIZE_FILTER, Source
 from fgaug.counts import DatasetCounts
 from fgaug.data import Dataset, DatasetSpec
@@ -24,9 +23,9 @@ from fgaug.filters import NONE, parse
 from fgaug.generators import Generator
 from fgaug.machine.room import Room
 from fgaug.paths import BankNames, RunPaths
-from fgaug.planning import NO_TEST, Plan
+from fgaug.planning import Plan, draft
 from fgaug.space import Space
-from fgaug.supplied import OWN, cells_of, scoring_baselines, with_scorers
+from fgaug.supplied import OWN
 
 
 class CountedDataset(Dataset):
@@ -75,31 +74,30 @@ def plan_by_counts(
     ]
     absent += [] if room is None else room.misfits(space.resources)
     problems = [*checks.label_problems(space, dataset.spec.labels), *_unknowable(space)]
-    if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
-        problems.append(NO_TEST.format(space.dataset))
-    networks: dict[str, Source] = {}  # stand-ins by file
-    fake_sources = fakes.fake_sources_of(
-        space, dataset.spec, _with_stand_ins(describe, networks), problems
-    )
     # without pretrained weights a trial takes as long from scratch
     recipe = space.recipe.model_copy(update={"allow_scratch": True})
     timed = space.model_copy(update={"recipe": recipe})
-    scratch: list[str] = []
-    weights = checks.weights_of(timed, dataset, problems, scratch)
-    if problems:
-        raise GridError(problems, space.name)
+    networks: dict[str, Source] = {}  # stand-ins by file
+    drafted = draft(timed, dataset, _with_stand_ins(describe, networks), scorer_of, problems)
     absent += [f"network {file} is not on this machine" for file in networks]
     absent += [
-        f"no pretrained weights of {model} are on this machine" for model in dict.fromkeys(scratch)
+        f"no pretrained weights of {model} are on this machine"
+        for model in dict.fromkeys(drafted.scratch)
     ]
-    scoring = scoring_baselines(timed, dataset, weights)
-    fake_sources = with_scorers(timed, dataset, fake_sources, scorer_of, scoring, problems)
-    cells = cells_of(timed, dataset, fake_sources, weights, problems)
-    reals: dict[Split, mix.Reals] = {"dataset": mix.Reals(dataset.manifest, dataset.spec.labels)}
-    problems += checks.mix_problems(cells, reals, space.pool)
-    indices = [_index(fake_source, networks, problems, absent) for fake_source in fake_sources]
+    cells, reals = drafted.cells, drafted.reals
+    problems = [*drafted.problems, *checks.mix_problems(cells, reals, space.pool)]
+    indices = []
+    for source in drafted.fake_sources:
+        index, unknown, wrong = _index(source, networks)
+        indices.append(index)
+        absent += unknown
+        problems += wrong
     if problems:
         raise GridError(problems, space.name)
+    needs = tuple(
+        stocks.needs_of(source, index, cells, cells, reals, space.pool)
+        for source, index in zip(drafted.fake_sources, indices, strict=True)
+    )
     return Plan(
         space=timed,
         dataset=dataset,
@@ -108,13 +106,10 @@ def plan_by_counts(
         grid_cells=cells,
         statuses={},
         stopped=frozenset(),
-        needs=tuple(
-            stocks.needs_of(fake_source, index, cells, cells, reals, space.pool)
-            for fake_source, index in zip(fake_sources, indices, strict=True)
-        ),
+        needs=needs,
         sources={},
         reals=reals,
-        scoring=scoring,
+        scoring=drafted.scoring,
         absent=tuple(absent),
     )
 
@@ -169,14 +164,19 @@ def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe
 
 
 def _index(
-    source: FakeSource, networks: dict[str, Source], problems: list[str], absent: list[str]
-) -> pd.DataFrame:
-    """Return the index of a bank; empty where a stand-in cannot be compared with it."""
+    source: FakeSource, networks: Mapping[str, Source]
+) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return the index of a bank, what of it is unknown, and what is wrong with it.
+
+    The index is empty where a stand-in cannot be compared with the bank.
+    """
     if not set(source.spec.sources.values()) & set(networks.values()):
-        return stocks.index_of(source, problems)
-    if source.store.has(BankNames.manifest):
-        absent.append(
-            f"bank {source.store.place()} cannot be compared without its networks: it is counted "
-            "as empty"
-        )
-    return stocks.EMPTY
+        index, problems = stocks.index_of(source)
+        return index, [], problems
+    if not source.store.has(BankNames.manifest):
+        return stocks.EMPTY, [], []
+    unknown = (
+        f"bank {source.store.place()} cannot be compared without its networks: it is counted "
+        "as empty"
+    )
+    return stocks.EMPTY, [unknown], []

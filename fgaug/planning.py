@@ -6,7 +6,7 @@ space, dataset, bank -> [planning] -> what `search` does and what `--dry-run` sh
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,18 +16,19 @@ from fgaug import checks, fakes, keeping, mix, packing, paths, results, stocks
 from fgaug.axes import Split
 from fgaug.bank import Demand
 from fgaug.cascade import RemainingRounds, remaining_rounds
-from fgaug.cells import Cell
+from fgaug.cells import Cell, cells_of
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
-from fgaug.fakes import Describe, ScorerOf
+from fgaug.fakes import Describe, FakeSource, ScorerOf
 from fgaug.machine.room import Room
 from fgaug.paths import RunPaths
+from fgaug.points import expand
 from fgaug.rows import Sources
 from fgaug.screening import Screen
 from fgaug.search import ledger
 from fgaug.space import Space
 from fgaug.stocks import FakeNeeds
-from fgaug.supplied import cells_of, scoring_baselines, sources_of, with_scorers
+from fgaug.supplied import contexts_of, scoring_baselines, sources_of, with_scorers
 from fgaug.waves import Wave, at_its_round
 
 _log = logging.getLogger("fgaug")
@@ -120,13 +121,14 @@ class Plan:
         """
         if wave.cells == self.cells:
             return self  # as it was planned: there is no wave before it
-        problems: list[str] = []
         here = replace(self, cells=wave.cells)
-        indices = [stocks.index_of(needs.source, problems) for needs in self.needs]
-        if problems:
+        indices = [stocks.index_of(each.source) for each in self.needs]
+        if problems := [problem for _, wrong in indices for problem in wrong]:
             raise GridError(problems, self.space.name)
         pairs = zip(self.needs, indices, strict=True)
-        return replace(here, needs=tuple(here.refreshed(*pair) for pair in pairs))
+        return replace(
+            here, needs=tuple(here.refreshed(each, index) for each, (index, _) in pairs)
+        )
 
     def refreshed(
         self,
@@ -144,6 +146,67 @@ class Plan:
         if short := [rate.problem for rate in found.keep_rates if rate.problem]:
             raise GridError(short, self.space.name)
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A grid on a dataset: its cells and what makes their fakes, before any run is looked at."""
+
+    cells: tuple[Cell, ...]
+    fake_sources: tuple[FakeSource, ...]  # with their scorers
+    scoring: Mapping[Split, str]  # cells whose classifiers score fakes, by split
+    splits: Mapping[Split, Dataset]
+    reals: Mapping[Split, mix.Reals]
+    scratch: tuple[str, ...]  # models that start from scratch as their weights are not here
+    problems: tuple[str, ...]  # of the cells, to be reported with those of later checks
+
+
+def draft(
+    space: Space,
+    dataset: Dataset,
+    describe: Describe,
+    scorer_of: ScorerOf,
+    problems: Iterable[str],
+    keep: Callable[[Cell], bool] | None = None,
+) -> Draft:
+    """Return the cells of a grid on a dataset, the grid expanded once.
+
+    Args:
+        space: the grid.
+        dataset: of the grid, or rows that stand for it.
+        describe: as of `make_plan`.
+        scorer_of: as of `make_plan`.
+        problems: found before; reported with those of networks, banks and models.
+        keep: the cells that the grid consists of; None: all.
+
+    Raises:
+        GridError: with what is wrong so far, if anything is.
+    """
+    points = expand(space)
+    fake_sources, wrong = fakes.fake_sources_of(space, dataset.spec, describe)
+    weights = checks.weights_of(points, dataset)
+    if found := [*problems, *wrong, *weights.problems]:
+        raise GridError(found, space.name)
+    scoring = scoring_baselines(space, points, dataset, weights.identities)
+    fake_sources, found = with_scorers(space, dataset, fake_sources, scorer_of, scoring)
+    if found:
+        raise GridError(found, space.name)
+    contexts, found = contexts_of(space, dataset, fake_sources, weights.identities)
+    cells = cells_of(space, points, contexts)
+    cells = cells if keep is None else tuple(filter(keep, cells))
+    if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
+        found.append(NO_TEST.format(space.dataset))
+    drawn = dict.fromkeys(cell.split for cell in cells)
+    splits = {split: dataset.with_split(split) for split in drawn}
+    return Draft(
+        cells=cells,
+        fake_sources=fake_sources,
+        scoring=scoring,
+        splits=splits,
+        reals={name: mix.Reals(of.manifest, dataset.spec.labels) for name, of in splits.items()},
+        scratch=weights.scratch,
+        problems=tuple(found),
+    )
 
 
 def make_plan(
@@ -171,62 +234,47 @@ def make_plan(
     """
     problems = checks.logger_problems(space)
     problems += room.misfits(space.resources) if room is not None else []
-    dataset = checks.dataset_of(space, problems)
-    spec = dataset.spec if dataset else None
-    fake_sources = fakes.fake_sources_of(space, spec, describe, problems)
-    weights = checks.weights_of(space, dataset, problems) if dataset else {}
-    if problems or dataset is None:
-        raise GridError(problems, space.name)
-    scoring = scoring_baselines(space, dataset, weights)
-    fake_sources = with_scorers(space, dataset, fake_sources, scorer_of, scoring, problems)
-    if problems:
-        raise GridError(problems, space.name)
-    every = cells_of(space, dataset, fake_sources, weights, problems)
-    every = every if keep is None else tuple(filter(keep, every))
-    if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
-        problems.append(NO_TEST.format(space.dataset))
+    dataset, wrong = checks.dataset_of(space)
+    problems += wrong
+    if dataset is None:
+        _, wrong = fakes.fake_sources_of(space, None, describe)
+        raise GridError([*problems, *wrong], space.name)
+    drafted = draft(space, dataset, describe, scorer_of, problems, keep)
+    checks.warn_of_scratch(drafted.scratch)
+    every, scoring, reals = drafted.cells, drafted.scoring, drafted.reals
     cells = every if shard is None else shard.of(every)
-    if shard is not None and space.scheduler.type != "none":
-        problems.append(
-            f"`scheduler: {space.scheduler.type}` compares a cell with those of the whole grid, "
-            "which no shard sees. Leave --shard out, or the scheduler"
-        )
-    if shard is not None and (scoring or (space.rounds and not space.rounds.keep_shards)):
-        key = "scorers.classifier: baseline" if scoring else "rounds.keep_shards: false"
-        problems.append(
-            f"`{key}` has the cells of a grid wait for each other, which shards do not. Leave "
-            "--shard out, or the key"
-        )
+    problems = [*drafted.problems]
+    problems += [] if shard is None else _shard_problems(space, scoring)
     if scoring and space.confirmation is not None:
         problems.append(
             "`scorers.classifier: baseline` is of this stage's seeds, and `confirmation` has "
             "others. Keep a baseline's model by a grid of its own, and give it as model:FILE"
         )
-    drawn = dict.fromkeys(cell.split for cell in every)
-    splits = {split: dataset.with_split(split) for split in drawn}
-    reals = {split: mix.Reals(s.manifest, dataset.spec.labels) for split, s in splits.items()}
-    problems += checks.split_problems(splits)
+    problems += checks.split_problems(drafted.splits)
     problems += checks.mix_problems(cells, reals, space.pool)
     if not problems:
         checks.warn_of_large_batches(cells, reals, space.pool)
-    indices = [stocks.index_of(fake_source, problems) for fake_source in fake_sources]
+    indices = []
+    for source in drafted.fake_sources:
+        index, wrong = stocks.index_of(source)
+        indices.append(index)
+        problems += wrong
     run = RunPaths(out or Path("runs") / space.name)
-    checks.places(run, problems)
-    sources = sources_of(space, dataset, every, fake_sources, splits, problems)
-    if problems:
-        raise GridError(problems, space.name)
+    problems += checks.place_problems(run)
+    sources, leaks = sources_of(space, dataset, every, drafted.fake_sources, drafted.splits)
+    if problems or leaks:
+        raise GridError([*problems, *leaks], space.name)
     if space.scheduler.type == "asha":
         _log.warning(ledger.ASHA_CAUTION)
     statuses = results.finished(run, [cell.cell_id for cell in cells])
     cells = tuple(at_its_round(run, cell, statuses.get(cell.cell_id)) for cell in cells)
-    problems += _unkept(run, scoring, statuses)
-    if problems:
-        raise GridError(problems, space.name)
+    if unkept := _unkept(run, scoring, statuses):
+        raise GridError(unkept, space.name)
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not _over(cell, statuses, stopped)]
     needs = tuple(
-        stocks.needs_of(fake_source, index, cells, todo, reals, space.pool)
-        for fake_source, index in zip(fake_sources, indices, strict=True)
+        stocks.needs_of(source, index, cells, todo, reals, space.pool)
+        for source, index in zip(drafted.fake_sources, indices, strict=True)
     )
     if short := [rate.problem for each in needs for rate in each.keep_rates if rate.problem]:
         raise GridError(short, space.name)
@@ -245,6 +293,23 @@ def make_plan(
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
+
+
+def _shard_problems(space: Space, scoring: Mapping[Split, str]) -> list[str]:
+    """Return why the cells of a grid cannot be divided among shards."""
+    problems = []
+    if space.scheduler.type != "none":
+        problems.append(
+            f"`scheduler: {space.scheduler.type}` compares a cell with those of the whole grid, "
+            "which no shard sees. Leave --shard out, or the scheduler"
+        )
+    if scoring or (space.rounds and not space.rounds.keep_shards):
+        key = "scorers.classifier: baseline" if scoring else "rounds.keep_shards: false"
+        problems.append(
+            f"`{key}` has the cells of a grid wait for each other, which shards do not. Leave "
+            "--shard out, or the key"
+        )
+    return problems
 
 
 def _unkept(run: RunPaths, scoring: Mapping[Split, str], statuses: Mapping[str, str]) -> list[str]:

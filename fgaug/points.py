@@ -59,7 +59,7 @@ class Point:
         return getattr(self, axis)
 
 
-def points_of(space: Space) -> tuple[Point, ...]:
+def expand(space: Space) -> tuple[Point, ...]:
     """Return each distinct point of a grid once, seeds outermost.
 
     `exclude` thins out what the axes combine to; a baseline or a twin that only excluded arms

@@ -37,25 +37,26 @@ class FakeNeeds:
         return self.missing.count * spec.size**2 * spec.channels
 
 
-def index_of(source: FakeSource, problems: list[str]) -> pd.DataFrame:
-    """Return the index of a bank, empty where it is new; one of other fakes is a problem."""
+def index_of(source: FakeSource) -> tuple[pd.DataFrame, list[str]]:
+    """Return the index of a bank, empty where it is new, and what is wrong with the bank."""
     bank = source.store
     try:
         if not bank.has(BankNames.spec):
             check_new(bank)
-            return EMPTY
+            return EMPTY, []
         found = read_spec(bank).differences(source.spec)
         if found and not is_empty(bank):
             whose = "this grid" if source.snapshot is None else f"the snapshot {source.snapshot}"
-            problems.append(
+            problem = (
                 f"`{source.key}bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give "
                 f"{whose} a bank of its own"
             )
-        elif bank.has(BankNames.manifest):
-            return open_bank(bank).index()
+            return EMPTY, [problem]
+        if bank.has(BankNames.manifest):
+            return open_bank(bank).index(), []
     except BankError as error:
-        problems.append(f"`{source.key}bank`: {error}")
-    return EMPTY
+        return EMPTY, [f"`{source.key}bank`: {error}"]
+    return EMPTY, []
 
 
 def needs_of(

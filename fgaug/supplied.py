@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fgaug import fakes
 from fgaug.axes import Split
 from fgaug.bank import Scorer
-from fgaug.cells import Cell, Context, expand, first_baselines
+from fgaug.cells import Cell, Context, first_baselines
 from fgaug.data import Dataset
 from fgaug.errors import UserError
 from fgaug.fakes import FakeSource, ScorerOf
 from fgaug.filters import parse
 from fgaug.leakage import exposure, leakage
+from fgaug.points import Point
 from fgaug.rows import Sources
 from fgaug.space import Space
 
@@ -26,9 +27,8 @@ def with_scorers(
     fake_sources: tuple[FakeSource, ...],
     scorer_of: ScorerOf,
     baselines: Mapping[Split, str],
-    problems: list[str],
-) -> tuple[FakeSource, ...]:
-    """Return the fake sources with the scorers that the grid's filters read, for each split.
+) -> tuple[tuple[FakeSource, ...], list[str]]:
+    """Return the fake sources with the scorers that the grid's filters read, and what is wrong.
 
     Args:
         baselines: cells of this search that score fakes, see `scoring_baselines`.
@@ -39,7 +39,8 @@ def with_scorers(
         for split in axes.split if used else ():
             names.setdefault(split, {}).update(dict.fromkeys(used))
     divided = {split: dataset.with_split(split) for split in names}
-    found = []
+    found: list[FakeSource] = []
+    problems: list[str] = []
     for fake_source in fake_sources:
         scorers: dict[Split, dict[str, Scorer]] = {split: {} for split in names}
         for split, name in ((split, name) for split, used in names.items() for name in used):
@@ -50,51 +51,44 @@ def with_scorers(
             except UserError as error:
                 problems.append(f"`filter`: {error}")
         found.append(replace(fake_source, scorers=scorers))
-    problems[:] = dict.fromkeys(problems)
-    return tuple(found)
+    return tuple(found), list(dict.fromkeys(problems))
 
 
 def scoring_baselines(
-    space: Space, dataset: Dataset, weights: Mapping[str, str]
+    space: Space, points: Iterable[Point], dataset: Dataset, weights: Mapping[str, str]
 ) -> dict[Split, str]:
     """Return the baselines, by split, that `scorers.classifier: baseline` scores fakes by."""
     asked = space.scorers is not None and space.scorers.classifier == OWN
     read = (parse(text).scorers for axes in space.lists for text in axes.filter)
     if not asked or not any("classifier" in names for names in read):
         return {}
-    digest = dataset.spec.digest
-    return first_baselines(
-        space, Context(dataset_digest=digest, generator={}, pool=space.pool, weights=weights)
-    )
+    return first_baselines(space, points, _without_fakes(space, dataset, weights))
 
 
-def cells_of(
+def contexts_of(
     space: Space,
     dataset: Dataset,
     fake_sources: tuple[FakeSource, ...],
     weights: Mapping[str, str],
-    problems: list[str],
-) -> tuple[Cell, ...]:
-    """Return the cells of a grid, those with fakes named by the content of their fake source."""
-    imported = {
-        fake_source.snapshot: fakes.imported_digests(space, fake_source)
-        for fake_source in fake_sources
-    }
-    problems += fakes.alike(fake_sources, imported)
-    none = Context(
+) -> tuple[dict[str | None, Context], list[str]]:
+    """Return what cell ids depend on beside the grid, by snapshot, and what is wrong with it."""
+    imported = {each.snapshot: fakes.imported_digests(space, each) for each in fake_sources}
+    none = _without_fakes(space, dataset, weights)
+    contexts: dict[str | None, Context] = {None: none}
+    for source in fake_sources:
+        contexts[source.snapshot] = replace(
+            none,
+            generator=source.identity,
+            imported=imported[source.snapshot],
+            scorers=source.scorer_digests,
+        )
+    return contexts, fakes.alike(fake_sources, imported)
+
+
+def _without_fakes(space: Space, dataset: Dataset, weights: Mapping[str, str]) -> Context:
+    return Context(
         dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
     )
-    contexts = {
-        fake_source.snapshot: replace(
-            none,
-            generator=fake_source.identity,
-            imported=imported[fake_source.snapshot],
-            scorers=fake_source.scorer_digests,
-        )
-        for fake_source in fake_sources
-    }
-    named = {name: context for name, context in contexts.items() if name is not None}
-    return expand(space, contexts.get(None, none), named)
 
 
 def sources_of(
@@ -103,9 +97,9 @@ def sources_of(
     cells: tuple[Cell, ...],
     fake_sources: tuple[FakeSource, ...],
     splits: Mapping[Split, Dataset],
-    problems: list[str],
-) -> dict[str | None, Sources]:
-    """Return where trials find their images, by the snapshot of their cell."""
+) -> tuple[dict[str | None, Sources], list[str]]:
+    """Return where trials find their images, by the snapshot of their cell, and the leaks."""
+    problems: list[str] = []
     no_fakes = Sources(
         dataset=str(dataset.root.resolve()),
         bank=None,
@@ -121,13 +115,15 @@ def sources_of(
             for cell in cells
             if cell.uses_fakes and cell.snapshot == fake_source.snapshot
         }
+        known, leaks = leakage(fake_source, judged)
+        problems += leaks
         by_label = fake_source.spec.sources.items()
         found[fake_source.snapshot] = replace(
             no_fakes,
             bank=fake_source.store.uri,
-            leakage=leakage(fake_source, judged, problems),
+            leakage=known,
             snapshots=" ".join(f"{label}:{source.sha256[:12]}" for label, source in by_label),
             exposure=exposure(fake_source, dataset),
             scorers=fake_source.scorers,
         )
-    return found
+    return found, problems

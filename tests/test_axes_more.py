@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
 from fgaug import study
-from fgaug.cells import Cell, Context, expand, from_dict, recipes, to_dict
+from fgaug.cells import Cell, Context, cells_of, from_dict, recipes_of, to_dict
 from fgaug.errors import GridError
 from fgaug.grid_load import parse_space
-from fgaug.points import points_of
+from fgaug.points import expand
 from fgaug.rows import Exposure, identity_columns
 from fgaug.space import Space
 from fgaug.study import stocking
@@ -49,6 +49,10 @@ CONTEXT = Context(
 )
 
 
+def expanded(space: Space, contexts: Mapping[str | None, Context]) -> tuple[Cell, ...]:
+    return cells_of(space, expand(space), contexts)
+
+
 def grid(axes: dict[str, Any] | None = None, /, **top: Any) -> Space:
     """Return the grid with changes of its axes and other keys on top."""
     raw = copy.deepcopy({**GRID, **top})
@@ -57,7 +61,7 @@ def grid(axes: dict[str, Any] | None = None, /, **top: Any) -> Space:
 
 
 def cells(axes: dict[str, Any] | None = None, /, **top: Any) -> tuple[Cell, ...]:
-    return expand(grid(axes, **top), CONTEXT)
+    return expanded(grid(axes, **top), {None: CONTEXT})
 
 
 def names(found: Iterable[Cell]) -> set[str]:
@@ -150,7 +154,7 @@ class TestExclude:
     def test_a_recipe_without_arms_is_not_trained(self) -> None:
         axes = {"recipe.model": ["resnet18", "resnet50"]}
         space = grid(axes, exclude=[{"mode": "augmentation", "recipe.model": "resnet50"}])
-        assert {recipe.model for recipe, _ in recipes(space)} == {"resnet18"}
+        assert {recipe.model for recipe in recipes_of(expand(space))} == {"resnet18"}
 
     def test_values_are_compared_as_they_are_read(self) -> None:
         steps = [{"Rotate": {"limit": 10}}]
@@ -202,7 +206,7 @@ class TestInclude:
 
     def test_recipes_of_entries_are_checked_too(self) -> None:
         entry = {"mode": "baseline", "recipe.model": "resnet50"}
-        assert {recipe.model for recipe, _ in recipes(grid(include=[entry]))} == {
+        assert {recipe.model for recipe in recipes_of(expand(grid(include=[entry])))} == {
             "resnet18",
             "resnet50",
         }
@@ -295,7 +299,7 @@ class TestSetAlgebra:
         except GridError:
             return
         again = parse_space(yaml.safe_load(space.to_yaml()))
-        assert points_of(again) == points_of(space)
+        assert expand(again) == expand(space)
         assert again.to_yaml() == space.to_yaml()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from small_grid import phantom_dataset
 
 from fgaug import study
 from fgaug.bank import open_bank
-from fgaug.cells import Cell, Context, expand, from_dict, to_dict
+from fgaug.cells import Cell, Context, cells_of, from_dict, to_dict
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import GridError
 from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
-from fgaug.points import points_of
+from fgaug.points import expand
 from fgaug.results import load_results
 from fgaug.rows import identity_columns
 from fgaug.space import Space
@@ -44,6 +45,10 @@ class SameWeights(dict[str, str]):
         return "sha-of-weights"
 
 
+def expanded(space: Space, contexts: Mapping[str | None, Context]) -> tuple[Cell, ...]:
+    return cells_of(space, expand(space), contexts)
+
+
 def context(kind: str) -> Context:
     return Context(
         dataset_digest="d" * 64, generator={"kind": kind}, pool=30000, weights=SameWeights()
@@ -61,14 +66,14 @@ def grid(snapshot: Any, axes: dict[str, Any] | None = None, /, **top: Any) -> Sp
 
 def cells(axes: dict[str, Any] | None = None, /, **top: Any) -> tuple[Cell, ...]:
     top = {"controls": ["oversample"], **top}
-    return expand(grid([PHANTOM, STUB], axes, **top), context("none"), CONTEXTS)
+    return expanded(grid([PHANTOM, STUB], axes, **top), {None: context("none"), **CONTEXTS})
 
 
 def alone(kind: str) -> tuple[Cell, ...]:
     """Return the cells of the same grid with one generator, at the top."""
     raw = {"name": "g", "dataset": "d", "axes": AXES, "controls": ["oversample"]}
     space = parse_space({**raw, "generator": {"kind": kind}, "bank": "b"})
-    return expand(space, CONTEXTS[kind])
+    return expanded(space, {None: CONTEXTS[kind]})
 
 
 def problems(snapshot: Any, axes: dict[str, Any] | None = None, /, **top: Any) -> list[str]:
@@ -101,7 +106,7 @@ class TestCells:
     def test_a_name_is_no_part_of_the_identity(self) -> None:
         named = [{**PHANTOM, "name": "a"}, {**STUB, "name": "b"}]
         contexts = {"a": CONTEXTS["phantom"], "b": CONTEXTS["stub"]}
-        found = expand(grid(named, controls=["oversample"]), context("none"), contexts)
+        found = expanded(grid(named, controls=["oversample"]), {None: context("none"), **contexts})
         assert ids(found) == ids(cells())
 
     def test_rows_and_words(self) -> None:
@@ -128,7 +133,7 @@ class TestCells:
             [PHANTOM, STUB], exclude=[{"snapshot": "phantom", "psi": 0.3}], include=[entry]
         )
         again = parse_space(yaml.safe_load(space.to_yaml()))
-        assert points_of(again) == points_of(space)
+        assert expand(again) == expand(space)
         assert again == space
         assert again.to_yaml() == space.to_yaml()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,13 @@ from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
 from fgaug import mix, study
-from fgaug.cells import Cell, Context, expand, from_dict, to_dict
+from fgaug.cells import Cell, Context, cells_of, from_dict, to_dict
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.dataset import write_dataset
 from fgaug.data.split import redrawn
 from fgaug.errors import GridError
 from fgaug.grid_load import parse_space
-from fgaug.points import points_of
+from fgaug.points import expand
 from fgaug.rows import identity_columns
 from fgaug.space import Space
 from fgaug.trial import Trial
@@ -50,6 +51,10 @@ CONTEXT = Context(
 )
 
 
+def expanded(space: Space, contexts: Mapping[str | None, Context]) -> tuple[Cell, ...]:
+    return cells_of(space, expand(space), contexts)
+
+
 def grid(split: list[Any] | None = None, **top: Any) -> Space:
     raw = copy.deepcopy({**GRID, **top})
     if split is not None:
@@ -58,7 +63,7 @@ def grid(split: list[Any] | None = None, **top: Any) -> Space:
 
 
 def cells(split: list[Any] | None = None, **top: Any) -> tuple[Cell, ...]:
-    return expand(grid(split, **top), CONTEXT)
+    return expanded(grid(split, **top), {None: CONTEXT})
 
 
 def names(found: tuple[Cell, ...]) -> set[str]:
@@ -124,7 +129,7 @@ class TestCells:
     def test_what_is_resolved_is_the_same_grid(self) -> None:
         space = grid(["dataset", 4], exclude=[{"split": 4, "seed": 5}])
         again = parse_space(yaml.safe_load(space.to_yaml()))
-        assert points_of(again) == points_of(space)
+        assert expand(again) == expand(space)
 
 
 class TestDraw:

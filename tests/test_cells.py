@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgaug.cells import Cell, Context, digest, expand, from_dict, recipe_identity, recipes, to_dict
+from fgaug.cells import (
+    Cell,
+    Context,
+    cells_of,
+    digest,
+    from_dict,
+    recipe_identity,
+    recipes_of,
+    to_dict,
+)
 from fgaug.grid_load import parse_space
+from fgaug.points import expand
 from fgaug.recipe import Recipe
 from fgaug.space import Space
 
@@ -42,6 +53,10 @@ CONTEXT = Context(
 )
 
 
+def expanded(space: Space, contexts: Mapping[str | None, Context]) -> tuple[Cell, ...]:
+    return cells_of(space, expand(space), contexts)
+
+
 def space(**changes: Any) -> Space:
     """Return the grid with changes: axes by their names, other keys as `top__key`."""
     raw = copy.deepcopy(GRID)
@@ -54,7 +69,7 @@ def space(**changes: Any) -> Space:
 
 
 def cells(context: Context = CONTEXT, **changes: Any) -> tuple[Cell, ...]:
-    return expand(space(**changes), context)
+    return expanded(space(**changes), {None: context})
 
 
 def one(wanted: str, context: Context = CONTEXT, **changes: Any) -> Cell:
@@ -117,8 +132,9 @@ class TestCounts:
         assert all(dict(cell.axes)["recipe.dropout"] == cell.recipe.dropout for cell in found)
 
     def test_axes_hold_values_as_the_recipe_reads_them(self) -> None:
-        ((recipe, axes),) = recipes(space(recipe__learning_rate=["1e-3"]))  # YAML reads text here
-        assert axes == (("recipe.learning_rate", 0.001),)
+        points = expand(space(recipe__learning_rate=["1e-3"]))  # YAML reads text here
+        assert {point.value("recipe.learning_rate") for point in points} == {0.001}
+        (recipe,) = recipes_of(points)
         assert recipe.learning_rate == 0.001
 
     @given(

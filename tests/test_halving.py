@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgaug.cells import Context, expand
+from fgaug.cells import Context, cells_of
 from fgaug.grid_load import parse_space
+from fgaug.points import expand
 from fgaug.search.halving import ArmHalving
 from fgaug.search.policy import (
     NOTHING,
@@ -539,7 +540,7 @@ def test_arms_of_a_grid_keep_the_order_of_its_cells() -> None:
     )
     recipe = space.recipe.model_dump_json()
     context = Context(dataset_digest="d" * 64, generator={}, pool=30000, weights={recipe: "w"})
-    cells = expand(space, context)
+    cells = cells_of(space, expand(space), {None: context})
     grid = arms_of(cells)
     modes = {cell.arm_id: cell.mode for cell in cells}
     assert {modes[one.arm_id] for one in grid if not one.stoppable} == {

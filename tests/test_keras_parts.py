@@ -18,7 +18,7 @@ from fgaug import study
 from fgaug.cells import recipe_identity
 from fgaug.errors import GridError, UserError
 from fgaug.grid_load import parse_space
-from fgaug.points import points_of
+from fgaug.points import expand
 from fgaug.recipe import Budget, Recipe
 from fgaug.training.images import Images
 from fgaug.training.keras import child, known, weight_file
@@ -80,7 +80,7 @@ class TestRecipe:
         }
         raw = {"name": "g", "dataset": "d", "axes": axes, "recipe": {"backend": "keras"}}
         space = parse_space(raw)
-        points = points_of(space)
+        points = expand(space)
         assert {(point.recipe.batch_size, point.value("recipe.keras")) for point in points} == {
             (size, text)
             for size in (8, 16)

@@ -18,11 +18,12 @@ from small_grid import grid, phantom_dataset
 from tensorboardX.proto.event_pb2 import Event
 
 from fgaug import paths, study
-from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.cells import Cell, Context, cells_of, recipes_of
 from fgaug.cluster import started
 from fgaug.errors import GridError
 from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
+from fgaug.points import expand
 from fgaug.search.loggers import TensorBoard, folder_of, loggers_of
 from fgaug.search.telling import SCALARS
 
@@ -57,10 +58,11 @@ def assert_is_curve(folder: Path, curve: Path) -> None:
     pd.testing.assert_frame_equal(scalars(folder), expected, check_dtype=False, rtol=1e-6)
 
 
-def cells_of(root: Path) -> tuple[Cell, ...]:
+def cells_in(root: Path) -> tuple[Cell, ...]:
     space = parse_space(grid(root))
-    weights = {recipe.model_dump_json(): "scratch" for recipe, _ in recipes(space)}
-    return expand(space, Context(dataset_digest="d", generator={}, pool=100, weights=weights))
+    weights = {recipe.model_dump_json(): "scratch" for recipe in recipes_of(expand(space))}
+    context = Context(dataset_digest="d", generator={}, pool=100, weights=weights)
+    return cells_of(space, expand(space), {None: context})
 
 
 def curve(steps: int) -> list[dict[str, Any]]:
@@ -78,7 +80,7 @@ class Played:
 
     def __init__(self, root: Path) -> None:
         self.run = RunPaths(root / "run")
-        self.cell = cells_of(root)[-1]
+        self.cell = cells_in(root)[-1]
         self.logger = TensorBoard(self.run, [self.cell])
         self.folder = self.run.tensorboard / folder_of(self.cell)
 
@@ -165,7 +167,7 @@ def test_a_folder_that_cannot_be_written_ends_no_search(
 
 
 def test_names_are_files_and_distinct(tmp_path: Path) -> None:
-    cells = cells_of(tmp_path)
+    cells = cells_in(tmp_path)
     assert folder_of(cells[-1]) == f"augmentation_psi_1_ratio_1_seed_2-{cells[-1].cell_id}"
     assert len({folder_of(cell) for cell in cells}) == len(cells)
     assert loggers_of([], RunPaths(tmp_path), cells) == []

@@ -17,8 +17,9 @@ import pytest
 from rich.console import Console
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.cells import Cell, Context, cells_of, recipes_of
 from fgaug.grid_load import parse_space
+from fgaug.points import expand
 from fgaug.search import metrics as module
 from fgaug.search.metrics import Metrics
 from fgaug.search.progress import Progress
@@ -131,9 +132,9 @@ class Recorded:
 @pytest.fixture
 def cells(tmp_path: Path) -> tuple[Cell, ...]:
     space = parse_space(grid(tmp_path))
-    weights = {recipe.model_dump_json(): "scratch" for recipe, _ in recipes(space)}
+    weights = {recipe.model_dump_json(): "scratch" for recipe in recipes_of(expand(space))}
     context = Context(dataset_digest="d", generator={}, pool=100, weights=weights)
-    return expand(space, context)
+    return cells_of(space, expand(space), {None: context})
 
 
 def test_gauges_are_of_running_cells_and_counters_of_this_search(

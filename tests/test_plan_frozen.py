@@ -19,12 +19,12 @@ from small_grid import grid, phantom_dataset
 from fgaug import paths, run_folder, study
 from fgaug.analysis_plan import AnalysisPlan, Confirmation, seeds_of_baseline
 from fgaug.axes import Axes
-from fgaug.cells import Cell, Context, expand
+from fgaug.cells import Cell, Context, cells_of
 from fgaug.errors import GridError, RunError
 from fgaug.frozen_plan import FrozenPlan, deviations, freeze, plan_of, read, read_latest, to_dict
 from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
-from fgaug.points import points_of
+from fgaug.points import expand
 from fgaug.results import write_row
 from fgaug.seeds import FIRST_FRESH, fresh_seeds, seeds_after
 from fgaug.space import Space
@@ -68,7 +68,8 @@ def test_no_key_changes_a_cell() -> None:
 
 def cells(space: Space) -> tuple[Cell, ...]:
     weights = {space.recipe.model_dump_json(): "w"}
-    return expand(space, Context(dataset_digest="d", generator={}, pool=100, weights=weights))
+    context = Context(dataset_digest="d", generator={}, pool=100, weights=weights)
+    return cells_of(space, expand(space), {None: context})
 
 
 def test_every_problem_is_said_at_once() -> None:
@@ -118,7 +119,7 @@ def test_a_grid_of_baselines_has_nothing_to_confirm() -> None:
 
 
 def baselines(space: Space) -> list[int]:
-    return [point.seed for point in points_of(space) if point.mode == "baseline"]
+    return [point.seed for point in expand(space) if point.mode == "baseline"]
 
 
 def with_arms(arms: int, **changes: Any) -> Space:
@@ -136,7 +137,7 @@ def test_36_arms_have_a_baseline_of_six_times_their_seeds() -> None:
 def test_further_seeds_are_the_smallest_unused_and_come_last() -> None:
     space = with_arms(4)
     assert baselines(space) == [1, 2, 3, 4, 5, 0, 6, 7, 8, 9]
-    points = points_of(space)
+    points = expand(space)
     assert [point.seed for point in points[-5:]] == [0, 6, 7, 8, 9]
     assert {point.mode for point in points[-5:]} == {"baseline"}
 
@@ -185,7 +186,7 @@ def test_each_family_has_its_own_number_and_twins_have_none() -> None:
         exclude=[{"psi": [0.11, 0.12, 0.13], "real_fraction": 0.5}],
     )
     counts = Counter(
-        (point.mode, point.real_fraction) for point in points_of(space) if point.psi is None
+        (point.mode, point.real_fraction) for point in expand(space) if point.psi is None
     )
     # 4 arms of all patients, one arm of half of them
     assert counts == {
@@ -208,7 +209,7 @@ def test_a_number_is_a_family_s_whole_number_and_excluded_seeds_stay_out() -> No
 
 
 def test_the_cells_a_grid_says_it_has_count_them() -> None:
-    assert len(points_of(with_arms(4, cells=30))) == 4 * 5 + 10
+    assert len(expand(with_arms(4, cells=30))) == 4 * 5 + 10
     (found,) = problems(axes=AXES, baseline_seeds=4, cells=6)
     assert "`cells` says 6, but the grid has 8" in found
 

@@ -17,9 +17,10 @@ from rich.console import Console
 from small_grid import grid
 
 from fgaug import paths
-from fgaug.cells import Cell, Context, expand, recipes
+from fgaug.cells import Cell, Context, cells_of, recipes_of
 from fgaug.grid_load import parse_space
 from fgaug.paths import RunPaths
+from fgaug.points import expand
 from fgaug.results import write_row
 from fgaug.search import gpus
 from fgaug.search import progress as module
@@ -43,9 +44,9 @@ def cells(tmp_path: Path) -> tuple[Cell, ...]:
 
 def made(root: Path, **changes: Any) -> tuple[Cell, ...]:
     space = parse_space(grid(root, **changes))
-    weights = {recipe.model_dump_json(): "scratch" for recipe, _ in recipes(space)}
+    weights = {recipe.model_dump_json(): "scratch" for recipe in recipes_of(expand(space))}
     context = Context(dataset_digest="d", generator={}, pool=100, weights=weights)
-    return expand(space, context)
+    return cells_of(space, expand(space), {None: context})
 
 
 def many(cells: tuple[Cell, ...], arms: int, seeds: int) -> list[Cell]:
