@@ -18,6 +18,7 @@ from fgaug.commands import confirm as confirm_commands
 from fgaug.commands import models as model_commands
 from fgaug.commands import power as power_commands
 from fgaug.commands import show
+from fgaug.commands.room import Cpus, Gpus
 from fgaug.errors import DiskFullError, FgaugError, UserError
 from fgaug.machine import narrow_threads, settle
 
@@ -128,14 +129,8 @@ def search(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
     ] = 1,
-    cpus: Annotated[
-        int | None,
-        typer.Option("--cpus", help="Cores to use; all that are allowed if left out."),
-    ] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option("--gpus", help="GPUs to use; all that are visible if left out."),
-    ] = None,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Train every cell of a grid that has no finished row, filling its bank first.
 

@@ -39,6 +39,8 @@ _CURES = {
     "torch": _ORIGINAL,
     "torch-legacy": _ORIGINAL,
     "torchscript": "Give the network file that it was exported from",
+    "pickle": "Rename it to *.pkl",
+    "safetensors": "Rename it to *.safetensors",
     "hdf5": "Networks of Keras are not read",
     "keras": "Networks of Keras are not read",
     "text": "Look into it with a text editor, and give the network file",
@@ -193,7 +195,7 @@ def value_of(data: bytes) -> Any:
 
 
 def _named(kind: FileKind) -> str:
-    return f"it is {kind.what}. {_CURES.get(kind.name, kind.cure)}"
+    return f"it is {kind.what}. {kind.way_out(_CURES)}"
 
 
 def refused(place: Path | str, error: Exception) -> SnapshotError:

@@ -24,9 +24,10 @@ from fgaug import judging, load_results, results, run_folder, stages, stats, stu
 from fgaug.analysis_plan import AnalysisPlan, Confirmation
 from fgaug.cluster import started
 from fgaug.confirmation import Candidate, candidates, designed, named, shortlist
-from fgaug.errors import GridError, RunError
+from fgaug.errors import GridError, RunError, UserError
 from fgaug.grid_load import parse_space
 from fgaug.looks import looks_of
+from fgaug.machine.room import Room, room_of
 from fgaug.paths import RunPaths
 from fgaug.planning import Plan, Shard
 from fgaug.seeds import FIRST_FRESH
@@ -522,6 +523,26 @@ def test_confirm_refuses_what_is_no_arm(whole: Path, named: str, said: str, fgau
     assert (code, out) == (2, "")
     assert said in err
     assert len(looks_of(RunPaths(whole))) == 1
+
+
+@pytest.mark.parametrize("room", [(None, None), (1, None), (1, 0)])
+def test_confirm_uses_the_cores_and_gpus_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: tuple[int | None, int | None]
+) -> None:
+    asked = []
+
+    def plan(*_: Any, room: Room) -> None:
+        asked.append(room)
+        raise RunError("as far as it goes")
+
+    RunPaths(tmp_path).space.write_text("")
+    monkeypatch.setattr(confirming, "load_space", lambda _: None)
+    monkeypatch.setattr(confirming, "plan_grid", plan)
+    with pytest.raises(RunError, match="as far as it goes"):
+        confirming.confirm(tmp_path, ["a"], cpus=room[0], gpus=room[1])
+    assert asked == [room_of(*room, None)]
+    with pytest.raises(UserError, match="--cpus must lie from 1 to"):
+        confirming.confirm(tmp_path, ["a"], cpus=0)
 
 
 def test_confirm_refuses_a_folder_that_is_no_run(tmp_path: Path, fgaug: Any) -> None:

@@ -80,6 +80,11 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "saved model": ("saved-model", b"\x08\x01\x12\xf3\x0a\x05serve\x80", "TensorFlow SavedModel"),
     "checkpoint": ("tf-checkpoint", b"\x00\x80\xff" * 20 + MAGIC, "TensorFlow checkpoint"),
     "cut pickle": ("pickle-cut", pickle.dumps(list(range(99)))[:50], "a pickle that is cut off"),
+    "dicom": ("dicom", bytes(128) + b"DICM" + bytes(60), "a DICOM file"),
+    "workbook": ("xlsx", zipped(**{"xl/workbook.xml": b""}), "an Excel workbook"),
+    "mat": ("mat", b"MATLAB 5.0 MAT-file" + b" " * 120, "a MATLAB file"),
+    "parquet": ("parquet", b"PAR1\x15\x04\x15", "a Parquet file"),
+    "video": ("mp4", bytes(4) + b"ftypisom" + bytes(20), "a video"),
     "image": ("png", b"\x89PNG\r\n\x1a\n\0\0", "a PNG image"),
 }
 

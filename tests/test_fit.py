@@ -21,7 +21,7 @@ from fgaug.training.augment import to_unit
 from fgaug.training.fit import FineTuning, Fitted, total_steps
 from fgaug.training.images import Images, epochs, stream
 from fgaug.training.models import Classifier
-from fgaug.training.steps import Point, predict
+from fgaug.training.steps import Point, parts_of, predict
 
 CPU = torch.device("cpu")
 NAMES = ("dark", "light")
@@ -384,3 +384,18 @@ def test_out_of_memory_with_two_images_fails_the_cell(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Classifier, "forward", never)
     with pytest.raises(TrialError, match="2 images at a time"):
         trained(tiny(), Budget(unit="steps", max=2))
+
+
+@pytest.mark.parametrize("images", [2, 3, 4, 5, 7, 8, 9, 31, 33])
+@pytest.mark.parametrize("most", [2, 3, 4, 16])
+def test_no_part_of_a_batch_has_a_single_image(images: int, most: int) -> None:
+    sizes = [len(part) for part in np.array_split(np.arange(images), parts_of(images, most))]
+    assert sum(sizes) == images
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(most, 3)
+    if images % 2 == 0 or most > 2:
+        assert max(sizes) <= most
+
+
+def test_a_batch_of_one_image_stays_one() -> None:
+    assert parts_of(1, 2) == 1

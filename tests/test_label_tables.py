@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgaug.data.ingest import Ingested, from_csv
+from fgaug.data.ingest import Ingested, from_csv, from_folders
 from fgaug.data.prepare import prepare
 from fgaug.data.table import typed
 from fgaug.errors import DataError
@@ -344,16 +346,24 @@ def _zip(name: str) -> bytes:
 @pytest.mark.parametrize(
     ("data", "what"),
     [
-        (b"<!DOCTYPE html>\n<html>", "a web page"),
-        (b"  <html lang='en'>", "a web page"),
-        (gzip.compress(b"file,lesion", mtime=0), "compressed by gzip"),
-        (_zip("labels.csv"), "a ZIP archive"),
+        (b"<!DOCTYPE html>\n<html><title>Log in</title>", "an HTML page titled 'Log in'"),
+        (b"  <html lang='en'>", "an HTML page"),
+        (b"<Error><Code>AccessDenied</Code></Error>", "an XML text"),
+        (gzip.compress(b"file,lesion", mtime=0), "a gzip archive, not a label table. Unpack"),
+        (_zip("labels.csv"), "a zip archive"),
+        (_zip("word/document.xml"), "a Word document"),
+        (_zip("ppt/presentation.xml"), "a PowerPoint document"),
+        (_zip("a.npy"), "an archive of NumPy arrays"),
+        (pickle.dumps([1]), "a pickle, not a label table. Write the table in it as CSV"),
+        (b"RDX3\nX\n\0\0", "a file of R"),
+        (b"MATLAB 5.0 MAT-file, Platform: PCWIN64" + b" " * 90, "a MATLAB file"),
+        (b"\0" * 3000, "a file of zeros"),
         (_zip("content.xml"), "an OpenDocument file"),
         (_zip("xl/workbook.bin"), "a binary Excel workbook"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1" + b"\0" * 100, "an old Excel workbook"),
-        (b"PAR1" + b"\0" * 20, "a Parquet file"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1" + b"\0" * 100, "an old Office document"),
+        (b"PAR1\x15\x04\x15" + b"\0" * 20, "a Parquet file"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
-        (b'[{"file": "a0.png"}]', "a JSON file"),
+        (b'[{"file": "a0.png"}]', "a JSON text"),
         (b"%PDF-1.7", "a PDF"),
         (b"SQLite format 3\0", "an SQLite database"),
         (b"\x89PNG\r\n\x1a\n", "a PNG image"),
@@ -363,6 +373,169 @@ def _zip(name: str) -> bytes:
 )
 def test_what_is_no_table_is_named(images: Path, data: bytes, what: str) -> None:
     assert what in refusal(images, data)
+
+
+@pytest.mark.parametrize("word", ["PAR1", "BZh", "GGUF", "GIF", "BM", "7z", "$FL2", "RDX3", "ID3"])
+def test_a_header_may_begin_like_a_signature(images: Path, word: str) -> None:
+    lines = table(list(EIGHT)).splitlines()
+    told = "\n".join([f"{word},{lines[0]}", *(f"x,{line}" for line in lines[1:])])
+    assert len(read(images, told).table) == 8
+
+
+class TestRowsLeftOut:
+    @pytest.mark.parametrize(
+        ("labels", "said"),
+        [
+            (
+                ["b", "m", "n", "b", "m", "n", "b", "m"],
+                "2 rows left out, not of the labels to keep: n (2)",
+            ),
+            (
+                ["b", "m", "x", "b", "m", "n", "b", "m"],
+                "2 rows left out, not of the labels to keep: n (1), x (1)",
+            ),
+            (
+                ["b", "m", "", "b", "m", "", "b", ""],
+                "3 rows left out, not of the labels to keep: no label (3)",
+            ),
+        ],
+    )
+    def test_they_are_counted(
+        self, images: Path, caplog: pytest.LogCaptureFixture, labels: list[str], said: str
+    ) -> None:
+        found = read(images, table(list(EIGHT), labels), keep_labels=["b", "m"])
+        assert set(found.table["label"]) == {"b", "m"}
+        assert said in caplog.text
+
+    def test_nothing_left_out_is_not_mentioned(
+        self, images: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        read(images, table(list(EIGHT)), keep_labels=["b", "m"])
+        assert "left out, not" not in caplog.text
+
+    def test_folders_likewise(self, images: Path, caplog: pytest.LogCaptureFixture) -> None:
+        for number in EIGHT:
+            folder = images / "bmn"[number % 3]
+            folder.mkdir(exist_ok=True)
+            (images / f"a{number}.png").rename(folder / f"a{number}.png")
+        from_folders(images, ["b", "m"])
+        assert "2 images left out, not of the labels to keep: n (2)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("label", "cure"),
+    [
+        ("N/A", '"N/A" to "N-A"'),
+        ("a\\b", '"a\\b" to "a-b"'),
+        (".hidden", '".hidden" to "hidden"'),
+        ("x" * 200, "--keep-label names the others"),
+    ],
+)
+def test_a_label_that_is_no_name_gets_a_cure(images: Path, label: str, cure: str) -> None:
+    text = refusal(images, table(list(EIGHT), [label, "m", "b", "b", "m", "b", "m", "b"]))
+    assert cure in text
+    assert "--keep-label names the others" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"),
+    [
+        ("01", "for example train for 0 and test for 1"),
+        (("FALSE", "TRUE"), "for example train for FALSE and test for TRUE"),
+        ("123", "for example train for 1 and test for 2 and valid for 3"),
+        ("01234", "Numbers of folds are no split"),
+    ],
+)
+def test_a_split_in_numbers_gets_a_hint(images: Path, values: Sequence[str], hint: str) -> None:
+    header, *lines = table(list(EIGHT)).splitlines()
+    rows = [f"{line},{values[n % len(values)]}" for n, line in enumerate(lines)]
+    path = images.parent / "t.csv"
+    path.write_text("\n".join([f"{header},set", *rows]))
+    with pytest.raises(DataError, match="split has unknown values") as caught:
+        from_csv(path, images, "file", "lesion", "patient", split_col="set")
+    assert hint in str(caught.value)
+
+
+class TestCentres:
+    @pytest.mark.parametrize(
+        "name", ["centre", "Center", "site", "siteID", "Hospital name", "clinic", "institution"]
+    )
+    def test_one_number_under_two_centres_is_named(
+        self, images: Path, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        header, *lines = table([1, 1, 2, 2, 3, 3, 4, 4]).splitlines()
+        rows = [f"{line},{'AB'[n in (1, 3)]}" for n, line in enumerate(lines)]
+        found = read(images, "\n".join([f"{header},{name}", *rows]))
+        assert found.table["group"].nunique() == 4
+        assert f'2 ids of 4 under several centres by column "{name}": 1 (A, B), 2 (A, B)' in (
+            caplog.text
+        )
+        assert "such as A_1" in caplog.text
+
+    @pytest.mark.parametrize("name", ["anatom_site_general", "lesion_site", "website", "position"])
+    def test_other_columns_are_no_centres(
+        self, images: Path, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        header, *lines = table([1, 1, 2, 2, 3, 3, 4, 4]).splitlines()
+        rows = [f"{line},{'AB'[n % 2]}" for n, line in enumerate(lines)]
+        read(images, "\n".join([f"{header},{name}", *rows]))
+        assert "several centres" not in caplog.text
+
+    @pytest.mark.parametrize("folder", ["site{}", "Hospital_{}", "centre {}"])
+    def test_centres_that_are_folders(
+        self, images: Path, caplog: pytest.LogCaptureFixture, folder: str
+    ) -> None:
+        lines = table([1, 2, 3, 4] * 2).splitlines()
+        for number in EIGHT:
+            place = folder.format(number // 4 + 1)
+            (images / place).mkdir(exist_ok=True)
+            (images / f"a{number}.png").rename(images / place / f"a{number}.png")
+            lines[number + 1] = f"{place}/{lines[number + 1]}"
+        read(images, "\n".join(lines))
+        assert "4 ids of 4 under several centres by the images' folders" in caplog.text
+
+
+class TestOneHot:
+    NAMES = ("MEL", "NV", "BCC", "VASC")
+
+    def written(self, images: Path, one: str = "1.0", zero: str = "0.0", extra: str = "") -> Path:
+        path = images.parent / "t.csv"
+        rows = [
+            ",".join([f"a{n}.png", *(one if n % 4 == k else zero for k in range(4))]) + extra
+            for n in EIGHT
+        ]
+        path.write_text("\n".join([",".join(["file", *self.NAMES]) + extra, *rows]))
+        return path
+
+    @pytest.mark.parametrize(("one", "zero"), [("1.0", "0.0"), ("1", "0")])
+    @pytest.mark.parametrize("extra", ["", ",1", ",x"])
+    def test_a_missing_label_column_names_the_cure(
+        self, images: Path, one: str, zero: str, extra: str
+    ) -> None:
+        path = self.written(images, one, zero, extra)
+        with pytest.raises(
+            DataError, match="the columns MEL, NV, BCC, VASC are one-hot"
+        ) as caught:
+            from_csv(path, images, "file", "label")
+        assert 'table[["MEL", "NV", "BCC", "VASC"]].astype(float).idxmax(axis=1)' in str(
+            caught.value
+        )
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_one_of_them_is_read_with_a_warning(
+        self, images: Path, caplog: pytest.LogCaptureFixture, name: str
+    ) -> None:
+        assert len(from_csv(self.written(images), images, "file", name).table) == 8
+        assert f'Column "{name}" is read as two labels' in caplog.text
+        assert "are one-hot" in caplog.text
+
+    def test_several_findings_in_a_row_are_not_one_hot(
+        self, images: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        path = self.written(images)
+        path.write_text(path.read_text().replace("a3.png,0.0", "a3.png,1.0"))
+        from_csv(path, images, "file", "MEL")
+        assert "are one-hot" not in caplog.text
 
 
 def test_the_command(images: Path, tmp_path: Path, fgaug: object) -> None:

@@ -150,6 +150,58 @@ class TestRoom:
         with pytest.raises(UserError, match=words):
             room_of(**{"cpus": None, "gpus": None, "address": None, **asked})
 
+    @pytest.mark.parametrize("asked", [1, 2, 8])
+    def test_without_a_gpu_the_message_says_where_to_look(
+        self, monkeypatch: pytest.MonkeyPatch, asked: int
+    ) -> None:
+        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 0)
+        with pytest.raises(UserError, match=r"sees no GPU\. Leave --gpus out") as caught:
+            room_of(None, asked, None)
+        assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
+
+    @pytest.mark.parametrize("command", ["search", "confirm"])
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            (("--gpus", "0.5"), "set `resources: {gpu: 0.5}` in the grid"),
+            (("--cpus", "all"), "take whole numbers, got all"),
+            (("--cpus", "1e9"), "take whole numbers, got 1e9"),
+        ],
+    )
+    def test_what_is_no_whole_number(
+        self, fgaug: Any, tmp_path: Path, command: str, given: tuple[str, str], words: str
+    ) -> None:
+        arm = ("--arm", "a") if command == "confirm" else ()
+        code, _, err = fgaug(command, tmp_path, *arm, *given)
+        assert code == 2
+        assert words in " ".join(err.split())
+
+    @pytest.mark.parametrize(
+        ("resources", "room", "words"),
+        [
+            (Resources(cpu=2, gpu=0), (1, 0), "2 cores, there is 1. Set it to 1 or less, or give"),
+            (
+                Resources(cpu=3.5, gpu=0),
+                (2, 0),
+                "there are 2. Set it to 2 or less, or give --cpus 4",
+            ),
+            (Resources(cpu=9, gpu=0), (1, 0), "or run where a process may use more cores"),
+            (Resources(cpu=1, gpu=2), (1, 1), "2 GPUs, there is 1. Set it to 1 or less, or give"),
+            (Resources(cpu=1, gpu=4), (1, 1), "4 GPUs, there is 1. Set it to 1 or less"),
+        ],
+    )
+    def test_the_cure_depends_on_what_the_flags_left_out(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        resources: Resources,
+        room: tuple[int, int],
+        words: str,
+    ) -> None:
+        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 2)
+        monkeypatch.setattr("fgaug.machine.room.cores", lambda: 4)
+        (problem,) = Room(cpus=room[0], gpus=room[1]).misfits(resources)
+        assert words in problem
+
     def test_all_that_there_is(self) -> None:
         assert room_of(None, None, None) == Room(cpus=cores(), gpus=cluster.visible_gpus())
         assert room_of(1, 0, None) == Room(cpus=1, gpus=0)

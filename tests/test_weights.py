@@ -468,12 +468,62 @@ def test_names_that_do_not_fit_are_shown(tmp_path: Path, content: Any, words: st
         loaded(tmp_path / "w.pth")
 
 
+def quantised(tensor: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, kind)
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [
+        (1, r"takes 1 channel, the model's 3; the rest fits.*\.repeat\(1, 3, 1, 1\) / 3"),
+        (2, r"takes 2 channels, the model's 3; the rest fits"),
+        (4, r"takes 4 channels, the model's 3; the rest fits"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
+def test_a_first_layer_of_other_channels_gets_a_way_on(
+    tmp_path: Path, channels: int, words: str, prefix: str
+) -> None:
+    saved = state_of(tiny())
+    first = next(iter(saved))
+    kernel = saved[first]
+    changed = saved | {first: torch.rand(len(kernel), channels, *kernel.shape[2:])}
+    torch.save(under(prefix, changed), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=words):
+        loaded(tmp_path / "w.pth")
+    if channels == 1:
+        mended = changed | {first: changed[first].repeat(1, 3, 1, 1) / 3}
+        torch.save(under(prefix, mended), tmp_path / "w.pth")
+        assert holds(loaded(tmp_path / "w.pth")[0], mended)
+
+
+@pytest.mark.parametrize("part", ["state_dict_ema", "model_ema"])
+@pytest.mark.parametrize("plain", ["state_dict", "model", "net"])
+def test_averaged_weights_that_do_not_fit_beside_others_that_do(
+    tmp_path: Path, part: str, plain: str
+) -> None:
+    saved = state_of(tiny())
+    other = dict(list(saved.items())[:-4])
+    path = tmp_path / "w.pth"
+    torch.save({plain: saved, part: other}, path)
+    with pytest.raises(UserError, match=f"averaged weights, under '{part}'") as caught:
+        loaded(path)
+    assert f"those under '{plain}' do fit" in str(caught.value)
+    assert f"torch.load(FILE, weights_only=False)['{plain}']" in str(caught.value)
+    torch.save({plain: other, part: other}, path)
+    with pytest.raises(UserError, match="is missing") as caught:
+        loaded(path)
+    assert "do fit" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda x: x.to("meta"), "no numbers"),
         (lambda x: x.to(torch.int8), r"torch\.int8 numbers"),
         (lambda x: x.to(torch.complex64), r"torch\.complex64 numbers"),
+        (lambda x: quantised(x, torch.qint8), r"torch\.qint8 numbers"),
+        (lambda x: quantised(x, torch.quint8), r"torch\.quint8 numbers"),
         (lambda x: x * float("nan"), r"1 of its \d+ tensors hold NaN or infinite numbers"),
         (lambda x: x / 0, "the training that saved it went wrong"),
     ],

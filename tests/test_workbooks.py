@@ -159,3 +159,41 @@ def test_damaged_workbooks(images: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(DataError, match=r"t\.xlsx"):
             from_csv(path, images, "file", "lesion", "patient")
+
+
+class TestHidden:
+    """What a spreadsheet program does not show is read, and said."""
+
+    @pytest.mark.parametrize("hidden", [(3,), (2, 4, 5), (9,)])
+    def test_rows(
+        self, images: Path, caplog: pytest.LogCaptureFixture, hidden: Sequence[int]
+    ) -> None:
+        def build(book: Any) -> None:
+            rows(book.active, range(8))
+            for number in hidden:
+                book.active.row_dimensions[number].hidden = True
+
+        assert len(read(images, build).table) == 8
+        assert f"{len(hidden)} of 8 rows hidden, by hand or by a filter" in caplog.text
+        assert ", ".join(map(str, hidden)) in caplog.text
+
+    def test_a_hidden_header_and_rows_without_values_are_not_counted(
+        self, images: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def build(book: Any) -> None:
+            rows(book.active, range(8))
+            for number in (1, 30):
+                book.active.row_dimensions[number].hidden = True
+
+        read(images, build)
+        assert "hidden" not in caplog.text
+
+    def test_a_sheet(self, images: Path, caplog: pytest.LogCaptureFixture) -> None:
+        def build(book: Any) -> None:
+            rows(book.active, range(8))
+            book.active.sheet_state = "hidden"
+            book.create_sheet("notes")
+            book.active = 1
+
+        read(images, build)
+        assert 'sheet "Sheet" is hidden, and is read' in caplog.text

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fgaug.commands import show
+from fgaug.commands.room import Cpus, Gpus
 
 
 def confirm(
@@ -32,6 +33,8 @@ def confirm(
     retries: Annotated[
         int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
     ] = 1,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Train arms of a run on fresh seeds, open its sealed test set and say what it shows.
 
@@ -49,6 +52,8 @@ def confirm(
         address=address,
         retries=retries,
         log=log,
+        cpus=cpus,
+        gpus=gpus,
     )
     sys.stdout.write("\n".join(confirmed.lines) + "\n")
     raise typer.Exit(confirmed.exit_code)

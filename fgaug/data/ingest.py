@@ -15,13 +15,14 @@ from typing import Any
 import pandas as pd
 
 from fgaug.data.alike import doubts_of_ids, doubts_of_labels, written_twice
+from fgaug.data.centres import centres_of, doubts_of_centres
 from fgaug.data.finder import find_files, log_unused
 from fgaug.data.images import Box
 from fgaug.data.label_folders import check_emptied, cure_of_level, images_of_level
 from fgaug.data.layout import check_levels, label_level_beside, split_level, splits_of
 from fgaug.data.loading import ImageFile
 from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.data.table import LabelColumns, fit_label, read_labels
+from fgaug.data.table import LabelColumns, fit_label, left_out, read_labels
 from fgaug.data.tree import SKIP_THEM, read_tree
 from fgaug.errors import DataError
 
@@ -85,6 +86,10 @@ def from_csv(
     doubts += doubts_of_labels(table["label"].dropna(), label_col)
     if group_col is not None:
         doubts += doubts_of_ids(table["group"].dropna(), group_col)
+        centres = centres_of(table["image"].fillna("").tolist())
+        if centres is not None:
+            places = pd.Series(centres, index=table.index)
+            doubts += doubts_of_centres(table["group"], group_col, places, "the images' folders")
     for name in stratum_cols:
         doubts += written_twice(
             table[name], f'Column "{name}" has', "Write them alike if they are one"
@@ -146,7 +151,10 @@ def from_folders(
     ]
     check_emptied(tree, level, labels, problems)
     if keep_labels:
-        table = table[table["label"].isin(list(keep_labels))].reset_index(drop=True)
+        kept = table["label"].isin(list(keep_labels))
+        for note in left_out(table.loc[~kept, "label"], "image"):
+            _LOG.warning("%s.", note)
+        table = table[kept].reset_index(drop=True)
     for doubt in written_twice(table["label"], "The folders have", "Move them into one folder"):
         _LOG.warning("%s.", doubt)
     _check_labels(table, problems, cure_of_level(folder, images, level))

@@ -6,7 +6,7 @@ cells -> table -> ingest
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 
 from fgaug.data.cells import Cells, clean, name_of
+from fgaug.data.centres import centre_columns, doubts_of_centres
 from fgaug.data.dataset import MANIFEST_COLUMNS
+from fgaug.data.one_hot import BITS, cure_of_one_hot, one_hot_columns
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.table_file import read_cells
 from fgaug.image_kinds import EXTENSIONS
@@ -76,11 +78,8 @@ def read_labels(
         DataError: the file cannot be read, or a column is missing.
     """
     cells = read_cells(csv, columns.named(), sheet)
-    _require(csv, cells.header, columns)
-    if notes is not None:
-        notes += cells.notes
-        for name in filter(None, (columns.label, columns.group)):
-            notes += _merged_by_blanks(cells, name)
+    _require(csv, cells, columns)
+    remarks = [*cells.notes, *_doubts_of_columns(cells, columns)]
     frame = pd.DataFrame(
         {"image": _column(cells, columns.image), "label": _column(cells, columns.label)}
     )
@@ -94,7 +93,9 @@ def read_labels(
         frame["gan"] = _column(cells, columns.gan)
     # The type is that of the whole column, whatever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
-    frame = _kept(frame, keep_labels, problems)
+    frame = _kept(frame, keep_labels, problems, remarks)
+    if notes is not None:
+        notes += remarks
     _check_rows(frame, columns, problems, cells.why_empty)
     if numbers is not None and frame.index.isin(numbers.index).all():
         frame["group"] = numbers[frame.index]
@@ -151,7 +152,27 @@ def _merged_by_blanks(cells: Cells, name: str) -> list[str]:
     return [f'Column "{name}" has {what}, which are not part of values: {listed(merged)}']
 
 
-def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
+def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
+    """Yield warnings that more than one cell, or more than the named columns, give rise to."""
+    for name in filter(None, (columns.label, columns.group)):
+        yield from _merged_by_blanks(cells, name)
+    if columns.group is not None:
+        ids = _column(cells, columns.group)
+        for name in centre_columns(cells.header):
+            if name != name_of(columns.group):
+                where = f'column "{name}"'
+                yield from doubts_of_centres(ids, columns.group, _column(cells, name), where)
+    if set(_column(cells, columns.label).dropna()) <= set(BITS):
+        several = one_hot_columns(cells)
+        if name_of(columns.label) in several:
+            yield (
+                f'Column "{columns.label}" is read as two labels, 0 and 1, and '
+                f"{cure_of_one_hot(several)}"
+            )
+
+
+def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
+    known = cells.header
     problems = [
         f'column "{name}" is missing{nearest(name, known)}'
         for name in columns.named()
@@ -159,6 +180,8 @@ def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
     ]
     if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
         problems.append("its first row names an image: add a row above it with a name a column")
+    if name_of(columns.label) not in known and (several := one_hot_columns(cells)):
+        problems.append(cure_of_one_hot(several))
     repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
     problems += [f'column "{name}" is there twice; rename one' for name in repeated]
     problems += [
@@ -169,13 +192,37 @@ def _require(csv: Path, known: list[str], columns: LabelColumns) -> None:
     refuse(str(csv), problems)
 
 
-def _kept(frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str]) -> pd.DataFrame:
+def _kept(
+    frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str], notes: list[str]
+) -> pd.DataFrame:
+    """Return the rows of the labels that are kept; those of others are counted in a note."""
     if not keep_labels:
         return frame
     known = sorted(frame["label"].dropna().unique())
     unknown = [label for label in keep_labels if label not in known]
     problems += [f'no row has label "{label}"{nearest(label, known)}' for label in unknown]
-    return frame[frame["label"].isin(list(keep_labels))]
+    kept = frame["label"].isin(list(keep_labels))
+    notes += left_out(frame.loc[~kept, "label"].fillna("no label"), "row")
+    return frame[kept]
+
+
+def left_out(labels: pd.Series, noun: str) -> Iterator[str]:
+    """Yield a note that counts what is left out for its label, such as rows or images."""
+    if len(labels):
+        counts = labels.value_counts().sort_index()
+        which = listed(f"{label} ({count})" for label, count in counts.items())
+        yield f"{counted(len(labels), noun)} left out, not of the labels to keep: {which}"
+
+
+def _for_example(labels: Sequence[str]) -> str:
+    """Return how labels that cannot be used may be called, or left out."""
+    cures = [
+        f'"{label}" to "{fit}"'
+        for label in labels
+        if fit_label(fit := re.sub(r"[/\\]+", "-", label).lstrip("."))
+    ]
+    example = f", for example {listed(cures, 3)}" if cures else ""
+    return f"{example}. Where one stands for no label, leave it out: --keep-label names the others"
 
 
 def _check_rows(
@@ -202,7 +249,7 @@ def _check_rows(
         problems.append(
             f"labels name folders and columns, so they hold no slash, line break or leading dot "
             f"and at most {MAX_LABEL_BYTES} bytes: "
-            f"{listed(unfit)}. Rename them in the table"
+            f"{listed(unfit)}. Rename them in the table{_for_example(unfit)}"
         )
 
 
@@ -227,6 +274,24 @@ def _translate(
         expected = ", ".join(sorted(known))
         problems.append(
             f'{column} has unknown values: {listed(wrong)}, in column "{name}". Use one of '
-            f"{expected}"
+            f"{expected}{_split_in_numbers(frame[column], name) if column == 'split' else ''}"
         )
     frame[column] = values
+
+
+def _split_in_numbers(values: pd.Series, name: str) -> str:
+    """Return how a split of numbers or flags is written in words; empty for other values."""
+    found = sorted(set(values.dropna().str.lower()))
+    if not all(text in _FLAGS or text.isdecimal() for text in found):
+        return ""
+    if len(found) > 3:
+        return (
+            ". Numbers of folds are no split: choose which folds to train, validate and test on, "
+            "and write these words in their place"
+        )
+    words = zip(sorted(set(values.dropna())), ("train", "test", "valid"), strict=False)
+    example = " and ".join(f"{word} for {text}" for text, word in words)
+    return (
+        f'. Write the values of "{name}" in words, for example {example}: the description of the '
+        "table should tell which is which"
+    )

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from fgaug.errors import DataError
 _EXACT = 10**15  # Excel keeps 15 digits of a number
 _PLAIN = ("General", "@", "0", "#,##0", "#", "")
 _ZEROS = re.compile(r'(?:"([^"]*)")?(0+)(?:\.(0+))?')  # `000`, `0.00`, `"P"000`
+_ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*>")
+_NUMBER = re.compile(rb"\br=[\"'](\d+)[\"']")
+_HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
 
 
 def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:
@@ -33,8 +37,9 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
         sheet: its name; None takes the first, and a note names the others.
     """
     names = set(map(name_of, wanted))
-    rows, title, others = _values(path, sheet, formulas=False)
-    filled = [(number, row) for number, row in enumerate(rows, 1) if not _is_empty(row)]
+    page = _values(path, sheet, formulas=False)
+    title, others = page.title, page.others
+    filled = [(number, row) for number, row in enumerate(page.rows, 1) if not _is_empty(row)]
     if not filled:
         raise DataError(f'{path}: sheet "{title}" is empty. Choose one by --sheet.')
     first = [[_Column("").text(cell) for cell in row] for _, row in filled[:HEADER_SEARCH]]
@@ -60,8 +65,33 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
             f'{path.name} has {len(others) + 1} sheets; "{title}" is read, not {listed(others)}. '
             "Choose one by --sheet"
         )
+    found.notes += page.hidden_notes(path, [number for number, _ in filled[1:]])
     found.notes += [note for column in columns for note in column.notes()]
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """A sheet as it lies in a workbook."""
+
+    title: str
+    rows: Sequence[Sequence[Any]]  # of cells
+    others: list[str]  # titles of the other sheets
+    is_hidden: bool
+    hidden_rows: frozenset[int]  # numbers from 1, of those hidden by hand or by a filter
+
+    def hidden_notes(self, path: Path, numbers: Sequence[int]) -> Iterator[str]:
+        """Yield notes of what a spreadsheet program does not show of the rows that are read."""
+        if self.is_hidden:
+            yield f'{path.name}: sheet "{self.title}" is hidden, and is read'
+        hidden = [number for number in numbers if number in self.hidden_rows]
+        if hidden:
+            yield (
+                f'{path.name}, sheet "{self.title}": {len(hidden)} of '
+                f"{counted(len(numbers), 'row')} hidden, by hand or by a filter, and "
+                f"read like the others: {listed(hidden)}. To leave them out, copy the "
+                "visible rows to a sheet of their own"
+            )
 
 
 class _Column:
@@ -140,10 +170,8 @@ def _date(value: datetime.datetime | datetime.date | datetime.time) -> str:
     return value.isoformat(*([" "] if isinstance(value, datetime.datetime) else []))
 
 
-def _values(
-    path: Path, sheet: str | None, *, formulas: bool
-) -> tuple[Sequence[Sequence[Any]], str, list[str]]:
-    """Return the rows of cells of a sheet, its name, and the names of the others."""
+def _values(path: Path, sheet: str | None, *, formulas: bool) -> _Sheet:
+    """Return a sheet with its cells, or with its formulas in place of their results."""
     try:
         # It warns of features that it does not keep; nothing is written here.
         # An open file, as of a path it wants the ending.
@@ -154,13 +182,37 @@ def _values(
             if title in pages:
                 pages[title].reset_dimensions()  # some programs write a wrong size
                 rows = list(pages[title].iter_rows())
+                hidden = _hidden_rows(book, pages[title])
             book.close()
     except Exception as problem:  # parsers raise anything on hostile bytes
         reason = (str(problem) or type(problem).__name__).splitlines()[0]
         raise DataError(f"{path} cannot be read as a workbook ({reason}).") from None
     if title not in pages:
         raise DataError(f'{path} has no sheet "{title}"{nearest(title, list(pages))}')
-    return rows, title, [name for name in pages if name != title]
+    return _Sheet(
+        title=title,
+        rows=rows,
+        others=[name for name in pages if name != title],
+        is_hidden=pages[title].sheet_state != "visible",
+        hidden_rows=hidden,
+    )
+
+
+def _hidden_rows(book: Any, page: Any) -> frozenset[int]:
+    """Return the numbers of a sheet's rows that are not shown.
+
+    openpyxl drops this mark where it reads row by row, so the sheet's own text is searched.
+    """
+    text = book._archive.read(page._worksheet_path)
+    if b"hidden=" not in text:
+        return frozenset()
+    found, number = set(), 0
+    for mark in _ROW.finditer(text):
+        given = _NUMBER.search(mark[0])
+        number = number + 1 if given is None else int(given[1])
+        if _HIDDEN.search(mark[0]):
+            found.add(number)
+    return frozenset(found)
 
 
 def _is_empty(row: Sequence[Any]) -> bool:
@@ -175,7 +227,7 @@ def _check_sheet(
     if names & set(header):
         return
     for other in others:
-        first = next(iter(_values(path, other, formulas=False)[0]), ())
+        first = next(iter(_values(path, other, formulas=False).rows), ())
         if names <= {name_of(str(cell.value or "")) for cell in first}:
             raise DataError(
                 f'{path}: sheet "{title}" has none of the columns {listed(wanted)}; sheet '
@@ -188,8 +240,7 @@ def _formulas(
 ) -> Iterator[str]:
     """Yield a problem for each column with formulas whose results are not stored."""
     counts: Counter[str] = Counter()
-    rows, _, _ = _values(path, title, formulas=True)
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(_values(path, title, formulas=True).rows, 1):
         if number in blank:
             for column, cell in zip(columns, row, strict=False):
                 counts[column.name] += cell.data_type == "f"

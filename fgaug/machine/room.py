@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ class Room:
         """Return what trials ask for beyond what there is, as far as that is known now."""
         if self.address is not None or isinstance(resources, str):
             return []
-        return misfits(resources, self.cpus, self.gpus)
+        return misfits(resources, self.cpus, self.gpus, held=(cores(), visible_gpus()))
 
 
 def room_of(cpus: int | None, gpus: int | None, address: str | None) -> Room | None:
@@ -50,9 +51,7 @@ def room_of(cpus: int | None, gpus: int | None, address: str | None) -> Room | N
             f"group leave to this process, got {cpus}"
         )
     if gpus is not None and not 0 <= gpus <= seen:
-        problems.append(
-            f"--gpus must lie from 0 to {seen}, the GPUs that this process sees, got {gpus}"
-        )
+        problems.append(_beyond(gpus, seen))
     if problems:
         raise UserError(f"{'. '.join(problems)}.")
     return Room(
@@ -60,22 +59,51 @@ def room_of(cpus: int | None, gpus: int | None, address: str | None) -> Room | N
     )
 
 
-def misfits(resources: Resources, cpus: float, gpus: float) -> list[str]:
-    """Return what trials ask for beyond what there is; they would wait for ever."""
+def _beyond(gpus: int, seen: int) -> str:
+    """Return what is wrong with a number of GPUs, where this process sees `seen`."""
+    if seen or gpus < 0:
+        return f"--gpus must lie from 0 to {seen}, the GPUs that this process sees, got {gpus}"
+    return (
+        f"--gpus {gpus}: this process sees no GPU. Leave --gpus out to train on CPUs. If the "
+        "machine has one, see whether `nvidia-smi` lists it, whether CUDA_VISIBLE_DEVICES hides "
+        "it, and whether the installed PyTorch is built for CUDA"
+    )
+
+
+def misfits(
+    resources: Resources, cpus: float, gpus: float, *, held: tuple[int, int] | None = None
+) -> list[str]:
+    """Return what trials ask for beyond what there is; they would wait for ever.
+
+    Args:
+        resources: of one trial.
+        cpus: cores to be used.
+        gpus: GPUs to be used.
+        held: cores and GPUs that this process may use; None on another cluster.
+    """
     found = []
+    cores_here, gpus_here = (cpus, gpus) if held is None else held
     if resources.cpu > cpus:
-        found.append(
-            f"`resources.cpu` asks for {resources.cpu:g} cores, there are {cpus:g}. Lower it, or "
-            "ask the batch system for more"
-        )
+        cure = f"Set it to {cpus:g} or less"
+        if resources.cpu <= cores_here:
+            cure += f", or give --cpus {math.ceil(resources.cpu)}"
+        else:
+            cure += ", or run where a process may use more cores (in a batch job, request them)"
+        found.append(f"`resources.cpu` asks for {_of(resources.cpu, 'core', cpus)}. {cure}")
     if resources.gpu > gpus:
-        cure = "Lower it"
-        if not gpus:
+        cure = f"Set it to {gpus:g} or less"
+        if resources.gpu <= gpus_here:
+            cure += f", or give --gpus {math.ceil(resources.gpu)}"
+        elif not gpus:
             cure = (
                 "Set it to 0 to train on CPUs, give `resources: auto`, run on a machine with a "
                 "GPU, or join a cluster that has some by --address"
             )
-        found.append(
-            f"`resources.gpu` asks for {resources.gpu:g} GPUs, there are {gpus:g}. {cure}"
-        )
+        found.append(f"`resources.gpu` asks for {_of(resources.gpu, 'GPU', gpus)}. {cure}")
     return found
+
+
+def _of(asked: float, noun: str, there: float) -> str:
+    """Return `2 cores, there is 1`."""
+    plural = "" if asked == 1 else "s"
+    return f"{asked:g} {noun}{plural}, there {'is' if there == 1 else 'are'} {there:g}"

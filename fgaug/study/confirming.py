@@ -30,6 +30,7 @@ from fgaug.confirmation import (
 from fgaug.errors import RunError
 from fgaug.grid_load import load_space
 from fgaug.looks import load_sealed, looks_of, open_test
+from fgaug.machine.room import room_of
 from fgaug.paths import RunPaths
 from fgaug.planning import NO_TEST, Plan
 from fgaug.space import Scheduler, Space
@@ -79,6 +80,8 @@ def confirm(
     address: str | None = None,
     retries: int = 1,
     log: str = "auto",
+    cpus: int | None = None,
+    gpus: int | None = None,
 ) -> Confirmed:
     """Train named arms of a run on fresh seeds and judge them on its sealed test set.
 
@@ -89,7 +92,7 @@ def confirm(
         run: the folder of a search.
         arms: arm_ids, or their first digits.
         seeds: fresh ones of each arm and its twins; None: as the grid's `confirmation`, else 20.
-        dashboard, console, address, retries, log: as of `search`.
+        dashboard, console, address, retries, log, cpus, gpus: as of `search`.
 
     Raises:
         RunError: no such run or arm, no test set, another search at work, a damaged file.
@@ -101,7 +104,8 @@ def confirm(
             f"{run} is not a run (no file {folder.space.name}). Give a search's folder."
         )
     console = console or Console(stderr=True)
-    planned = plan_grid(load_space(folder.space), folder.root)
+    room = room_of(cpus, gpus, address)
+    planned = plan_grid(load_space(folder.space), folder.root, room=room)
     if not (planned.dataset.manifest["split"] == "test").any():
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:
@@ -116,7 +120,7 @@ def confirm(
 
     def train(these: Plan) -> None:
         execute.set_aside_damaged(these)
-        execute.execute(these, dashboard, console, address, retries, log)
+        execute.execute(these, dashboard, console, address, retries, log, room)
         prune_models(these)
         results.compact(these.run)
 

@@ -95,7 +95,7 @@ def read_file(path: Path, *, lazily: bool = False) -> dict[Any, Any]:
     """
     kind = identify(path)
     if kind is not None and kind.name not in _READ:
-        raise _refused(path, f"it is {kind.what}. {_CURES.get(kind.name, kind.cure)}")
+        raise _refused(path, f"it is {kind.what}. {kind.way_out(_CURES)}")
     try:
         value = _value_of(path, kind, lazily)
     except Exception as error:  # the libraries name no set of errors for hostile bytes

@@ -90,8 +90,25 @@ def find_tensors(value: Mapping[Any, Any], body: Any, renames: Sequence[Rename] 
             renamed = _renamed(tensors, body, rename)
             fitting += [] if renamed is None else _matches(name, renamed, body)
     if not fitting:
-        raise UserError(_differences(parts, wanted))
+        raise UserError(_differences(parts, wanted) + _beside_average(value, average, body))
     return _only(fitting)
+
+
+def _beside_average(value: Mapping[Any, Any], average: str | None, body: Any) -> str:
+    """Return which other parts of a file fit where its averaged weights do not."""
+    if average is None:
+        return ""
+    others = {key: each for key, each in value.items() if key not in AVERAGES}
+    found = [match for name, part in _parts(others, "") for match in _matches(name, part, body)]
+    if not found:
+        return ""
+    first = found[0]
+    where = "".join(f"[{key!r}]" for key in first.part.split(".") if key)
+    return (
+        f". These are its averaged weights, under {average!r}, which are taken first; those "
+        f"{first.place} do fit. To start from them, save them alone: "
+        f"torch.save(torch.load(FILE, weights_only=False){where}, NEW_FILE)"
+    )
 
 
 def unusable(match: Match) -> str:
@@ -239,6 +256,8 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
         for key in needed
         if prefix + key in tensors and tensors[prefix + key].shape != wanted[key].shape
     ]
+    if not missing and len(wrong) == 1 and (way := _other_channels(tensors, wanted, prefix)):
+        return way
     if len(missing) <= len(needed) // 2:
         listed = [*wrong, *(f"{prefix}{key} is missing" for key in missing)]
         more = f"; {len(listed)} of {len(needed)} tensors differ" if len(listed) > 5 else ""
@@ -251,6 +270,29 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
         f"it holds the weights of another model ({count} called {_some(list(tensors))}; "
         f"the model's {len(needed)} are called {_some(needed)})"
     )
+
+
+def _other_channels(tensors: Tensors, wanted: Tensors, prefix: str) -> str:
+    """Return the way on where a file differs in the channels of its first layer alone."""
+    for key, needed in wanted.items():
+        held = tensors.get(prefix + key)
+        if held is None or held.shape == needed.shape:
+            continue
+        theirs, ours = tuple(held.shape), tuple(needed.shape)
+        if len(ours) != 4 or len(theirs) != 4 or theirs[:1] + theirs[2:] != ours[:1] + ours[2:]:
+            return ""
+        differ = (
+            f"its first layer {prefix + key} takes {theirs[1]} channels, the model's {ours[1]}"
+        )
+        if theirs[1] != 1:
+            return f"{differ}; the rest fits. Weights of {ours[1]} channels are needed"
+        return (
+            f"{differ.replace('1 channels', '1 channel')}; the rest fits. Grey images are given "
+            f"to the model as {ours[1]} equal channels, so share the layer out among them: "
+            f"state[{prefix + key!r}] = state[{prefix + key!r}].repeat(1, {ours[1]}, 1, 1) / "
+            f"{ours[1]}, then torch.save(state, NEW_FILE)"
+        )
+    return ""
 
 
 def _likeliest_prefix(tensors: Tensors, needed: Sequence[str]) -> str:

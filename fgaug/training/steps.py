@@ -126,7 +126,7 @@ class Steps:
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves backward untyped
             return loss.detach()
         total = torch.zeros((), device=self.device)
-        count = -(-len(images) // self.micro_batch)  # of parts, as equal as can be
+        count = parts_of(len(images), self.micro_batch)
         parts = (torch.tensor_split(whole, count) for whole in (images, labels))
         for some, of in zip(*parts, strict=True):
             loss = F.cross_entropy(self.model(some), of, reduction="sum") / len(images)
@@ -149,6 +149,19 @@ class Steps:
         )
         self.looks += 1
         return point, probability
+
+
+def parts_of(images: int, most: int) -> int:
+    """Return into how many parts, as equal as can be, a batch is cut after running out of memory.
+
+    No part has a single image, on which BatchNorm cannot train: three images stay together even
+    where `most` is two.
+
+    Args:
+        images: of the batch.
+        most: of a part, 2 or more.
+    """
+    return max(1, min(-(-images // most), images // 2))
 
 
 def predict(

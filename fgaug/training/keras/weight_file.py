@@ -83,7 +83,7 @@ def load(path: Path, body: Any) -> None:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         kind = identify(path)
         if kind is not None and kind.name not in ("hdf5", "keras"):
-            reason = f"it is {kind.what}. {_CURES.get(kind.name, kind.cure)}"
+            reason = f"it is {kind.what}. {kind.way_out(_CURES)}"
         raise UserError(
             f"{path} cannot be read as Keras weights ({reason}). Give the .h5, .weights.h5 or "
             ".keras file of an application of keras.applications."
