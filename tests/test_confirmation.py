@@ -529,7 +529,7 @@ def test_confirm_refuses_what_is_no_arm(whole: Path, named: str, said: str, fgau
 def test_confirm_uses_the_cores_and_gpus_that_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: tuple[int | None, int | None]
 ) -> None:
-    asked = []
+    asked: list[Room | None] = []
 
     def plan(*_: Any, room: Room) -> None:
         asked.append(room)

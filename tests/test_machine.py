@@ -181,9 +181,9 @@ class TestRoom:
         [
             (Resources(cpu=2, gpu=0), (1, 0), "2 cores, there is 1. Set it to 1 or less, or give"),
             (
-                Resources(cpu=3.5, gpu=0),
+                Resources(cpu=3, gpu=0),
                 (2, 0),
-                "there are 2. Set it to 2 or less, or give --cpus 4",
+                "there are 2. Set it to 2 or less, or give --cpus 3",
             ),
             (Resources(cpu=9, gpu=0), (1, 0), "or run where a process may use more cores"),
             (Resources(cpu=1, gpu=2), (1, 1), "2 GPUs, there is 1. Set it to 1 or less, or give"),

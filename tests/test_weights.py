@@ -516,6 +516,8 @@ def test_averaged_weights_that_do_not_fit_beside_others_that_do(
     assert "do fit" not in str(caught.value)
 
 
+# torch warns that it will drop quantised tensors; files that hold them stay
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 @pytest.mark.parametrize(
     ("change", "words"),
     [

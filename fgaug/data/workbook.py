@@ -206,7 +206,7 @@ def _hidden_rows(book: Any, page: Any) -> frozenset[int]:
     text = book._archive.read(page._worksheet_path)
     if b"hidden=" not in text:
         return frozenset()
-    found, number = set(), 0
+    found, number = set[int](), 0
     for mark in _ROW.finditer(text):
         given = _NUMBER.search(mark[0])
         number = number + 1 if given is None else int(given[1])
