@@ -155,6 +155,9 @@ def _loaded(path: Path, stand_ins: list[Any], lazily: bool) -> Any:
     with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
         # protocol 3 is read; what it may hold that is not is an error
         warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+        # torch's own reader of quantised tensors uses what torch itself warns of
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+        warnings.filterwarnings("ignore", r"torch\.quantize_per_tensor", UserWarning)
         if lazily and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         with path.open("rb") as file:  # of a path, torch would believe the suffix
