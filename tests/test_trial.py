@@ -20,6 +20,7 @@ from fgaug.data.dataset import Dataset, open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError
 from fgaug.grid_load import parse_space
+from fgaug.points import expand
 from fgaug.recipe import Recipe
 from fgaug.results import TrialResult
 from fgaug.rows import Exposure, Sources, failed_row
@@ -87,7 +88,7 @@ def cells_of(dataset: Dataset, **changes: Any) -> dict[str, Cell]:
         weights={space.recipe.model_dump_json(): "scratch"},
     )
     made = {}
-    for cell in cells.expand(space, context):
+    for cell in cells.cells_of(space, expand(space), {None: context}):
         made.setdefault(cell.mode, cell)
     return made
 
