@@ -141,12 +141,15 @@ class TestRoom:
         [
             ({"cpus": 1000}, "--cpus must lie from 1 to"),
             ({"cpus": 0}, "--cpus must lie from 1 to"),
-            ({"gpus": 1000}, "--gpus must lie from 0 to"),
+            ({"gpus": 1000}, "--gpus must lie from 0 to 2"),
             ({"gpus": -1}, "--gpus must lie from 0 to"),
             ({"cpus": 1, "address": "auto"}, "Give one or the other"),
         ],
     )
-    def test_more_than_there_is_is_refused(self, asked: dict[str, Any], words: str) -> None:
+    def test_more_than_there_is_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], words: str
+    ) -> None:
+        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 2)
         with pytest.raises(UserError, match=words):
             room_of(**{"cpus": None, "gpus": None, "address": None, **asked})
 
