@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from fgaug.bank import Bank, BankSpec, Demand, open_bank
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource, describe
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
 
 SIZE, COUNT, ASKED, PSI = 128, 10_000, 2_000, 0.7
 LABEL = "stub"

@@ -31,7 +31,7 @@ from calibrate_lines import lines
 from calibrate_studies import Line, means_of, run_part
 from calibrate_table import SECTIONS, Means, complaints, section, split
 
-from fgaug.paths import write_json
+from fgaug.core.files import write_json
 
 PART = 500  # repetitions that a process does at a time
 AGAIN = 4  # times as many for a line with a figure outside its bounds, as a few are by chance

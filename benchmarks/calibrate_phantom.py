@@ -19,15 +19,16 @@ from PIL import Image
 from rich.console import Console
 
 import fgaug
-from fgaug.analysis import Analysis, analyse, load_evidence
-from fgaug.analysis.wording import BETTER, THESE_ONLY, WORSE
-from fgaug.analysis_plan import AnalysisPlan
-from fgaug.bank.imported import import_folders
+from fgaug.analysis.findings.analysis import Analysis, analyse
+from fgaug.analysis.findings.evidence import load_evidence
+from fgaug.analysis.format import BETTER, THESE_ONLY, WORSE
+from fgaug.bank.import_images import import_folders
 from fgaug.bank.seed_files import LabelFolder
 from fgaug.data import Dataset, draw_image
 from fgaug.data.prepare import prepare
-from fgaug.data.reader import read_image
-from fgaug.grid_load import parse_space
+from fgaug.data.reading.source_image import read_image
+from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.grid.load import parse_space
 
 DATASETS = (1, 2, 3)  # seeds of simulated patients, a search each
 SIZE, IMAGES, VALID = 32, 800, 0.98  # pixels; some 16 images train, the others validate

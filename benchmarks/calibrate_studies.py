@@ -24,7 +24,7 @@ from calibrate_frames import (
 )
 
 from fgaug import stats
-from fgaug.analysis.contrasts import positive, together
+from fgaug.analysis.findings.contrasts import positive, together
 
 ALPHA = 0.05  # of all tests over a grid; 95% intervals
 START = 0.85  # AUC of a baseline

@@ -20,7 +20,7 @@ import pandas as pd
 
 import fgaug
 from fgaug.data.prepare import prepare
-from fgaug.grid_load import parse_space
+from fgaug.grid.load import parse_space
 
 LIMITS = {"valid_auc": 0.02, "valid_acc": 0.03}
 

@@ -27,9 +27,9 @@ from fastai_peer_sets import LABELS, PeerSet, peer_set
 from scipy import stats
 from torch import nn
 
-from fgaug.recipe import Budget
-from fgaug.training.backend import derived
-from fgaug.training.torch_learner import TorchLearner
+from fgaug.core.seeding import stream_seed
+from fgaug.grid.recipe import Budget
+from fgaug.training.pytorch.learner import TorchLearner
 
 SIZE, EPOCHS = 64, 4
 
@@ -95,7 +95,7 @@ def _ours(seed: int, images: PeerSet) -> Seen:
         runs._images(images, pixels, "train"),
         runs._images(images, pixels, "valid"),
         Budget(unit="epochs", max=EPOCHS, patience=EPOCHS + 1),
-        derived(seed, "order"),
+        stream_seed(seed, "order"),
     )
     order = training.order
 

@@ -28,12 +28,12 @@ from fastai_peer_sets import LABELS, PeerSet
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import nn
 
-from fgaug.recipe import Budget, Recipe
+from fgaug.core.seeding import stream_seed
+from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import weights
-from fgaug.training.augment import fastai_transform, to_unit
-from fgaug.training.backend import derived
 from fgaug.training.images import Images
-from fgaug.training.torch_learner import TorchLearner
+from fgaug.training.pytorch.fastai_augment import fastai_transform, to_unit
+from fgaug.training.pytorch.learner import TorchLearner
 
 MODEL, BATCH = weights.LITE0, 64
 RECIPE = Recipe(model=MODEL, batch_size=BATCH)
@@ -134,7 +134,7 @@ def train_fgaug(job: Job, images: PeerSet, pixels: np.ndarray) -> dict[str, Any]
         _images(images, pixels, "train"),
         _images(images, pixels, "valid"),
         Budget(unit="epochs", max=job.epochs, patience=job.patience),
-        derived(job.seed, "order"),
+        stream_seed(job.seed, "order"),
     )
     if job.order == "fastai":
         training.order = draws.batches()

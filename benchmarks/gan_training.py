@@ -26,8 +26,8 @@ from torch import Tensor
 
 from fgaug.data import open_dataset
 from fgaug.data.prepare import prepare
-from fgaug.study.gan_training import option_of
 from gan_worker.training.images import TrainingBatches, training_images
+from gan_worker.training.jobs import option_of
 from gan_worker.training.losses import (
     discriminator_losses,
     generator_loss,

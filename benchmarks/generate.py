@@ -30,12 +30,12 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fgaug.bank import BankSpec, Demand
-from gan_worker.fill import fill
-from gan_worker.generator import StyleGan2Generator
+from gan_worker.files.snapshot import Snapshot, write_safetensors
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
+from gan_worker.generators.stylegan2 import StyleGan2Generator
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 from gan_worker.networks.synthesis import SynthesisLayer, ToRgb
-from gan_worker.snapshot import Snapshot, write_safetensors
-from gan_worker.sources import LabelSource, describe
 
 PSI, SIDE = 0.7, 2048  # of the square matrices
 BATCHES = (1, 8, 32)

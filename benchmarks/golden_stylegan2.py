@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from fgaug.errors import UserError
-from gan_worker.generator import StyleGan2Generator
+from gan_worker.files.snapshot import Snapshot, read_snapshot
+from gan_worker.generators.stylegan2 import StyleGan2Generator
 from gan_worker.networks import GeneratorConfig
-from gan_worker.snapshot import Snapshot, read_snapshot
 
 # The correct form lies within 1e-5, each of 18 tried mistakes at 2e-3 or more.
 FLOAT_TOLERANCE = 2e-5

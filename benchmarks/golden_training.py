@@ -23,9 +23,9 @@ from golden_stylegan2 import found, unpacked
 from torch import Tensor
 
 from fgaug.errors import UserError
-from gan_worker.discriminators import StoredDiscriminator, read_discriminator
-from gan_worker.generator import StyleGan2Generator
-from gan_worker.snapshot import read_snapshot
+from gan_worker.files.discriminators import StoredDiscriminator, read_discriminator
+from gan_worker.files.snapshot import read_snapshot
+from gan_worker.generators.stylegan2 import StyleGan2Generator
 from gan_worker.training.augment import AugmentPipe
 from gan_worker.training.losses import path_lengths, r1_penalty
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fgaug import cluster
 from fgaug.bank import Bank, BankSpec, Demand, open_bank
-from gan_worker.actor import actor_run, workers_of_cluster
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource, describe
+from fgaug.core import cluster
+from gan_worker.filling.actor import actor_run, workers_of_cluster
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
 
 LABELS, PSIS = ("dbp", "trv"), (0.3, 0.5, 0.7, 1.0)
 SAMPLED = 30_000

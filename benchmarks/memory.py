@@ -26,14 +26,14 @@ import psutil
 from rich.console import Console
 
 import fgaug
-from fgaug import cluster
 from fgaug.bank import BankSpec, Demand
+from fgaug.core import cluster
 from fgaug.data.phantom import PLANES
 from fgaug.data.prepare import prepare
-from fgaug.grid_load import parse_space
-from fgaug.space import Space
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource, describe
+from fgaug.grid.load import parse_space
+from fgaug.grid.space import Space
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
 
 TRIALS = 8
 MB = 1 << 20

@@ -22,7 +22,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fgaug import quality
-from fgaug.quality.scores import Reference
+from fgaug.quality.scoring.image_scores import Reference
 
 LIMIT_S, LIMIT_GB = 60.0, 2.0
 LIMITED = ("density_coverage", "realism", "scores")  # the measures that the limits are for

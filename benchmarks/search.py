@@ -146,15 +146,16 @@ def prepare_all(root: Path, setting: Setting) -> None:
     from PIL import Image
     from rich.console import Console
 
-    from fgaug import open_bank, study
+    from fgaug import open_bank
     from fgaug.bank import export
     from fgaug.data.prepare import prepare
+    from fgaug.study import execute, planner
 
     phantom = {"images": setting.images}
     dataset = prepare(out=root / "dataset", size=setting.size, preset="phantom", phantom=phantom)
     (root / "grid.yaml").write_text(yaml.safe_dump(grid(root, setting)), encoding="utf-8")
-    study.fill_for_grid(root / "grid.yaml", str(root / "bank"), Console(quiet=True))
-    (needs,) = study.plan(root / "grid.yaml", root / "unused").needs
+    execute.fill_for_grid(root / "grid.yaml", str(root / "bank"), Console(quiet=True))
+    (needs,) = planner.plan(root / "grid.yaml", root / "unused").needs
     export.write_png(
         open_bank(root / "bank"), needs.demand, root / "png" / "fakes", lambda done: None
     )
@@ -170,13 +171,15 @@ def run_fgaug(root: Path, out: Path) -> None:
     ended = {"Python": time.time()}
     from rich.console import Console
 
-    from fgaug import cluster, load_space, study
+    from fgaug import load_space
+    from fgaug.core import cluster
+    from fgaug.study import search
 
     space = load_space(root / "grid.yaml")
     ended["imports"] = time.time()
     with cluster.started():
         ended["Ray"] = time.time()
-        run = study.search(space, out / "run", console=Console(quiet=True))
+        run = search.search(space, out / "run", console=Console(quiet=True))
     assert run.exit_code == 0, run
     (out / "ended.json").write_text(json.dumps(ended), encoding="utf-8")
 
@@ -186,8 +189,8 @@ def measure_ideal(root: Path, setting: Setting, out: Path) -> None:
     import torch
 
     from fgaug import open_dataset
-    from fgaug.recipe import Recipe
-    from fgaug.training import transforms
+    from fgaug.grid.recipe import Recipe
+    from fgaug.training.pytorch import augmentation
 
     torch.set_num_threads(1)
     splits = open_dataset(root / "dataset").manifest["split"]
@@ -196,7 +199,7 @@ def measure_ideal(root: Path, setting: Setting, out: Path) -> None:
     found = [_bare_pieces(setting, memory, count) for memory in formats]
     fastest = min(found, key=lambda pieces: pieces["step_s"])
     recipe = Recipe.model_validate(grid(root, setting)["recipe"])
-    augment = transforms.build(recipe, 0, torch.device("cpu"))
+    augment = augmentation.build(recipe, 0, torch.device("cpu"))
     grey = torch.randint(0, 256, (BATCH, 1, setting.size, setting.size), dtype=torch.uint8)
     fastest["augment_s"] = _cpu_s(lambda: augment(grey))
     out.write_text(json.dumps(fastest), encoding="utf-8")
@@ -206,8 +209,9 @@ def _bare_pieces(setting: Setting, memory_format: Any, count: int) -> dict[str, 
     import torch
     import torch.nn.functional as F
 
-    from fgaug.recipe import Recipe
-    from fgaug.training import models, weights
+    from fgaug.grid.recipe import Recipe
+    from fgaug.training import weights
+    from fgaug.training.pytorch import models
 
     recipe = Recipe(model=setting.model, pretrained=False)
     model = models.build(recipe, weights.find(recipe), 2).to(memory_format=memory_format)

@@ -19,11 +19,12 @@ import numpy as np
 from rich.console import Console
 
 import fgaug
-from fgaug import cluster, planning, study
+from fgaug.core import cluster
+from fgaug.core.machine import cores
 from fgaug.data.prepare import prepare
-from fgaug.grid_load import parse_space
-from fgaug.machine import cores
-from fgaug.results import load_curves
+from fgaug.grid.load import parse_space
+from fgaug.runs.results import load_curves
+from fgaug.study import estimate, planner
 
 
 def main() -> None:
@@ -51,12 +52,12 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
     }
     space = parse_space(grid)
     clock = time.time()
-    planned = study.plan(space, root / "run")
+    planned = planner.plan(space, root / "run")
     plan_s = time.time() - clock
     clock = time.time()
     with cluster.started(dashboard=dashboard):
         ray_s = time.time() - clock
-        from fgaug.search import runner
+        from fgaug.study.tune import runner
 
         (root / "run").mkdir()
         clock = time.time()
@@ -65,7 +66,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
             planned.todo,
             planned.sources,
             space,
-            at_once=planning.parallel_trials(space, cores(), 0),
+            at_once=estimate.parallel_trials(space, cores(), 0),
             already=0,
             dashboard=None,
             console=Console(quiet=True),
@@ -74,7 +75,7 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
     frame = fgaug.load_results(root / "run")
     curves = load_curves(root / "run").groupby("cell_id")["train_s"].max()
     ends = np.sort([p.stat().st_mtime for p in root.glob("run/trials/*/result.json")])
-    workers = planning.parallel_trials(space, cores(), 0)
+    workers = estimate.parallel_trials(space, cores(), 0)
     started = min(
         datetime.datetime.fromisoformat(text).timestamp() for text in frame["started_at"]
     )

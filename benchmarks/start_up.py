@@ -22,7 +22,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-CALL = "from fgaug.cli import main; main()"
+CALL = "from fgaug.cli.app import main; main()"
 HELPS = ("", "search", "status", "report", "compare", "power", "data", "bank", "gan", "bank fill")
 CELLS, FAILED_EVERY = 200, 10
 LIMIT = 0.4 / 1.4  # of what the two commands took: 1.4 s

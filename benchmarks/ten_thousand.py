@@ -27,12 +27,13 @@ import psutil
 from rich.console import Console
 
 import fgaug
-from fgaug import study
+from fgaug.core.paths import RunPaths
 from fgaug.data.prepare import prepare
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.results import read_rows, write_row
-from fgaug.space import Space
+from fgaug.grid.load import parse_space
+from fgaug.grid.space import Space
+from fgaug.runs.results import read_rows, write_row
+from fgaug.study import planner
+from fgaug.study import search as study_search
 
 PSIS, RATIOS = (0.5, 0.6, 0.7, 0.8, 1.0), (0.5, 1.0, 2.0, 4.0)  # of the dry run with fakes
 MB = 1 << 20
@@ -104,7 +105,7 @@ def with_fakes(root: Path, cells: int) -> Space:
 def dry_run_s(space: Space, out: Path) -> tuple[int, float]:
     """Return the cells of a grid and the seconds of its plan."""
     clock = time.perf_counter()
-    planned = study.plan(space, out)
+    planned = planner.plan(space, out)
     return len(planned.cells), time.perf_counter() - clock
 
 
@@ -155,7 +156,9 @@ def measure(root: Path, cells: int, until: int, search: bool) -> list[tuple[str,
     trained = cells if search else 4
     with Watch(root / "run" / "trials", until) as watch:
         clock = time.perf_counter()
-        run = study.search(baselines(root, trained), root / "run", console=Console(quiet=True))
+        run = study_search.search(
+            baselines(root, trained), root / "run", console=Console(quiet=True)
+        )
         taken = time.perf_counter() - clock
     assert run.ok == trained or until <= run.ok < trained, run
     if search:

@@ -24,9 +24,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fgaug.analysis import analyse, load_evidence
-from fgaug.analysis_plan import AnalysisPlan
-from fgaug.paths import RunPaths
+from fgaug.analysis.findings.analysis import analyse
+from fgaug.analysis.findings.evidence import load_evidence
+from fgaug.core.paths import RunPaths
+from fgaug.grid.analysis_plan import AnalysisPlan
 
 PATIENTS, IMAGES, RATIOS = 500, 2, (0.5, 1.0, 2.0, 4.0, 8.0)
 LABELS = ("benign", "malignant")
@@ -114,7 +115,7 @@ def measure(root: Path, report: bool) -> None:
         start = time.perf_counter()
 
     if report:
-        from fgaug.study.reports import report as write_report
+        from fgaug.analysis.report.write import report as write_report
 
         write_report(root)
         said("report")

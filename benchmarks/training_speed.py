@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fgaug.recipe import Budget, Recipe
-from fgaug.training import fit, models, transforms, weights
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.training import weights
 from fgaug.training.images import Images, epochs
-from fgaug.training.steps import Steps
+from fgaug.training.pytorch import augmentation, fine_tuning, models
+from fgaug.training.pytorch.fine_tuning import Steps
 
 CPU = torch.device("cpu")
 SIZE, BATCH, COUNT = 128, 64, 640
@@ -48,13 +49,13 @@ def images() -> Images:
 
 
 def real(recipe: Recipe) -> Step:
-    """Return one step of the unfrozen phase, as `fgaug.training.fit` runs it."""
+    """Return one step of the unfrozen phase, as `fgaug.training.pytorch.fine_tuning` runs it."""
     model = models.build(recipe, weights.find(recipe), 2)
     train = images()
-    transform = transforms.build(recipe, 0, CPU)
+    transform = augmentation.build(recipe, 0, CPU)
     run = Steps(model, train, train, ("a", "b"), recipe, transform, CPU)
     budget = Budget(unit="steps", max=1000)
-    phase = fit._phases(recipe, budget, len(train), model.group_count)[1]
+    phase = fine_tuning._phases(recipe, budget, len(train), model.group_count)[1]
     run.begin(phase)
     model.train()
     order, steps = epochs(len(train), BATCH, 0), iter(range(phase.cycle.steps))

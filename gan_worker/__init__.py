@@ -1,24 +1,23 @@
-"""Generated images from trained networks: network file -> snapshot -> generator -> bank.
+"""Generated images from trained networks: network files, generators, banks, and their training.
 
 Importing this package loads no torch; the names below load it when they are first used.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fgaug.core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from gan_worker.generator import StubGenerator, load_generator
+    from gan_worker.generators.stub import StubGenerator as StubGenerator
+    from gan_worker.generators.stylegan2 import load_generator as load_generator
 
 __all__ = ["StubGenerator", "load_generator"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(importlib.import_module("gan_worker.generator"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "StubGenerator": "gan_worker.generators.stub",
+        "load_generator": "gan_worker.generators.stylegan2",
+    },
+)

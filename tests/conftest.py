@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from fgaug import cli
+from fgaug.cli import app
 
 # no deadline: shared machines stall; no database: tests leave nothing in the clone
 settings.register_profile("fgaug", deadline=None, database=None)
@@ -43,7 +43,7 @@ def fgaug(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.delenv("FGAUG_DEBUG", raising=False)
         code = 0
         try:
-            cli.main()
+            app.main()
         except SystemExit as end:
             code = int(end.code or 0)
         out, err = capsys.readouterr()

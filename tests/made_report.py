@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fgaug.analysis import Analysis, Evidence
-from fgaug.analysis_plan import AnalysisPlan
-from fgaug.report.arms import by_arm
-from fgaug.report.material import Material
+from fgaug.analysis.findings.analysis import Analysis
+from fgaug.analysis.findings.evidence import Evidence
+from fgaug.analysis.report.arm_summary import by_arm
+from fgaug.analysis.report.material import Material
+from fgaug.grid.analysis_plan import AnalysisPlan
 
 NAN = math.nan
 LABELS = ("dbp", "trv")

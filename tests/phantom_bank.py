@@ -10,7 +10,7 @@ import torch
 from fgaug.bank import Bank, BankSpec, BankWriter, Source
 from fgaug.data import Dataset, make_phantom, open_dataset
 from fgaug.data.prepare import prepare
-from fgaug.quality.features import FeatureNetwork
+from fgaug.quality.features.networks import FeatureNetwork
 
 SEED, MACHINES, IMAGES = 19, 3, 900
 REALS = 500  # of the first patients; the others stand for fakes

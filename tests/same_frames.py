@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgaug.results import load_curves, load_predictions, load_results
+from fgaug.runs.results import load_curves, load_predictions, load_results
 
 # What may differ between two trainings of one cell: times, rates, memory, where and when.
 TIMED = ("wall_s", "train_images_per_s", "peak_rss_mb", "peak_gpu_mb", "host", "started_at")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug.bank import Scorer, Store, write_scores
-from fgaug.bank.scores import columns_of
+from fgaug.bank.score_columns import columns_of
 
 FEATURES = Scorer("features", "f" * 64, columns_of("features"))
 CLASSIFIER = Scorer("classifier", "c" * 64, columns_of("classifier"))

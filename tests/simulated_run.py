@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from fgaug import paths
-from fgaug.analysis.evidence import Evidence
-from fgaug.paths import RunPaths
-from fgaug.results import TrialResult, write_row, write_trial
+from fgaug.analysis.findings.evidence import Evidence
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
+from fgaug.runs.results import TrialResult, write_row, write_trial
 from fgaug.training.metrics import evaluate
 
 SLOPE = 1.5  # of the softmax
@@ -185,8 +185,8 @@ def write_run(root: Path, arms: Iterable[Arm], world: World | None = None) -> Pa
         "cells": [trial.cell_id for trial in trials],
         "arms": list(by_arm.values()),
     }
-    paths.write_json(run.environment, environment)
-    paths.write_text(run.space, yaml.safe_dump({"name": "simulated", "dataset": "data/simulated"}))
+    files.write_json(run.environment, environment)
+    files.write_text(run.space, yaml.safe_dump({"name": "simulated", "dataset": "data/simulated"}))
     return root
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fgaug.bank import Bank, BankSpec, Demand
-from fgaug.commands import bank
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource, describe
+from fgaug.cli import bank
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
 
 
 def small_bank(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from fgaug import saved
+from fgaug.core.paths import TrialPaths
 from fgaug.data import DatasetSpec
-from fgaug.paths import TrialPaths
-from fgaug.recipe import Recipe
-from fgaug.training import models
+from fgaug.grid.recipe import Recipe
+from fgaug.training import saved_model
+from fgaug.training.pytorch import models
 from fgaug.training.weights import SCRATCH
 
 
@@ -48,5 +48,5 @@ def kept_classifier(
     named = {**recipe.model_dump(), "weights": "scratch"}
     state = {name: value.numpy() for name, value in classifier.state_dict().items()}
     trial = TrialPaths(folder)
-    saved.write(trial, saved.taken(state, spec, named, row, cell, split))
+    saved_model.write(trial, saved_model.taken(state, spec, named, row, cell, split))
     return trial.model

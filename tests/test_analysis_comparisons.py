@@ -12,13 +12,14 @@ import pytest
 from simulated_run import Arm, World, evidence_of, grid_of
 
 from fgaug import stats
-from fgaug.analysis import Analysis, Evidence
-from fgaug.analysis import analyse as analyse_fully
-from fgaug.analysis.arms import arm_table, compared
-from fgaug.analysis.comparisons import compare_metric
-from fgaug.analysis.contrasts import together
-from fgaug.analysis.runs import measure, runs_of
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug.analysis.findings.analysis import Analysis
+from fgaug.analysis.findings.analysis import analyse as analyse_fully
+from fgaug.analysis.findings.arms import arm_table, compared
+from fgaug.analysis.findings.comparisons import compare_metric
+from fgaug.analysis.findings.contrasts import together
+from fgaug.analysis.findings.evidence import Evidence
+from fgaug.analysis.findings.metric_values import measure, runs_of
+from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.stats.max_t import JointT
 
 PLAN = AnalysisPlan()

@@ -14,17 +14,19 @@ from simulated_run import Arm, World, evidence_of, grid_of, write_run
 from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
-from fgaug import paths, run_folder, study
-from fgaug.analysis import analyse as analyse_fully
-from fgaug.analysis import load_evidence
-from fgaug.analysis.arms import arm_table, compared
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug.analysis.findings.analysis import analyse as analyse_fully
+from fgaug.analysis.findings.arms import arm_table, compared
+from fgaug.analysis.findings.evidence import load_evidence
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.grid_load import parse_space
-from fgaug.looks import open_test
-from fgaug.paths import RunPaths
-from fgaug.results import write_row
-from fgaug.rows import identity_columns
+from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.grid.load import parse_space
+from fgaug.runs import folder
+from fgaug.runs.looks import open_test
+from fgaug.runs.results import write_row
+from fgaug.runs.row import identity_columns
+from fgaug.study import planner
 
 WORLD = World(patients=24, seeds=3)
 analyse = partial(analyse_fully, resamples=20)
@@ -38,7 +40,7 @@ def small() -> list[Arm]:
 def rewrite(path: Path, frame: pd.DataFrame) -> None:
     import pyarrow as pa
 
-    paths.write_table(path, pa.Table.from_pandas(frame, preserve_index=False))
+    files.write_table(path, pa.Table.from_pandas(frame, preserve_index=False))
 
 
 def test_a_folder_says_the_same_as_the_run_in_memory(odd_root: Path) -> None:
@@ -96,7 +98,7 @@ def test_of_a_trial_with_rounds_the_last_counts(tmp_path: Path) -> None:
     rewrite(trial.predictions, pd.concat([frame.assign(round=2), swapped.assign(round=1)]))
     raw = json.loads(trial.result.read_text())
     row = raw["rows"][0]
-    paths.write_json(trial.result, {**raw, "rows": [{**row, "round": r} for r in (1, 2)]})
+    files.write_json(trial.result, {**raw, "rows": [{**row, "round": r} for r in (1, 2)]})
     found = load_evidence(run)
     np.testing.assert_allclose(found.probability[cell][:, 1], frame["p_malignant"], rtol=1e-6)
     assert found.rows["cell_id"].is_unique
@@ -123,7 +125,7 @@ def test_a_run_without_names_still_counts_what_is_missing(tmp_path: Path) -> Non
     run = write_run(tmp_path / "run", small(), WORLD)
     environment = json.loads(RunPaths(run).environment.read_text())
     del environment["arms"]
-    paths.write_json(RunPaths(run).environment, environment)
+    files.write_json(RunPaths(run).environment, environment)
     found = load_evidence(run)
     assert found.missing["arm_id"].isna().tolist() == [True]
     analysis = analyse(found, AnalysisPlan())
@@ -189,9 +191,9 @@ def test_a_search_names_its_cells_before_they_have_a_row(tmp_path: Path) -> None
     axes = {"mode": ["augmentation", "replacement"], "psi": [0.5], "ratio": [1], "seed": [1, 2]}
     changes = {"axes": axes, "controls": ["oversample", "drop"], "remove": {"dbp": 3, "trv": 3}}
     space = parse_space(small_grid(tmp_path, **changes))
-    planned = study.plan(space, tmp_path / "run")
+    planned = planner.plan(space, tmp_path / "run")
     planned.run.root.mkdir()
-    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
+    folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     cells = {cell.arm_id: cell for cell in planned.grid_cells}
     first = planned.grid_cells[0]
     row = {**identity_columns(first), "status": "failed", "error": "out of luck"}

@@ -13,18 +13,17 @@ from scipy import special
 from simulated_run import Arm, World, evidence_of, grid_of
 
 from fgaug import stats
-from fgaug.analysis import Evidence
-from fgaug.analysis import analyse as analyse_fully
-from fgaug.analysis.arms import arm_table, compared
-from fgaug.analysis.best import best_of
-from fgaug.analysis.comparisons import compare_metric
-from fgaug.analysis.exchange import exchange_of
-from fgaug.analysis.replacing import replacement_of
-from fgaug.analysis.resampled import scorer
-from fgaug.analysis.runs import Measured, measure, runs_of
-from fgaug.analysis.surface import surface_of
-from fgaug.analysis.wald import wald
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug.analysis.findings.analysis import analyse as analyse_fully
+from fgaug.analysis.findings.arms import arm_table, compared
+from fgaug.analysis.findings.best_arm import best_of, scorer
+from fgaug.analysis.findings.comparisons import compare_metric
+from fgaug.analysis.findings.contrasts import wald
+from fgaug.analysis.findings.evidence import Evidence
+from fgaug.analysis.findings.exchange_rate import exchange_of
+from fgaug.analysis.findings.metric_values import Measured, measure, runs_of
+from fgaug.analysis.findings.replacement import replacement_of
+from fgaug.analysis.findings.response_surface import surface_of
+from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.stats.selection import patient_rows
 
 analyse = partial(analyse_fully, resamples=20)

@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import study
-from fgaug.cells import Cell
-from fgaug.cluster import started
+from fgaug.core.cluster import started
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.planning import Shard
-from fgaug.results import load_curves, load_results
-from fgaug.search.asha import ShareASHA
-from fgaug.search.policy import NOTHING, Seen, SingleCells, arms_of, reached
-from fgaug.space import Scheduler
+from fgaug.grid.cells import Cell
+from fgaug.grid.load import parse_space
+from fgaug.grid.space import Scheduler
+from fgaug.runs.results import load_curves, load_results
+from fgaug.study import planner, search
+from fgaug.study.plan import Shard
+from fgaug.study.tune.asha import ShareASHA
+from fgaug.study.tune.policy import NOTHING, CellProgress, SingleCells, arms_of, reached
 
 AXES = {"mode": ["augmentation"], "psi": [0.5, 1.0], "ratio": [0.5, 2], "seed": [1, 2]}
 BUDGET = {"unit": "steps", "max": 18, "evaluations": 18}
@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cells(root: Path) -> tuple[Cell, ...]:
-    return study.plan(parse_space(asha_grid(root)), root / "none").cells
+    return planner.plan(parse_space(asha_grid(root)), root / "none").cells
 
 
 def asha_grid(root: Path, **changes: Any) -> dict[str, Any]:
@@ -54,7 +54,9 @@ def asha_grid(root: Path, **changes: Any) -> dict[str, Any]:
 class Asked:
     """A ShareASHA, asked by the number of an arm's cell."""
 
-    def __init__(self, cells: Sequence[Cell], seen: dict[str, Seen], **scheduler: Any) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], seen: dict[str, CellProgress], **scheduler: Any
+    ) -> None:
         self.cut: dict[str, int] = {}
         options = Scheduler(**{"type": "asha", "metric": "auc", **scheduler})
         self.name = f"best_{options.metric}"
@@ -143,9 +145,9 @@ class TestJudging:
     def test_rungs_are_filled_from_the_disk(self, cells: tuple[Cell, ...]) -> None:
         a, b, c, d, *_ = self.arms(cells)
         seen = {
-            a.cell_id: Seen(status="ok", curve=((0.2, 0.9), (0.5, 0.9), (1.0, 0.9))),
-            b.cell_id: Seen(status="paused", curve=((0.2, 0.5),)),
-            c.cell_id: Seen(status="pruned", curve=((0.2, math.nan),)),
+            a.cell_id: CellProgress(status="ok", curve=((0.2, 0.9), (0.5, 0.9), (1.0, 0.9))),
+            b.cell_id: CellProgress(status="paused", curve=((0.2, 0.5),)),
+            c.cell_id: CellProgress(status="pruned", curve=((0.2, math.nan),)),
         }
         asked = Asked(cells, seen)
         assert asked.stops(d, 0.2, 0.6)
@@ -182,8 +184,8 @@ class TestJudging:
 def test_the_policy_keeps_what_is_pruned(cells: tuple[Cell, ...]) -> None:
     first, second, *rest = cells
     seen = {
-        first.cell_id: Seen(status="pruned", curve=((0.2, 0.5),)),
-        second.cell_id: Seen(status="paused", curve=((0.2, 0.5),)),
+        first.cell_id: CellProgress(status="pruned", curve=((0.2, 0.5),)),
+        second.cell_id: CellProgress(status="paused", curve=((0.2, 0.5),)),
     }
     decision = SingleCells(arms_of(cells)).decide(seen)
     assert decision.kept == {first.cell_id}
@@ -215,16 +217,16 @@ class TestGrid:
 
     def test_no_shards(self, root: Path) -> None:
         with pytest.raises(GridError, match=r"`scheduler: asha` .* Leave --shard out"):
-            study.plan(parse_space(asha_grid(root)), root / "none", Shard(1, 2))
+            planner.plan(parse_space(asha_grid(root)), root / "none", Shard(1, 2))
 
     def test_one_warning(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "fgaug"):
-            study.plan(parse_space(asha_grid(root)), root / "none")
+            planner.plan(parse_space(asha_grid(root)), root / "none")
         (record,) = [r for r in caplog.records if "Ray's own" in r.message]
         assert "lucky seeds" in record.message
         assert "`type: arm_asha`" in record.message
         caplog.clear()
-        study.plan(parse_space(asha_grid(root, scheduler={"type": "none"})), root / "none")
+        planner.plan(parse_space(asha_grid(root, scheduler={"type": "none"})), root / "none")
         assert not caplog.records
 
     def test_a_dry_run_shows_it(self, root: Path, fgaug: Any) -> None:
@@ -242,7 +244,7 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def whole(cluster: None, root: Path) -> Path:
-    run = study.search(parse_space(asha_grid(root)), root / "whole")
+    run = search.search(parse_space(asha_grid(root)), root / "whole")
     assert (run.failed, run.missing) == (0, 0)
     assert run.pruned > 0
     assert run.exit_code == 0
@@ -296,7 +298,7 @@ class TestSearch:
 
     def test_again_trains_nothing(self, whole: Path, cluster: None, root: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in whole.glob("trials/*/*")}
-        run = study.search(parse_space(asha_grid(root)), whole)
+        run = search.search(parse_space(asha_grid(root)), whole)
         assert run.ok + run.pruned == 14
         assert {path: path.stat().st_mtime_ns for path in whole.glob("trials/*/*")} == before
 
@@ -308,7 +310,7 @@ class TestSearch:
         shutil.copytree(whole, copy)
         before = statuses(copy)
         axes = {**AXES, "psi": [0.5, 0.7, 1.0]}
-        run = study.search(parse_space(asha_grid(root, axes=axes)), copy)
+        run = search.search(parse_space(asha_grid(root, axes=axes)), copy)
         assert (run.ok + run.pruned, run.failed, run.missing) == (18, 0, 0)
         after = statuses(copy)
         assert {cell: after[cell] for cell in before} == before
@@ -331,12 +333,12 @@ class TestSearch:
     ) -> None:
         """From their checkpoints, to the numbers of a search that never stopped."""
         plain_space = parse_space(asha_grid(root, scheduler={"type": "none"}))
-        plain = study.search(plain_space, root / "plain")
+        plain = search.search(plain_space, root / "plain")
         assert (plain.ok, plain.pruned) == (14, 0)
         copy = root / "copy"
         shutil.copytree(whole, copy)
         kept = load_curves(copy)
-        gone_on = study.search(plain_space, copy)
+        gone_on = search.search(plain_space, copy)
         assert (gone_on.ok, gone_on.pruned) == (14, 0)
         pd.testing.assert_frame_equal(outcome(root / "plain"), outcome(copy), check_exact=True)
         curves = load_curves(copy)

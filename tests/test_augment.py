@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from fgaug.errors import GridError
-from fgaug.recipe import Recipe
-from fgaug.training import augment, transforms
-from fgaug.training.augment import fastai_transform, to_unit
+from fgaug.grid.recipe import Recipe
+from fgaug.training.pytorch import augmentation, fastai_augment
+from fgaug.training.pytorch.fastai_augment import fastai_transform, to_unit
 
 GOLDENS = Path(__file__).parent / "data" / "fastai"
 CPU = torch.device("cpu")
@@ -65,9 +65,9 @@ def test_colour_is_three_times_grey() -> None:
 @pytest.mark.parametrize("kind", ["fastai", ({"HorizontalFlip": {"p": 0.5}},)])
 def test_a_recipe_draws_the_same_twice_and_goes_on_drawing(kind: Any) -> None:
     batch = pixels()
-    first = transforms.build(Recipe(augmentation=kind), 3, CPU)
-    second = transforms.build(Recipe(augmentation=kind), 3, CPU)
-    other = transforms.build(Recipe(augmentation=kind), 4, CPU)
+    first = augmentation.build(Recipe(augmentation=kind), 3, CPU)
+    second = augmentation.build(Recipe(augmentation=kind), 3, CPU)
+    other = augmentation.build(Recipe(augmentation=kind), 4, CPU)
     drawn = [first(batch) for _ in range(3)]
     assert all(torch.equal(one, second(batch)) for one in drawn)
     assert not torch.equal(drawn[0], drawn[1])
@@ -76,39 +76,39 @@ def test_a_recipe_draws_the_same_twice_and_goes_on_drawing(kind: Any) -> None:
 
 def test_drawing_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    transforms.build(Recipe(), 3, CPU)(pixels())
+    augmentation.build(Recipe(), 3, CPU)(pixels())
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_none_only_scales() -> None:
     batch = pixels()
-    out = transforms.build(Recipe(augmentation="none"), 3, CPU)(batch)
+    out = augmentation.build(Recipe(augmentation="none"), 3, CPU)(batch)
     assert torch.equal(out, batch.float() / 255)
 
 
 def test_neutral_parameters_give_the_image_back() -> None:
     x = to_unit(pixels(n=4))
     zero, one = torch.zeros(4), torch.ones(4)
-    affine = augment.flip_rotate_zoom(one, zero, one, one / 3, one / 4)
-    grid = augment.sampling_grid(affine, augment.warp_homography(zero, zero), 32, 32)
+    affine = fastai_augment.flip_rotate_zoom(one, zero, one, one / 3, one / 4)
+    grid = fastai_augment.sampling_grid(affine, fastai_augment.warp_homography(zero, zero), 32, 32)
     sampled = torch.nn.functional.grid_sample(
         x, grid, mode="bilinear", padding_mode="reflection", align_corners=True
     )
-    assert torch.allclose(augment.relight(sampled, one / 2, one), x, rtol=0, atol=2e-5)
+    assert torch.allclose(fastai_augment.relight(sampled, one / 2, one), x, rtol=0, atol=2e-5)
 
 
 def test_a_flip_mirrors_left_and_right() -> None:
     x = to_unit(pixels(n=2))
     zero, one = torch.zeros(2), torch.ones(2)
-    affine = augment.flip_rotate_zoom(-one, zero, one, zero, zero)
-    grid = augment.sampling_grid(affine, augment.warp_homography(zero, zero), 32, 32)
+    affine = fastai_augment.flip_rotate_zoom(-one, zero, one, zero, zero)
+    grid = fastai_augment.sampling_grid(affine, fastai_augment.warp_homography(zero, zero), 32, 32)
     out = torch.nn.functional.grid_sample(x, grid, mode="bilinear", align_corners=True)
     assert torch.allclose(out, x.flip(3), rtol=0, atol=2e-5)
 
 
 def test_the_warp_takes_moved_corners_to_the_corners() -> None:
     x, y = torch.tensor([0.2, -0.1, 0.05]), torch.tensor([-0.15, 0.2, 0.0])
-    homography = augment.warp_homography(x, y)
+    homography = fastai_augment.warp_homography(x, y)
     one = torch.ones(3)
     moved = [(-1 - y, -1 - x), (-1 + y, 1 + x), (1 + y, -1 + x), (1 - y, 1 - x)]
     corners = [(-1, -1), (-1, 1), (1, -1), (1, 1)]
@@ -141,15 +141,15 @@ def test_light_stays_within_its_bounds() -> None:
 def test_output_is_finite_and_in_range() -> None:
     extreme = pixels(n=16)
     extreme[:8] = (extreme[:8] > 127) * 255
-    out = transforms.build(Recipe(), 0, CPU)(extreme)
+    out = augmentation.build(Recipe(), 0, CPU)(extreme)
     assert out.dtype == torch.float32
     assert out.shape == extreme.shape
     assert torch.isfinite(out).all()
     assert 0 <= float(out.min()) <= float(out.max()) <= 1
 
 
-def built(*steps: dict[str, dict[str, Any]]) -> transforms.Augmentation:
-    return transforms.build(Recipe(augmentation=steps), 5, CPU)
+def built(*steps: dict[str, dict[str, Any]]) -> augmentation.Augmentation:
+    return augmentation.build(Recipe(augmentation=steps), 5, CPU)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -217,7 +217,7 @@ def refuse(*_, **__):
     raise OSError("no network")
 
 socket.getaddrinfo = socket.socket.connect = refuse
-from fgaug.training.transforms import pipeline
+from fgaug.training.pytorch.augmentation import pipeline
 
 pipeline(({"VerticalFlip": {}},), 0)
 """

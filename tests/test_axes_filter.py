@@ -17,22 +17,22 @@ from small_grid import grid as small_grid
 from small_grid import phantom_dataset, write_grid
 from test_cells import CONTEXT, REPLACEMENT, cells, one, space
 
-from fgaug import mix, study
-from fgaug.axes import Split
 from fgaug.bank import open_bank
-from fgaug.cells import Cell, from_dict, to_dict
-from fgaug.commands import show
-from fgaug.confirmation import candidates
+from fgaug.cli import show
 from fgaug.data.prepare import prepare
 from fgaug.errors import GridError, SnapshotError, UserError
-from fgaug.grid_load import load_space, parse_space
-from fgaug.planning import Plan
-from fgaug.rows import identity_columns
-from fgaug.search.policy import arms_of
-from fgaug.study import planner, stocking
-from fgaug.study.stocking import score_waiting
-from fgaug.trial import run_trial
-from gan_worker.fill import fill
+from fgaug.grid.axes import Split
+from fgaug.grid.cells import Cell, from_dict, to_dict
+from fgaug.grid.load import load_space, parse_space
+from fgaug.runs import mix
+from fgaug.runs.row import identity_columns
+from fgaug.runs.trial import run_trial
+from fgaug.study import dry_run, generators, planner
+from fgaug.study.confirmation.design import candidates
+from fgaug.study.fill import score_waiting
+from fgaug.study.plan import Plan
+from fgaug.study.tune.policy import arms_of
+from gan_worker.filling.fill import fill
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 DIGESTS: Mapping[Split, Mapping[str, str]] = {
@@ -204,7 +204,7 @@ def planned(root: Path, folder: Path, **axes: Any) -> Plan:
     usual = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5], "seed": [1]}
     changes: dict[str, Any] = {"bank": str(folder / "bank"), "controls": ["random_subset"]}
     value = small_grid(root, **changes, axes={**usual, "filter": ["agrees"], **axes})
-    return study.plan(parse_space(value), folder / "run")
+    return planner.plan(parse_space(value), folder / "run")
 
 
 def stocked(plan: Plan) -> None:
@@ -214,7 +214,7 @@ def stocked(plan: Plan) -> None:
         fill(
             needs.source.store,
             needs.source.spec,
-            stocking.label_sources(needs.source),
+            generators.label_sources(needs.source),
             needs.missing,
         )
         waiting = plan.unscored(needs)
@@ -310,12 +310,15 @@ def test_a_dry_run_takes_a_sample_of_a_bank_that_is_not_scored(root: Path, tmp_p
     """By the scorers that ship; nothing is written to the bank."""
     plan = planned(root, tmp_path, filter=["agrees and realism>=0.1"])
     (needs,) = plan.needs
-    assert study.sampled(plan).needs == plan.needs  # there is no fake yet
+    assert dry_run.sampled(plan).needs == plan.needs  # there is no fake yet
     fill(
-        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+        needs.source.store,
+        needs.source.spec,
+        generators.label_sources(needs.source),
+        needs.missing,
     )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "bank").rglob("*")}
-    known = study.sampled(planned(root, tmp_path, filter=["agrees and realism>=0.1"]))
+    known = dry_run.sampled(planned(root, tmp_path, filter=["agrees and realism>=0.1"]))
     for kept in known.needs[0].keep_rates:
         assert kept.scored == kept.wanted  # as many as the first fill made
         assert 0 < kept.passed <= kept.scored
@@ -343,15 +346,15 @@ class TestLogits:
 
     def test_they_need_the_networks_own_size(self, root: Path, tmp_path: Path) -> None:
         with pytest.raises(SnapshotError, match=r"`dbp` judges 32 px of 1 channels, the dataset"):
-            study.plan(self.grid(root, tmp_path, 16), tmp_path / "run")
+            planner.plan(self.grid(root, tmp_path, 16), tmp_path / "run")
 
     def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:
-        plan = study.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
+        plan = planner.plan(self.grid(root, tmp_path, 32), tmp_path / "run")
         (needs,) = plan.needs
         fill(
             needs.source.store,
             needs.source.spec,
-            stocking.label_sources(needs.source),
+            generators.label_sources(needs.source),
             needs.missing,
         )
         waiting = plan.unscored(needs)

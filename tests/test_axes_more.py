@@ -16,16 +16,15 @@ from hypothesis import strategies as st
 from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
-from fgaug import study
-from fgaug.cells import Cell, Context, cells_of, from_dict, recipes_of, to_dict
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.rows import Exposure, identity_columns
-from fgaug.space import Space
-from fgaug.study import stocking
-from fgaug.trial import run_trial
-from gan_worker.fill import fill
+from fgaug.grid.cells import Cell, Context, cells_of, from_dict, recipes_of, to_dict
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.space import Space
+from fgaug.runs.row import Exposure, identity_columns
+from fgaug.runs.trial import run_trial
+from fgaug.study import generators, planner
+from gan_worker.filling.fill import fill
 
 GRID: dict[str, Any] = {
     "name": "g",
@@ -459,14 +458,14 @@ class TestOnADataset:
         raw = small_grid(root)
         raw["axes"] |= {"real_fraction": [0.001, 1], "seed": [1, 2, 3]}
         with pytest.raises(GridError) as caught:
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
         (problem,) = caught.value.problems
         assert problem.startswith("`real_fraction` 0.001 keeps 1 of ")
 
     def test_labels_of_entries_are_those_of_the_dataset(self, root: Path, tmp_path: Path) -> None:
         entry = {"mode": "replacement", "psi": 1, "fakes": {"dbp": 3}, "remove": {"x": 1}}
         with pytest.raises(GridError) as caught:
-            study.plan(parse_space(small_grid(root, include=[entry])), tmp_path / "run")
+            planner.plan(parse_space(small_grid(root, include=[entry])), tmp_path / "run")
         assert list(caught.value.problems) == [
             "`include.0.fakes` must name the labels `dbp`, `trv`, it names `dbp`",
             "`include.0.remove` must name the labels `dbp`, `trv`, it names `x`",
@@ -475,12 +474,12 @@ class TestOnADataset:
     def test_rows(self, root: Path, tmp_path: Path) -> None:
         raw = small_grid(root, cells=4)
         raw["axes"] |= {"real_fraction": [0.5, 1], "seed": [1]}
-        planned = study.plan(parse_space(raw), tmp_path / "run")
+        planned = planner.plan(parse_space(raw), tmp_path / "run")
         (needs,) = planned.needs
         fill(
             needs.source.store,
             needs.source.spec,
-            stocking.label_sources(needs.source),
+            generators.label_sources(needs.source),
             needs.missing,
         )
         exposure = Exposure(seen=frozenset(planned.dataset.manifest.index))

@@ -17,19 +17,20 @@ from rich.console import Console
 from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
-from fgaug import study
+from fgaug.analysis.report import write
 from fgaug.bank import open_bank
-from fgaug.cells import Cell, Context, cells_of, from_dict, to_dict
+from fgaug.core.paths import RunPaths
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.points import expand
-from fgaug.results import load_results
-from fgaug.rows import identity_columns
-from fgaug.space import Space
-from fgaug.study import stocking
-from gan_worker.fill import fill
+from fgaug.grid.cells import Cell, Context, cells_of, from_dict, to_dict
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.space import Space
+from fgaug.runs.results import load_results
+from fgaug.runs.row import identity_columns
+from fgaug.study import execute, generators, planner, replay, search
+from fgaug.training import predict
+from gan_worker.filling.fill import fill
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 PHANTOM = {"generator": {"kind": "phantom"}, "bank": "banks/p"}
@@ -264,7 +265,7 @@ def networks(folder: Path, name: str, noise: str = "const") -> dict[str, Any]:
 
 class TestPlans:
     def test_each_snapshot_has_its_source(self, root: Path, tmp_path: Path) -> None:
-        planned = study.plan(parse_space(two(root, tmp_path)), tmp_path / "run")
+        planned = planner.plan(parse_space(two(root, tmp_path)), tmp_path / "run")
         first, second = planned.needs
         assert [s.source.snapshot for s in (first, second)] == ["phantom", "stub"]
         assert [s.source.generator.kind for s in (first, second)] == ["phantom", "stub"]
@@ -276,15 +277,15 @@ class TestPlans:
         assert planned.sources["stub"].snapshots != planned.sources["phantom"].snapshots
 
     def test_the_same_cell_as_with_one_generator(self, root: Path, tmp_path: Path) -> None:
-        both = study.plan(parse_space(two(root, tmp_path)), tmp_path / "run").cells
-        one = study.plan(parse_space(small_grid(root)), tmp_path / "run").cells
+        both = planner.plan(parse_space(two(root, tmp_path)), tmp_path / "run").cells
+        one = planner.plan(parse_space(small_grid(root)), tmp_path / "run").cells
         assert ids(one) < ids(both)
 
     def test_one_generator_under_two_names_is_refused(self, root: Path, tmp_path: Path) -> None:
         raw = two(root, tmp_path)
         raw["axes"]["snapshot"][1] |= {"generator": {"kind": "phantom"}}
         with pytest.raises(GridError) as refused:
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
         assert list(refused.value.problems) == [
             "`axes.snapshot`: phantom-1 and phantom-2 make the same images. Keep one of them"
         ]
@@ -294,7 +295,7 @@ class TestPlans:
         files = {"dbp": str(NETWORKS / "a.pkl"), "x": str(tmp_path / "none.pkl")}
         raw["axes"]["snapshot"][1]["generator"] = {"snapshots": files}
         with pytest.raises(GridError) as refused:
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
         key = "`axes.snapshot.1.generator.snapshots"
         assert list(refused.value.problems) == [
             f"{key}` has no network for the label `trv`",
@@ -303,16 +304,16 @@ class TestPlans:
 
     def test_a_bank_of_other_fakes_is_refused(self, root: Path, tmp_path: Path) -> None:
         raw = two(root, tmp_path)
-        needs = study.plan(parse_space(raw), tmp_path / "run").needs[1]
+        needs = planner.plan(parse_space(raw), tmp_path / "run").needs[1]
         fill(
             needs.source.store,
             needs.source.spec,
-            stocking.label_sources(needs.source),
+            generators.label_sources(needs.source),
             needs.missing,
         )
         raw["axes"]["snapshot"][1]["generator"] = {"kind": "stub", "noise": "none"}
         with pytest.raises(GridError, match=r"^small: 1 .*\n.*`axes.snapshot.1.bank`: .* other f"):
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
 
     def test_leaks_are_looked_for_in_each(self, root: Path, data: Dataset, tmp_path: Path) -> None:
         raw = small_grid(root)
@@ -325,14 +326,14 @@ class TestPlans:
             rows = manifest.loc[kept, ["sha256", "group"]]
             rows.to_parquet(tmp_path / f"a-{label}.trained_on.parquet")
         with pytest.raises(GridError) as refused:
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
         (problem,) = refused.value.problems
         assert problem.startswith(
             "`axes.split` 3: nothing tells which images the networks of `dbp`, `trv` in the "
             "snapshot b saw, and "
         )
         raw["exclude"] = [{"snapshot": "b", "split": 3}]
-        sources = study.plan(parse_space(raw), tmp_path / "run").sources
+        sources = planner.plan(parse_space(raw), tmp_path / "run").sources
         assert {name: each.leakage for name, each in sources.items()} == {
             **{None: "none", "a": "none", "b": "unknown"}
         }
@@ -340,7 +341,7 @@ class TestPlans:
             held_out = data.manifest[data.manifest["split"] == "valid"][["sha256", "group"]]
             held_out.to_parquet(tmp_path / f"b-{label}.trained_on.parquet")
         with pytest.raises(GridError, match=r"`axes.snapshot.1.generator.snapshots.trv` was tra"):
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
 
     def test_a_dry_run_shows_each_bank(self, fgaug: Any, root: Path, tmp_path: Path) -> None:
         path = written(tmp_path, two(root, tmp_path))
@@ -356,7 +357,7 @@ class TestPlans:
     ) -> None:
         path = written(tmp_path, two(root, tmp_path))
         with pytest.raises(GridError, match=r"other is no bank of its `axes.snapshot`; they are "):
-            study.fill_for_grid(path, str(tmp_path / "other"), QUIET)
+            execute.fill_for_grid(path, str(tmp_path / "other"), QUIET)
 
 
 def written(folder: Path, raw: dict[str, Any]) -> Path:
@@ -371,7 +372,7 @@ def searched(root: Path, tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
     folder = tmp_path_factory.mktemp("searched")
     raw = two(root, folder, keep_models="all")
     raw["axes"] |= {"split": ["dataset", 2], "seed": [1]}
-    found = study.search(written(folder, raw), folder / "run", dashboard=False, console=QUIET)
+    found = search.search(written(folder, raw), folder / "run", dashboard=False, console=QUIET)
     assert (found.ok, found.exit_code) == (6, 0)
     return RunPaths(folder / "run")
 
@@ -417,7 +418,7 @@ class TestSearch:
             assert sorted(pd.read_parquet(trial.sealed)["image_id"]) == of["test"]
             assert row["n_real"] == len(of["train"])
             # a kept model knows whose images it learnt from
-            again = study.predict(trial.model, data.root).set_index("image")
+            again = predict.predict(trial.model, data.root).set_index("image")
             assert sorted(again.index) == of["valid"]
             trv = predicted.set_index("image_id")["p_trv"]
             assert np.abs(again["p_trv"] - trv.reindex(again.index)).max() < 1e-6
@@ -428,7 +429,7 @@ class TestSearch:
         grid_file = searched.root.parent / "grid.yaml"
         code, out, _ = fgaug("search", grid_file, "--out", searched.root, "--dry-run")
         assert (code, "finished: 6, to train: 0" in out) == (0, True)
-        again = study.search(grid_file, searched.root, dashboard=False, console=QUIET)
+        again = search.search(grid_file, searched.root, dashboard=False, console=QUIET)
         assert again.ok == 6
         assert [path.stat().st_mtime_ns for path in results] == before
 
@@ -436,16 +437,16 @@ class TestSearch:
         folder, said = searched.root.parent, io.StringIO()
         bank = str(folder / "stub")
         console = Console(file=said, soft_wrap=True)
-        study.fill_for_grid(folder / "grid.yaml", bank, console)
+        execute.fill_for_grid(folder / "grid.yaml", bank, console)
         held = len(open_bank(bank).index())
         assert said.getvalue() == f"bank {bank}: holds all {held} fakes of the grid\n"
 
     def test_cells_are_replayed(self, searched: RunPaths) -> None:
         frame = load_results(searched.root)
         row = frame[(frame["snapshot"] == "stub") & (frame["split"] == "2")].iloc[0]
-        assert study.replay(searched.root, row["cell_id"], console=QUIET).same
+        assert replay.replay(searched.root, row["cell_id"], console=QUIET).same
 
     def test_the_report_names_them(self, searched: RunPaths) -> None:
-        page = study.report(searched.root).read_text(encoding="utf-8")
+        page = write.report(searched.root).read_text(encoding="utf-8")
         for words in ("snapshot stub", "snapshot phantom", "split 2", "split dataset"):
             assert words in page

@@ -16,17 +16,19 @@ import yaml
 from small_grid import grid as small_grid
 from small_grid import phantom_dataset
 
-from fgaug import mix, study
-from fgaug.cells import Cell, Context, cells_of, from_dict, to_dict
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.dataset import write_dataset
 from fgaug.data.split import redrawn
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.rows import identity_columns
-from fgaug.space import Space
-from fgaug.trial import Trial
+from fgaug.grid.cells import Cell, Context, cells_of, from_dict, to_dict
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.space import Space
+from fgaug.runs import mix
+from fgaug.runs.reals import Reals
+from fgaug.runs.row import identity_columns
+from fgaug.runs.trial import Trial
+from fgaug.study import planner
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 GRID: dict[str, Any] = {
@@ -176,7 +178,7 @@ class TestPlans:
     def planned(self, root: Path, out: Path, split: list[Any], **top: Any) -> Any:
         raw = small_grid(root, **top)
         raw["axes"] |= {"split": split}
-        return study.plan(parse_space(raw), out / "run")
+        return planner.plan(parse_space(raw), out / "run")
 
     def test_mixes_of_a_split_are_of_its_patients(
         self, root: Path, data: Dataset, tmp_path: Path
@@ -184,7 +186,7 @@ class TestPlans:
         planned = self.planned(root, tmp_path, ["dataset", 1, 2])
         for cell in planned.cells:
             manifest = data.with_split(cell.split).manifest
-            reals = mix.Reals(manifest, data.spec.labels)
+            reals = Reals(manifest, data.spec.labels)
             made = mix.plan(cell, reals, 100)
             trained = set(manifest.loc[made.real, "group"])
             held_out = set(manifest.loc[manifest["split"] != "train", "group"])
@@ -234,7 +236,7 @@ class TestPlans:
         raw = small_grid(root, remove={"dbp": 1000, "trv": 1})
         raw["axes"] |= {"mode": ["replacement"], "split": [4]}
         with pytest.raises(GridError, match=r"images of `dbp`, the .* has \d+ at `split` 4. Low"):
-            study.plan(parse_space(raw), tmp_path / "run")
+            planner.plan(parse_space(raw), tmp_path / "run")
 
 
 class TestLeakage:
@@ -253,7 +255,7 @@ class TestLeakage:
             generator={"snapshots": files, "noise": "const"},
         )
         raw["axes"] |= {"split": split, "mode": [mode]}
-        return study.plan(parse_space(raw), folder / "run")
+        return planner.plan(parse_space(raw), folder / "run")
 
     def record(self, folder: Path, data: Dataset, split: int | str) -> None:
         manifest = data.with_split(split).manifest
@@ -317,7 +319,7 @@ class TestLeakage:
 def test_a_trial_is_of_its_cells_split(root: Path, data: Dataset, tmp_path: Path) -> None:
     raw = small_grid(root, bank=str(tmp_path / "bank"))
     raw["axes"] |= {"split": [8], "seed": [1]}
-    planned = study.plan(parse_space(raw), tmp_path / "run")
+    planned = planner.plan(parse_space(raw), tmp_path / "run")
     trial = Trial(planned.cells[0], planned.sources[None], "cpu")
     assert trial.dataset.manifest["split"].equals(data.with_split(8).manifest["split"])
     assert trial.reals.count("dbp") == len(trial.reals.rows("dbp"))

@@ -12,13 +12,13 @@ import pytest
 from test_rounds import cascade, sources
 from test_trial import Bench, bench, cells_of
 
-from fgaug import saved, study
-from fgaug.cells import Cell
+from fgaug.core.paths import TrialPaths
 from fgaug.errors import TrialError
-from fgaug.paths import TrialPaths
-from fgaug.results import TrialResult
-from fgaug.rows import Sources
-from fgaug.trial import Trial, run_trial
+from fgaug.grid.cells import Cell
+from fgaug.runs.results import TrialResult
+from fgaug.runs.row import TrialSources
+from fgaug.runs.trial import Trial, run_trial
+from fgaug.training import predict, saved_model
 
 __all__ = ["bench", "sources"]  # fixtures
 
@@ -148,9 +148,9 @@ def test_a_kept_model_answers_as_in_its_trial(
 ) -> None:
     result, trial = results[backend], TrialPaths(tmp_path)
     assert result.model is not None
-    saved.write(trial, result.model)
-    assert saved.read(trial.model).card.recipe["backend"] == backend
-    found = study.predict(trial.model, bench.dataset.root)
+    saved_model.write(trial, result.model)
+    assert saved_model.read(trial.model).card.recipe["backend"] == backend
+    found = predict.predict(trial.model, bench.dataset.root)
     wanted = result.predictions
     assert found["image"].tolist() == wanted["image_id"].tolist()
     for name in ("p_dbp", "p_trv"):
@@ -165,19 +165,19 @@ def test_image_files_are_predicted(
 
     result, trial = results[backend], TrialPaths(tmp_path / "t")
     assert result.model is not None
-    saved.write(trial, result.model)
+    saved_model.write(trial, result.model)
     of_valid = np.flatnonzero(bench.dataset.manifest["split"] == "valid")[:5]
     for place in of_valid:
         pixels = bench.dataset.pixels()[place, :, :, 0]
         Image.fromarray(pixels).save(tmp_path / f"{place:03d}.png")
-    found = study.predict(trial.model, tmp_path)
+    found = predict.predict(trial.model, tmp_path)
     np.testing.assert_allclose(found["p_trv"], result.predictions["p_trv"][:5], atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", ["between two rounds", "in the second"])
 def test_keras_goes_on_through_rounds(
-    bench: Bench, sources: Sources, tmp_path: Path, cut: str
+    bench: Bench, sources: TrialSources, tmp_path: Path, cut: str
 ) -> None:
     """Epochs are counted without a gap; what is left of a round is all that the next one needs."""
     cell = cascade(bench.dataset, "epochs", recipe=RECIPES["keras"])

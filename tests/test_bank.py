@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fgaug
-from fgaug import paths
 from fgaug.bank import (
     Bank,
     BankSpec,
@@ -27,6 +26,7 @@ from fgaug.bank import (
     open_store,
     write_shard,
 )
+from fgaug.core import files
 from fgaug.errors import BankError
 
 SIZE = 8
@@ -165,7 +165,7 @@ class TestFormat:
         for shard in manifest["shards"]:
             path = bank.store.folder / shard["path"]
             assert shard["bytes"] == path.stat().st_size
-            assert shard["sha256"] == paths.sha256_of(path)
+            assert shard["sha256"] == files.sha256_of(path)
 
     def test_the_description_is_read_back(self, bank: Bank) -> None:
         assert open_bank(bank.store.folder).spec == SPEC
@@ -422,7 +422,7 @@ class TestInterruptions:
         def fails(handle: int) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("fgaug.paths.os.fsync", fails)
+        monkeypatch.setattr("fgaug.core.paths.os.fsync", fails)
         with pytest.raises(KeyboardInterrupt):
             write_shard(open_store(tmp_path), "dbp", 0.7, np.array([1]), images([1]))
         assert not [path for path in tmp_path.rglob("*") if path.is_file()]

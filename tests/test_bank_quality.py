@@ -14,12 +14,12 @@ from phantom_bank import bank_of_heads, phantom_of_machines, pooled
 from fgaug.bank import Bank, Demand, Scorer, open_bank, write_scores
 from fgaug.data import Dataset
 from fgaug.errors import BankError, DataError, UserError
-from fgaug.quality import features as feature_module
-from fgaug.quality import fingerprint
-from fgaug.quality import kept as kept_files
-from fgaug.quality.kept import TABLES, Kept
+from fgaug.quality import strata
+from fgaug.quality.fake_sets import record
+from fgaug.quality.fake_sets.measure import FakeSetOptions, kept_of, measure_bank
+from fgaug.quality.fake_sets.record import TABLES, SetRecord
+from fgaug.quality.features import networks
 from fgaug.quality.set_measures import MEASURES
-from fgaug.study.bank_quality import Measuring, kept_of, measure_bank
 
 Fgaug = Callable[..., tuple[int, str, str]]
 COPIES = 12
@@ -27,8 +27,8 @@ COPIES = 12
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_module, "load_network", lambda *_: pooled())
-    monkeypatch.setattr(fingerprint, "RESAMPLES", 100)
+    monkeypatch.setattr(networks, "load_network", lambda *_: pooled())
+    monkeypatch.setattr(strata, "RESAMPLES", 100)
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ def held(bank: Bank) -> Demand:
 
 
 @pytest.fixture(scope="module")
-def kept(data: Dataset, place: Path) -> Kept:
+def kept(data: Dataset, place: Path) -> SetRecord:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_module, "load_network", lambda *_: pooled())
+        patch.setattr(networks, "load_network", lambda *_: pooled())
         bank = open_bank(place)
-        return measure_bank(bank, held(bank), Measuring(dataset=data.root, device="cpu"))
+        return measure_bank(bank, held(bank), FakeSetOptions(dataset=data.root, device="cpu"))
 
 
-def test_every_set_has_its_measures_beside_the_reals(kept: Kept) -> None:
+def test_every_set_has_its_measures_beside_the_reals(kept: SetRecord) -> None:
     sets = kept.frame("sets")
     assert list(zip(sets["label"], sets["psi"], strict=True)) == [
         ("dbp", 0.5), ("dbp", 1.0), ("trv", 0.5), ("trv", 1.0),
@@ -68,7 +68,7 @@ def test_every_set_has_its_measures_beside_the_reals(kept: Kept) -> None:
     assert (sets["n_fake"] == sets["n_bank"]).all()
 
 
-def test_planted_copies_are_found_and_shown(kept: Kept) -> None:
+def test_planted_copies_are_found_and_shown(kept: SetRecord) -> None:
     copies = kept.frame("copies").set_index(["label", "psi"])
     for label in ("dbp", "trv"):
         planted, clean = copies.loc[(label, 0.5)], copies.loc[(label, 1.0)]
@@ -83,7 +83,7 @@ def test_planted_copies_are_found_and_shown(kept: Kept) -> None:
     assert pairs.groupby(["label", "psi"])["image_id"].nunique().eq(6).all()
 
 
-def test_the_machine_that_a_set_lacks_is_reported(kept: Kept) -> None:
+def test_the_machine_that_a_set_lacks_is_reported(kept: SetRecord) -> None:
     (machine,) = kept.tables["machines"]
     assert machine["tells"]
     shares = kept.frame("shares")
@@ -93,7 +93,7 @@ def test_the_machine_that_a_set_lacks_is_reported(kept: Kept) -> None:
     assert shares.groupby(["label", "psi"])["fake"].sum().to_numpy() == pytest.approx(1)
 
 
-def test_new_heads_are_not_told_from_reals_by_high_frequencies(kept: Kept) -> None:
+def test_new_heads_are_not_told_from_reals_by_high_frequencies(kept: SetRecord) -> None:
     spectrum, reals = kept.frame("spectrum"), kept.frame("reals")
     assert spectrum["auc"].between(0.35, 0.65).all()
     assert reals["auc"].between(0.3, 0.7).all()
@@ -102,7 +102,7 @@ def test_new_heads_are_not_told_from_reals_by_high_frequencies(kept: Kept) -> No
 
 
 def test_what_is_kept_is_read_back_and_holds_no_pixel(
-    kept: Kept, place: Path, data: Dataset
+    kept: SetRecord, place: Path, data: Dataset
 ) -> None:
     (file,) = (place / "quality").iterdir()
     assert file.name == f"{data.spec.digest[:12]}-dataset-pooled-01234567@32.json"
@@ -115,12 +115,12 @@ def test_what_is_kept_is_read_back_and_holds_no_pixel(
 
 
 def test_a_filter_adds_its_sets_to_those_that_are_kept(
-    kept: Kept, data: Dataset, tmp_path: Path
+    kept: SetRecord, data: Dataset, tmp_path: Path
 ) -> None:
     bank = bank_of_heads(tmp_path / "bank", data)
-    how = Measuring(dataset=data.root, images=40, device="cpu")
+    how = FakeSetOptions(dataset=data.root, images=40, device="cpu")
     with pytest.raises(BankError, match="0 sets of scores `features`"):
-        measure_bank(bank, held(bank), Measuring(**{**_fields(how), "filters": ("copy",)}))
+        measure_bank(bank, held(bank), FakeSetOptions(**{**_fields(how), "filters": ("copy",)}))
     scorer = Scorer("features", "a" * 64, ("copy", "realism"))
     for (label, psi), z_seeds in held(bank).wanted.items():
         scores = {"z_seed": z_seeds, "copy": z_seeds % 2 == 0, "realism": 1.0 * (z_seeds < 4)}
@@ -128,7 +128,7 @@ def test_a_filter_adds_its_sets_to_those_that_are_kept(
     one = Demand.of([("dbp", 1.0, held(bank).wanted["dbp", 1.0])])
     measure_bank(bank, one, how)
     filters = ("not copy", "copy == false", "realism>=1")
-    found = measure_bank(bank, one, Measuring(**{**_fields(how), "filters": filters}))
+    found = measure_bank(bank, one, FakeSetOptions(**{**_fields(how), "filters": filters}))
     rows = found.frame("sets").set_index("filter")
     assert list(rows.index) == ["none", "copy==false", "realism>=1"]
     assert rows["n_fake"].tolist()[:2] == [40, 40]
@@ -136,18 +136,20 @@ def test_a_filter_adds_its_sets_to_those_that_are_kept(
     assert "at least 12 images" in rows.loc["realism>=1", "reason"]
     later = measure_bank(bank, Demand.of([("trv", 0.5, held(bank).wanted["trv", 0.5])]), how)
     assert len(later.frame("sets")) == 4
-    apart = Kept(head={**later.head, "images": 30}, tables={})
+    apart = SetRecord(head={**later.head, "images": 30}, tables={})
     assert later.with_newer(apart) is apart, "of other sizes: they do not compare"
 
 
-def _fields(how: Measuring) -> dict[str, object]:
+def _fields(how: FakeSetOptions) -> dict[str, object]:
     return {name: getattr(how, name) for name in how.__slots__}
 
 
 def test_two_banks_of_one_label_are_told_apart_or_not(data: Dataset, tmp_path: Path) -> None:
     bank = bank_of_heads(tmp_path / "bank", data)
     other = bank_of_heads(tmp_path / "other", data, lacking=1)
-    how = Measuring(dataset=data.root, images=60, against=str(tmp_path / "other"), device="cpu")
+    how = FakeSetOptions(
+        dataset=data.root, images=60, against=str(tmp_path / "other"), device="cpu"
+    )
     wanted = Demand.of([("trv", 0.5, held(other).wanted["trv", 0.5])])
     found = measure_bank(bank, wanted, how).frame("networks")
     assert found["n_first"].eq(60).all()
@@ -160,23 +162,23 @@ def test_images_of_another_size_are_refused(data: Dataset, tmp_path: Path) -> No
 
     bank = small_bank(tmp_path / "bank", size=16)
     with pytest.raises(BankError, match="16 px, 1 channels"):
-        measure_bank(bank, held(bank), Measuring(dataset=data.root, device="cpu"))
+        measure_bank(bank, held(bank), FakeSetOptions(dataset=data.root, device="cpu"))
     other = small_bank(tmp_path / "other", labels=("other",), size=32)
     with pytest.raises(DataError, match="has no label other; its labels are dbp, trv"):
-        measure_bank(other, held(other), Measuring(dataset=data.root, device="cpu"))
+        measure_bank(other, held(other), FakeSetOptions(dataset=data.root, device="cpu"))
     with pytest.raises(UserError, match="--images must be at least 12, got 3"):
-        measure_bank(bank, held(bank), Measuring(dataset=data.root, images=3, device="cpu"))
+        measure_bank(bank, held(bank), FakeSetOptions(dataset=data.root, images=3, device="cpu"))
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     for text in ("", "[]", '{"version": 1}', '{"version": 1, "sets": 3}'):
         with pytest.raises(BankError, match="holds no measurements of fakes"):
-            kept_files.read(text.encode(), "x.json")
-    assert kept_files.read(b'{"version": 99}', "x.json") is None
+            record.read(text.encode(), "x.json")
+    assert record.read(b'{"version": 99}', "x.json") is None
 
 
 def test_the_command_prints_and_writes(
-    data: Dataset, place: Path, kept: Kept, tmp_path: Path, fgaug: Fgaug
+    data: Dataset, place: Path, kept: SetRecord, tmp_path: Path, fgaug: Fgaug
 ) -> None:
     out = tmp_path / "quality"
     arguments = ("--dataset", data.root, "--label", "trv", "--device", "cpu", "--out", out)

@@ -21,9 +21,9 @@ from test_tensorflow_files import PLAIN, options_of, tf_file, tf_network, variab
 from test_tensorflow_files import network_of as tf_numbers
 
 from fgaug.errors import SnapshotError
-from gan_worker.discriminators import read_discriminator
+from gan_worker.files.discriminators import read_discriminator
+from gan_worker.files.snapshot import Snapshot, read_snapshot
 from gan_worker.networks import GeneratorNetwork
-from gan_worker.snapshot import Snapshot, read_snapshot
 
 
 def generator(kind: torch.dtype = torch.float32) -> Call:

@@ -15,19 +15,20 @@ import pandas as pd
 import pytest
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import study
-from fgaug.analysis.evidence import load_evidence
-from fgaug.analysis.findings import analyse
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug.analysis.findings.analysis import analyse
+from fgaug.analysis.findings.evidence import load_evidence
+from fgaug.analysis.report.arm_summary import by_arm
 from fgaug.bank import open_bank
-from fgaug.commands import show
+from fgaug.cli import show
+from fgaug.core.paths import RunPaths
 from fgaug.errors import BankError, GridError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.report.arms import by_arm
-from fgaug.results import load_predictions, load_results
-from fgaug.rounds import block
-from fgaug.space import Space
+from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.grid.load import parse_space
+from fgaug.grid.rounds import block
+from fgaug.grid.space import Space
+from fgaug.runs.results import load_predictions, load_results
+from fgaug.study import dry_run, planner, replay, run
+from fgaug.study import search as study_search
 
 pytestmark = pytest.mark.ray
 
@@ -54,15 +55,15 @@ def space(root: Path, **changes: Any) -> Space:
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path) -> study.Run:
+def whole(root: Path) -> run.Run:
     """A search that nothing disturbed."""
-    return study.search(space(root), root / "run", dashboard=False)
+    return study_search.search(space(root), root / "run", dashboard=False)
 
 
 def test_a_dry_run_says_what_the_rounds_need(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    show.plan(study.sampled(study.plan(space(root, bank=str(root / "none")), root / "no run")))
+    show.plan(dry_run.sampled(planner.plan(space(root, bank=str(root / "none")), root / "no run")))
     out = capsys.readouterr().out
     assert re.search(r"synthetic +2 rounds +12 +12 +0 +0\n", out)
     assert "rounds: 2 left for 2 cells; in each a cell trains on 6 fakes a label, of 30" in out
@@ -72,7 +73,7 @@ def test_a_dry_run_says_what_the_rounds_need(
 
 
 def test_rounds_are_filled_scored_trained_and_dropped_one_after_the_other(
-    root: Path, whole: study.Run
+    root: Path, whole: run.Run
 ) -> None:
     assert (whole.ok, whole.failed, whole.missing) == (3, 0, 0)
     frame = whole.results()
@@ -95,9 +96,9 @@ def test_rounds_are_filled_scored_trained_and_dropped_one_after_the_other(
 
 
 def test_the_baseline_that_scores_is_the_first_and_its_model_is_kept(
-    root: Path, whole: study.Run
+    root: Path, whole: run.Run
 ) -> None:
-    plan = study.plan(space(root), whole.root)
+    plan = planner.plan(space(root), whole.root)
     assert not plan.todo
     (scoring,) = plan.scoring.values()
     first = next(cell for cell in plan.cells if cell.mode == "baseline")
@@ -107,16 +108,16 @@ def test_the_baseline_that_scores_is_the_first_and_its_model_is_kept(
     RunPaths(whole.root).trial(scoring).model.rename(root / "model")
     try:
         with pytest.raises(GridError, match=f"wants the model of cell {scoring}"):
-            study.plan(space(root), whole.root)
+            planner.plan(space(root), whole.root)
     finally:
         (root / "model").rename(RunPaths(whole.root).trial(scoring).model)
 
 
-def test_a_replay_without_the_shards_says_what_it_lacks(root: Path, whole: study.Run) -> None:
+def test_a_replay_without_the_shards_says_what_it_lacks(root: Path, whole: run.Run) -> None:
     frame = whole.results()
     cell = frame.loc[frame["mode"] == "synthetic", "cell_id"].iloc[0]
     with pytest.raises((BankError, GridError), match="fakes"):
-        study.replay(whole.root, cell)
+        replay.replay(whole.root, cell)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +128,10 @@ def test_a_replay_without_the_shards_says_what_it_lacks(root: Path, whole: study
 def test_cells_that_wait_for_each_other_are_not_searched_by_shards(
     root: Path, changes: dict[str, Any]
 ) -> None:
-    from fgaug.planning import Shard
+    from fgaug.study.plan import Shard
 
     with pytest.raises(GridError, match="shards do not"):
-        study.plan(space(root, **changes), root / "no run", Shard(1, 2))
+        planner.plan(space(root, **changes), root / "no run", Shard(1, 2))
 
 
 KERAS = {
@@ -145,7 +146,7 @@ KERAS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "keras"])
 def test_a_search_killed_in_its_second_round_ends_with_the_same_numbers(
-    root: Path, whole: study.Run, backend: str
+    root: Path, whole: run.Run, backend: str
 ) -> None:
     bank, run = root / f"killed {backend} bank", root / f"killed {backend} run"
     changes = {**CHANGES, "bank": str(bank)}
@@ -155,10 +156,10 @@ def test_a_search_killed_in_its_second_round_ends_with_the_same_numbers(
         changes |= {"scorers": None, "controls": []}
         undisturbed = root / "whole keras run"
         other = space(root, **{**changes, "bank": str(root / "whole keras bank")})
-        assert study.search(other, undisturbed, dashboard=False).exit_code == 0
+        assert study_search.search(other, undisturbed, dashboard=False).exit_code == 0
     path = write_grid(root, **changes)
     here = space(root, **changes)
-    cells = sum(cell.rounds is not None for cell in study.plan(here, run).cells)
+    cells = sum(cell.rounds is not None for cell in planner.plan(here, run).cells)
     search = [sys.executable, "-m", "fgaug", "search", str(path), "--out", str(run)]
     process = subprocess.Popen(
         [*search, "--no-dashboard"], stderr=subprocess.DEVNULL, start_new_session=True
@@ -172,8 +173,8 @@ def test_a_search_killed_in_its_second_round_ends_with_the_same_numbers(
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert study.plan(here, run).cells[-1].round == 2
-    assert study.search(here, run, dashboard=False).exit_code == 0
+    assert planner.plan(here, run).cells[-1].round == 2
+    assert study_search.search(here, run, dashboard=False).exit_code == 0
     rows = [
         load_results(each).set_index(["cell_id", "round"]).sort_index()
         for each in (undisturbed, run)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgaug.cells import (
+from fgaug.grid.cells import (
     Cell,
     Context,
     cells_of,
@@ -24,10 +24,10 @@ from fgaug.cells import (
     recipes_of,
     to_dict,
 )
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.recipe import Recipe
-from fgaug.space import Space
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.recipe import Recipe
+from fgaug.grid.space import Space
 
 GRID: dict[str, Any] = {
     "name": "g",

@@ -11,9 +11,9 @@ import pytest
 import torch
 from test_trial import Bench, bench, cells_of
 
-from fgaug.cells import Cell
-from fgaug.results import TrialResult
-from fgaug.trial import Trial, run_trial
+from fgaug.grid.cells import Cell
+from fgaug.runs.results import TrialResult
+from fgaug.runs.trial import Trial, run_trial
 
 __all__ = ["bench"]  # a fixture
 

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug.paths import RunPaths, write_json
-from fgaug.results import columns, write_row
+from fgaug.core.files import write_json
+from fgaug.core.paths import RunPaths
+from fgaug.runs.results import columns, write_row
 
 
 def refused(result: tuple[int, str, str], *words: str) -> None:

@@ -12,10 +12,9 @@ import psutil
 import pytest
 from small_grid import phantom_dataset, write_grid
 
-from fgaug.cluster import started
+from fgaug.core.cluster import SIGNAL, started
 from fgaug.errors import ClusterError
-from fgaug.results import load_results
-from fgaug.watchdog import SIGNAL
+from fgaug.runs.results import load_results
 
 LISTENING = """
 import psutil, ray

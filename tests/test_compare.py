@@ -15,16 +15,16 @@ from scipy import stats as scipy_stats
 from simulated_run import Arm, World, grid_of, write_run
 
 from fgaug import stats
-from fgaug.analysis.margins import margin_bounds
-from fgaug.analysis.same_images import Side, same_images
-from fgaug.analysis.two_arms import compare_arms
-from fgaug.analysis.two_models import compare_models
+from fgaug.analysis.compare.compare import compare
+from fgaug.analysis.compare.paired_predictions import PredictionSet, paired_predictions
+from fgaug.analysis.compare.prediction_files import read_lines, read_predictions
+from fgaug.analysis.compare.published_margins import margin_bounds
+from fgaug.analysis.compare.two_arms import compare_arms
+from fgaug.analysis.compare.two_models import compare_models
+from fgaug.core.paths import RunPaths
 from fgaug.errors import UserError
-from fgaug.looks import looks_of
-from fgaug.paths import RunPaths
-from fgaug.results import load_results
-from fgaug.study.comparing import compare
-from fgaug.study.prediction_files import read_lines, read_predictions
+from fgaug.runs.looks import looks_of
+from fgaug.runs.results import load_results
 
 LABELS = ("benign", "malignant")
 SENTENCE = "two single runs: says nothing about the recipe; repeat with seeds"
@@ -232,13 +232,13 @@ def test_a_label_that_is_never_called_or_never_there(tmp_path: Path) -> None:
     frame["p_c"] = 0.0
     frame[["p_a", "p_b"]] = [[0.9, 0.1]] * len(frame)
     side = read_predictions(write(tmp_path, "a.csv", frame))
-    found = compare_models(same_images(side, side))
+    found = compare_models(paired_predictions(side, side))
     assert math.isnan(value(found, "precision", "a", "c"))
     assert value(found, "precision", "a_count", "c") == "0/0"
     assert math.isnan(value(found, "macro precision", "a"))
     lone = frame[frame["label"].eq("a")]
     side = read_predictions(write(tmp_path, "b.csv", lone))
-    found = compare_models(same_images(side, side))
+    found = compare_models(paired_predictions(side, side))
     auc = found.tests[found.tests["quantity"].eq("auc")].iloc[0]
     assert math.isnan(auc["p_value"])
     assert auc["reason"]
@@ -440,7 +440,9 @@ def test_files_of_one_number_a_line(tmp_path: Path, fgaug: Any) -> None:
     assert any("no AUC" in note for note in found["notes"])
     names[1].write_text("".join(f"{value * 0.6 + 0.1}\n" for value in said[0]))
     names[2].write_text("".join(f"{value * 0.6 + 0.2}\n" for value in said[1]))
-    scored = compare_models(same_images(*(read_lines(names[0], path) for path in names[1:])))
+    scored = compare_models(
+        paired_predictions(*(read_lines(names[0], path) for path in names[1:]))
+    )
     assert scored.agreement.tolist() == [[4, 2], [0, 2]]
     assert value(scored, "auc", "a") == pytest.approx(0.75)
 
@@ -572,11 +574,11 @@ def test_mistakes_in_options(fgaug: Any, arguments: tuple[str, ...], words: str)
 
 def test_a_side_of_several_runs_has_one_shape() -> None:
     p = np.full((2, 3, 2), 0.5)
-    side = Side(
+    side = PredictionSet(
         name="x", labels=LABELS, image_id=("a", "b", "c"), label=("benign",) * 3, group=None,
         probability=p, runs=("1", "2"),
     )  # fmt: skip
-    found = compare_arms(same_images(side, side))
+    found = compare_arms(paired_predictions(side, side))
     assert (found.tests.loc[found.tests["quantity"].eq("accuracy"), "p_value"] == 1).all()
     auc = found.tests[found.tests["quantity"].eq("auc")]
     assert auc["p_value"].isna().all()  # one label alone

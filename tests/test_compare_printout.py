@@ -18,7 +18,8 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from fgaug import stats, study
+from fgaug import stats
+from fgaug.analysis.compare import compare
 
 TABLE = pd.read_csv(Path(__file__).parents[1] / "reports/published/breast_results.csv")
 ROWS = range(len(TABLE))
@@ -124,7 +125,7 @@ def test_averages_are_those_of_scikit_learn(tmp_path: Path, fgaug: Any, row: int
 
 def test_the_frame_by_every_way(tmp_path: Path, fgaug: Any) -> None:
     paths = files(tmp_path, 0, 1)
-    frame = study.compare_lines(*paths).report
+    frame = compare.compare_lines(*paths).report
     assert frame["row"].tolist() == [*["label"] * 2, "all images", "macro avg", "weighted avg"] * 2
     for model, row in (("A", 0), ("B", 1)):
         own = frame[frame["model"].eq(model)].set_index("row")
@@ -173,12 +174,12 @@ def test_auc_where_there_are_probabilities(tmp_path: Path, fgaug: Any) -> None:
     truth, _, b = files(tmp_path, 0, 1)
     p = np.where(called(0) == 1, 0.9, 0.1) + np.linspace(-0.05, 0.05, 300)
     a = lines(tmp_path / "p.csv", p)
-    found = study.compare_lines(truth, a, a)
+    found = compare.compare_lines(truth, a, a)
     over_all = found.report[found.report["row"].eq("all images")]
     auc = over_all["auc"].iloc[0]
     assert auc == pytest.approx(stats.auc(TRUTH, p)[0])
     assert "\n│ auc " in fgaug("compare", *options((truth, a, a)))[1]
-    assert study.compare_lines(truth, a, b).report["auc"].isna().all()
+    assert compare.compare_lines(truth, a, b).report["auc"].isna().all()
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -200,8 +201,8 @@ def test_one_model_alone_has_its_published_digits(row: int, tmp_path: Path, fgau
 
 def test_one_model_alone_is_the_same_as_beside_another(tmp_path: Path, fgaug: Any) -> None:
     truth, one, other = files(tmp_path, 1, 3)
-    alone = study.describe_lines(truth, one)
-    beside = study.compare_lines(truth, one, other)
+    alone = compare.describe_lines(truth, one)
+    beside = compare.compare_lines(truth, one, other)
     pd.testing.assert_frame_equal(
         alone.report,
         beside.report[beside.report["model"].eq("A")].drop(columns="model").reset_index(drop=True),

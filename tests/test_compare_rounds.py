@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from simulated_run import Arm, World, write_run
 
-from fgaug import paths
-from fgaug.cli import app
+from fgaug.analysis.compare.compare import compare
+from fgaug.cli.app import app
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import UserError
-from fgaug.looks import looks_of
-from fgaug.paths import RunPaths
-from fgaug.results import SCHEMA, load_results, read_rows
-from fgaug.study.comparing import compare
+from fgaug.runs.looks import looks_of
+from fgaug.runs.results import SCHEMA, load_results, read_rows
 
 REPORTED = (1, 5, 10)
 SYNTHETIC = Arm(mode="synthetic", psi=1.0, ratio=2, worth=2.4, n_fake=800)
@@ -34,7 +34,7 @@ def with_rounds(run: RunPaths, cell_id: str, best: bool) -> None:
     ]
     if row["status"] != "ok":
         return
-    paths.write_json(trial.result, {"schema": SCHEMA, "rows": rows})
+    files.write_json(trial.result, {"schema": SCHEMA, "rows": rows})
     frame = pd.read_parquet(trial.predictions)
     parts = []
     for number in REPORTED:

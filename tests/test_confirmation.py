@@ -20,22 +20,30 @@ import torch
 from rich.console import Console
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import judging, load_results, results, run_folder, stages, stats, study
-from fgaug.analysis_plan import AnalysisPlan, Confirmation
-from fgaug.cluster import started
-from fgaug.confirmation import Candidate, candidates, designed, named, shortlist
+from fgaug import load_results, stats
+from fgaug.core.cluster import started
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError, RunError, UserError
-from fgaug.grid_load import parse_space
-from fgaug.looks import looks_of
-from fgaug.machine.room import Room, room_of
-from fgaug.paths import RunPaths
-from fgaug.planning import Plan, Shard
-from fgaug.seeds import FIRST_FRESH
-from fgaug.space import Space
-from fgaug.stages import Shortlisted, Stage
-from fgaug.study import confirming, execute, searches, stocking
-from fgaug.trial import run_trial
-from gan_worker.fill import fill
+from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
+from fgaug.grid.load import parse_space
+from fgaug.grid.space import Space
+from fgaug.runs import confirmation_records, folder, results
+from fgaug.runs.confirmation_records import SecondStage, ShortlistedArm
+from fgaug.runs.looks import looks_of
+from fgaug.runs.trial import run_trial
+from fgaug.study import execute, generators, planner, run, search
+from fgaug.study.confirmation import confirm, verdict
+from fgaug.study.confirmation.design import (
+    FIRST_FRESH,
+    Candidate,
+    candidates,
+    designed,
+    named,
+    shortlist,
+)
+from fgaug.study.plan import Plan, Shard
+from fgaug.study.resources import Room, room_of
+from gan_worker.filling.fill import fill
 
 AUC = AnalysisPlan()
 
@@ -129,9 +137,9 @@ def test_a_baseline_has_about_the_root_of_the_arms_times_their_seeds() -> None:
 SIZES = {"base": 4, "a": 3, "b": 3, "a2": 3}
 
 
-def stage_of(**changes: Any) -> Stage:
+def stage_of(**changes: Any) -> SecondStage:
     listed = tuple(
-        Shortlisted(
+        ShortlistedArm(
             arm_id=name,
             arm=f"arm {name}",
             mean=0.6,
@@ -144,7 +152,7 @@ def stage_of(**changes: Any) -> Stage:
     )
     seeds = {name: tuple(range(count)) for name, count in SIZES.items()}
     value = {"by": "search", "date": "", "metric": "auc", "shortlist": listed, "left_out": ()}
-    return Stage(**{**value, "seeds": seeds, **changes})
+    return SecondStage(**{**value, "seeds": seeds, **changes})
 
 
 def of_test(gain: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -169,7 +177,7 @@ def of_test(gain: dict[str, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_a_verdict_is_max_t_over_the_shortlist_on_these_runs_alone() -> None:
     rows, sealed = of_test({"a": 3.0, "b": 1.0})
-    found = judging.judge(stage_of(), sealed, rows, AUC).set_index(["arm_id", "against"])
+    found = verdict.judge(stage_of(), sealed, rows, AUC).set_index(["arm_id", "against"])
     first = sealed[sealed["cell_id"] == "base-0"].set_index("image_id")
     cells = [f"{name}-{i}" for name in ("base", "a", "b") for i in range(SIZES[name])]
     p = np.stack(
@@ -196,7 +204,7 @@ def test_a_verdict_is_max_t_over_the_shortlist_on_these_runs_alone() -> None:
 
 def test_of_a_loss_less_is_better_and_worse_is_said() -> None:
     rows, sealed = of_test({"a": 4.0, "b": -4.0})
-    found = judging.judge(stage_of(), sealed, rows, AnalysisPlan(metric="brier"))
+    found = verdict.judge(stage_of(), sealed, rows, AnalysisPlan(metric="brier"))
     verdicts = found.loc[found["against"] == "baseline", ["effect", "verdict"]]
     assert verdicts["verdict"].tolist() == ["better", "worse"]
     assert verdicts["effect"].iloc[0] < 0 < verdicts["effect"].iloc[1]
@@ -204,7 +212,7 @@ def test_of_a_loss_less_is_better_and_worse_is_said() -> None:
 
 def test_planned_looks_share_the_error_rate() -> None:
     rows, sealed = of_test({"a": 3.0})
-    one, two = (judging.judge(stage_of(), sealed, rows, AnalysisPlan(looks=n)) for n in (1, 2))
+    one, two = (verdict.judge(stage_of(), sealed, rows, AnalysisPlan(looks=n)) for n in (1, 2))
     assert (one["alpha"].iloc[0], two["alpha"].iloc[0]) == (0.05, 0.025)
     assert (two["ci_low"] < one["ci_low"]).all()
 
@@ -212,7 +220,7 @@ def test_planned_looks_share_the_error_rate() -> None:
 def test_failed_runs_are_counted_and_an_arm_without_a_run_has_a_reason() -> None:
     rows, sealed = of_test({})
     rows.loc[rows["arm_id"].eq("b") | rows["cell_id"].eq("a-0"), "status"] = "failed"
-    found = judging.judge(stage_of(), sealed, rows, AUC).set_index(["arm_id", "against"])
+    found = verdict.judge(stage_of(), sealed, rows, AUC).set_index(["arm_id", "against"])
     assert found.loc[("a", "baseline"), ["n_seeds", "n_failed"]].tolist() == [2, 1]
     gone = found.loc[("b", "baseline")]
     assert (gone["n_seeds"], gone["n_failed"], gone["verdict"]) == (0, 3, "not shown")
@@ -220,7 +228,7 @@ def test_failed_runs_are_counted_and_an_arm_without_a_run_has_a_reason() -> None
     assert np.isnan(gone["p_value"])
     rows["status"] = "failed"
     with pytest.raises(RunError, match="nothing to judge"):
-        judging.judge(stage_of(), sealed, rows, AUC)
+        verdict.judge(stage_of(), sealed, rows, AUC)
 
 
 # -- real searches -------------------------------------------------------------------------------
@@ -244,7 +252,7 @@ def train_here(planned: Plan, *rest: Any) -> None:
             fill(
                 needs.source.store,
                 needs.source.spec,
-                stocking.label_sources(needs.source),
+                generators.label_sources(needs.source),
                 needs.missing,
             )
     train_first(planned, len(planned.todo))
@@ -272,13 +280,13 @@ def space_of(root: Path, **changes: Any) -> Space:
     return parse_space(grid(root, **{**usual, "confirmation": CONFIRMATION, **changes}))
 
 
-def searched(space: Space, run: Path) -> tuple[study.Run, str]:
+def searched(space: Space, run: Path) -> tuple[run.Run, str]:
     said = io.StringIO()
-    found = study.search(space, run, console=Console(file=said, width=200))
+    found = search.search(space, run, console=Console(file=said, width=200))
     return found, said.getvalue()
 
 
-def check_whole(run: study.Run, said: str) -> None:
+def check_whole(run: run.Run, said: str) -> None:
     # two arms, their twin and the baseline twice; then an arm, its twin and the baseline twice
     assert (run.ok, run.pruned, run.failed, run.missing) == (8 + 6, 0, 0, 0)
     assert "second stage: 6 of 6 cells to train" in said
@@ -301,11 +309,11 @@ def copy(whole: Path, here: None, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
-def forget(run: Path, *, stage: bool) -> Stage:
+def forget(run: Path, *, stage: bool) -> SecondStage:
     """Take a run back to before its verdict, or to before its second stage; return the stage."""
     before = stage_in(run)
     (run / "looks.json").unlink()
-    stages.write(RunPaths(run), [replace(before, judged=())])
+    confirmation_records.write(RunPaths(run), [replace(before, judged=())])
     if stage:
         (run / "confirmation.json").unlink()
         for cell in before.cells:
@@ -317,8 +325,8 @@ def times(run: Path) -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in run.glob("trials/*/result.json")}
 
 
-def stage_in(run: Path) -> Stage:
-    (stage,) = stages.read(RunPaths(run))
+def stage_in(run: Path) -> SecondStage:
+    (stage,) = confirmation_records.read(RunPaths(run))
     return stage
 
 
@@ -404,7 +412,7 @@ def test_no_second_stage_begins_while_the_screening_lacks_a_cell_or_time_is_up(
 ) -> None:
     forget(copy, stage=True)
     clock = iter([0.0, 100.0])
-    monkeypatch.setattr(searches.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(search.time, "monotonic", lambda: next(clock))
     run, said = searched(space_of(root, time_budget=60), copy)
     assert (run.ok, run.missing) == (8, 6)  # chosen, and left to the next search
     assert "0 of 6 cells done" in said
@@ -421,7 +429,7 @@ def test_a_shard_leaves_the_second_stage_to_a_whole_search(copy: Path, root: Pat
     forget(copy, stage=True)
     said = io.StringIO()
     console = Console(file=said, width=200)
-    study.search(space_of(root), copy, shard=Shard(1, 2), console=console)
+    search.search(space_of(root), copy, shard=Shard(1, 2), console=console)
     assert "without --shard trains the second stage" in said.getvalue()
     assert not (copy / "confirmation.json").exists()
 
@@ -436,7 +444,7 @@ def test_a_grown_grid_keeps_its_shortlist_and_no_scheduler_stops_the_stage(
     assert stage_in(copy) == begun
     assert "arms compared: 2 in the plan, 3 now (1 added, 0 gone)" in caplog.text
     racing = space_of(root, scheduler={"type": "race", "min_seeds": 2})
-    these = confirming._planned(racing, RunPaths(copy), begun, None)
+    these = confirm._planned(racing, RunPaths(copy), begun, None)
     assert these.space.scheduler.type == "none"
     assert {cell.cell_id for cell in these.cells} == set(begun.cells)
 
@@ -445,17 +453,17 @@ def test_a_stage_of_arms_that_are_gone_is_refused_while_it_is_unfinished(
     copy: Path, root: Path
 ) -> None:
     forget(copy, stage=False)
-    other = study.plan(space_of(root, axes={**AXES, "psi": [0.7]}), copy)
+    other = planner.plan(space_of(root, axes={**AXES, "psi": [0.7]}), copy)
     gone = [each.arm_id for each in stage_in(copy).shortlist]
     with pytest.raises(RunError, match=rf"no longer gives \({gone[0]}\)"):
-        confirming.second_stage(other, train_here, None, Console(quiet=True))
+        confirm.second_stage(other, train_here, None, Console(quiet=True))
 
 
 def screen(space: Space, whole: Path, run: Path) -> None:
     """Begin a run, and give it the screening's trials of another."""
-    planned = study.plan(space, run)
+    planned = planner.plan(space, run)
     run.mkdir()
-    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
+    folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     for cell in planned.cells:
         shutil.copytree(whole / "trials" / cell.cell_id, run / "trials" / cell.cell_id)
 
@@ -465,7 +473,7 @@ def plain(whole: Path, root: Path, here: None, tmp_path: Path) -> Path:
     """The same screening as of a grid without `confirmation`, planned before its first trial."""
     run, space = tmp_path / "plain", space_of(root, confirmation=None, controls=[])
     screen(space, whole, run)
-    assert study.search(space, run, console=Console(quiet=True)).ok == 6
+    assert search.search(space, run, console=Console(quiet=True)).ok == 6
     assert "stage" not in load_results(run)
     return run
 
@@ -488,7 +496,7 @@ def test_confirm_names_arms_and_each_call_is_a_look(plain: Path, fgaug: Any) -> 
     assert code == 0
     assert "look 3 of 1 planned: not planned" in out
     assert "adjusted for 2 arms" in out
-    first, second = stages.read(RunPaths(plain))
+    first, second = confirmation_records.read(RunPaths(plain))
     assert not {*first.seeds[arms[0]]} & {*second.seeds[arms[0]]}
     assert len(second.seeds[second.shortlist[0].baseline]) == 3  # sqrt(2) x 2
     assert [len(stage.judged) for stage in (first, second)] == [2, 1]
@@ -501,7 +509,7 @@ def test_confirm_after_a_search_that_confirmed_is_a_further_look(copy: Path, fga
     code, out, _ = fgaug("confirm", copy, "--arm", listed.arm_id, "--log", "quiet")
     assert code == 0
     assert "look 2 of 1 planned: not planned" in out
-    first, second = stages.read(RunPaths(copy))
+    first, second = confirmation_records.read(RunPaths(copy))
     assert len(second.seeds[listed.arm_id]) == CONFIRMATION["confirm_seeds"]
     assert second.shortlist[0].mean == listed.mean
     assert not {*first.seeds[listed.arm_id]} & {*second.seeds[listed.arm_id]}
@@ -536,13 +544,13 @@ def test_confirm_uses_the_cores_and_gpus_that_are_named(
         raise RunError("as far as it goes")
 
     RunPaths(tmp_path).space.write_text("")
-    monkeypatch.setattr(confirming, "load_space", lambda _: None)
-    monkeypatch.setattr(confirming, "plan_grid", plan)
+    monkeypatch.setattr(confirm, "load_space", lambda _: None)
+    monkeypatch.setattr(confirm, "plan_grid", plan)
     with pytest.raises(RunError, match="as far as it goes"):
-        confirming.confirm(tmp_path, ["a"], cpus=room[0], gpus=room[1])
+        confirm.confirm(tmp_path, ["a"], cpus=room[0], gpus=room[1])
     assert asked == [room_of(*room, None)]
     with pytest.raises(UserError, match="--cpus must lie from 1 to"):
-        confirming.confirm(tmp_path, ["a"], cpus=0)
+        confirm.confirm(tmp_path, ["a"], cpus=0)
 
 
 def test_confirm_refuses_a_folder_that_is_no_run(tmp_path: Path, fgaug: Any) -> None:
@@ -562,14 +570,14 @@ def test_a_dry_run_tells_of_the_second_stage(root: Path, tmp_path: Path, fgaug: 
 def test_a_dataset_without_a_test_set_is_refused(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
     with pytest.raises(GridError, match="`confirmation` judges arms on the test set") as refused:
-        study.plan(space_of(tmp_path), tmp_path / "run")
+        planner.plan(space_of(tmp_path), tmp_path / "run")
     assert len(refused.value.problems) == 1
 
 
 def test_arms_know_their_baseline_and_their_twins(root: Path) -> None:
     axes = {**AXES, "mode": ["augmentation", "replacement"], "recipe.batch_size": [8, 16]}
     space = space_of(root, axes=axes, controls=["oversample", "drop"], remove={"dbp": 2, "trv": 2})
-    cells = study.plan(space, root / "arms").cells
+    cells = planner.plan(space, root / "arms").cells
     by_arm = {cell.arm_id: cell for cell in cells}
     found = candidates(cells)
     assert len(found) == 2 * 2 * 2

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from fgaug.data import lookalikes, open_dataset
+from fgaug.data import open_dataset
 from fgaug.data.audit import audit, pairs_of, suspicions
-from fgaug.data.copies import settle
-from fgaug.data.lookalikes import ALIGNED, EXACT, NEAR, TURNED, find_alike
+from fgaug.data.copies import lookalikes
+from fgaug.data.copies.lookalikes import ALIGNED, EXACT, NEAR, TURNED, find_alike
+from fgaug.data.copies.rules import settle
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError
 

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from fgaug.data import Dataset, dataset, open_dataset, parts
+from fgaug.core.paths import DatasetPaths
+from fgaug.data import Dataset, dataset, open_dataset
 from fgaug.data.dataset import digest_of
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError
-from fgaug.paths import DatasetPaths
 
 N = 12
 
@@ -78,7 +78,7 @@ def test_pixels_follow_the_manifest(made: Dataset) -> None:
 
 def test_many_parts(tmp_path: Path, made: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [made.pixels()[first : first + 2] for first in range(0, N, 2)]
-    monkeypatch.setattr(parts, "PART_BYTES", 300)
+    monkeypatch.setattr(dataset, "PART_BYTES", 300)
     again = dataset.write_dataset(tmp_path / "parts", made.spec, made.manifest, blocks)
     files = sorted((tmp_path / "parts" / "pixels").iterdir())
     assert len(files) == 2  # six images of 64 bytes reach 300 bytes

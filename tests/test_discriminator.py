@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fgaug.errors import SnapshotError
-from gan_worker.discriminators import read_discriminator
+from gan_worker.files.discriminators import read_discriminator
 from gan_worker.networks.discriminator import (
     DiscriminatorConfig,
     DiscriminatorNetwork,
@@ -54,7 +54,7 @@ def test_the_discriminator_of_a_tensorflow_file_is_that_of_the_pytorch_file(name
 
 
 def test_a_file_without_a_discriminator_is_refused(tmp_path: Path) -> None:
-    from gan_worker.snapshot import read_snapshot, write_safetensors
+    from gan_worker.files.snapshot import read_snapshot, write_safetensors
 
     write_safetensors(read_snapshot(GOLDENS / "tiny.pkl"), tmp_path / "x.safetensors")
     with pytest.raises(SnapshotError, match="was refused"):

@@ -19,12 +19,13 @@ import torch
 from scipy import stats
 from torch import nn
 
-from fgaug.recipe import Budget, Recipe
-from fgaug.training import augment, weights
-from fgaug.training.backend import derived
+from fgaug.core.seeding import stream_seed
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.training import weights
 from fgaug.training.images import Images, epochs, stream
-from fgaug.training.steps import predict
-from fgaug.training.torch_learner import TorchLearner
+from fgaug.training.pytorch import fastai_augment
+from fgaug.training.pytorch.fine_tuning import predict
+from fgaug.training.pytorch.learner import TorchLearner
 
 NAMES = ("benign", "malignant")
 COUNT, BATCH, EPOCHS = 200, 64, 15  # 3 steps an epoch, 8 images left out of each
@@ -81,7 +82,7 @@ def _watch(seed: int) -> Seen:
     for masks, layer in zip(seen.masks, layers, strict=True):
         layer.register_forward_hook(_mask_hook(masks))
     budget = Budget(unit="epochs", max=EPOCHS, patience=EPOCHS)
-    training = learner.train(images(0), images(1), budget, derived(seed, "order"))
+    training = learner.train(images(0), images(1), budget, stream_seed(seed, "order"))
     training.order = _kept(training.order, seen.order)
     with pytest.MonkeyPatch.context() as patch:
         _watch_parameters(patch, seen.parameters)
@@ -113,7 +114,9 @@ def _watch_parameters(patch: pytest.MonkeyPatch, found: dict[str, list[np.ndarra
         ("warp_homography", ("warp_x", "warp_y")),
         ("relight", (None, "brightness", "contrast")),
     ):
-        patch.setattr(augment, function, _watched(getattr(augment, function), names, found))
+        patch.setattr(
+            fastai_augment, function, _watched(getattr(fastai_augment, function), names, found)
+        )
 
 
 def _watched(
@@ -231,7 +234,7 @@ class TestOrder:
 
     @pytest.mark.parametrize("seed", SEEDS)
     def test_each_image_is_left_out_equally_often(self, seed: int) -> None:
-        batches = itertools.islice(epochs(COUNT, BATCH, derived(seed, "order")), 3 * 600)
+        batches = itertools.islice(epochs(COUNT, BATCH, stream_seed(seed, "order")), 3 * 600)
         used = np.bincount(np.concatenate(list(batches)), minlength=COUNT)
         left_out = 600 - used  # binomial(600, 8 / 200); of 200 images, 8 an epoch: almost free
         variance = 600 * 0.04 * 0.96 * COUNT / (COUNT - 1)
@@ -244,7 +247,7 @@ class TestOrder:
     def test_places_are_drawn_anew_each_pass(
         self, make: Callable[[int, int, int], Iterator[np.ndarray]], seed: int
     ) -> None:
-        batches = list(itertools.islice(make(COUNT, 50, derived(seed, "order")), 4 * 200))
+        batches = list(itertools.islice(make(COUNT, 50, stream_seed(seed, "order")), 4 * 200))
         passes = np.concatenate(batches).reshape(200, COUNT)
         assert np.array_equal(np.sort(passes, axis=1), np.tile(np.arange(COUNT), (200, 1)))
         place = passes.argsort(axis=1)
@@ -313,5 +316,5 @@ class TestAugmentation:
         """A common generator would still be right; a common seed would tie the two together."""
         one = np.stack(seen[0].masks[1])[:, :, 0]
         assert uncorrelated(seen[0].values("centre_x"), one)
-        purposes: Any = {derived(3, name) for name in ("weights", "augmentation", "order")}
+        purposes: Any = {stream_seed(3, name) for name in ("weights", "augmentation", "order")}
         assert len(purposes) == 3

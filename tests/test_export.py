@@ -17,7 +17,8 @@ from PIL import Image
 from small_bank import bank_command, fill_stub, small_bank
 
 from fgaug.bank import Bank, Demand, Scorer, export, open_store
-from fgaug.bank.scores import columns_of, write_scores
+from fgaug.bank.score_columns import columns_of
+from fgaug.bank.scores import write_scores
 from fgaug.errors import BankError, DiskFullError, UserError
 
 

@@ -18,14 +18,20 @@ from small_grid import grid, phantom_dataset
 from test_generator import TestGeneratorContract  # noqa: F401 - collected here with our fixture
 
 from fgaug.bank import BankSpec, Demand
-from fgaug.bank.fitting import fit_to_bank
+from fgaug.bank.resize import fit_to_bank
 from fgaug.errors import BankError, GridError, SnapshotError
-from fgaug.grid_load import parse_space
-from fgaug.study import plan
-from gan_worker.external import Checkout, ExternalGenerator
-from gan_worker.fill import fill
-from gan_worker.generator import Generator
-from gan_worker.sources import LabelGenerator, LabelSource, check_sources, describe, open_sources
+from fgaug.grid.load import parse_space
+from fgaug.study.planner import plan
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import (
+    LabelGenerator,
+    LabelSource,
+    check_sources,
+    describe,
+    open_sources,
+)
+from gan_worker.generators.external import Checkout, ExternalGenerator
+from gan_worker.generators.stylegan2 import Generator
 
 STAND_IN = Path(__file__).parent / "stand_in"
 FORMS = ("generate.py", "run_generator.py")

@@ -15,14 +15,13 @@ from fgaug import quality
 from fgaug.data import make_phantom
 from fgaug.data.phantom import PhantomSet
 from fgaug.errors import DataError, UserError
-from fgaug.quality.appearance import appearance
 from fgaug.quality.copies import Copies, authentic, closest, copies_of
-from fgaug.quality.fingerprint import Machines, Shares, learn_machines, shares_of
 from fgaug.quality.kernel import kid_error
-from fgaug.quality.scores import ALPHA, copies
-from fgaug.quality.set_measures import MEASURES, Reals, drawn, measures_of, shortfall
+from fgaug.quality.scoring.image_scores import ALPHA, copies
+from fgaug.quality.set_measures import MEASURES, RealFeatures, drawn, measures_of, shortfall
 from fgaug.quality.spectrum import halves, high_frequencies, radial_power, real_or_fake
-from fgaug.quality.told_apart import told_apart
+from fgaug.quality.strata import Machines, Shares, appearance, learn_machines, shares_of
+from fgaug.quality.two_sample import two_sample_test
 
 
 def draws(seed: int, n: int, shift: float = 0.0, d: int = 6) -> np.ndarray:
@@ -43,7 +42,7 @@ class TestMeasures:
 
     def test_fakes_of_the_reals_own_source_score_the_floor_and_others_do_not(self) -> None:
         patients = np.arange(120) // 2
-        reals = Reals(draws(0, 120), patients)
+        reals = RealFeatures(draws(0, 120), patients)
         good, bad = reals.measured(draws(1, 80)), reals.measured(draws(2, 80, 1.5))
         assert (good["n_real"], good["n_fake"], good["floor_by"]) == (120, 80, "group")
         for name in MEASURES:
@@ -54,20 +53,20 @@ class TestMeasures:
     def test_a_floor_is_measured_once_for_sets_that_share_it(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from fgaug.quality import set_measures
+        from fgaug.quality import floors, set_measures
 
         made = []
-        known = set_measures.real_floor
+        known = floors.real_floor
         monkeypatch.setattr(
             set_measures, "real_floor", lambda *a, **k: (made.append(1), known(*a, **k))[1]
         )
-        reals = Reals(draws(0, 60), np.arange(60))
+        reals = RealFeatures(draws(0, 60), np.arange(60))
         for n in (40, 30, 200, 20):  # no floor stands for more than half of the reals
             reals.measured(draws(n, n))
         assert len(made) == 2
 
     def test_too_few_are_refused(self) -> None:
-        reals = Reals(draws(0, 60), np.arange(60))
+        reals = RealFeatures(draws(0, 60), np.arange(60))
         with pytest.raises(UserError, match="at least 12 images"):
             reals.measured(draws(1, 11))
         with pytest.raises(UserError, match="--images must be at least 12, got 4"):
@@ -281,15 +280,17 @@ class TestToldApart:
         """Features that name the z_seed alone tell no networks apart, unless folds split them."""
         z_seeds = np.arange(60)
         named = np.eye(60)
-        found = told_apart(named, named, z_seeds, z_seeds, shared=True)
+        found = two_sample_test(named, named, z_seeds, z_seeds, shared=True)
         assert found.auc_low <= 0.5 <= found.auc_high
-        apart = told_apart(named, named + draws(1, 60, 1.0, 60), z_seeds, z_seeds, shared=True)
+        apart = two_sample_test(
+            named, named + draws(1, 60, 1.0, 60), z_seeds, z_seeds, shared=True
+        )
         assert apart.auc_low > 0.9
         assert apart.accuracy_low > 0.8
 
     def test_too_few_are_refused(self) -> None:
         with pytest.raises(UserError, match="at least 10 patients"):
-            told_apart(draws(0, 20), draws(1, 20), np.arange(20) // 4, np.arange(20))
+            two_sample_test(draws(0, 20), draws(1, 20), np.arange(20) // 4, np.arange(20))
         with pytest.raises((UserError, DataError), match="at least 20 patients, got 12"):
             halves(draws(0, 12), np.arange(12))
 

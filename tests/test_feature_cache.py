@@ -11,11 +11,11 @@ import pytest
 import torch
 from small_grid import phantom_dataset
 
-from fgaug import cluster, pixels
+from fgaug.core import cluster, pixels
 from fgaug.data import Dataset, open_dataset
-from fgaug.quality import feature_cache
-from fgaug.quality.feature_cache import features_of, of_array, of_dataset
-from fgaug.quality.features import FeatureNetwork
+from fgaug.quality.features import cache
+from fgaug.quality.features.cache import features_of, of_array, of_dataset
+from fgaug.quality.features.networks import FeatureNetwork
 
 
 class Counting(torch.nn.Module):
@@ -106,7 +106,7 @@ class TestOnce:
         assert module.asked == 8
 
     def test_in_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(feature_cache, "_BLOCK", 4)
+        monkeypatch.setattr(cache, "_BLOCK", 4)
         images, told = noise(10, rng=3), list[int]()
         found = features_of(of_array(images), network(Counting(), "blocks"), told.append)
         np.testing.assert_array_equal(found, network(Counting(), "blocks").features(images))
@@ -124,11 +124,11 @@ class TestOnce:
 @pytest.mark.ray
 def test_devices_share_the_work(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks of a cluster read the pixels themselves, and give what one process gives."""
-    from fgaug.quality.features import load_network
+    from fgaug.quality.features.networks import load_network
 
-    monkeypatch.setattr(feature_cache, "_BLOCK", 5)
+    monkeypatch.setattr(cache, "_BLOCK", 5)
     images = of_dataset(data, np.arange(8))
     with cluster.started(cpus=1, gpus=0, dashboard=False):
-        found = feature_cache._shared(images, "lite0", "cpu", lambda count: None)
+        found = cache._shared(images, "lite0", "cpu", lambda count: None)
     expected = load_network("lite0").features(data.pixels()[:8])
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

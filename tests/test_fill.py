@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgaug import paths
 from fgaug.bank import BankSpec, Demand, Shard, open_bank
-from fgaug.bank.fitting import fit_to_bank
+from fgaug.bank.resize import fit_to_bank
+from fgaug.core import files
 from fgaug.data import draw_image
 from fgaug.errors import BankError, DiskFullError, SnapshotError
-from gan_worker import sources as sources_module
-from gan_worker.fill import Piece, ShardMaker, fill
-from gan_worker.generator import StubGenerator, load_generator
-from gan_worker.phantom import OFFSET, PhantomGenerator
-from gan_worker.sources import LabelGenerator, LabelSource, describe, open_sources
+from gan_worker.filling import label_generators
+from gan_worker.filling.fill import Piece, ShardMaker, fill
+from gan_worker.filling.label_generators import LabelGenerator, LabelSource, describe, open_sources
+from gan_worker.generators.phantom import OFFSET, PhantomGenerator
+from gan_worker.generators.stub import StubGenerator
+from gan_worker.generators.stylegan2 import load_generator
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
@@ -100,7 +101,7 @@ class TestFilling:
         bank = fill(tmp_path, spec_of(sources, noise="seeded"), sources, demand(dbp=[3, 1]))
         expected = load_generator(file, "seeded").generate([3, 1], 0.7)
         assert (bank.read("dbp", 0.7, [3, 1]) == expected).all()
-        assert bank.spec.sources["dbp"].sha256 == paths.sha256_of(Path(file))
+        assert bank.spec.sources["dbp"].sha256 == files.sha256_of(Path(file))
 
     def test_progress(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(BankSpec, "shard_rows", 4)
@@ -143,7 +144,7 @@ class TestByContent:
         asked = list(range(1, 30))
         whole = fill(tmp_path / "one", spec, sources, demand(dbp=asked)).read("dbp", 0.7, asked)
         monkeypatch.setattr(BankSpec, "shard_rows", 7)
-        monkeypatch.setattr(sources_module, "_step", lambda kind, device: 3)
+        monkeypatch.setattr(label_generators, "_step", lambda kind, device: 3)
         fill(tmp_path / "two", spec, sources, demand(dbp=asked[5:9]))
         other = fill(tmp_path / "two", spec, sources, demand(dbp=asked))
         assert len(other.shards) > 3
@@ -158,7 +159,7 @@ class TestByContent:
         maker = ShardMaker(tmp_path, STUB_SPEC, STUBS, "cpu")
         first = maker.make("dbp", 0.7, np.array([1, 2]))
         assert maker.make("dbp", 0.7, np.array([1, 2])) == first
-        assert paths.sha256_of(tmp_path / first.path) == first.sha256
+        assert files.sha256_of(tmp_path / first.path) == first.sha256
 
     def test_pieces_in_any_order_give_one_bank(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -270,7 +271,7 @@ class TestRefusals:
         grown = fill(tmp_path / "bank", spec, sources, demand(dbp=[1, 2]))
         own = load_generator(NETWORKS / "tiny.pkl", "none").generate([2], 0.7)
         assert (grown.read("dbp", 0.7, [2]) == own).all()
-        old, new = (paths.sha256_of(NETWORKS / f"{name}.pkl")[:12] for name in ("tiny", "a"))
+        old, new = (files.sha256_of(NETWORKS / f"{name}.pkl")[:12] for name in ("tiny", "a"))
         with pytest.raises(SnapshotError) as changed:
             fill(tmp_path / "late", spec, sources, demand(dbp=[1]))
         assert f"made from {old}, the file is {new}" in str(changed.value)
@@ -295,7 +296,7 @@ class TestFullDisk:
         monkeypatch.setattr(BankSpec, "shard_rows", 4)
         bank_json_and_two_shards = iter([True, True, True])
         with monkeypatch.context() as patch:
-            patch.setattr("fgaug.paths.os.fsync", self.full(code, bank_json_and_two_shards))
+            patch.setattr("fgaug.core.paths.os.fsync", self.full(code, bank_json_and_two_shards))
             with pytest.raises(DiskFullError, match=r"while writing .*-\d+\.parquet"):
                 fill(tmp_path, STUB_SPEC, STUBS, demand(dbp=range(1, 11)))
         with pytest.raises(BankError, match="unfinished"):
@@ -311,7 +312,7 @@ class TestFullDisk:
     ) -> None:
         fill(tmp_path, STUB_SPEC, STUBS, demand(dbp=[1]))
         with monkeypatch.context() as patch:
-            patch.setattr("fgaug.paths.os.fsync", self.full(errno.ENOSPC, iter([])))
+            patch.setattr("fgaug.core.paths.os.fsync", self.full(errno.ENOSPC, iter([])))
             with pytest.raises(DiskFullError):
                 fill(tmp_path, STUB_SPEC, STUBS, demand(dbp=[1, 2]))
         assert len(open_bank(tmp_path).index()) == 1
@@ -352,7 +353,7 @@ class TestFullDisk:
         assert len(bank.read("dbp", 0.7, [3000])) == 1
 
     def test_other_errors_keep_their_kind(self, tmp_path: Path) -> None:
-        with pytest.raises(PermissionError), paths.disk_errors(tmp_path):
+        with pytest.raises(PermissionError), files.disk_errors(tmp_path):
             raise PermissionError(errno.EACCES, "denied")
 
     @staticmethod

@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import mix, study
-from fgaug.analysis.arms import arm_table
+from fgaug.analysis.findings.arms import arm_table
 from fgaug.bank import open_bank, read_scores
 from fgaug.bank.scores import scorers_of
-from fgaug.commands import show
-from fgaug.grid_load import load_space, parse_space
-from fgaug.planning import Plan
-from fgaug.results import load_results
+from fgaug.cli import show
+from fgaug.grid.load import load_space, parse_space
+from fgaug.runs import mix
+from fgaug.runs.results import load_results
+from fgaug.study import planner, replay, run
+from fgaug.study import search as study_search
+from fgaug.study.plan import Plan
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]  # the cascade does the same in the fast tests
 
@@ -48,14 +50,14 @@ def drawn(plan: Plan) -> dict[str, dict[str, list[int]]]:
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path) -> study.Run:
+def whole(root: Path) -> run.Run:
     """A search that nothing disturbed."""
     space = parse_space(grid(root, axes=AXES, controls=CONTROLS))
-    return study.search(space, root / "run", dashboard=False)
+    return study_search.search(space, root / "run", dashboard=False)
 
 
 def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
-    root: Path, whole: study.Run, capsys: pytest.CaptureFixture[str]
+    root: Path, whole: run.Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (whole.ok, whole.failed, whole.missing) == (3, 0, 0)
     frame = whole.results()
@@ -66,7 +68,7 @@ def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
     table = arm_table(frame).set_index("filter")
     assert table.loc[FILTER, "subset_id"] == table.loc["none", "arm_id"]
 
-    plan = study.plan(parse_space(grid(root, axes=AXES, controls=CONTROLS)), root / "run")
+    plan = planner.plan(parse_space(grid(root, axes=AXES, controls=CONTROLS)), root / "run")
     assert not plan.todo
     store = open_bank(root / "bank").store
     scorers = {scorer.name: scorer for scorer in scorers_of(store)}
@@ -78,12 +80,12 @@ def test_a_search_scores_filters_and_trains_each_arm_beside_its_random_subset(
         assert (realism >= 0.5).all()
     show.results(whole.root, "arm", "table")
     assert "agrees and" in capsys.readouterr().out
-    again = study.replay(whole.root, fakes.loc[FILTER, "cell_id"])
+    again = replay.replay(whole.root, fakes.loc[FILTER, "cell_id"])
     assert again.same
 
 
 def test_a_search_killed_while_it_scores_goes_on_to_the_same_cells_and_images(
-    root: Path, whole: study.Run
+    root: Path, whole: run.Run
 ) -> None:
     bank, run = root / "killed bank", root / "killed run"
     path = write_grid(root, axes=AXES, controls=CONTROLS, bank=str(bank))
@@ -100,9 +102,9 @@ def test_a_search_killed_while_it_scores_goes_on_to_the_same_cells_and_images(
         process.wait()
     assert not list(run.glob("trials/*/result.json"))
     space = load_space(path)
-    assert study.search(space, run, dashboard=False).exit_code == 0
-    here = study.plan(space, run)
-    there = study.plan(parse_space(grid(root, axes=AXES, controls=CONTROLS)), whole.root)
+    assert study_search.search(space, run, dashboard=False).exit_code == 0
+    here = planner.plan(space, run)
+    there = planner.plan(parse_space(grid(root, axes=AXES, controls=CONTROLS)), whole.root)
     assert drawn(here) == drawn(there)
     rows = [load_results(root).set_index("cell_id") for root in (whole.root, run)]
     columns = ["filter", "n_fake", "valid_loss", "valid_auc"]

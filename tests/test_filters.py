@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgaug.bank.scores import BOOLEAN, COLUMNS, NUMBER
+from fgaug.bank.score_columns import BOOLEAN, COLUMNS, NUMBER
 from fgaug.errors import UserError
-from fgaug.filters import MAX_DEPTH, MAX_LENGTH, parse
+from fgaug.grid.filters import MAX_DEPTH, MAX_LENGTH, parse
 
 SIGNS = {
     "==": operator.eq,

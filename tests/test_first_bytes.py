@@ -18,9 +18,9 @@ import pytest
 import torch
 from safetensors.torch import save as save_safetensors
 
+from fgaug.core.first_bytes import identify
 from fgaug.errors import SnapshotError
-from fgaug.first_bytes import identify
-from gan_worker.snapshot import read_snapshot
+from gan_worker.files.snapshot import read_snapshot
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 381673535\n"
 MAGIC = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # closes the index of a checkpoint

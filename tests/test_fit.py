@@ -14,14 +14,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from fgaug.errors import TrialError
-from fgaug.recipe import Budget, Recipe
-from fgaug.training import checked, fit, transforms
-from fgaug.training import steps as stepping
-from fgaug.training.augment import to_unit
-from fgaug.training.fit import FineTuning, Fitted, total_steps
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.training import metrics
+from fgaug.training.budget import total_steps
 from fgaug.training.images import Images, epochs, stream
-from fgaug.training.models import Classifier
-from fgaug.training.steps import Point, parts_of, predict
+from fgaug.training.learner import Evaluation, TrainingResult
+from fgaug.training.pytorch import augmentation, fine_tuning
+from fgaug.training.pytorch.fastai_augment import to_unit
+from fgaug.training.pytorch.fine_tuning import FineTuning, parts_of, predict
+from fgaug.training.pytorch.models import Classifier
 
 CPU = torch.device("cpu")
 NAMES = ("dark", "light")
@@ -66,7 +67,7 @@ def points(
     train: Images | None = None,
     valid: Images | None = None,
     seed: int = 3,
-) -> Iterator[Point | Fitted]:
+) -> Iterator[Evaluation | TrainingResult]:
     """Yield every evaluation, then the outcome."""
     recipe = recipe or Recipe(batch_size=8)
     training = FineTuning(
@@ -76,7 +77,7 @@ def points(
         NAMES,
         recipe=recipe,
         budget=budget,
-        augment=transforms.build(recipe, 7, CPU),
+        augment=augmentation.build(recipe, 7, CPU),
         seed=seed,
         device=CPU,
     )
@@ -84,21 +85,23 @@ def points(
     yield training.finish()
 
 
-def trained(model: Classifier, budget: Budget, **given: object) -> tuple[list[Point], Fitted]:
+def trained(
+    model: Classifier, budget: Budget, **given: object
+) -> tuple[list[Evaluation], TrainingResult]:
     *curve, outcome = points(model, budget, **given)
-    assert isinstance(outcome, Fitted)
-    return [point for point in curve if isinstance(point, Point)], outcome
+    assert isinstance(outcome, TrainingResult)
+    return [point for point in curve if isinstance(point, Evaluation)], outcome
 
 
 def with_losses(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
     """Let evaluations find these validation losses, one after the other."""
     left = iter(losses)
-    real = checked.evaluate
+    real = metrics.evaluate
 
     def evaluate(*given: object) -> dict[str, float]:
         return {**real(*given), "loss": next(left)}
 
-    monkeypatch.setattr(checked, "evaluate", evaluate)
+    monkeypatch.setattr(metrics, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(
@@ -127,14 +130,16 @@ def test_a_steps_budget_takes_exactly_its_steps(
     steps: int, frozen: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[tuple[bool, int, int]] = []  # frozen, step of its cycle, batch
-    real = stepping.Steps._step
+    real = fine_tuning.Steps._step
 
-    def count(self: stepping.Steps, cycle: object, step: int, index: np.ndarray) -> torch.Tensor:
+    def count(
+        self: fine_tuning.Steps, cycle: object, step: int, index: np.ndarray
+    ) -> torch.Tensor:
         is_frozen = not next(self.model.body.parameters()).requires_grad
         taken.append((is_frozen, step, len(index)))
         return real(self, cycle, step, index)
 
-    monkeypatch.setattr(stepping.Steps, "_step", count)
+    monkeypatch.setattr(fine_tuning.Steps, "_step", count)
     looks = min(steps, 5)
     curve, fitted = trained(tiny(), Budget(unit="steps", max=steps, evaluations=looks))
     assert taken == [
@@ -186,7 +191,7 @@ def test_the_best_evaluation_is_restored(best: int, monkeypatch: pytest.MonkeyPa
     with_losses(monkeypatch, losses)
     model, states = tiny(), []
     for point in points(model, Budget(max=5, patience=9)):
-        if isinstance(point, Fitted):
+        if isinstance(point, TrainingResult):
             fitted = point
         else:
             states.append(copy.deepcopy(model.state_dict()))
@@ -230,14 +235,14 @@ def test_a_training_loss_that_is_no_number_fails_the_trial() -> None:
 def test_a_validation_loss_that_is_no_number_fails_the_trial(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    real = stepping.Steps._step
+    real = fine_tuning.Steps._step
 
-    def last_step_overflows(self: stepping.Steps, *given: object) -> torch.Tensor:
+    def last_step_overflows(self: fine_tuning.Steps, *given: object) -> torch.Tensor:
         loss = real(self, *given)
         poison(self.model)
         return loss
 
-    monkeypatch.setattr(stepping.Steps, "_step", last_step_overflows)
+    monkeypatch.setattr(fine_tuning.Steps, "_step", last_step_overflows)
     with pytest.raises(TrialError, match="validation loss is not a number at step 1"):
         trained(tiny(), Budget(unit="steps", max=2))
 
@@ -308,16 +313,18 @@ def test_a_replay_in_double_precision_gives_the_same_losses(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, seen = images(16), []
-    real = stepping.Steps._step
+    real = fine_tuning.Steps._step
 
-    def noted(self: stepping.Steps, *given: object) -> torch.Tensor:
+    def noted(self: fine_tuning.Steps, *given: object) -> torch.Tensor:
         loss = real(self, *given)
         seen.append(loss.item())
         return loss
 
-    monkeypatch.setattr(stepping.Steps, "_step", noted)
-    monkeypatch.setattr(stepping, "to_unit", lambda batch: batch.double() / 255)
-    monkeypatch.setattr(fit, "FROZEN_SHARE", 3)  # of 6 steps 2 are frozen, as the replay has it
+    monkeypatch.setattr(fine_tuning.Steps, "_step", noted)
+    monkeypatch.setattr(fine_tuning, "to_unit", lambda batch: batch.double() / 255)
+    monkeypatch.setattr(
+        fine_tuning, "FROZEN_SHARE", 3
+    )  # of 6 steps 2 are frozen, as the replay has it
     budget = Budget(max=2) if unit == "epochs" else Budget(unit="steps", max=6)
     recipe = Recipe(batch_size=8, augmentation="none")
     model = tiny(dropout=0.0).double()

@@ -11,9 +11,9 @@ import psutil
 import pytest
 from small_grid import grid, phantom_dataset
 
-from fgaug import study
-from fgaug.cluster import started
-from fgaug.grid_load import parse_space
+from fgaug.core.cluster import started
+from fgaug.grid.load import parse_space
+from fgaug.study import search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -52,5 +52,5 @@ def test_two_logical_gpus_in_quarters_run_eight_at_once(tmp_path: Path) -> None:
         )
     )
     with started(cpus=16, gpus=2, dashboard=False), watched() as counts:
-        assert study.search(space, tmp_path / "run").ok == 24
+        assert search.search(space, tmp_path / "run").ok == 24
     assert max(counts) == 8

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import gan_worker
+from gan_worker.training.affine_warp import SYM6, warped
 from gan_worker.training.augment import AugmentPipe
 from gan_worker.training.transforms import Draws, Parameters, Transforms, parameters
-from gan_worker.training.warp import SYM6, warped
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 QUANTILES = (0.05, 0.3, 0.5, 0.8, 0.95)

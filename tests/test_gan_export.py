@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 from small_grid import phantom_dataset
 
-from fgaug.commands import gan
+from fgaug.cli import gan
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError, DiskFullError
-from fgaug.study import gan_export
-from fgaug.study.gan_export import export_training_images
+from gan_worker.training import export as gan_export
+from gan_worker.training.export import export_training_images
 from gan_worker.training.images import training_images
 
 

@@ -17,20 +17,20 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf
 from small_grid import phantom_dataset
 
-from fgaug.commands import gan
+from fgaug.cli import gan
 from fgaug.data import make_phantom, open_dataset
 from fgaug.data.dataset import write_dataset
-from fgaug.data.drops import Drops, read_drops
+from fgaug.data.drop_list import Drops, read_drops
 from fgaug.errors import DataError, UserError
-from fgaug.quality.training_filter import (
+from fgaug.quality.snapshots.training_filter import (
+    filter_training_images,
     label_errors,
     log_density,
     out_of_fold,
     skill,
     thinnest,
 )
-from fgaug.study.gan_export import export_training_images
-from fgaug.study.gan_filter import filter_training_images
+from gan_worker.training.export import export_training_images
 from gan_worker.training.images import training_images, write_trained_on
 
 HEADS = 240

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_grid import phantom_dataset
 
+from fgaug.core.paths import record_of
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import DataError, DiskFullError, SnapshotError
-from fgaug.paths import record_of
-from gan_worker.training import images as module
+from gan_worker.training import images as gan_images
 from gan_worker.training.images import (
     TrainingBatches,
     TrainingImages,
@@ -288,7 +288,7 @@ class TestBatches:
     ) -> None:
         here, _ = TrainingBatches(images, seed=3, mirror=True).batch(7, 20)
         resident, _ = TrainingBatches(images, seed=3, mirror=True, device="cuda").batch(7, 20)
-        monkeypatch.setattr(module, "RESIDENT_BYTES", 0)
+        monkeypatch.setattr(gan_images, "RESIDENT_BYTES", 0)
         copied, _ = TrainingBatches(images, seed=3, mirror=True, device="cuda").batch(7, 20)
         assert torch.equal(resident, copied)
         assert (resident.cpu() - here).abs().max() < 1e-6

@@ -14,18 +14,19 @@ import pytest
 import torch
 from small_grid import phantom_dataset
 
-from fgaug import paths, quality
-from fgaug.bank.fitting import fit_to_bank
+from fgaug import quality
+from fgaug.bank.resize import fit_to_bank
+from fgaug.core import files
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import DataError, SnapshotError, UserError
-from fgaug.quality import features as feature_module
-from fgaug.quality import snapshot_table
-from fgaug.quality.features import FeatureNetwork
-from fgaug.study.quality import How, measure_snapshots, snapshots_of
-from fgaug.study.selecting import select_snapshot
+from fgaug.quality.features import networks
+from fgaug.quality.features.networks import FeatureNetwork
+from fgaug.quality.snapshots import table
+from fgaug.quality.snapshots.measure import SnapshotOptions, measure_snapshots, snapshots_of
+from fgaug.quality.snapshots.select import select_snapshot
 from gan_worker import load_generator
+from gan_worker.files.snapshot import Snapshot, write_safetensors
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.snapshot import Snapshot, write_safetensors
 from gan_worker.training.images import training_images, write_trained_on
 
 Fgaug = Callable[..., tuple[int, str, str]]
@@ -76,7 +77,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> FeatureNetwork:
     network = FeatureNetwork(
         _Pooled(), name="pooled", sha256="0123456789" * 6, side=32, words="means", device="cpu"
     )
-    monkeypatch.setattr(feature_module, "load_network", lambda *_: network)
+    monkeypatch.setattr(networks, "load_network", lambda *_: network)
     return network
 
 
@@ -91,8 +92,8 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def how(data: Dataset, **changes: Any) -> How:
-    return How(**{"dataset": data.root, "label": "trv", "images": 40, **changes})
+def how(data: Dataset, **changes: Any) -> SnapshotOptions:
+    return SnapshotOptions(**{"dataset": data.root, "label": "trv", "images": 40, **changes})
 
 
 class TestMeasured:
@@ -150,7 +151,7 @@ class TestMeasured:
             network_file(tmp_path / f"{name}.safetensors", 1)
         told: list[tuple[int, int]] = []
         (one,) = measure_snapshots([tmp_path / "a.safetensors"], how(data))
-        monkeypatch.setattr("fgaug.study.quality._STEP", 7)
+        monkeypatch.setattr("fgaug.quality.snapshots.measure._STEP", 7)
         (two,) = measure_snapshots(
             [tmp_path / "b.safetensors"], how(data), lambda *count: told.append(count)
         )
@@ -228,7 +229,7 @@ class TestTable:
         measure_snapshots([folder], how(data, label="dbp"))
         file = folder / "network-000004.safetensors"
         measure_snapshots([file], how(data, images=30))
-        rows = snapshot_table.read_rows(folder)
+        rows = table.read_rows(folder)
         assert len(rows) == 9
         frame = pd.read_csv(folder / "metrics.csv")
         assert len(frame) == 9
@@ -252,7 +253,7 @@ class TestTable:
             patch.setattr("gan_worker.load_generator", load)
             with pytest.raises(KeyboardInterrupt):
                 measure_snapshots([folder], how(data))
-        assert len(snapshot_table.read_rows(folder)) == 2
+        assert len(table.read_rows(folder)) == 2
         assert len(measure_snapshots([folder], how(data))) == 4
 
     @pytest.mark.parametrize("text", ["{", "[]", '{"rows": 3}', '{"rows": [{"fid": 1}]}'])
@@ -297,14 +298,14 @@ def table_of(folder: Path, *numbers: tuple[float, float, float], **changes: Any)
         file = folder / f"network-{index:06d}.safetensors"
         if not file.exists():
             network_file(file, seed=index)
-        head = {name: 1 for name in snapshot_table.SAME}
+        head = {name: 1 for name in table.SAME}
         head |= {
             "label": "trv",
             "class": None,
             "features": "lite0-57934424@224",
             "noise": "seeded",
         }
-        head |= {"snapshot": file.name, "kimg": index, "sha256": paths.sha256_of(file)}
+        head |= {"snapshot": file.name, "kimg": index, "sha256": files.sha256_of(file)}
         shown = {
             "dataset": "data/x",
             "features_described": "words",
@@ -318,8 +319,8 @@ def table_of(folder: Path, *numbers: tuple[float, float, float], **changes: Any)
             shown |= {f"{name}_at_floor": 1.0, f"{name}_at_floor_sd": 0.1}
             shown |= {f"floor_{name}": 1.0, f"floor_{name}_sd": 0.1}
         found = {"fid": fid, "kid": fid / 1000, "precision": precision, "recall": recall}
-        snapshot_table.add_row(folder, {**head, **shown, **found, **changes})
-    return snapshot_table.read_rows(folder)
+        table.add_row(folder, {**head, **shown, **found, **changes})
+    return table.read_rows(folder)
 
 
 class TestRules:
@@ -348,20 +349,20 @@ class TestRules:
         self, tmp_path: Path, rule: str, among: int | None, kimg: int, words: str
     ) -> None:
         rows = table_of(tmp_path / "t", *self.NUMBERS)
-        row, found = snapshot_table.chosen(rows, rule, among)
+        row, found = table.chosen(rows, rule, among)
         assert (row["kimg"], found) == (kimg, words)
 
     def test_of_equals_the_lower_fid_then_the_earlier(self, tmp_path: Path) -> None:
         rows = table_of(tmp_path / "t", (2.0, 0.5, 0.5), (1.0, 0.5, 0.5), (1.0, 0.5, 0.5))
-        for rule in snapshot_table.RULES:
-            assert snapshot_table.chosen(rows, rule)[0]["kimg"] == 1
+        for rule in table.RULES:
+            assert table.chosen(rows, rule)[0]["kimg"] == 1
 
     def test_that_are_none(self, tmp_path: Path) -> None:
         rows = table_of(tmp_path / "t", *self.NUMBERS)
         with pytest.raises(SnapshotError, match="one of thesis, breast"):
-            snapshot_table.chosen(rows, "best")
+            table.chosen(rows, "best")
         with pytest.raises(SnapshotError, match="at least 1, got 0"):
-            snapshot_table.chosen(rows, "thesis", 0)
+            table.chosen(rows, "thesis", 0)
 
 
 class TestSelected:
@@ -434,7 +435,7 @@ class TestCommands:
         assert "24 fakes (z_seeds 1-24, psi 1, noise seeded) against" in out
         assert "reals against reals" in out
         assert "patients kept whole" in out
-        rows = snapshot_table.read_rows(odd_root)
+        rows = table.read_rows(odd_root)
         best = min(rows, key=lambda row: row["fid"])
         copy = tmp_path / "trv.safetensors"
         code, out, err = fgaug("gan", "select", odd_root, "--rule", "breast", "--out", copy)

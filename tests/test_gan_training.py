@@ -22,14 +22,14 @@ import torch.multiprocessing as mp
 from fgaug.data import open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import SnapshotError, TrainingError, UserError
-from fgaug.study import gan_training as study
-from gan_worker.snapshot import read_snapshot
-from gan_worker.training.chance import Chance, Share
+from gan_worker.files.snapshot import read_snapshot
+from gan_worker.training import jobs
+from gan_worker.training.distributed import Together
 from gan_worker.training.folder import TrainingFolder, entries, load_state, save_state
 from gan_worker.training.images import TrainingBatches, training_images
 from gan_worker.training.launch import Job, run
 from gan_worker.training.options import PRESETS, resolve
-from gan_worker.training.together import Together
+from gan_worker.training.randomness import Chance, Share
 from gan_worker.training.trainer import Trainer
 from gan_worker.training.transfer import start_from
 
@@ -77,7 +77,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the others have: sums over more are other sums
     try:
-        assert run(job(data, out), study.draw, quiet)
+        assert run(job(data, out), jobs.draw, quiet)
     finally:
         torch.set_num_threads(threads)
     return out
@@ -109,14 +109,14 @@ class TestFolder:
 
     def test_a_finished_training_trains_no_more(self, whole: Path, data: Path) -> None:
         before = (whole / "state.safetensors").read_bytes()
-        assert run(job(data, whole), study.draw, quiet)
+        assert run(job(data, whole), jobs.draw, quiet)
         assert (whole / "state.safetensors").read_bytes() == before
 
     def test_another_training_is_refused_by_every_difference(
         self, whole: Path, data: Path
     ) -> None:
         with pytest.raises(UserError, match=r"gamma was 0.1, is 0.3; .*lr was"):
-            run(job(data, whole, gamma=0.3, lr=0.1), study.draw, quiet)
+            run(job(data, whole, gamma=0.3, lr=0.1), jobs.draw, quiet)
 
     def test_a_torn_state_is_refused(self, whole: Path, tmp_path: Path) -> None:
         folder = TrainingFolder(tmp_path)
@@ -248,7 +248,7 @@ def test_the_average_is_the_network_itself_while_nothing_was_shown(data: Path) -
 
 def test_a_loss_that_is_no_number_ends_the_training(data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"diverged at 1\.\d kimg.*There is no snapshot yet"):
-        run(job(data, tmp_path, lr=1e30, gamma=0.0), study.draw, quiet)
+        run(job(data, tmp_path, lr=1e30, gamma=0.0), jobs.draw, quiet)
     assert [path.name for path in TrainingFolder(tmp_path).snapshots()] == [
         "network-000000.safetensors"
     ]
@@ -269,7 +269,7 @@ def test_images_that_become_alike_end_the_training(
     monkeypatch.setattr(loop.Loop, "_sheet_of", sheet)
     message = r"collapsed by 3 kimg: .* vary by 2.00 .* by 60.00.*network-000002"
     with pytest.raises(TrainingError, match=message):
-        run(job(data, tmp_path), study.draw, quiet)
+        run(job(data, tmp_path), jobs.draw, quiet)
     assert len(TrainingFolder(tmp_path).snapshots()) == 3
 
 
@@ -397,8 +397,10 @@ def test_a_sweep_trains_side_by_side(fgaug: Any, data: Path, tmp_path: Path) -> 
 
 
 def test_every_label_and_value_of_a_sweep_is_a_training(data: Path, tmp_path: Path) -> None:
-    asked = study.Asked(dataset=data, out=tmp_path, sweep={"gamma": [0.1, 0.2], "lr": [0.001]})
-    places = [Path(job.out).relative_to(tmp_path).as_posix() for job in study.jobs_of(asked)]
+    asked = jobs.TrainRequest(
+        dataset=data, out=tmp_path, sweep={"gamma": [0.1, 0.2], "lr": [0.001]}
+    )
+    places = [Path(job.out).relative_to(tmp_path).as_posix() for job in jobs.jobs_of(asked)]
     assert places == [
         f"{label}/gamma={gamma},lr=0.001" for label in ("dbp", "trv") for gamma in (0.1, 0.2)
     ]

@@ -11,9 +11,10 @@ import torch
 
 import gan_worker
 from fgaug.errors import SnapshotError, UserError
-from gan_worker.generator import Generator, StubGenerator, StyleGan2Generator, load_generator
+from gan_worker.files.snapshot import Snapshot, read_snapshot
+from gan_worker.generators.stub import StubGenerator
+from gan_worker.generators.stylegan2 import Generator, StyleGan2Generator, load_generator
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.snapshot import Snapshot, read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 LARGEST = 2**32 - 1

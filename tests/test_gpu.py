@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import gan_worker
-from fgaug.recipe import Budget, Recipe
-from fgaug.training import fit, models, transforms
+from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training.images import Images
+from fgaug.training.pytorch import fine_tuning, models
+from fgaug.training.pytorch.augmentation import build
 from fgaug.training.weights import SCRATCH
 
 pytestmark = pytest.mark.gpu
@@ -39,14 +40,14 @@ def losses(device: torch.device, augmentation: str) -> list[float]:
     recipe = Recipe(model="resnet10t", pretrained=False, dropout=0, augmentation=augmentation)
     torch.manual_seed(0)
     model = models.build(recipe, SCRATCH, 2).to(device)
-    running = fit.FineTuning(
+    running = fine_tuning.FineTuning(
         model,
         images,
         images,
         ("a", "b"),
         recipe=recipe,
         budget=Budget(unit="steps", max=6, evaluations=3),
-        augment=transforms.build(recipe, 0, device),
+        augment=build(recipe, 0, device),
         seed=0,
         device=device,
     )

@@ -14,25 +14,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgaug.cells import Context, cells_of
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.search.halving import ArmHalving
-from fgaug.search.policy import (
+from fgaug.grid.cells import Context, cells_of
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.study.tune.policy import (
     NOTHING,
     Arm,
+    CellProgress,
     Decision,
-    Leg,
     Policy,
-    Seen,
+    Segment,
     WholeCells,
     arms_of,
     value_at,
 )
+from fgaug.study.tune.successive_halving import ArmHalving
 
 Array = np.ndarray[Any, Any]
 ORDERS = st.integers(0, 2**32)  # seeds of the order in which cells arrive
-Truth = Mapping[str, Seen]  # what each cell comes to if nothing stops it: ok or failed
+Truth = Mapping[str, CellProgress]  # what each cell comes to if nothing stops it: ok or failed
 
 
 def arm(name: str, seeds: int, stoppable: bool = True) -> Arm:
@@ -44,18 +44,18 @@ def arms(count: int, seeds: int) -> list[Arm]:
     return [arm(f"a{i}", seeds) for i in range(count)]
 
 
-def flat(value: float, looks: int = 27, status: str = "ok") -> Seen:
+def flat(value: float, looks: int = 27, status: str = "ok") -> CellProgress:
     """Return a whole curve of one value."""
-    return Seen(status=status, curve=tuple(((i + 1) / looks, value) for i in range(looks)))
+    return CellProgress(status=status, curve=tuple(((i + 1) / looks, value) for i in range(looks)))
 
 
-def until(whole: Seen, share: float) -> Seen:
+def until(whole: CellProgress, share: float) -> CellProgress:
     """Return what lies on disk after a leg: up to the first evaluation at or after its end."""
     looks = [at for at, _ in whole.curve]
     count = 1 + sum(at < share - 1e-9 for at in looks)
     if share == 1 or count > len(looks) or (count == len(looks) and whole.status == "ok"):
         return whole
-    return Seen(status="paused", curve=whole.curve[:count])
+    return CellProgress(status="paused", curve=whole.curve[:count])
 
 
 def mean_of(cells: Sequence[float]) -> float:
@@ -89,14 +89,14 @@ def work(
     policy: Policy,
     truth: Truth,
     rng: random.Random,
-    seen: dict[str, Seen] | None = None,
+    seen: dict[str, CellProgress] | None = None,
     workers: int = 3,
     stop_after: int | None = None,
-) -> tuple[dict[str, Seen], Decision, list[Leg]]:
+) -> tuple[dict[str, CellProgress], Decision, list[Segment]]:
     """Let workers take legs in the policy's order and end them in any order."""
     seen = {} if seen is None else seen
-    running: dict[str, Leg] = {}
-    ran: list[Leg] = []
+    running: dict[str, Segment] = {}
+    ran: list[Segment] = []
     while True:
         decision = policy.decide(seen)
         assert decision.complete == (not decision.legs)
@@ -114,16 +114,16 @@ def work(
         assert len(ran) < 10_000, "the same legs again and again"
 
 
-def qualities(grid: Sequence[Arm]) -> dict[str, Seen]:
+def qualities(grid: Sequence[Arm]) -> dict[str, CellProgress]:
     """Return curves where an arm is the better the later it comes."""
     return {cell: flat(float(i)) for i, one in enumerate(grid) for cell in one.cell_ids}
 
 
-def share_run(seen: Mapping[str, Seen]) -> float:
+def share_run(seen: Mapping[str, CellProgress]) -> float:
     return sum(cell.curve[-1][0] if cell.curve else 0.0 for cell in seen.values())
 
 
-def some_truth(grid: Sequence[Arm], rng: random.Random) -> dict[str, Seen]:
+def some_truth(grid: Sequence[Arm], rng: random.Random) -> dict[str, CellProgress]:
     """Return whole curves with ties, NaN, patience and failures; a look for each share or few."""
     values = [0.0, 0.25, 0.5, 0.5, 0.75, 1.0, math.nan, -math.inf]
     truth = {}
@@ -132,12 +132,14 @@ def some_truth(grid: Sequence[Arm], rng: random.Random) -> dict[str, Seen]:
         looks = rng.choice([1, 2, 5, 9, 21])
         ends = looks if rng.random() < 0.7 else rng.randint(0, looks)
         curve = tuple(((i + 1) / looks, rng.choice(values)) for i in range(ends))
-        truth[cell] = Seen(status="failed" if rng.random() < failing else "ok", curve=curve)
+        truth[cell] = CellProgress(
+            status="failed" if rng.random() < failing else "ok", curve=curve
+        )
     return truth
 
 
 @st.composite
-def studies(draw: st.DrawFn) -> tuple[list[Arm], dict[str, Seen], dict[str, int]]:
+def studies(draw: st.DrawFn) -> tuple[list[Arm], dict[str, CellProgress], dict[str, int]]:
     options = {
         "eta": draw(st.integers(2, 4)),
         "rungs": draw(st.integers(1, 4)),
@@ -207,14 +209,14 @@ def test_the_baseline_may_have_fewer_seeds() -> None:
 
 
 def test_a_value_is_of_the_first_look_at_or_after_the_level() -> None:
-    cell = Seen(status="paused", curve=((0.2, 1.0), (0.4, 2.0), (0.6, 3.0)))
+    cell = CellProgress(status="paused", curve=((0.2, 1.0), (0.4, 2.0), (0.6, 3.0)))
     assert [value_at(cell, share) for share in (0.1, 0.2, 0.3, 0.6)] == [1, 1, 2, 3]
     assert value_at(cell, 0.7) is None
     assert value_at(replace(cell, status="ok"), 0.7) == 3  # patience
     assert value_at(replace(cell, status="failed"), 0.7) is None
     assert value_at(NOTHING, 0.1) is None
-    assert math.isnan(value_at(Seen(status="ok", curve=()), 0.1) or 0)
-    thirds = Seen(status="paused", curve=((math.nextafter(3.0**-1, 0), 1.0), (1.0, 2.0)))
+    assert math.isnan(value_at(CellProgress(status="ok", curve=()), 0.1) or 0)
+    thirds = CellProgress(status="paused", curve=((math.nextafter(3.0**-1, 0), 1.0), (1.0, 2.0)))
     assert value_at(thirds, 3.0**-1) == 1
 
 
@@ -223,7 +225,7 @@ def test_going_on_does_not_change_an_earlier_comparison() -> None:
     grid = arms(3, 1)
     truth = {f"a{i}.0": flat(float(i)) for i in range(3)}
     late = tuple((share, 9.0 if share > 0.5 else -1.0) for share, _ in truth["a0.0"].curve)
-    truth["a0.0"] = Seen(status="ok", curve=late)
+    truth["a0.0"] = CellProgress(status="ok", curve=late)
     policy = ArmHalving(grid, min_seeds=1, rungs=2)
     assert policy.decide(truth).stopped == {"a0": 0, "a1": 0}
 
@@ -269,7 +271,7 @@ def test_equal_means_rank_in_the_order_of_the_arms() -> None:
 @given(studies(), st.integers(1, 9), ORDERS)
 @settings(max_examples=300)
 def test_any_order_decides_as_waiting_does_and_runs_no_more(
-    study: tuple[list[Arm], dict[str, Seen], dict[str, int]], workers: int, order: int
+    study: tuple[list[Arm], dict[str, CellProgress], dict[str, int]], workers: int, order: int
 ) -> None:
     rng, (grid, truth, options) = random.Random(order), study
     stopped, needed = oracle(grid, truth, **options)
@@ -286,7 +288,7 @@ def test_any_order_decides_as_waiting_does_and_runs_no_more(
 @given(studies(), st.integers(0, 30), ORDERS)
 @settings(max_examples=200)
 def test_a_search_cut_anywhere_decides_the_same(
-    study: tuple[list[Arm], dict[str, Seen], dict[str, int]], cut: int, order: int
+    study: tuple[list[Arm], dict[str, CellProgress], dict[str, int]], cut: int, order: int
 ) -> None:
     rng, (grid, truth, options) = random.Random(order), study
     policy = ArmHalving(grid, **options)
@@ -301,7 +303,9 @@ def test_a_search_cut_anywhere_decides_the_same(
 @given(studies(), st.data(), ORDERS)
 @settings(max_examples=200)
 def test_a_grid_that_grew_is_decided_anew(
-    study: tuple[list[Arm], dict[str, Seen], dict[str, int]], data: st.DataObject, order: int
+    study: tuple[list[Arm], dict[str, CellProgress], dict[str, int]],
+    data: st.DataObject,
+    order: int,
 ) -> None:
     rng, (grid, truth, options) = random.Random(order), study
     some = grid[: data.draw(st.integers(0, len(grid)))]
@@ -346,13 +350,13 @@ def test_cells_that_are_trained_already_cost_nothing_and_take_part() -> None:
 def test_a_failed_seed_is_left_out_of_its_arms_mean() -> None:
     grid = arms(3, 3)
     truth = qualities(grid)
-    truth["a2.0"] = Seen(status="failed", curve=((1 / 27, -9.0),))
+    truth["a2.0"] = CellProgress(status="failed", curve=((1 / 27, -9.0),))
     assert ArmHalving(grid).decide(truth).stopped == {"a0": 0, "a1": 0}
 
 
 def test_an_arm_with_too_few_seeds_left_is_out_at_once() -> None:
     grid = arms(3, 3)
-    failed = Seen(status="failed", curve=())
+    failed = CellProgress(status="failed", curve=())
     decision = ArmHalving(grid).decide({"a2.0": failed, "a2.1": failed})
     assert decision.stopped == {"a2": 0}
     assert "a2.2" not in [leg.cell_id for leg in decision.legs]
@@ -363,7 +367,7 @@ def test_an_arm_with_too_few_seeds_left_is_out_at_once() -> None:
 def test_one_arm_that_is_left_of_many_runs_to_its_end() -> None:
     """Places that failures leave empty keep nobody waiting."""
     grid = arms(12, 2)
-    failed = dict.fromkeys(qualities(grid), Seen(status="failed", curve=()))
+    failed = dict.fromkeys(qualities(grid), CellProgress(status="failed", curve=()))
     truth = {**failed, **{name: flat(0.5) for name in grid[4].cell_ids}}
     seen, decision, _ = work(ArmHalving(grid, eta=2), truth, random.Random(0))
     assert set(decision.stopped) == {one.arm_id for one in grid} - {"a4"}
@@ -375,7 +379,7 @@ def test_a_seed_that_fails_later_still_counts_where_it_came() -> None:
     grid = arms(6, 2)
     truth = qualities(grid)
     for cell in grid[5].cell_ids:
-        truth[cell] = Seen(status="failed", curve=truth[cell].curve[:5])
+        truth[cell] = CellProgress(status="failed", curve=truth[cell].curve[:5])
     assert ArmHalving(grid).decide(truth).stopped == {
         **{f"a{i}": 0 for i in range(4)},
         "a5": 1,
@@ -394,7 +398,7 @@ def test_patience_counts_with_the_last_value() -> None:
     grid = arms(3, 2)
     truth = qualities(grid)
     for cell, end in zip(grid[2].cell_ids, (1, 7), strict=True):
-        truth[cell] = Seen(status="ok", curve=truth[cell].curve[:end])
+        truth[cell] = CellProgress(status="ok", curve=truth[cell].curve[:end])
     seen, decision, ran = work(ArmHalving(grid), truth, random.Random(0))
     assert decision.stopped == {"a0": 0, "a1": 0}
     assert [leg.cell_id for leg in ran].count("a2.0") == 1
@@ -443,11 +447,11 @@ def plain_asha(curves: Array, rng: np.random.Generator, workers: int = 2) -> Arr
     return got
 
 
-def disk(curves: Array, grid: Sequence[Arm]) -> dict[str, Seen]:
+def disk(curves: Array, grid: Sequence[Arm]) -> dict[str, CellProgress]:
     """Return every cell at its end."""
     shares = [(k + 1) / 27 for k in range(27)]
     return {
-        name: Seen(status="ok", curve=tuple(zip(shares, curve.tolist(), strict=True)))
+        name: CellProgress(status="ok", curve=tuple(zip(shares, curve.tolist(), strict=True)))
         for one, of_arm in zip(grid, curves, strict=True)
         for name, curve in zip(one.cell_ids, of_arm, strict=True)
     }
@@ -514,7 +518,7 @@ def test_whole_cells_offers_all_that_is_not_over_seeds_outermost() -> None:
     order = ["baseline.0", "a0.0", "a1.0", "baseline.1", "a0.1", "a1.1", "baseline.2"]
     assert [leg.cell_id for leg in legs] == order
     assert {leg.until for leg in legs} == {1.0}
-    truth = {**qualities(grid), "a0.1": Seen(status="failed", curve=())}
+    truth = {**qualities(grid), "a0.1": CellProgress(status="failed", curve=())}
     seen, decision, ran = work(policy, truth, random.Random(3))
     assert decision == Decision(legs=(), stopped={}, complete=True)
     assert seen == truth

@@ -16,14 +16,14 @@ from PIL import Image
 from small_grid import grid, phantom_dataset
 
 from fgaug.bank import Bank, BankSpec, open_bank
-from fgaug.bank.fitting import fit_to_bank
-from fgaug.bank.imported import SHA256, digests, import_folders, pixels_digest
+from fgaug.bank.import_images import SHA256, digests, import_folders, pixels_digest
+from fgaug.bank.resize import fit_to_bank
 from fgaug.bank.seed_files import LabelFolder, find, find_all
-from fgaug.data.reader import read_image
+from fgaug.core.image_formats import EXTENSIONS
+from fgaug.data.reading.source_image import read_image
 from fgaug.errors import BankError, SnapshotError
-from fgaug.grid_load import parse_space
-from fgaug.image_kinds import EXTENSIONS
-from fgaug.study import plan
+from fgaug.grid.load import parse_space
+from fgaug.study.planner import plan
 
 
 def pixels(key: int, size: int = 8, channels: int = 1) -> np.ndarray:
@@ -293,7 +293,7 @@ class TestRefusals:
                 "",
                 "images must be square, it has 6 x 8 px",
                 "images must have 8 px or more, it has 4 px",
-                "not a PNG, JPEG, BMP, TIFF, WEBP",
+                "a text, not a PNG, JPEG, BMP, TIFF, WEBP",
                 "it has colour, the first image has none; say --channels 1 or 3",
             ),
             strict=True,
@@ -319,7 +319,7 @@ class TestRefusals:
         (tmp_path / "images" / "1.png").write_text("x")
         (line,) = self.refused(tmp_path)
         assert line.endswith(
-            "1.png: not a PNG, JPEG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000 or AVIF image."
+            "1.png: a text, not a PNG, JPEG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000 or AVIF image."
         )
 
     @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from fgaug.data import images as image_files
-from fgaug.data import reader
-from fgaug.data.images import Box
 from fgaug.data.ingest import from_csv, from_folders
 from fgaug.data.prepare import prepare
-from fgaug.data.reader import read_image
-from fgaug.data.samples import BrokenImageError
+from fgaug.data.reading import source_image, squares
+from fgaug.data.reading.samples import BrokenImageError
+from fgaug.data.reading.source_image import read_image
+from fgaug.data.reading.squares import Box
 from fgaug.errors import DataError
 
 
@@ -245,7 +244,7 @@ class TestReading:
     def test_grey_stored_as_colour_is_grey(self, tmp_path: Path) -> None:
         grey = noise(3)
         found = read_image(save(tmp_path / "a.png", np.repeat(grey[..., None], 3, axis=2)))
-        assert image_files.image_sha256(found) == image_files.image_sha256(grey[..., None])
+        assert squares.image_sha256(found) == squares.image_sha256(grey[..., None])
 
     def test_colour_and_palette(self, tmp_path: Path) -> None:
         colour = noise(3, (20, 24, 3)) // 64 * 64
@@ -290,7 +289,7 @@ class TestReading:
 
     def test_bombs_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = save(tmp_path / "a.png", noise(1))
-        monkeypatch.setattr(reader, "MAX_PIXELS", 100)
+        monkeypatch.setattr(source_image, "MAX_PIXELS", 100)
         with pytest.raises(BrokenImageError, match="24 x 20 pixels"):
             read_image(path)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
@@ -309,26 +308,26 @@ class TestGeometry:
     def test_resize_is_antialiased(self) -> None:
         stripes = np.zeros((64, 64, 1), np.uint8)
         stripes[:, ::2] = 200
-        small = image_files.resize_square(stripes, 16)
+        small = squares.resize_square(stripes, 16)
         assert small.shape == (16, 16, 1)
         assert np.abs(small[:, 2:-2].astype(int) - 100).max() < 10
 
     def test_grey_and_repeated_grey_resize_alike(self) -> None:
         grey = noise(1)[..., None]
-        small = image_files.resize_square(grey, 11)
-        colour = image_files.resize_square(image_files.to_channels(grey, 3), 11)
+        small = squares.resize_square(grey, 11)
+        colour = squares.resize_square(squares.to_channels(grey, 3), 11)
         assert (colour == small).all()
 
     def test_crop_inside(self) -> None:
         pixels = noise(1, (50, 60))[..., None]
         box = Box(x=20, y=10, width=10, height=6, of_width=60, of_height=50)
-        found = image_files.crop_square(pixels, box, 0.4)
+        found = squares.crop_square(pixels, box, 0.4)
         assert (found == pixels[6:20, 18:32]).all()
 
     def test_crop_reflects_where_it_leaves_the_image(self) -> None:
         pixels = noise(1, (10, 10))[..., None]
         box = Box(x=0, y=3, width=4, height=4, of_width=10, of_height=10)
-        found = image_files.crop_square(pixels, box, 1.0)
+        found = squares.crop_square(pixels, box, 1.0)
         assert found.shape == (8, 8, 1)
         assert (found[:, 1] == found[:, 3]).all()  # column -1 is column 1
         assert (found[:, 2:] == pixels[1:9, :6]).all()
@@ -416,7 +415,7 @@ class TestPrepare:
         assert crops.manifest["group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
         cropped = prepare(out=tmp_path / "boxes", margin=0.4, **given)
         square = noise(0)[2:16, 2:16, None]
-        assert (cropped.pixels()[0] == image_files.resize_square(square, 8)).all()
+        assert (cropped.pixels()[0] == squares.resize_square(square, 8)).all()
         assert cropped.spec.crop is not None
         assert cropped.spec.crop["margin"] == 0.4
         with pytest.raises(DataError, match="cropped already"):

@@ -18,10 +18,10 @@ import pytest
 from same_frames import assert_same
 from small_grid import phantom_dataset, write_grid
 
-from fgaug import study
-from fgaug.cluster import started
-from fgaug.paths import RunPaths
-from fgaug.search.interrupt import SIGNALS, Interrupt
+from fgaug.core.cluster import started
+from fgaug.core.paths import RunPaths
+from fgaug.study import search
+from fgaug.study.tune.interrupt import SIGNALS, Interrupt
 
 pytestmark = pytest.mark.ray
 LOOKS = 60
@@ -77,7 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(cluster: None, root: Path) -> Path:
     """A search that nobody interrupted."""
-    assert study.search(root / "grid.yaml", root / "whole").ok == 4
+    assert search.search(root / "grid.yaml", root / "whole").ok == 4
     return root / "whole"
 
 
@@ -145,7 +145,7 @@ def test_interrupted_once_it_goes_on_to_the_same_frame(
     for folder in paused:
         assert 0 < len(pd.read_parquet(folder / "curve.parquet")) < LOOKS
         assert (folder / "checkpoint").is_file()
-    assert study.search(root / "grid.yaml", run).exit_code == 0
+    assert search.search(root / "grid.yaml", run).exit_code == 0
     assert_same(run, whole)
 
 
@@ -168,5 +168,5 @@ def test_interrupted_twice_it_ends_at_once_and_keeps_what_was_finished(
     assert "run the same command again to go on" in errors.splitlines()[-1]
     assert before
     assert all(path.read_bytes() == content for path, content in before.items())
-    assert study.search(root / "grid.yaml", run).exit_code == 0
+    assert search.search(root / "grid.yaml", run).exit_code == 0
     assert_same(run, whole)

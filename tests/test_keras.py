@@ -18,18 +18,19 @@ from scipy import ndimage
 from small_grid import grid, phantom_dataset
 
 import fgaug
-from fgaug import cluster, estimate, study
+from fgaug.core import cluster
 from fgaug.data import open_dataset
 from fgaug.errors import GridError, TrialError, UserError
-from fgaug.grid_load import parse_space
-from fgaug.recipe import Budget, Recipe
-from fgaug.results import load_predictions, load_results
-from fgaug.training import models
+from fgaug.grid.load import parse_space
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.runs.results import load_predictions, load_results
+from fgaug.study import estimate, search
 from fgaug.training.images import Images
-from fgaug.training.keras import known, process
+from fgaug.training.keras import applications, process
 from fgaug.training.keras.learner import KerasLearner
 from fgaug.training.keras.process import Settings, process_for
-from fgaug.training.steps import predict
+from fgaug.training.pytorch import models
+from fgaug.training.pytorch.fine_tuning import predict
 from fgaug.training.weights import SCRATCH
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,7 @@ def _no_process_left() -> Iterator[None]:
 
 
 def test_the_known_names_are_keras_own() -> None:
-    assert list(known.APPLICATIONS) == process_for(SETTINGS).ask("applications")
+    assert list(applications.APPLICATIONS) == process_for(SETTINGS).ask("applications")
 
 
 def test_what_the_source_froze_learns_not() -> None:
@@ -166,7 +167,7 @@ whole.set_weights([*body.get_weights(), *whole.get_weights()[len(body.get_weight
 whole.save_weights("whole.weights.h5")
 
 import tensorflow as tf
-from fgaug.training.keras.augment import shifted_and_flipped
+from fgaug.training.keras.augmentation import shifted_and_flipped
 images = np.random.RandomState(0).uniform(0, 255, (40, 12, 10, 3)).astype(np.float32)
 seed = tf.constant([7, 3])
 made = {f"made_{s}_{f}": shifted_and_flipped(tf.constant(images), s, f, seed)
@@ -342,4 +343,4 @@ def test_a_search_trains_keras_cells(tmp_path: Path) -> None:
     assert set(rows["images_seen"]) == {32}
     found = load_predictions(tmp_path / "run")
     assert found.groupby("cell_id").size().nunique() == 1
-    assert study.search(space, tmp_path / "run").ok == 4  # nothing is trained again
+    assert search.search(space, tmp_path / "run").ok == 4  # nothing is trained again

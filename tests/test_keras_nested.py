@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fgaug.errors import UserError
-from fgaug.training.keras import known, weight_file
+from fgaug.training.keras import applications, weight_file
 
 
 class Weight:
@@ -295,7 +295,7 @@ def test_well_known_other_files_are_named(
 ) -> None:
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
-    assert suffix in known.FORMATS
+    assert suffix in applications.FORMATS
     with pytest.raises(UserError, match="cannot be read as Keras weights") as raised:
         weight_file.load(path, body())
     assert words in str(raised.value)

@@ -14,16 +14,16 @@ import pytest
 from pydantic import ValidationError
 from small_grid import grid, phantom_dataset
 
-from fgaug import study
-from fgaug.cells import recipe_identity
 from fgaug.errors import GridError, UserError
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.recipe import Budget, Recipe
+from fgaug.grid.cells import recipe_identity
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.study import planner
 from fgaug.training.images import Images
-from fgaug.training.keras import child, known, weight_file
+from fgaug.training.keras import applications, weight_file, worker
 from fgaug.training.keras.learner import FOLDS, KerasTraining, last_fold
-from fgaug.training.keras.shared import Place, Rows, opened, rows_of
+from fgaug.training.keras.shared_images import Place, Rows, opened, rows_of
 
 
 class TestRecipe:
@@ -90,8 +90,8 @@ class TestRecipe:
 
 class TestKnown:
     def test_a_wrong_name_is_met_with_near_ones(self) -> None:
-        assert known.check_name("InceptionResNetV2") is None
-        assert "`InceptionResNetV2`" in str(known.check_name("inception_resnet_v2"))
+        assert applications.check_name("InceptionResNetV2") is None
+        assert "`InceptionResNetV2`" in str(applications.check_name("inception_resnet_v2"))
 
     def test_without_tensorflow_a_grid_says_what_to_install(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -100,9 +100,9 @@ class TestKnown:
         phantom_dataset(tmp_path)
         space = parse_space(grid(tmp_path, recipe={"backend": "keras"}))
         with pytest.raises(GridError) as error:
-            study.plan(space, tmp_path / "run")
-        assert error.value.problems == (known.NEEDS,)
-        assert "pip install 'fgaug[keras]'" in known.NEEDS
+            planner.plan(space, tmp_path / "run")
+        assert error.value.problems == (applications.NEEDS,)
+        assert "pip install 'fgaug[keras]'" in applications.NEEDS
 
     def test_without_weights_on_this_machine_it_says_where_they_were_looked_for(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -110,9 +110,9 @@ class TestKnown:
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         recipe = Recipe.model_validate({"backend": "keras"})
         with pytest.raises(GridError, match="nothing is downloaded"):
-            known.find(recipe)
+            applications.find(recipe)
         scratch = Recipe.model_validate({"backend": "keras", "allow_scratch": True})
-        assert known.find(scratch).identity == "scratch"
+        assert applications.find(scratch).identity == "scratch"
 
     @pytest.mark.parametrize(
         ("file", "model"),
@@ -135,12 +135,12 @@ class TestKnown:
         (tmp_path / "models" / file).write_bytes(b"weights")
         (tmp_path / "models" / file.replace("no", "").replace("_top", "")).write_bytes(b"top")
         recipe = Recipe.model_validate({"backend": "keras", "model": model})
-        found = known.find(recipe)
+        found = applications.find(recipe)
         assert found.path == tmp_path / "models" / file
         assert found.identity.startswith(f"imagenet:{file}:")
         other = Recipe.model_validate({"backend": "keras", "model": "MobileNetV2"})
         with pytest.raises(GridError):
-            known.find(other)
+            applications.find(other)
 
 
 @dataclass
@@ -343,7 +343,7 @@ class TestReplies:
         def answer(**given: Any) -> None:
             raise error
 
-        return child._reply(answer, arguments)
+        return worker._reply(answer, arguments)
 
     def test_out_of_memory_names_the_cure(self) -> None:
         batches = np.zeros((3, 32), np.int64)

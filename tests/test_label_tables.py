@@ -16,7 +16,7 @@ from PIL import Image
 
 from fgaug.data.ingest import Ingested, from_csv, from_folders
 from fgaug.data.prepare import prepare
-from fgaug.data.table import typed
+from fgaug.data.tables.label_table import typed
 from fgaug.errors import DataError
 
 EIGHT = range(8)

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgaug.report.latex import MOST_ROWS, SIZES, booktabs, document, table
-from fgaug.report.latex_text import escape
-from fgaug.report.parts import Table
+from fgaug.analysis.report.latex import MOST_ROWS, SIZES, booktabs, document, escape, table
+from fgaug.analysis.report.parts import Table
 
 HOSTILE = r"""\input{/etc/passwd} & % $x$ #1 _a_ {b} ~ ^ <i> | " ` -- ''x,, [1] * ±ψΔ° ü ß ł ñ"""
 
@@ -147,9 +146,9 @@ def compiled(folder: Path, name: str = "all.tex") -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("which", ["thesis", "breast"])
 def test_the_published_tables_compile_and_fit_the_page(which: str, tmp_path: Path) -> None:
-    from fgaug import study
+    from fgaug.analysis.published import write
 
-    tables = study.published(which, tmp_path / which).parent / "tables"
+    tables = write.published(which, tmp_path / which).parent / "tables"
     log = compiled(tables)
     assert "Overfull \\hbox" not in log
     assert "Missing character" not in log

@@ -1,63 +1,86 @@
-"""One direction of imports, read from the source; and what an import loads."""
+"""Which room may import which, read from the source; and what an import loads."""
 
 from __future__ import annotations
 
 import ast
-import importlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BORDER = {
-    "bank",
-    "cluster",
-    "data",
-    "errors",
-    "first_bytes",
-    "paths",
-    "pixels",
-}  # of fgaug, for gan_worker
-ASSEMBLY = "fgaug/study/"  # where the two packages meet
-RAY_ROOMS = ("fgaug/search/", "fgaug/cluster.py", "gan_worker/actor.py")
-# the grid file's rooms
-GRID = "grid_errors generators axes entries points grid_fit grid_load space"
+# Room -> rooms it may import; a * means: inside functions only, so that it stays unloaded. Imports
+# for type checkers and imports inside functions count like any other.
+ROOMS = {
+    "errors": "",
+    "core": "errors",
+    "stats": "errors core",
+    "data": "errors core",
+    "bank": "errors core",
+    "grid": "errors core bank",
+    "gan_worker": "errors core data bank",
+    "training": "errors core data grid",
+    "runs": "errors core data bank grid training",
+    "quality": "errors core data bank grid stats training gan_worker*",
+    "analysis": "errors core data bank grid stats training runs quality",
+    "study": "errors core data bank grid stats training runs quality analysis* gan_worker*",
+    "cli": "errors core data bank grid stats training runs quality analysis study gan_worker*",
+}
+PARTS = {  # part of a room -> modules of its own room that it may not import
+    "fgaug.study.tune": "fgaug.study",
+    "fgaug.analysis.findings": "fgaug.analysis",
+    "fgaug.analysis.power": "fgaug.analysis.compare fgaug.analysis.report",
+    "fgaug.analysis.compare": "fgaug.analysis.power fgaug.analysis.report",
+}
+EXCEPT = {  # what a part may import all the same
+    "fgaug.study.tune": ("fgaug.study.estimate", "fgaug.study.resources"),
+    "fgaug.analysis.findings": ("fgaug.analysis.format",),
+}
+LIGHT = {"fgaug.analysis.format"}  # words for verdicts; loads nothing, so it may be imported early
+GRID_FROM_BANK = {"fgaug.bank.score_columns"}  # names of columns that filters read
+RAY_ROOMS = ("fgaug.study.tune", "fgaug.core.cluster", "gan_worker.filling.actor")
 HEAVY = ("torch", "torchvision", "timm", "tensorflow", "keras", "ray", "matplotlib", "sklearn")
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Yield each imported module of a file by its full name, and whether a function imports it.
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported name: `module` by its full name, `late` where a function imports it."""
 
-    `from fgaug import mix` counts as `fgaug.mix`; imports for type checkers alone are left out.
-    """
-    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), inside=False)
+    module: str
+    late: bool
 
 
-def _imports(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+def imports(text: str) -> Iterator[Import]:
+    """Yield every import of a source text; `from fgaug.runs import mix` is `fgaug.runs.mix`."""
+    yield from _imports(ast.parse(text), inside=False)
+
+
+def _imports(node: ast.AST, inside: bool) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
         if isinstance(child, ast.Import):
-            yield from ((alias.name, inside) for alias in child.names)
+            yield from (Import(alias.name, inside) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             assert not child.level, "relative imports hide the direction"
-            yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
+            yield from (Import(f"{child.module}.{a.name}", inside) for a in child.names)
         else:
-            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports(child, inside or function)
 
 
-def files(package: str) -> list[Path]:
-    found = sorted((ROOT / package).rglob("*.py"))
-    assert found
+@lru_cache(maxsize=1)
+def sources() -> Mapping[str, str]:
+    """Return the source of every module of both packages, by its full name."""
+    found = {}
+    for package in ("fgaug", "gan_worker"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts).removesuffix(".__init__")] = path.read_text(encoding="utf-8")
+    assert len(found) > 300
     return found
-
-
-def name(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
 
 
 def below(module: str, package: str) -> bool:
@@ -65,80 +88,224 @@ def below(module: str, package: str) -> bool:
 
 
 def room(module: str) -> str:
-    """Return `bank` of `fgaug.bank.Demand`; `` of `fgaug` itself."""
-    return [*module.split("."), ""][1]
+    """Return `bank` of `fgaug.bank.Demand`, `gan_worker` of any of its modules, `` of `fgaug`."""
+    first, *rest = module.split(".")
+    return "gan_worker" if first == "gan_worker" else rest[0] if rest else ""
 
 
-@pytest.mark.parametrize("path", files("gan_worker"), ids=name)
-def test_gan_worker_uses_the_border_of_fgaug_alone(path: Path) -> None:
-    used = {room(module) for module, _ in imports(path) if below(module, "fgaug")}
-    assert used <= BORDER
+def module_of(name: str, modules: Mapping[str, str]) -> str | None:
+    """Return the module that an imported name is, or is defined in; None for other libraries."""
+    while name not in modules:
+        name, dot, _ = name.rpartition(".")
+        if not dot:
+            return None
+    return name
 
 
-@pytest.mark.parametrize("path", files("fgaug"), ids=name)
-def test_fgaug_meets_gan_worker_in_one_place_and_late(path: Path) -> None:
-    met = [(module, late) for module, late in imports(path) if below(module, "gan_worker")]
-    if not name(path).startswith(ASSEMBLY):
-        assert met == []
-    assert all(late for _, late in met)
+def faults(modules: Mapping[str, str]) -> list[str]:
+    """Return every import that the tables above do not allow."""
+    found = []
+    for name, text in modules.items():
+        here = room(name)
+        if name in ("fgaug", "fgaug.__main__"):
+            continue  # the public names: anything, as long as it is light (below)
+        allowed = {word.rstrip("*"): word.endswith("*") for word in ROOMS[here].split()}
+        for each in imports(text):
+            there = module_of(each.module, modules)
+            if there is None or there == name:
+                continue
+            to = room(there)
+            if to == here:
+                found += _inside_a_room(name, there)
+            elif not to:
+                found.append(f"{name} imports the public door, {there}")
+            elif to not in allowed:
+                found.append(f"{name} imports {there}: `{here}` may not import `{to}`")
+            elif allowed[to] and there not in LIGHT and _at_the_head(text, each):
+                found.append(f"{name} imports {there} at its head: `{to}` inside functions only")
+            elif here == "grid" and to == "bank" and there not in GRID_FROM_BANK:
+                found.append(f"{name} imports {there}: `grid` knows names of score columns only")
+    return found
 
 
-@pytest.mark.parametrize("path", [*files("fgaug"), *files("gan_worker")], ids=name)
-def test_ray_stays_in_its_rooms(path: Path) -> None:
-    if not name(path).startswith(RAY_ROOMS):
-        assert not [module for module, _ in imports(path) if below(module, "ray")]
+def _inside_a_room(name: str, there: str) -> list[str]:
+    return [
+        f"{name} imports {there}: {part} may not"
+        for part, barred in PARTS.items()
+        if below(name, part) and not below(there, part)
+        if any(below(there, each) for each in barred.split())
+        if there not in EXCEPT.get(part, ())
+    ]
 
 
-TENSORFLOW_ROOM = "fgaug/training/keras/"
-BESIDE_IT = ("known", "learner", "process", "shared")  # in the process that asks
+def _at_the_head(text: str, each: Import) -> bool:
+    """Return whether importing the module runs this import: late ones and types are left out."""
+    heads = [
+        node
+        for node in ast.parse(text).body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    return not each.late and each in _imports(ast.Module(heads, []), inside=False)
 
 
-@pytest.mark.parametrize("path", [*files("fgaug"), *files("gan_worker")], ids=name)
-def test_tensorflow_and_torch_share_no_process(path: Path) -> None:
-    used = [module for module, _ in imports(path)]
-    there = name(path).startswith(TENSORFLOW_ROOM) and path.stem not in BESIDE_IT
-    if there:
-        assert not [module for module in used if below(module, "torch")]
-    else:
-        barred = ("tensorflow", "keras", "h5py", "fgaug.training.keras.child")
-        assert not [module for module in used if any(below(module, each) for each in barred)]
+def circles(modules: Mapping[str, str]) -> list[list[str]]:
+    """Return the circles among modules: strongly connected components by Tarjan's algorithm.
+
+    A package's `__init__` that only passes names on is no part of a circle: a name is followed to
+    the module that defines it.
+    """
+    edges = {name: _targets(name, text, modules) for name, text in modules.items()}
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(node: str) -> None:
+        index[node] = low[node] = len(index)
+        stack.append(node)
+        for target in edges[node]:
+            if target not in index:
+                visit(target)
+                low[node] = min(low[node], low[target])
+            elif target in stack:
+                low[node] = min(low[node], index[target])
+        if low[node] == index[node]:
+            at = stack.index(node)
+            circle, stack[at:] = stack[at:], []
+            if len(circle) > 1:
+                found.append(sorted(circle))
+
+    for name in edges:
+        if name not in index:
+            visit(name)
+    return found
+
+
+def _targets(name: str, text: str, modules: Mapping[str, str]) -> set[str]:
+    if name == "fgaug" or _is_package(name, modules):
+        return set()  # a door: see `_home`
+    homes = (_home(each.module, modules) for each in imports(text))
+    return {home for home in homes if home is not None and home != name}
+
+
+def _is_package(name: str, modules: Mapping[str, str]) -> bool:
+    return any(other.startswith(f"{name}.") for other in modules)
+
+
+def _home(name: str, modules: Mapping[str, str]) -> str | None:
+    """Return the module that defines an imported name, through the doors that pass it on."""
+    module = module_of(name, modules)
+    if module is None or module == name or not _is_package(module, modules):
+        return module
+    last = name.removeprefix(f"{module}.")
+    for each in imports(modules[module]):
+        if each.module.endswith(f".{last}") and each.module != name:
+            return _home(each.module, modules)
+    return module
+
+
+def test_rooms_import_what_the_table_allows() -> None:
+    assert faults(sources()) == []
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room(name) for name in sources()} - {"", "__main__"} == set(ROOMS)
+
+
+def test_modules_form_no_circle() -> None:
+    assert circles(sources()) == []
+
+
+def foil(**texts: str) -> dict[str, str]:
+    """Return a small tree with the given modules, `.` written as `__`."""
+    empty = {f"fgaug.{name}": "" for name in ROOMS if name != "gan_worker"}
+    given = {f"fgaug.{name.replace('__', '.')}": text for name, text in texts.items()}
+    return {"fgaug": "", "gan_worker": "", **empty, **given}
 
 
 @pytest.mark.parametrize(
-    ("lower", "higher"),
+    "text",
     [
-        ("errors", "*"),
-        ("first_bytes", "*"),
-        ("paths", f"bank data pixels {GRID} cells mix trial results training search report study"),
-        ("pixels", f"bank data {GRID} cells mix trial results training search report study"),
-        ("yaml_file", f"{GRID} cells mix trial search report study"),
-        ("recipe", "*"),
-        ("grid_errors", "*"),
-        ("generators", "axes entries points space cells mix bank data trial results search study"),
-        ("axes", "space cells mix bank data trial results training search report study"),
-        ("space", "cells mix bank data trial results training search report study"),
-        ("cells", "mix bank data trial results training search report study"),
-        ("bank", f"{GRID} cells mix data trial results training search report study"),
-        ("data", f"bank {GRID} cells mix trial results training search report study"),
-        ("draws", "mix data trial results training search report study"),
-        ("mix", "data trial results training search report study"),
-        ("training", "bank cells mix trial results search report study"),
-        ("quality", f"bank {GRID} cells mix trial results search report study"),
-        ("results", f"bank data {GRID} cells mix trial training search report study"),
-        ("trial", "search report study planning"),
-        ("arm_names", "analysis report trial training search study planning bank data mix"),
-        ("analysis", "report trial training search study planning bank data mix"),
-        ("report", "trial training search study planning bank"),
+        "from fgaug.study import planner",
+        "import fgaug.study.planner",
+        "def f():\n    from fgaug.study import planner",
+        "def f():\n    def g():\n        import fgaug.study.planner as p",
+        "if TYPE_CHECKING:\n    from fgaug.study.planner import Plan",
+        "class A:\n    def f(self):\n        if 1:\n            from fgaug.study import planner",
     ],
 )
-def test_rooms_do_not_look_up(lower: str, higher: str) -> None:
-    path = ROOT / "fgaug" / lower
-    inside = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    for file in inside:
-        for module, _ in imports(file):
-            if below(module, "fgaug") and not below(module, f"fgaug.{lower}"):
-                assert higher != "*", f"{name(file)} imports {module}"
-                assert room(module) not in higher.split(), f"{name(file)} imports {module}"
+def test_a_foil_that_looks_up_is_found(text: str) -> None:
+    (fault,) = faults(foil(bank__reader=text, study__planner="Plan = 1"))
+    assert fault == (
+        "fgaug.bank.reader imports fgaug.study.planner: `bank` may not import `study`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "words"),
+    [
+        ("study__plan", "from gan_worker import fill", "inside functions only"),
+        ("grid__filters", "from fgaug.bank import reader", "names of score columns only"),
+        ("study__tune__runner", "from fgaug.study import plan", "fgaug.study.tune may not"),
+        ("analysis__findings__arms", "from fgaug.analysis.report import page", "may not"),
+        ("runs__row", "import fgaug", "the public door"),
+        ("core__files", "def f():\n    from fgaug.cli import app", "may not import `cli`"),
+    ],
+)
+def test_a_foil_of_each_rule_is_found(names: str, text: str, words: str) -> None:
+    around = dict.fromkeys(("bank__reader", "study__plan", "analysis__report__page"), "")
+    (fault,) = faults(foil(**{**around, names: text}))
+    assert words in fault
+
+
+def test_what_the_table_allows_is_no_fault() -> None:
+    late = "def f():\n    from gan_worker import fill\n    from fgaug.analysis import format"
+    types = "if TYPE_CHECKING:\n    from gan_worker.fill import Fill"
+    assert faults(foil(study__plan=late, study__fill=types, grid__a="import fgaug.core")) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "back"),
+    [
+        ("from fgaug.runs import row", "from fgaug.runs import trial"),
+        ("from fgaug.runs.row import Row", "def f():\n    from fgaug.runs.trial import Trial"),
+        ("import fgaug.runs.row", "if TYPE_CHECKING:\n    from fgaug.runs import trial"),
+    ],
+)
+def test_a_foil_that_goes_in_a_circle_is_found(there: str, back: str) -> None:
+    assert circles(foil(runs__trial=there, runs__row=back)) == [
+        ["fgaug.runs.row", "fgaug.runs.trial"]
+    ]
+    assert circles(foil(runs__trial=there, runs__row="")) == []
+
+
+def test_a_circle_through_a_door_is_found() -> None:
+    texts = foil(
+        bank="from fgaug.bank.reader import Bank",
+        bank__reader="from fgaug.bank.store import Store",
+        bank__store="from fgaug.bank import Bank",
+    )
+    assert circles(texts) == [["fgaug.bank.reader", "fgaug.bank.store"]]
+
+
+@pytest.mark.parametrize("name", sources())
+def test_ray_stays_in_its_rooms(name: str) -> None:
+    if not any(below(name, each) for each in RAY_ROOMS):
+        assert not [each for each in imports(sources()[name]) if below(each.module, "ray")]
+
+
+TENSORFLOW_ROOM = "fgaug.training.keras"
+BESIDE_IT = ("applications", "learner", "process", "shared_images")  # in the process that asks
+
+
+@pytest.mark.parametrize("name", sources())
+def test_tensorflow_and_torch_share_no_process(name: str) -> None:
+    used = [each.module for each in imports(sources()[name])]
+    if below(name, TENSORFLOW_ROOM) and name.rpartition(".")[2] not in BESIDE_IT:
+        assert not [module for module in used if below(module, "torch")]
+    else:
+        barred = ("tensorflow", "keras", "h5py", "fgaug.training.keras.worker")
+        assert not [module for module in used if any(below(module, each) for each in barred)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +314,7 @@ def test_rooms_do_not_look_up(lower: str, higher: str) -> None:
         "import fgaug",
         "import gan_worker",
         "from fgaug import open_bank, load_results, load_space, open_dataset",
-        "import fgaug.cells, fgaug.mix, fgaug.cluster",
+        "import fgaug.grid.cells, fgaug.runs.mix, fgaug.core.cluster",
         "import fgaug.analysis",
         "import fgaug.quality",
     ],
@@ -159,32 +326,3 @@ def test_light_imports_load_nothing_heavy(statement: str) -> None:
     )
     assert done.stdout.split() == []
     assert done.stderr == ""
-
-
-def test_this_test_sees_imports(tmp_path: Path) -> None:
-    """A foil: every way to write an import is found."""
-    path = tmp_path / "m.py"
-    path.write_text(
-        "import ray\nfrom ray import tune\nfrom fgaug import mix as m\n"
-        "if TYPE_CHECKING:\n    import torch\n"
-        "class A:\n    def f(self):\n        if 1:\n            import gan_worker.fill\n"
-    )
-    assert list(imports(path)) == [
-        ("ray", False),
-        ("ray.tune", False),
-        ("fgaug.mix", False),
-        ("gan_worker.fill", True),
-    ]
-    path.write_text("from . import x\n")
-    with pytest.raises(AssertionError, match="hide the direction"):
-        list(imports(path))
-
-
-def test_the_name_search_stays_the_function() -> None:
-    """The folder `fgaug/search` would take the name once it is loaded."""
-    import fgaug
-    from fgaug import study
-
-    importlib.import_module("fgaug.search.ledger")
-    assert fgaug.search is study.search
-    assert sys.modules["fgaug.search"] is not fgaug.search

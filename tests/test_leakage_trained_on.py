@@ -11,16 +11,15 @@ import pytest
 import yaml
 from small_grid import grid, phantom_dataset
 
-from fgaug import study
 from fgaug.bank import open_store
+from fgaug.core.paths import BankNames, record_of
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import UserError
-from fgaug.grid_load import parse_space
-from fgaug.leakage import exposure
-from fgaug.paths import BankNames, record_of
-from fgaug.rows import Exposure
-from fgaug.study import stocking
-from gan_worker.fill import fill
+from fgaug.grid.load import parse_space
+from fgaug.runs.row import Exposure
+from fgaug.study import generators, planner
+from fgaug.study.leakage import exposure
+from gan_worker.filling.fill import fill
 from gan_worker.training.images import training_images, write_trained_on
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "a.pkl"  # 32 px, 1 channel
@@ -106,19 +105,22 @@ def test_the_bank_carries_the_record_and_it_outlives_the_network_file(
 ) -> None:
     files = {label: network(tmp_path, label, data) for label in LABELS}
     space = parse_space(grid_of(root, tmp_path, files))
-    (needs,) = study.plan(space, tmp_path / "run").needs
+    (needs,) = planner.plan(space, tmp_path / "run").needs
     fill(
-        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+        needs.source.store,
+        needs.source.spec,
+        generators.label_sources(needs.source),
+        needs.missing,
     )
     store = open_store(tmp_path / "bank")
     for label, source in needs.source.spec.sources.items():
         assert store.has(BankNames.trained_on(source.sha256)), label
     for file in files.values():
         record_of(file).unlink()
-    assert study.plan(space, tmp_path / "run").sources[None].leakage == "none"
+    assert planner.plan(space, tmp_path / "run").sources[None].leakage == "none"
     other = parse_space(grid_of(root, tmp_path, files, split=[4]))
     with pytest.raises(UserError, match=r"trained on \d+ .*\(.*bank/snapshots/.*\.trained_on\.pa"):
-        study.plan(other, tmp_path / "run")
+        planner.plan(other, tmp_path / "run")
 
 
 def test_a_conditional_network_has_one_record_of_all_its_labels(
@@ -134,7 +136,7 @@ def test_a_conditional_network_has_one_record_of_all_its_labels(
     held_out = data.manifest[data.manifest["split"] != "train"]
     count = int(held_out["sha256"].isin(images.table["sha256"]).sum())
     with pytest.raises(UserError) as refused:
-        study.plan(parse_space(raw), tmp_path / "run")
+        planner.plan(parse_space(raw), tmp_path / "run")
     for label in LABELS:
         assert f"snapshots.{label}` was trained on {count} validation" in str(refused.value)
 
@@ -147,7 +149,7 @@ def test_patients_of_another_dataset_may_only_share_their_names(
     held_out = data.manifest.loc[data.manifest["split"] == "valid", "group"].iloc[0]
     other.assign(sha256="0" * 64, group=held_out).to_parquet(record_of(files["dbp"]))
     with pytest.raises(UserError) as refused:
-        study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
+        planner.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
     message = str(refused.value)
     assert "trained on 0 validation or test images and on images of 1 of their pat" in message
     assert "It shares no image with this dataset: if its patients are others" in message
@@ -161,7 +163,7 @@ def test_a_record_that_tells_nothing_is_refused(
     record = record_of(files["trv"])
     pd.read_parquet(record)[columns].to_parquet(record)
     with pytest.raises(UserError, match=r"trv\.trained_on\.parquet is not a whole Parquet file"):
-        study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
+        planner.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
 
 
 def exposed(
@@ -174,7 +176,7 @@ def exposed(
             record_of(files[label]).unlink()
         else:
             record.to_parquet(record_of(files[label]))
-    (needs,) = study.plan(parse_space(grid_of(root, folder, files)), folder / "run").needs
+    (needs,) = planner.plan(parse_space(grid_of(root, folder, files)), folder / "run").needs
     return exposure(needs.source, data)
 
 
@@ -226,7 +228,7 @@ def test_without_a_record_flags_tell_and_without_flags_nothing_does(
     files = {label: network(tmp_path, label, data) for label in LABELS}
     for file in files.values():
         record_of(file).unlink()
-    (needs,) = study.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run").needs
+    (needs,) = planner.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run").needs
     told = exposure(needs.source, flagged)
     assert told.seen == set(data.manifest.index[flags])
     assert told.unknown == frozenset()

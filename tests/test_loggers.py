@@ -17,15 +17,16 @@ import pytest
 from small_grid import grid, phantom_dataset
 from tensorboardX.proto.event_pb2 import Event
 
-from fgaug import paths, study
-from fgaug.cells import Cell, Context, cells_of, recipes_of
-from fgaug.cluster import started
+from fgaug.core import files
+from fgaug.core.cluster import started
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.points import expand
-from fgaug.search.loggers import TensorBoard, folder_of, loggers_of
-from fgaug.search.telling import SCALARS
+from fgaug.grid.cells import Cell, Context, cells_of, recipes_of
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.study import planner, search
+from fgaug.study.tune.loggers import TensorBoard, folder_of, loggers_of
+from fgaug.study.tune.tracker import SCALARS
 
 pytestmark = pytest.mark.ray
 
@@ -91,7 +92,7 @@ class Played:
     def ends(self, status: str, rows: list[dict[str, Any]]) -> None:
         if rows:
             path = self.run.trial(self.cell.cell_id).curve
-            paths.write_table(path, pa_table(rows))
+            files.write_table(path, pa_table(rows))
         self.logger.on_trial_complete(0, [], self.trial(status=status, done=True))
 
     def trial(self, **last: Any) -> SimpleNamespace:
@@ -158,7 +159,7 @@ def test_a_failed_cell_keeps_what_it_reported(played: Played) -> None:
 def test_a_folder_that_cannot_be_written_ends_no_search(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paths.write_text(played.run.tensorboard, "a file")
+    files.write_text(played.run.tensorboard, "a file")
     with caplog.at_level(logging.WARNING, "fgaug"):
         played.reports(curve(3))
         played.ends("ok", curve(3))
@@ -191,8 +192,8 @@ def test_a_search_writes_what_its_curves_hold(tmp_path: Path) -> None:
     }
     space = parse_space(grid(tmp_path, **changes, loggers=["tensorboard"]))
     with started(cpus=2, gpus=0, dashboard=False):
-        run = study.search(space, tmp_path / "run")
-        assert study.plan(parse_space(grid(tmp_path, **changes)), run.root).todo == ()
+        run = search.search(space, tmp_path / "run")
+        assert planner.plan(parse_space(grid(tmp_path, **changes)), run.root).todo == ()
     assert (run.ok, run.pruned) == (4, 4)
     found = {path.name for path in (run.root / "tensorboard").iterdir()}
     looks = Counter[int]()

@@ -10,20 +10,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from fgaug import load_results, paths
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug import load_results
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.frozen_plan import FrozenPlan, freeze
-from fgaug.looks import load_sealed, looks_of, open_test
-from fgaug.paths import RunPaths
-from fgaug.results import TrialResult, write_trial
+from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.runs.looks import load_sealed, looks_of, open_test
+from fgaug.runs.preregistration import Preregistration, freeze
+from fgaug.runs.results import TrialResult, write_trial
 
 ROOT = Path(__file__).parent.parent
 ARMS = {"a1": "arm a", "a2": "arm a", "b1": "arm b"}
 
 
 def frozen(run: RunPaths, looks: int = 1) -> None:
-    plan = FrozenPlan(
+    plan = Preregistration(
         analysis=AnalysisPlan(looks=looks),
         confirmation=None,
         arms=("arm a", "arm b"),
@@ -130,7 +131,7 @@ def test_looks_from_two_sides_at_once_are_all_kept(run: RunPaths) -> None:
 
 @pytest.mark.parametrize("text", ["{}", "[]", "torn", '{"schema": 9, "looks": []}'])
 def test_a_damaged_record_is_refused_and_left(run: RunPaths, text: str) -> None:
-    paths.write_text(run.looks, text)
+    files.write_text(run.looks, text)
     for call in (lambda: looks_of(run), lambda: open_test(run, ["arm a"], "report")):
         with pytest.raises(RunError, match=r"looks\.json"):
             call()
@@ -158,10 +159,10 @@ def test_few_modules_know_where_the_test_predictions_lie() -> None:
             if isinstance(node, ast.Constant) and node.value == "sealed.parquet":
                 found.add(path.relative_to(ROOT / "fgaug").as_posix())
     assert found == {
-        "paths.py",  # names the file
-        "results.py",  # writes it
-        "looks.py",  # reads it, where a look covers the cells
-        "analysis/evidence.py",  # the same
-        "study/comparing.py",  # reads it, once it has written the look
-        "study/report_material.py",  # asks whether there is one
+        "core/paths.py",  # names the file
+        "runs/results.py",  # writes it
+        "runs/looks.py",  # reads it, where a look covers the cells
+        "analysis/findings/evidence.py",  # the same
+        "analysis/compare/compare.py",  # reads it, once it has written the look
+        "analysis/report/collect.py",  # asks whether there is one
     }

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from small_grid import phantom_dataset, write_grid
 
-from fgaug import cluster
+from fgaug.core import devices
+from fgaug.core.machine import cores, folders, limits, narrow_threads
 from fgaug.errors import UserError
-from fgaug.machine import cores, folders, limits, narrow_threads
-from fgaug.machine.room import Room, misfits, room_of
-from fgaug.space import Resources
+from fgaug.grid.space import Resources
+from fgaug.study.resources import Room, misfits, room_of
 
 ROOT = Path(__file__).parent.parent
 RUN = "search: 2 ok, 0 pruned, 0 failed, 0 missing"
@@ -126,7 +126,7 @@ def test_a_mask_is_heeded_in_a_dry_run(tmp_path: Path) -> None:
     code = (
         f"import os; os.sched_setaffinity(0, {{{first}}}); import sys; "
         f"sys.argv = ['fgaug', 'search', {str(path)!r}, '--dry-run']; "
-        "from fgaug.cli import main; main()"
+        "from fgaug.cli.app import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
@@ -149,7 +149,7 @@ class TestRoom:
     def test_more_than_there_is_is_refused(
         self, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], words: str
     ) -> None:
-        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 2)
+        monkeypatch.setattr("fgaug.study.resources.visible_gpus", lambda: 2)
         with pytest.raises(UserError, match=words):
             room_of(**{"cpus": None, "gpus": None, "address": None, **asked})
 
@@ -157,7 +157,7 @@ class TestRoom:
     def test_without_a_gpu_the_message_says_where_to_look(
         self, monkeypatch: pytest.MonkeyPatch, asked: int
     ) -> None:
-        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 0)
+        monkeypatch.setattr("fgaug.study.resources.visible_gpus", lambda: 0)
         with pytest.raises(UserError, match=r"sees no GPU\. Leave --gpus out") as caught:
             room_of(None, asked, None)
         assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
@@ -200,13 +200,13 @@ class TestRoom:
         room: tuple[int, int],
         words: str,
     ) -> None:
-        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 2)
-        monkeypatch.setattr("fgaug.machine.room.cores", lambda: 4)
+        monkeypatch.setattr("fgaug.study.resources.visible_gpus", lambda: 2)
+        monkeypatch.setattr("fgaug.study.resources.cores", lambda: 4)
         (problem,) = Room(cpus=room[0], gpus=room[1]).misfits(resources)
         assert words in problem
 
     def test_all_that_there_is(self) -> None:
-        assert room_of(None, None, None) == Room(cpus=cores(), gpus=cluster.visible_gpus())
+        assert room_of(None, None, None) == Room(cpus=cores(), gpus=devices.visible_gpus())
         assert room_of(1, 0, None) == Room(cpus=1, gpus=0)
 
     @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ class TestRoom:
         resources: dict[str, float],
         words: str,
     ) -> None:
-        monkeypatch.setattr("fgaug.machine.room.visible_gpus", lambda: 0)
+        monkeypatch.setattr("fgaug.study.resources.visible_gpus", lambda: 0)
         phantom_dataset(tmp_path)
         path = write_grid(tmp_path, resources=resources)
         dry = fgaug("search", path, "--dry-run")

@@ -17,12 +17,12 @@ import pytest
 from rich.console import Console
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug.cells import Cell, Context, cells_of, recipes_of
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.search import metrics as module
-from fgaug.search.metrics import Metrics
-from fgaug.search.progress import Progress
+from fgaug.grid.cells import Cell, Context, cells_of, recipes_of
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.study.tune import ray_metrics
+from fgaug.study.tune.progress import Progress
+from fgaug.study.tune.ray_metrics import Metrics
 
 pytestmark = pytest.mark.ray
 TOKEN = "ab" * 32  # of the cluster of this test
@@ -141,8 +141,8 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(module, "metrics", SimpleNamespace(Gauge=Recorded, Counter=Recorded))
+    monkeypatch.setattr(ray_metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(ray_metrics, "metrics", SimpleNamespace(Gauge=Recorded, Counter=Recorded))
     progress = Progress(cells, 0, None, Console(file=io.StringIO()))
     told: Any = Metrics(progress.tally)
     trials = [SimpleNamespace(config={"cell_id": cell.cell_id}) for cell in cells]
@@ -169,7 +169,7 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     progress.on_trial_result(0, [], trials[1], {"status": "failed", "done": True, "error": "x"})
     progress.on_pruned(cells[3].cell_id, 0)
     for _ in range(2):
-        now[0] += module.EVERY_S
+        now[0] += ray_metrics.EVERY_S
         told.on_step_end(0, [])
     counted = {tags["status"]: value for value, tags in told.done.told}
     assert counted == {"ok": 1, "failed": 1, "pruned": 1}

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fgaug import mix
-from fgaug.cells import Cell
 from fgaug.errors import GridError
-from fgaug.mix import MixPlan, Reals, plan
-from fgaug.recipe import Budget, Recipe
+from fgaug.grid.cells import Cell
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.runs import mix
+from fgaug.runs.mix import MixPlan, plan
+from fgaug.runs.reals import MAX_SHARES, Reals
 
 LABELS = ("dbp", "trv")
 N = {"dbp": 20, "trv": 10}  # training images
@@ -391,9 +392,9 @@ class TestShareOfThePatients:
 
     def test_tables_of_shares_are_few(self) -> None:
         reals = Reals(manifest(), LABELS)
-        for seed in range(3 * mix.MAX_SHARES):
+        for seed in range(3 * MAX_SHARES):
             shared(0.5, reals, seed=seed)
-        assert len(reals._shares) <= mix.MAX_SHARES
+        assert len(reals._shares) <= MAX_SHARES
 
 
 class TestOversample:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from fgaug.errors import GridError
-from fgaug.recipe import Recipe
-from fgaug.training import models, weights
-from fgaug.training.models import Classifier, ConcatPool
+from fgaug.grid.recipe import Recipe
+from fgaug.training import weights
+from fgaug.training.pytorch import models
+from fgaug.training.pytorch.models import Classifier, ConcatPool
 
 SMALL = "resnet10t"  # of timm, 5 million parameters
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from gan_worker.files.snapshot import read_snapshot
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 from gan_worker.networks.filtering import blur_kernel, filtered
 from gan_worker.networks.layers import activate, upsampled
 from gan_worker.networks.synthesis import SynthesisBlock, SynthesisLayer, ToRgb
 from gan_worker.networks.winograd import Winograd, pays
-from gan_worker.snapshot import read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 TOLERANCE = 2e-5  # the correct form is within 1e-5, every known mistake beyond 2e-3

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from small_grid import phantom_dataset, write_grid
 
-from fgaug import results, run_folder, study
-from fgaug.grid_load import load_space
-from fgaug.paths import RunPaths
-from fgaug.study import execute, stocking
-from fgaug.trial import run_trial
-from gan_worker.fill import fill
+from fgaug.core.paths import RunPaths
+from fgaug.grid.load import load_space
+from fgaug.runs import folder, results
+from fgaug.runs.trial import run_trial
+from fgaug.study import execute, generators, planner
+from gan_worker.filling.fill import fill
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +23,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a grid, its dataset, its bank and a run of four cells, made without Ray."""
     root = tmp_path_factory.mktemp("only-reads")
     phantom_dataset(root, images=40, test=0.2)
-    planned = study.plan(load_space(write_grid(root)), root / "run")
+    planned = planner.plan(load_space(write_grid(root)), root / "run")
     (needs,) = planned.needs
     fill(
-        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+        needs.source.store,
+        needs.source.spec,
+        generators.label_sources(needs.source),
+        needs.missing,
     )
-    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
+    folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     for cell in planned.cells:
         trial = planned.run.trial(cell.cell_id)
         results.write_trial(trial, run_trial(cell, planned.sources[cell.snapshot]))
@@ -101,7 +104,7 @@ def test_a_search_sets_damaged_rows_aside_and_says_so(
 ) -> None:
     run = RunPaths(Path(shutil.copytree(made / "run", tmp_path / "run")))
     cell = damage(run, "{")
-    planned = study.plan(load_space(made / "grid.yaml"), run.root)
+    planned = planner.plan(load_space(made / "grid.yaml"), run.root)
     assert [each.cell_id for each in planned.todo] == [cell]
     execute.set_aside_damaged(planned)
     assert run.trial(cell).result.with_suffix(".json.corrupt").read_text() == "{"

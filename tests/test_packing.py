@@ -17,18 +17,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import estimate, packing, study
-from fgaug.cluster import started
+from fgaug.core.cluster import started
 from fgaug.data import open_dataset
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.packing import MARGIN, Footprint, Node, at_once, pack
-from fgaug.planning import parallel_trials
-from fgaug.recipe import Recipe
-from fgaug.results import load_results
-from fgaug.search import probe
-from fgaug.space import Resources
-from fgaug.study import Run
+from fgaug.grid.load import parse_space
+from fgaug.grid.recipe import Recipe
+from fgaug.grid.space import Resources
+from fgaug.runs.results import load_results
+from fgaug.study import estimate, planner, search
+from fgaug.study.estimate import MARGIN, Footprint, Node, at_once, pack, parallel_trials
+from fgaug.study.run import Run
+from fgaug.study.tune import probe
 
 GB = 10**9
 
@@ -160,7 +159,7 @@ class TestGrid:
         space = parse_space(grid(tmp_path, resources="auto"))
         assert parallel_trials(space, 8, 0) == 8
         assert parallel_trials(space, 8, 2) == 2
-        assert packing.assumed(0) == Resources(cpu=1, gpu=0)
+        assert estimate.assumed(0) == Resources(cpu=1, gpu=0)
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +201,7 @@ def searched(out: Path, **changes: Any) -> tuple[Run, str]:
     """Return the run of a search with `resources: auto`, and the line that says what it took."""
     said = io.StringIO()
     space = parse_space(grid(out.parent, **{"axes": ONE_CELL, "resources": "auto", **changes}))
-    run = study.search(space, out, console=Console(file=said, width=80), retries=0)
+    run = search.search(space, out, console=Console(file=said, width=80), retries=0)
     (line,) = [line for line in said.getvalue().splitlines() if "resources: auto" in line]
     return run, line
 
@@ -251,7 +250,7 @@ class TestOnCores:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="Ray counts GPUs here that do not exist")
 def test_one_trial_on_a_gpu_of_unknown_memory(root: Path) -> None:
     with started(cpus=4, gpus=2, dashboard=False):
-        planned = study.plan(parse_space(grid(root, resources="auto")), root / "none")
+        planned = planner.plan(parse_space(grid(root, resources="auto")), root / "none")
         said = io.StringIO()
         found = probe.resources_for(planned.todo, planned.dataset, Console(file=said))
     assert found == Resources(cpu=2, gpu=1)

@@ -12,11 +12,11 @@ import pytest
 import torch
 from small_grid import phantom_dataset, write_grid
 
-from fgaug.cells import recipe_identity
 from fgaug.errors import GridError
-from fgaug.recipe import Recipe
-from fgaug.training import pipeline_check, transforms
-from fgaug.training.pipelines import composed, members, pipeline
+from fgaug.grid.cells import recipe_identity
+from fgaug.grid.recipe import Recipe
+from fgaug.training.pytorch import augmentation, pipeline_check
+from fgaug.training.pytorch.pipelines import composed, members, pipeline
 
 CPU = torch.device("cpu")
 Step = dict[str, dict[str, Any]]
@@ -58,12 +58,12 @@ def test_nested_groups_are_read_and_tried(channels: int) -> None:
 
 def test_a_nested_pipeline_draws_the_same_after_a_restart() -> None:
     batch = torch.from_numpy(images(size=24)).permute(0, 3, 1, 2)
-    first = transforms.build(Recipe(augmentation=NESTED), 5, CPU)
+    first = augmentation.build(Recipe(augmentation=NESTED), 5, CPU)
     for _ in range(3):
         first(batch)
     state = first.state()
     expected = [first(batch) for _ in range(4)]
-    second = transforms.build(Recipe(augmentation=NESTED), 99, CPU)
+    second = augmentation.build(Recipe(augmentation=NESTED), 99, CPU)
     second.restore(state)
     assert all(torch.equal(one, second(batch)) for one in expected)
 
@@ -76,8 +76,8 @@ def test_every_member_of_a_nested_pipeline_has_its_stream_kept() -> None:
 
 def test_the_place_in_a_flat_pipelines_streams_is_written_as_ever() -> None:
     """A checkpoint of an earlier version holds the pipeline, then its steps."""
-    flat = transforms.build(Recipe(augmentation=(step("Blur"), step("Rotate"))), 5, CPU)
-    assert isinstance(flat, transforms.Albumentations)
+    flat = augmentation.build(Recipe(augmentation=(step("Blur"), step("Rotate"))), 5, CPU)
+    assert isinstance(flat, augmentation.Albumentations)
     assert [*members(flat.pipeline)] == [flat.pipeline, *flat.pipeline.transforms]
 
 

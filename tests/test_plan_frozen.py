@@ -16,18 +16,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_grid import grid, phantom_dataset
 
-from fgaug import paths, run_folder, study
-from fgaug.analysis_plan import AnalysisPlan, Confirmation, seeds_of_baseline
-from fgaug.axes import Axes
-from fgaug.cells import Cell, Context, cells_of
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError, RunError
-from fgaug.frozen_plan import FrozenPlan, deviations, freeze, plan_of, read, read_latest, to_dict
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.points import expand
-from fgaug.results import write_row
-from fgaug.seeds import FIRST_FRESH, fresh_seeds, seeds_after
-from fgaug.space import Space
+from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation, seeds_of_baseline
+from fgaug.grid.axes import Axes
+from fgaug.grid.cells import Cell, Context, cells_of
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand, seeds_after
+from fgaug.grid.space import Space
+from fgaug.runs import folder
+from fgaug.runs.preregistration import (
+    Preregistration,
+    deviations,
+    freeze,
+    plan_of,
+    read,
+    read_latest,
+    to_dict,
+)
+from fgaug.runs.results import write_row
+from fgaug.study import planner
+from fgaug.study.confirmation.design import FIRST_FRESH, fresh_seeds
 
 HERE = Path("nowhere")
 AXES = {"mode": ["augmentation"], "psi": [0.5, 1.0], "ratio": [1], "seed": [1, 2]}
@@ -220,7 +230,7 @@ def test_fresh_seeds_lie_beyond_what_grids_use() -> None:
 
 # -- the plan of a run ---------------------------------------------------------------------------
 
-PLAN = FrozenPlan(
+PLAN = Preregistration(
     analysis=AnalysisPlan(margin=0.01),
     confirmation=Confirmation(confirm_seeds=10),
     arms=("a", "b"),
@@ -294,7 +304,7 @@ def test_a_file_that_was_edited_and_a_plan_made_late_are_said(run: RunPaths) -> 
     (late,) = deviations(freeze(run, PLAN), PLAN)
     assert late == "the plan was written when 1 cells already had a result"
     written = json.loads(run.plan.read_text())
-    paths.write_json(run.plan, {**written, "earlier": 0, "analysis": {"metric": "brier"}})
+    files.write_json(run.plan, {**written, "earlier": 0, "analysis": {"metric": "brier"}})
     edited = read(run)
     assert edited is not None
     (first, *rest) = deviations(edited, replace(PLAN, analysis=AnalysisPlan(metric="brier")))
@@ -306,7 +316,7 @@ def test_a_file_that_was_edited_and_a_plan_made_late_are_said(run: RunPaths) -> 
     "text", ["torn", "[]", "{}", '{"schema": 1, "analysis": {"metric": "x"}}']
 )
 def test_a_damaged_plan_is_refused(run: RunPaths, text: str) -> None:
-    paths.write_text(run.plan, text)
+    files.write_text(run.plan, text)
     with pytest.raises(RunError, match=r"plan\.json"):
         read(run)
 
@@ -327,9 +337,9 @@ def test_a_search_notes_its_plan_before_its_first_trial(
     analysis = {"metric": "brier", "looks": 2}
     changes = {"axes": AXES, "controls": ["oversample"], "analysis": analysis}
     space = parse_space(grid(root, baseline_seeds="auto", **changes))
-    planned = study.plan(space, tmp_path / "run")
+    planned = planner.plan(space, tmp_path / "run")
     planned.run.root.mkdir()
-    run_folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
+    folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
     frozen = read(planned.run)
     assert frozen is not None
     assert frozen.analysis == AnalysisPlan(metric="brier", looks=2)
@@ -346,8 +356,8 @@ def test_a_search_notes_its_plan_before_its_first_trial(
 
     grown = parse_space(grid(root, axes={**AXES, "psi": [0.5, 0.7, 1.0]}, analysis={}))
     with caplog.at_level(logging.WARNING):
-        again = study.plan(grown, planned.run.root)
-        run_folder.note_start(again.run, grown, again.grid_cells, again.dataset)
+        again = planner.plan(grown, planned.run.root)
+        folder.note_start(again.run, grown, again.grid_cells, again.dataset)
     assert read(planned.run) == frozen
     latest = read_latest(planned.run)
     assert latest is not None
@@ -362,7 +372,7 @@ def test_a_search_notes_its_plan_before_its_first_trial(
 
 def test_each_drawn_split_has_its_size(root: Path, tmp_path: Path) -> None:
     space = parse_space(grid(root, axes={**AXES, "split": ["dataset", 3]}))
-    planned = study.plan(space, tmp_path / "run")
+    planned = planner.plan(space, tmp_path / "run")
     found = plan_of(space, planned.grid_cells, planned.dataset)
     assert set(found.sizes) == {"test", "valid", "valid, split 3"}
     assert to_dict(found)["sizes"] == found.sizes

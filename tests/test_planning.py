@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 from small_grid import grid, phantom_dataset
 
-from fgaug import checks, study
 from fgaug.data import open_dataset
 from fgaug.errors import FgaugError, GridError
-from fgaug.grid_load import parse_space
-from fgaug.planning import parallel_trials
-from fgaug.space import Space
-from fgaug.study import stocking
+from fgaug.grid.load import parse_space
+from fgaug.grid.space import Space
+from fgaug.study import checks, generators, planner
+from fgaug.study.estimate import parallel_trials
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
 
@@ -45,11 +44,11 @@ def test_leakage_is_unknown_without_a_record_and_none_with_a_clean_one(
     root: Path, tmp_path: Path
 ) -> None:
     space = with_networks(root, tmp_path)
-    assert study.plan(space, tmp_path / "run").sources[None].leakage == "unknown"
+    assert planner.plan(space, tmp_path / "run").sources[None].leakage == "unknown"
     manifest = open_dataset(root / "dataset").manifest
     for label in ("dbp", "trv"):
         record(tmp_path, label, manifest[manifest["split"] == "train"])
-    assert study.plan(space, tmp_path / "run").sources[None].leakage == "none"
+    assert planner.plan(space, tmp_path / "run").sources[None].leakage == "none"
 
 
 def test_a_network_that_saw_a_validation_patient_is_refused_by_name_and_count(
@@ -61,25 +60,28 @@ def test_a_network_that_saw_a_validation_patient_is_refused_by_name_and_count(
     one = valid[valid["group"] == valid["group"].iloc[0]]
     record(tmp_path, "trv", one.iloc[:1])  # one image, its patient has others
     with pytest.raises(GridError, match=r"snapshots.trv` was trained on 1 .* of 1 of their patie"):
-        study.plan(space, tmp_path / "run")
+        planner.plan(space, tmp_path / "run")
     record(tmp_path, "trv", one.iloc[:1].assign(sha256="of another image"))
     with pytest.raises(GridError, match=r"trained on 0 validation .* 1 of their patients"):
-        study.plan(space, tmp_path / "run")
+        planner.plan(space, tmp_path / "run")
 
 
 def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> None:
     space = with_networks(root, tmp_path)
-    planned = study.plan(space, tmp_path / "run")
-    from gan_worker.fill import fill
+    planned = planner.plan(space, tmp_path / "run")
+    from gan_worker.filling.fill import fill
 
     (needs,) = planned.needs
     fill(
-        needs.source.store, needs.source.spec, stocking.label_sources(needs.source), needs.missing
+        needs.source.store,
+        needs.source.spec,
+        generators.label_sources(needs.source),
+        needs.missing,
     )
-    assert study.plan(space, tmp_path / "run").needs[0].missing.count == 0
+    assert planner.plan(space, tmp_path / "run").needs[0].missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
     with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):
-        study.plan(space, tmp_path / "run")
+        planner.plan(space, tmp_path / "run")
 
 
 def test_wrong_networks_are_refused_before_anything_starts(root: Path, tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_wrong_networks_are_refused_before_anything_starts(root: Path, tmp_path:
     (tmp_path / "dbp.pkl").write_bytes(b"not a pickle")
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())  # has classes
     with pytest.raises(FgaugError) as refused:
-        study.plan(space, tmp_path / "run")
+        planner.plan(space, tmp_path / "run")
     assert "dbp.pkl" in str(refused.value)
     assert "classes" in str(refused.value)
     assert not (tmp_path / "bank").exists()

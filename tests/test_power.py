@@ -14,14 +14,14 @@ import pytest
 from simulated_run import Arm, World, write_run
 
 from fgaug import stats
-from fgaug.analysis.assumed import assumed, patient_variance
-from fgaug.analysis.designs import MOST_SEEDS, Given, TwoStage, outlook, stage_plans
+from fgaug.analysis.power.assumptions import assumed, patient_variance
+from fgaug.analysis.power.designs import MOST_SEEDS, StudyDesign, TwoStage, outlook, stage_plans
+from fgaug.analysis.power.pilot import after_pilot, pilot_of
 from fgaug.errors import UserError
-from fgaug.stats.planning import selected
-from fgaug.study.piloting import after_pilot, pilot_of
+from fgaug.stats.power import selected
 
 SD = 0.0068  # between seeds, of the published accuracies
-THESIS = Given(
+THESIS = StudyDesign(
     metric="accuracy", arms=36, seed_sd=SD, patient_variance=0, patients=None, expected=None
 )
 
@@ -87,7 +87,7 @@ def test_the_smallest_gain_has_the_power_it_promises() -> None:
 
 
 def test_designs_runs_and_ceiling() -> None:
-    given = Given(
+    given = StudyDesign(
         metric="accuracy", arms=36, seed_sd=SD, patient_variance=2e-5, patients=200, expected=None
     )
     found = outlook(
@@ -113,7 +113,9 @@ def test_designs_runs_and_ceiling() -> None:
     assert fixed.designs["seeds"].tolist() == ["5 + 8", "however many"]
 
 
-def warned(given: Given = THESIS, seeds: int = 5, baseline: int | None = None, **more: Any) -> str:
+def warned(
+    given: StudyDesign = THESIS, seeds: int = 5, baseline: int | None = None, **more: Any
+) -> str:
     return "\n".join(outlook(given, seeds=[seeds], baseline_seeds=baseline, **more).warnings)
 
 
@@ -126,11 +128,11 @@ def test_plans_that_cannot_reach_significance_are_warned_about() -> None:
     assert "their smallest p is 0.062, and they need 6 seeds" in text  # joint sign flips
     assert ranks not in warned(seeds=7, baseline=7)
     assert "36 arms cost power" in text
-    one = Given(**{**_fields(THESIS), "arms": 1})
+    one = StudyDesign(**{**_fields(THESIS), "arms": 1})
     assert warned(one, seeds=20) == ""
     assert "no test of recipes can be significant, whatever happens" in warned(seeds=1, baseline=1)
     assert "one seed an arm" in warned(seeds=1, baseline=10)
-    high = Given(**{**_fields(THESIS), "expected": 0.99})
+    high = StudyDesign(**{**_fields(THESIS), "expected": 0.99})
     assert "not even a perfect arm would be seen" in warned(high)
 
 
@@ -139,7 +141,7 @@ def test_what_a_gain_needs() -> None:
     assert stats.power(plan(36, 9, 54), 0.01) >= 0.8 > stats.power(plan(36, 8, 48), 0.01)
     assert "a gain of" not in warned(seeds=9, gains=[0.01])
     assert "a gain of" not in warned()  # none is hoped for
-    few = Given(**{**_fields(THESIS), "arms": 1, "patient_variance": 1e-4, "patients": 100})
+    few = StudyDesign(**{**_fields(THESIS), "arms": 1, "patient_variance": 1e-4, "patients": 100})
     text = warned(few, gains=[0.01])
     assert "with 100 patients, whatever the seeds; it needs about" in text
     patients = int(text.split("about ")[1].split()[0])
@@ -150,7 +152,7 @@ def test_what_a_gain_needs() -> None:
     assert stats.ceiling(at, 0.01) == pytest.approx(0.8, abs=0.001)
 
 
-def _fields(given: Given) -> dict[str, Any]:
+def _fields(given: StudyDesign) -> dict[str, Any]:
     return {name: getattr(given, name) for name in given.__dataclass_fields__}
 
 
@@ -201,7 +203,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pilot_tells_sd_patients_and_arms(run: Path) -> None:
-    from fgaug.analysis.evidence import load_evidence
+    from fgaug.analysis.findings.evidence import load_evidence
 
     found = pilot_of(run)
     assert (found.metric, found.arms, found.seeds) == ("auc", 2, 3)

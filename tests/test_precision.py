@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fgaug.errors import UserError
-from gan_worker.generator import StyleGan2Generator, load_generator
+from gan_worker.files.snapshot import Snapshot, read_snapshot
+from gan_worker.generators.stylegan2 import StyleGan2Generator, load_generator
 from gan_worker.networks.synthesis import SynthesisLayer
-from gan_worker.snapshot import Snapshot, read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 SEEDS = range(8)

@@ -16,16 +16,15 @@ import pytest
 from rich.console import Console
 from small_grid import grid
 
-from fgaug import paths
-from fgaug.cells import Cell, Context, cells_of, recipes_of
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.points import expand
-from fgaug.results import write_row
-from fgaug.search import gpus
-from fgaug.search import progress as module
-from fgaug.search.progress import Progress
-from fgaug.study import Run
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
+from fgaug.grid.cells import Cell, Context, cells_of, recipes_of
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.runs.results import write_row
+from fgaug.study.run import Run
+from fgaug.study.tune import progress as search_progress
+from fgaug.study.tune.progress import Progress
 
 pytestmark = pytest.mark.ray
 RESULT = {"valid_acc": 0.8, "valid_auc": 0.9, "valid_loss": 0.5}
@@ -239,9 +238,9 @@ def test_earlier_searches_are_resumed(cells: tuple[Cell, ...], tmp_path: Path) -
     run = RunPaths(tmp_path / "run")
     write_row(run.trial(cells[0].cell_id), {**RESULT, "status": "ok"})
     write_row(run.trial(cells[1].cell_id), {"status": "failed"})
-    paths.write_json(run.trial(cells[2].cell_id).paused, {"share": 0.5, "rows": [RESULT]})
-    paths.write_text(run.trial(cells[2].cell_id).checkpoint, "")
-    paths.write_text(run.trial(cells[3].cell_id).result, "{")
+    files.write_json(run.trial(cells[2].cell_id).paused, {"share": 0.5, "rows": [RESULT]})
+    files.write_text(run.trial(cells[2].cell_id).checkpoint, "")
+    files.write_text(run.trial(cells[3].cell_id).result, "{")
     progress = Progress(cells, 1, None, pipe(io.StringIO()))
     assert progress.tally.done == 1
     progress.resume(run)
@@ -300,7 +299,7 @@ def test_ten_thousand_cells_cost_little(cells: tuple[Cell, ...], log: str) -> No
     if log == "auto":
         last = out.getvalue()[out.getvalue().rindex("10000 of 10000 cells done") :]
         assert "0 running, 0 waiting" in last
-        assert last.count("augmentation") == module.ROWS
+        assert last.count("augmentation") == search_progress.ROWS
         assert "1980 more arms" in last
         assert "1980 done" in last
         assert last.index("ratio 1999") < last.index("ratio 1998")  # the best first
@@ -314,7 +313,7 @@ def test_a_table_is_drawn_at_most_twice_a_second(
     cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, drawn = [0.0], []
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(search_progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     some = many(cells, 100, 5)
     with Progress(some, 0, None, terminal(io.StringIO())) as progress:
         table = progress._table
@@ -351,7 +350,7 @@ def test_a_long_log_has_a_line_now_and_then_and_every_failure(
     cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, out = [0.0], io.StringIO()
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(search_progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
     some = many(cells, 200, 5)
     with Progress(some, 0, None, pipe(out)) as progress:
         for number, cell in enumerate(some):
@@ -380,12 +379,12 @@ def test_an_unwritten_row_stops_the_search(cells: tuple[Cell, ...]) -> None:
 
 
 def test_the_command_knows_its_logs(fgaug: Any, capsys: Any, tmp_path: Path) -> None:
-    from fgaug.commands import show
+    from fgaug.cli import show
 
     code, _, err = fgaug("search", tmp_path / "grid.yaml", "--log", "loud")
     assert code == 2
     assert "--log is auto, json or quiet, got loud" in err
-    assert show._LOGS == module.LOGS
+    assert show._LOGS == search_progress.LOGS
     run = Run(root=tmp_path, ok=3, pruned=1, failed=0, missing=2)
     show.closing_line(run, "json")
     closed = json.loads(capsys.readouterr().err)
@@ -403,8 +402,8 @@ def test_an_interrupted_search_says_so_once(cells: tuple[Cell, ...]) -> None:
         asked[0] = True
         for _ in range(3):
             progress.on_step_end(0, [])
-        assert out.getvalue() == f"{module.STOPPING}\n"
-        assert module.STOPPING in " ".join(table_of(progress).split())
+        assert out.getvalue() == f"{search_progress.STOPPING}\n"
+        assert search_progress.STOPPING in " ".join(table_of(progress).split())
 
 
 def test_a_cell_that_is_not_begun_any_more_waits_where_it_was(cells: tuple[Cell, ...]) -> None:
@@ -425,7 +424,7 @@ class TestGpus:
         import torch
 
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-        assert gpus.gpu_use() == ""
+        assert search_progress.gpu_use() == ""
 
     def test_two_gpus_in_the_title(
         self, cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
@@ -455,4 +454,4 @@ class TestGpus:
 
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
         monkeypatch.setattr(torch.cuda, "_get_pynvml_handler", broken)
-        assert gpus.gpu_use() == ""
+        assert search_progress.gpu_use() == ""

@@ -18,12 +18,17 @@ import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
 
-from fgaug import paths
-from fgaug.errors import DataError
-from fgaug.report.parts import Table
-from fgaug.report.published import breast, picked, source, two_way
-from fgaug.report.published.best_cell import BestCell, best_cell
-from fgaug.report.published.comparisons import (
+from fgaug.analysis.published import breast, source, two_way
+from fgaug.analysis.published.best_cell import (
+    BestCell,
+    best_cell,
+    given_the_pick,
+    null_best,
+    optimism_of,
+    shrunk_to_mean,
+    shrunk_to_sum,
+)
+from fgaug.analysis.published.comparisons import (
     OPEN,
     compare_cells,
     counts,
@@ -32,10 +37,13 @@ from fgaug.report.published.comparisons import (
     impossible,
     rounding,
 )
-from fgaug.report.published.replaced import NO_THIRD_ARM, removable, replaced, worth
-from fgaug.report.published.source import METRICS, Thesis, read_breast, read_thesis
-from fgaug.report.published.thesis_gain import claim_table
-from fgaug.report.published.thesis_page import analyse_thesis, thesis_sections
+from fgaug.analysis.published.replacement import NO_THIRD_ARM, removable, replaced, worth
+from fgaug.analysis.published.source import METRICS, Thesis, read_breast, read_thesis
+from fgaug.analysis.published.thesis_gain import claim_table
+from fgaug.analysis.published.thesis_page import analyse_thesis, thesis_sections
+from fgaug.analysis.report.parts import Table
+from fgaug.core import files
+from fgaug.errors import DataError
 
 ORACLE = Path(__file__).parent.parent / "reports" / "published"
 SHORT = {"acc": "accuracy", "auc": "auc"}
@@ -286,10 +294,10 @@ def test_the_integrals_agree_with_draws() -> None:
     draws = truth + se * np.random.default_rng(5).normal(size=(400_000, 4))
     best = draws.argmax(axis=1)
     looks = draws[np.arange(len(draws)), best] - truth[best]
-    assert picked.optimism_of(truth, se) == pytest.approx(looks.mean(), abs=0.004)
+    assert optimism_of(truth, se) == pytest.approx(looks.mean(), abs=0.004)
     errors = np.random.default_rng(6).normal(size=(400_000, 5)) * se
     gains = errors[:, :4].max(axis=1) - errors[:, 4]
-    mean, p95 = picked.null_best(4, se)
+    mean, p95 = null_best(4, se)
     assert mean == pytest.approx(gains.mean(), abs=0.006)
     assert p95 == pytest.approx(np.quantile(gains, 0.95), abs=0.012)
 
@@ -300,18 +308,18 @@ def test_the_conditional_gain_is_median_unbiased() -> None:
     below = []
     for _ in range(2000):
         seen = truth + se * rng.normal(size=2)
-        middle, low, high = picked.given_the_pick(seen, se)
+        middle, low, high = given_the_pick(seen, se)
         assert low < middle < high
         below.append(middle < truth[seen.argmax()])
     assert np.mean(below) == pytest.approx(0.5, abs=4 * 0.5 / 2000**0.5)
-    assert all(map(math.isnan, picked.given_the_pick(np.array([0.8, 0.8]), se)))
+    assert all(map(math.isnan, given_the_pick(np.array([0.8, 0.8]), se)))
 
 
 def test_equal_means_shrink_to_one() -> None:
-    found = picked.shrunk_to_mean(np.full(4, 0.8), 0.01)
+    found = shrunk_to_mean(np.full(4, 0.8), 0.01)
     assert (found.weight, found.truth.tolist()) == (0.0, [0.8] * 4)
     grid = np.add.outer([0.0, 0.1], [0.0, 0.2, 0.3])  # additive: nothing departs
-    np.testing.assert_allclose(picked.shrunk_to_sum(grid, 0.01).truth, grid)
+    np.testing.assert_allclose(shrunk_to_sum(grid, 0.01).truth, grid)
 
 
 def test_the_breast_study_allows_these_p_values_and_no_others() -> None:
@@ -375,10 +383,10 @@ def texts(page: str) -> str:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    from fgaug import study
+    from fgaug.analysis.published import write
 
     root = tmp_path_factory.mktemp("published")
-    return {which: study.published(which, root / which).parent for which in ("thesis", "breast")}
+    return {which: write.published(which, root / which).parent for which in ("thesis", "breast")}
 
 
 def test_the_thesis_page_tells_what_is_supported(written: dict[str, Path]) -> None:
@@ -502,7 +510,7 @@ def test_damaged_tables_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(DataError, match=r"thesis_tables\.csv is missing"):
         read_thesis()
     (tmp_path / "published").mkdir()
-    paths.write_text(
+    files.write_text(
         tmp_path / "published" / "breast_results.csv", "training_set,right\nreals,3\n"
     )
     with pytest.raises(DataError, match="lacks n_train, tn_benign"):

@@ -11,13 +11,14 @@ import pytest
 import torch
 from small_model import kept_classifier
 
-from fgaug import paths, saved
+from fgaug.core import files
 from fgaug.errors import UserError
-from fgaug.quality import features as module
-from fgaug.quality.features import FeatureNetwork, load_network, network_label
-from fgaug.recipe import Recipe
-from fgaug.training import models, weights
-from fgaug.training.kept import load_classifier
+from fgaug.grid.recipe import Recipe
+from fgaug.quality.features import networks
+from fgaug.quality.features.networks import FeatureNetwork, load_network, network_label
+from fgaug.training import saved_model, weights
+from fgaug.training.load_model import load_classifier
+from fgaug.training.pytorch import models
 from fgaug.training.weights import IMAGENET_MEAN
 
 
@@ -33,7 +34,7 @@ def images(count: int, side: int = 48, channels: int = 1) -> np.ndarray:
 def test_the_label_names_network_weights_and_size(lite0: FeatureNetwork) -> None:
     found = weights.find(Recipe(model=weights.LITE0))
     assert found.path is not None
-    sha256 = paths.sha256_of(found.path)
+    sha256 = files.sha256_of(found.path)
     assert lite0.label == f"lite0-{sha256[:8]}@224"
     assert lite0.label.split("-")[1][:8] in found.path.name, "the package names its digest too"
     assert "224 px, bilinear, antialiased" in lite0.description
@@ -58,7 +59,7 @@ def test_an_image_s_features_do_not_depend_on_the_others(
 ) -> None:
     pixels = images(7)
     whole = lite0.features(pixels)
-    monkeypatch.setattr(module, "_BATCH", {"cpu": 3})
+    monkeypatch.setattr(networks, "_BATCH", {"cpu": 3})
     told: list[int] = []
     parts = lite0.features(pixels, told.append)
     np.testing.assert_allclose(parts, whole, rtol=1e-3, atol=1e-4)
@@ -141,7 +142,7 @@ class TestDinov2:
         file = tmp_path / "dinov2.pth"
         torch.save({**dinov2.state_dict(), "mask_token": torch.zeros(1, 384)}, file)
         network = load_network(f"dinov2:{file}")
-        assert network.label == f"dinov2-{paths.sha256_of(file)[:8]}@224"
+        assert network.label == f"dinov2-{files.sha256_of(file)[:8]}@224"
         pixels = images(2, side=224, channels=3)
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
         mean, std = (
@@ -169,7 +170,7 @@ class TestKeptClassifier:
 
     def test_its_pooled_features(self, file: Path) -> None:
         network = load_network(f"model:{file}")
-        kept = saved.read(file)
+        kept = saved_model.read(file)
         assert network.label == f"model-{kept.card.sha256[:8]}@32"
         assert network.label == network_label(f"model:{file}")[0]
         classifier = load_classifier(kept, torch.device("cpu"))

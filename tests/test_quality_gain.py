@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from simulated_run import World, evidence_of, grid_of
 
-from fgaug.analysis import analyse
-from fgaug.analysis.quality_gain import points_of, predictors_of, spearman
-from fgaug.analysis_plan import AnalysisPlan
+from fgaug.analysis.findings.analysis import analyse
+from fgaug.analysis.findings.quality_gain import points_of, predictors_of, spearman
+from fgaug.grid.analysis_plan import AnalysisPlan
 
 PSIS = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 RATIOS = (1.0, 2.0)

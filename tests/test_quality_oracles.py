@@ -16,7 +16,7 @@ from torch_fidelity import metric_fid, metric_kid, metric_prc
 
 from fgaug import quality
 from fgaug.errors import UserError
-from fgaug.quality.features import load_network
+from fgaug.quality.features.networks import load_network
 from fgaug.training.weights import IMAGENET_MEAN, IMAGENET_STD
 
 SHAPES = [(300, 260, 24), (90, 400, 12), (40, 50, 96)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fgaug.errors import UserError
 from fgaug.quality import density_coverage, realism
-from fgaug.quality.scores import Reference, copies, copy_threshold, of_own_label
+from fgaug.quality.scoring.image_scores import Reference, copies, copy_threshold, of_own_label
 
 
 def drawn(seed: int, reals: int = 60, fakes: int = 40, features: int = 5) -> list[np.ndarray]:

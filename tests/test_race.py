@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fgaug.search.policy import Arm, Decision, Seen
-from fgaug.search.race import SeedRace, beaten
+from fgaug.study.tune.policy import Arm, CellProgress, Decision
+from fgaug.study.tune.seed_racing import SeedRace, beaten
 
 Array = np.ndarray[Any, Any]
-FAILED = Seen(status="failed", curve=())
+FAILED = CellProgress(status="failed", curve=())
 ROUNDS = 20
 
 
@@ -31,11 +31,11 @@ def arms(count: int, seeds: int) -> list[Arm]:
     return [arm(f"a{i}", seeds) for i in range(count)]
 
 
-def cell(value: float) -> Seen:
-    return Seen(status="ok", curve=((0.5, value - 1), (1.0, value)))
+def cell(value: float) -> CellProgress:
+    return CellProgress(status="ok", curve=((0.5, value - 1), (1.0, value)))
 
 
-def disk(values: Array, grid: Sequence[Arm]) -> dict[str, Seen]:
+def disk(values: Array, grid: Sequence[Arm]) -> dict[str, CellProgress]:
     """Return every cell at its end; NaN here is a cell that failed."""
     return {
         name: FAILED if math.isnan(value) else cell(value)
@@ -46,11 +46,11 @@ def disk(values: Array, grid: Sequence[Arm]) -> dict[str, Seen]:
 
 def work(
     policy: SeedRace,
-    truth: Mapping[str, Seen],
+    truth: Mapping[str, CellProgress],
     rng: random.Random,
-    seen: dict[str, Seen] | None = None,
+    seen: dict[str, CellProgress] | None = None,
     stop_after: int = 10_000,
-) -> tuple[dict[str, Seen], Decision]:
+) -> tuple[dict[str, CellProgress], Decision]:
     """Let three workers take cells in the policy's order and end them in any order."""
     seen = {} if seen is None else seen
     running: list[str] = []
@@ -221,7 +221,7 @@ def test_a_value_that_is_not_finite_is_last() -> None:
     truth = disk(rng.normal(0, 1, (4, 5)), grid)
     truth["a1.1"] = cell(math.nan)
     assert SeedRace(grid).decide(truth).stopped == {"a1": 2}
-    nothing = {name: Seen(status="ok", curve=()) for name in truth}
+    nothing = {name: CellProgress(status="ok", curve=()) for name in truth}
     assert SeedRace(grid).decide(nothing).stopped == {}
 
 

@@ -14,10 +14,11 @@ import pytest
 from image_bytes import chunk, exif, png, tiff, turned
 from PIL import Image, ImageCms
 
-from fgaug.data.images import EXTENSIONS, image_sha256
-from fgaug.data.loading import ImageFile, load_images
-from fgaug.data.reader import read_image, read_source
-from fgaug.data.samples import BrokenImageError, jpeg2000_precision
+from fgaug.core.image_formats import EXTENSIONS
+from fgaug.data.reading.loading import ImageFile, load_images
+from fgaug.data.reading.samples import BrokenImageError, jpeg2000_precision
+from fgaug.data.reading.source_image import read_image, read_source
+from fgaug.data.reading.squares import image_sha256
 
 DRAW = np.random.RandomState(5)
 GREY, COLOUR, ALPHA = (DRAW.randint(0, 65536, (9, 13, channels)) for channels in (1, 3, 1))

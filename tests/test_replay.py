@@ -17,14 +17,18 @@ import yaml
 from PIL import Image
 from small_grid import grid, phantom_dataset
 
-from fgaug import paths, results, run_folder, study
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.data.prepare import prepare
 from fgaug.errors import DataError, GridError, RunError, UserError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.trial import Trial
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource
+from fgaug.grid.load import parse_space
+from fgaug.runs import folder as run_folder
+from fgaug.runs import results
+from fgaug.runs.trial import Trial
+from fgaug.study import execute, planner, replay
+from fgaug.training import predict
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource
 
 AXES = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1], "seed": [1, 2]}
 
@@ -32,7 +36,7 @@ AXES = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1], "seed": [1, 2]}
 def search(root: Path, folder: Path, **changes: Any) -> RunPaths:
     """Do what a search does, in this process: one trial after the other, without Ray."""
     space = parse_space(grid(root, axes=AXES, **changes))
-    planned = study.plan(space, folder)
+    planned = planner.plan(space, folder)
     (needs,) = planned.needs
     if needs.missing.count:
         sources = {label: LabelSource(kind="phantom") for label in needs.source.spec.sources}
@@ -47,7 +51,7 @@ def search(root: Path, folder: Path, **changes: Any) -> RunPaths:
         keep = space.keep_models != "none"
         results.write_trial(planned.run.trial(cell.cell_id), trial.result(keep_model=keep))
     torch.set_num_threads(threads)
-    study.prune_models(planned)
+    execute.prune_models(planned)
     return planned.run
 
 
@@ -107,8 +111,8 @@ def test_a_saved_model_gives_the_predictions_of_its_trial(
     root: Path, trained: RunPaths, mode: str
 ) -> None:
     trial = trained.trial(cell_of(trained, mode))
-    found = study.predict(trial.model, root / "dataset")
-    written = paths.read_table(trial.predictions, RunError).to_pandas()
+    found = predict.predict(trial.model, root / "dataset")
+    written = files.read_table(trial.predictions, RunError).to_pandas()
     assert list(found["image"]) == list(written["image_id"])
     assert list(found["label"]) == list(written["label"])
     probability = found[["p_dbp", "p_trv"]].to_numpy()
@@ -116,7 +120,7 @@ def test_a_saved_model_gives_the_predictions_of_its_trial(
     assert list(found["predicted"]) == [("dbp", "trv")[i] for i in probability.argmax(axis=1)]
     other = trained.trial(cell_of(trained, mode, seed=2))
     assert not np.allclose(
-        study.predict(other.model, root / "dataset")[["p_dbp"]], probability[:, :1]
+        predict.predict(other.model, root / "dataset")[["p_dbp"]], probability[:, :1]
     )
 
 
@@ -143,14 +147,14 @@ def test_files_are_prepared_as_the_training_images_were(
     )
     run = search_on(dataset.root, tmp_path, channels)
     model = next(run.trials.glob("*/model.safetensors"))
-    by_file = study.predict(model, sources)
+    by_file = predict.predict(model, sources)
     assert len(by_file) == 24
     names = [
         Path(name).relative_to(sources).with_suffix("").as_posix() for name in by_file["image"]
     ]
     by_file = by_file.assign(image=names).set_index("image")
     for split in ("valid", "train"):
-        prepared = study.predict(model, dataset.root, split=split).set_index("image")
+        prepared = predict.predict(model, dataset.root, split=split).set_index("image")
         assert len(prepared) >= 8
         there = by_file.loc[prepared.index, ["p_dbp", "p_trv"]]
         assert np.abs(there.to_numpy() - prepared[["p_dbp", "p_trv"]].to_numpy()).max() <= 1e-6
@@ -168,7 +172,7 @@ def search_on(dataset: Path, root: Path, channels: int) -> RunPaths:
             "budget": {"unit": "steps", "max": 2, "evaluations": 1},
         }
     )
-    planned = study.plan(space, root / "own")
+    planned = planner.plan(space, root / "own")
     (cell,) = planned.cells
     trial = Trial(cell, planned.sources[None], "cpu")
     for _ in trial:
@@ -191,7 +195,7 @@ def test_predict_as_a_command(
     assert list(frame) == ["image", "predicted", "p_dbp", "p_trv"]
     assert len(frame) == 13
     assert np.allclose(frame["p_dbp"] + frame["p_trv"], 1)
-    pd.testing.assert_frame_equal(frame, study.predict(model, some))
+    pd.testing.assert_frame_equal(frame, predict.predict(model, some))
     for name, read in (("a.csv", pd.read_csv), ("a.parquet", pd.read_parquet)):
         code, out, _ = fgaug("predict", model, *some, "--out", tmp_path / name)
         assert (code, out.strip()) == (0, str((tmp_path / name).resolve()))
@@ -221,7 +225,7 @@ def test_predictions_carry_labels_and_patients_of_a_table(
     assert frame["label"].tolist() == [name.split("/")[0] for name in frame["image"]]
     if patients:
         assert frame["group"].nunique() == 8
-    plain = study.predict(model, sources)
+    plain = predict.predict(model, sources)
     assert sorted(frame["p_dbp"].astype(float)) == pytest.approx(sorted(plain["p_dbp"]))
     code, said, _ = fgaug("compare", out)
     assert code == 0
@@ -281,7 +285,7 @@ def test_a_dataset_prepared_otherwise_is_refused(
 ) -> None:
     other = prepare(folders=sources, size=16, channels=3, out=tmp_path / "other")
     with pytest.raises(DataError, match="size 32, the dataset 16; channels 1, the dataset 3"):
-        study.predict(trained.trial(cell_of(trained)).model, other.root)
+        predict.predict(trained.trial(cell_of(trained)).model, other.root)
 
 
 def test_files_for_a_model_of_crops_are_refused(run: RunPaths, sources: Path) -> None:
@@ -289,13 +293,13 @@ def test_files_for_a_model_of_crops_are_refused(run: RunPaths, sources: Path) ->
     card = json.loads(trial.model_card.read_text(encoding="utf-8"))
     trial.model_card.write_text(json.dumps({**card, "crop_margin": 0.5}), encoding="utf-8")
     with pytest.raises(DataError, match="cropped to a box"):
-        study.predict(trial.model, sources)
+        predict.predict(trial.model, sources)
 
 
 @pytest.mark.parametrize(("mode", "seed"), [("baseline", 2), ("augmentation", 1)])
 def test_a_cell_gives_the_same_numbers_again(trained: RunPaths, mode: str, seed: int) -> None:
     before, threads = contents(trained), torch.get_num_threads()
-    replayed = study.replay(trained.root, cell_of(trained, mode, seed))
+    replayed = replay.replay(trained.root, cell_of(trained, mode, seed))
     assert replayed.same
     assert replayed.predictions == 0
     assert replayed.row == ()
@@ -335,23 +339,23 @@ def tamper(run: RunPaths, cell: str, **add: float) -> None:
 def test_tampered_rows_and_predictions_are_found(run: RunPaths) -> None:
     cell = cell_of(run)
     tamper(run, cell, valid_loss=5e-7)
-    nearly = study.replay(run.root, cell)
+    nearly = replay.replay(run.root, cell)
     assert nearly.same
     assert [change.name for change in nearly.row] == ["valid_loss"]
-    exact = study.replay(run.root, cell, tolerance=0)
+    exact = replay.replay(run.root, cell, tolerance=0)
     assert [change.name for change in exact.beyond] == ["valid_loss"]
     tamper(run, cell, images_seen=1)
-    assert [change.name for change in study.replay(run.root, cell).beyond] == ["images_seen"]
+    assert [change.name for change in replay.replay(run.root, cell).beyond] == ["images_seen"]
     trial = run.trial(cell_of(run, seed=2))
-    frame = paths.read_table(trial.predictions, RunError).to_pandas()
+    frame = files.read_table(trial.predictions, RunError).to_pandas()
     frame.iloc[::-1].to_parquet(trial.predictions)  # the order of the rows means nothing
-    assert study.replay(run.root, trial.root.name).predictions == 0
+    assert replay.replay(run.root, trial.root.name).predictions == 0
     frame.assign(p_dbp=frame["p_dbp"] + 0.01).to_parquet(trial.predictions)
-    replayed = study.replay(run.root, trial.root.name)
+    replayed = replay.replay(run.root, trial.root.name)
     assert not replayed.same
     assert replayed.predictions == pytest.approx(0.01)
     frame.iloc[1:].to_parquet(trial.predictions)
-    assert study.replay(run.root, trial.root.name).predictions == np.inf
+    assert replay.replay(run.root, trial.root.name).predictions == np.inf
 
 
 def test_cells_that_cannot_be_replayed_say_why(fgaug: Any, run: RunPaths) -> None:
@@ -366,18 +370,18 @@ def test_cells_that_cannot_be_replayed_say_why(fgaug: Any, run: RunPaths) -> Non
         assert message in err
     shutil.copytree(run.trial(cell).root, run.trials / f"{cell}0")
     with pytest.raises(RunError, match="is the start of 2 cells"):
-        study.replay(run.root, cell)
+        replay.replay(run.root, cell)
     results.write_row(run.trial(cell), {"status": "failed", "error": "x"})
     shutil.rmtree(run.trials / f"{cell}0")
     with pytest.raises(RunError, match="has status failed"):
-        study.replay(run.root, cell)
+        replay.replay(run.root, cell)
     run.trial(cell).result.unlink()
     with pytest.raises(RunError, match="has no row yet"):
-        study.replay(run.root, cell)
+        replay.replay(run.root, cell)
     with pytest.raises(RunError, match="is not a run"):
-        study.replay(run.root / "trials", cell)
+        replay.replay(run.root / "trials", cell)
     with pytest.raises(UserError, match="CUDA devices"):
-        study.replay(run.root, cell_of(run, seed=2), device="cuda:99")
+        replay.replay(run.root, cell_of(run, seed=2), device="cuda:99")
 
 
 def test_a_cell_of_an_earlier_smaller_grid_is_found(run: RunPaths) -> None:
@@ -386,7 +390,7 @@ def test_a_cell_of_an_earlier_smaller_grid_is_found(run: RunPaths) -> None:
     run.space.replace(run.space.with_suffix(".1.yaml"))
     raw["axes"]["seed"] = [7]
     run.space.write_text(yaml.safe_dump(raw), encoding="utf-8")
-    assert study.replay(run.root, cell).same
+    assert replay.replay(run.root, cell).same
 
 
 def test_a_changed_dataset_is_named(run: RunPaths, tmp_path: Path) -> None:
@@ -394,11 +398,11 @@ def test_a_changed_dataset_is_named(run: RunPaths, tmp_path: Path) -> None:
     text = yaml.safe_load(run.space.read_text(encoding="utf-8"))
     run.space.write_text(yaml.safe_dump({**text, "dataset": str(other)}), encoding="utf-8")
     with pytest.raises(RunError, match=r"no longer gives cell \w+: .* has the digest \w{12}, the"):
-        study.replay(run.root, cell_of(run))
+        replay.replay(run.root, cell_of(run))
 
 
 def test_a_changed_budget_is_no_longer_the_cell(run: RunPaths) -> None:
     text = run.space.read_text(encoding="utf-8")
     run.space.write_text(text.replace("max: 4", "max: 6"), encoding="utf-8")
     with pytest.raises(RunError, match=r"no longer gives cell \w+: space\.resolved\.yaml was"):
-        study.replay(run.root, cell_of(run))
+        replay.replay(run.root, cell_of(run))

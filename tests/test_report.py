@@ -10,16 +10,17 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from fgaug.report.arms import by_arm, further_axes
-from fgaug.report.curves import MOST_ARMS, loss_figure
-from fgaug.report.drawing import LIGHT, Format, encoded
-from fgaug.report.figures import MOST_ROWS, ratio_figures
-from fgaug.report.material import Material
-from fgaug.report.panels import panels
-from fgaug.report.parts import Plot
-from fgaug.report.summary import best_arm, cells_by_status, warnings_of
-from fgaug.report.tables import formatted, thesis_tables
-from fgaug.report.wording import DASH
+from fgaug.analysis.report.arm_summary import by_arm
+from fgaug.analysis.report.chapters.learning_curves import MOST_ARMS, loss_figure
+from fgaug.analysis.report.chapters.ratio import MOST_ROWS, ratio_figures
+from fgaug.analysis.report.chapters.summary import best_arm, cells_by_status, warnings_of
+from fgaug.analysis.report.chapters.tables import formatted, thesis_tables
+from fgaug.analysis.report.drawing import LIGHT, Format, encoded
+from fgaug.analysis.report.format import DASH
+from fgaug.analysis.report.material import Material
+from fgaug.analysis.report.panels import panels
+from fgaug.analysis.report.parts import Plot
+from fgaug.grid.arm_names import further_axes
 
 NAN = math.nan
 SCRIPT = "<script>alert('x')</script>"

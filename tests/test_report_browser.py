@@ -12,11 +12,12 @@ from made_report import arm_id, made_material, made_rows
 from PIL import Image
 from small_grid import grid
 
-from fgaug import study
+from fgaug.analysis.report import write
+from fgaug.analysis.report.contents import sections
+from fgaug.analysis.report.files import draw_all
+from fgaug.analysis.report.page import render
 from fgaug.data.prepare import prepare
-from fgaug.report.files import draw_all
-from fgaug.report.page import render
-from fgaug.report.sections import sections
+from fgaug.study import search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -83,9 +84,9 @@ def test_the_report_of_a_run_on_the_layout_of_bus_bra_opens_whole(tmp_path: Path
         "scheduler": {"type": "arm_asha", "eta": 2, "rungs": 2, "metric": "auc"},
     }
     path.write_text(yaml.safe_dump(grid(tmp_path, **changes)), encoding="utf-8")
-    run = study.search(path, tmp_path / "run", dashboard=False)
+    run = search.search(path, tmp_path / "run", dashboard=False)
     assert run.exit_code == 0
-    page = study.report(run.root)
+    page = write.report(run.root)
     text = page.read_text(encoding="utf-8")
     assert "Worst device: " in text
     assert "figures/fakes_1.png" in text

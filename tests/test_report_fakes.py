@@ -14,19 +14,19 @@ from made_report import made_material, made_rows
 from phantom_bank import bank_of_heads, phantom_of_machines, pooled
 from PIL import Image
 
+from fgaug.analysis.report.arm_summary import by_arm
+from fgaug.analysis.report.collect_fakes import known_fakes, scores_of
+from fgaug.analysis.report.fakes.chapters import fake_chapters
+from fgaug.analysis.report.fakes.predictors import measures_frame
+from fgaug.analysis.report.files import draw_all, write_files
+from fgaug.analysis.report.material import Material
+from fgaug.analysis.report.page import render
+from fgaug.analysis.report.parts import Picture, Plot, Section, Table, Text
 from fgaug.bank import Bank, Demand, Scorer, open_bank, write_scores
 from fgaug.data import Dataset
-from fgaug.quality import features as feature_module
-from fgaug.quality import fingerprint
-from fgaug.report.arms import by_arm
-from fgaug.report.files import draw_all, write_files
-from fgaug.report.known import fake_chapters
-from fgaug.report.material import Material
-from fgaug.report.page import render
-from fgaug.report.parts import Picture, Plot, Section, Table, Text
-from fgaug.report.predictors import measures_frame
-from fgaug.study.bank_quality import Measuring, measure_bank
-from fgaug.study.report_fakes import known_fakes, scores_of
+from fgaug.quality import strata
+from fgaug.quality.fake_sets.measure import FakeSetOptions, measure_bank
+from fgaug.quality.features import networks
 
 COPIES = 12
 KEYS = ("scores", "measures", "copies", "prints", "predictors")
@@ -44,9 +44,9 @@ def bank(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Bank:
     groups = bank.index().groupby(["label", "psi"])["z_seed"]
     wanted = Demand.of((*key, rows.to_numpy()) for key, rows in groups)  # type: ignore[misc]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_module, "load_network", lambda *_: pooled())
-        patch.setattr(fingerprint, "RESAMPLES", 100)
-        measure_bank(bank, wanted, Measuring(dataset=data.root, device="cpu"))
+        patch.setattr(networks, "load_network", lambda *_: pooled())
+        patch.setattr(strata, "RESAMPLES", 100)
+        measure_bank(bank, wanted, FakeSetOptions(dataset=data.root, device="cpu"))
     rng = np.random.default_rng(0)
     for (label, psi), z_seeds in wanted.wanted.items():
         count = len(z_seeds)
@@ -183,12 +183,12 @@ def test_measures_become_predictors(material: Material) -> None:
 
 
 def test_the_chapters_of_a_bank_that_could_not_be_measured_say_why() -> None:
-    from fgaug.quality.kept import Kept
-    from fgaug.report.fakes import known_parts
+    from fgaug.analysis.report.fakes.sets import known_parts
+    from fgaug.quality.fake_sets.record import SetRecord
 
     key = {"label": "dbp", "psi": 1.0, "filter": "none", "reason": "too few of them."}
     tables = {"sets": [key], "copies": [key], "spectrum": [key], "machines": []}
-    parts = known_parts(Kept(head={"features": "x"}, tables=tables))
+    parts = known_parts(SetRecord(head={"features": "x"}, tables=tables))
     told = " ".join(part.text for part in parts if isinstance(part, Text))
     assert told.count("too few of them.") == 3
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from simulated_run import Arm, World, evidence_of
 
-from fgaug.analysis import analyse
-from fgaug.analysis.arms import arm_table
-from fgaug.analysis_plan import AnalysisPlan
-from fgaug.report.answers import surface_parts
-from fgaug.report.arms import by_arm
-from fgaug.report.filtered import filter_parts
-from fgaug.report.forest import forest
-from fgaug.report.material import Material, names_of
-from fgaug.report.parts import Table, Text
-from fgaug.report.summary import warnings_of
-from fgaug.report.verdict import lead
+from fgaug.analysis.findings.analysis import analyse
+from fgaug.analysis.findings.arms import arm_table
+from fgaug.analysis.report.arm_summary import by_arm
+from fgaug.analysis.report.chapters.filters import filter_parts
+from fgaug.analysis.report.chapters.forest import forest
+from fgaug.analysis.report.chapters.summary import warnings_of
+from fgaug.analysis.report.chapters.verdict import lead
+from fgaug.analysis.report.chapters.whole_grid import surface_parts
+from fgaug.analysis.report.material import Material, names_of
+from fgaug.analysis.report.parts import Table, Text
+from fgaug.grid.analysis_plan import AnalysisPlan
 
 WORLD = World(patients=80, seeds=3, seed_sd=0.02, arm_sd=0.1)
 

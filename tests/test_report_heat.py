@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from fgaug.report.drawing import DARK, LIGHT, Theme
-from fgaug.report.heat import _figure, _Map
+from fgaug.analysis.report.chapters.heat_map import _figure, _Map
+from fgaug.analysis.report.drawing import DARK, LIGHT, Theme
 
 
 def heat_map(psis: int, sizes: int, name: str) -> _Map:

@@ -14,12 +14,12 @@ import pytest
 import yaml
 from simulated_run import Arm, World, grid_of, write_run
 
-from fgaug import looks, results
+from fgaug.analysis.report import files
+from fgaug.analysis.report.collect import material
+from fgaug.analysis.report.contents import sections
+from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.paths import RunPaths
-from fgaug.report import files
-from fgaug.report.sections import sections
-from fgaug.study.report_material import material
+from fgaug.runs import looks, results
 from fgaug.training.metrics import evaluate
 
 SMALL = World(patients=30, seeds=3)

@@ -15,20 +15,20 @@ import pytest
 import yaml
 from simulated_run import Arm, World, grid_of, write_run
 
-from fgaug.analysis.remarks import seen_removals
-from fgaug.analysis_plan import AnalysisPlan, Confirmation
-from fgaug.frozen_plan import FrozenPlan, to_dict
-from fgaug.paths import RunPaths
-from fgaug.report.account import plan_parts
-from fgaug.report.arms import by_arm
-from fgaug.report.files import Drawn
-from fgaug.report.material import Material
-from fgaug.report.origin import checklist_parts
-from fgaug.report.page import render
-from fgaug.report.parts import Facts, Part, Plot
-from fgaug.report.sections import sections
-from fgaug.report.summary import leakage
-from fgaug.study.report_material import material
+from fgaug.analysis.findings.notes import seen_removals
+from fgaug.analysis.report.arm_summary import by_arm
+from fgaug.analysis.report.chapters.plan_and_absent import plan_parts
+from fgaug.analysis.report.chapters.provenance import checklist_parts
+from fgaug.analysis.report.chapters.summary import leakage
+from fgaug.analysis.report.collect import material
+from fgaug.analysis.report.contents import sections
+from fgaug.analysis.report.files import Drawn
+from fgaug.analysis.report.material import Material
+from fgaug.analysis.report.page import render
+from fgaug.analysis.report.parts import Facts, Part, Plot
+from fgaug.core.paths import RunPaths
+from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
+from fgaug.runs.preregistration import Preregistration, to_dict
 
 TWO = World(patients=30, seeds=2)
 ONE = World(patients=30, seeds=1)
@@ -117,7 +117,7 @@ def rows_of(**columns: Any) -> pd.DataFrame:
 def test_the_second_stage_of_a_plan_in_words(
     confirmation: dict[str, int] | None, seeds: int, arms: int, said: str
 ) -> None:
-    plan = FrozenPlan(
+    plan = Preregistration(
         analysis=AnalysisPlan(),
         confirmation=Confirmation(**confirmation) if confirmation else None,  # type: ignore[arg-type]  # ints
         arms=tuple(f"a{number}" for number in range(arms)),

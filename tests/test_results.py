@@ -17,10 +17,10 @@ import pytest
 from pyarrow.dataset import dataset
 
 import fgaug
-from fgaug import results
+from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.paths import RunPaths
-from fgaug.results import TrialResult
+from fgaug.runs import results
+from fgaug.runs.results import TrialResult
 
 LABELS = ("dbp", "trv")
 # The contract's order; no axis, nothing opened.
@@ -148,11 +148,11 @@ class TestTrips:
         def cut_off(path: Path, value: Any) -> None:
             raise KeyboardInterrupt
 
-        monkeypatch.setattr("fgaug.paths.write_json", cut_off)
+        monkeypatch.setattr("fgaug.core.files.write_json", cut_off)
         with pytest.raises(KeyboardInterrupt):
             write(run, "a")
         assert run.trial("a").sealed.is_file()
-        assert results.finished(run, ["a"]) == {}
+        assert results.statuses_of(run, ["a"]) == {}
         assert fgaug.load_results(run.root).empty
 
 
@@ -160,8 +160,8 @@ class TestFinished:
     def test_statuses(self, run: RunPaths) -> None:
         write(run, "a")
         results.write_row(run.trial("b"), {"cell_id": "b", "status": "failed", "error": "x"})
-        assert results.finished(run, ["a", "b", "c"]) == {"a": "ok", "b": "failed"}
-        assert results.finished(run, []) == {}
+        assert results.statuses_of(run, ["a", "b", "c"]) == {"a": "ok", "b": "failed"}
+        assert results.statuses_of(run, []) == {}
 
     @pytest.mark.parametrize(
         "text",
@@ -176,7 +176,7 @@ class TestFinished:
         write(run, "b")
         path = run.trial("a").result
         path.write_bytes(text.encode(errors="surrogateescape"))
-        assert results.finished(run, ["a", "b", "c"]) == {"b": "ok"}
+        assert results.statuses_of(run, ["a", "b", "c"]) == {"b": "ok"}
         assert results.damaged(run, ["a", "b", "c"]) == ["a"]
         assert path.exists(), "looking changes nothing"
         assert results.set_aside_damaged(run, ["a", "b", "c"]) == ["a"]
@@ -184,7 +184,7 @@ class TestFinished:
         kept = path.with_name("result.json.corrupt")
         assert kept.read_bytes() == text.encode(errors="surrogateescape")
         write(run, "a")
-        assert results.finished(run, ["a"]) == {"a": "ok"}
+        assert results.statuses_of(run, ["a"]) == {"a": "ok"}
 
     def test_loading_names_a_damaged_row(self, run: RunPaths) -> None:
         write(run, "a")

@@ -15,16 +15,18 @@ from test_checkpoint import compared
 from test_mix import LABELS, PLAIN
 from test_trial import Bench, bench, cells_of, space_of
 
-from fgaug import estimate, mix, paths, trial
-from fgaug.cells import Cell
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError, TrialError
-from fgaug.estimate import Measured
-from fgaug.paths import RunPaths
-from fgaug.results import TrialResult
-from fgaug.rounds import block
-from fgaug.rows import Sources
-from fgaug.trial import Trial, run_trial
-from fgaug.waves import at_its_round
+from fgaug.grid.cells import Cell
+from fgaug.grid.rounds import block
+from fgaug.runs import mix, trial_inputs
+from fgaug.runs.results import TrialResult
+from fgaug.runs.row import TrialSources
+from fgaug.runs.trial import Trial, run_trial
+from fgaug.study import estimate
+from fgaug.study.estimate import Measured
+from fgaug.study.schedule import at_its_round
 
 __all__ = ["bench"]  # a fixture of the tests of trials
 
@@ -43,14 +45,14 @@ def cascade(data: Any, budget: str = "steps", **changes: Any) -> Cell:
 
 
 @pytest.fixture(scope="module")
-def sources(bench: Bench) -> Sources:
+def sources(bench: Bench) -> TrialSources:
     """The sources of trials, their bank filled for all rounds."""
-    from gan_worker.fill import fill
-    from gan_worker.sources import LabelSource
+    from gan_worker.filling.fill import fill
+    from gan_worker.filling.label_generators import LabelSource
 
     cell, reals = cascade(bench.dataset), {"dataset": bench.reals}
     whole = [dataclasses.replace(cell, round=number) for number in (1, 2, 3)]
-    spec = trial.bank_at(str(bench.sources.bank)).spec
+    spec = trial_inputs.bank_at(str(bench.sources.bank)).spec
     phantom = {label: LabelSource(kind="phantom") for label in bench.dataset.spec.labels}
     fill(str(bench.sources.bank), spec, phantom, mix.demand(whole, reals, POOL))
     return bench.sources
@@ -122,7 +124,7 @@ def test_what_is_reported_or_kept_is_not_in_a_cells_name(bench: Bench) -> None:
 
 @pytest.mark.parametrize("budget", ["steps", "epochs"])
 def test_the_reported_rounds_have_rows_and_predictions_and_the_curve_has_all(
-    bench: Bench, sources: Sources, budget: str
+    bench: Bench, sources: TrialSources, budget: str
 ) -> None:
     cell = cascade(bench.dataset, budget)
     trained = Trial(cell, sources, "cpu")
@@ -148,7 +150,7 @@ def test_the_reported_rounds_have_rows_and_predictions_and_the_curve_has_all(
 
 
 def test_a_round_is_what_a_training_from_its_start_weights_gives(
-    bench: Bench, sources: Sources
+    bench: Bench, sources: TrialSources
 ) -> None:
     """The second round by hand: the first one's weights, fresh optimiser, the block's images."""
     cell = cascade(bench.dataset)
@@ -159,9 +161,10 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     weights = {name: value.copy() for name, value in trained.learner.tensors().items()}
     draws = trained.learner.state()
     losses = [next(points).train_loss, next(points).train_loss]
-    from fgaug.training.backend import derived
+    from fgaug.core.seeding import stream_seed
+    from fgaug.runs.trial_inputs import bank_at, training_images
     from fgaug.training.backends import open_learner
-    from fgaug.trial_images import bank_at, split_images, training_images
+    from fgaug.training.images import split_images
 
     labels = bench.dataset.spec.labels
     learner = open_learner(cell.recipe, labels, cell.seed, "cpu")
@@ -169,14 +172,14 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     images = training_images(plan, bench.dataset, bank_at(str(sources.bank)))
     learner.take(weights)
     learner.restore(draws)
-    seed = derived(cell.seed, "order of round 2")
+    seed = stream_seed(cell.seed, "order of round 2")
     again = learner.train(images, split_images(bench.dataset, "valid"), cell.budget, seed)
     assert [point.train_loss for point in again] == losses
 
 
 @pytest.fixture(scope="module", params=list(BUDGETS))
 def undisturbed(
-    bench: Bench, sources: Sources, request: pytest.FixtureRequest
+    bench: Bench, sources: TrialSources, request: pytest.FixtureRequest
 ) -> tuple[Cell, TrialResult]:
     cell = cascade(bench.dataset, request.param)
     return cell, run_trial(cell, sources)
@@ -185,7 +188,7 @@ def undisturbed(
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_the_same_numbers_after_an_interruption_anywhere(
     bench: Bench,
-    sources: Sources,
+    sources: TrialSources,
     tmp_path: Path,
     undisturbed: tuple[Cell, TrialResult],
     cut: int,
@@ -215,7 +218,7 @@ def test_the_same_numbers_after_an_interruption_anywhere(
 
 
 def test_a_round_needs_no_images_of_the_rounds_before(
-    bench: Bench, sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, sources: TrialSources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cell = cascade(bench.dataset)
     begun = Trial(cell, sources, "cpu")
@@ -239,7 +242,7 @@ def test_a_round_needs_no_images_of_the_rounds_before(
 
 
 def test_what_is_between_two_rounds_says_what_the_last_one_found(
-    bench: Bench, sources: Sources, tmp_path: Path
+    bench: Bench, sources: TrialSources, tmp_path: Path
 ) -> None:
     n_valid = int((bench.dataset.manifest["split"] == "valid").sum())
     for report_at in ([2], [1]):  # whether or not that one gets a row
@@ -259,7 +262,7 @@ def test_what_is_between_two_rounds_says_what_the_last_one_found(
             assert len(result.predictions) == n_valid
 
 
-def test_a_loss_that_is_no_number_ends_a_cascade_too(bench: Bench, sources: Sources) -> None:
+def test_a_loss_that_is_no_number_ends_a_cascade_too(bench: Bench, sources: TrialSources) -> None:
     cell = cascade(bench.dataset)
     wild = cell.recipe.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(TrialError):
@@ -284,11 +287,11 @@ def test_a_cell_goes_on_in_the_round_it_has_not_ended(
 ) -> None:
     cell = cascade(bench.dataset, rounds={"size": 2, "count": count})
     run = RunPaths(tmp_path)
-    paths.write_text(run.trial(cell.cell_id).checkpoint, "")
+    files.write_text(run.trial(cell.cell_id).checkpoint, "")
     for ended in range(count):
         for within in (0.0, 0.25, 0.5, 0.9):
             share = {"share": (ended + within) / count}
-            paths.write_json(run.trial(cell.cell_id).paused, share)
+            files.write_json(run.trial(cell.cell_id).paused, share)
             assert at_its_round(run, cell, None).round == ended + 1
     assert at_its_round(run, cell, "failed").round == count
     assert at_its_round(run, cell, "ok").round == count

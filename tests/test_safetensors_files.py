@@ -17,11 +17,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from fgaug.bank import BankSpec
+from fgaug.core.paths import record_of
 from fgaug.errors import SnapshotError
-from fgaug.paths import record_of
-from gan_worker.generator import load_generator
-from gan_worker.snapshot import Snapshot, identity_of, read_snapshot, write_safetensors
-from gan_worker.sources import LabelGenerator, LabelSource, describe
+from gan_worker.files.snapshot import Snapshot, identity_of, read_snapshot, write_safetensors
+from gan_worker.filling.label_generators import LabelGenerator, LabelSource, describe
+from gan_worker.generators.stylegan2 import load_generator
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 

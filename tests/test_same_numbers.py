@@ -13,10 +13,11 @@ import torch
 from small_grid import grid, phantom_dataset
 
 import fgaug
-from fgaug import cluster, study
-from fgaug.grid_load import parse_space
-from fgaug.results import load_predictions
-from fgaug.trial import run_trial
+from fgaug.core import cluster
+from fgaug.grid.load import parse_space
+from fgaug.runs.results import load_predictions
+from fgaug.runs.trial import run_trial
+from fgaug.study import planner, search
 
 # Sums in another order differ in their last bits; training makes more of it. Seen with two threads
 # against one after the ten steps below: 6e-7 of a probability.
@@ -43,7 +44,7 @@ def run(root: Path) -> Iterator[Path]:
     """Six cells on two workers: side by side, each worker used again."""
     with cluster.started(cpus=2, dashboard=False):
         space = parse_space(grid(root, axes=axes(), budget=BUDGET))
-        assert study.search(space, root / "run").ok == 6
+        assert search.search(space, root / "run").ok == 6
         yield root / "run"
 
 
@@ -66,7 +67,7 @@ class TestSameNumbers:
     ) -> None:
         """Every cell of the search again, alone, in this process, in the other order."""
         threads(1)
-        planned = study.plan(parse_space(grid(root, axes=axes(), budget=BUDGET)), root / "other")
+        planned = planner.plan(parse_space(grid(root, axes=axes(), budget=BUDGET)), root / "other")
         searched = load_predictions(run)
         for cell in reversed(planned.cells):
             there = searched[searched["cell_id"] == cell.cell_id]
@@ -85,7 +86,7 @@ class TestSameNumbers:
 
     def test_more_threads(self, run: Path, root: Path, threads: Any) -> None:
         """With as many threads the same to the last bit, with others within the tolerance."""
-        planned = study.plan(parse_space(grid(root, axes=axes(), budget=BUDGET)), root / "other")
+        planned = planner.plan(parse_space(grid(root, axes=axes(), budget=BUDGET)), root / "other")
         cell = planned.cells[-1]
         one = load_predictions(run)
         one = one[one["cell_id"] == cell.cell_id]

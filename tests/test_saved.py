@@ -17,12 +17,13 @@ import torch
 from safetensors.numpy import load_file, save
 from test_trial import Bench, bench
 
-from fgaug import results, saved
+from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.errors import UserError
-from fgaug.paths import RunPaths, TrialPaths
-from fgaug.results import TrialResult
-from fgaug.training.kept import load_classifier
-from fgaug.trial import Trial
+from fgaug.runs import results
+from fgaug.runs.results import TrialResult
+from fgaug.runs.trial import Trial
+from fgaug.training import saved_model
+from fgaug.training.load_model import load_classifier
 
 __all__ = ["bench"]  # a fixture
 
@@ -89,18 +90,18 @@ def test_the_card_says_what_the_tensors_mean(
 def test_metrics_that_are_undefined_are_null(bench: Bench) -> None:
     trial = trained(bench)
     row = {**trial.result().row, "valid_auc": math.nan}
-    kept = saved.taken(trial.learner.tensors(), bench.dataset.spec, {}, row, "a cell")
+    kept = saved_model.taken(trial.learner.tensors(), bench.dataset.spec, {}, row, "a cell")
     assert kept.card.metrics["valid_auc"] is None
     assert json.loads(json.dumps(kept.card.model_dump(), allow_nan=False))
 
 
 def test_a_model_is_read_back(result: TrialResult, model: Path) -> None:
-    assert saved.read(model) == result.model
+    assert saved_model.read(model) == result.model
 
 
 def test_loading_leaves_the_random_numbers_of_the_process_alone(model: Path) -> None:
     before = torch.get_rng_state()
-    load_classifier(saved.read(model), CPU)
+    load_classifier(saved_model.read(model), CPU)
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -202,7 +203,7 @@ def test_a_hostile_card_is_one_error(
 ) -> None:
     damage(model)
     with pytest.raises(UserError) as caught:
-        load_classifier(saved.read(model), CPU)
+        load_classifier(saved_model.read(model), CPU)
     assert message in str(caught.value)
     assert len(str(caught.value)) < 1000
     assert str(caught.value).isprintable()
@@ -214,7 +215,7 @@ def test_hostile_tensors_are_one_error(
 ) -> None:
     damage(model)
     with pytest.raises(UserError) as caught:
-        load_classifier(saved.read(model), CPU)
+        load_classifier(saved_model.read(model), CPU)
     assert message in str(caught.value)
     assert len(str(caught.value)) < 1000
 
@@ -222,7 +223,7 @@ def test_hostile_tensors_are_one_error(
 @pytest.mark.parametrize("name", ["model.json", "none.safetensors", "."])
 def test_what_is_no_model_says_so(model: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"Give the model\.safetensors of a trial"):
-        saved.read(model.parent / name)
+        saved_model.read(model.parent / name)
 
 
 def finished(run: RunPaths, cell_id: str, **row: Any) -> TrialPaths:
@@ -252,9 +253,9 @@ def test_the_best_of_an_arm_is_kept(tmp_path: Path) -> None:
         finished(run, "failed", status="failed", valid_auc=1.0, valid_loss=0.0),
         run.trial("not begun"),
     ]
-    saved.keep_best(trials)
+    saved_model.keep_best(trials)
     assert held(run) == {"best", "without a row", "failed"}
-    saved.keep_best(trials)
+    saved_model.keep_best(trials)
     assert held(run) == {"best", "without a row", "failed"}
 
 
@@ -264,7 +265,7 @@ def test_a_trial_that_lost_its_model_does_not_cost_another_its_own(tmp_path: Pat
     first = finished(run, "best", valid_auc=0.9, valid_loss=0.2)
     first.model.unlink()
     first.model_card.unlink()
-    saved.keep_best([first, finished(run, "second", valid_auc=0.8, valid_loss=0.2)])
+    saved_model.keep_best([first, finished(run, "second", valid_auc=0.8, valid_loss=0.2)])
     assert held(run) == {"second"}
 
 
@@ -272,7 +273,7 @@ def test_a_damaged_row_costs_no_model(tmp_path: Path) -> None:
     run = RunPaths(tmp_path)
     trials = [finished(run, str(i), valid_auc=0.5 + i / 10, valid_loss=0.2) for i in range(2)]
     trials[1].result.write_text("{", encoding="utf-8")
-    saved.keep_best(trials)
+    saved_model.keep_best(trials)
     assert held(run) == {"0", "1"}
 
 
@@ -287,10 +288,10 @@ def test_the_best_is_kept_in_whatever_order_trials_end_and_are_killed(
     for done in order:
         finished(run, str(done), valid_auc=done / 10, valid_loss=0.5)
         if chance.random() < 0.5:
-            saved.keep_best(trials)
+            saved_model.keep_best(trials)
         ended = order[: order.index(done) + 1]
         assert str(max(ended)) in held(run)
-    saved.keep_best(trials)  # as the driver does at the end of a search
+    saved_model.keep_best(trials)  # as the driver does at the end of a search
     assert held(run) == {"5"}
 
 
@@ -298,13 +299,15 @@ def test_processes_that_prune_at_once_leave_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each pair of removals in each order: what one has read, another has changed since."""
-    rank = saved._rank
+    rank = saved_model._rank
     for first, second in itertools.permutations(range(3), 2):
         run = RunPaths(tmp_path / f"{first}{second}")
         trials = [finished(run, str(i), valid_auc=i / 10, valid_loss=0.5) for i in range(3)]
         before = {trial.root.name: rank(trial) for trial in trials}
-        saved.keep_best([trials[first], trials[second]])  # it has not seen the third's row yet
+        saved_model.keep_best(
+            [trials[first], trials[second]]
+        )  # it has not seen the third's row yet
         with monkeypatch.context() as patch:
-            patch.setattr(saved, "_rank", lambda trial, seen=before: seen[trial.root.name])
-            saved.keep_best(trials)
+            patch.setattr(saved_model, "_rank", lambda trial, seen=before: seen[trial.root.name])
+            saved_model.keep_best(trials)
         assert held(run) == {"2"}

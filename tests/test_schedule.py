@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fgaug.training.schedule import OneCycle, frozen_cycle, unfrozen_cycle
+from fgaug.training.pytorch.schedule import OneCycle, frozen_cycle, unfrozen_cycle
 
 GOLDEN = Path(__file__).parent / "data" / "fastai" / "schedule_fastai_3groups.csv"
 

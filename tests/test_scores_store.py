@@ -13,11 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_bank import small_bank
 
-from fgaug.bank import Bank, Scorer, open_bank, open_store, read_scores, unscored, write_scores
-from fgaug.bank import lock as lock_module
-from fgaug.bank.scores import COLUMNS, columns_of, scorers_of
+from fgaug.bank import (
+    Bank,
+    Scorer,
+    lock,
+    open_bank,
+    open_store,
+    read_scores,
+    unscored,
+    write_scores,
+)
+from fgaug.bank.score_columns import COLUMNS, columns_of
+from fgaug.bank.scores import scorers_of
+from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
 
 AGREES = Scorer("classifier", "ab" * 32, ("confidence", "agrees"), "a made-up classifier")
 NEAREST = Scorer("features", "cd" * 32, columns_of("features"))
@@ -157,8 +166,8 @@ class TestOneWriter:
     def test_waits_for_who_holds_the_bank(
         self, bank: Bank, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lock_module, "POLL_S", 0.02)
-        with lock_module.held(bank.store) as held:
+        monkeypatch.setattr(lock, "POLL_S", 0.02)
+        with lock.held(bank.store) as held:
             other = threading.Thread(
                 target=write_scores, args=[bank.store, AGREES, "trv", 0.5, scored([1])]
             )

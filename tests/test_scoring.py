@@ -18,23 +18,22 @@ from small_bank import fill_stub
 from small_grid import phantom_dataset
 from small_model import kept_classifier
 
-from fgaug.bank import Bank, BankSpec, BankWriter, Scorer, open_bank, read_scores, unscored
-from fgaug.bank.imported import imported_source
+from fgaug.bank import Bank, BankSpec, BankWriter, Scorer, open_bank, read_scores, scores, unscored
+from fgaug.bank.import_images import imported_source
 from fgaug.data import Dataset, draw_image, open_dataset
 from fgaug.data.phantom import PhantomParameters
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError, SnapshotError, UserError
-from fgaug.quality import feature_cache
-from fgaug.quality import features as feature_module
-from fgaug.quality.features import FeatureNetwork
-from fgaug.quality.scores import ALPHA
-from fgaug.study import scoring
-from fgaug.study.features import features_of_fakes
-from fgaug.study.scoring import ScoreHow, score_fakes, scorer_of
+from fgaug.quality.features import cache, networks
+from fgaug.quality.features.networks import FeatureNetwork
+from fgaug.quality.features.of_bank import features_of_fakes
+from fgaug.quality.scoring import score_bank
+from fgaug.quality.scoring.image_scores import ALPHA
+from fgaug.quality.scoring.score_bank import ScoreOptions, score_fakes, scorer_of
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
 FRESH = 1 << 31  # seeds of draws that no dataset has
-CPU = ScoreHow(device="cpu")
+CPU = ScoreOptions(device="cpu")
 CLEAR = PhantomParameters(contrast_db=24)  # planes that a plain classifier tells apart
 
 
@@ -53,7 +52,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> FeatureNetwork:
     network = FeatureNetwork(
         Coarse(), name="coarse", sha256="c0" * 32, side=32, words="means", device="cpu"
     )
-    monkeypatch.setattr(feature_module, "load_network", lambda *_: network)
+    monkeypatch.setattr(networks, "load_network", lambda *_: network)
     return network
 
 
@@ -61,7 +60,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> FeatureNetwork:
 def _forget() -> Iterator[None]:
     """Let no test find the judges of another."""
     yield
-    scoring._judges.clear()
+    score_bank._judges.clear()
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +101,7 @@ def bank_of(root: Path, parts: dict[tuple[str, float], Sequence[np.ndarray]]) ->
 
 
 def scored(
-    bank: Bank, data: Dataset, name: str, label: str, psi: float, how: ScoreHow = CPU
+    bank: Bank, data: Dataset, name: str, label: str, psi: float, how: ScoreOptions = CPU
 ) -> pd.DataFrame:
     """Return all of a label's scores, made first."""
     index = bank.index()
@@ -178,7 +177,9 @@ class TestKnownAnswers:
 
     def test_held_out_reals_are_no_copies(self, data: Dataset) -> None:
         """At most the stated share of them, as their own distances set the threshold."""
-        judge = scoring.judge_of(scorer_of("features", data, CPU), data, CPU, scoring.Count())
+        judge = score_bank.judge_of(
+            scorer_of("features", data, CPU), data, CPU, score_bank.ProgressCounter()
+        )
         for label in data.spec.labels:
             found = judge.heldout(label)  # type: ignore[attr-defined]  # of features
             assert found["copy"].mean() <= ALPHA
@@ -232,7 +233,7 @@ class TestWhatIsAskedFor:
     def test_progress_within_a_shard(
         self, bank: Bank, data: Dataset, coarse: FeatureNetwork, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(feature_cache, "_BLOCK", 25)
+        monkeypatch.setattr(cache, "_BLOCK", 25)
         told: list[int] = []
         features_of_fakes(bank, "trv", 1.0, np.arange(70, 20, -1), coarse, told.append)
         assert told == sorted(told)
@@ -257,7 +258,7 @@ class TestWhatIsAskedFor:
         self, bank: Bank, data: Dataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         scorer, every = scorer_of("classifier", data, CPU), range(1, 151)
-        write, left = scoring.write_scores, iter([True])
+        write, left = scores.write_scores, iter([True])
 
         def cut_off(*arguments: Any) -> None:
             if not next(left, False):
@@ -265,7 +266,7 @@ class TestWhatIsAskedFor:
             write(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(scoring, "write_scores", cut_off)
+            patch.setattr(score_bank, "write_scores", cut_off)
             with pytest.raises(BankError, match="cut off"):
                 score_fakes(bank, [scorer], "dbp", 0.5, every, data, how=CPU)
         lacking = unscored(bank.store, scorer, "dbp", 0.5, every)
@@ -300,8 +301,8 @@ class TestIdentity:
             scorer_of("discriminator", data),
             scorer_of("features", other_split),
             scorer_of("classifier", other_split),
-            scorer_of("classifier", data, ScoreHow(classifier=f"model:{model}")),
-            scorer_of("features", data, ScoreHow(features=f"model:{model}")),
+            scorer_of("classifier", data, ScoreOptions(classifier=f"model:{model}")),
+            scorer_of("features", data, ScoreOptions(features=f"model:{model}")),
         ]
         assert len({each.digest for each in scorers}) == len(scorers)
         assert all(len(each.digest) == 64 for each in scorers)
@@ -310,9 +311,9 @@ class TestIdentity:
         shutil.copytree(data.root, tmp_path / "moved")
         moved = open_dataset(tmp_path / "moved")
         for name in ("features", "classifier", "discriminator"):
-            first = scorer_of(name, data, ScoreHow(device="cuda"))
+            first = scorer_of(name, data, ScoreOptions(device="cuda"))
             assert scorer_of(name, moved, CPU) == first
-        features = ScoreHow(features="lite0", classifier="lite0")
+        features = ScoreOptions(features="lite0", classifier="lite0")
         assert scorer_of("classifier", data, features) == scorer_of("classifier", data)
 
     def test_nothing_is_computed(self, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,12 +331,12 @@ class TestKeptClassifier:
     def test_scores_are_those_that_predict_gives(self, data: Dataset, tmp_path: Path) -> None:
         from PIL import Image
 
-        from fgaug.study import predict
+        from fgaug.training.predict import predict
 
         model = kept_classifier(tmp_path / "trial", dataset_digest=data.spec.digest)
         images = draws("dbp", 5)
         bank = bank_of(tmp_path / "bank", {("trv", 1.0): [images]})
-        how = ScoreHow(classifier=f"model:{model}", device="cpu")
+        how = ScoreOptions(classifier=f"model:{model}", device="cpu")
         found = scored(bank, data, "classifier", "trv", 1.0, how)
         for number, image in enumerate(images):
             Image.fromarray(image[..., 0]).save(tmp_path / f"{number}.png")
@@ -359,24 +360,24 @@ class TestKeptClassifier:
         asked = {"dataset_digest": data.spec.digest, **changes}
         model = kept_classifier(tmp_path / "trial", **asked)
         with pytest.raises(UserError, match=told):
-            scorer_of("classifier", data, ScoreHow(classifier=f"model:{model}"))
+            scorer_of("classifier", data, ScoreOptions(classifier=f"model:{model}"))
 
     def test_one_of_the_same_split(self, data: Dataset, tmp_path: Path) -> None:
         model = kept_classifier(tmp_path / "t", dataset_digest=data.spec.digest, split=11)
-        how = ScoreHow(classifier=f"model:{model}")
+        how = ScoreOptions(classifier=f"model:{model}")
         assert scorer_of("classifier", data.with_split(11), how).words.startswith("kept")
 
     def test_words_that_name_none(self, data: Dataset) -> None:
         with pytest.raises(UserError, match="--classifier is lite0 or model:FILE, got resnet"):
-            scorer_of("classifier", data, ScoreHow(classifier="resnet"))
+            scorer_of("classifier", data, ScoreOptions(classifier="resnet"))
 
 
 class TestDiscriminator:
     @pytest.fixture
     def bank(self, tmp_path: Path) -> Bank:
         from fgaug.bank import Demand
-        from gan_worker.fill import fill
-        from gan_worker.sources import LabelSource, describe
+        from gan_worker.filling.fill import fill
+        from gan_worker.filling.label_generators import LabelSource, describe
 
         source = LabelSource(kind="stylegan2", file=str(NETWORK))
         spec = BankSpec(
@@ -391,9 +392,9 @@ class TestDiscriminator:
         return open_dataset(tmp_path / "data")
 
     def test_logits_are_those_of_each_image_alone(self, bank: Bank, tiny: Dataset) -> None:
-        from gan_worker.discriminators import read_discriminator
+        from gan_worker.files.discriminators import read_discriminator
 
-        how = ScoreHow(discriminators=(("dbp", str(NETWORK)),), device="cpu")
+        how = ScoreOptions(discriminators=(("dbp", str(NETWORK)),), device="cpu")
         found = scored(bank, tiny, "discriminator", "dbp", 0.7, how)["logit"]
         network = read_discriminator(NETWORK).network()
         images = torch.from_numpy(bank.read("dbp", 0.7, range(1, 8)))
@@ -407,7 +408,7 @@ class TestDiscriminator:
     ) -> None:
         with pytest.raises(SnapshotError, match=r"--discriminator dbp=tiny\.pkl"):
             scored(bank, tiny, "discriminator", "dbp", 0.7, CPU)
-        how = ScoreHow(discriminators=(("dbp", str(NETWORK.parent / "a.pkl")),), device="cpu")
+        how = ScoreOptions(discriminators=(("dbp", str(NETWORK.parent / "a.pkl")),), device="cpu")
         with pytest.raises(SnapshotError, match="Name the pickle that the bank was filled from"):
             scored(bank, tiny, "discriminator", "dbp", 0.7, how)
 

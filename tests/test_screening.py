@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from scored_fakes import CLASSIFIER, FEATURES, SCORERS, score, scores
 from test_mix import LABELS, PLAIN, POOL, cell
 
-from fgaug import keeping, mix
 from fgaug.bank import Store, open_store
 from fgaug.errors import BankError
-from fgaug.screening import FAILS, PASSES, UNSCORED, Screen
+from fgaug.runs import mix
+from fgaug.runs.fake_selection import FAILS, PASSES, UNSCORED, FakeSelection
+from fgaug.study import fake_needs
 
 PSI = 0.7
 AGREES = {"filter": "agrees", "ratio": 1.0}
@@ -27,15 +28,15 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path)
 
 
-def screen(store: Store) -> Screen:
-    return Screen(store, SCORERS, POOL)
+def screen(store: Store) -> FakeSelection:
+    return FakeSelection(store, SCORERS, POOL)
 
 
 def agrees(label: str) -> np.ndarray:
     return scores(CLASSIFIER, label, PSI, range(1, POOL + 1))["agrees"].to_numpy(bool)
 
 
-def all_scored(store: Store) -> Screen:
+def all_scored(store: Store) -> FakeSelection:
     for label in LABELS:
         score(store, label, PSI, range(1, POOL + 1), FEATURES, CLASSIFIER)
     return screen(store)
@@ -90,7 +91,7 @@ def test_prefixes_are_scored_until_the_draw_is_whole(store: Store, text: str) ->
     wanted = cell("augmentation", filter=text, ratio=0.4)
     steps = 0
     while steps < 12:
-        left = keeping.unscored([wanted], {"dataset": PLAIN}, {"dataset": screen(store)})
+        left = fake_needs.unscored([wanted], {"dataset": PLAIN}, {"dataset": screen(store)})
         if not left:
             break
         steps += 1
@@ -119,7 +120,7 @@ def test_prefixes_are_scored_until_the_draw_is_whole(store: Store, text: str) ->
 def test_a_draw_says_whether_it_is_whole_and_a_prefix_leads_on(
     verdicts: list[int], wanted: int, seed: int
 ) -> None:
-    seen = Screen(open_store("unused"), SCORERS, len(verdicts))
+    seen = FakeSelection(open_store("unused"), SCORERS, len(verdicts))
     seen._verdicts["agrees", "dbp", PSI] = np.array(verdicts, np.int8)
     order = np.random.RandomState(seed).permutation(len(verdicts)) + 1
     found = seen.draw("agrees", "dbp", PSI, order, wanted)
@@ -141,10 +142,10 @@ def test_a_draw_says_whether_it_is_whole_and_a_prefix_leads_on(
 
 
 class TestKeepRates:
-    def kept(self, store: Store, *cells: Any) -> dict[str, keeping.KeepRate]:
+    def kept(self, store: Store, *cells: Any) -> dict[str, fake_needs.KeepRate]:
         reals, screens = {"dataset": PLAIN}, {"dataset": screen(store)}
         held = pd.DataFrame({"label": "dbp", "psi": PSI, "z_seed": range(1, POOL // 2 + 1)})
-        found = keeping.keep_rates(cells, cells, reals, screens, held)
+        found = fake_needs.keep_rates(cells, cells, reals, screens, held)
         return {each.label: each for each in found}
 
     def test_they_are_unknown_before_anything_is_scored(self, store: Store) -> None:

@@ -19,11 +19,12 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from small_grid import grid, phantom_dataset, write_grid
 
 import fgaug
-from fgaug import run_folder, study
+from fgaug.core.paths import RunPaths
 from fgaug.errors import UserError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.results import columns, write_row
+from fgaug.grid.load import parse_space
+from fgaug.runs import folder
+from fgaug.runs.results import columns, write_row
+from fgaug.study import planner, search
 
 pytestmark = pytest.mark.ray
 
@@ -62,7 +63,7 @@ def result_times(run: Path) -> dict[str, int]:
 def test_a_grid_trains_whole_and_again_trains_nothing(cluster: None, root: Path) -> None:
     axes = {"mode": ["augmentation", "synthetic"], "psi": [0.5, 1], "ratio": [1], "seed": [1, 2]}
     space = parse_space(grid(root, axes=axes, controls=["oversample"]))
-    run = study.search(space, root / "run")
+    run = search.search(space, root / "run")
     # baseline, oversample and 2 modes x 2 psis, each with 2 seeds
     assert (run.ok, run.failed, run.missing, run.exit_code) == (12, 0, 0, 0)
     frame = fgaug.load_results(run.root)
@@ -79,10 +80,10 @@ def test_a_grid_trains_whole_and_again_trains_nothing(cluster: None, root: Path)
     seeds = frame.set_index("cell_id")["seed"]
     first = sorted(times, key=times.__getitem__)[:5]
     assert (seeds[first] == 1).all(), "seeds are outermost, with two trials at once"
-    assert study.search(space, root / "run").ok == 12
+    assert search.search(space, root / "run").ok == 12
     assert result_times(run.root) == times
     larger = parse_space(grid(root, axes={**axes, "seed": [1, 2, 3]}, controls=["oversample"]))
-    grown = study.search(larger, root / "run")
+    grown = search.search(larger, root / "run")
     assert (grown.ok, grown.missing) == (18, 0)
     after = result_times(run.root)
     assert {cell: after[cell] for cell in times} == times
@@ -99,7 +100,7 @@ def assert_predictions_recompute(frame: pd.DataFrame, predictions: pd.DataFrame)
 
 
 def test_test_predictions_are_sealed(cluster: None, root: Path) -> None:
-    run = study.search(parse_space(grid(root)), root / "sealed")
+    run = search.search(parse_space(grid(root)), root / "sealed")
     sealed = pd.read_parquet(next(run.root.glob("trials/*/sealed.parquet")))
     test = fgaug.open_dataset(root / "dataset").manifest.query("split == 'test'")
     assert set(sealed["image_id"]) == set(test["image_id"])
@@ -110,8 +111,8 @@ def test_test_predictions_are_sealed(cluster: None, root: Path) -> None:
 def test_the_same_cell_on_fractions_of_a_logical_gpu(cluster: None, root: Path) -> None:
     shared = parse_space(grid(root, resources={"cpu": 0.5, "gpu": 0.25}))
     alone = parse_space(grid(root))
-    one = study.search(shared, root / "quarter").predictions()
-    two = study.search(alone, root / "whole").predictions()
+    one = search.search(shared, root / "quarter").predictions()
+    two = search.search(alone, root / "whole").predictions()
     pd.testing.assert_frame_equal(one, two)  # resources are no part of a cell
 
 
@@ -120,21 +121,21 @@ def test_more_gpus_than_there_are_is_said_before_anything_starts(
 ) -> None:
     space = parse_space(grid(root, resources={"cpu": 1, "gpu": 3}))
     with pytest.raises(UserError, match="asks for 3 GPUs, there are 2"):
-        study.search(space, root / "many")
+        search.search(space, root / "many")
 
 
 def test_a_failing_cell_leaves_a_row_and_is_tried_again(cluster: None, root: Path) -> None:
     recipe = {**grid(root)["recipe"], "learning_rate": 1e30}
     axes = {"mode": ["baseline"], "seed": [1]}
     space = parse_space(grid(root, recipe=recipe, axes=axes))
-    run = study.search(space, root / "nan")
+    run = search.search(space, root / "nan")
     assert (run.ok, run.failed, run.exit_code) == (0, 1, 1)
     row = run.results().iloc[0]
     assert row["status"] == "failed"
     assert "loss" in row["error"]
     assert np.isnan(row["valid_auc"])
     before = result_times(run.root)
-    assert study.search(space, root / "nan").failed == 1
+    assert search.search(space, root / "nan").failed == 1
     assert result_times(run.root) != before
 
 
@@ -142,7 +143,7 @@ def test_a_killed_trial_process_is_replaced(cluster: None, root: Path) -> None:
     """Kill the first trial that reports; its cell is trained by another process."""
     space = parse_space(grid(root, budget={"unit": "steps", "max": 60, "evaluations": 20}))
     killer = subprocess.Popen([sys.executable, "-c", KILL_ONE_TRIAL, str(os.getpid())])
-    run = study.search(space, root / "killed")
+    run = search.search(space, root / "killed")
     assert killer.wait(timeout=60) == 0, "no trial process was found to kill"
     assert (run.ok, run.failed, run.missing) == (4, 0, 0)
 
@@ -242,9 +243,9 @@ def test_ctrl_c_ends_with_one_message_and_everything_listens_on_loopback(own_roo
 
 
 def test_a_run_folder_has_one_search_at_a_time(own_root: Path) -> None:
-    planned = study.plan(own_root / "grid.yaml", own_root / "run")
-    with run_folder.held(planned.run), pytest.raises(UserError, match="held by another search"):
-        study.search(own_root / "grid.yaml", own_root / "run")
+    planned = planner.plan(own_root / "grid.yaml", own_root / "run")
+    with folder.held(planned.run), pytest.raises(UserError, match="held by another search"):
+        search.search(own_root / "grid.yaml", own_root / "run")
 
 
 def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
@@ -254,9 +255,9 @@ def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
     halves = [trial.root / ".checkpoint.d4v7.tmp", tmp_path / ".results.parquet.x1.tmp"]
     for half in halves:
         half.write_bytes(b"half")
-    with run_folder.held(run, "1-of-2"):
+    with folder.held(run, "1-of-2"):
         assert all(half.exists() for half in halves)  # another shard may be at work
-    with run_folder.held(run):
+    with folder.held(run):
         assert not any(half.exists() for half in halves)
     assert trial.result.is_file()
 
@@ -266,15 +267,18 @@ def test_experiments_of_a_few_trials_follow_each_other(
     cluster: None, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tune's memory grows with its trials: a large grid is several experiments, with one end."""
-    from fgaug.search import runner
+    from fgaug.study.tune import runner
 
     experiments = []
     fit = runner._fit
     monkeypatch.setattr(runner, "LEGS", 1)
     monkeypatch.setattr(runner, "LEGS_A_PLACE", 1)
     monkeypatch.setattr(runner, "_fit", lambda *given: (experiments.append(1), fit(*given)))
-    cut = study.search(parse_space(grid(root)), root / "cut")
+    cut = search.search(parse_space(grid(root)), root / "cut")
     assert (cut.ok, cut.exit_code) == (4, 0)
     assert len(experiments) == 2  # of two trials each
-    one, two = cut.predictions(), study.search(parse_space(grid(root)), root / "one").predictions()
+    one, two = (
+        cut.predictions(),
+        search.search(parse_space(grid(root)), root / "one").predictions(),
+    )
     pd.testing.assert_frame_equal(one, two)

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import run_folder, study
-from fgaug.cluster import started
+from fgaug.core.cluster import started
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError, RunError, UserError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.planning import Shard
-from fgaug.results import load_results
+from fgaug.grid.load import parse_space
+from fgaug.runs import folder
+from fgaug.runs.results import load_results
+from fgaug.study import planner, search
+from fgaug.study.plan import Shard
 
 AXES = {"mode": ["augmentation"], "psi": [1.0], "ratio": [0.5, 1], "seed": [1, 2, 3, 4]}
 
@@ -31,15 +32,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class TestShards:
     def test_each_cell_is_in_one(self, root: Path) -> None:
         space = parse_space(grid(root, axes=AXES))
-        whole = study.plan(space, root / "run")
-        parts = [study.plan(space, root / "run", Shard(number, 3)) for number in (1, 2, 3)]
+        whole = planner.plan(space, root / "run")
+        parts = [planner.plan(space, root / "run", Shard(number, 3)) for number in (1, 2, 3)]
         ids = [cell.cell_id for part in parts for cell in part.cells]
         assert sorted(ids) == sorted(cell.cell_id for cell in whole.cells)
         assert all(part.grid_cells == whole.cells for part in parts)
 
     def test_other_cells_do_not_move_one(self, root: Path) -> None:
-        small = study.plan(parse_space(grid(root)), root / "run", Shard(2, 5)).cells
-        large = study.plan(parse_space(grid(root, axes=AXES)), root / "run", Shard(2, 5)).cells
+        small = planner.plan(parse_space(grid(root)), root / "run", Shard(2, 5)).cells
+        large = planner.plan(parse_space(grid(root, axes=AXES)), root / "run", Shard(2, 5)).cells
         assert {cell.cell_id for cell in small} <= {cell.cell_id for cell in large}
 
     @pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "1/0", "-1/4", "a/b", "1/2/3"])
@@ -51,17 +52,17 @@ class TestShards:
     def test_a_scheduler_needs_all_seeds(self, root: Path) -> None:
         space = parse_space(grid(root, axes=AXES, scheduler={"type": "arm_asha"}))
         with pytest.raises(GridError, match="no shard sees"):
-            study.plan(space, root / "run", Shard(1, 2))
+            planner.plan(space, root / "run", Shard(1, 2))
 
     def test_locks(self, root: Path) -> None:
         run = RunPaths(root / "locked")
-        with run_folder.held(run, "1-of-2"):
-            with run_folder.held(run, "2-of-2"):
+        with folder.held(run, "1-of-2"):
+            with folder.held(run, "2-of-2"):
                 pass
             for other in ("1-of-2", None):
-                with pytest.raises(RunError, match="held by another"), run_folder.held(run, other):
+                with pytest.raises(RunError, match="held by another"), folder.held(run, other):
                     pass
-        with run_folder.held(run), pytest.raises(RunError), run_folder.held(run, "1-of-2"):
+        with folder.held(run), pytest.raises(RunError), folder.held(run, "1-of-2"):
             pass
 
     @pytest.mark.ray
@@ -83,7 +84,7 @@ class TestShards:
         frame = load_results(root / "both")
         assert len(frame) == 12
         assert (frame["status"] == "ok").all()
-        whole = study.plan(parse_space(grid(root, axes=AXES)), root / "both")
+        whole = planner.plan(parse_space(grid(root, axes=AXES)), root / "both")
         assert whole.todo == ()
 
 
@@ -112,7 +113,7 @@ def test_a_cluster_of_two_nodes(root: Path) -> None:
     done = subprocess.run(script, capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout.split() == ["12", "0", "0"], done.stderr
     with started(cpus=2, gpus=0, dashboard=False):
-        alone = study.search(path, root / "alone")
+        alone = search.search(path, root / "alone")
     columns = ["cell_id", "valid_loss", "valid_auc"]
     one, two = (
         load_results(each)[columns].sort_values("cell_id", ignore_index=True)

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from small_bank import bank_command, fill_stub, small_bank
 
-from fgaug import sheets
 from fgaug.bank import Bank
-from fgaug.commands import options
+from fgaug.cli import options
+from fgaug.core import contact_sheet
+from fgaug.core.contact_sheet import Block
 from fgaug.data import Dataset, open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError, UserError
-from fgaug.sheets import Block
 
 
 @pytest.fixture(scope="module")
@@ -195,13 +195,13 @@ class TestDrawing:
 
         block = Block(heading="h", rows=("",) * 200, columns=("",) * 200, images=images)
         with pytest.raises(UserError, match=r"most 80 million.*13230 x 13250 \(175 million\).*-x"):
-            sheets.draw([[block]], 64, 1, "--x")
+            contact_sheet.draw([[block]], 64, 1, "--x")
 
     def test_long_captions_do_not_run_into_each_other(self) -> None:
-        short = sheets.draw([[self.block("psi 0.5", "psi 0.7")]], 64, 1, "")
-        long = sheets.draw([[self.block("psi 0.5", "psi 0.70000000001")]], 64, 1, "")
+        short = contact_sheet.draw([[self.block("psi 0.5", "psi 0.7")]], 64, 1, "")
+        long = contact_sheet.draw([[self.block("psi 0.5", "psi 0.70000000001")]], 64, 1, "")
         assert long.width > short.width
-        heading = sheets.draw([[self.block("", heading="h" * 100)] * 2], 64, 1, "")
+        heading = contact_sheet.draw([[self.block("", heading="h" * 100)] * 2], 64, 1, "")
         ink = np.asarray(heading)[16:36].min(axis=0) < 128
         gaps = np.diff(np.flatnonzero(ink))
         assert (gaps > 14).sum() == 1
@@ -209,14 +209,14 @@ class TestDrawing:
     @pytest.mark.parametrize("text", ["fötus", "Ψ ж"])
     def test_letters_beyond_ascii(self, text: str) -> None:
         drawn = {
-            sheets.draw([[self.block("", heading=heading)]], 64, 1, "").tobytes()
+            contact_sheet.draw([[self.block("", heading=heading)]], 64, 1, "").tobytes()
             for heading in (text, text.replace("ö", "ü").replace("ж", "ш"))
         }
         assert len(drawn) == 2  # one box for whatever is unknown would make them equal
 
     def test_wrapping(self) -> None:
         blocks = [self.block(*[""] * n) for n in (8, 8, 1, 40, 2)]
-        lines = [[len(block.columns) for block in line] for line in sheets.wrapped(blocks)]
+        lines = [[len(block.columns) for block in line] for line in contact_sheet.wrapped(blocks)]
         assert lines == [[8, 8], [1], [40], [2]]
 
 

@@ -12,11 +12,11 @@ import click
 import pytest
 import typer
 
-from fgaug import cli
-from fgaug.grid_load import load_space
+from fgaug.cli import app
+from fgaug.grid.load import load_space
 
 CLONE = Path(__file__).parent.parent
-ROOT: Any = typer.main.get_command(cli.app)
+ROOT: Any = typer.main.get_command(app.app)
 GRIDS = sorted((CLONE / "search_spaces").glob("*.yaml"))
 DOCUMENTS = sorted((CLONE / "docs").glob("*.md"))
 

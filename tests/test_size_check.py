@@ -11,8 +11,8 @@ from small_grid import phantom_dataset, write_grid
 from torch import nn
 
 from fgaug.errors import GridError
-from fgaug.recipe import Recipe
-from fgaug.training import models, size_check
+from fgaug.grid.recipe import Recipe
+from fgaug.training.pytorch import models, size_check
 from fgaug.training.weights import SCRATCH
 
 

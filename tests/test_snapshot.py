@@ -17,8 +17,8 @@ import torch
 from pickle_writer import Call, nested, pickled
 
 from fgaug.errors import SnapshotError
+from gan_worker.files.snapshot import read_snapshot
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.snapshot import read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 CONFIG = GeneratorConfig(

@@ -15,7 +15,7 @@ import pytest
 from pickle_writer import Call, pickled
 
 from fgaug.errors import SnapshotError
-from gan_worker.snapshot import Snapshot, read_snapshot
+from gan_worker.files.snapshot import Snapshot, read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 FILES = {"pytorch": GOLDENS / "tiny.pkl", "tensorflow": GOLDENS / "tf" / "a.pkl"}

@@ -20,7 +20,7 @@ import pytest
 from same_frames import assert_same
 from small_grid import phantom_dataset, write_grid
 
-from fgaug.results import load_results
+from fgaug.runs.results import load_results
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 

@@ -14,12 +14,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fgaug import study
-from fgaug.axes import SeedSample
+from fgaug.core.yaml_file import MAX_BYTES, read_yaml
 from fgaug.errors import GridError
-from fgaug.grid_load import load_space, parse_space
-from fgaug.space import Space
-from fgaug.yaml_file import MAX_BYTES, read_yaml
+from fgaug.grid.axes import SeedSample
+from fgaug.grid.load import load_space, parse_space
+from fgaug.grid.space import Space
+from fgaug.study import planner
 
 # The example of the contract, its comments included.
 EXAMPLE = """
@@ -495,7 +495,7 @@ resources: {gpu: 1.5}
 def test_a_grid_made_in_python_is_checked_before_its_dataset_is_opened() -> None:
     space = Space.model_validate(grid(cells=3))
     with pytest.raises(GridError) as caught:
-        study.plan(space)
+        planner.plan(space)
     assert list(caught.value.problems) == problems(cells=3)
     assert "`cells` says 3" in caught.value.problems[0]
 

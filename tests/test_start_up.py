@@ -9,19 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from fgaug import filters, paths, status
-from fgaug.paths import RunPaths
-from fgaug.results import write_row
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
+from fgaug.grid import filters
+from fgaug.runs import status
+from fgaug.runs.results import write_row
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
     *("numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "PIL"),
     *("torch", "torchvision", "timm", "tensorflow", "keras", "ray", "psutil"),
 }
-GROUPS = {"fgaug.commands.bank", "fgaug.commands.data", "fgaug.commands.gan"}
+GROUPS = {"fgaug.cli.bank", "fgaug.cli.data", "fgaug.cli.gan"}
 PROBE = """
 import sys
-from fgaug.cli import main
+from fgaug.cli.app import main
 try:
     main()
 except SystemExit as end:
@@ -50,8 +52,8 @@ def a_run(root: Path) -> RunPaths:
     """Write a run of two cells, one ok and one failed."""
     run = RunPaths(root)
     names = ["0" * 12, "1" * 12]
-    paths.write_text(run.space, "name: little\n")
-    paths.write_json(run.environment, {"cells": names})
+    files.write_text(run.space, "name: little\n")
+    files.write_json(run.environment, {"cells": names})
     row = {"mode": "augmentation", "psi": 0.5, "ratio": 2, "filter": "none", "seed": 7}
     write_row(run.trial(names[0]), {**row, "status": "ok"})
     write_row(run.trial(names[1]), {**row, "status": "failed", "error": "out of memory"})
@@ -80,7 +82,7 @@ def test_this_test_sees_what_is_loaded() -> None:
     """A foil: a group's own help loads its module, and only that one."""
     text, loaded = modules_of("bank", "--help")
     assert "import" in text
-    assert loaded & GROUPS == {"fgaug.commands.bank"}
+    assert loaded & GROUPS == {"fgaug.cli.bank"}
 
 
 def test_the_filter_word_of_status_is_that_of_filters() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fgaug import stats
+from fgaug.stats.dunnett import MaxOfArms
 from fgaug.stats.inference import two_sided
-from fgaug.stats.many_to_one import MaxOfArms
 from fgaug.stats.max_t import JointT
 
 

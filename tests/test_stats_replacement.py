@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 
 from fgaug import stats
 from fgaug.errors import UserError
-from fgaug.stats.replacement import fieller
+from fgaug.stats.non_inferiority import fieller
 
 FULL, REPLACED, REMOVED = 0, 1, 2
 ROLES = {"full": FULL, "replaced": REPLACED, "removed": REMOVED}

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from fgaug import paths
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.paths import RunPaths
-from fgaug.results import write_pruned, write_row
-from fgaug.status import read
+from fgaug.runs.results import write_pruned, write_row
+from fgaug.runs.status import read
 
 HOLD = """
 import fcntl, sys
@@ -36,8 +36,8 @@ def fabricate(root: Path, cells: int, **statuses: int) -> RunPaths:
     """Write a run of `cells` cells, the first of them with the given statuses."""
     run = RunPaths(root)
     names = [f"{number:012x}" for number in range(cells)]
-    paths.write_text(run.space, "name: little\n")
-    paths.write_json(run.environment, {"cells": names})
+    files.write_text(run.space, "name: little\n")
+    files.write_json(run.environment, {"cells": names})
     todo = iter(names)
     for status, count in statuses.items():
         for cell_id in [next(todo) for _ in range(count)]:
@@ -50,8 +50,8 @@ def leave(run: RunPaths, cell_id: str, status: str, **columns: Any) -> None:
     trial = run.trial(cell_id)
     row = {"mode": "augmentation", "psi": 0.5, "ratio": 2, "seed": 7, "status": status, **columns}
     if status == "paused":
-        paths.write_json(trial.paused, {"schema": 1, "rows": [row]})
-        paths.write_text(trial.checkpoint, "")
+        files.write_json(trial.paused, {"schema": 1, "rows": [row]})
+        files.write_text(trial.checkpoint, "")
     elif status == "pruned":
         write_pruned(trial, 1, row)
     else:
@@ -166,7 +166,7 @@ def test_a_reason_of_several_lines_is_told_whole(fgaug: Any, tmp_path: Path) -> 
     run = fabricate(tmp_path, 2)
     problems = "grid: 2 problems\n  - Blur fails on grey\n  - Rain fails too, " + "x" * 300
     leave(run, "0" * 12, "failed", error=problems)
-    paths.write_text(run.trial("0" * 12).traceback, "Traceback")
+    files.write_text(run.trial("0" * 12).traceback, "Traceback")
     _, out, _ = fgaug("status", tmp_path)
     assert f"Blur fails on grey; Rain fails too, {'x' * 300}" in out
     assert f"traceback: {run.trial('0' * 12).traceback}" in out
@@ -175,7 +175,7 @@ def test_a_reason_of_several_lines_is_told_whole(fgaug: Any, tmp_path: Path) -> 
 def test_what_is_not_a_run_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run .* Give the folder of a search"):
         read(tmp_path / "nowhere")
-    paths.write_json(RunPaths(tmp_path).environment, ["cells"])
+    files.write_json(RunPaths(tmp_path).environment, ["cells"])
     with pytest.raises(RunError, match="names no cells"):
         read(tmp_path)
     RunPaths(tmp_path).environment.write_text("{")

@@ -14,16 +14,16 @@ import pandas as pd
 import pytest
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import study
-from fgaug.cells import Cell
-from fgaug.cluster import started
+from fgaug.core.cluster import started
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.recipe import Budget
-from fgaug.results import load_curves, load_results
-from fgaug.search import ledger
-from fgaug.search.ledger import best_so_far
-from fgaug.space import Scheduler
+from fgaug.grid.cells import Cell
+from fgaug.grid.load import parse_space
+from fgaug.grid.recipe import Budget
+from fgaug.grid.space import Scheduler
+from fgaug.runs.results import load_curves, load_results
+from fgaug.study import planner, search
+from fgaug.study.tune import history
+from fgaug.study.tune.history import best_so_far
 
 AXES = {"mode": ["augmentation"], "psi": [0.5, 0.7, 1.0], "ratio": [0.5, 1, 2], "seed": [1, 2]}
 BUDGET = {"unit": "steps", "max": 18, "evaluations": 18}
@@ -50,7 +50,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def whole(cluster: None, root: Path) -> Path:
     """A search that ran undisturbed: 9 arms, of which 3 and then 1 go on."""
-    run = study.search(parse_space(halving_grid(root)), root / "whole")
+    run = search.search(parse_space(halving_grid(root)), root / "whole")
     assert (run.ok, run.pruned, run.failed, run.missing) == (4, 16, 0, 0)
     return root / "whole"
 
@@ -97,7 +97,7 @@ class TestHalving:
 
     def test_again_trains_nothing(self, whole: Path, cluster: None, root: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in whole.glob("trials/*/*")}
-        run = study.search(parse_space(halving_grid(root)), whole)
+        run = search.search(parse_space(halving_grid(root)), whole)
         assert (run.ok, run.pruned) == (4, 16)
         assert {path: path.stat().st_mtime_ns for path in whole.glob("trials/*/*")} == before
 
@@ -112,12 +112,12 @@ class TestHalving:
     ) -> None:
         """From their checkpoints, to the numbers of a search that never stopped them."""
         whole_grid = halving_grid(root) | {"scheduler": {"type": "none"}}
-        plain = study.search(parse_space(whole_grid), root / "plain")
+        plain = search.search(parse_space(whole_grid), root / "plain")
         assert (plain.ok, plain.pruned) == (20, 0)
         copy = root / "copy"
         subprocess.run(["cp", "-a", str(whole), str(copy)], check=True)
         steps_before = load_curves(copy).groupby("cell_id").size()
-        gone_on = study.search(parse_space(whole_grid), copy)
+        gone_on = search.search(parse_space(whole_grid), copy)
         assert (gone_on.ok, gone_on.pruned) == (20, 0)
         columns = ["cell_id", "valid_loss", "valid_auc", "budget_used"]
         one, two = (
@@ -133,7 +133,7 @@ class TestHalving:
         copy = root / "grown"
         subprocess.run(["cp", "-a", str(whole), str(copy)], check=True)
         axes = {**AXES, "ratio": [0.5, 1, 2, 0.25, 0.75, 1.5]}
-        run = study.search(parse_space(halving_grid(root) | {"axes": axes}), copy)
+        run = search.search(parse_space(halving_grid(root) | {"axes": axes}), copy)
         assert (run.ok, run.pruned, run.missing) == (6, 32, 0)
 
 
@@ -167,7 +167,7 @@ def test_killed_and_started_again_decides_the_same(whole: Path, root: Path) -> N
 def test_a_race(cluster: None, root: Path) -> None:
     axes = {**AXES, "ratio": [1], "seed": [1, 2, 3, 4]}
     space = grid(root, axes=axes, budget=BUDGET, scheduler={"type": "race", "min_seeds": 2})
-    run = study.search(parse_space(space), root / "race")
+    run = search.search(parse_space(space), root / "race")
     frame = load_results(run.root)
     assert (run.failed, run.missing) == (0, 0)
     assert run.ok + run.pruned == 16
@@ -181,7 +181,7 @@ def test_a_race(cluster: None, root: Path) -> None:
 def test_a_time_budget_pauses_and_the_next_search_goes_on(cluster: None, root: Path) -> None:
     budget = {"unit": "steps", "max": 60, "evaluations": 60}
     space = grid(root, budget=budget, time_budget=1.0)
-    run = study.search(parse_space(space), root / "timed")
+    run = search.search(parse_space(space), root / "timed")
     assert run.missing > 0
     assert run.exit_code == 3
     waiting = list((root / "timed").glob("trials/*/checkpoint"))
@@ -189,7 +189,7 @@ def test_a_time_budget_pauses_and_the_next_search_goes_on(cluster: None, root: P
     looks = {
         path.parent.name: len(pd.read_parquet(path.with_name("curve.parquet"))) for path in waiting
     }
-    again = study.search(parse_space(grid(root, budget={**budget})), root / "timed")
+    again = search.search(parse_space(grid(root, budget={**budget})), root / "timed")
     assert (again.ok, again.missing) == (4, 0)
     curves = load_curves(root / "timed").groupby("cell_id").size()
     assert all(curves[cell] == 60 > evaluations > 0 for cell, evaluations in looks.items())
@@ -198,7 +198,7 @@ def test_a_time_budget_pauses_and_the_next_search_goes_on(cluster: None, root: P
 def test_too_few_seeds_for_the_scheduler(root: Path) -> None:
     space = parse_space(halving_grid(root) | {"scheduler": {**HALVING, "min_seeds": 3}})
     with pytest.raises(GridError, match=r"`scheduler`: `min_seeds` is 3, but an arm has 2 seeds"):
-        study.plan(space, root / "nothing")
+        planner.plan(space, root / "nothing")
 
 
 class TestCurves:
@@ -229,9 +229,9 @@ class TestCurves:
         assert found == ((0.2, 0.9), (0.4, 0.6), (0.6, 0.7))
 
     def test_policies_by_name(self, root: Path) -> None:
-        cells: tuple[Cell, ...] = study.plan(parse_space(halving_grid(root)), root / "no").cells
+        cells: tuple[Cell, ...] = planner.plan(parse_space(halving_grid(root)), root / "no").cells
         made = {
-            kind: type(ledger.policy_of(Scheduler(type=kind, min_seeds=2), cells)).__name__
+            kind: type(history.policy_of(Scheduler(type=kind, min_seeds=2), cells)).__name__
             for kind in ("none", "arm_asha", "race")
         }
         assert made == {"none": "WholeCells", "arm_asha": "ArmHalving", "race": "SeedRace"}

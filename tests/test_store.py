@@ -18,12 +18,12 @@ from moto.server import ThreadedMotoServer
 from small_grid import grid, phantom_dataset
 
 import fgaug
-from fgaug import cluster, study
 from fgaug.bank import (
     BankSpec,
     BankWriter,
     Demand,
     Scorer,
+    lock,
     open_bank,
     open_store,
     read_manifest,
@@ -31,14 +31,16 @@ from fgaug.bank import (
     unscored,
     write_scores,
 )
-from fgaug.bank import lock as lock_module
 from fgaug.bank.store import ObjectStore, Store, read
+from fgaug.core import cluster
+from fgaug.core.paths import BankNames, without_secrets
 from fgaug.errors import BankError
-from fgaug.grid_load import parse_space
-from fgaug.paths import BankNames, without_secrets
-from gan_worker.fill import fill
-from gan_worker.generator import StubGenerator, load_generator
-from gan_worker.sources import LabelSource, describe
+from fgaug.grid.load import parse_space
+from fgaug.study import search
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
+from gan_worker.generators.stub import StubGenerator
+from gan_worker.generators.stylegan2 import load_generator
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
 STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
@@ -75,10 +77,10 @@ def uri(server: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock_module, "SETTLE_S", 0.3)
-    monkeypatch.setattr(lock_module, "POLL_S", 0.05)
-    monkeypatch.setattr(lock_module, "BEAT_S", 0.1)
-    monkeypatch.setattr(lock_module, "STALE_S", 4.0)
+    monkeypatch.setattr(lock, "SETTLE_S", 0.3)
+    monkeypatch.setattr(lock, "POLL_S", 0.05)
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr(lock, "STALE_S", 4.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -185,7 +187,7 @@ def test_a_search_on_a_bank_in_a_bucket(uri: str, tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
     space = parse_space(grid(tmp_path, bank=uri))
     with cluster.started(cpus=2, gpus=0, dashboard=False):
-        run = study.search(space, tmp_path / "run")
+        run = search.search(space, tmp_path / "run")
     assert (run.ok, run.failed, run.missing) == (4, 0, 0)
     assert set(open_bank(uri).index()["label"]) == {"dbp", "trv"}
     written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
@@ -204,7 +206,7 @@ class Holder:
 
     def _hold(self, store: Store) -> None:
         try:
-            with lock_module.held(store):
+            with lock.held(store):
                 self.holding.set()
                 self.let_go.wait(20)
         except BankError as error:
@@ -283,7 +285,7 @@ class TestOneWriter:
             assert other.stdout.readline() == "held\n"
             other.kill()
         started = time.monotonic()
-        with lock_module.held(store):
+        with lock.held(store):
             assert time.monotonic() - started < 10
 
 
@@ -294,7 +296,7 @@ class TestTakenOver:
         entry = {"process": 1, "host": "elsewhere", "since": "2020-01-01T00:00:00+00:00"}
         store.write(BankNames.lock, json.dumps({**entry, "token": "a", "beat": 3}).encode())
         started = time.monotonic()
-        with lock_module.held(store):
+        with lock.held(store):
             assert time.monotonic() - started > 4  # as long as a living one stays silent
 
     def test_the_one_taken_over_commits_nothing(self, uri: str) -> None:

@@ -12,9 +12,9 @@ import torch
 from pickle_writer import Built, Call, Named, Object, nested, pickled
 
 from fgaug.errors import SnapshotError
-from gan_worker.generator import load_generator
+from gan_worker.files.snapshot import read_snapshot
+from gan_worker.generators.stylegan2 import load_generator
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
-from gan_worker.snapshot import read_snapshot
 
 GOLDENS = Path(__file__).parent / "data" / "stylegan2"
 TOLERANCE = 5e-5  # TensorFlow's own arithmetic lies 1e-5 from PyTorch's

@@ -12,13 +12,13 @@ import pytest
 import yaml
 from small_grid import grid, phantom_dataset, write_grid
 
-from fgaug import estimate, outline, study
-from fgaug.commands.amounts import amount_lines, amounts_of
+from fgaug.cli.show_plan import amount_lines, amounts_of
+from fgaug.core.paths import RunPaths
 from fgaug.data import open_dataset
 from fgaug.errors import GridError
-from fgaug.grid_load import load_space, parse_space
-from fgaug.paths import RunPaths
-from fgaug.planning import Plan
+from fgaug.grid.load import load_space, parse_space
+from fgaug.study import dry_run, estimate, generators, planner, scorers
+from fgaug.study.plan import Plan
 
 CLONE = Path(__file__).parent.parent
 PUBLISHED = CLONE / "reports" / "published"
@@ -48,7 +48,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def plans(elsewhere: Path) -> dict[str, Plan]:
     names = ("augmentation", "replacement", "counts", "equal_steps")
-    return {name: study.dry_plan(shipped(name)) for name in names}
+    return {name: dry_run.dry_plan(shipped(name)) for name in names}
 
 
 def printed(*tables: str) -> pd.DataFrame:
@@ -193,8 +193,8 @@ def test_a_search_without_the_dataset_is_refused_as_ever(
 
 def counted(root: Path, **changes: Any) -> Plan:
     space = parse_space({**grid(root, dataset=str(root / "none"), counts=COUNTS), **changes})
-    parts = study.stocking.describe, study.stocking.scorer_of
-    return outline.plan_by_counts(space, RunPaths(root / "run"), *parts)
+    parts = generators.describe_source, scorers.scorer_of
+    return dry_run.plan_by_counts(space, RunPaths(root / "run"), *parts)
 
 
 def test_a_small_grid_is_timed_on_black_images(fgaug: Any, tmp_path: Path) -> None:
@@ -256,13 +256,13 @@ def test_a_network_that_is_there_is_read_and_one_that_is_not_stands_in(
 
 def test_a_bank_that_cannot_be_compared_counts_as_empty(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
-    from gan_worker.fill import fill
+    from gan_worker.filling.fill import fill
 
-    (needs,) = study.plan(parse_space(grid(tmp_path)), tmp_path / "run").needs
+    (needs,) = planner.plan(parse_space(grid(tmp_path)), tmp_path / "run").needs
     fill(
         needs.source.store,
         needs.source.spec,
-        study.stocking.label_sources(needs.source),
+        generators.label_sources(needs.source),
         needs.missing,
     )
     assert counted(tmp_path).needs[0].present > 0
@@ -281,22 +281,22 @@ def test_counts_of_a_grid_whose_dataset_is_there_are_compared_with_it(
         label: {"train_gan": int(of["train"]), "valid": int(of["valid"])}
         for label, of in table.iterrows()
     }
-    plain = study.plan(parse_space(grid(tmp_path)), tmp_path / "run")
+    plain = planner.plan(parse_space(grid(tmp_path)), tmp_path / "run")
     counts = {**COUNTS, "labels": right}
     with caplog.at_level(logging.WARNING, "fgaug"):
-        planned = study.plan(parse_space(grid(tmp_path, counts=counts)), tmp_path / "run")
+        planned = planner.plan(parse_space(grid(tmp_path, counts=counts)), tmp_path / "run")
     assert "counts" not in caplog.text
     assert not planned.absent
     assert [cell.cell_id for cell in planned.cells] == [cell.cell_id for cell in plain.cells]
     path = write_grid(tmp_path, counts=COUNTS)
     with caplog.at_level(logging.WARNING, "fgaug"):
-        planned = study.dry_plan(path, tmp_path / "run")
+        planned = dry_run.dry_plan(path, tmp_path / "run")
     assert "is not what the grid's `counts` say" in caplog.text
     assert f"{right['dbp']['train_gan']} training images of `dbp` instead of 27" in caplog.text
     assert len(planned.dataset) == len(manifest)
     (tmp_path / "dataset" / "manifest.parquet").unlink()
     with pytest.raises(GridError, match="not a finished dataset"):
-        study.dry_plan(path, tmp_path / "run")
+        dry_run.dry_plan(path, tmp_path / "run")
 
 
 def test_counts_that_are_wrong_are_refused_by_key() -> None:
@@ -328,7 +328,7 @@ def test_the_resolved_grid_keeps_its_counts() -> None:
 def test_shares_of_patients_have_a_line_each(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
     axes = {**grid(tmp_path)["axes"], "real_fraction": [0.5, 1]}
-    planned = study.plan(parse_space(grid(tmp_path, axes=axes)), tmp_path / "run")
+    planned = planner.plan(parse_space(grid(tmp_path, axes=axes)), tmp_path / "run")
     lines = list(amount_lines(planned.cells, planned.reals))
     assert len(lines) == 5
     assert sum("0.5 of the patients" in line for line in lines) == 2

@@ -19,14 +19,15 @@ from mlflow.tracking import MlflowClient
 from small_grid import grid, phantom_dataset
 from test_loggers import cells_of, curve, pa_table
 
-from fgaug import checks, paths, study
-from fgaug.cells import Cell
-from fgaug.cluster import started
+from fgaug.core import files
+from fgaug.core.cluster import started
+from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError
-from fgaug.grid_load import parse_space
-from fgaug.paths import RunPaths
-from fgaug.search.loggers import loggers_of
-from fgaug.search.trackers import WandB
+from fgaug.grid.cells import Cell
+from fgaug.grid.load import parse_space
+from fgaug.study import checks, planner, search
+from fgaug.study.tune.loggers import loggers_of
+from fgaug.study.tune.mlflow_wandb import WandB
 
 pytestmark = pytest.mark.ray
 FOUND = {"valid_loss": 0.5, "valid_acc": 0.8, "valid_auc": 0.9, "wall_s": 3.0}
@@ -60,7 +61,7 @@ class Played:
 
     def ends(self, status: str, rows: list[dict[str, Any]]) -> None:
         if rows:
-            paths.write_table(self.run.trial(self.cell.cell_id).curve, pa_table(rows))
+            files.write_table(self.run.trial(self.cell.cell_id).curve, pa_table(rows))
         found = FOUND if status == "ok" else {}
         self.logger.on_trial_complete(0, [], self.trial(status=status, done=True, **found))
 
@@ -140,7 +141,7 @@ def test_a_killed_search_leaves_no_step_twice_in_the_next(played: Played) -> Non
 
 def test_a_store_that_begins_late_gets_the_whole_curve(played: Played) -> None:
     """The grid had no logger when the cell began."""
-    paths.write_table(played.run.trial(played.cell.cell_id).curve, pa_table(curve(3)))
+    files.write_table(played.run.trial(played.cell.cell_id).curve, pa_table(curve(3)))
     played.reports(curve(4)[3:])
     assert played.steps() == [1, 2, 3, 4]
 
@@ -162,7 +163,7 @@ def test_a_cell_that_fails_and_is_tried_again(played: Played) -> None:
 def test_a_store_that_cannot_be_written_ends_no_search(
     played: Played, caplog: pytest.LogCaptureFixture
 ) -> None:
-    paths.write_text(played.run.mlflow, "a file")
+    files.write_text(played.run.mlflow, "a file")
     with caplog.at_level(logging.WARNING, "fgaug"):
         played.reports(curve(3))
         played.ends("ok", curve(3))
@@ -196,7 +197,7 @@ def test_what_is_not_installed_is_told_before_anything_runs(
     )
     space = parse_space(grid(tmp_path, loggers=["tensorboard", "mlflow", "wandb"]))
     with pytest.raises(GridError) as error:
-        study.plan(space, tmp_path / "run")
+        planner.plan(space, tmp_path / "run")
     for name in ("mlflow", "wandb"):
         assert f"`loggers: {name}` needs a package that is not installed" in str(error.value)
         assert f"pip install 'fgaug[{name}]'" in str(error.value)
@@ -253,7 +254,7 @@ PARTS = {
 def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Put a package in the place of W&B's, here and in Ray's processes."""
     for name, text in PARTS.items():
-        paths.write_text(tmp_path / "packages" / "wandb" / f"{name}.py", text)
+        files.write_text(tmp_path / "packages" / "wandb" / f"{name}.py", text)
     for name in [*sys.modules]:  # what an earlier test found, or did not find
         if name.startswith(("wandb", "ray.air.integrations.wandb")):
             monkeypatch.delitem(sys.modules, name)
@@ -291,8 +292,8 @@ def test_a_search_tells_what_its_curves_hold(tmp_path: Path, wandb: None) -> Non
     }
     space = parse_space(grid(tmp_path, **changes, loggers=["mlflow", "wandb"]))
     with started(cpus=2, gpus=0, dashboard=False):
-        run = study.search(space, tmp_path / "run")
-        assert study.plan(parse_space(grid(tmp_path, **changes)), run.root).todo == ()
+        run = search.search(space, tmp_path / "run")
+        assert planner.plan(parse_space(grid(tmp_path, **changes)), run.root).todo == ()
     assert (run.ok, run.pruned) == (4, 4)
     client = MlflowClient(tracking_uri=RunPaths(run.root).mlflow.resolve().as_uri())
     runs = {each.data.params["cell_id"]: each for each in runs_of(client, "run")}

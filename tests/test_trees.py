@@ -14,11 +14,11 @@ from small_model import kept_classifier
 
 from fgaug.bank import open_bank
 from fgaug.data import open_dataset
+from fgaug.data.folders.tree import read_tree
 from fgaug.data.ingest import Ingested, from_folders
 from fgaug.data.presets import busi
-from fgaug.data.tree import read_tree
 from fgaug.errors import DataError
-from fgaug.study import predict
+from fgaug.training.predict import predict
 
 LABELS = ("cyst", "nodule")
 

@@ -13,20 +13,23 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from fgaug import cells, mix, trial
 from fgaug.bank import BankSpec, Demand
-from fgaug.cells import Cell, Context
 from fgaug.data.dataset import Dataset, open_dataset
 from fgaug.data.prepare import prepare
 from fgaug.errors import BankError, DataError
-from fgaug.grid_load import parse_space
-from fgaug.points import expand
-from fgaug.recipe import Recipe
-from fgaug.results import TrialResult
-from fgaug.rows import Exposure, Sources, failed_row
-from fgaug.trial import run_trial
-from gan_worker.fill import fill
-from gan_worker.sources import LabelSource, describe
+from fgaug.grid import cells
+from fgaug.grid.cells import Cell, Context
+from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
+from fgaug.grid.recipe import Recipe
+from fgaug.runs import mix, trial_inputs
+from fgaug.runs.reals import Reals
+from fgaug.runs.results import TrialResult
+from fgaug.runs.row import Exposure, TrialSources, failed_row
+from fgaug.runs.trial import run_trial
+from fgaug.training import images
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
 
 MODES = ("baseline", "augmentation", "synthetic", "replacement", "oversample", "drop")
 POOL = 60
@@ -44,12 +47,12 @@ class Bench:
     """A small dataset, a bank of simulated fakes, and one cell of each mode."""
 
     dataset: Dataset
-    sources: Sources
+    sources: TrialSources
     cells: dict[str, Cell]
 
     @property
-    def reals(self) -> mix.Reals:
-        return mix.Reals(self.dataset.manifest, self.dataset.spec.labels)
+    def reals(self) -> Reals:
+        return Reals(self.dataset.manifest, self.dataset.spec.labels)
 
     def plan(self, mode: str) -> mix.MixPlan:
         return mix.plan(self.cells[mode], self.reals, POOL)
@@ -100,7 +103,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
         preset="phantom", phantom={"images": 60}, size=32, out=root / "data", test=0.2
     )
     made = cells_of(dataset)
-    reals = mix.Reals(dataset.manifest, dataset.spec.labels)
+    reals = Reals(dataset.manifest, dataset.spec.labels)
     sources = {label: LabelSource(kind="phantom") for label in dataset.spec.labels}
     spec = BankSpec(
         size=32,
@@ -111,7 +114,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     fill(root / "bank", spec, sources, mix.demand(made.values(), {"dataset": reals}, POOL))
     return Bench(
         dataset,
-        Sources(
+        TrialSources(
             dataset=str(root / "data"),
             bank=str(root / "bank"),
             pool=POOL,
@@ -227,8 +230,8 @@ def test_modes_and_seeds_give_other_numbers(results: dict[str, TrialResult], ben
 
 
 def test_training_images_are_those_of_the_plan(bench: Bench) -> None:
-    plan, bank = bench.plan("augmentation"), trial.bank_at(str(bench.sources.bank))
-    images = trial.training_images(plan, bench.dataset, bank, 0.7)
+    plan, bank = bench.plan("augmentation"), trial_inputs.bank_at(str(bench.sources.bank))
+    images = trial_inputs.training_images(plan, bench.dataset, bank)
     pixels = images.take(np.arange(len(images)))
     assert np.array_equal(pixels[: plan.n_real], bench.dataset.pixels()[plan.real])
     labels = bench.dataset.manifest["label"].to_numpy()[plan.real]
@@ -244,7 +247,7 @@ def test_training_images_are_those_of_the_plan(bench: Bench) -> None:
 
 def test_training_validation_and_test_images_are_apart(bench: Bench) -> None:
     parts = [
-        set(trial.split_images(bench.dataset, split).row.tolist())
+        set(images.split_images(bench.dataset, split).row.tolist())
         for split in ("train", "valid", "test")
     ]
     assert sum(map(len, parts)) == len(set().union(*parts)) == len(bench.dataset)
@@ -264,10 +267,10 @@ def test_a_set_without_test_images_seals_nothing(tmp_path: Path, bench: Bench) -
 def test_a_dataset_prepared_anew_is_opened_anew(tmp_path: Path, bench: Bench) -> None:
     sources = dataclasses.replace(bench.sources, dataset=str(tmp_path / "data"))
     counts = []
-    for images in (40, 80):
+    for n_images in (40, 80):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
         data = prepare(
-            preset="phantom", phantom={"images": images}, size=32, out=tmp_path / "data"
+            preset="phantom", phantom={"images": n_images}, size=32, out=tmp_path / "data"
         )
         counts.append(run_trial(cells_of(data)["baseline"], sources).row["n_real"])
         assert counts[-1] == (open_dataset(tmp_path / "data").manifest["split"] == "train").sum()
@@ -297,7 +300,7 @@ def test_a_bank_may_be_given_as_a_uri_and_may_grow(tmp_path: Path, bench: Bench)
     before = run_trial(cell, sources)
     more = {label: LabelSource(kind="phantom") for label in ("dbp", "trv")}
     demand = Demand.of([(label, 0.7, np.arange(1, POOL + 1)) for label in more])
-    grown = fill(root, trial.bank_at(str(root)).spec, more, demand)
+    grown = fill(root, trial_inputs.bank_at(str(root)).spec, more, demand)
     assert len(grown.index()) == 2 * POOL
     assert grown.index()["shard"].nunique() > 2
     pd.testing.assert_frame_equal(

@@ -13,15 +13,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from fgaug import study
 from fgaug.bank import Bank, BankSpec, BankWriter, Demand, Shard, open_bank, open_store
 from fgaug.bank.verify import verify
 from fgaug.bank.writer import write_shard
 from fgaug.errors import BankError
-from gan_worker.fill import fill
-from gan_worker.generator import StubGenerator
-from gan_worker.rerender import differences
-from gan_worker.sources import LabelSource, describe
+from fgaug.study import banks
+from gan_worker.filling.fill import fill
+from gan_worker.filling.label_generators import LabelSource, describe
+from gan_worker.filling.rerender import differences
+from gan_worker.generators.stub import StubGenerator
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
 SOURCES = {
@@ -169,7 +169,7 @@ class TestRerendering:
             images = open_bank(tmp_path / "other").read("trv", 0.9, list(z_seeds))
             writer.write("trv", 0.7, z_seeds, images)
             writer.commit()
-        verdict = study.verify_bank(str(tmp_path), images=3, rng=0, console=quiet())
+        verdict = banks.verify_bank(str(tmp_path), images=3, rng=0, console=quiet())
         assert "images made anew differ by up to" in verdict.bad["shards/trv/psi_0.7/1-8.parquet"]
 
     def test_imported_images_are_left_out(self, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ class TestRerendering:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """One cluster for the commands of this module."""
-    from fgaug.cluster import started
+    from fgaug.core.cluster import started
 
     with started(cpus=2, gpus=0, dashboard=False):
         yield

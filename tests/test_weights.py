@@ -28,8 +28,9 @@ import torchvision
 from safetensors.torch import save_file
 
 from fgaug.errors import GridError, UserError
-from fgaug.recipe import Recipe
-from fgaug.training import models, weights
+from fgaug.grid.recipe import Recipe
+from fgaug.training import weights
+from fgaug.training.pytorch import models
 from fgaug.training.weights import Weights
 
 SMALL = "resnet10t"

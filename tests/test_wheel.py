@@ -25,10 +25,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_both_packages_the_grids_and_the_published_tables(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
-        "fgaug/cli.py",
-        "fgaug/report/page.html.j2",
-        "fgaug/report/page.css",
-        "gan_worker/generator.py",
+        "fgaug/cli/app.py",
+        "fgaug/analysis/report/page.html.j2",
+        "fgaug/analysis/report/page.css",
+        "gan_worker/generators/stylegan2.py",
         "fgaug/_shipped/search_spaces/demo.yaml",
         "fgaug/_shipped/published/thesis_tables.csv",
     ):

@@ -1,8 +1,6 @@
-"""Frames of a run -> comparisons and verdicts.  results -> [analysis] -> report, commands"""
+"""Analysis: from the results of a run to what they say.
 
-from __future__ import annotations
-
-from fgaug.analysis.evidence import Evidence, load_evidence
-from fgaug.analysis.findings import Analysis, analyse
-
-__all__ = ["Analysis", "Evidence", "analyse", "load_evidence"]
+`findings` compares arms and reaches verdicts; `compare` sets two sides against each other, trials
+of a run or files of predictions; `power` says what a study can show before it is run; `report`
+writes the page with its tables and figures; `published` analyses the two source studies anew.
+"""

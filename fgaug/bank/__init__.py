@@ -4,7 +4,6 @@ demand - index -> missing -> [writer] -> shards, then manifest -> [reader] -> tr
 """
 
 from fgaug.bank.demand import Demand
-from fgaug.bank.dropping import drop_shards
 from fgaug.bank.format import (
     RESIZE_FILTER,
     BankSpec,
@@ -19,7 +18,7 @@ from fgaug.bank.format import (
 from fgaug.bank.reader import Bank, open_bank
 from fgaug.bank.scores import Scorer, read_scores, unscored, write_scores
 from fgaug.bank.store import Store, open_store
-from fgaug.bank.writer import BankWriter, write_shard
+from fgaug.bank.writer import BankWriter, drop_shards, write_shard
 
 __all__ = [
     "RESIZE_FILTER",

@@ -1,4 +1,4 @@
-"""Demand: which fakes are wanted.  mix -> [demand] - index -> missing -> fill"""
+"""Demand: which fakes are wanted."""
 
 from __future__ import annotations
 

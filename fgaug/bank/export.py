@@ -1,4 +1,4 @@
-"""A bank's fakes for other programs: PNG files, or a Hugging Face dataset.  bank -> [export]"""
+"""A bank's fakes for other programs: PNG files, or a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from fgaug import paths
 from fgaug.bank.demand import Demand
 from fgaug.bank.format import BankSpec
 from fgaug.bank.reader import Bank
+from fgaug.core.files import atomic_write, disk_errors, write_text
 from fgaug.errors import BankError, DiskFullError
 
 METADATA = "metadata.csv"  # the name and column (file_name) that Hugging Face's imagefolder reads
 MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last: an export without is unfinished
 FILE_ROWS, FILE_BYTES = 5000, 512 << 20  # of a Parquet file; bytes before compression
 BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # read at once; a row group
-
 Progress = Callable[[int], None]  # images written
 Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds
 
@@ -61,8 +60,8 @@ def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None
     done = 0
     with (
         _full_disk(out),
-        paths.whole(out / MARKERS["png"]) as index,  # the first to be opened is the last in place
-        paths.whole(out / METADATA) as metadata,
+        atomic_write(out / MARKERS["png"]) as index,  # the first to be opened is the last in place
+        atomic_write(out / METADATA) as metadata,
         index.open("w", encoding="utf-8", newline="") as file,
         metadata.open("w", encoding="utf-8", newline="") as beside,
     ):
@@ -97,7 +96,7 @@ def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
             path = out / "data" / f"train-{number:05d}-of-{len(files):05d}.parquet"
             # PNG does not compress again, and statistics of it would be whole images
             with (
-                paths.whole(path) as temporary,
+                atomic_write(path) as temporary,
                 pq.ParquetWriter(
                     temporary,
                     schema,
@@ -111,7 +110,7 @@ def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
                     writer.write_table(pa.table(columns, schema=schema))
                     done += len(z_seeds)
                     progress(done)
-        paths.write_text(out / MARKERS["hf"], _card(bank.spec, demand))
+        write_text(out / MARKERS["hf"], _card(bank.spec, demand))
 
 
 def hf_schema(labels: Sequence[str]) -> pa.Schema:
@@ -149,7 +148,7 @@ def check_labels(demand: Demand) -> None:
 def _full_disk(out: Path) -> Iterator[None]:
     """Turn a full disk into one message; an export is not taken up again where it broke off."""
     try:
-        with paths.disk_errors(out):
+        with disk_errors(out):
             yield
     except DiskFullError as error:
         raise DiskFullError(

@@ -1,4 +1,4 @@
-"""What bank.json and manifest.json say of a bank.  sources -> [format] <-> reader, writer"""
+"""What bank.json and manifest.json say of a bank."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from fgaug.bank.store import Store, read
+from fgaug.core.paths import BankNames, DatasetPaths
 from fgaug.errors import BankError
-from fgaug.paths import BankNames, DatasetPaths
 
 SCHEMA = 1
 MIN_SIZE, MAX_SIZE = 8, 2048  # px, as a dataset's
 NOISE_MODES = ("seeded", "const", "none")
 SHARD_BYTES = 32 << 20  # pixels of a full shard
 RESIZE_FILTER = "lanczos"  # Pillow's, antialiased: what brings larger fakes to the bank's size
-
 IMAGE_COLUMNS = ["label", "psi", "z_seed"]  # of a shard, beside its pixels
 INDEX_COLUMNS = [*IMAGE_COLUMNS, "shard", "row"]
 REMAKE = "`fgaug bank verify --repair` makes its images anew."

@@ -23,21 +23,17 @@ from typing import Any, TextIO
 import psutil
 
 from fgaug.bank.store import Store, read
+from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
 
 POLL_S = 0.5  # between two looks at a lock that somebody holds
 REMIND_S = 60  # between two messages of one who waits
 BEAT_S = 15.0  # between two signs of life of a writer on object storage
 STALE_S = 90.0  # without a sign of life for so long, its writer is taken for dead
 SETTLE_S = 1.0  # for another's write to be seen: object stores create nothing exclusively
-
 _ENTRY_BYTES = 512
 _TRIES = 3  # to read an entry that may be written in that moment
-
 _log = logging.getLogger("fgaug")
-
-
 Check = Callable[[], None]
 
 

@@ -1,4 +1,4 @@
-"""A finished bank, open for reading.  shards, manifest -> [reader] -> training"""
+"""A finished bank, open for reading."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fgaug.bank.format import (
 )
 from fgaug.bank.scores import all_scores, scorers_of
 from fgaug.bank.store import Store, open_store, read
+from fgaug.core.paths import BankNames
+from fgaug.core.pixels import cached_memmap, decoded
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
-from fgaug.pixels import decoded, mapped
 
 
 class Bank:
@@ -116,7 +116,7 @@ class Bank:
         """Return all images of a shard, memory-mapped, decoded once a machine."""
         shard = next(shard for shard in self.shards if shard.path == shard_path)
         shape = (self.spec.size, self.spec.size, self.spec.channels)
-        return mapped(
+        return cached_memmap(
             pixels_key(shard), shard.rows, shape, lambda: shard_images(self.store, shard)
         )
 

@@ -1,4 +1,4 @@
-"""Scores of a bank's fakes: one row a fake, a folder a scorer.  scoring -> [scores] -> filters
+"""Scores of a bank's fakes: one row a fake, a folder a scorer.
 
 `scores/<name>-<digest>/<label>/psi_<psi>/<first>-<last>.parquet` with columns label, psi, z_seed
 and the scorer's own. A shard is whole or not there and says itself what it holds, so there is no
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,23 +19,10 @@ import pyarrow.parquet as pq
 
 from fgaug.bank import lock
 from fgaug.bank.format import IMAGE_COLUMNS
+from fgaug.bank.score_columns import BOOLEAN, COLUMNS, NUMBER, SCORERS, TEXT, columns_of
 from fgaug.bank.store import Store
+from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
-
-NUMBER, BOOLEAN, TEXT = "number", "boolean", "text"
-COLUMNS: Mapping[str, tuple[str, str]] = {  # column -> (name of its scorer, kind)
-    "realism": ("features", NUMBER),  # Kynkaanniemi et al. 2019, equation 5
-    "density": ("features", NUMBER),  # reals whose ball holds the fake, over k
-    "nearest_distance": ("features", NUMBER),  # to the nearest training real of its label
-    "nearest": ("features", TEXT),  # image_id of that real
-    "copy": ("features", BOOLEAN),  # nearer to it than reals of other patients come
-    "confidence": ("classifier", NUMBER),  # probability of the fake's own label
-    "margin": ("classifier", NUMBER),  # that less the largest of another label
-    "agrees": ("classifier", BOOLEAN),  # its own label is the likeliest
-    "logit": ("discriminator", NUMBER),  # of the discriminator trained beside the generator
-}
-SCORERS = tuple(dict.fromkeys(name for name, _ in COLUMNS.values()))
 
 _TYPES = {NUMBER: pa.float64(), BOOLEAN: pa.bool_(), TEXT: pa.string()}
 _KEYS = {"label": pa.string(), "psi": pa.float64(), "z_seed": pa.int64()}
@@ -55,11 +42,6 @@ class Scorer:
     @property
     def folder(self) -> str:
         return f"{self.name}-{self.digest[:12]}"
-
-
-def columns_of(name: str) -> tuple[str, ...]:
-    """Return the columns of a scorer by its name."""
-    return tuple(column for column, (scorer, _) in COLUMNS.items() if scorer == name)
 
 
 def write_scores(

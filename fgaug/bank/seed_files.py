@@ -1,4 +1,4 @@
-"""Image files, known by the seeds in their names.  folders -> [seed_files] -> imported"""
+"""Image files, known by the seeds in their names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fgaug.core.image_formats import EXTENSIONS
 from fgaug.errors import BankError
-from fgaug.image_kinds import EXTENSIONS
 
 SEED = "{seed}"  # in a pattern: the digits
 MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes

@@ -1,4 +1,4 @@
-"""Where a bank's files lie: a folder, or a prefix of an object store.  [store] <- reader, writer
+"""Where a bank's files lie: a folder, or a prefix of an object store.
 
 A file is written whole or not at all. In a folder that is a temporary name and a rename; an object
 store shows an object when its last byte has arrived.
@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlparse
 import pyarrow as pa
 import pyarrow.fs
 
-from fgaug import paths
+from fgaug.core import files, paths
 from fgaug.errors import BankError
 
 
@@ -114,7 +114,7 @@ class FolderStore:
         return (self._root / name).is_file()
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
-        with paths.whole(self._root / name) as temporary, temporary.open("wb") as file:
+        with files.atomic_write(self._root / name) as temporary, temporary.open("wb") as file:
             file.write(data)
 
     def remove(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Is a bank what its manifest says?  shards, index, manifest -> [verify] -> what is wrong"""
+"""Is a bank what its manifest says?"""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from fgaug.bank.format import (
 )
 from fgaug.bank.reader import joined, rows_of, shard_columns, shard_images
 from fgaug.bank.store import Store
+from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

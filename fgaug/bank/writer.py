@@ -1,10 +1,15 @@
-"""Shards added to a bank, then made part of it.  fill -> [writer] -> shards, index, manifest"""
+"""Writing a bank: shards are added, then made part of it; shards are dropped.
+
+The manifest is written last when shards are added and first when they are dropped: a process that
+is killed between the two leaves files that the next writer adopts, never a manifest that names
+missing files.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,11 +30,12 @@ from fgaug.bank.format import (
     read_manifest,
     read_spec,
 )
-from fgaug.bank.reader import Bank, joined, rows_of, stored_index
+from fgaug.bank.reader import Bank, joined, pixels_key, rows_of, stored_index
 from fgaug.bank.store import Store, open_store, read
+from fgaug.core import pixels
+from fgaug.core.paths import BankNames
+from fgaug.core.pixels import decoded, encoded
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
-from fgaug.pixels import decoded, encoded
 
 
 def write_shard(
@@ -197,3 +203,18 @@ def _check_labels(labels: Iterable[str]) -> None:
     for label in labels:
         if not label or label in (".", "..") or "/" in label or "\\" in label:
             raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+
+
+def drop_shards(store: Store, spec: BankSpec, names: Collection[str]) -> int:
+    """Remove shards by their paths, and this machine's decoded copies; return their bytes."""
+    if not names:
+        return 0
+    with BankWriter.opened(store, spec) as writer:
+        gone = [shard for name, shard in writer.shards.items() if name in names]
+        for shard in gone:
+            writer.drop(shard.path)
+        writer.commit()
+        for shard in gone:
+            store.remove(shard.path)
+            pixels.forget(pixels_key(shard))
+    return sum(shard.bytes for shard in gone)

@@ -1,12 +1,10 @@
-"""Real images, and simulated ones; names are loaded when first used.
-
-ingest -> split -> audit -> dataset -> mix, training, gan_worker
-"""
+"""Data: real images with labels and patients, prepared and split; simulated ones for the demo."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fgaug.core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from fgaug.data.dataset import Dataset as Dataset
@@ -15,17 +13,13 @@ if TYPE_CHECKING:
     from fgaug.data.phantom import draw_image as draw_image
     from fgaug.data.phantom import make_phantom as make_phantom
 
-# `audit` and `prepare` name modules here; their functions are imported from those.
-_HOMES = {
-    "Dataset": "dataset",
-    "DatasetSpec": "dataset",
-    "open_dataset": "dataset",
-    "draw_image": "phantom",
-    "make_phantom": "phantom",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Dataset": "fgaug.data.dataset",
+        "DatasetSpec": "fgaug.data.dataset",
+        "open_dataset": "fgaug.data.dataset",
+        "draw_image": "fgaug.data.phantom",
+        "make_phantom": "fgaug.data.phantom",
+    },
+)

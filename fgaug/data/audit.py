@@ -1,11 +1,11 @@
-"""Audit: leaks between the sets of a split, found by group, pixels and looks.  split -> audit"""
+"""Audit: leaks between the sets of a split, found by group, pixels and looks."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from fgaug.data.copies.lookalikes import EXACT, Alike, find_alike
 from fgaug.data.dataset import Dataset
-from fgaug.data.lookalikes import EXACT, Alike, find_alike
 from fgaug.data.problems import counted, listed
 
 _SHOW = "`fgaug data audit DATASET --out FOLDER` shows every pair"

@@ -1,6 +1,6 @@
 """Datasets: prepared real images in a folder, identified by content.
 
-prepare -> dataset -> mix, training, gan_worker
+Pixels lie in files of about 64 MB.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from fgaug import paths
-from fgaug.data.parts import check_parts, parts_of, write_parts
+from fgaug.core import paths
+from fgaug.core.files import read_json, read_table, write_json, write_table, write_text
+from fgaug.core.pixels import cached_memmap, read_pixels, write_pixels
 from fgaug.errors import DataError
-from fgaug.pixels import mapped, read_pixels
 
 SCHEMA_VERSION = 1
 MANIFEST_COLUMNS = ("image_id", "label", "group", "split", "gan", "sha256", "source")
+PART_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ class Dataset:
         order = hashlib.sha256(ordered.encode()).hexdigest()
         key = f"dataset-{spec.digest[:16]}-{order[:16]}"
         shape = (spec.size, spec.size, spec.channels)
-        return mapped(key, len(self), shape, self._decode)
+        return cached_memmap(key, len(self), shape, self._decode)
 
     def with_split(self, split: int | str) -> Dataset:
         """Return this dataset as `split` divides it; its digest and its pixels are the same.
@@ -134,7 +136,7 @@ def open_dataset(path: str | Path) -> Dataset:
             "Run `fgaug data prepare` again; it starts over where it was cut off."
         )
     spec = _read_spec(files.spec)
-    manifest = paths.read_table(files.manifest, DataError).to_pandas()
+    manifest = read_table(files.manifest, DataError).to_pandas()
     lacking = [name for name in (*MANIFEST_COLUMNS, *spec.strata) if name not in manifest]
     if lacking:
         raise DataError(f"{files.manifest} lacks {', '.join(lacking)}. Prepare the dataset again.")
@@ -178,9 +180,9 @@ def write_dataset(
     files.copies.unlink(missing_ok=True)
     write_parts(files, manifest, images)
     if copies is not None:
-        paths.write_text(files.copies, copies.to_csv(index=False))
-    paths.write_json(files.spec, dataclasses.asdict(spec))
-    paths.write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
+        write_text(files.copies, copies.to_csv(index=False))
+    write_json(files.spec, dataclasses.asdict(spec))
+    write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
     return open_dataset(root)
 
 
@@ -214,7 +216,7 @@ def _same_or_refused(root: Path, digest: str) -> Dataset:
 
 
 def _read_spec(path: Path) -> DatasetSpec:
-    raw = paths.read_json(path, DataError)
+    raw = read_json(path, DataError)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
@@ -226,3 +228,50 @@ def _read_spec(path: Path) -> DatasetSpec:
         wrong = ", ".join(sorted(set(raw) ^ names))
         raise DataError(f"{path} is damaged ({wrong} missing or unknown). Prepare it again.")
     return DatasetSpec(**{**raw, "labels": tuple(raw["labels"]), "strata": tuple(raw["strata"])})
+
+
+def parts_of(root: Path) -> list[Path]:
+    """Return the pixel files of a dataset, in the order of its manifest."""
+    first = paths.DatasetPaths(root).pixels(0)
+    return sorted(first.parent.glob("part-*.parquet"))
+
+
+def check_parts(root: Path, *, rows: int, size: int) -> None:
+    """Refuse pixel files that are unreadable or do not add up to the manifest's rows."""
+    found = 0
+    for path in parts_of(root):
+        try:
+            found += pq.read_metadata(path).num_rows
+        except (OSError, pa.ArrowException) as problem:
+            reason = str(problem).splitlines()[0]
+            raise DataError(f"{path} is damaged ({reason}). Prepare the dataset again.") from None
+    if found != rows:
+        raise DataError(
+            f"{root} has {rows} images in its manifest and {found} in pixels/ "
+            f"({size} px). Files were lost; copy the whole folder or prepare it again."
+        )
+
+
+def write_parts(
+    files: paths.DatasetPaths, manifest: pd.DataFrame, images: Iterable[np.ndarray]
+) -> None:
+    """Write the images, each beside its image_id; `images` are blocks in the manifest's order."""
+    first = 0
+    for number, block in enumerate(_in_parts(images)):
+        ids = manifest["image_id"].iloc[first : first + len(block)].tolist()
+        assert len(ids) == len(block), "more images than rows"
+        write_pixels(files.pixels(number), block, {"image_id": pa.array(ids, pa.string())})
+        first += len(block)
+    assert first == len(manifest), "more rows than images"
+
+
+def _in_parts(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks of about 64 MB, whatever the blocks that come in."""
+    held: list[np.ndarray] = []
+    for block in images:
+        held.append(block)
+        if sum(each.nbytes for each in held) >= PART_BYTES:
+            yield np.concatenate(held)
+            held = []
+    if held:
+        yield np.concatenate(held)

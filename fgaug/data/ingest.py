@@ -1,7 +1,4 @@
-"""Ingest: label tables and folders of images -> rows that name one file each.
-
-table -> ingest -> split, loading
-"""
+"""Ingest: label tables and folders of images -> rows that name one file each."""
 
 from __future__ import annotations
 
@@ -14,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.data.alike import doubts_of_ids, doubts_of_labels, written_twice
-from fgaug.data.centres import centres_of, doubts_of_centres
-from fgaug.data.finder import find_files, log_unused
-from fgaug.data.images import Box
-from fgaug.data.label_folders import check_emptied, cure_of_level, images_of_level
-from fgaug.data.layout import check_levels, label_level_beside, split_level, splits_of
-from fgaug.data.loading import ImageFile
+from fgaug.data.folders.finder import find_files, log_unused
+from fgaug.data.folders.label_folders import check_emptied, cure_of_level, images_of_level
+from fgaug.data.folders.layout import check_levels, label_level_beside, split_level, splits_of
+from fgaug.data.folders.tree import SKIP_THEM, read_tree
 from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.data.table import LabelColumns, fit_label, left_out, read_labels
-from fgaug.data.tree import SKIP_THEM, read_tree
+from fgaug.data.reading.loading import ImageFile
+from fgaug.data.reading.squares import Box
+from fgaug.data.tables.centres import centres_of, doubts_of_centres
+from fgaug.data.tables.label_table import LabelColumns, fit_label, left_out, read_labels
+from fgaug.data.tables.similar_values import doubts_of_ids, doubts_of_labels, written_twice
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")

@@ -1,7 +1,4 @@
-"""Phantom: simulated ultrasound of fetal heads, for demos and tests.
-
-seeds -> phantom -> dataset; and, as fakes of these images, -> bank
-"""
+"""Phantom: simulated ultrasound of fetal heads, for demos and tests."""
 
 from __future__ import annotations
 

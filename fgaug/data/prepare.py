@@ -1,7 +1,4 @@
-"""Prepare: the one call behind `fgaug data prepare`.
-
-ingest -> split -> loading -> audit -> dataset
-"""
+"""Prepare: the one call behind `fgaug data prepare`."""
 
 from __future__ import annotations
 
@@ -17,18 +14,18 @@ from typing import Any
 import pandas as pd
 
 from fgaug.data.audit import suspicions
-from fgaug.data.choosing import Copies, choose
-from fgaug.data.copies import RULES
+from fgaug.data.copies.pairs_page import check_folder
+from fgaug.data.copies.rules import RULES
 from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
-from fgaug.data.images import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
+from fgaug.data.exclusion import read_list, without_named
 from fgaug.data.ingest import Ingested, from_csv, from_folders
-from fgaug.data.leaving_out import read_list, without_named
-from fgaug.data.loading import LoadedImages, Progress, load_images, loaded_from
-from fgaug.data.pairs_page import check_folder
 from fgaug.data.phantom import make_phantom
 from fgaug.data.presets import PRESETS as READ
 from fgaug.data.presets import read_preset
 from fgaug.data.problems import nearest, refuse
+from fgaug.data.reading.loading import LoadedImages, Progress, load_images, loaded_from
+from fgaug.data.reading.squares import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
+from fgaug.data.selection import Copies, choose
 from fgaug.data.split import SEED, assign_splits, completed_rule, split_rule
 from fgaug.errors import DataError
 
@@ -106,8 +103,8 @@ def prepare(
         skip_broken: leave broken images out instead of refusing, and those of formats that
             are not read.
         copies: what becomes of images that look alike: refuse, drop or group; see
-            `fgaug.data.copies`. None is group for busi, which has copies, else refuse.
-        drop: a list of images to leave out; see `fgaug.data.leaving_out`.
+            `fgaug.data.copies.rules`. None is group for busi, which has copies, else refuse.
+        drop: a list of images to leave out; see `fgaug.data.exclusion`.
         pairs: folder for every pair of images that look alike, as a table and side by side;
             written also if the images are refused for them.
         seed: of the split.

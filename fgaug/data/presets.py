@@ -1,4 +1,4 @@
-"""Presets: public sets whose tables and folders are known by heart.  source folder -> ingest"""
+"""Presets: public sets whose tables and folders are known by heart."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from fgaug.data.images import Box
+from fgaug.data.folders.tree import SKIP_THEM, read_tree
 from fgaug.data.ingest import Ingested, add_boxes, from_csv, ingested
 from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.data.table import LabelColumns, read_labels
-from fgaug.data.tree import SKIP_THEM, read_tree
+from fgaug.data.reading.squares import Box
+from fgaug.data.tables.label_table import LabelColumns, read_labels
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
 PRESETS = ("bus-bra", "fetal-planes", "busi")
-
 _CROPS = "crops_128"
 _WHOLE = ("images_128", "Images")
 _PUBLISHED = ("Images", "images_128")  # crops are best made from the pixels as published

@@ -1,4 +1,4 @@
-"""Splits: training, validation and test sets that share no patient.  ingest -> split -> audit"""
+"""Splits: training, validation and test sets that share no patient."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 features -> [quality] -> study.  Pure functions on float arrays [N, D], an image a row. In every
 function of two sets that are not alike the reals come first: swapped, precision and recall change
-places. Networks that make features are in `fgaug.quality.features`, which loads torch.
+places. Networks that make features are in `fgaug.quality.features.networks`, which loads torch.
 """
 
 from __future__ import annotations

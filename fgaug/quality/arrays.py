@@ -1,4 +1,4 @@
-"""Features as arrays, checked at the door.  features -> [arrays] -> measures"""
+"""Features as arrays, checked at the door."""
 
 from __future__ import annotations
 

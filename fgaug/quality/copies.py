@@ -1,7 +1,5 @@
 """Are fakes copies of training images? As near as no new patient's image would come.
 
-distances of fakes, of held-out reals -> [copies] -> study -> quality/ of the bank, report
-
 The null distribution is what a new patient gives by chance: the distance of held-out reals (their
 patients are not in the training set) to the nearest training image of the same label. A fake
 nearer than `scores.copy_threshold`, a low quantile of these distances, is called a copy; of images
@@ -29,7 +27,7 @@ from scipy import special
 from scipy.stats import binomtest
 
 from fgaug.errors import UserError
-from fgaug.quality.scores import ALPHA, copies, copy_threshold
+from fgaug.quality.scoring.image_scores import ALPHA, copies, copy_threshold
 from fgaug.stats import patient_rows
 
 NEAR = 0.05  # of held-out reals, that whole sets are compared with

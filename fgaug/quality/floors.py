@@ -1,4 +1,4 @@
-"""What a perfect generator would score: reals against reals.  features -> [floors] -> study
+"""What a perfect generator would score: reals against reals.
 
 Measures of finite sets have a floor above their ideal (FID), or a ceiling below it (precision,
 recall), that depends on the sizes of both sets. It is measured by cutting the reals into two
@@ -32,7 +32,7 @@ from fgaug.quality.neighbours import precision_recall
 
 MEASURES = ("fid", "kid", "precision", "recall")
 Cut = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the reference, rows of the sample
-Measuring = Callable[[Features, Features], dict[str, float]]  # of fakes against reals, by name
+Measures = Callable[[Features, Features], dict[str, float]]  # of fakes against reals, by name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Floor:
     values: Spread
     cuts: tuple[Cut, ...]
     by: str  # what is never on both sides: image, or group
-    measuring: Measuring  # what made the values, and makes those that compare with them
+    measuring: Measures  # what made the values, and makes those that compare with them
 
     @property
     def n_reference(self) -> int:
@@ -77,7 +77,7 @@ def real_floor(
     cuts: int = 10,
     k: int = 3,
     seed: int = 0,
-    measuring: Measuring | None = None,
+    measuring: Measures | None = None,
 ) -> Floor:
     """Return what reals score against reals, as near to the sizes N and n as N reals allow.
 

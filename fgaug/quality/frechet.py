@@ -1,4 +1,4 @@
-"""Frechet distance between two sets of features.  features -> [frechet] -> floors, study
+"""Frechet distance between two sets of features.
 
 Heusel et al. 2017 (arXiv:1706.08500): FID = |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), the
 squared Frechet distance of two Gaussians with the sets' means and covariances.

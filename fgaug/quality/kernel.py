@@ -1,4 +1,4 @@
-"""Kernel distance between two sets of features.  features -> [kernel] -> floors, study
+"""Kernel distance between two sets of features.
 
 Binkowski et al. 2018 (arXiv:1801.01401): KID is the squared maximum mean discrepancy under the
 kernel k(x, y) = (x.y / D + 1)^3, estimated without bias: pairs of an image with itself are left

@@ -1,6 +1,6 @@
 """Measures by nearest neighbours: do fakes lie among reals, and reals among fakes?
 
-features -> [neighbours] -> floors, study.  Every image of a set has a ball that reaches to its
+Every image of a set has a ball that reaches to its
 k-th neighbour in that set, itself not counted. Kynkaanniemi et al. 2019 (arXiv:1904.06991):
 precision, recall, realism, by closed balls. Naeem et al. 2020 (arXiv:2002.09797): density,
 coverage, by open balls. The two differ in ties alone, which copies make: a fake that is a copy of

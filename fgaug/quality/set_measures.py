@@ -1,6 +1,6 @@
 """How good each set of a bank's fakes is, beside what reals would score in its place.
 
-features of reals, of fakes -> [set_measures] -> study -> quality/ of the bank, report.  A set is
+A set is
 the fakes of one label at one psi that pass one filter.
 """
 
@@ -26,7 +26,7 @@ K, K_DENSITY = 3, 5  # neighbours, as in Kynkaanniemi et al. 2019 and in Naeem e
 MIN_FAKES = 2 * (K_DENSITY + 1)  # of a set; the floor's parts hold half of it
 
 
-class Reals:
+class RealFeatures:
     """The reals of one label that sets of fakes are measured against, and their floors."""
 
     def __init__(self, features: ArrayLike, groups: Sequence[object] | pd.Series) -> None:

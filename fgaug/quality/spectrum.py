@@ -1,6 +1,6 @@
 """High frequencies alone: are fakes told from reals by what no reader of the images looks at?
 
-pixels -> [spectrum] -> study -> quality/ of the bank, report.  Upsampling leaves marks in the
+Upsampling leaves marks in the
 spectrum of what convolutional generators make (Durall et al. 2020, arXiv:2003.01826, who classify
 by the azimuthally averaged power spectrum). A classifier may learn such marks in the place of a
 label, where each label has a network of its own.
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fgaug.errors import UserError
-from fgaug.quality.told_apart import MIN_PATIENTS, ToldApart, told_apart
+from fgaug.quality.two_sample import MIN_PATIENTS, ToldApart, two_sample_test
 
 STRENGTH = 1.0  # weight of the data: features are few, unlike those of networks
 MIN_SIZE = 16  # px; smaller images have no spectrum to speak of
@@ -64,7 +64,7 @@ def real_or_fake(real: np.ndarray, groups: np.ndarray, fake: np.ndarray) -> Told
         groups: patient of each real.
         fake: float [n, D].
     """
-    return told_apart(real, fake, groups, np.arange(len(fake)), strength=STRENGTH)
+    return two_sample_test(real, fake, groups, np.arange(len(fake)), strength=STRENGTH)
 
 
 def halves(real: np.ndarray, groups: np.ndarray, seed: int = 0) -> ToldApart:
@@ -77,6 +77,6 @@ def halves(real: np.ndarray, groups: np.ndarray, seed: int = 0) -> ToldApart:
         )
     chosen = np.random.default_rng(seed).permutation(patients)[: len(patients) // 2]
     first = np.isin(groups, chosen)
-    return told_apart(
+    return two_sample_test(
         real[first], real[~first], groups[first], groups[~first], strength=STRENGTH, seed=seed
     )

@@ -11,13 +11,14 @@ from fgaug.stats.adjust import adjust
 from fgaug.stats.arms import Arms, arms_of, contrast
 from fgaug.stats.calibration import calibration_of
 from fgaug.stats.clustered import clustered_mcnemar, mean_difference, net_right
+from fgaug.stats.dunnett import dunnett
 from fgaug.stats.inference import TTest
 from fgaug.stats.influence import METRICS, Influence, influence_of
-from fgaug.stats.many_to_one import dunnett
 from fgaug.stats.max_t import MaxT, or_max_t
+from fgaug.stats.non_inferiority import non_inferiority, retention
 from fgaug.stats.obuchowski_rockette import error_blocks, factorial, nested
 from fgaug.stats.paired import agreement, called_right, mcnemar
-from fgaug.stats.planning import (
+from fgaug.stats.power import (
     Plan,
     can_ever_be_significant,
     ceiling,
@@ -27,9 +28,7 @@ from fgaug.stats.planning import (
     smallest_two_stage_gain,
     two_stage_power,
 )
-from fgaug.stats.published import compare_summaries, compare_table, summary
 from fgaug.stats.ranks import prob_greater, rank_sum, signed_rank
-from fgaug.stats.replacement import non_inferiority, retention
 from fgaug.stats.resplits import nadeau_bengio
 from fgaug.stats.roc import auc, auc_interval, delong
 from fgaug.stats.seeds import equivalence, paired_sign_flip, paired_t, spread, student, welch
@@ -40,8 +39,8 @@ from fgaug.stats.selection import (
     patient_rows,
     selected_gain,
 )
-from fgaug.stats.sign_flip_max_t import sign_flip_max_t
-from fgaug.stats.sign_flips import sign_flip
+from fgaug.stats.sign_flips import sign_flip, sign_flip_max_t
+from fgaug.stats.summaries import compare_summaries, compare_table, summary
 
 __all__ = [
     "METRICS",

@@ -1,4 +1,4 @@
-"""p values of many tests adjusted: Bonferroni, Holm, Hochberg, Benjamini-Hochberg.  [stats]"""
+"""p values of many tests adjusted: Bonferroni, Holm, Hochberg, Benjamini-Hochberg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arms as means over seeds, with two sources of error: their seeds and the patients.  [stats]
+"""Arms as means over seeds, with two sources of error: their seeds and the patients.
 
 The model of Obuchowski and Rockette 1995 with seeds in the place of readers, nested in arms: what
 every claim about new patients (level E2) is computed from.

@@ -1,4 +1,4 @@
-"""Checked arrays: labels, scores, patients and values as the statistics take them.  [stats]"""
+"""Checked arrays: labels, scores, patients and values as the statistics take them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from fgaug.errors import UserError
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
-
 # What rounding leaves of a sum of equal numbers, relative to their size; R's t.test has the same.
 ROUNDING = 10 * float(np.finfo(np.float64).eps)
 NAN = float("nan")

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say: Brier, log loss, ECE, slope and intercept.  [stats]
+"""Whether probabilities mean what they say: Brier, log loss, ECE, slope and intercept.
 
 ECE is descriptive alone: it is biased upwards, most so for well-calibrated models (Roelofs et al.
 2022, AISTATS). Tests of Brier and log loss go through `influence_of`.

@@ -1,4 +1,4 @@
-"""Every metric as an estimate a run and the influence of each patient on it.  [stats]
+"""Every metric as an estimate a run and the influence of each patient on it.
 
 What the tests over seeds and patients need: `Influence.factors[r] @ Influence.factors[s]` is the
 covariance, over draws of new patients, of the estimates of runs r and s.

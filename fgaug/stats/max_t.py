@@ -1,4 +1,4 @@
-"""Many arms against one baseline, adjusted jointly: max-T over seeds and patients.  [stats]"""
+"""Many arms against one baseline, adjusted jointly: max-T over seeds and patients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ KNOTS = 2_000  # that stand for them, and as many of the largest as they are
 FEW = 500  # directions that tell how much the control variate is worth
 FEWER = 2**15  # reaches of all arms over those
 MANY = 200  # p values beyond which they are interpolated
-
 Knots: TypeAlias = tuple[Floats, Floats]  # values and their weights
 
 

@@ -1,4 +1,4 @@
-"""Two arms by the ranks of their seeds: P(A > B), exact rank sum and signed ranks.  [stats]"""
+"""Two arms by the ranks of their seeds: P(A > B), exact rank sum and signed ranks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The area under the ROC curve: placements, DeLong's test, patients as clusters.  [stats]"""
+"""The area under the ROC curve: placements, DeLong's test, patients as clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The best of many arms without its luck, and resampling of seeds and patients.  [stats]
+"""The best of many arms without its luck, and resampling of seeds and patients.
 
 Both functions take a `score`: rows of images (with repeats) -> the metric of every run on them.
 """

@@ -1,4 +1,4 @@
-"""Banks filled, grown, checked and repaired on a cluster.  commands -> [banks] -> gan_worker"""
+"""Banks filled, grown, checked and repaired on a cluster."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.console import Console
 
-from fgaug import cluster
 from fgaug.bank import BankSpec, Demand, Store, open_bank, open_store, read_manifest
 from fgaug.bank.verify import Verified, verify
+from fgaug.core import cluster
+from fgaug.core.paths import BankNames
+from fgaug.core.progress import progress_of
 from fgaug.errors import BankError
-from fgaug.paths import BankNames
-from fgaug.progress import progress_of
 
 if TYPE_CHECKING:
-    from gan_worker.rerender import Difference
-    from gan_worker.sources import LabelSource
+    from gan_worker.filling.label_generators import LabelSource
+    from gan_worker.filling.rerender import Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +49,8 @@ def fill_bank(
     console: Console,
 ) -> None:
     """Fill a bank on the cluster that this process is connected to, showing progress."""
-    from gan_worker.actor import actor_run, workers_of_cluster
-    from gan_worker.fill import fill
+    from gan_worker.filling.actor import actor_run, workers_of_cluster
+    from gan_worker.filling.fill import fill
 
     with progress_of("filling the bank", console) as progress:
         bank = fill(
@@ -82,8 +82,8 @@ def fill_from_snapshots(
 
     `files` holds (file, class or None) by label.
     """
-    from gan_worker.snapshot import read_snapshot
-    from gan_worker.sources import LabelSource, check_sources, describe
+    from gan_worker.files.snapshot import read_snapshot
+    from gan_worker.filling.label_generators import LabelSource, check_sources, describe
 
     sources = {
         label: LabelSource(kind="stylegan2", file=file, class_index=class_index)
@@ -122,8 +122,8 @@ def extend_bank(
     Raises:
         BankError: a label that the bank does not have, or whose images it cannot make by itself.
     """
-    from gan_worker.rerender import own_sources
-    from gan_worker.sources import check_sources
+    from gan_worker.filling.label_generators import check_sources
+    from gan_worker.filling.rerender import own_sources
 
     opened = open_bank(bank)
     spec, own = opened.spec, own_sources(opened.spec)
@@ -152,7 +152,7 @@ def extend_bank(
 
 def verify_bank(bank: str, *, images: int, rng: int, console: Console) -> Verdict:
     """Return what is wrong with a bank's files and with a sample of its images made anew."""
-    from gan_worker.rerender import differences
+    from gan_worker.filling.rerender import differences
 
     store = open_store(bank)
     with progress_of("reading the bank", console) as looked:
@@ -170,7 +170,7 @@ def repair_bank(bank: str, verdict: Verdict, console: Console) -> None:
     Raises:
         BankError: bad shards hold images that the bank cannot make by itself.
     """
-    from gan_worker.rerender import own_sources
+    from gan_worker.filling.rerender import own_sources
 
     store, verified = open_store(bank), verdict.verified
     sources = own_sources(verified.spec)

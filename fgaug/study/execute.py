@@ -1,23 +1,30 @@
-"""Fills the banks of a plan and trains its cells on a cluster."""
+"""Execution of a plan: the bank filled, the cells trained, old weights pruned."""
 
 from __future__ import annotations
 
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fgaug import cluster, planning, results
 from fgaug.bank import open_store
+from fgaug.core import cluster
 from fgaug.errors import GridError
-from fgaug.grid_load import load_space
-from fgaug.machine.room import Room
-from fgaug.planning import Plan
-from fgaug.study.forgetting import drop_round_shards
+from fgaug.grid.load import load_space
+from fgaug.runs import results
+from fgaug.study import estimate
+from fgaug.study.fill import fill_and_score
+from fgaug.study.plan import Plan
 from fgaug.study.planner import plan
-from fgaug.study.stocking import fill_and_score
-from fgaug.waves import is_through, waves_of
+from fgaug.study.resources import Room
+from fgaug.study.rounds import drop_round_shards
+from fgaug.study.schedule import is_through, waves_of
+from fgaug.training import saved_model
+
+if TYPE_CHECKING:
+    pass
 
 _log = logging.getLogger("fgaug")
 
@@ -35,7 +42,10 @@ def execute(
     space = planned.space
     cpus, gpus = (None, None) if room is None else (room.cpus, room.gpus)
     with cluster.starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
-        from fgaug.search import probe, runner  # a second of imports, while Ray starts
+        from fgaug.study.tune import (
+            probe,
+            runner,  # a second of imports, while Ray starts
+        )
 
         running = ready()
         if not isinstance(space.resources, str):
@@ -63,7 +73,7 @@ def execute(
                 these.cells,
                 planned.sources,
                 space,
-                at_once=planning.parallel_trials(space, running.cpus, running.gpus),
+                at_once=estimate.parallel_trials(space, running.cpus, running.gpus),
                 already=len(these.cells) - len(these.todo),
                 dashboard=running.dashboard,
                 console=console,
@@ -117,3 +127,15 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
         return
     with cluster.started(dashboard=False):
         fill_and_score(planned, needs, console)
+
+
+def prune_models(planned: Plan) -> None:
+    """Remove what `keep_models: best` does not keep: every model but the best of each arm."""
+    if planned.space.keep_models != "best":
+        return
+    arms: dict[str, list[str]] = {}
+    for cell in planned.grid_cells:  # those of other shards too
+        if cell.cell_id not in planned.scoring.values():  # a search scores fakes by it
+            arms.setdefault(cell.arm_id, []).append(cell.cell_id)
+    for cell_ids in arms.values():
+        saved_model.keep_best(planned.run.trial(cell_id) for cell_id in cell_ids)

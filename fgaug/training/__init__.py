@@ -1,1 +1,1 @@
-"""Training of one classifier: pixels -> tensors -> augmentation -> model -> metrics."""
+"""Training: one classifier, from pixels to metrics, in PyTorch or in Keras."""

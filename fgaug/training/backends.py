@@ -1,9 +1,9 @@
-"""Opens the classifier of a recipe with the library that the recipe names."""
+"""The training backend that a recipe names."""
 
 from __future__ import annotations
 
-from fgaug.recipe import Recipe
-from fgaug.training.backend import Learner
+from fgaug.grid.recipe import Recipe
+from fgaug.training.learner import Learner
 
 
 def open_learner(
@@ -25,6 +25,6 @@ def open_learner(
         from fgaug.training.keras.learner import KerasLearner
 
         return KerasLearner(recipe, labels, seed, device, gpu_share)
-    from fgaug.training.torch_learner import TorchLearner
+    from fgaug.training.pytorch.learner import TorchLearner
 
     return TorchLearner(recipe, labels, seed, device)

@@ -1,4 +1,4 @@
-"""Rows of memory-mapped pixels as batches.  mix -> [images] -> fit
+"""Rows of memory-mapped pixels as batches.
 
 PyTorch is loaded by those who ask for its tensors alone.
 """
@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fgaug.data import Dataset
 
 if TYPE_CHECKING:
     import torch
@@ -91,3 +93,13 @@ def stream(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
             left = np.concatenate([left, order.permutation(count)])
         yield left[:batch_size]
         left = left[batch_size:]
+
+
+def split_images(dataset: Dataset, split: str) -> Images:
+    """Return the real images of one side of the split."""
+    classes = {label: index for index, label in enumerate(dataset.spec.labels)}
+    rows = np.flatnonzero((dataset.manifest["split"] == split).to_numpy())
+    labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)[rows]
+    return Images(
+        sources=[dataset.pixels()], source=np.zeros(len(rows), np.int64), row=rows, label=labels
+    )

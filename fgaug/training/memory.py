@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from fgaug.training.backend import Peaks
+from fgaug.training.learner import PeakMemory
 
 if TYPE_CHECKING:
     import torch
@@ -31,12 +31,12 @@ def reset_peak_rss() -> None:
         return  # not Linux, or not permitted: the peak is then that of the process
 
 
-def peaks(device: torch.device) -> Peaks:
+def peaks(device: torch.device) -> PeakMemory:
     """Return the peaks of this process and of PyTorch's tensors since the last reset."""
     import torch
 
     gpu = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return Peaks(memory_bytes=peak_rss(), gpu_bytes=gpu)
+    return PeakMemory(memory_bytes=peak_rss(), gpu_bytes=gpu)
 
 
 def peak_rss() -> int:

@@ -1,13 +1,20 @@
-"""Metrics of one set of predictions: pure functions on labels and probabilities."""
+"""Metrics of one set of predictions: pure functions on labels and probabilities.
+
+An evaluation that is not finite ends its trial with an error.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from fgaug.errors import TrialError
+
 ECE_BINS = 15
+_CURE = "Lower `recipe.learning_rate`."
 
 
 def evaluate(
@@ -90,3 +97,23 @@ def ece(truth: np.ndarray, probability: np.ndarray) -> float:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
+
+
+def check_loss(train_loss: float, step: int) -> None:
+    """Refuse a training loss that is not a finite number."""
+    if not math.isfinite(train_loss):
+        raise TrialError(f"The training loss became {train_loss} before step {step}. {_CURE}")
+
+
+def evaluate_or_fail(
+    truth: np.ndarray, probability: np.ndarray, labels: tuple[str, ...], step: int
+) -> dict[str, float]:
+    """Return the metrics of a validation set, see `metrics.evaluate`.
+
+    Raises:
+        TrialError: its loss is not a number.
+    """
+    valid = evaluate(truth, probability, labels)
+    if math.isnan(valid["loss"]):
+        raise TrialError(f"The validation loss is not a number at step {step}. {_CURE}")
+    return valid

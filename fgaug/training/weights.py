@@ -1,6 +1,6 @@
 """Pretrained weights from local places only: a file, the packaged lite0, the libraries' caches.
 
-recipe -> [weights] -> models.  Nothing is downloaded at run time.
+Nothing is downloaded at run time.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fgaug import paths
+from fgaug.core import files
 from fgaug.errors import GridError, UserError
-from fgaug.recipe import Recipe
-from fgaug.training import state_files, state_names
-from fgaug.training.state_names import Match
+from fgaug.grid.recipe import Recipe
+from fgaug.training import weight_files, weight_names
+from fgaug.training.weight_names import Match
 
 _log = logging.getLogger(__name__)
 LITE0 = "tf_efficientnet_lite0"
@@ -78,17 +78,17 @@ def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
         raise GridError([f"`recipe.weights`: {path} is not a file"])
     if formats and path.suffix not in formats:
         raise GridError([f"`recipe.weights`: {path} is not one of {', '.join(formats)}"])
-    return Weights(identity=f"file:{paths.sha256_of(path)[:16]}", path=path)
+    return Weights(identity=f"file:{files.sha256_of(path)[:16]}", path=path)
 
 
 def _with_average(weights: Weights) -> Weights:
     """Return the same weights, their identity told where the file's averaged ones are taken."""
     assert weights.path is not None
     try:
-        content = state_files.read_file(weights.path, lazily=True)
+        content = weight_files.read_file(weights.path, lazily=True)
     except UserError:  # said when it is loaded
         return weights
-    if state_names.average_of(content) is None:
+    if weight_names.average_of(content) is None:
         return weights
     return replace(weights, identity=f"{weights.identity}:ema")
 
@@ -126,7 +126,7 @@ def _cached(model: str) -> Weights | None:
     if not isinstance(cached, str):
         return None
     path = Path(cached)
-    return Weights(identity=f"imagenet:{hub_id}:{paths.sha256_of(path)[:16]}", path=path)
+    return Weights(identity=f"imagenet:{hub_id}:{files.sha256_of(path)[:16]}", path=path)
 
 
 def load(weights: Weights, body: Any) -> Match:
@@ -138,16 +138,16 @@ def load(weights: Weights, body: Any) -> Match:
         UserError: the file is not a state dict, or does not hold every tensor of the body.
     """
     assert weights.path is not None
-    content = state_files.read_file(weights.path)
+    content = weight_files.read_file(weights.path)
     if weights.packaged_lite0:
         content = {lite0_key(key): value for key, value in content.items()}
     try:
-        match = state_names.find_tensors(content, body, _renames(body))
+        match = weight_names.find_tensors(content, body, _renames(body))
     except UserError as error:
         raise UserError(
             f"{weights.path} was refused: {error}. Give the file that belongs to `recipe.model`."
         ) from None
-    if unusable := state_names.unusable(match):
+    if unusable := weight_names.unusable(match):
         raise UserError(f"{weights.path} was refused: {unusable}.")
     body.load_state_dict({**body.state_dict(), **match.tensors})
     if match.passed_over:
@@ -163,7 +163,7 @@ def _say_once(sentence: str) -> None:
     _log.warning(sentence)
 
 
-def _renames(body: Any) -> list[state_names.Rename]:
+def _renames(body: Any) -> list[weight_names.Rename]:
     """Return timm's functions that rename the tensors of other programs' files for a model.
 
     They are in the module that defines the network, under one of several names.
@@ -179,7 +179,7 @@ def _renames(body: Any) -> list[state_names.Rename]:
     return [_with_model(function) for function in found]
 
 
-def _with_model(function: Any) -> state_names.Rename:
+def _with_model(function: Any) -> weight_names.Rename:
     takes = len(inspect.signature(function).parameters)
     return function if takes > 1 else lambda tensors, _: function(tensors)
 
@@ -188,7 +188,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """Return the tensors by name of a file that another network's own reader takes."""
     import torch
 
-    content = state_files.read_file(path)
+    content = weight_files.read_file(path)
     wrapped = (content.get(name) for name in ("state_dict", "model"))
     inner = next((found for found in wrapped if isinstance(found, dict)), content)
     return {

@@ -1,4 +1,4 @@
-"""What a generator is made of, every option resolved.  snapshot or trainer -> config -> modules"""
+"""What a generator is made of, every option resolved."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ ARCHITECTURES = ("skip", "resnet", "orig")
 ACTIVATIONS = (
     "linear", "lrelu", "relu", "swish", "tanh", "sigmoid", "elu", "selu", "softplus",
 )  # fmt: skip
-
 # Far above any network in use (the largest published ones are 1024 px and 512 wide); a bound keeps
 # a damaged or hostile file from asking for more memory than its own weights take.
 MAX_RESOLUTION = 4096

@@ -16,12 +16,7 @@ from torch import Tensor, nn
 
 from gan_worker.networks.config import ARCHITECTURES
 from gan_worker.networks.filtering import blur_kernel, filtered
-from gan_worker.networks.layers import (
-    FullyConnected,
-    activate,
-    normal,
-    second_moment_normalised,
-)
+from gan_worker.networks.layers import FullyConnected, activate, normal, second_moment_normalised
 
 _HALF = math.sqrt(0.5)  # keeps the variance of the sum of two paths
 

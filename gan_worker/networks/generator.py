@@ -1,4 +1,4 @@
-"""The whole generator: mapping, then synthesis.  z -> w -> image"""
+"""The whole generator: mapping, then synthesis."""
 
 from __future__ import annotations
 

@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from gan_worker.networks import winograd
 from gan_worker.networks.config import GeneratorConfig
 from gan_worker.networks.filtering import blur_kernel, filtered
-from gan_worker.networks.layers import (
-    FullyConnected,
-    activate,
-    normal,
-    upsampled,
-)
+from gan_worker.networks.layers import FullyConnected, activate, normal, upsampled
 from gan_worker.networks.winograd import Winograd
 
 Noise = str | Sequence[Tensor]

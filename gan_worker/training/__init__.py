@@ -1,1 +1,1 @@
-"""Training of StyleGAN2-ADA networks: images -> snapshots with a record of what they saw."""
+"""Training of StyleGAN2-ADA networks: images to snapshots, with a record of what they saw."""

@@ -1,4 +1,4 @@
-"""How strongly the discriminator's images are augmented: as much as it overfits.  D -> [ada] -> p
+"""How strongly the discriminator's images are augmented: as much as it overfits.
 
 Karras et al. 2020, arXiv:2006.06676, section 3: the mean sign of D at real images, which nears 1
 as D comes to know them by heart, is held at a target.

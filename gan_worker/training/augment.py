@@ -1,4 +1,4 @@
-"""Augmentation of all that a discriminator sees, at a strength p.  images -> [augment] -> D
+"""Augmentation of all that a discriminator sees, at a strength p.
 
 Adaptive discriminator augmentation, Karras et al. 2020, arXiv:2006.06676: each transform happens
 to each image with probability p, so that below p of about 0.8 the generator learns the images and
@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from gan_worker.training.affine_warp import warped
 from gan_worker.training.transforms import GROUPS, Draws, Quantile, Source, Transforms, parameters
-from gan_worker.training.warp import warped
 
 
 class AugmentPipe(nn.Module):

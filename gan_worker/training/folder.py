@@ -1,7 +1,4 @@
-"""The folder of a training: options, snapshots, sheets, log, and the state to go on from.
-
-trainer -> [folder] -> loop; snapshots -> metrics, select, search
-"""
+"""The folder of a training: options, snapshots, sheets, log, and the state to go on from."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fgaug import paths
+from fgaug.core import files
 from fgaug.errors import SnapshotError, UserError
-from gan_worker.snapshot import Snapshot
+from gan_worker.files.snapshot import Snapshot
 from gan_worker.training.options import TrainingOptions
 
 KIND = "fgaug"  # of the snapshots' program
@@ -70,7 +67,7 @@ def write_options(
 ) -> None:
     """Write every number of a training before it starts, and what else it is made from."""
     value = {"options": dataclasses.asdict(options), **facts}
-    paths.write_json(folder.options, value)
+    files.write_json(folder.options, value)
 
 
 def check_same(folder: TrainingFolder, options: TrainingOptions, facts: Mapping[str, Any]) -> None:
@@ -79,7 +76,7 @@ def check_same(folder: TrainingFolder, options: TrainingOptions, facts: Mapping[
     Raises:
         UserError: names every option and fact that differs.
     """
-    kept = paths.read_json(folder.options, SnapshotError)
+    kept = files.read_json(folder.options, SnapshotError)
     before = {**kept.pop("options", {}), **kept}
     now = json.loads(json.dumps({**dataclasses.asdict(options), **facts}))
     told = [
@@ -98,7 +95,7 @@ def save_state(folder: TrainingFolder, tensors: Mapping[str, Tensor], iteration:
     """Write all that a training goes on from, whole or not at all."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"iteration": str(iteration), "digest": _digest(on_cpu)}
-    with paths.whole(folder.state) as temporary:
+    with files.atomic_write(folder.state) as temporary:
         safetensors.torch.save_file(on_cpu, temporary, metadata=metadata)
 
 

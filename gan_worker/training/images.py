@@ -15,11 +15,11 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from fgaug import paths
+from fgaug.core import files
+from fgaug.core.paths import record_of
 from fgaug.data import Dataset
 from fgaug.data.problems import counted, nearest, refuse
 from fgaug.errors import SnapshotError
-from fgaug.paths import record_of
 from gan_worker.training.sampler import Sampler
 
 MIN_IMAGES = 8  # of a label; fewer teach nothing but themselves
@@ -125,8 +125,8 @@ def training_images(
     Args:
         dataset: as prepared, or as another split divides it (`Dataset.with_split`).
         labels: one, or several for a conditional network.
-        drop: SHA-256 of images to leave out, see `fgaug.data.drops`; those of other labels may be
-            among them.
+        drop: SHA-256 of images to leave out, see `fgaug.data.drop_list`;
+            those of other labels may be among them.
 
     Raises:
         DataError: an unknown label, too few images, a size that networks cannot have, or a drop
@@ -175,7 +175,7 @@ def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None 
     """
     record, seen = record_of(snapshot), images.table[RECORD]
     if start is not None and record_of(start).is_file():
-        earlier = paths.read_table(record_of(start), SnapshotError).to_pandas()
+        earlier = files.read_table(record_of(start), SnapshotError).to_pandas()
         seen = _both(seen, earlier)
     _write(record, seen)
     return record
@@ -187,7 +187,7 @@ def write_record(path: Path, images: TrainingImages) -> None:
 
 
 def _write(path: Path, seen: pd.DataFrame) -> None:
-    paths.write_table(path, pa.Table.from_pandas(seen, preserve_index=False))
+    files.write_table(path, pa.Table.from_pandas(seen, preserve_index=False))
 
 
 def _both(seen: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""One network's training put together: dataset, options, processes.  job -> [launch] -> loop"""
+"""One network's training put together: dataset, options, processes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from fgaug.core.devices import usable_device
 from fgaug.data import open_dataset
 from fgaug.errors import UserError
-from gan_worker.devices import usable_device
-from gan_worker.snapshot import identity_of
+from gan_worker.files.snapshot import identity_of
+from gan_worker.training.distributed import Together
 from gan_worker.training.folder import TrainingFolder, check_same, write_options
 from gan_worker.training.images import TrainingBatches, TrainingImages, training_images
 from gan_worker.training.loop import Loop, Tick
 from gan_worker.training.options import TrainingOptions
-from gan_worker.training.together import Together
 from gan_worker.training.trainer import Trainer
 from gan_worker.training.transfer import start_from
 

@@ -1,7 +1,4 @@
-"""A training from its start, or from where it was, to its last snapshot.
-
-trainer, folder -> [loop] -> snapshots, sheets, log, state
-"""
+"""A training from its start, or from where it was, to its last snapshot."""
 
 from __future__ import annotations
 
@@ -14,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from fgaug.errors import TrainingError
-from gan_worker.generator import StyleGan2Generator
-from gan_worker.snapshot import Snapshot, write_safetensors
+from gan_worker.files.snapshot import Snapshot, write_safetensors
+from gan_worker.generators.stylegan2 import StyleGan2Generator
 from gan_worker.training.folder import (
     TrainingFolder,
     append,

@@ -1,4 +1,4 @@
-"""What the two networks are trained by: losses and their two regularisers.  images -> [losses]
+"""What the two networks are trained by: losses and their two regularisers.
 
 Non-saturating loss (Goodfellow et al. 2014, section 3), R1 (Mescheder et al. 2018,
 arXiv:1801.04406, equation 9) and path lengths (Karras et al. 2020, arXiv:1912.04958, section 3.2).

@@ -1,6 +1,6 @@
 """What a training is made of, every number resolved; and the presets it is resolved from.
 
-preset, resolution, changes -> [options] -> trainer.  Presets are the official trainers' published
+Presets are the official trainers' published
 settings (Karras et al. 2020, arXiv:2006.06676, table 6 and appendix C) and those of two studies.
 """
 
@@ -140,6 +140,7 @@ _THESIS = {
     **{"batch": 32, "group_size": 4, "fmaps": 0.5, "ema_kimg": 10.0, "mapping_layers": 8},
     **{"augment": "bg", "ada_target": 0.5},
 }
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "auto": {},
     "thesis-dbp": {**_THESIS, "gamma": 0.16, "lr": 0.002},
@@ -153,6 +154,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         **{"augment": "none", "ada_target": None, "mirror": True},
     },
 }
+
 # of a training that starts from a network: p moves faster, and the average is good from the start
 TRANSFER = {"ada_kimg": 100.0, "ema_rampup": None}
 

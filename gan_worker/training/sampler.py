@@ -1,4 +1,4 @@
-"""Which image is shown when.  seed, position -> [sampler] -> images -> trainer
+"""Which image is shown when.
 
 A position counts the images shown so far. What is shown there depends on the seed and the position
 alone, so that a training that goes on from a snapshot replays nothing.

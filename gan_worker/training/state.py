@@ -1,4 +1,4 @@
-"""What a training goes on from, as named tensors.  trainer -> [state] -> folder, and back"""
+"""What a training goes on from, as named tensors."""
 
 from __future__ import annotations
 

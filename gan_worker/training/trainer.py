@@ -1,6 +1,6 @@
 """One iteration after the other: four phases, two optimisers, the moving average.
 
-options, images -> [trainer] -> loop.  Karras et al. 2020 (arXiv:1912.04958, appendix B) and, for
+Karras et al. 2020 (arXiv:1912.04958, appendix B) and, for
 the augmentation, 2020 (arXiv:2006.06676).
 """
 
@@ -18,7 +18,7 @@ from gan_worker.networks import GeneratorNetwork
 from gan_worker.networks.discriminator import DiscriminatorNetwork
 from gan_worker.training.ada import AdaController
 from gan_worker.training.augment import AugmentPipe
-from gan_worker.training.chance import Chance, Share
+from gan_worker.training.distributed import Together
 from gan_worker.training.images import TrainingBatches
 from gan_worker.training.losses import (
     discriminator_losses,
@@ -27,7 +27,7 @@ from gan_worker.training.losses import (
     r1_penalty,
 )
 from gan_worker.training.options import TrainingOptions
-from gan_worker.training.together import Together
+from gan_worker.training.randomness import Chance, Share
 
 G_INTERVAL, D_INTERVAL = 4, 16  # iterations between two path-length and two R1 steps
 PATH_SHRINK = 2  # path lengths take half a batch

@@ -1,7 +1,4 @@
-"""A training that starts from a network: what fits is copied, what does not is told.
-
-network file -> [transfer] -> trainer
-"""
+"""A training that starts from a network: what fits is copied, what does not is told."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fgaug.errors import SnapshotError
-from gan_worker.discriminators import read_discriminator
-from gan_worker.snapshot import read_snapshot
+from gan_worker.files.discriminators import read_discriminator
+from gan_worker.files.snapshot import read_snapshot
 from gan_worker.training.trainer import Trainer
 
 

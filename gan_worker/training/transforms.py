@@ -1,6 +1,6 @@
 """Random transforms of images as matrices, drawn apart from the pixels.
 
-generator -> Parameters -> Transforms -> augment.  Which there are, how they are distributed and in
+Which there are, how they are distributed and in
 which order they follow each other: Karras et al. 2020, arXiv:2006.06676, appendix B.
 """
 

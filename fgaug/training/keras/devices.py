@@ -1,7 +1,4 @@
-"""The part of a machine that is a trial's: TensorFlow's threads and its share of a GPU.
-
-child -> [devices]
-"""
+"""The part of a machine that is a trial's: TensorFlow's threads and its share of a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network's steps, answers and state, by TensorFlow.  network -> [fitting] -> child"""
+"""A network's steps, answers and state, by TensorFlow."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from fgaug.errors import UserError
-from fgaug.recipe import Recipe
+from fgaug.grid.recipe import Recipe
 from fgaug.training.images import Images
 from fgaug.training.keras import devices, network
-from fgaug.training.keras.augment import shifted_and_flipped
+from fgaug.training.keras.augmentation import shifted_and_flipped
 
 _AHEAD = 2  # batches that are gathered while one is trained on
 # of a recipe's Keras fields

@@ -1,7 +1,7 @@
-"""The Keras backend: a classifier in a process of its own, and one training of it.
+"""The Keras learner: a classifier in another process, asked to train and to predict.
 
-Budgets and evaluations are those of the PyTorch backend. What the source study did between them
-(Adam, a learning rate that falls where the loss stands still) is in the recipe.
+Budgets and evaluations are those of the PyTorch backend; what the source study did between them
+(Adam, a learning rate that falls on plateaus) is in the recipe.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgaug.recipe import Budget, KerasRecipe, Plateau, Recipe
-from fgaug.training import images as orders
-from fgaug.training import memory
-from fgaug.training.backend import Fitted, Peaks, Point, derived
-from fgaug.training.budgets import look_steps, total_steps
-from fgaug.training.checked import check_loss, looked
+from fgaug.core.seeding import stream_seed
+from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
+from fgaug.training import images, memory
+from fgaug.training.budget import look_steps, total_steps
 from fgaug.training.images import Images
-from fgaug.training.keras import known
+from fgaug.training.keras import applications
 from fgaug.training.keras.process import Process, Settings, process_for
-from fgaug.training.keras.shared import rows_of
+from fgaug.training.keras.shared_images import rows_of
+from fgaug.training.learner import Evaluation, PeakMemory, TrainingResult
+from fgaug.training.metrics import check_loss, evaluate_or_fail
 
 MIN_DELTA = 1e-4  # of Keras's ReduceLROnPlateau: less is no gain
 FOLDS = 10  # of the source's split of its training images
@@ -47,7 +47,7 @@ class KerasLearner:
         assert recipe.keras is not None
         self.recipe, self.labels, self.seed = recipe, labels, seed
         self.settings: KerasRecipe = recipe.keras
-        self._weights = known.find(recipe)
+        self._weights = applications.find(recipe)
         self.identity = self._weights.identity
         memory.reset_peak_rss()
         # this process's own threads are as many as the trial has cores
@@ -76,7 +76,7 @@ class KerasLearner:
             labels=len(self.labels),
             size=size,
             channels=channels,
-            seed=derived(self.seed, "weights"),
+            seed=stream_seed(self.seed, "weights"),
         )
         weakref.finalize(self, self._process.forget, self._network).atexit = False
 
@@ -100,9 +100,9 @@ class KerasLearner:
         """Give the network weights that `tensors` returned; UserError where they do not fit."""
         self.ask("take", tensors=dict(tensors))
 
-    def peaks(self) -> Peaks:
+    def peaks(self) -> PeakMemory:
         there, gpu = self._process.ask("peaks")
-        return Peaks(memory_bytes=memory.peak_rss() + there, gpu_bytes=gpu)
+        return PeakMemory(memory_bytes=memory.peak_rss() + there, gpu_bytes=gpu)
 
     def state(self) -> dict[str, Any]:
         return {}  # every draw is named by a seed and a step
@@ -129,9 +129,9 @@ class KerasTraining:
     ) -> None:
         self.learner, self.train, self.valid, self.budget = learner, train, valid, budget
         recipe = learner.recipe
-        make = orders.epochs if budget.unit == "epochs" else orders.stream
+        make = images.epochs if budget.unit == "epochs" else images.stream
         self.order = make(len(train), recipe.batch_size, seed)
-        self.draws = derived(seed, "augmentation") >> 1  # TensorFlow's seeds have a sign
+        self.draws = stream_seed(seed, "augmentation") >> 1  # TensorFlow's seeds have a sign
         self.total = total_steps(budget, len(train), recipe.batch_size, frozen=0)
         looks = look_steps(budget, len(train), recipe.batch_size, frozen=0)
         self.looks = tuple(sorted(looks))
@@ -140,14 +140,14 @@ class KerasTraining:
         self.steps, self.images_seen, self.train_s = 0, 0, 0.0
         self.rate = recipe.learning_rate
         self.stopped_by: str | None = None
-        self.best: Point | None = None  # the look whose weights are kept
-        self.last: Point | None = None
+        self.best: Evaluation | None = None  # the look whose weights are kept
+        self.last: Evaluation | None = None
         self.probability = np.empty(0)  # of the watched images, at the best look
         self.lowest, self.waited = np.inf, 0  # of early stopping
         self.level, self.stood = np.inf, 0  # of the plateau
         self.begun = False
 
-    def __iter__(self) -> Iterator[Point]:
+    def __iter__(self) -> Iterator[Evaluation]:
         """Train on, yielding each evaluation.
 
         Raises:
@@ -178,14 +178,14 @@ class KerasTraining:
         check_loss(loss, until)
         return float(loss)
 
-    def _look(self, number: int, train_loss: float) -> Point:
+    def _look(self, number: int, train_loss: float) -> Evaluation:
         found = self.learner.predict(self.watched)
-        point = Point(
+        point = Evaluation(
             epoch=number if self.budget.unit == "epochs" else None,
             step=self.steps,
             frozen=False,
             train_loss=train_loss,
-            valid=looked(self.watched.label, found, self.learner.labels, self.steps),
+            valid=evaluate_or_fail(self.watched.label, found, self.learner.labels, self.steps),
             images_seen=self.images_seen,
             train_s=self.train_s,
         )
@@ -193,7 +193,7 @@ class KerasTraining:
         self._note(point, found)
         return point
 
-    def _note(self, point: Point, found: np.ndarray) -> None:
+    def _note(self, point: Evaluation, found: np.ndarray) -> None:
         """Keep what is to be kept, lower the rate, and say whether the training is over."""
         loss = point.valid["loss"]
         if self.best is None or loss < self.lowest:
@@ -225,7 +225,7 @@ class KerasTraining:
         """How much of the budget is used, 1 where the training has ended."""
         return 1.0 if self.stopped_by is not None else self.steps / self.total
 
-    def finish(self) -> Fitted:
+    def finish(self) -> TrainingResult:
         """Put the kept weights back and return what was found.
 
         The metrics are of the dataset's validation images, also where early stopping followed a
@@ -237,8 +237,10 @@ class KerasTraining:
         valid, probability = self.best.valid, self.probability
         if self.watched is not self.valid:
             probability = self.learner.predict(self.valid)
-            valid = looked(self.valid.label, probability, self.learner.labels, self.best.step)
-        return Fitted(
+            valid = evaluate_or_fail(
+                self.valid.label, probability, self.learner.labels, self.best.step
+            )
+        return TrainingResult(
             best=self.best,
             last=self.last,
             valid=valid,
@@ -274,7 +276,7 @@ class KerasTraining:
         self.stopped_by = state["stopped_by"]
         self.lowest, self.waited = state["patience"]
         self.level, self.stood = state["plateau"]
-        self.best, self.last = Point(**state["best"]), Point(**state["last"])
+        self.best, self.last = Evaluation(**state["best"]), Evaluation(**state["last"])
         if state["network"]["kept"] is None:
             self.best = self.last  # one look, by which `state` knows that they are the same
         self.probability = state["probability"].numpy()
@@ -286,7 +288,7 @@ class KerasTraining:
 def last_fold(train: Images, seed: int) -> Images:
     """Return the last of ten shuffled parts of the training images: the source's validation."""
     count = max(1, len(train) // FOLDS)
-    chosen = np.random.RandomState(derived(seed, "fold")).permutation(len(train))[-count:]
+    chosen = np.random.RandomState(stream_seed(seed, "fold")).permutation(len(train))[-count:]
     return Images(
         sources=train.sources,
         source=train.source[chosen],

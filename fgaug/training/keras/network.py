@@ -1,4 +1,4 @@
-"""Classifiers of keras.applications with the source's head.  recipe -> [network] -> fitting"""
+"""Classifiers of keras.applications with the source's head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from fgaug.errors import GridError
-from fgaug.recipe import KerasRecipe, Recipe
+from fgaug.grid.recipe import KerasRecipe, Recipe
 from fgaug.training.keras import weight_file
 
 _FREE = "batch_normalization"  # layers so named learn wherever they lie, as in the source

@@ -1,6 +1,6 @@
 """The process that TensorFlow runs in: started once, asked over a pipe, never left behind.
 
-learner -> [process] -> child.  TensorFlow and PyTorch share no process: each would take
+TensorFlow and PyTorch share no process: each would take
 the other's GPU memory, and their threads would fight.
 """
 
@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
-import fgaug
 from fgaug import errors
 from fgaug.errors import GridError, TrialError
-from fgaug.training.keras.known import NEEDS, has_tensorflow
+from fgaug.training.keras.applications import NEEDS, has_tensorflow
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR", "KERAS_BACKEND": "tensorflow"}
 _TAIL = 500  # characters of what a dead process wrote that its error quotes
@@ -44,9 +43,9 @@ class Process:
         self.settings, self.owner = settings, os.getpid()
         self._wrote: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as this
         ours, theirs = multiprocessing.Pipe()
-        root = str(Path(fgaug.__file__).parents[1])
+        root = str(Path(__file__).parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-        command = [sys.executable, "-P", "-m", "fgaug.training.keras.child"]
+        command = [sys.executable, "-P", "-m", "fgaug.training.keras.worker"]
         self._pipe: Connection = ours
         self._unwanted: list[int] = []
         with theirs:

@@ -18,8 +18,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from fgaug.core.first_bytes import identify
 from fgaug.errors import UserError
-from fgaug.first_bytes import identify
 
 _IN_ARCHIVE = "model.weights.h5"
 _MAX_BYTES = 4 << 30  # of numbers: the largest application has 1.4 GB

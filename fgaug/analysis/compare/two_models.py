@@ -1,0 +1,247 @@
+"""Two trained models on the same images (level E0).
+
+It says nothing about the recipes that trained them: a second run of one may differ as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgaug.analysis.compare.model_scores import (
+    REPORT,
+    SCORES,
+    called,
+    confusion_of,
+    report_of,
+    score,
+    scores_of,
+    share_of,
+)
+from fgaug.analysis.compare.paired_predictions import PairedPredictions
+from fgaug.errors import UserError
+from fgaug.stats import (
+    agreement,
+    clustered_mcnemar,
+    influence_of,
+    mcnemar,
+    mean_difference,
+    net_right,
+    sign_flip,
+)
+from fgaug.stats.arrays import Bools, Ints
+from fgaug.stats.inference import TTest, t_test
+
+SINGLE_RUNS = (
+    "these two trained networks on new patients; two single runs: says nothing about the recipe; "
+    "repeat with seeds"
+)
+INVALID = "several images a patient: McNemar's test is invalid"
+LABELS_ONLY = "called labels alone, no probabilities"
+NO_AREA = "no AUC (that of called labels is their balanced accuracy), Brier score or log loss"
+ALPHA = 0.05
+EXACT_BELOW = 50  # patients: the score test leans on many (Yang 2010)
+TESTS = (
+    *("quantity", "test", "level", "difference", "se", "statistic", "df"),
+    *("ci_low", "ci_high", "interval", "p_value", "reason"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoModels:
+    """Model A against model B; differences are A minus B. Undefined is NaN.
+
+    As frames: `report` has what the breast-ultrasound study prints of a model, `scores` the same
+    of A beside B with counts and intervals, `tests` statistics and p.
+    """
+
+    level: str  # E0
+    claim: str  # what may be concluded, and what not
+    verdict: tuple[str, ...]  # of accuracy and, where there are probabilities, AUC
+    names: tuple[str, str]
+    labels: tuple[str, ...]
+    n_images: int
+    n_patients: int
+    grouped: bool  # False: no patient is named, and each image counts as one
+    agreement: Ints | None  # [[both right, only A right], [only B right, both wrong]]
+    confusion: pd.DataFrame  # model, label, tn, fp, fn, tp: that label as the positive
+    # quantity, label ('' over all), a, b, difference, counts as text, 95 % intervals of a and b
+    scores: pd.DataFrame
+    report: pd.DataFrame  # model, row, label, counts, precision ... auc: see `report_of`
+    tests: pd.DataFrame  # quantity, test, level, difference ... p_value, reason
+    notes: tuple[str, ...]
+
+
+def compare_models(both: PairedPredictions) -> TwoModels:
+    """Return every score of both models, and the tests of their differences.
+
+    Accuracy: McNemar's mid-p first, then the exact p with Fay and Lumbard's interval; where
+    patients have several images the sign flips of patients (first below 50 patients), the
+    clustered score test, and t over patients. AUC: DeLong's test, clustered by patient; with more
+    labels one-vs-rest macro. Balanced accuracy, Brier and log loss: t over patients. Intervals of
+    one model: Wilson's for shares, logit for AUC; over patients where they repeat.
+
+    Args:
+        both: with one run a side.
+    """
+    calls = [called(probability[0]) for probability in (both.a, both.b)]
+    right = [found == both.y for found in calls]
+    tests = [*accuracy_tests(right[0], right[1], both.group, both.repeats), *_metric_tests(both)]
+    first = [next(row for row in tests if row["quantity"] == "accuracy")]
+    first += [row for row in tests if row["quantity"] == "auc"]
+    notes = [*both.notes]
+    if not both.scored:
+        notes.append(f"{LABELS_ONLY}: {NO_AREA}")
+    confusion = confusion_of(both, calls)
+    scores = pd.DataFrame(scores_of(both, calls), columns=list(SCORES))
+    return TwoModels(
+        level="E0",
+        claim=SINGLE_RUNS,
+        verdict=(both.no_verdict,) if both.no_verdict else tuple(map(_verdict, first)),
+        names=both.names,
+        labels=both.labels,
+        n_images=len(both.y),
+        n_patients=both.n_patients,
+        grouped=both.group is not None,
+        agreement=agreement(*right),
+        confusion=confusion,
+        scores=scores,
+        report=report_of(confusion, scores),
+        tests=pd.DataFrame(tests, columns=list(TESTS)),
+        notes=tuple(notes),
+    )
+
+
+def compare_counts(table: Ints) -> TwoModels:
+    """Return what the four counts of paired answers say of two models.
+
+    Args:
+        table: [[both right, only A right], [only B right, both wrong]], counts of images.
+
+    Raises:
+        UserError: for counts that are negative, or all 0.
+    """
+    images = int(table.sum())
+    if images < 1 or (table < 0).any():
+        raise UserError(
+            f"The counts must be 0 or more and some above 0, got {table.ravel().tolist()}. Give "
+            "them as both right, only A right, only B right, neither."
+        )
+    tests = mcnemar_tests(table)
+    rights = [int(table[0].sum()), int(table[:, 0].sum())]
+    scores = [
+        score("accuracy", "", *(share_of(right, images) for right in rights)),
+    ]
+    return TwoModels(
+        level="E0",
+        claim=SINGLE_RUNS,
+        verdict=(_verdict(tests[0]),),
+        names=("A", "B"),
+        labels=(),
+        n_images=images,
+        n_patients=images,
+        grouped=False,
+        agreement=table,
+        confusion=pd.DataFrame(columns=["model", "label", "tn", "fp", "fn", "tp"]),
+        scores=pd.DataFrame(scores, columns=list(SCORES)),
+        report=pd.DataFrame(columns=list(REPORT)),
+        tests=pd.DataFrame(tests, columns=list(TESTS)),
+        notes=("each image counts as a patient of its own; else McNemar's test is invalid",),
+    )
+
+
+def accuracy_tests(
+    right_a: Bools, right_b: Bools, group: np.ndarray | None, repeats: bool
+) -> list[dict[str, Any]]:
+    """Return the rows of tests of a difference in accuracy, the one to read first.
+
+    Args:
+        right_a: bool [N]; right_b: bool [N].
+        group: patient of each image, or None.
+        repeats: whether a patient has several images.
+    """
+    if not repeats:
+        return mcnemar_tests(agreement(right_a, right_b))
+    net = net_right(right_a, right_b, group)
+    score = clustered_mcnemar(net)
+    mean = mean_difference(right_a.astype(float), right_b.astype(float), group)
+    difference = mean.test.difference
+    rows = [
+        {
+            **{"test": "clustered score", "difference": difference, "statistic": score.z},
+            **{"p_value": score.p_value, "reason": score.reason},
+        },
+        {"test": "sign flips of patients", "difference": difference, "p_value": sign_flip(net)},
+    ]
+    if len(net) < EXACT_BELOW:
+        rows.reverse()
+    rows.append(test_row("accuracy", "t over patients", "E0", mean.test))
+    rows.append({"test": "McNemar", "difference": difference, "reason": INVALID})
+    return [{"quantity": "accuracy", "level": "E0", **row} for row in rows]
+
+
+def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
+    """Return the rows of McNemar's tests, mid-p first, exact beside it with its interval.
+
+    The statistic of both is the smaller of the two counts of images that one alone has right.
+    """
+    found = mcnemar(table)
+    mid = {"test": "McNemar, mid-p", "p_value": found.p_mid}
+    exact = {
+        **{"test": "McNemar, exact", "p_value": found.p_exact, "interval": "Fay-Lumbard, exact"},
+        **dict(zip(("ci_low", "ci_high"), found.fay_lumbard, strict=True)),
+    }
+    shared = {
+        **{"quantity": "accuracy", "level": "E0", "difference": found.difference},
+        "statistic": found.statistic,
+        "reason": found.reason if found.n == 0 else None,
+    }
+    return [{**shared, **mid}, {**shared, **exact}]
+
+
+def test_row(quantity: str, test: str, level: str, found: TTest) -> dict[str, Any]:
+    """Return a t or z test as a row of the frame of tests."""
+    return {
+        **{"quantity": quantity, "test": test, "level": level, "difference": found.difference},
+        **{"se": found.se, "statistic": found.statistic, "df": found.df},
+        **{"ci_low": found.ci_low, "ci_high": found.ci_high, "interval": "95 %"},
+        **{"p_value": found.p_value, "reason": found.reason},
+    }
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Return a test of two networks in words; what is not significant is not shown."""
+    test, p = f"{row['test']}, E0", row["p_value"]
+    if np.isnan(p):
+        return f"{row['quantity']}: no test ({row['reason'] or 'undefined'})"
+    if p <= ALPHA:
+        word = "above" if row["difference"] > 0 else "below"
+        return f"{row['quantity']}: A is {word} B on new patients ({test}, p {p:.2g})"
+    return (
+        f"{row['quantity']}: no difference shown ({test}, p {p:.2g}); this does not show that "
+        "there is none: see the interval"
+    )
+
+
+def _metric_tests(both: PairedPredictions) -> Iterable[dict[str, Any]]:
+    clustered = " over patients" if both.repeats else ""
+    macro = " (one-vs-rest macro)" if len(both.labels) > 2 else ""
+    runs = np.concatenate([both.a, both.b])
+    for metric in ("auc", "balanced_accuracy", "brier", "log_loss"):
+        if metric != "balanced_accuracy" and not both.scored:
+            continue
+        found = influence_of(metric, both.y, runs, group=both.group)
+        factors = found.factors
+        test = t_test(
+            float(found.estimate[0] - found.estimate[1]),
+            float(np.linalg.norm(factors[0] - factors[1])),
+            np.inf if metric == "auc" else found.n_patients - 1,
+            scale=float(np.linalg.norm(factors)),
+            reason=found.reason,
+        )
+        name = f"DeLong{clustered}{macro}" if metric == "auc" else "t over patients"
+        yield test_row(metric, name, "E0", test)

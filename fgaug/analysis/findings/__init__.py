@@ -1,0 +1,1 @@
+"""Findings: comparisons of arms, the best arm, response surfaces and verdicts."""

@@ -1,0 +1,121 @@
+"""All that can be said of a run by its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fgaug.analysis.findings.arms import arm_table, compared, records
+from fgaug.analysis.findings.best_arm import best_of
+from fgaug.analysis.findings.comparisons import compare_metric, metrics_of
+from fgaug.analysis.findings.evidence import Evidence
+from fgaug.analysis.findings.exchange_rate import exchange_of
+from fgaug.analysis.findings.metric_values import Measured, measure, runs_of
+from fgaug.analysis.findings.notes import remarks_of
+from fgaug.analysis.findings.replacement import replacement_of
+from fgaug.analysis.findings.response_surface import surface_of
+from fgaug.analysis.findings.verdicts import verdicts_of
+from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.grid.arm_names import frozen as plain
+from fgaug.runs.results import screened
+
+ABSENT = ("cell_id", "arm_id", "seed", "status", "why")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What a run shows; frames of plain values, NaN with a `reason` where undefined."""
+
+    plan: AnalysisPlan
+    deviations: tuple[str, ...]  # what differs from the frozen plan: shown as exploratory
+    arms: pd.DataFrame  # of `arms.arm_table`
+    comparisons: pd.DataFrame  # of `comparisons.compare_metric`, the primary metric first
+    verdicts: pd.DataFrame  # of `verdicts.verdicts_of`: a row for each arm with fakes
+    best: pd.DataFrame  # of `best.best_of`, the primary metric first
+    replacement: pd.DataFrame  # of `replacing.replacement_of`
+    exchange: pd.DataFrame  # of `exchange.exchange_of`
+    surface: pd.DataFrame  # of `surface.surface_of`
+    absent: pd.DataFrame  # cells failed, pruned or missing: cell_id, arm_id, seed, status, why
+    notes: tuple[str, ...]
+
+
+def analyse(
+    evidence: Evidence,
+    plan: AnalysisPlan,
+    *,
+    frozen: AnalysisPlan | None = None,
+    resamples: int = 1000,
+) -> Analysis:
+    """Return what a run shows by its plan.
+
+    Args:
+        evidence: of `load_evidence`.
+        plan: metric, contrast, margin, alpha.
+        frozen: the plan that the run was started with, if one was written.
+        resamples: of the best arm's corrected gain, at most; large runs get fewer, see `best`.
+    """
+    rows = evidence.rows[screened(evidence.rows)]
+    arms = arm_table(rows, evidence.missing)
+    tried, runs = compared(arms), runs_of(evidence)
+    comparisons, best = [], []
+    primary: dict[str, Measured] = {}
+    for metric in metrics_of(plan):
+        measured = {split: measure(each, metric) for split, each in runs.items()}
+        primary = primary or measured
+        comparisons.append(compare_metric(metric, measured, tried, plan))
+        best.append(best_of(measured, tried, comparisons[-1], resamples))
+    replaced = replacement_of(primary, arms, plan)
+    return Analysis(
+        plan=plan,
+        deviations=tuple(_deviations(plan, frozen)),
+        arms=arms,
+        comparisons=_stacked(comparisons),
+        verdicts=verdicts_of(comparisons[0], tried, replaced, plan),
+        best=_stacked(best),
+        replacement=replaced,
+        exchange=exchange_of(primary, arms, plan),
+        surface=surface_of(primary, arms, comparisons[0], plan),
+        absent=absent(rows, evidence.missing),
+        notes=tuple(remarks_of(rows, evidence.missing, arms, primary, plan)),
+    )
+
+
+def _stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the frames below each other; empty ones have no types to give."""
+    full = [part for part in parts if len(part)]
+    return pd.concat(full, ignore_index=True) if full else parts[0]
+
+
+def absent(rows: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
+    """Return every cell of the grid without a finished trial, and why."""
+    lost = rows[rows["status"].ne("ok")]
+    known = pd.DataFrame(
+        {
+            **{name: lost[name] for name in ("cell_id", "arm_id", "seed", "status")},
+            "why": [_why(row) for row in records(lost)],
+        }
+    )
+    unknown = missing.assign(why=missing["status"].map(_WHY))
+    parts = [part[list(ABSENT)].astype(object) for part in (known, unknown) if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(ABSENT))
+
+
+_WHY = {"missing": "not trained yet", "paused": "waits at a rung"}
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    if row["status"] == "pruned":
+        rung = plain(row.get("rung"))
+        return "the scheduler stopped it" + (f" at rung {rung:g}" if rung is not None else "")
+    lines = str(row.get("error") or "no reason given").splitlines()
+    return lines[0] if lines else "no reason given"
+
+
+def _deviations(plan: AnalysisPlan, frozen: AnalysisPlan | None) -> Iterator[str]:
+    for name in type(plan).model_fields if frozen is not None else ():
+        then, now = getattr(frozen, name), getattr(plan, name)
+        if then != now:
+            yield f"`analysis.{name}`: {then} in the plan, {now} now"

@@ -1,0 +1,207 @@
+"""The best arm: its gain with and without the luck of having been picked.
+
+Selection is repeated on resampled patients and seeds. The images of each run are ranked once; a
+resample changes only how often each of them counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from fgaug.analysis.findings.arms import records
+from fgaug.analysis.findings.metric_values import Measured, SplitRuns
+from fgaug.analysis.format import sign_of
+from fgaug.stats import crossed_draws, selected_gain
+from fgaug.stats.arrays import NAN, Floats, Ints
+from fgaug.stats.influence import SMALLEST_PROBABILITY
+
+COLUMNS = (
+    *("metric", "family", "arm_id", "baseline_id", "arms", "naive_gain", "corrected_gain"),
+    *("ci_low", "ci_high", "resamples", "reason"),
+)
+WORK = 2 * 10**9  # predictions looked at over all resamples of a family
+FEWEST = 200  # resamples of a large run
+Score: TypeAlias = Callable[[Ints], Floats]  # image rows, with repeats -> [R]
+BLOCK = 2**18  # predictions ranked or summed in one go: what fits a processor's cache
+
+
+def best_of(
+    measured: Mapping[str, Measured],
+    arms: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    resamples: int = 1000,
+) -> pd.DataFrame:
+    """Return a row a metric and family: the best arm's gain over its baseline, three ways.
+
+    naive_gain: as it looks; corrected_gain: of what is picked on resampled patients and seeds,
+    scored on those left out (`stats.selected_gain`, BBC); ci_low, ci_high: the interval that holds
+    for all arms together, so for the picked one too. All signed so that more is better. Families
+    with the larger naive gain come first; that the best family was picked is not corrected.
+
+    Args:
+        measured: one metric by split.
+        arms: that are compared.
+        comparisons: of that metric.
+        resamples: at most; so many that 2e9 predictions are looked at, but 200 at least.
+    """
+    rows = []
+    lookup = comparisons[comparisons["against"].eq("baseline")].set_index("arm_id")
+    for family, listed in arms[arms["baseline_id"].notna()].groupby("family", sort=False):
+        metric = measured.get(str(listed["split"].iloc[0]))
+        if metric is not None:
+            rows.append({"family": family, **_row(metric, listed, lookup, resamples)})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.sort_values("naive_gain", ascending=False, kind="stable", ignore_index=True)
+
+
+def _row(
+    metric: Measured, listed: pd.DataFrame, lookup: pd.DataFrame, resamples: int
+) -> dict[str, Any]:
+    baseline = str(listed["baseline_id"].iloc[0])
+    names = [str(arm["arm_id"]) for arm in records(listed) if metric.has(arm["arm_id"])]
+    row: dict[str, Any] = {
+        **{"metric": metric.metric, "arm_id": None, "baseline_id": baseline, "arms": len(names)},
+        **dict.fromkeys(("naive_gain", "corrected_gain", "ci_low", "ci_high"), NAN),
+        **{"resamples": 0, "reason": None},
+    }
+    if not metric.has(baseline) or not names:
+        lacking = "the baseline has" if names else "no arm has"
+        return {**row, "reason": metric.reason or f"{lacking} no result"}
+    sign = sign_of(metric.metric)
+    means = sign * metric.of([baseline, *names]).mean
+    best = names[int(means[1:].argmax())]
+    low, high = sorted(sign * lookup.loc[best, ["ci_low", "ci_high"]].to_numpy(float))
+    found, draws = _corrected(metric, [baseline, *names], resamples)
+    return {
+        **row,
+        **{"arm_id": best, "naive_gain": float(means[1:].max() - means[0])},
+        **{"corrected_gain": found.corrected_gain, "ci_low": low, "ci_high": high},
+        **{"resamples": draws, "reason": found.reason},
+    }
+
+
+def _corrected(metric: Measured, names: Sequence[str], resamples: int) -> tuple[Any, int]:
+    """Return the corrected selection among arms, the baseline first, and its draws."""
+    runs = metric.runs
+    places = np.array([runs.place[name] for name in names])
+    chosen = np.flatnonzero(np.isin(runs.arm, places))
+    to_index = np.full(max(runs.place.values()) + 1, -1)
+    to_index[places] = np.arange(len(places))
+    arm: Ints = to_index[runs.arm[chosen]]
+    labels = len(runs.evidence.labels) if metric.metric == "auc" else 1
+    work = chosen.size * runs.n_images * max(1, labels - 1)
+    count = min(resamples, max(FEWEST, WORK // max(1, work)))
+    score = scorer(metric.metric, runs, chosen)
+    draws = crossed_draws(arm, runs.group, images=runs.n_images, count=count)
+    found = selected_gain(_signed(score, sign_of(metric.metric)), arm, draws, images=runs.n_images)
+    return found, found.n_draws
+
+
+def _signed(
+    score: Callable[[Ints], NDArray[np.float64]], sign: float
+) -> Callable[[Ints], NDArray[np.float64]]:
+    return lambda rows: sign * score(rows)
+
+
+def scorer(metric: str, runs: SplitRuns, chosen: Ints) -> Score:
+    """Return what scores some runs on any image rows, the same as `influence_of` would.
+
+    Args:
+        metric: one of `stats.METRICS`.
+        runs: of a split.
+        chosen: int [R], which of its runs.
+    """
+    cells = [runs.cells[place] for place in chosen]
+    probability = [runs.evidence.probability[cell] for cell in cells]
+    if metric == "auc":
+        labels = range(len(runs.evidence.labels))
+        wanted = labels if len(labels) > 2 else labels[1:]
+        parts = [
+            _RankedAuc([p[:, place] for p in probability], runs.y == place) for place in wanted
+        ]
+        return lambda rows: np.mean([part(rows) for part in parts], axis=0)
+    losses = _losses(metric, probability, runs.y)
+    if metric == "balanced_accuracy":
+        return lambda rows: _balanced(losses, runs.y, rows)
+    return lambda rows: _weighted(losses, np.bincount(rows, minlength=runs.n_images))
+
+
+class _RankedAuc:
+    """The area under the ROC curve of each run on resampled images.
+
+    Its pairs are the sum over positives of the negatives below, ties half. Where those are in the
+    order of a run's negatives is found once, so a resample costs one cumulative sum a run.
+    """
+
+    def __init__(self, scores: Sequence[NDArray[np.float32]], positive: np.ndarray) -> None:
+        """Rank the images of each run, [N] each."""
+        self.positive, self.size = np.flatnonzero(positive), positive.size
+        self.negative = np.flatnonzero(~positive)
+        self.order = np.empty((len(scores), self.negative.size), np.int32)
+        self.below = np.empty((len(scores), self.positive.size), np.int32)
+        self.upto: dict[int, Ints] = {}  # of runs with ties: negatives below or equal
+        for run, score in enumerate(scores):
+            ranked = np.argsort(score[self.negative], kind="stable")
+            low = score[self.negative][ranked]
+            self.order[run] = ranked
+            self.below[run] = np.searchsorted(low, score[self.positive], "left")
+            upto = np.searchsorted(low, score[self.positive], "right")
+            if (upto != self.below[run]).any():
+                self.upto[run] = upto
+
+    def __call__(self, rows: Ints) -> Floats:
+        """Return the area of each run, [R]; NaN where one class is not drawn."""
+        count = np.bincount(rows, minlength=self.size).astype(np.float32)
+        positive, negative = count[self.positive], count[self.negative]
+        pairs = float(positive.sum(dtype=float) * negative.sum(dtype=float))
+        if not pairs:
+            return np.full(len(self.order), NAN)
+        found = np.empty(len(self.order))
+        step = max(1, BLOCK // self.size)
+        wide = self.negative.size + 1
+        for start in range(0, len(found), step):
+            part = slice(start, start + step)
+            block = len(self.order[part])
+            sums = np.zeros((block, wide), np.float32)  # whole numbers: exact below 2^24
+            np.cumsum(negative[self.order[part]], axis=1, out=sums[:, 1:])
+            places = self.below[part] + wide * np.arange(block, dtype=np.int32)[:, None]
+            found[part] = np.take(sums, places) @ positive.astype(float)
+            for run in self.upto.keys() & set(range(start, start + block)):
+                tied = sums[run - start, self.upto[run]] - sums[run - start, self.below[run]]
+                found[run] += float(tied @ positive) / 2
+        return found / pairs
+
+
+def _losses(metric: str, probability: list[NDArray[np.float32]], y: Ints) -> NDArray[np.float32]:
+    """Return what each image adds to a mean, float32 [R, N]."""
+    found = np.empty((len(probability), y.size), np.float32)
+    rows = np.arange(y.size)
+    for place, p in enumerate(probability):
+        own = p[rows, y].astype(float)
+        if metric == "log_loss":
+            clipped = np.clip(own, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+            found[place] = -np.log(clipped)
+        elif metric == "brier":
+            found[place] = ((p.astype(float) ** 2).sum(axis=1) - 2 * own + 1) / 2
+        else:
+            called = p[:, 1] >= 0.5 if p.shape[1] == 2 else p.argmax(axis=1)
+            found[place] = called == y
+    return found
+
+
+def _weighted(losses: NDArray[np.float32], count: Ints) -> Floats:
+    found = losses @ count.astype(np.float32)
+    return np.asarray(found / max(1, count.sum()), np.float64)
+
+
+def _balanced(losses: NDArray[np.float32], y: Ints, rows: Ints) -> Floats:
+    count = np.bincount(rows, minlength=y.size)
+    classes = [count * (y == label) for label in range(int(y.max()) + 1)]
+    if not all(part.any() for part in classes):
+        return np.full(len(losses), NAN)
+    return np.asarray(np.mean([_weighted(losses, part) for part in classes], axis=0))

@@ -1,0 +1,193 @@
+"""What a run's files say of its arms: rows, and every finished trial's answers in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from fgaug.core.files import read_json, read_table
+from fgaug.core.paths import RunPaths
+from fgaug.errors import RunError
+from fgaug.runs.confirmation_records import cells_of
+from fgaug.runs.looks import still_sealed
+from fgaug.runs.results import last_rounds, load_results, screened, splits_of
+
+Singles: TypeAlias = NDArray[np.float32]
+Which: TypeAlias = Literal["valid", "sealed"]
+READERS = 4  # files read at a time: most of the wait is for the disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """All that comparisons rest on."""
+
+    rows: pd.DataFrame  # of `load_results`, every status; of a cell with rounds the last
+    labels: tuple[str, ...]  # in the dataset's order
+    images: Mapping[str, pd.DataFrame]  # by split: image_id, group, label, y (int)
+    probability: Mapping[str, Singles]  # cell_id -> float32 [N, L], in the order of its images
+    missing: pd.DataFrame  # cells of the grid without a row: cell_id, status, what is known of it
+
+
+def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
+    """Return the rows of a run and the predictions of its trials that are ok.
+
+    Args:
+        run: its folder.
+        which: `valid`, or the `sealed` test set, of which a look must have been written down.
+
+    Raises:
+        RunError: no run, no finished trial, a damaged or missing file, trials of one split that
+            saw other images, or a test set that is still sealed.
+    """
+    folder = RunPaths(Path(run))
+    rows = last_rounds(load_results(run))
+    if rows.empty:
+        raise RunError(f"{run} has no finished trial yet. Run `fgaug search` first.")
+    ok = rows[rows["status"].eq("ok")]
+    if which == "sealed":
+        ok = ok[screened(ok)]
+        _refuse_sealed(folder, ok)
+    environment = read_json(folder.environment, RunError)
+    labels = _labels(folder, environment, ok, which)
+    images: dict[str, pd.DataFrame] = {}
+    probability: dict[str, Singles] = {}
+    for split, cells in ok.groupby(splits_of(ok), sort=False)["cell_id"]:
+        files = {cell: _file(folder, cell, which) for cell in map(str, cells)}
+        images[str(split)], found = _read_split(files, labels)
+        probability |= found
+    return Evidence(
+        rows=rows,
+        labels=labels,
+        images=images,
+        probability=probability,
+        missing=_missing(folder, environment, set(rows["cell_id"])),
+    )
+
+
+def _labels(folder: RunPaths, environment: Any, ok: pd.DataFrame, which: Which) -> tuple[str, ...]:
+    """Return the dataset's labels; of a run that did not note them, as its predictions have."""
+    dataset = environment.get("dataset") if isinstance(environment, dict) else None
+    if isinstance(dataset, dict) and isinstance(dataset.get("labels"), list):
+        return tuple(map(str, dataset["labels"]))
+    if ok.empty:
+        return ()
+    schema = pq.read_schema(_file(folder, str(ok["cell_id"].iloc[0]), which))
+    return tuple(name.removeprefix("p_") for name in schema.names if name.startswith("p_"))
+
+
+def _file(folder: RunPaths, cell: str, which: Which) -> Path:
+    trial = folder.trial(cell)
+    path = trial.predictions if which == "valid" else trial.sealed
+    if not path.is_file():
+        cure = (
+            "Restore the file, or remove the trial's folder and search again."
+            if which == "valid"
+            else "A dataset without a test set has none to open."
+        )
+        raise RunError(f"Cell {cell} is ok, but {path} is missing. {cure}")
+    return path
+
+
+def _read_split(
+    files: Mapping[str, Path], labels: tuple[str, ...]
+) -> tuple[pd.DataFrame, dict[str, Singles]]:
+    """Return the images of a split in the first trial's order, and all trials' predictions."""
+    first = next(iter(files))
+    table = _last_round(read_table(files[first], RunError))
+    order = table.column("image_id").combine_chunks()
+    images = table.select(["image_id", "group", "label"]).to_pandas()
+    index = {label: number for number, label in enumerate(labels)}
+    if unknown := sorted({*map(str, images["label"])} - index.keys()):
+        raise RunError(f"Cell {first} has images of labels its dataset lacks: {unknown[:3]}.")
+    images["y"] = images["label"].map(index).astype(np.int64)
+    names = [f"p_{label}" for label in labels]
+
+    def read(item: tuple[str, Path]) -> tuple[str, Singles]:
+        cell, path = item
+        return cell, _probabilities(cell, path, names, order, first)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return images, dict(pool.map(read, files.items()))
+
+
+def _probabilities(
+    cell: str, path: Path, names: list[str], order: pa.Array, first: str
+) -> Singles:
+    """Return one trial's predictions, float32 [N, L], in the order of `order`."""
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+        wanted = [name for name in ("image_id", "round") if name in file.schema_arrow.names]
+        table = file.read([*wanted, *names], use_threads=False)
+    except (OSError, pa.ArrowException) as problem:
+        reason = str(problem).splitlines()[0]
+        raise RunError(
+            f"{path} of cell {cell} cannot be read ({reason}). Remove the trial's folder and "
+            "search again."
+        ) from None
+    table = _last_round(table)
+    if any(name not in table.column_names for name in names):
+        raise RunError(f"{path} of cell {cell} lacks a column of {', '.join(names)}.")
+    ids = table.column("image_id").combine_chunks()
+    values = np.stack([table.column(name).to_numpy() for name in names], axis=1)
+    if not ids.equals(order):
+        places = pc.index_in(order, value_set=ids)
+        if len(ids) != len(order) or places.null_count:
+            raise RunError(
+                f"Cell {cell} was judged on other images than cell {first} ({len(ids)} and "
+                f"{len(order)}, {len(order) - places.null_count} in common). Runs of one split "
+                "are compared on the same images: keep the grids of two datasets in two folders."
+            )
+        values = values[places.to_numpy()]
+    return values.astype(np.float32)
+
+
+def _last_round(table: pa.Table) -> pa.Table:
+    if "round" not in table.column_names or table.column("round").null_count == table.num_rows:
+        return table
+    rounds = table.column("round")
+    return table.filter(pc.equal(rounds, pc.max(rounds)))
+
+
+def _refuse_sealed(folder: RunPaths, ok: pd.DataFrame) -> None:
+    arm_of = dict(zip(ok["cell_id"], ok["arm_id"], strict=True))
+    shut = still_sealed(folder, arm_of, arm_of.__getitem__)
+    if shut:
+        raise RunError(
+            f"The test predictions of {len(shut)} of {len(ok)} trials of {folder.root} are "
+            "sealed. `fgaug report --open-test` writes a look down, and then opens them."
+        )
+
+
+def _missing(folder: RunPaths, environment: Any, known: set[str]) -> pd.DataFrame:
+    """Return the grid's cells without a row; those that wait at a rung are `paused`."""
+    columns = ["cell_id", "arm_id", "seed", "status"]
+    found = []
+    for cell in _grid_cells(environment, cells_of(folder)):
+        if cell["cell_id"] not in known:
+            waits = folder.trial(cell["cell_id"]).paused.is_file()
+            found.append({**cell, "status": "paused" if waits else "missing"})
+    return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
+
+
+def _grid_cells(environment: Any, confirmed: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield what the run's folder knows of each cell of the grid, named or not."""
+    if not isinstance(environment, dict):
+        return
+    left = dict.fromkeys(map(str, environment.get("cells", ())))
+    for arm in environment.get("arms", ()):
+        columns = {name: value for name, value in arm.items() if name != "cells"}
+        for cell, seed in arm["cells"].items():
+            if left.pop(cell, False) is None:
+                yield {"cell_id": cell, **columns, "seed": seed}
+    for cell in left.keys() - {*confirmed}:
+        yield {"cell_id": cell, "arm_id": None, "seed": None}

@@ -1,0 +1,1 @@
+"""Power: what a study can show, computed before it is run."""

@@ -1,0 +1,1 @@
+"""Published: the tables of the two source studies, analysed anew."""

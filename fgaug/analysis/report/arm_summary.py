@@ -1,0 +1,122 @@
+"""Arms: rows of results summed up over the seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from fgaug.grid.arm_names import frozen, further_axes
+from fgaug.grid.cells import MODES
+
+FAKES_OF = "n_fake_"  # prefix of the columns that count the fakes of one label
+
+
+def labels_of(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the labels that the columns name, in their order there."""
+    found: dict[str, None] = {}
+    for prefix in (FAKES_OF, "recall_"):
+        for name in map(str, frame.columns):
+            if name.startswith(prefix):
+                found[name.removeprefix(prefix)] = None
+    return tuple(found)
+
+
+def by_arm(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an arm (and round): its axes, sizes, and scores over the seeds that are ok.
+
+    `seeds` counts the rows averaged; failed and pruned rows are counted, never averaged. `_sd` is
+    the population standard deviation, the thesis's, `_sd_sample` the sample's (divided by n - 1);
+    both are NaN for one seed, which shows no spread.
+    Undefined scores are left out of a mean; `note` says how many, and why a mean is missing.
+    """
+    axes = further_axes(frame)
+    counts = [name for name in map(str, frame.columns) if name.startswith(FAKES_OF)]
+    keys = [frame["arm_id"]]
+    if "round" in frame:
+        keys.append(frame["round"])
+    group = frame.groupby(keys, dropna=False, sort=False).ngroup()  # rounds: NaN where none are
+    arms = _sum_up(frame, group, axes, counts)[_columns(axes, counts)]
+    order = pd.DataFrame(
+        {
+            "mode": arms["mode"].map(_mode_rank),
+            **{name: arms[name].astype(str) for name in ("filter", *axes)},
+            **{name: arms[name] for name in ("psi", "ratio", "n_fake", "round")},
+        }
+    )
+    sorted_index = order.sort_values(list(order.columns), na_position="first", kind="stable").index
+    return arms.loc[sorted_index].reset_index(drop=True)
+
+
+def axes_in(arms: pd.DataFrame) -> list[str]:
+    """Return the further axes among the columns of `by_arm`."""
+    names = [str(name) for name in arms.columns]
+    return names[names.index("round") + 1 : names.index("seeds")]  # as `_columns` lays them out
+
+
+def _columns(axes: Iterable[str], counts: Iterable[str]) -> list[str]:
+    what = ("mean", "sd", "sd_sample", "max", "min")
+    scores = [f"valid_{score}_{name}" for score in ("acc", "auc") for name in what]
+    return [
+        *("arm_id", "mode", "psi", "ratio", "filter", "round", *axes),
+        *("seeds", "failed", "pruned", "n_real", "n_fake", *counts),
+        *(*scores, "valid_loss_mean", "note"),
+    ]
+
+
+def _sum_up(
+    frame: pd.DataFrame, group: pd.Series[int], axes: Iterable[str], counts: Iterable[str]
+) -> pd.DataFrame:
+    """Return one row a group, whole columns at a time: thousands of arms take a second."""
+    ok = frame["status"].eq("ok")
+    arms = pd.DataFrame({"seeds": ok.groupby(group).sum().astype(int)})
+    for name in ("arm_id", "mode", "psi", "ratio", "filter", "round", *axes):
+        given = frame[name].map(frozen) if name in frame else pd.Series(None, index=frame.index)
+        known = given[given.notna()].astype(object)
+        arms[name] = known.groupby(group).first()
+        if name in ("psi", "ratio", "round"):
+            arms[name] = arms[name].astype(float)
+        else:
+            arms[name] = arms[name].astype(object).where(arms[name].notna(), None)
+    for status in ("failed", "pruned"):
+        arms[status] = frame["status"].eq(status).groupby(group).sum().astype(int)
+    # Sizes are known of rows that failed, too; they differ between seeds where patients are drawn
+    for name in ("n_real", "n_fake", *counts):
+        arms[name] = _numbers(frame, name).groupby(group).mean()
+    undefined = {}
+    for score, word in (("valid_acc", "accuracy"), ("valid_auc", "AUC"), ("valid_loss", "loss")):
+        at = _numbers(frame, score).where(ok).groupby(group)
+        arms[f"{score}_mean"] = at.mean()
+        undefined[word] = arms["seeds"] - at.count()
+        if score != "valid_loss":
+            arms[f"{score}_sd"] = at.std(ddof=0).where(at.count() > 1)
+            arms[f"{score}_sd_sample"] = at.std()
+            arms[f"{score}_max"], arms[f"{score}_min"] = at.max(), at.min()
+    arms["note"] = [
+        _note(arms.loc[i], {w: n[i] for w, n in undefined.items()}) for i in arms.index
+    ]
+    return arms
+
+
+def _note(arm: pd.Series[Any], undefined: Mapping[str, int]) -> str:
+    """Return why a mean is missing or less than it seems; empty for an arm as it should be."""
+    seeds = arm["seeds"]
+    if not seeds:
+        why = [f"{arm[status]} {status}" for status in ("failed", "pruned") if arm[status]]
+        return f"no seed finished: {', '.join(why)}"
+    notes = ["one seed: no spread"] if seeds == 1 else []
+    notes += [f"{word} undefined in {n} of {seeds}" for word, n in undefined.items() if n]
+    return "; ".join(notes)
+
+
+def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    if name not in rows:
+        return pd.Series(math.nan, index=rows.index, dtype=float)
+    numbers: pd.Series[float] = pd.to_numeric(rows[name], errors="coerce").astype(float)
+    return numbers.where(numbers.abs() != math.inf)
+
+
+def _mode_rank(mode: str) -> int:
+    return MODES.index(mode) if mode in MODES else len(MODES)

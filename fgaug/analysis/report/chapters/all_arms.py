@@ -1,0 +1,161 @@
+"""Judged: the table of all arms with their verdicts, and the second stages."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from fgaug.analysis.format import many
+from fgaug.analysis.report.format import (
+    DASH,
+    LEVELS,
+    NAMES,
+    POINTS,
+    effects,
+    intervals,
+    is_loss,
+    p_text,
+    said,
+    titled,
+)
+from fgaug.analysis.report.material import Material, compared, names_of, picks
+from fgaug.analysis.report.parts import Part, Table, Text
+
+MOST_ROWS = 60  # arms in the table on the page
+WORDS = ("arm", "verdict", "note")
+
+
+def confirmed_parts(material: Material) -> list[Part]:
+    """Return the second stages: arms trained again on fresh seeds, judged on the sealed test."""
+    parts: list[Part] = []
+    for number, (head, rows) in enumerate(material.confirmed, start=1):
+        parts.append(Text(text=head))
+        if rows.empty:
+            continue
+        metric = str(rows.iloc[0]["metric"])
+        text = pd.DataFrame(
+            {
+                "arm": rows["arm"],
+                "against": rows["against"].replace(
+                    {"twin": "oversample control", "subset": "random subset"}
+                ),
+                "seeds": _seeds(rows),
+                titled("effect", metric): effects(metric, rows["effect"]),
+                "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),
+                "p adjusted (E2)": rows["p_value"].map(p_text),
+                "verdict": rows["verdict"],
+                "note": said(rows["reason"]),
+            }
+        )  # fmt: skip
+        parts.append(
+            Table(
+                name=f"confirmed_{number}", title="Confirmed on the sealed test set", frame=rows,
+                text=text, words=(*WORDS, "against"),
+                note=f"Effect on {NAMES[metric]}; fresh seeds alone, level E2: {LEVELS['E2']}.",
+            )
+        )  # fmt: skip
+    return parts
+
+
+def all_arms(material: Material) -> list[Part]:
+    analysis = material.analysis
+    assert analysis is not None
+    metric, names = material.metric, names_of(material)
+    base, twin = compared(material, "baseline"), compared(material, "twin")
+    if base.empty:
+        return [Text(text="No arm can be compared with a baseline.")]
+    verdicts = pd.DataFrame({"verdict": []})
+    if len(analysis.verdicts):
+        verdicts = analysis.verdicts.drop_duplicates("arm_id").set_index("arm_id")
+    frame = _wide(base, twin, verdicts)
+    frame = frame.sort_values("effect", ascending=is_loss(metric), na_position="last")
+    frame.insert(0, "arm", [names.get(str(arm), str(arm)) for arm in frame.index])
+    known = frame["effect"].notna()
+    text = _printed(frame[known], metric, has_twins=not twin.empty)
+    note = (
+        f"Effects on {NAMES[metric]}. Intervals are simultaneous over all arms at the plan's "
+        f"level ({100 * (1 - analysis.plan.alpha):g}%), p adjusted for all arms. "
+        f"E2: {LEVELS['E2']}; E1: {LEVELS['E1']}, patients taken as fixed. "
+        f"{POINTS if not is_loss(metric) else 'Negative is better.'}"
+    )
+    if len(text) > MOST_ROWS:
+        note = f"The {MOST_ROWS} best of {many(len(text), 'arm')}; the CSV has all. {note}"
+    picked = picks(material).best
+    kinds = tuple("picked" if arm == picked else "" for arm in text.index)
+    parts: list[Part] = [
+        Table(
+            name="verdicts", title="Every arm", frame=frame.reset_index(),
+            text=text.head(MOST_ROWS), words=WORDS, kinds=kinds[:MOST_ROWS], note=note,
+        )
+    ]  # fmt: skip
+    return [*parts, *_unknown(frame[~known]), *_in_words(frame[known])]
+
+
+def _in_words(frame: pd.DataFrame) -> list[Part]:
+    """Return every verdict in a sentence with what would change it, in a table that opens."""
+    if "sentence" not in frame or frame.empty:
+        return []
+    text = pd.DataFrame(
+        {
+            "arm": frame["arm"],
+            "verdict": said(frame["verdict"], DASH),
+            "in words": said(frame["sentence"]),
+            "what would change it": said(frame["would_change_it"]),
+        }
+    ).head(MOST_ROWS)
+    return [
+        Table(
+            name="verdicts_in_words", title="Every verdict in words", frame=text, text=text,
+            words=tuple(text.columns), folded=True,
+        )
+    ]  # fmt: skip
+
+
+def _unknown(frame: pd.DataFrame) -> list[Part]:
+    """Return the arms without an effect, each with its reason, in a table that opens."""
+    if frame.empty:
+        return []
+    text = pd.DataFrame({"arm": frame["arm"], "note": said(frame["reason"])})
+    note = f"The first {MOST_ROWS}." if len(text) > MOST_ROWS else ""
+    return [
+        Table(
+            name="verdicts_undefined", title=f"{many(len(frame), 'arm')} without an effect",
+            frame=frame.reset_index(), text=text.head(MOST_ROWS), words=WORDS, note=note,
+            folded=True,
+        )
+    ]  # fmt: skip
+
+
+def _wide(base: pd.DataFrame, twin: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return one row an arm: its comparisons side by side, and its verdict."""
+    kept = ["n_seeds", "n_seeds_against", "mean", "mean_against", "effect", "ci_low", "ci_high",
+            "ci_low_single", "ci_high_single", "p_raw", "p_value", "p_patients", "run_pairs",
+            "seed_share", "patient_share", "reason"]  # fmt: skip
+    frame = base[[name for name in kept if name in base]]
+    if not twin.empty:
+        names = [n for n in ("effect", "ci_low", "ci_high", "p_value") if n in twin]
+        frame = frame.join(twin[names].add_prefix("twin_"))
+    told = [n for n in ("verdict", "sentence", "would_change_it") if n in verdicts]
+    return frame.join(verdicts[told])
+
+
+def _printed(frame: pd.DataFrame, metric: str, *, has_twins: bool) -> pd.DataFrame:
+    text = pd.DataFrame({"arm": frame["arm"], "seeds": _seeds(frame)})
+    text[titled("gain over baseline", metric)] = effects(metric, frame["effect"])
+    text["interval"] = intervals(metric, frame["ci_low"], frame["ci_high"])
+    text["p (E2)"] = frame["p_value"].map(p_text)
+    text["p (E1)"] = frame["p_patients"].map(p_text)
+    text["pairs better"] = said(frame["run_pairs"], DASH)
+    if has_twins:
+        text[titled("gain over control", metric)] = effects(metric, frame["twin_effect"])
+        text["control interval"] = intervals(metric, frame["twin_ci_low"], frame["twin_ci_high"])
+        text["control p (E2)"] = frame["twin_p_value"].map(p_text)
+    text["verdict"] = said(frame["verdict"], DASH)
+    if any(said(frame["reason"])):
+        text["note"] = said(frame["reason"])
+    return text
+
+
+def _seeds(frame: pd.DataFrame) -> list[str]:
+    """Return the seeds of both sides of each comparison."""
+    both = zip(frame["n_seeds"], frame["n_seeds_against"], strict=True)
+    return [f"{mine:g} / {other:g}" for mine, other in both]

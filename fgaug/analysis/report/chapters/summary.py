@@ -1,0 +1,235 @@
+"""Summary: what a run is, how much of it is done, and its best arm, in plain sentences.
+
+results frame + resolved space -> facts, best_arm -> verdict
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from fgaug.analysis.findings.notes import seen_removals
+from fgaug.analysis.format import many
+from fgaug.analysis.report.arm_summary import labels_of
+from fgaug.analysis.report.format import count, number, undefined
+from fgaug.analysis.report.panels import Panel, panels, varying
+from fgaug.grid.arm_names import arm_name, frozen
+from fgaug.grid.cells import CONTROLS
+from fgaug.grid.filters import NONE
+
+_LEAKAGE = {
+    "unknown": (
+        "unknown: it is not recorded which images the networks were trained on, so validation "
+        "images may be among them"
+    ),
+    "by_choice": (
+        "by choice: the grid names validation images that the networks were trained on, or lets "
+        "a fold of the training images stop trials (`validate_on: training_fold`), so scores may "
+        "be too high"
+    ),
+    "none": "none found: no validation image or patient is in a snapshot's training set",
+}
+
+
+def cells_by_status(frame: pd.DataFrame) -> dict[str, int]:
+    """Return how many cells are ok, pruned and failed; a cell with one failed round has failed."""
+    counts = {"ok": 0, "pruned": 0, "failed": 0}
+    for _, states in frame.groupby("cell_id")["status"]:
+        worst = next((name for name in ("failed", "pruned") if states.eq(name).any()), "ok")
+        counts[worst] += 1
+    return counts
+
+
+def facts(
+    frame: pd.DataFrame, space: Mapping[str, Any], environment: Mapping[str, Any], missing: int
+) -> list[tuple[str, str]]:
+    """Return the head of the report as (name, sentence) pairs.
+
+    A mapping under `dataset` in `environment` (labels, size, channels, n_train, n_valid, n_test)
+    is told where there is one; what it lacks is taken from the rows.
+    """
+    states = cells_by_status(frame)
+    known = environment.get("dataset")
+    known = known if isinstance(known, Mapping) else {}
+    found: list[tuple[str, str]] = []
+    if space.get("dataset"):
+        found.append(("Dataset", str(space["dataset"])))
+    labels = known.get("labels") or labels_of(frame)
+    if labels:
+        found.append(("Labels", ", ".join(map(str, labels))))
+    sizes = _sizes(frame, known)
+    if sizes:
+        found.append(("Sizes", sizes))
+    arms, seeds = frame["arm_id"].nunique(), frame["seed"].nunique()
+    total = frame["cell_id"].nunique() + missing
+    found.append(
+        ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} begun, {many(seeds, 'seed')}")
+    )
+    done = ", ".join(f"{states[name]:,} {name}" for name in states)
+    found.append(("Cells", f"{done}, {missing:,} missing"))
+    found.append(("Budget", _budget(frame, space)))
+    found.append(("Leakage", leakage(frame)))
+    return found
+
+
+def budget_unit(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
+    """Return `epochs` or `steps`: as the grid says, else as the rows do."""
+    budget = space.get("budget")
+    if isinstance(budget, Mapping) and budget.get("unit"):
+        return str(budget["unit"])
+    units = _values(frame, "budget_unit")
+    return units[0] if units else "epochs"
+
+
+def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> list[str]:
+    """Return what a reader must know before believing the tables."""
+    found = []
+    if missing:
+        found.append(
+            f"{many(missing, 'cell')} of the grid {'has' if missing == 1 else 'have'} no result "
+            "yet. Run the same search again to train them; the numbers below can still change."
+        )
+    modes = set(frame["mode"])
+    if budget_unit(frame, space) == "epochs" and modes & {"augmentation", "replacement"}:
+        twin = "Compare with its oversample control"
+        if "oversample" not in modes:
+            twin = "Train oversample controls beside the arms (`controls`)"
+        found.append(
+            "The budget is counted in epochs, so more fakes mean more steps: an arm may be better "
+            f"because it trained longer. {twin}, or use a budget in steps."
+        )
+    ok = frame[frame["status"].eq("ok")]
+    if not ok["mode"].eq("baseline").any():
+        found.append("No baseline has finished, so there is nothing to compare the arms with.")
+    found += seen_removals(frame)
+    used = frame["filter"] if "filter" in frame else pd.Series(dtype=object)  # no row yet
+    filtered = used.notna() & used.ne(NONE)
+    if "n_dropped" in frame and frame.loc[filtered, "n_dropped"].gt(0).any():
+        found.append(
+            "Some filtered arms leave out real images that gave their filter its scores: it knows "
+            "all training images, so their fakes carry information from images that such a "
+            "classifier is said to lack."
+        )
+    return found
+
+
+def best_arm(arms: pd.DataFrame) -> str:
+    """Return what can honestly be said of the arm with the highest mean validation AUC.
+
+    `arms` are rows of `by_arm`; for a run of which no comparison has been computed.
+    """
+    axes = varying(arms)
+    best: tuple[Panel, pd.Series[Any]] | None = None
+    tried = 0
+    for panel in panels(arms):
+        if panel.mode == "baseline" or panel.mode in CONTROLS:
+            continue
+        scored = panel.arms[panel.arms["valid_auc_mean"].notna()]
+        tried += len(scored)
+        for _, arm in scored.iterrows():
+            if best is None or arm["valid_auc_mean"] > best[1]["valid_auc_mean"]:
+                best = panel, arm
+    if best is None:
+        return "No arm with fakes has a validation AUC yet."
+    panel, arm = best
+    text = (
+        f"Highest mean validation AUC: {arm_name({str(k): v for k, v in arm.items()}, axes)}, "
+        f"with {_score(arm)}"
+    )
+    baseline = panel.baseline[panel.baseline["valid_auc_mean"].notna()]
+    if len(baseline) == 1:
+        gain = arm["valid_auc_mean"] - baseline.iloc[0]["valid_auc_mean"]
+        text += f", against {_score(baseline.iloc[0])} for the baseline ({gain:+.3f})"
+    text += "."
+    controls = panel.controls[panel.controls["mode"].eq("oversample")]
+    size = [name for name in ("ratio", "fakes") if name in arm]
+    twins = [
+        twin
+        for _, twin in controls[controls["valid_auc_mean"].notna()].iterrows()
+        if all(frozen(twin[name]) == frozen(arm[name]) for name in size)
+    ]
+    if len(twins) == 1:
+        text += " Its oversample control, of the same size without new images, has "
+        text += f"{_score(twins[0])}."
+    if tried == 1:
+        return text + (
+            " This is a comparison on the validation set; no test of significance has been made."
+        )
+    return text + (
+        f" This is the pick of {tried} arms on the validation set, so it looks better than it is, "
+        "and no test of significance has been made."
+    )
+
+
+def _values(frame: pd.DataFrame, name: str) -> list[str]:
+    """Return the distinct values of a column as text, none where there is no such column."""
+    return list(dict.fromkeys(frame[name].dropna().map(str))) if name in frame else []
+
+
+def _score(arm: pd.Series[Any]) -> str:
+    return f"{number(arm['valid_auc_mean'])} ({many(int(arm['seeds']), 'seed')})"
+
+
+def _sizes(frame: pd.DataFrame, known: Mapping[str, Any]) -> str:
+    parts = []
+    if known.get("size"):
+        parts.append(f"{known['size']} x {known['size']} pixels")
+    if known.get("channels"):
+        parts.append(many(int(known["channels"]), "channel"))
+    for split, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test")):
+        if isinstance(known.get(split), int):
+            parts.append(many(known[split], f"{word} image"))
+    if "n_train" not in known:
+        baseline = frame.loc[frame["mode"].eq("baseline")]
+        reals = baseline["n_real"].max() if "n_real" in baseline else math.nan
+        if not undefined(reals):
+            parts.append(f"{count(reals)} real training images")
+    return ", ".join(parts)
+
+
+def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
+    budget = space.get("budget")
+    budget = budget if isinstance(budget, Mapping) else {}
+    most = f" {budget['max']}" if budget.get("max") else ""
+    rounds = space.get("rounds")
+    if isinstance(rounds, Mapping):
+        unit = "steps" if budget_unit(frame, space) == "steps" else "epochs at most"
+        number = int(rounds.get("count") or 1)
+        text = f"{most.strip()} {unit} a round, {many(number, 'round')}".strip()
+        if number == 1:
+            return text
+        return (
+            f"{text}: an arm with rounds has trained so much longer than the baseline when its "
+            "last one ends; round 1 is as long"
+        )
+    if budget_unit(frame, space) == "steps":
+        stopped = " unless it was stopped" if frame["status"].eq("pruned").any() else ""
+        text = f"{most.strip()} steps: every arm takes the same number of optimiser steps"
+        return f"{text}{stopped}".strip()
+    text = f"up to{most} epochs" if most else "epochs"
+    if budget.get("patience"):
+        text += f", patience {budget['patience']}"
+    return f"{text}: an epoch is a pass over an arm's own training set"
+
+
+def leakage(frame: pd.DataFrame) -> str:
+    """Return whether validation images may have been seen by a network, in words.
+
+    Of cells without fakes nothing is said: no network made what they train on.
+    """
+    if not _values(frame, "leakage"):
+        return "not recorded"
+    cells = frame[frame["leakage"].notna()].drop_duplicates("cell_id")
+    with_fakes = ~cells["mode"].isin(("baseline", *CONTROLS))
+    counted = cells.loc[with_fakes | cells["leakage"].ne("none"), "leakage"].value_counts()
+    if counted.empty:
+        return "none: no cell uses fakes"
+    if len(counted) == 1:
+        return _LEAKAGE.get(str(counted.index[0]), str(counted.index[0]))
+    return "; ".join(
+        f"in {many(int(counted[state]), 'cell')} {_LEAKAGE.get(str(state), str(state))}"
+        for state in sorted(counted.index)
+    )

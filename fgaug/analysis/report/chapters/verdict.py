@@ -1,0 +1,168 @@
+"""Verdict: what was found, in the paragraphs that a hurried reader reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from fgaug.analysis.format import many
+from fgaug.analysis.report.chapters.all_arms import all_arms, confirmed_parts
+from fgaug.analysis.report.chapters.summary import best_arm, facts, warnings_of
+from fgaug.analysis.report.format import (
+    NAMES,
+    effect,
+    interval,
+    is_loss,
+    listed,
+    p_with,
+    said,
+    undefined,
+)
+from fgaug.analysis.report.material import Material, Picks, compared, names_of, picks
+from fgaug.analysis.report.parts import Facts, Part, Text
+
+ORDER = (
+    "better",
+    "better on these patients only",
+    "not inferior by the plan's margin",
+    "not shown",
+    "worse",
+)
+NOT_PLANNED = "Not as planned, so what follows from it is exploratory:"
+_SEEN = (
+    "These scores are of the validation set, on which every checkpoint and the best arm were "
+    "chosen; "
+)
+_CONFIRM = "`fgaug confirm` judges a few arms on fresh seeds and the sealed test set."
+_NO_TEST = "the dataset has no test set to confirm them on (`fgaug data prepare --test`)."
+_ALTERNATIVES = {"twin": "repeating the real images to the same size", "drop": "adding nothing"}
+
+
+def verdict_parts(material: Material) -> list[Part]:
+    """Return the verdict: a paragraph, what would change it, warnings, facts, a table of arms."""
+    head = facts(material.rows, material.space, material.environment, material.missing)
+    parts: list[Part] = [Text(text=text, kind="lead") for text in lead(material)]
+    warnings = warnings_of(material.rows, material.space, material.missing)
+    if material.deviations:
+        warnings.append(f"{NOT_PLANNED} {'; '.join(material.deviations)}.")
+    parts += [Text(text=text, kind="warning") for text in warnings]
+    parts.append(Facts(pairs=tuple(head)))
+    if material.analysis is not None:
+        parts += [*confirmed_parts(material), *all_arms(material)]
+        notes = (text for text in material.analysis.notes if text not in warnings)
+        parts += [Text(text=text, kind="note") for text in notes]
+    return parts
+
+
+def lead(material: Material) -> list[str]:
+    """Return the paragraphs that a hurried reader reads first."""
+    analysis = material.analysis
+    if analysis is None:
+        return [best_arm(material.arms), f"No verdict: {material.no_analysis}."]
+    if analysis.verdicts.empty:
+        return [best_arm(material.arms), "No verdict: no arm with fakes can be judged yet."]
+    counts = Counter(map(str, analysis.verdicts["verdict"]))
+    order = [*ORDER, *(word for word in counts if word not in ORDER)]
+    told = listed(f"{counts[word]:,} {word}" for word in order if counts[word])
+    over = " over the oversample controls" if analysis.plan.contrast == "twin" else ""
+    first = (
+        f"{many(len(analysis.verdicts), 'arm')} with fakes, judged by {NAMES[material.metric]}"
+        f"{over} on the {material.images}: {told or 'none could be judged'}."
+    )
+    picked = picks(material)
+    if picked.best is None:
+        return [first]
+    lines = [f"{first} {_of_best(material, picked)}"]
+    if change := _said_of(material, picked.best, "would_change_it"):
+        lines.append(f"What would change that verdict: {change}")
+    if material.sealed:
+        counted = material.looks[-1]["counted"] if material.looks else "a look not on record"
+        return [*lines, f"These scores are of the sealed test set: {counted}."]
+    if material.confirmed:
+        return lines
+    return [*lines, _SEEN + (_CONFIRM if material.has_test else _NO_TEST)]
+
+
+def _of_best(material: Material, picked: Picks) -> str:
+    name, metric = names_of(material)[str(picked.best)], material.metric
+    base = _comparison(material, "baseline", str(picked.best))
+    if base is None or undefined(base["effect"]):
+        why = "" if base is None else str(base["reason"] or "")
+        return (
+            f"The arm that looks best is {name}; no effect can be given{f': {why}' * bool(why)}."
+        )
+    text = (
+        f"The arm that looks best is {name} ({_said_of(material, picked.best, 'verdict')}): "
+        f"{effect(metric, base['effect'], with_unit=True)} against the baseline, simultaneous "
+        f"interval {interval(metric, base['ci_low'], base['ci_high'])}, "
+        f"{p_with(base['p_value'], 'E2', 'adjusted for all arms')}."
+    )
+    text += _corrected(material)
+    text += _of_filter(material, str(picked.best))
+    found = _cheapest(material, str(picked.best))
+    if found is None:
+        return text + " No control without new images was trained beside it."
+    against, twin = found
+    return text + (
+        f" Against the cheapest alternative, {_ALTERNATIVES[against]}: "
+        f"{_with_interval(material, twin)}."
+    )
+
+
+def _of_filter(material: Material, arm: str) -> str:
+    """Return what the arm's filter did, where it has one and an arm without it."""
+    row = _comparison(material, "subset", arm)
+    if row is None or undefined(row["effect"]):
+        return ""
+    told = _with_interval(material, row)
+    return f" What its filter did, against as many fakes that no filter chose: {told}."
+
+
+def _with_interval(material: Material, row: Mapping[Hashable, Any]) -> str:
+    metric = material.metric
+    return (
+        f"{effect(metric, row['effect'], with_unit=True)} "
+        f"({interval(metric, row['ci_low'], row['ci_high'])}), "
+        f"{p_with(row['p_value'], 'E2', 'adjusted')}"
+    )
+
+
+def _corrected(material: Material) -> str:
+    """Return the gain without what picking the best adds."""
+    assert material.analysis is not None
+    best = material.analysis.best
+    if best.empty:
+        return ""
+    row = best[best["metric"].eq(material.metric)]
+    if row.empty or undefined(row.iloc[0]["corrected_gain"]):
+        return ""
+    sign = (
+        -1 if is_loss(material.metric) else 1
+    )  # a gain is an improvement, an effect a difference
+    gain = effect(material.metric, sign * row.iloc[0]["corrected_gain"], with_unit=True)
+    return f" Corrected for having been picked as the best it is {gain}."
+
+
+def _said_of(material: Material, arm: str | None, what: str) -> str:
+    """Return one of the words of an arm's verdict."""
+    assert material.analysis is not None
+    verdicts = material.analysis.verdicts
+    return "".join(said(verdicts.loc[verdicts["arm_id"].eq(str(arm)), what])[:1])
+
+
+def _comparison(material: Material, against: str, arm: str) -> dict[Hashable, Any] | None:
+    rows = compared(material, against)
+    rows = rows[rows.index == arm]
+    return rows.to_dict("records")[0] if len(rows) else None
+
+
+def _cheapest(material: Material, arm: str) -> tuple[str, dict[Hashable, Any]] | None:
+    """Return the control with the better mean, of those that need no fakes."""
+    found = []
+    for against in _ALTERNATIVES:
+        row = _comparison(material, against, arm)
+        if row is not None and not undefined(row["effect"]):
+            found.append((against, row))
+    sign = -1 if is_loss(material.metric) else 1
+    return max(found, key=lambda item: sign * item[1]["mean_against"], default=None)

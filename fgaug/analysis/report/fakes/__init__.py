@@ -1,0 +1,1 @@
+"""Chapters of the report on the quality of the fakes."""

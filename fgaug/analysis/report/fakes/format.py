@@ -1,0 +1,57 @@
+"""Wording of fakes: sets by name, shares with intervals, reasons."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from fgaug.analysis.format import many
+from fgaug.analysis.report.format import DASH, number, undefined
+
+MOST_ROWS = 80
+WORDS = ("label", "filter", "note", "stratum", "value", "in the fakes", "other network")
+
+
+def set_columns(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the columns that name a set."""
+    psis = [DASH if undefined(psi) else f"{psi:g}" for psi in frame["psi"]]
+    return {"label": frame["label"], "ψ": psis, "filter": frame["filter"]}
+
+
+def percent(value: Any) -> str:
+    """Return a share with one decimal: `2.5%`."""
+    return DASH if undefined(value) else f"{100 * value:.1f}%"
+
+
+def percents(low: Any, high: Any) -> str:
+    """Return an interval of shares."""
+    return DASH if undefined(low) else f"{percent(low)} to {percent(high)}"
+
+
+def ends(low: Any, high: Any) -> str:
+    """Return an interval of numbers."""
+    return DASH if undefined(low) else f"{number(low)} to {number(high)}"
+
+
+def notes_of(frame: pd.DataFrame) -> list[str]:
+    """Return why rows have no numbers, empty where they have."""
+    return [each if isinstance(each, str) else "" for each in frame["reason"]]
+
+
+def why(frame: pd.DataFrame, head: str) -> str:
+    """Return a sentence with the reasons of rows without numbers."""
+    reasons = list(dict.fromkeys(notes_of(frame))) if "reason" in frame else []
+    return f"{head}: {' '.join(reasons[:3])}" if reasons else f"{head}."
+
+
+def cut(text: pd.DataFrame, note: str) -> str:
+    """Return a note that says so where a table is longer than the page shows."""
+    if len(text) <= MOST_ROWS:
+        return note
+    return f"The first {MOST_ROWS} of {many(len(text), 'row')}; the CSV has all. {note}"
+
+
+def without_empty_note(text: pd.DataFrame) -> pd.DataFrame:
+    """Return a table without its column of notes, where there are none."""
+    return text if text["note"].astype(bool).any() else text.drop(columns="note")

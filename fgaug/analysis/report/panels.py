@@ -1,0 +1,131 @@
+"""Panels: arms that differ in size only, beside their baseline and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fgaug.analysis.report.arm_summary import axes_in
+from fgaug.grid.arm_names import axis_text, frozen
+from fgaug.grid.cells import CONTROLS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Arms of one mode and psi that differ in their number of fakes (or round) only."""
+
+    mode: str
+    psi: float | None
+    axes: Mapping[str, Any]  # further axes and the filter; None where an axis does not apply
+    baseline: pd.DataFrame  # rows of `by_arm`, as are the next two
+    arms: pd.DataFrame
+    controls: pd.DataFrame
+
+
+def panels(arms: pd.DataFrame) -> list[Panel]:
+    """Return the rows of `by_arm` grouped for reading, each group with what it is compared to.
+
+    Controls that belong to no group (their arms are not in the frame, or it cannot be told whose
+    they are) and a baseline that nothing is compared to come last, in groups of their own.
+    """
+    axes = ["filter", *axes_in(arms)]
+    fixed = [name for name in axes if name != "fakes"]  # `fakes` is a size, as the ratio is
+    reals = arms[arms["mode"].eq("baseline")]
+    twins = arms[arms["mode"].isin(CONTROLS)]
+    tried = arms[~arms["mode"].isin(["baseline", *CONTROLS])]
+    # Without a `remove` column, twins of replacement and of augmentation look alike: better apart
+    # than beside the wrong arm.
+    twinned = set(tried["mode"]) - {"synthetic"}
+    telling = "remove" in axes or len(twinned) <= 1
+    found: list[Panel] = []
+    used: set[Hashable] = set()
+    for _, group in tried.groupby(["mode", *fixed, "psi"], dropna=False, sort=False):
+        head = {name: frozen(group.iloc[0][name]) for name in fixed}
+        mode = str(group.iloc[0]["mode"])
+        baseline = reals[_agrees(reals, head, exact=())]
+        controls = twins[_agrees(twins, head, exact=("remove",)) & _is_twin(twins, mode, group)]
+        controls = controls if telling else controls.iloc[:0]
+        used.update(baseline.index, controls.index)
+        psi = frozen(group.iloc[0]["psi"])
+        found.append(
+            Panel(
+                mode=mode,
+                psi=None if psi is None else float(str(psi)),
+                axes=head,
+                baseline=baseline,
+                arms=group,
+                controls=controls,
+            )
+        )
+    for _, group in twins[~twins.index.isin(used)].groupby(["mode", *fixed], dropna=False):
+        head = {name: frozen(group.iloc[0][name]) for name in fixed}
+        baseline = reals[_agrees(reals, head, exact=())]
+        used.update(baseline.index)
+        mode = str(group.iloc[0]["mode"])
+        none = group.iloc[:0]
+        found.append(
+            Panel(mode=mode, psi=None, axes=head, baseline=baseline, arms=none, controls=group)
+        )
+    alone = reals[~reals.index.isin(used)]
+    if len(alone):
+        none = alone.iloc[:0]
+        found.append(
+            Panel(mode="baseline", psi=None, axes={}, baseline=alone, arms=none, controls=none)
+        )
+    return found
+
+
+def varying(arms: pd.DataFrame) -> tuple[str, ...]:
+    """Return the axes that tell arms apart; filters and removals always, if there are any."""
+
+    def tells(name: str) -> bool:
+        values = arms[name].dropna()
+        if name == "filter":
+            return bool(values.ne("none").any())
+        return arms[name].nunique() > 1 or (name == "remove" and len(values) > 0)
+
+    return tuple(name for name in ("filter", *axes_in(arms)) if tells(name))
+
+
+def title(panel: Panel, named: tuple[str, ...]) -> str:
+    """Return the words above a panel: mode, psi and the axes in `named`."""
+    if panel.mode == "baseline":
+        return "Baseline"
+    parts = [panel.mode.capitalize()]
+    if panel.mode in CONTROLS:
+        parts[0] += " (control)"
+    if panel.psi is not None:
+        parts.append(f"ψ {panel.psi:g}")
+    parts += [
+        axis_text(name, panel.axes[name]) for name in named if panel.axes.get(name) is not None
+    ]
+    return ", ".join(parts)
+
+
+def _agrees(
+    rows: pd.DataFrame, head: Mapping[str, Any], *, exact: tuple[str, ...]
+) -> pd.Series[bool]:
+    """Mark the rows equal to `head` on every axis that applies to them (on `exact` ones, all)."""
+    agrees = [True] * len(rows)
+    if not agrees:
+        return pd.Series(agrees, index=rows.index, dtype=bool)
+    for name, value in head.items():
+        for i, given in enumerate(map(frozen, rows[name])):
+            agrees[i] &= given == value or (given is None and name not in exact)
+    return pd.Series(agrees, index=rows.index, dtype=bool)
+
+
+def _is_twin(twins: pd.DataFrame, mode: str, group: pd.DataFrame) -> pd.Series[bool]:
+    """Mark the controls that this mode has and that are of the size of one of its arms."""
+    if twins.empty or mode == "synthetic":  # the latter has none: no label has a real left
+        return pd.Series(False, index=twins.index)
+    same_size = pd.Series(True, index=twins.index)
+    for name in ("ratio", "fakes"):
+        if name in group:
+            sizes = [frozen(value) for value in group[name]]
+            same_size &= twins[name].map(lambda mine, s=sizes: frozen(mine) in s).astype(bool)
+    drop = twins["mode"].eq("drop")
+    return (drop & (mode == "replacement")) | (~drop & same_size)

@@ -1,0 +1,322 @@
+"""The command line: parses, calls `study`, prints.  Data to stdout, logs to stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import typer
+from typer.core import TyperGroup
+
+from fgaug.cli import compare, confirm, models, power, show
+from fgaug.cli.room import Cpus, Gpus
+from fgaug.core.machine import narrow_threads, settle
+from fgaug.errors import DiskFullError, FgaugError, UserError
+
+app = typer.Typer(
+    name="fgaug",
+    help="Do GAN-generated images help my classifier?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+class _LateGroup(TyperGroup):
+    """A group of commands whose module is imported when one of them, or their list, is needed.
+
+    `fgaug --help` and `fgaug status` need none of the three; they would double their start.
+    """
+
+    load: ClassVar[Callable[[], typer.Typer]]
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._fill()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        self._fill()
+        return super().get_command(ctx, cmd_name)
+
+    def _fill(self) -> None:
+        if not self.commands:
+            self.commands.update(typer.main.get_group(type(self).load()).commands)
+
+
+def _group(name: str, help: str) -> Callable[[Callable[[], typer.Typer]], None]:
+    """Add the group of commands that a function imports."""
+
+    def add(load: Callable[[], typer.Typer]) -> None:
+        late = type("_LateGroup", (_LateGroup,), {"load": staticmethod(load)})
+        app.add_typer(typer.Typer(), name=name, help=help, cls=late, no_args_is_help=True)
+
+    return add
+
+
+@_group("data", help="Prepare and check datasets of real images.")
+def _data() -> typer.Typer:
+    from fgaug.cli import data
+
+    return data.app
+
+
+@_group("gan", help="Train, judge, inspect and convert networks.")
+def _gan() -> typer.Typer:
+    from fgaug.cli import gan
+
+    return gan.app
+
+
+@_group("bank", help="Fill, check and exchange banks of fakes.")
+def _bank() -> typer.Typer:
+    from fgaug.cli import bank
+
+    return bank.app
+
+
+app.command()(models.predict)
+
+app.command()(models.replay)
+
+app.command()(compare.compare)
+
+app.command()(power.power)
+
+app.command()(confirm.confirm)
+
+Out = Annotated[
+    Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")
+]
+
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan; write and train nothing.")
+]
+
+NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
+
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a search.")]
+
+Log = Annotated[
+    str,
+    typer.Option(
+        "--log",
+        help="auto (a live table in a terminal, else lines), json (an object an event) or quiet.",
+    ),
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    os.environ["FGAUG_DEBUG"] = "1" if debug else os.environ.get("FGAUG_DEBUG", "")
+
+
+@app.command()
+def search(
+    grid: Annotated[Path, typer.Argument(help="A grid file (YAML).")],
+    out: Out = None,
+    dry_run: DryRun = False,
+    no_dashboard: NoDashboard = False,
+    log: Log = "auto",
+    address: Annotated[
+        str | None, typer.Option("--address", help="Join this Ray cluster; auto: the one here.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="K/N: train the K-th of N shares of the cells.")
+    ] = None,
+    retries: Annotated[
+        int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
+    ] = 1,
+    cpus: Cpus = None,
+    gpus: Gpus = None,
+) -> None:
+    """Train every cell of a grid that has no finished row, filling its bank first.
+
+    Exit code: 0 complete, 1 failures, 2 a mistake in the grid or its inputs, 3 incomplete.
+    Ctrl-C once: what trains goes on to its next evaluation and is saved. Twice: ends at once.
+    """
+    from fgaug.study import search as study_search
+    from fgaug.study.dry_run import dry_plan
+    from fgaug.study.plan import Shard
+    from fgaug.study.resources import room_of
+
+    console = show.console_for(log)
+    part = None if shard is None else Shard.parse(shard)
+    room = room_of(cpus, gpus, address)
+    if dry_run:
+        show.plan(dry_plan(grid, out, part, room), room)
+        return
+    run = study_search.search(
+        grid,
+        out,
+        dashboard=not no_dashboard,
+        console=console,
+        log=log,
+        address=address,
+        shard=part,
+        retries=retries,
+        cpus=cpus,
+        gpus=gpus,
+    )
+    show.closing_line(run, log)
+    raise typer.Exit(run.exit_code)
+
+
+@app.command()
+def results(
+    run: RunFolder,
+    by: Annotated[str, typer.Option("--by", help="cell (one row a trial) or arm.")] = "cell",
+    format: Annotated[
+        str, typer.Option("--format", help="table, csv, json or parquet.")
+    ] = "table",
+) -> None:
+    """Print the results of a run, one row a trial or one an arm."""
+    show.results(run, by, format)
+
+
+@app.command()
+def status(
+    run: RunFolder,
+    format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+) -> None:
+    """Print how far a run is; a search may be at work in it, in another terminal."""
+    show.status(run, format)
+
+
+@app.command()
+def report(
+    run: Annotated[Path | None, typer.Argument(help="The folder of a search.")] = None,
+    open_test: Annotated[
+        bool,
+        typer.Option("--open-test", help="Report on the sealed test set; the look is counted."),
+    ] = False,
+    published: Annotated[
+        str | None,
+        typer.Option("--published", help="Instead of a run, a source study: thesis or breast."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="With --published: the report's folder; published-NAME."),
+    ] = None,
+) -> None:
+    """Write a run's report, one HTML file, its tables and figures beside it; print its path."""
+    from fgaug.analysis.published import write
+    from fgaug.analysis.report import write as report_writer
+
+    if published is not None and (run is not None or open_test):
+        raise UserError("--published takes no run and no --open-test: its tables ship with fgaug.")
+    if published is None and (run is None or out is not None):
+        raise UserError(
+            "`fgaug report RUN` writes into the run's folder; `fgaug report --published thesis "
+            "--out DIR` into another. Give a run, or --published."
+        )
+    if published is not None:
+        path = write.published(published, out)
+    else:
+        assert run is not None  # refused above
+        path = report_writer.report(run, open_test=open_test)
+    sys.stdout.write(f"{path.resolve()}\n")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the demo.")] = Path("demo"),
+    dry_run: DryRun = False,
+    no_dashboard: NoDashboard = False,
+) -> None:
+    """Run the shipped example: simulated images, a bank, a grid of trials, a report."""
+    import tempfile
+
+    from fgaug.analysis.report import write as report_writer
+    from fgaug.study import planner
+    from fgaug.study import search as study_search
+    from fgaug.study.demo import demo_dataset, demo_space
+
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            demo_dataset(Path(folder))
+            show.plan(planner.plan(demo_space(Path(folder)), Path(folder) / "run"))
+        return
+    demo_dataset(out)
+    run = study_search.search(demo_space(out), out / "run", dashboard=not no_dashboard)
+    if run.missing:  # it was interrupted
+        show.closing_line(run)
+        raise typer.Exit(run.exit_code)
+    show.results(run.root, "arm", "table")
+    show.closing_line(run)
+    sys.stdout.write(f"report: {report_writer.report(run.root).resolve()}\n")
+    raise typer.Exit(run.exit_code)
+
+
+class _LateHandler(logging.Handler):
+    """Prints records on stderr by rich, which is imported with the first of them."""
+
+    @cached_property
+    def _rich(self) -> logging.Handler:
+        from rich.console import Console
+        from rich.logging import RichHandler
+
+        return RichHandler(console=Console(stderr=True), show_time=False, show_path=False)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._rich.emit(record)
+
+
+_INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+
+def main() -> None:
+    """Run a command; any error of ours is one message and an exit code, not a traceback."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
+    logger = logging.getLogger("fgaug")
+    if not logger.handlers:  # a program may call several commands
+        logger.addHandler(_LateHandler())
+    try:
+        settle()
+        narrow_threads()
+        code = app(standalone_mode=False) or 0  # an Exit comes back as its code
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
+    except Exception as error:
+        if os.environ.get("FGAUG_DEBUG"):
+            raise
+        sys.exit(_explained(error))
+    except KeyboardInterrupt:
+        _complain("Interrupted. What was finished is kept; run the same command again to go on.")
+        sys.exit(3)
+
+
+def _explained(error: Exception) -> int:
+    """Print one message for an error and return its exit code."""
+    usage = getattr(error, "format_message", None)  # of typer's own usage errors
+    if isinstance(error, FgaugError):
+        _complain(str(error))
+        return error.exit_code
+    if usage is not None:
+        _complain(f"{usage()} Try `fgaug --help`.")
+        return 2
+    if isinstance(error, OSError):
+        if error.errno in DiskFullError.ERRNOS:
+            _complain(f"No space left on a device ({error}). What was finished before is valid.")
+        else:
+            _complain(f"{error}.")
+        return 2
+    if isinstance(error, typer.Abort):
+        _complain("Aborted.")
+        return 3
+    _complain(
+        f"Internal error: {type(error).__name__}: {error}. "
+        "Run with `fgaug --debug ...` and report the traceback."
+    )
+    return 1
+
+
+def _complain(message: str) -> None:
+    sys.stderr.write(f"fgaug: {message}\n")

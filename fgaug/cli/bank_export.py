@@ -1,0 +1,207 @@
+"""`fgaug bank sheet` and `fgaug bank export`: a bank's fakes for eyes and for other programs."""
+
+from __future__ import annotations
+
+import sys
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fgaug.cli import options
+from fgaug.core.progress import progress_of
+from fgaug.errors import BankError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fgaug.bank import Bank, Demand
+    from fgaug.core.contact_sheet import Block
+
+SHOWN = 8  # z_seeds of a sheet, if none are named
+BankUri = Annotated[str, typer.Argument(help="A bank's folder or URI.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="Only this; may be repeated. All if left out.")
+]
+Psis = Annotated[
+    list[str] | None, typer.Option("--psi", help="0.5, or 0.3,0.5,1. All if left out.")
+]
+Filter = Annotated[
+    str | None,
+    typer.Option("--filter", help="Only fakes that pass, by their scores: agrees, realism>=1."),
+]
+Scorers = Annotated[
+    list[str] | None,
+    typer.Option("--scorer", help="With --filter: which folder of scores, where several fit."),
+]
+
+
+def export(
+    bank: BankUri,
+    to: Annotated[str, typer.Option("--to", help="png, or hf (Hugging Face datasets).")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder.")],
+    label: Labels = None,
+    psi: Psis = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="z_seeds: 1-100, or 1,5,9. All if left out.")
+    ] = None,
+    filter: Filter = None,
+    scorer: Scorers = None,
+) -> None:
+    """Write fakes as PNG files with an index, or as a data set for `datasets.load_dataset`."""
+    from fgaug.bank import open_bank
+    from fgaug.bank.export import check_out, write_hf, write_png
+
+    writers = {"png": write_png, "hf": write_hf}
+    if to not in writers:
+        raise BankError(f"--to is png or hf, got {to}.")
+    psis = options.psis(psi or [])
+    z_seeds = None if seeds is None else options.z_seeds(seeds)
+    check_out(out, to)
+    opened = open_bank(bank)
+    demand = options.selected(opened, label or [], psis, z_seeds)
+    if filter is not None:
+        demand = options.passing(opened, demand, filter, scorer or [])
+    with progress_of("exporting") as progress:
+        writers[to](opened, demand, out, lambda done: progress(done, demand.count))
+    sys.stderr.write(f"exported {demand.count} images\n")
+    sys.stdout.write(f"{out.resolve()}\n")
+
+
+def sheet(
+    bank: BankUri,
+    out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
+    label: Labels = None,
+    psi: Psis = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help=f"z_seeds: 1-8, or 1,5. The first {SHOWN}.")
+    ] = None,
+    grid: Annotated[
+        int | None, typer.Option("--grid", help="N: N x N z_seeds for each label and psi.")
+    ] = None,
+    filter: Filter = None,
+    scorer: Scorers = None,
+) -> None:
+    """Draw fakes on one picture: the same z_seeds in rows, at each psi in columns.
+
+    With --filter those z_seeds that pass at every label and psi shown.
+    """
+    from fgaug.bank import open_bank
+    from fgaug.core import contact_sheet
+
+    contact_sheet.check_out(out)
+    asked = None if seeds is None else list(dict.fromkeys(options.z_seeds(seeds)))
+    psis = options.psis(psi or [])
+    if grid is not None:
+        _check_grid(grid, asked)
+    opened = open_bank(bank)
+    held = options.selected(opened, label or [], psis, None)
+    if filter is not None:
+        held = options.passing(opened, held, filter, scorer or [])
+    labels, psis, z_seeds = _shown(opened, held, label or [], psis, asked, grid)
+    if grid is None:
+        lines = contact_sheet.wrapped([_table(opened, at, psis, z_seeds) for at in labels])
+    else:
+        lines = [[_square(opened, at, psi, z_seeds, grid) for psi in psis] for at in labels]
+    spec = opened.spec
+    fewer = "--label, --psi, or " + ("--seeds" if grid is None else "a smaller --grid")
+    contact_sheet.save(contact_sheet.draw(lines, spec.size, spec.channels, fewer), out)
+    sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _check_grid(grid: int, asked: list[int] | None) -> None:
+    if grid < 1:
+        raise BankError(f"--grid must be at least 1, got {grid}.")
+    if asked is not None and len(asked) != grid * grid:
+        raise BankError(
+            f"--grid {grid} shows {grid * grid} z_seeds, --seeds names {len(asked)}. "
+            "Name as many, or leave --seeds out for the first ones."
+        )
+
+
+def _shown(
+    bank: Bank,
+    chosen: Demand,
+    labels: list[str],
+    psis: list[float],
+    asked: list[int] | None,
+    grid: int | None,
+) -> tuple[list[str], list[float], list[int]]:
+    """Return labels, psis and z_seeds of the sheet: every combination is among the chosen."""
+    import numpy as np
+
+    held = chosen.wanted
+    gone = [label for label in labels if all(label != other for other, _ in held)]
+    if gone:
+        raise BankError(f"--filter keeps no fake of {', '.join(gone)}. Loosen it.")
+    labels = list(dict.fromkeys(labels or [label for label, _ in held]))
+    if not psis:
+        known = sorted({psi for _, psi in held})
+        psis = [psi for psi in known if all((label, psi) in held for label in labels)]
+    if not psis:
+        raise BankError(
+            f"No psi is held by all of {', '.join(labels)}. Choose labels by --label; "
+            "`fgaug bank info` shows what the bank holds."
+        )
+    if asked is not None:
+        options.selected(bank, labels, psis, asked)
+    if lacking := [
+        f"{label} at psi {psi:g}" for label in labels for psi in psis if (label, psi) not in held
+    ]:
+        raise BankError(f"--filter keeps no fake of {', '.join(lacking)}. Loosen it.")
+    common = reduce(np.intersect1d, [held[label, psi] for label in labels for psi in psis])
+    if asked is not None:
+        if lost := [z_seed for z_seed in asked if z_seed not in common]:
+            raise BankError(
+                f"{len(lost)} of the {len(asked)} z_seeds of --seeds do not pass --filter at "
+                f"every label and psi shown (the first is {lost[0]}). Leave one of the two out."
+            )
+        return labels, psis, asked
+    wanted = grid * grid if grid is not None else min(SHOWN, max(1, len(common)))
+    if len(common) < wanted:
+        raise BankError(
+            f"A sheet of these labels and psis needs {wanted} z_seeds that all of them hold, "
+            f"the bank has {len(common)}. Choose fewer by --label, --psi or --grid; "
+            "`fgaug bank info` shows what it holds."
+        )
+    return labels, psis, common[:wanted].tolist()
+
+
+def _table(bank: Bank, label: str, psis: list[float], z_seeds: list[int]) -> Block:
+    """Return a block of one row a z_seed and one column a psi."""
+    import numpy as np
+
+    from fgaug.bank.export import psi_text
+    from fgaug.core.contact_sheet import Block
+
+    def images() -> list[np.ndarray]:
+        columns = [bank.read(label=label, psi=psi, z_seeds=z_seeds) for psi in psis]
+        return list(np.stack(columns, axis=1))
+
+    return Block(
+        heading=label,
+        rows=tuple(f"z_seed {z_seed}" for z_seed in z_seeds),
+        columns=tuple(f"psi {psi_text(psi)}" for psi in psis),
+        images=images,
+    )
+
+
+def _square(bank: Bank, label: str, psi: float, z_seeds: list[int], side: int) -> Block:
+    """Return a block of `side` x `side` images, row by row."""
+    from fgaug.bank.export import psi_text
+    from fgaug.core.contact_sheet import Block
+
+    def images() -> list[np.ndarray]:
+        read = bank.read(label=label, psi=psi, z_seeds=z_seeds)
+        return list(read.reshape(side, side, *read.shape[1:]))
+
+    first, last = z_seeds[0], z_seeds[-1]
+    whole = z_seeds == list(range(first, last + 1))
+    span = f"{first}-{last}" if whole else f"{first}...{last}"
+    return Block(
+        heading=f"{label}, psi {psi_text(psi)}, z_seeds {span}",
+        rows=("",) * side,
+        columns=("",) * side,
+        images=images,
+    )

@@ -1,0 +1,88 @@
+"""`fgaug bank quality`: how good a bank's fakes are, set by set, beside reals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import table
+
+from fgaug.cli import options
+from fgaug.cli.bank_export import BankUri, Labels, Psis
+from fgaug.cli.gan_data import Split, split_of
+from fgaug.cli.options import output
+from fgaug.core.progress import progress_of
+
+if TYPE_CHECKING:
+    from fgaug.analysis.report.parts import Table
+
+
+def quality(
+    bank: BankUri,
+    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
+    filter_: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help='Measure these too: "agrees", "realism>=1". Repeatable.'),
+    ] = None,
+    label: Labels = None,
+    psi: Psis = None,
+    images: Annotated[
+        int, typer.Option("--images", help="Fakes of each set, the lowest z_seeds.")
+    ] = 1000,
+    features: Annotated[
+        str,
+        typer.Option("--features", help="lite0, or inception, vgg16, dinov2, model with :FILE."),
+    ] = "lite0",
+    split: Split = "dataset",
+    against: Annotated[
+        str | None, typer.Option("--against", help="Another bank: tell its networks from these.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write tables and figures below this folder too.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
+) -> None:
+    """Measure each set of fakes (label, psi, filter) beside what reals score in its place.
+
+    FID, KID, precision, recall, density and coverage; copies of training images; machines and high
+    frequencies. The numbers are kept in the bank, where `fgaug report` finds them.
+    """
+    from fgaug.analysis.report.bank_pictures import write_quality
+    from fgaug.analysis.report.fakes.sets import known_parts
+    from fgaug.analysis.report.parts import Table, Text
+    from fgaug.bank import open_bank
+    from fgaug.quality.fake_sets.measure import FakeSetOptions, measure_bank
+
+    how = FakeSetOptions(
+        dataset=dataset,
+        filters=tuple(filter_ or ()),
+        images=images,
+        features=features,
+        split=split_of(split),
+        against=against,
+        device=device,
+    )
+    opened = open_bank(bank)
+    wanted = options.selected(opened, label or [], options.psis(psi or []), None)
+    with progress_of("measuring") as progress:
+        kept = measure_bank(opened, wanted, how, progress)
+    console = output()
+    for part in known_parts(kept):
+        if isinstance(part, Table) and len(part.text):
+            console.print(_printed(part), f"{part.note}\n" if part.note else "", highlight=False)
+        elif isinstance(part, Text):
+            console.print(part.text, markup=False, highlight=False)
+    if out is not None:
+        write_quality(opened, dataset, kept, out)
+        sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _printed(part: Table) -> table.Table:
+    printed = table.Table(title=part.title, title_justify="left")
+    for name in part.text.columns:
+        printed.add_column(str(name), justify="left" if name in part.words else "right")
+    for row in part.text.itertuples(index=False, name=None):
+        printed.add_row(*map(str, row))
+    return printed

@@ -1,0 +1,121 @@
+"""`fgaug bank score`: what each fake is worth, kept in the bank."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from fgaug.cli import options
+from fgaug.cli.bank_export import BankUri, Labels, Psis
+from fgaug.cli.gan_data import Split, split_of
+from fgaug.cli.options import output
+from fgaug.core.progress import progress_of
+from fgaug.errors import BankError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_SHARES = ("agrees",)  # columns of the table that are shares
+
+
+def score(
+    bank: BankUri,
+    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset of the reals.")],
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option("--scorer", help="features, classifier, discriminator, or all."),
+    ] = None,
+    features: Annotated[
+        str,
+        typer.Option(
+            "--features",
+            help="lite0 (packaged), inception:FILE, vgg16:FILE, dinov2:FILE or model:FILE.",
+        ),
+    ] = "lite0",
+    classifier: Annotated[
+        str,
+        typer.Option("--classifier", help="lite0 (trained now on the reals), or model:FILE."),
+    ] = "lite0",
+    discriminator: Annotated[
+        list[str] | None,
+        typer.Option("--discriminator", help="LABEL=FILE: the pickle that the bank is from."),
+    ] = None,
+    label: Labels = None,
+    psi: Psis = None,
+    split: Split = "dataset",
+    device: Annotated[
+        str, typer.Option("--device", help="auto (all GPUs), cpu, cuda or cuda:1.")
+    ] = "auto",
+) -> None:
+    """Score the fakes of a bank that have no scores yet; the scores are kept in the bank.
+
+    features: realism, density, the nearest training real and copies of one. classifier: the
+    probability of the fake's own label, by a classifier of training reals alone. discriminator:
+    its logit, where --discriminator names the pickles. Scores serve as `filter` in a grid.
+    """
+    from fgaug.bank import open_bank
+    from fgaug.core import pixels
+    from fgaug.data import open_dataset
+    from fgaug.quality.scoring import score_bank, summary
+
+    pixels.evict()
+    files = _discriminators(discriminator or [])
+    names = _names(scorer or ["all"], bool(files))
+    how = score_bank.ScoreOptions(
+        features=features, classifier=classifier, discriminators=files, device=device
+    )
+    opened = open_bank(bank)
+    reals = open_dataset(dataset).with_split(split_of(split))
+    demand = options.selected(opened, label or [], options.psis(psi or []), None)
+    scorers = [score_bank.scorer_of(name, reals, how) for name in names]
+    for (of_label, of_psi), z_seeds in demand.wanted.items():
+        with progress_of(f"scoring {of_label}, psi {of_psi:g}") as progress:
+            score_bank.score_fakes(
+                opened, scorers, of_label, of_psi, z_seeds, reals, progress, how
+            )
+    _print(summary.summary(opened, scorers, demand))
+    lines = [
+        *(f"{each.name}: {each.words}" for each in scorers),
+        *summary.reference(scorers, reals, how),
+        *(opened.store.place(f"scores/{each.folder}") for each in scorers),
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _names(asked: Sequence[str], discriminators: bool) -> list[str]:
+    """Return the scorers' names; of `all`, discriminators only where their files are named."""
+    if "all" in asked:
+        return ["features", "classifier", *["discriminator"] * discriminators]
+    return list(dict.fromkeys(asked))
+
+
+def _discriminators(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for text in texts:
+        label, equals, file = text.partition("=")
+        if not (label and equals and file):
+            raise BankError(f"--discriminator is LABEL=FILE, got {text}.")
+        if label in found:
+            raise BankError(f"--discriminator names `{label}` twice. Give each label one file.")
+        found[label] = file
+    return tuple(found.items())
+
+
+def _print(rows: pd.DataFrame) -> None:
+    table = Table()
+    for name in rows.columns:
+        table.add_column(str(name), justify="left" if name == "label" else "right")
+    for row in rows.to_dict("records"):
+        table.add_row(*(_text(str(name), value) for name, value in row.items()))
+    output().print(table)
+
+
+def _text(name: str, value: object) -> str:
+    if name == "psi" or not isinstance(value, float):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.1%}" if name in _SHARES else f"{value:.3f}"

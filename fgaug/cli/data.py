@@ -1,0 +1,243 @@
+"""`fgaug data`: real images into a dataset, and a dataset checked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fgaug.core.progress import progress_of
+from fgaug.errors import DataError
+
+if TYPE_CHECKING:
+    from fgaug.core.contact_sheet import Block
+    from fgaug.data import Dataset
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def prepare(
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
+    size: Annotated[int, typer.Option("--size", help="Side in pixels; aspect is not kept.")],
+    source: Annotated[Path | None, typer.Argument(help="A preset's folder.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Label table: CSV, TSV or Excel (.xlsx).")
+    ] = None,
+    sheet: Annotated[
+        str | None, typer.Option("--sheet", help="Of a workbook; the first, if left out.")
+    ] = None,
+    images: Annotated[str | None, typer.Option("--images", help="Folder of the images.")] = None,
+    image_col: Annotated[str, typer.Option("--image-col")] = "image",
+    label_col: Annotated[str, typer.Option("--label-col")] = "label",
+    group_col: Annotated[str | None, typer.Option("--group-col", help="Patient.")] = None,
+    stratum_col: Annotated[
+        list[str] | None, typer.Option("--stratum-col", help="Machine, site...")
+    ] = None,
+    keep_label: Annotated[
+        list[str] | None, typer.Option("--keep-label", help="Only these labels.")
+    ] = None,
+    split_col: Annotated[
+        str | None, typer.Option("--split-col", help="A split that is given: train, valid, test.")
+    ] = None,
+    gan_col: Annotated[
+        str | None, typer.Option("--gan-col", help="Whether the GAN was trained on the image.")
+    ] = None,
+    folders: Annotated[
+        Path | None, typer.Option("--folders", help="One folder for each label.")
+    ] = None,
+    label_level: Annotated[
+        int | None,
+        typer.Option("--label-level", help="How many levels below --folders the labels lie."),
+    ] = None,
+    split_folders: Annotated[
+        bool,
+        typer.Option("--split-folders", help="Folders train, valid and test are the split."),
+    ] = False,
+    with_companions: Annotated[
+        bool,
+        typer.Option("--with-companions", help="Masks and their kin are images, too."),
+    ] = False,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
+    ] = None,
+    crop_margin: Annotated[
+        float | None, typer.Option("--crop-margin", help="bus-bra: crop to the box, plus this.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
+    valid: Annotated[float, typer.Option("--valid", help="Share of groups to validate on.")] = 0.5,
+    test: Annotated[float | None, typer.Option("--test", help="Share kept sealed.")] = None,
+    test_per_label: Annotated[
+        int | None, typer.Option("--test-per-label", help="Images of each label kept sealed.")
+    ] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Half of the validation groups join training.")
+    ] = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="Leave out broken images and formats not read."),
+    ] = False,
+    copies: Annotated[
+        str | None,
+        typer.Option(
+            "--copies",
+            help="Images that look alike: refuse, drop or group (busi: group; else refuse).",
+        ),
+    ] = None,
+    drop: Annotated[
+        Path | None, typer.Option("--drop", help="A list of images to leave out.")
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option("--pairs", help="Folder for every pair that looks alike, side by side."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the split.")] = 19,
+    count: Annotated[
+        int | None, typer.Option("--count", help="phantom: how many images to draw.")
+    ] = None,
+) -> None:
+    """Write a dataset: decoded, resized by Pillow's Lanczos filter, split by patient, audited."""
+    from fgaug.data.prepare import prepare as run
+
+    with progress_of("reading images") as progress:
+        dataset = run(
+            out=out,
+            size=size,
+            csv=csv,
+            images=images,
+            image_col=image_col,
+            label_col=label_col,
+            group_col=group_col,
+            stratum_cols=tuple(stratum_col or ()),
+            keep_labels=tuple(keep_label or ()),
+            split_col=split_col,
+            gan_col=gan_col,
+            sheet=sheet,
+            folders=folders,
+            label_level=label_level,
+            split_folders=split_folders,
+            with_companions=with_companions,
+            preset=preset,
+            source=source,
+            margin=crop_margin,
+            phantom={"images": count} if count is not None else None,
+            channels=channels,
+            valid=valid,
+            test=test,
+            test_per_label=test_per_label,
+            extend=extend,
+            skip_broken=skip_broken,
+            copies=copies,
+            drop=drop,
+            pairs=pairs,
+            seed=seed,
+            progress=progress,
+        )
+    sys.stdout.write(_described(out, dataset) + "\n")
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for every pair that looks alike, side by side."),
+    ] = None,
+) -> None:
+    """Refuse a dataset with a patient on two sides, or copies across splits or labels."""
+    from fgaug.data import audit as audits
+    from fgaug.data import open_dataset
+    from fgaug.data.copies.pairs_page import check_folder, pair_table, write_pairs
+
+    if out is not None:
+        check_folder(out, "--out")
+    dataset = open_dataset(folder)
+    problems = audits.audit(dataset)
+    alike = audits.pairs_of(dataset)
+    for warning in audits.suspicions(dataset, alike):
+        sys.stderr.write(f"warning: {warning}\n")
+    for limit in alike.limits:
+        sys.stderr.write(f"note: {limit}\n")
+    if out is not None:
+        frame = pair_table(dataset.manifest, alike.pairs)
+        written = write_pairs(out, frame, lambda rows: dataset.pixels()[rows], alike.limits)
+        sys.stdout.write(f"{len(frame)} pairs that look alike: {written[-1].resolve()}\n")
+    if problems:
+        raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
+    sys.stdout.write(_described(folder, dataset) + "\naudit: no problem found\n")
+
+
+@app.command()
+def sheet(
+    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
+    per_label: Annotated[int, typer.Option("--per-label", help="Images of each label.")] = 8,
+    split: Annotated[str, typer.Option("--split", help="train or valid.")] = "train",
+    rng: Annotated[int, typer.Option("--rng", help="Seeds the draw of the images.")] = 0,
+) -> None:
+    """Draw real images of each label on one picture; the test images stay sealed."""
+    from fgaug.core import contact_sheet
+    from fgaug.data import open_dataset
+
+    if split == "test":
+        raise DataError(
+            "--split test is sealed: a look at its images would count as one at the test set. "
+            "Use train or valid."
+        )
+    if split not in ("train", "valid"):
+        raise DataError(f"--split is train or valid, got {split}.")
+    if per_label < 1:
+        raise DataError(f"--per-label must be at least 1, got {per_label}.")
+    if rng < 0:
+        raise DataError(f"--rng must be 0 or more, got {rng}.")
+    contact_sheet.check_out(out)
+    dataset = open_dataset(folder)
+    block = _drawn(dataset, split, per_label, rng)
+    spec = dataset.spec
+    contact_sheet.save(contact_sheet.draw([[block]], spec.size, spec.channels, "--per-label"), out)
+    sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
+    """Return a row of images for each label, the first of a seeded order of its split."""
+    import numpy as np
+
+    from fgaug.core.contact_sheet import Block
+
+    table = dataset.manifest
+    if not (table["split"] == split).any():
+        raise DataError(f"{dataset.root} has no {split} images.")
+    captions, chosen = [], []
+    for index, label in enumerate(dataset.spec.labels):
+        rows = np.flatnonzero((table["split"] == split) & (table["label"] == label))
+        order = np.random.default_rng([rng, index]).permutation(rows)
+        chosen.append(order[:per_label])
+        captions.append(f"{label}: {len(rows)} image{'s' if len(rows) != 1 else ''}")
+    return Block(
+        heading=f"{dataset.root.resolve().name}, {split}",
+        rows=tuple(captions),
+        columns=("",) * max(map(len, chosen)),
+        images=lambda: [dataset.pixels()[rows] for rows in chosen],
+    )
+
+
+def _described(folder: Path, dataset: object) -> str:
+    from fgaug.data import Dataset
+
+    assert isinstance(dataset, Dataset)
+    table, spec = dataset.manifest, dataset.spec
+    lines = [
+        f"{folder}: {len(table)} images of {table['group'].nunique()} groups, {spec.size} px, "
+        f"{spec.channels} channel{'s' if spec.channels > 1 else ''}, digest {spec.digest[:12]}"
+    ]
+    for split, rows in table.groupby("split", sort=False):
+        counts = rows["label"].value_counts()
+        labels = ", ".join(f"{label} {counts.get(label, 0)}" for label in spec.labels)
+        flagged = int(rows["gan"].sum())
+        flag = f", {flagged} with gan flag" if flagged else ""
+        lines.append(
+            f"  {split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels}{flag})"
+        )
+    return "\n".join(lines)

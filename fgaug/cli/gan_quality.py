@@ -1,0 +1,168 @@
+"""`fgaug gan metrics` and `fgaug gan select`: snapshots measured, and one of them chosen."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from fgaug.cli.gan_data import Split, split_of
+from fgaug.cli.options import output
+from fgaug.core.progress import progress_of
+
+if TYPE_CHECKING:
+    from fgaug.quality.snapshots.table import Row
+
+_HEADS = {"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"}
+Label = Annotated[str | None, typer.Option("--label", help="Only rows of this label.")]
+
+
+def metrics(
+    snapshots: Annotated[
+        list[Path], typer.Argument(help="Network files, or folders of trainings with several.")
+    ],
+    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
+    label: Annotated[str, typer.Option("--label", help="Whose training images to compare with.")],
+    images: Annotated[
+        int, typer.Option("--images", help="Fakes of each snapshot: z_seeds 1 to this.")
+    ] = 5000,
+    features: Annotated[
+        str,
+        typer.Option(
+            "--features", help="lite0 (packaged), inception:, vgg16:, dinov2: or model:FILE."
+        ),
+    ] = "lite0",
+    noise: Annotated[
+        str, typer.Option("--noise", help="seeded (each image its own), const or none.")
+    ] = "seeded",
+    class_index: Annotated[
+        int | None, typer.Option("--class", help="The label's class in a conditional network.")
+    ] = None,
+    split: Split = "dataset",
+    drop: Annotated[
+        Path | None, typer.Option("--drop", help="The drop list that the networks had.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
+) -> None:
+    """Print FID, KID, precision and recall (k = 3) of snapshots against their training images.
+
+    Beside them, what reals score against reals. The numbers are kept in metrics.csv and
+    metrics.json beside the snapshots; what is there already is not measured again.
+    """
+    from fgaug.quality.snapshots.measure import SnapshotOptions, measure_snapshots
+
+    how = SnapshotOptions(
+        dataset=dataset,
+        label=label,
+        images=images,
+        features=features,
+        noise=noise,
+        split=split_of(split),
+        drop=drop,
+        class_index=class_index,
+        device=device,
+    )
+    with progress_of("measuring") as progress:
+        rows = measure_snapshots(snapshots, how, progress)
+    _print(rows)
+
+
+def select(
+    folder: Annotated[Path, typer.Argument(help="A folder of measured snapshots.")],
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            help="thesis (of the 4 of lowest FID, the highest precision), fid (also breast and "
+            "lowest-fid), lowest-kid, highest-precision, highest-recall.",
+        ),
+    ],
+    among: Annotated[
+        int | None, typer.Option("--among", help="Keep so many of lowest FID first.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Copy the chosen snapshot there.")
+    ] = None,
+    label: Label = None,
+    class_index: Annotated[
+        int | None, typer.Option("--class", help="Only rows of this class.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option("--features", help="Only rows of this network: lite0, vgg16...")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", help="Only rows of so many fakes.")
+    ] = None,
+    noise: Annotated[str | None, typer.Option("--noise", help="Only rows of this noise.")] = None,
+) -> None:
+    """Print a folder's table with the snapshot that a rule chooses; its path is the last line."""
+    from fgaug.quality.snapshots.select import select_snapshot
+
+    found = select_snapshot(
+        folder,
+        rule,
+        among=among,
+        out=out,
+        label=label,
+        class_index=class_index,
+        features=features,
+        images=images,
+        noise=noise,
+    )
+    _print(found.rows, found.row)
+    sys.stdout.write(f"rule {rule}: {found.words}\n{found.file.resolve()}\n")
+
+
+def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
+    """Print comparable rows as two tables, and what their numbers are made of."""
+    first = rows[0]
+    whole = _table("all fakes against all training images", first)
+    same = _table("at the floor's sizes", first)
+    for row in rows:
+        name = f"{'*' if row is chosen else ' '} {row['snapshot']}"
+        whole.add_row(name, *(_number(row[measure], measure) for measure in _HEADS))
+        same.add_row(name, *(_spread(row, f"{measure}_at_floor", measure) for measure in _HEADS))
+    same.add_section()
+    floor = (_spread(first, f"floor_{measure}", measure) for measure in _HEADS)
+    same.add_row("  reals against reals", *floor)
+    output().print(whole, same)
+    sys.stdout.write("\n".join(_foot(first)) + "\n")
+
+
+def _table(title: str, row: Row) -> Table:
+    """Return an empty table; the feature network's label is at the head of every number."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("  snapshot", no_wrap=True)
+    label = row["features"].replace("-", "-\n", 1)
+    for head in _HEADS.values():
+        table.add_column(f"{head}\n{label}", justify="right")
+    return table
+
+
+def _number(value: float, measure: str) -> str:
+    if measure == "kid":
+        value *= 1000
+    return f"{value:.2f}" if measure in ("fid", "kid") else f"{value:.3f}"
+
+
+def _spread(row: Row, name: str, measure: str) -> str:
+    return f"{_number(row[name], measure)} ± {_number(row[f'{name}_sd'], measure)}"
+
+
+def _foot(row: Row) -> list[str]:
+    of_class = "" if row["class"] is None else f", class {row['class']}"
+    by = {"group": "patients kept whole", "image": "image by image"}[row["floor_by"]]
+    return [
+        f"{row['label']}{of_class}: {row['n_fake']} fakes (z_seeds 1-{row['n_fake']}, psi "
+        f"{row['psi']:g}, noise {row['noise']}) against {row['n_real']} training images of "
+        f"{row['dataset']}",
+        f"features {row['features']}: {row['features_described']}. Numbers of another network do "
+        "not compare",
+        f"floor: {row['floor_n_reference']} reals against {row['floor_n_sample']} others, "
+        f"{row['floor_cuts']} random cuts, {by}, mean ± sd over cuts. Its sizes: so many fakes "
+        "against the same reals: these compare with the floor",
+    ]

@@ -1,0 +1,100 @@
+"""`fgaug gan train`: networks from a dataset's own images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from fgaug.cli.gan_data import Dataset, Split, split_of
+from fgaug.errors import UserError
+
+
+def train(
+    dataset: Dataset,
+    out: Annotated[Path, typer.Option("--out", help="A folder below it for each network.")],
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="Repeat for several; all if left out.")
+    ] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            "--preset",
+            help="auto, thesis-dbp, thesis-trv, paper256 or stylegan2-config-e (no ADA).",
+        ),
+    ] = "auto",
+    kimg: Annotated[
+        int | None, typer.Option("--kimg", help="Thousand real images shown, in all.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="gamma=0.16: an option that differs from the preset; repeat."),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option("--sweep", help="gamma=0.08,0.16: a training for each value; repeat."),
+    ] = None,
+    conditional: Annotated[
+        bool, typer.Option("--conditional", help="One network of all labels.")
+    ] = False,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Start from this network: what fits is copied.")
+    ] = None,
+    drop: Annotated[
+        Path | None, typer.Option("--drop", help="Leave out the images of `fgaug gan filter`.")
+    ] = None,
+    split: Split = "dataset",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    gpus: Annotated[
+        int,
+        typer.Option("--gpus", min=1, help="That share a network; with --device cpu processes."),
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print every number; train nothing.")
+    ] = False,
+) -> None:
+    """Train StyleGAN2-ADA on a dataset's training images; the same command goes on with it."""
+    from gan_worker.training import jobs as training_jobs
+
+    changes = {name: training_jobs.option_of(name, text) for name, text in _pairs("--set", option)}
+    if kimg is not None:
+        changes["kimg"] = kimg
+    asked = training_jobs.TrainRequest(
+        dataset=dataset,
+        out=out,
+        labels=label or (),
+        preset=preset,
+        changes=changes,
+        sweep={
+            name: [training_jobs.option_of(name, part) for part in text.split(",")]
+            for name, text in _pairs("--sweep", sweep)
+        },
+        conditional=conditional,
+        start=start,
+        drop=drop,
+        split=split_of(split),
+        device=device,
+        gpus=gpus,
+    )
+    jobs = training_jobs.jobs_of(asked)
+    if dry_run:
+        sys.stdout.write("\n".join(training_jobs.told(job) for job in jobs) + "\n")
+        return
+    if not training_jobs.train(jobs, Console(stderr=True)):
+        sys.stderr.write("Stopped; the same command goes on.\n")
+        raise typer.Exit(3)
+    for job in jobs:
+        sys.stdout.write(f"{job.out}\n")
+
+
+def _pairs(flag: str, texts: list[str] | None) -> list[tuple[str, str]]:
+    pairs = []
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not value:
+            raise UserError(f"{flag} is NAME=VALUE, such as gamma=0.16, got {text}.")
+        pairs.append((name.strip().replace("-", "_"), value))
+    return pairs

@@ -1,0 +1,307 @@
+"""What commands print: the plan of a search, its end, its results, how far it is."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fgaug.cli import show_plan
+from fgaug.cli.options import output
+from fgaug.cli.show_plan import amount_lines
+from fgaug.errors import RunError, TrialError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from fgaug.grid.axes import Split
+    from fgaug.grid.space import Space
+    from fgaug.runs.status import Status
+    from fgaug.study.fake_needs import FakeNeeds
+    from fgaug.study.plan import Plan
+    from fgaug.study.resources import Room
+    from fgaug.study.run import Run
+
+_SHOWN = ("mode", "psi", "ratio", "seed", "status", "n_real", "n_fake")
+_METRICS = ("valid_acc", "valid_auc", "valid_loss")
+_LOGS = ("auto", "json", "quiet")
+
+
+def plan(planned: Plan, room: Room | None = None) -> None:
+    """Print cells, fakes needed and present, disk and a time estimate.
+
+    Args:
+        planned: what a search would do.
+        room: what its trials may use; all of this machine where None.
+    """
+    from rich.console import Console
+
+    from fgaug.analysis.format import many
+    from fgaug.core import devices
+    from fgaug.core.machine import cores
+    from fgaug.runs.results import damaged
+    from fgaug.study import estimate
+    from fgaug.study.estimate import parallel_trials
+    from fgaug.study.plan import TRIAL_BYTES
+
+    space, todo = planned.space, planned.todo
+    modes = Counter(cell.mode for cell in planned.cells)
+    arms = len({cell.arm_id for cell in planned.cells})
+    counts = ", ".join(f"{mode} {count}" for mode, count in modes.items())
+    say = Console(highlight=False, soft_wrap=True).print
+    for line in planned.absent:
+        say(line)
+    cells = many(len(planned.cells), "cell")
+    say(f"grid {space.name}: {cells} in {many(arms, 'arm')} ({counts})")
+    if planned.absent:
+        say("  which of them are finished only the dataset can tell: none is taken to be")
+    else:
+        say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
+        if lost := damaged(planned.run, (cell.cell_id for cell in todo)):
+            names = ", ".join(lost[:5])
+            say(f"  of these {len(lost)} with a damaged row ({names}), which a search sets aside")
+    if space.confirmation is not None:
+        more = space.confirmation.most_cells(len(space.controls))
+        say(
+            f"  then a second stage: at most {many(more, 'cell')} on fresh seeds, not counted here"
+        )
+    spec = planned.dataset.spec
+    splits = planned.dataset.manifest["split"].value_counts()
+    sides = ", ".join(f"{split} {count}" for split, count in splits.items())
+    images = many(len(planned.dataset), "image")
+    say(f"dataset {space.dataset}: {images} of {spec.size} px ({sides})")
+    for line in amount_lines(planned.cells, planned.reals):
+        say(line)
+    for needs in planned.needs:
+        source = needs.source
+        name = "" if source.snapshot is None else f"snapshot {source.snapshot}, "
+        say(
+            f"{name}bank {source.store.place()}: {many(needs.demand.count, 'fake')} needed by "
+            f"the grid, {needs.present} present, "
+            f"{needs.missing.count} to generate for the cells to train"
+        )
+        for (label, psi), z_seeds in needs.missing.wanted.items():
+            say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
+        for line in _of_filters(planned, needs):
+            say(line)
+        for line in show_plan.lines(planned, needs):
+            say(line)
+    size = planned.missing_bytes + len(todo) * TRIAL_BYTES
+    trials = many(len(todo), "trial")
+    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {trials})")
+    if room is not None and room.address is not None:
+        say(f"resources: the cluster at {room.address} is asked when the search starts")
+    if todo:
+        threads, auto = 1, " (`resources: auto`: more or fewer, as measured at the start)"
+        if not isinstance(space.resources, str):
+            threads, auto = max(1, min(int(space.resources.cpu), cores())), ""
+        try:
+            seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
+        except TrialError as error:
+            say(f"time: not measured, as a trial would fail: {error}")
+            return
+        on = "on this machine, on black images" if planned.absent else "on this machine"
+        held = (cores(), devices.visible_gpus()) if room is None else (room.cpus, room.gpus)
+        at_once = parallel_trials(space, *held)
+        bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
+        say(
+            f"time: about {_duration(seconds / at_once)} for training, "
+            f"{many(at_once, 'trial')} at once{auto}{bound} (measured now {on}; generation and "
+            "start-up apart)"
+        )
+
+
+def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
+    """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    space, spec = planned.space, planned.dataset.spec
+    image_bytes = spec.size**2 * spec.channels
+    for kept in needs.keep_rates:
+        of = "" if kept.split == "dataset" else f", split {kept.split}"
+        of += "" if kept.round is None else f", round {kept.round}"
+        yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
+        if kept.to_score:
+            least = "" if kept.scored else "at least "
+            size = f"{kept.to_make * image_bytes / 1e6:.1f} MB"
+            yield (
+                f"    {least}{kept.to_score} more to score, {kept.to_make} of them to generate "
+                f"({size})"
+            )
+    unknown = dict.fromkeys(kept.split for kept in needs.keep_rates if not kept.scored)
+    for split in unknown:
+        if split in planned.scoring:
+            yield "  what is unknown is told once the baseline that scores them is trained"
+            continue
+        yield (
+            f"  what is unknown is told by `{_to_score(needs, space, split)}` once the bank has "
+            "some fakes, or by the search itself, before it trains"
+        )
+
+
+def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
+    """Return the command that scores a bank as the grid wants it."""
+    parts = [f"fgaug bank score {needs.source.store.place()} --dataset {space.dataset}"]
+    parts += [f"--scorer {name}" for name in needs.source.scorers[split]]
+    if space.scorers is not None:
+        parts += [f"--{name} {value}" for name, value in space.scorers if value != "lite0"]
+    if "discriminator" in needs.source.scorers[split]:
+        snapshots = needs.source.generator.snapshots.items()
+        parts += [f"--discriminator {label}={each.file}" for label, each in snapshots]
+    return " ".join([*parts, *([] if split == "dataset" else [f"--split {split}"])])
+
+
+def console_for(log: str) -> Console:
+    """Return where a search shows itself; mute where --log asks for JSON lines or for quiet.
+
+    Raises:
+        UserError: no such log.
+    """
+    from rich.console import Console
+
+    if log not in _LOGS:
+        raise UserError(f"--log is {', '.join(_LOGS[:-1])} or {_LOGS[-1]}, got {log}.")
+    return Console(stderr=True, quiet=log != "auto")
+
+
+def closing_line(run: Run, log: str = "auto") -> None:
+    """Print how many cells are ok, pruned, failed and missing: the last line of a search."""
+    if log == "json":
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        counts = {name: getattr(run, name) for name in ("ok", "pruned", "failed", "missing")}
+        closing = {"time": now, "event": "closed", "run": str(run.root), **counts}
+        sys.stderr.write(json.dumps({**closing, "exit_code": run.exit_code}) + "\n")
+        return
+    line = (
+        f"{run.root}: {run.ok} ok, {run.pruned} pruned, {run.failed} failed, {run.missing} missing"
+    )
+    if run.failed or run.missing:
+        line += ". Run the same command again to train what is failed or missing"
+    sys.stderr.write(line + "\n")
+
+
+def status(run: Path, format: str) -> None:
+    """Print how far a run is, read from its files: as text or as one JSON object."""
+    from fgaug.runs.status import read
+
+    if format not in ("text", "json"):
+        raise UserError(f"--format is text or json, got {format}.")
+    found = read(run)
+    if format == "json":
+        value = {**asdict(found), "root": str(found.root)}
+        sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    else:
+        sys.stdout.write("\n".join(_status_lines(found)) + "\n")
+
+
+def _status_lines(found: Status) -> list[str]:
+    by, cells = "; ".join(found.searches), "cell" if found.cells == 1 else "cells"
+    lines = [
+        f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no search at work'}",
+        f"  {found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
+        f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
+    ]
+    if found.newest_age_s is not None:
+        words = "cells an hour" if by else "cells trained in the last hour"
+        rate = f"{found.cells_per_h:.3g} {words}"
+        lines.append(f"  newest result {_duration(found.newest_age_s)} ago, {rate}")
+    if found.left_s:
+        lines.append(f"  at most {_duration(found.left_s)} left at this rate")
+    for failure in found.failures:
+        words = f"{failure.cell} ({failure.cell_id}), {_duration(failure.age_s)} ago"
+        lines.append(f"  failed: {words}: {failure.error}")
+        lines += [] if failure.traceback is None else [f"    traceback: {failure.traceback}"]
+    return lines
+
+
+def results(run: Path, by: str, format: str) -> None:
+    """Print the rows of a run, one a trial or one an arm, as asked."""
+    from fgaug.analysis.report.arm_summary import by_arm
+    from fgaug.runs.results import load_results, typed
+
+    if by not in ("cell", "arm"):
+        raise UserError(f"--by is cell or arm, got {by}.")
+    frame = load_results(run)
+    if frame.empty:
+        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
+    frame = by_arm(frame) if by == "arm" else frame
+    if format == "csv":
+        frame.to_csv(sys.stdout, index=False)
+    elif format == "json":
+        frame.to_json(sys.stdout, orient="records", indent=1)
+        sys.stdout.write("\n")
+    elif format == "parquet":
+        if sys.stdout.isatty():
+            raise UserError(
+                "--format parquet is binary: send it to a file with `> results.parquet`."
+            )
+        import pyarrow.parquet as pq
+
+        pq.write_table(typed(frame), sys.stdout.buffer)
+    elif format == "table":
+        _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
+    else:
+        raise UserError(f"--format is table, csv, json or parquet, got {format}.")
+
+
+def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    names = list(frame.columns)
+    further = names[names.index("round") : names.index("status")][1:]
+    chosen = ["filter"] if _filtered(frame) else []
+    seed = ["seed", *(["round"] if frame["round"].notna().any() else [])]
+    return frame[[*_SHOWN[:3], *chosen, *further, *seed, *_SHOWN[4:], *_METRICS]]
+
+
+def _filtered(frame: pd.DataFrame) -> bool:
+    return bool(frame["filter"].dropna().ne("none").any())
+
+
+def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return an arm's columns for a terminal: mean and population sd in one."""
+    hidden = ["arm_id", "note", *([] if _filtered(frame) else ["filter"])]
+    hidden += [] if frame["round"].notna().any() else ["round"]
+    kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
+    shown = frame[kept].copy()
+    for name in ("acc", "auc"):
+        shown[name] = [
+            "" if mean != mean else f"{mean:.3f}" if sd != sd else f"{mean:.3f} ± {sd:.3f}"
+            for mean, sd in zip(
+                frame[f"valid_{name}_mean"], frame[f"valid_{name}_sd"], strict=True
+            )
+        ]
+    shown["loss"] = frame["valid_loss_mean"]
+    empty = [n for n in ("failed", "pruned") if n in shown and not shown[n].any()]
+    return shown.drop(columns=empty)
+
+
+def _print_table(frame: pd.DataFrame) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for name in frame.columns:
+        table.add_column(str(name), justify="left" if name in ("mode", "status") else "right")
+    for values in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in values))
+    output().print(table)
+
+
+def _cell(value: object) -> str:
+    import pandas as pd
+
+    if value is None or value is pd.NA or value != value:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value.is_integer() else f"{value:.3f}".rstrip("0")
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,1 +1,0 @@
-"""The command line's parts: one module for each group of commands, and what they print."""

@@ -1,0 +1,1 @@
+"""Core: files, paths, pixels, YAML, random streams, cluster, devices and progress."""

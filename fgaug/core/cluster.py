@@ -1,0 +1,287 @@
+"""The Ray cluster: started on loopback for one command, or an existing one joined.
+
+A watchdog ends a command whose cluster has died; it would wait forever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+from fgaug.core.machine import cores, memory_bytes, ray_folder, ray_token, settle
+from fgaug.errors import ClusterError, UserError
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
+LOOPBACK = "127.0.0.1"
+OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
+_SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package we do not use
+    "RAY_AIR_NEW_OUTPUT": "0",  # our own table is the output
+}
+# Ray's own switch for machines where a cluster of several nodes is not wanted: all of its
+# processes then listen on loopback, where its `_node_ip_address` would be "made reachable".
+_ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+SIGNAL = signal.SIGUSR2
+LOOK_S = 1.0
+AGAIN_S = 10.0  # what it comes up in may swallow it, or wait for the dead once more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """What a command needs to know of the cluster it runs on."""
+
+    cpus: float
+    gpus: float
+    dashboard: str | None  # URL, where one was started
+
+
+@contextlib.contextmanager
+def started(
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    dashboard: bool = True,
+    address: str | None = None,
+) -> Iterator[Cluster]:
+    """Yield a cluster: the one this process is connected to, else one on loopback for this block.
+
+    Args:
+        cpus: logical cores, those that this process may use where None.
+        gpus: logical GPUs, those that this process sees where None.
+        dashboard: start Ray's dashboard too.
+        address: join this running cluster instead; `auto` is the one started on this machine.
+
+    Raises:
+        UserError: Ray does not start, or there is no such cluster.
+    """
+    with starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
+        yield ready()
+
+
+@contextlib.contextmanager
+def starting(
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    dashboard: bool = True,
+    address: str | None = None,
+) -> Iterator[Callable[[], Cluster]]:
+    """Yield what waits for the cluster, which starts meanwhile; for the rest see `started`."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address is None:
+        os.environ.setdefault(_ONE_NODE, "0")
+    import ray
+
+    if ray.is_initialized():
+        yield lambda: _described(ray, None)
+        return
+    settle()
+    folder = None
+    if address is None:
+        ray_token()
+        folder = ray_folder()
+    # Ray's processes end with the thread that started them: it lives as long as this block.
+    with _temporary_files_in(folder), ThreadPoolExecutor(1, "fgaug-ray") as thread:
+        if address is None:
+            coming = thread.submit(_init, ray, cpus, gpus, dashboard, folder)
+        else:
+            coming = thread.submit(_join, ray, address)
+        try:
+            with watched(lambda: _dead(ray) if address is None and coming.done() else ()):
+                yield lambda: _described(ray, _url(coming.result()))
+        finally:
+            if coming.exception() is None:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _temporary_files_in(folder: Path | None) -> Iterator[None]:
+    """Have Ray's processes, its dashboard among them, make their sockets beside a folder."""
+    before = os.environ.get("TMPDIR")
+    if folder is not None:
+        os.environ["TMPDIR"] = str(folder.parent)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop("TMPDIR", None)
+            os.environ |= {} if before is None else {"TMPDIR": before}
+
+
+def _init(
+    ray: Any, cpus: int | None, gpus: int | None, dashboard: bool, folder: Path | None
+) -> Any:
+    from ray._private import ray_constants
+
+    if os.environ.get(_ONE_NODE) == "0":  # also where ray was imported before it was set
+        ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        context = ray.init(
+            address="local",  # one of our own, whatever RAY_ADDRESS says
+            num_cpus=cores() if cpus is None else cpus,
+            num_gpus=gpus,
+            _memory=_memory(),
+            _temp_dir=None if folder is None else str(folder),
+            include_dashboard=dashboard,
+            dashboard_host=LOOPBACK,
+            _node_ip_address=LOOPBACK,
+            object_store_memory=OBJECT_STORE_BYTES,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=True,
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"Ray did not start: {reason}. Look into {folder or '/tmp/ray'}/session_latest/logs; "
+            "a full disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
+        ) from error
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():
+        token.chmod(0o600)  # Ray writes it readable for everybody on the machine
+    return context
+
+
+def _memory() -> int | None:
+    """Return the memory for tasks where a control group narrows it; None: as Ray counts it."""
+    limit = memory_bytes()
+    if limit >= psutil.virtual_memory().total:
+        return None
+    return max(1 << 20, limit - OBJECT_STORE_BYTES)
+
+
+def _join(ray: Any, address: str) -> Any:
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal():  # Ray itself asks for minutes whether anybody answers
+            socket.create_connection((host, int(port)), timeout=10).close()
+        return ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": dict(_SETTINGS)},
+        )
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"No Ray cluster could be joined at {address}: {reason}. Start one with "
+            "`ray start --head`, or leave --address out to use this machine alone."
+        ) from error
+
+
+def _dead(ray: Any) -> list[str]:
+    """Return which of the two processes that a cluster cannot do without have ended."""
+    node = ray._private.worker._global_node
+    ended = [name for name, _ in node.dead_processes()] if node is not None else []
+    return [name for name in ended if name in ("raylet", "gcs_server")]
+
+
+def _url(context: Any) -> str | None:
+    url = getattr(context, "dashboard_url", None)
+    return f"http://{url}" if url else None
+
+
+def resources() -> dict[str, float]:
+    """Return the cluster's resources by name: CPU, GPU and what else it declares."""
+    import ray
+
+    held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray's
+    return held
+
+
+def _described(ray: Any, dashboard: str | None) -> Cluster:
+    held = ray.cluster_resources()
+    return Cluster(cpus=held.get("CPU", 0), gpus=held.get("GPU", 0), dashboard=dashboard)
+
+
+def map_tasks(
+    function: Callable[[Item], Found],
+    items: Sequence[Item],
+    *,
+    cpus: float = 1,
+    gpus: float = 0,
+    waiting: Callable[[], None] = lambda: None,
+    look_s: float = 5.0,
+) -> list[Found]:
+    """Return function(item) of each item, as many side by side as the cluster has room for.
+
+    Args:
+        function: travels to other processes, as its items do; not tried again where it dies.
+        items: one task each.
+        cpus: cores of a task.
+        gpus: GPUs of a task.
+        waiting: called every `look_s` seconds until all are done.
+        look_s: seconds.
+    """
+    import ray
+
+    remote: Any = ray.remote(function)
+    task = remote.options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
+    running = [task.remote(item) for item in items]
+    left = running
+    while left:
+        done, left = ray.wait(left, num_returns=len(left), timeout=look_s)
+        waiting()
+        ray.get(done)  # the first that failed ends the others with the cluster
+    return list(ray.get(running))
+
+
+@contextlib.contextmanager
+def watched(dead: Callable[[], Sequence[str]]) -> Iterator[None]:
+    """Raise ClusterError out of the block once `dead` names a process that has ended.
+
+    Ray's calls wait in C++ and come back for a KeyboardInterrupt alone, so it travels as one. A
+    thread that is not the main one gets no signals: there nothing is watched.
+
+    Raises:
+        ClusterError: the cluster died.
+    """
+    main = threading.main_thread()
+    if threading.current_thread() is not main:
+        yield
+        return
+    ended, gone = threading.Event(), list[str]()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if gone and not ended.is_set():
+            raise KeyboardInterrupt
+
+    def look() -> None:
+        while not ended.wait(AGAIN_S if gone else LOOK_S):
+            gone[:] = dead()
+            if gone and main.ident is not None:
+                signal.pthread_kill(main.ident, SIGNAL)
+
+    before = signal.signal(SIGNAL, interrupt)
+    thread = threading.Thread(target=look, name="fgaug-watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException as error:
+        if gone and not isinstance(error, ClusterError):
+            raise ClusterError(
+                f"Ray died: {', '.join(gone)} ended (killed, or out of memory?). What was "
+                "finished is kept; run the same command again to go on."
+            ) from error
+        raise
+    finally:
+        ended.set()
+        thread.join()
+        signal.signal(SIGNAL, before)

@@ -1,0 +1,101 @@
+"""Files: written whole or not at all; JSON, tables and digests."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fgaug.errors import DiskFullError, UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk met while writing `path` into one clear message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DiskFullError.ERRNOS:
+            raise DiskFullError(
+                f"No space left while writing {path}. What was finished before is valid; "
+                "free some space and run the same command again."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; flush and rename it on a clean end, else remove it."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON to `path`, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=False, allow_nan=True) + "\n")
+
+
+def read_json(path: Path, error: type[UserError]) -> Any:
+    """Return the JSON value in `path`, or raise `error` with the path and the cure."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+    except (OSError, ValueError) as problem:
+        raise error(f"{path} cannot be read as JSON ({problem}). Restore or remove it.") from None
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a Parquet table to `path`, whole or not at all."""
+    import pyarrow.parquet as pq  # late: `fgaug status` knows paths but reads no table
+
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_table(path: Path, error: type[UserError], columns: list[str] | None = None) -> pa.Table:
+    """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+    except (OSError, pa.ArrowException) as problem:
+        reason = str(problem).splitlines()[0]
+        raise error(
+            f"{path} is not a whole Parquet file ({reason}). Restore it, or make it anew."
+        ) from None
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,106 @@
+"""Cores and memory that a batch system or a container leaves to this process.
+
+A machine of 64 cores may give a job four of them: by an affinity mask (`taskset`, SLURM's cpusets)
+or by a quota of its control group (Docker, Kubernetes, systemd). Who counts the machine's cores
+starts 64 trials that take turns on four.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
+_NO_LIMIT = 1 << 60  # bytes; version 1 writes a huge number where there is no limit
+
+
+def cores() -> int:
+    """Return the cores that this process may use: affinity mask and quota, at least one."""
+    allowed, quota = _by_mask(), cpu_quota()
+    return max(1, allowed if quota is None else min(allowed, int(quota)))
+
+
+def narrow_threads() -> None:
+    """Have libraries that are not loaded yet start no more threads than there are cores.
+
+    They heed the affinity mask themselves, the quota they do not.
+    """
+    if cores() < _by_mask():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+
+
+def memory_bytes() -> int:
+    """Return the memory that this process may use: the machine's, or less by its control group."""
+    import psutil  # late: every command reads the cores, few the memory
+
+    total = int(psutil.virtual_memory().total)
+    limit = memory_limit()
+    return total if limit is None else min(total, limit)
+
+
+def _by_mask() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux alone has masks
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def cpu_quota(root: Path = _ROOT, own: Path = _OWN) -> float | None:
+    """Return how many cores' worth of time the control groups allow; None without a quota.
+
+    Args:
+        root: where the control groups are mounted.
+        own: the file that names this process's groups.
+    """
+    found = [quota for folder in _groups(root, own, "cpu") for quota in _quotas(folder)]
+    return min(found, default=None)
+
+
+def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
+    """Return the bytes that the control groups allow; None without a limit. Arguments as above."""
+    names = ("memory.max", "memory.limit_in_bytes")
+    found = [
+        int(text)
+        for folder in _groups(root, own, "memory")
+        for name in names
+        if (text := _text(folder / name)).isdecimal()
+    ]
+    return min((limit for limit in found if limit < _NO_LIMIT), default=None)
+
+
+def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of this process's groups, from its own up to the root.
+
+    Each level limits all below it. In a container the named path may lie outside of what is
+    mounted; then only the levels that exist are read.
+    """
+    for line in _text(own).splitlines():
+        _, _, rest = line.partition(":")
+        named, _, path = rest.partition(":")
+        if not named:  # version 2 has one tree
+            top = root if (root / "cgroup.controllers").exists() else root / "unified"
+        elif controller in named.split(","):
+            top = root / named if (root / named).is_dir() else root / controller
+        else:
+            continue
+        group = top / path.lstrip("/")
+        yield from (level for level in (group, *group.parents) if level.is_relative_to(top))
+
+
+def _quotas(folder: Path) -> Iterator[float]:
+    """Yield the quota of one level, in cores, of either version."""
+    pairs = (
+        _text(folder / "cpu.max").split(),  # version 2: "max 100000" or "150000 100000"
+        [_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")],
+    )
+    for pair in pairs:
+        if len(pair) == 2 and pair[0].isdecimal() and pair[1].isdecimal() and int(pair[1]):
+            yield int(pair[0]) / int(pair[1])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""

@@ -1,0 +1,167 @@
+"""Pixels on disk: Parquet for storage, one decoded memory-mapped copy a machine for training.
+
+Storage is one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the
+file's metadata, neither compressed nor dictionary-coded: 1 byte a value, read by any Parquet tool.
+Reading single rows out of Parquet decodes whole pages, so training reads a decoded `.npy` instead
+that all processes of a machine map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fgaug.core import files, paths
+from fgaug.errors import UserError
+
+PIXELS = "pixels"
+_SHAPE_KEY = b"fgaug.shape"
+_ROW_GROUP_BYTES = 4 << 20
+UNUSED_DAYS = 30.0  # after which a decoded copy is removed; it is made again when it is wanted
+
+
+def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
+    """Return `columns` and `images` (uint8 [N, H, W, C]) as the bytes of one Parquet file."""
+    assert images.dtype == np.uint8
+    assert images.ndim == 4
+    row_bytes = int(np.prod(images.shape[1:]))
+    data = pa.py_buffer(np.ascontiguousarray(images))
+    column = pa.Array.from_buffers(pa.binary(row_bytes), len(images), [None, data])
+    table = pa.table({**columns, PIXELS: column})
+    shape = json.dumps(images.shape[1:]).encode()
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({_SHAPE_KEY: shape}),
+        sink,
+        compression="none",
+        use_dictionary=False,
+        write_statistics=[name for name in columns],
+        write_page_checksum=True,
+        row_group_size=max(1, _ROW_GROUP_BYTES // row_bytes),
+    )
+    return sink.getvalue()
+
+
+def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
+    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, or not at all."""
+    data = encoded(images, columns)
+    with files.atomic_write(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+
+
+def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
+    """Return all images of a file as uint8 [N, H, W, C], or raise `error` if it is damaged."""
+    try:
+        return decoded(pa.OSFile(str(path)), str(path), error)
+    except FileNotFoundError:
+        raise error(f"{path} is missing.") from None
+
+
+def decoded(file: pa.NativeFile, place: str, error: type[UserError]) -> np.ndarray:
+    """Return all images of an open file as uint8 [N, H, W, C]; `place` names it in messages."""
+    try:
+        table = pq.read_table(
+            file, columns=[PIXELS], partitioning=None, page_checksum_verification=True
+        )
+        shape = json.loads(table.schema.metadata[_SHAPE_KEY])
+        column = table.column(PIXELS).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # combine_chunks may keep the wrapper
+            column = column.chunk(0) if column.num_chunks else pa.array([], column.type)
+        if not len(column):
+            return np.empty((0, *shape), np.uint8)
+        flat = np.frombuffer(column.buffers()[1], np.uint8)
+        start = column.offset * column.type.byte_width
+        flat = flat[start : start + len(column) * column.type.byte_width]
+        return flat.reshape(len(column), *shape)
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise error(f"{place} is not a whole file of pixels ({reason}).") from None
+
+
+def cached_memmap(
+    key: str,
+    rows: int,
+    shape: Sequence[int],
+    load: Callable[[], np.ndarray],
+    dtype: type[np.generic] = np.uint8,
+) -> np.ndarray:
+    """Return the array named `key`, memory-mapped, made once a machine.
+
+    Args:
+        key: digest of the content; names the file in the machine's cache.
+        rows: number of images; a cached file of another length is made again.
+        shape: of an image's part of it, as far as it is known: (H, W, C) of its pixels.
+        load: makes the array [rows, *shape]; called when the cache has none.
+        dtype: of the array; pixels are uint8.
+    """
+    path = paths.usable_cache() / f"{key}.npy"
+    wanted = (rows, *shape)
+    found = _cached(path, wanted, dtype)
+    if found is not None:
+        return found
+    with _one_maker(path):
+        found = _cached(path, wanted, dtype)  # another process may have made it meanwhile
+        if found is not None:
+            return found
+        array = np.ascontiguousarray(load())
+        assert array.dtype == dtype, array.dtype
+        assert array.shape[: len(wanted)] == wanted, (array.shape, wanted)
+        with files.atomic_write(path) as temporary, temporary.open("wb") as file:
+            # not np.save: on a full disk it raises an OSError that does not say so
+            header = np.lib.format.header_data_from_array_1_0(array)
+            np.lib.format.write_array_header_1_0(file, header)
+            file.write(array.data)
+    made: np.ndarray = np.load(path, mmap_mode="r")
+    return made
+
+
+def _cached(path: Path, wanted: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
+    """Return the mapped copy, marked as used; None where there is none, or a torn one."""
+    try:
+        found: np.ndarray = np.load(path, mmap_mode="r")
+        if found.shape[: len(wanted)] != wanted or found.dtype != dtype:
+            return None
+        os.utime(path)
+        return found
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+@contextlib.contextmanager
+def _one_maker(path: Path) -> Iterator[None]:
+    """Let one process of the machine make it; the others wait and map what it made."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it holds it open
+
+
+def forget(key: str) -> None:
+    """Remove the decoded copy named `key`, if there is one; a process that maps it keeps its own.
+
+    Other machines keep theirs until `evict` finds it unused.
+    """
+    (paths.usable_cache() / f"{key}.npy").unlink(missing_ok=True)
+
+
+def evict(days: float = UNUSED_DAYS) -> int:
+    """Remove what was unused for so many days; return how many bytes that freed."""
+    freed = 0
+    for path in paths.usable_cache().glob("*.npy"):
+        with contextlib.suppress(OSError):
+            state = path.stat()
+            if time.time() - state.st_mtime > days * 86400:
+                path.unlink()  # a process that maps it keeps its own
+                freed += state.st_size
+    return freed

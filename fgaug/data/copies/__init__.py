@@ -1,0 +1,1 @@
+"""Copies: images that look alike, and what becomes of them."""

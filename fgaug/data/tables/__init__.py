@@ -1,0 +1,1 @@
+"""Label tables: CSV, TSV and Excel files as text, and the columns that name images."""

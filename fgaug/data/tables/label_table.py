@@ -1,0 +1,294 @@
+"""Label tables: the named columns of a table, as text -> a frame with our column names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import numpy as np
+import pandas as pd
+
+from fgaug.core.image_formats import EXTENSIONS
+from fgaug.data.dataset import MANIFEST_COLUMNS
+from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.data.tables.cells import Cells, clean, name_of
+from fgaug.data.tables.centres import centre_columns, doubts_of_centres
+from fgaug.data.tables.one_hot import BITS, cure_of_one_hot, one_hot_columns
+from fgaug.data.tables.table_file import read_cells
+
+_SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} | {
+    "validation": "valid",
+    "training": "train",
+    "testing": "test",
+}
+MAX_LABEL_BYTES = 100  # file systems take 255 a name, and results put a word before it
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False} | {
+    "1.0": True,
+    "0.0": False,
+}
+_WHOLE = re.compile(r"0|-?[1-9][0-9]*")
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelColumns:
+    """Which columns of a label table hold what."""
+
+    image: str
+    label: str
+    group: str | None = None
+    strata: tuple[str, ...] = ()
+    split: str | None = None
+    gan: str | None = None
+
+    def named(self) -> list[str]:
+        """Return every column that must be there."""
+        several = [self.image, self.label, self.group, *self.strata, self.split, self.gan]
+        return [name for name in several if name is not None]
+
+
+def read_labels(
+    csv: Path,
+    columns: LabelColumns,
+    keep_labels: Sequence[str],
+    problems: list[str],
+    *,
+    sheet: str | None = None,
+    notes: list[str] | None = None,
+) -> pd.DataFrame:
+    """Return image, label, and where given group, strata, split and gan, one row an image.
+
+    Every value is text without blanks at its ends, and only an empty one is missing: NA, None and
+    null are values. Groups that are whole numbers in their plain form are numbers; see `typed`.
+
+    Args:
+        csv: the table; see `read_cells`.
+        columns: names in its header; no other column is looked at.
+        keep_labels: rows of other labels are dropped; empty keeps all.
+        problems: what is wrong with rows is appended here, to be raised with what follows.
+        sheet: of a workbook; None takes the first.
+        notes: what a person should know of the reading is appended here.
+
+    Raises:
+        DataError: the file cannot be read, or a column is missing.
+    """
+    cells = read_cells(csv, columns.named(), sheet)
+    _require(csv, cells, columns)
+    remarks = [*cells.notes, *_doubts_of_columns(cells, columns)]
+    frame = pd.DataFrame(
+        {"image": _column(cells, columns.image), "label": _column(cells, columns.label)}
+    )
+    if columns.group is not None:
+        frame["group"] = _column(cells, columns.group)
+    for name in columns.strata:
+        frame[name] = _column(cells, name).fillna("unknown")
+    if columns.split is not None:
+        frame["split"] = _column(cells, columns.split)
+    if columns.gan is not None:
+        frame["gan"] = _column(cells, columns.gan)
+    # The type is that of the whole column, whatever labels are kept.
+    numbers = typed(frame["group"].dropna()) if columns.group is not None else None
+    frame = _kept(frame, keep_labels, problems, remarks)
+    if notes is not None:
+        notes += remarks
+    _check_rows(frame, columns, problems, cells.why_empty)
+    if numbers is not None and frame.index.isin(numbers.index).all():
+        frame["group"] = numbers[frame.index]
+    for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
+        if ours in frame:
+            _translate(frame, ours, getattr(columns, ours), known, problems)
+    return frame.reset_index(drop=True)
+
+
+def typed(ids: pd.Series) -> pd.Series:
+    """Return ids as numbers where every one is a number in its plain form, else as they are.
+
+    Plain is what a number is written as: 7, not 007 or +7; 1.5, not 1.50. So no two ids become
+    one, each looks as before, and the split, which is drawn from the sorted ids, has them in the
+    order of numbers (9 before 10).
+    """
+    texts = ids.tolist()
+    if not texts or ids.isna().any():
+        return ids
+    if all(_WHOLE.fullmatch(text) for text in texts):
+        for kind in (np.int64, np.uint64):
+            try:
+                return pd.Series(np.array(list(map(int, texts)), dtype=kind), index=ids.index)
+            except OverflowError:
+                continue
+    elif all(_DECIMAL.fullmatch(text) and repr(float(text)) == text for text in texts):
+        return ids.astype(float)
+    return ids
+
+
+def _column(cells: Cells, name: str) -> pd.Series:
+    """Return a column as text, missing where it is empty."""
+    index = cells.header.index(name_of(name))
+    texts = [_seen(row[index]) or None for row in cells.rows]
+    return pd.Series(texts, dtype="str")
+
+
+def _seen(text: str) -> str:
+    """Return a cell as a person sees it: `="007"` is how CSV keeps zeros from Excel."""
+    text = clean(text)
+    return clean(text[2:-1]) if text.startswith('="') and text.endswith('"') else text
+
+
+def _merged_by_blanks(cells: Cells, name: str) -> list[str]:
+    """Return a note where texts became one as the blanks around them were removed."""
+    index = cells.header.index(name_of(name))
+    texts: dict[str, set[str]] = {}
+    for row in cells.rows:
+        texts.setdefault(_seen(row[index]), set()).add(row[index])
+    merged = [repr(text) for text, written in texts.items() if text and len(written) > 1]
+    if not merged:
+        return []
+    what = f"{counted(len(merged), 'value')} written with and without blanks at the ends"
+    return [f'Column "{name}" has {what}, which are not part of values: {listed(merged)}']
+
+
+def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
+    """Yield warnings that more than one cell, or more than the named columns, give rise to."""
+    for name in filter(None, (columns.label, columns.group)):
+        yield from _merged_by_blanks(cells, name)
+    if columns.group is not None:
+        ids = _column(cells, columns.group)
+        for name in centre_columns(cells.header):
+            if name != name_of(columns.group):
+                where = f'column "{name}"'
+                yield from doubts_of_centres(ids, columns.group, _column(cells, name), where)
+    if set(_column(cells, columns.label).dropna()) <= set(BITS):
+        several = one_hot_columns(cells)
+        if name_of(columns.label) in several:
+            yield (
+                f'Column "{columns.label}" is read as two labels, 0 and 1, and '
+                f"{cure_of_one_hot(several)}"
+            )
+
+
+def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
+    known = cells.header
+    problems = [
+        f'column "{name}" is missing{nearest(name, known)}'
+        for name in columns.named()
+        if name_of(name) not in known
+    ]
+    if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
+        problems.append("its first row names an image: add a row above it with a name a column")
+    if name_of(columns.label) not in known and (several := one_hot_columns(cells)):
+        problems.append(cure_of_one_hot(several))
+    repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
+    problems += [f'column "{name}" is there twice; rename one' for name in repeated]
+    problems += [
+        f'stratum column "{name}" has the name of a column of ours; rename it in the table'
+        for name in columns.strata
+        if name in MANIFEST_COLUMNS
+    ]
+    refuse(str(csv), problems)
+
+
+def _kept(
+    frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str], notes: list[str]
+) -> pd.DataFrame:
+    """Return the rows of the labels that are kept; those of others are counted in a note."""
+    if not keep_labels:
+        return frame
+    known = sorted(frame["label"].dropna().unique())
+    unknown = [label for label in keep_labels if label not in known]
+    problems += [f'no row has label "{label}"{nearest(label, known)}' for label in unknown]
+    kept = frame["label"].isin(list(keep_labels))
+    notes += left_out(frame.loc[~kept, "label"].fillna("no label"), "row")
+    return frame[kept]
+
+
+def left_out(labels: pd.Series, noun: str) -> Iterator[str]:
+    """Yield a note that counts what is left out for its label, such as rows or images."""
+    if len(labels):
+        counts = labels.value_counts().sort_index()
+        which = listed(f"{label} ({count})" for label, count in counts.items())
+        yield f"{counted(len(labels), noun)} left out, not of the labels to keep: {which}"
+
+
+def _for_example(labels: Sequence[str]) -> str:
+    """Return how labels that cannot be used may be called, or left out."""
+    cures = [
+        f'"{label}" to "{fit}"'
+        for label in labels
+        if fit_label(fit := re.sub(r"[/\\]+", "-", label).lstrip("."))
+    ]
+    example = f", for example {listed(cures, 3)}" if cures else ""
+    return f"{example}. Where one stands for no label, leave it out: --keep-label names the others"
+
+
+def _check_rows(
+    frame: pd.DataFrame, columns: LabelColumns, problems: list[str], why_empty: str
+) -> None:
+    nameless = int(frame["image"].isna().sum())
+    if nameless:
+        problems.append(f"{counted(nameless, 'row')} without an image name")
+    for ours in ("label", "group", "split", "gan"):
+        if ours not in frame:
+            continue
+        missing = frame.loc[frame[ours].isna(), "image"]
+        if len(missing):
+            name = getattr(columns, ours)
+            names = listed(missing)
+            cure = ". Fill the cells in or take the rows out"
+            if ours == "label":
+                cure += "; --keep-label reads only rows of the labels that you name"
+            problems.append(
+                f'{counted(len(missing), "row")} without "{name}": {names}{why_empty or cure}'
+            )
+    unfit = [label for label in frame["label"].dropna().unique() if not fit_label(label)]
+    if unfit:
+        problems.append(
+            f"labels name folders and columns, so they hold no slash, line break or leading dot "
+            f"and at most {MAX_LABEL_BYTES} bytes: "
+            f"{listed(unfit)}. Rename them in the table{_for_example(unfit)}"
+        )
+
+
+def fit_label(label: str) -> bool:
+    """Return whether a label can name a folder and a column of results."""
+    fits = len(label.encode()) <= MAX_LABEL_BYTES
+    return (
+        fits and label.isprintable() and not label.startswith(".") and not set(label) & set("/\\")
+    )
+
+
+def _translate(
+    frame: pd.DataFrame,
+    column: str,
+    name: str,
+    known: Mapping[str, object],
+    problems: list[str],
+) -> None:
+    values = frame[column].str.lower().map(known)
+    wrong = frame.loc[frame[column].notna() & values.isna(), column].unique()
+    if len(wrong):
+        expected = ", ".join(sorted(known))
+        problems.append(
+            f'{column} has unknown values: {listed(wrong)}, in column "{name}". Use one of '
+            f"{expected}{_split_in_numbers(frame[column], name) if column == 'split' else ''}"
+        )
+    frame[column] = values
+
+
+def _split_in_numbers(values: pd.Series, name: str) -> str:
+    """Return how a split of numbers or flags is written in words; empty for other values."""
+    found = sorted(set(values.dropna().str.lower()))
+    if not all(text in _FLAGS or text.isdecimal() for text in found):
+        return ""
+    if len(found) > 3:
+        return (
+            ". Numbers of folds are no split: choose which folds to train, validate and test on, "
+            "and write these words in their place"
+        )
+    words = zip(sorted(set(values.dropna())), ("train", "test", "valid"), strict=False)
+    example = " and ".join(f"{word} for {text}" for text, word in words)
+    return (
+        f'. Write the values of "{name}" in words, for example {example}: the description of the '
+        "table should tell which is which"
+    )

@@ -1,0 +1,1 @@
+"""Grid: the grid file, its axes, and the cells it comes to."""

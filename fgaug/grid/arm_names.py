@@ -1,0 +1,83 @@
+"""What names an arm in a row of results: its axes, and the words for people."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from fgaug.grid.filters import NONE
+
+# The columns of a result row that describe no arm; what is left over is a further axis.
+_ROW = frozenset(
+    (
+        *("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "round", "stage"),
+        *("status", "stopped_by", "error", "budget_unit", "budget_used", "images_seen"),
+        *("wall_s", "leakage", "gan_saw_removed", "dataset_digest", "recipe_digest"),
+        *("weights", "snapshots", "version", "host", "device", "started_at"),
+        *("rung", "micro_batch", "oom_events"),
+    )
+)
+_ROW_PREFIXES = (
+    *("n_", "best_", "peak_", "valid_", "test_", "train_"),
+    *("precision_", "recall_", "specificity_"),
+)
+
+
+def frozen(value: Any) -> Hashable:
+    """Return `value` as something that compares: mappings and lists as JSON, NaN as None."""
+    if isinstance(value, Mapping | list | tuple):
+        return json.dumps(value, sort_keys=True, default=str)
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if hasattr(value, "item") else value  # type: ignore[no-any-return]  # numpy
+
+
+def further_axes(frame: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns that are axes of the grid beside mode, psi, ratio, filter and seed.
+
+    These are the columns the result row does not define. One that differs between the seeds of an
+    arm is a measurement somebody added, not an axis.
+    """
+    unknown = [
+        name for name in map(str, frame.columns)
+        if name not in _ROW and not name.startswith(_ROW_PREFIXES)
+    ]  # fmt: skip
+    arm_ids = frame["arm_id"]
+    return tuple(
+        name for name in unknown
+        if frame[name].map(frozen).groupby(arm_ids).nunique(dropna=False).le(1).all()
+    )  # fmt: skip
+
+
+def axis_text(name: str, value: Any) -> str:
+    """Return an axis and its value in words: `remove dbp 500, trv 500`."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return f"{name} {value}"
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items())
+    elif isinstance(value, list):
+        value = ", ".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    return f"{name} {value}"
+
+
+def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
+    """Return the words that name an arm: `augmentation, ψ 0.7, ratio 2, filter agrees, ...`."""
+    parts = [str(arm["mode"])]
+    for name, word in (("psi", "ψ"), ("ratio", "ratio"), ("round", "round")):
+        value = frozen(arm.get(name))
+        if value is not None:
+            parts.append(f"{word} {value:g}")
+    if frozen(arm.get("filter")) not in (None, NONE):
+        parts.append(axis_text("filter", arm["filter"]))
+    values = {name: frozen(arm.get(name)) for name in axes if name != "filter"}
+    parts += [axis_text(name, value) for name, value in values.items() if value is not None]
+    return ", ".join(parts)

@@ -1,0 +1,236 @@
+"""Checks of a whole grid: what its parts say of each other, and what its points come to."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeGuard, get_args
+
+from pydantic import ValidationError
+
+from fgaug.grid.axes import (
+    NO_AMOUNT,
+    Excluded,
+    Mode,
+    SeedSample,
+    as_lists,
+    has_amounts,
+    uses_fakes,
+)
+from fgaug.grid.filters import NONE
+from fgaug.grid.messages import near, rule_of
+from fgaug.grid.points import Point, arms_of, distinct, further_baselines, matches, product
+from fgaug.grid.recipe import Recipe
+from fgaug.grid.space import Space
+
+
+def problems_of(space: Space) -> list[str]:
+    """Return everything that is wrong between the fields of a grid; empty for a valid one."""
+    lists = {"axes": dict(space.axes), "include": [dict(entry) for entry in space.include]}
+    problems = space_misfits({**dict(space), **lists})
+    problems += [*snapshot_misfits(space), *recipe_misfits(space)]
+    if not problems and (space.exclude or space.include or space.cells is not None):
+        problems = points_misfits(space)
+    return list(dict.fromkeys(problems))
+
+
+def space_misfits(space: Mapping[str, Any]) -> list[str]:
+    """Return what top-level keys and axes say of each other; `space` may be wrong otherwise."""
+    problems = []
+    axes = space.get("axes")
+    axes = axes if isinstance(axes, dict) else {}
+    entries = _entries(space.get("include"))
+    lists = (axes, *entries.values())
+    with_fakes = any(uses_fakes(each) for each in lists)
+    for key in ("bank", "generator"):
+        if axes.get("snapshot") and space.get(key) is not None:
+            problems.append(
+                f"`{key}` is given at the top and by `axes.snapshot`, whose values have one each. "
+                "Drop it at the top"
+            )
+        elif with_fakes and not axes.get("snapshot") and space.get(key) is None:
+            problems.append(f"`{key}` is missing, but a mode uses fakes")
+    removals = space.get("remove") or axes.get("remove")
+    if space.get("remove") and axes.get("remove"):
+        problems.append("`remove` is given twice: at the top and as an axis")
+    if "replacement" in _modes(axes) and not removals:
+        problems.append("`remove` is missing, but `mode` has replacement")
+    for key, entry in entries.items():
+        if "replacement" in _modes(entry) and not (removals or entry.get("remove")):
+            problems.append(f"`{key}.remove` is missing, but its `mode` has replacement")
+    controls = space.get("controls")
+    modes = [mode for each in lists for mode in _modes(each)]
+    known = modes and all(mode in get_args(Mode) for mode in modes)
+    if isinstance(controls, list) and "drop" in controls and known and "replacement" not in modes:
+        problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+    if isinstance(controls, list) and "random_subset" in controls and not _filters(lists):
+        problems.append(
+            "`controls: random_subset` is the twin of filtered arms, and `filter` has no filter "
+            "but `none`"
+        )
+    if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
+        problems.append("`confirmation` confirms arms, and `mode` has the baseline alone")
+    problems += _rounds_misfits(space, lists, modes)
+    return problems + _seed_misfits(space, axes, entries)
+
+
+def _rounds_misfits(
+    space: Mapping[str, Any], lists: Iterable[Mapping[str, Any]], modes: list[Any]
+) -> list[str]:
+    """Return what `rounds` says of modes, amounts and scheduler."""
+    if space.get("rounds") is None:
+        lacking = any("synthetic" in _modes(axes) and not has_amounts(axes) for axes in lists)
+        return [NO_AMOUNT] if lacking else []
+    problems = []
+    if modes and "synthetic" not in modes:
+        problems.append("`rounds` are of synthetic arms, which `mode` lacks")
+    scheduler = space.get("scheduler")
+    kind = scheduler.get("type") if isinstance(scheduler, Mapping) else None
+    kind = getattr(scheduler, "type", kind)
+    if kind not in (None, "none"):
+        problems.append(
+            f"`rounds` are trained all cells together, round by round, which `scheduler: {kind}` "
+            "would tear apart. Leave the scheduler out"
+        )
+    return problems
+
+
+def _seed_misfits(
+    space: Mapping[str, Any], axes: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return what the numbers of seeds that keys name say of the seeds that are listed."""
+    problems = []
+    seeds = _how_many(axes.get("seed"))
+    confirmation = space.get("confirmation")
+    if isinstance(confirmation, Mapping):
+        screen = confirmation.get("screen_seeds")
+    else:
+        screen = getattr(confirmation, "screen_seeds", None)
+    if seeds and _whole(screen) and screen != seeds:
+        problems.append(
+            f"`confirmation.screen_seeds` is {screen}, but `axes.seed` has {seeds}: the grid's "
+            "seeds are the screening's. Correct one of them, or leave `screen_seeds` out"
+        )
+    wanted = space.get("baseline_seeds")
+    most = max([seeds, *(_how_many(entry.get("seed")) for entry in entries.values())])
+    if _whole(wanted) and 1 <= wanted < most:
+        problems.append(
+            f"`baseline_seeds` is {wanted}, but an arm has {most} seeds. Give at least {most}, "
+            "or `auto`"
+        )
+    return problems
+
+
+def snapshot_misfits(space: Space) -> list[str]:
+    """Return which entries of `include` name a snapshot that the grid does not have."""
+    names = [str(entry.name) for entry in space.axes.snapshot]
+    known = ", ".join(names) or "none"
+    return [
+        f"`include.{place}.snapshot`: no value of `axes.snapshot` is named {name}"
+        f"{near(name, names) or f'; they are {known}'}"
+        for place, further in enumerate(space.include)
+        for name in further.snapshot
+        if name not in names
+    ]
+
+
+def recipe_misfits(space: Space) -> list[str]:
+    """Return what fields say of each other in the recipes that the recipe's axes combine to."""
+    problems = []
+    keys = ("axes", *(f"include.{place}" for place in range(len(space.include))))
+    for key, axes in zip(keys, space.lists, strict=True):
+        for values in itertools.product(*axes.recipe.values()):
+            fields = dict(zip(axes.recipe, values, strict=True))
+            try:
+                Recipe.model_validate({**space.recipe.model_dump(), **fields})
+            except ValidationError as error:
+                rules = [rule_of(found) for found in error.errors()]
+                problems += [f"`{key}.recipe` with `recipe`: {rule}" for rule in rules]
+    return problems
+
+
+def points_misfits(space: Space) -> list[str]:
+    """Return which entries do nothing, and whether the grid has as many cells as it says."""
+    problems = []
+    if space.exclude:
+        every = distinct(product(space, space.axes)).values()
+        for place, entry in enumerate(space.exclude):
+            problems += _idle_exclude(f"exclude.{place}", entry, every)
+    points = distinct(product(space, space.axes, space.exclude))
+    if not points:
+        problems.append("`exclude` leaves nothing of the grid. Take out less")
+    for place, further in enumerate(space.include):
+        added = distinct(arms_of(space, further))
+        if added.keys() <= points.keys():
+            problems.append(
+                f"`include.{place}` adds no cell: the grid has its {len(added)} already. Drop it"
+            )
+        points |= distinct(product(space, further))
+    points |= distinct(further_baselines(space, points.values()))
+    if space.cells is not None and space.cells != len(points) and not problems:
+        modes = Counter(point.mode for point in points.values())
+        counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
+        problems.append(
+            f"`cells` says {space.cells}, but the grid has {len(points)}: {counts}. "
+            "Correct the count or the axes"
+        )
+    return problems
+
+
+def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str]:
+    """Return the values of an entry that no cell has, or that no cell has all of them."""
+    problems = []
+    named = entry.named
+    for axis, values in named.items():
+        known = {repr(value): value for value in (point.value(axis) for point in every)}
+        for value in values:
+            if value not in known.values():
+                guess = near(value, map(str, known.values())) if isinstance(value, str) else ""
+                shown = sorted(_shown(other) for other in known.values() if other is not None)
+                cure = guess or f"; they have {', '.join(shown) or 'none'}"
+                problems.append(f"`{key}.{axis}`: no cell has {_shown(value)}{cure}")
+    if not problems and not any(matches(named, point) for point in every):
+        problems.append(
+            f"`{key}` matches no cell: each of its values occurs, but not together. "
+            "Correct them, or drop the entry"
+        )
+    return problems
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)
+
+
+def _entries(include: Any) -> dict[str, dict[str, Any]]:
+    """Return the entries of `include` by key, each with lists of values."""
+    if not isinstance(include, list):
+        return {}
+    read = {f"include.{place}": as_lists(entry) for place, entry in enumerate(include)}
+    return {key: entry for key, entry in read.items() if isinstance(entry, dict)}
+
+
+def _how_many(seed: Any) -> int:
+    """Return how many seeds an axis has; 0 where that cannot be said."""
+    if isinstance(seed, SeedSample):
+        return seed.sample
+    if isinstance(seed, Mapping):
+        return seed["sample"] if _whole(seed.get("sample")) else 0
+    return len(seed) if isinstance(seed, list) else 0
+
+
+def _whole(value: Any) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _filters(lists: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the filters beside `none` that lists of axes name."""
+    named = [axes.get("filter") for axes in lists]
+    return {str(text) for texts in named if isinstance(texts, list) for text in texts} - {NONE}
+
+
+def _modes(axes: Mapping[str, Any]) -> list[Any]:
+    modes = axes.get("mode")
+    return modes if isinstance(modes, list) else []

@@ -1,0 +1,126 @@
+"""Generators as a grid names them: networks, or what stands for them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from fgaug.core import paths
+from fgaug.grid.recipe import Frozen
+
+
+class SnapshotFile(Frozen):
+    """One label's network: a file, and the class where the network is conditional."""
+
+    file: str
+    class_index: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, alias="class")
+
+
+_KEYS_OF_KIND = {  # beside `noise`
+    "stylegan2": ("snapshots", "cutoff", "precision"),
+    "external": ("snapshots", "python", "repo", "program", "prefix"),
+    "imported": (),
+    "phantom": (),
+    "stub": (),
+}
+
+
+class Generator(Frozen):
+    """What makes the fakes, or made them.
+
+    An external program and the maker of imported images draw noise of their own: there `noise`
+    records what they draw, and steers nothing.
+    """
+
+    kind: Literal["stylegan2", "external", "imported", "phantom", "stub"] = "stylegan2"
+    snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
+    noise: Literal["const", "none", "seeded"] = "seeded"
+    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None  # w vectors that are truncated
+    precision: Literal["float16", "bfloat16"] | None = None  # of convolutions; None is float32
+    python: Annotated[str, Field(min_length=1)] | None = None  # these four: of an external program
+    repo: Annotated[str, Field(min_length=1)] | None = None
+    program: Literal["generate.py", "run_generator.py"] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_files(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("snapshots"), dict):
+            files = {
+                label: {"file": value} if isinstance(value, str) else value
+                for label, value in raw["snapshots"].items()
+            }
+            return {**raw, "snapshots": files}
+        return raw
+
+    @model_validator(mode="after")
+    def _keys_fit_kind(self) -> Generator:
+        takes = _KEYS_OF_KIND[self.kind]
+        needs = ("python", "repo") if self.kind == "external" else ()
+        lacking = [f"`{key}`" for key in needs if getattr(self, key) is None]
+        every = dict.fromkeys(key for keys in _KEYS_OF_KIND.values() for key in keys)
+        unfit = [f"`{key}`" for key in every if getattr(self, key) and key not in takes]
+        problems = []
+        if "snapshots" in takes and not self.snapshots:
+            problems.append("give `snapshots: {label: file}`, or another `kind`")
+        if lacking:
+            problems.append(f"`kind: {self.kind}` needs {' and '.join(lacking)}")
+        if unfit:
+            problems.append(f"`kind: {self.kind}` takes no {', '.join(unfit)}")
+        if self.program == "run_generator.py" and self.prefix is not None:
+            problems.append("`program: run_generator.py` takes no `prefix`")
+        for label, snapshot in self.snapshots.items():
+            if self.program == "run_generator.py" and snapshot.class_index is not None:
+                problems.append(f"`program: run_generator.py` takes no `class`, `{label}` has one")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class SnapshotEntry(Frozen):
+    """A value of the axis `snapshot`: what makes fakes, and the bank that is for them alone."""
+
+    generator: Generator
+    bank: Annotated[str, Field(min_length=1)]
+    # what rows, messages and figures call it; `with_names` gives one where it is left out
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
+
+
+def with_names(entries: list[SnapshotEntry]) -> list[SnapshotEntry]:
+    """Return entries with a name each; refuse names or banks that are not of one entry alone.
+
+    The name is the stem of the first label's network file, or the kind; with the entry's place,
+    from 1, where several entries would have it.
+    """
+    usual = [entry.name or _usual_name(entry.generator) for entry in entries]
+    names = [
+        name if entry.name or usual.count(name) == 1 else f"{name}-{place}"
+        for place, (entry, name) in enumerate(zip(entries, usual, strict=True), start=1)
+    ]
+    banks = [_place(entry.bank) for entry in entries]
+    problems = []
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        problems.append(f"names repeat: {', '.join(repeated)}. Give each entry one of its own")
+    if shared := sorted({bank for bank in banks if banks.count(bank) > 1}):
+        places = ", ".join(map(paths.without_secrets, shared))
+        problems.append(f"several entries have the bank {places}. Give each one of its own")
+    if problems:
+        raise ValueError("; ".join(problems))
+    return [
+        entry.model_copy(update={"name": name}) for entry, name in zip(entries, names, strict=True)
+    ]
+
+
+def _usual_name(generator: Generator) -> str:
+    if not generator.snapshots:
+        return generator.kind
+    first = next(iter(generator.snapshots.values()))
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(first.file).stem)[:90]
+
+
+def _place(bank: str) -> str:
+    """Return one text for all ways to write where a bank lies."""
+    return bank.rstrip("/") if "://" in bank else str(Path(bank).resolve())

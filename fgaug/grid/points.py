@@ -1,0 +1,247 @@
+"""Points: what the axes of a grid combine to, less `exclude`, plus `include`.
+
+A point has all of a cell but its name, so a grid is counted and checked before any dataset is
+opened. Baselines and second stages get seeds beyond those of the grid.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fgaug.grid.analysis_plan import seeds_of_baseline
+from fgaug.grid.axes import Counts, Excluded, Included, Lists, Removal, Removals, SeedSample, Split
+from fgaug.grid.filters import NONE
+from fgaug.grid.recipe import KerasRecipe, Recipe
+from fgaug.grid.space import Space
+
+Pairs = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One combination of values; modes have None, or all patients, on axes they do not use."""
+
+    mode: str
+    snapshot: str | None  # by its name; None also where the grid has one generator
+    psi: float | None
+    ratio: float | None
+    fakes: tuple[tuple[str, int], ...] | None
+    filter: str | None  # canonical; None where no fakes are used
+    remove: tuple[tuple[str, Removal], ...] | None
+    split: Split
+    real_fraction: float
+    seed: int
+    recipe: Recipe
+    recipe_name: str  # the recipe as JSON: a recipe with a pipeline has no hash
+
+    @property
+    def key(self) -> Hashable:
+        named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.filter)
+        return (*named, self.remove, self.split, self.real_fraction, self.seed, self.recipe_name)
+
+    @property
+    def random_subset(self) -> Point | None:
+        """As many fakes as a filtered point has, chosen by no filter; None for other points."""
+        return None if self.filter in (None, NONE) else replace(self, filter=NONE)
+
+    def value(self, axis: str) -> Any:
+        """Return its value on an axis, `recipe.model` for example."""
+        if axis.startswith("recipe."):
+            value = getattr(self.recipe, axis.removeprefix("recipe."))
+            in_parts = isinstance(value, KerasRecipe)  # a row has a column for it
+            return value.model_dump_json(exclude_defaults=True) if in_parts else value
+        return getattr(self, axis)
+
+
+def expand(space: Space) -> tuple[Point, ...]:
+    """Return each distinct point of a grid once, seeds outermost.
+
+    `exclude` thins out what the axes combine to; a baseline or a twin that only excluded arms
+    needed goes with them. `include` then adds its points, with the baseline and twins they need.
+    `baseline_seeds` gives baselines, and no twins, seeds of their own: they come last.
+    """
+    kept = distinct(product(space, space.axes, space.exclude))
+    for entry in space.include:
+        kept |= distinct(product(space, entry))
+    further = distinct(further_baselines(space, kept.values()))
+    seeds = (*_seeds(space), *(point.seed for point in further.values()))
+    order = {seed: place for place, seed in enumerate(dict.fromkeys(seeds))}
+    return tuple(sorted((kept | further).values(), key=lambda point: order[point.seed]))
+
+
+def matches(named: Mapping[str, list[Any]], point: Point) -> bool:
+    """Return whether a point has one of the named values on every named axis."""
+    return all(point.value(axis) in values for axis, values in named.items())
+
+
+def _seeds(space: Space) -> Iterator[int]:
+    yield from space.seeds
+    for entry in space.include:
+        yield from entry.seeds
+
+
+def distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
+    """Return the points by their key, the first of those that are alike."""
+    found: dict[Hashable, Point] = {}
+    for point in points:
+        found.setdefault(point.key, point)
+    return found
+
+
+def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
+    """Yield each arm after its baseline and twins, less what `exclude` names."""
+    entries = [entry.named for entry in exclude]
+    for arm in arms_of(space, axes):
+        if not any(matches(named, arm) for named in entries):
+            for point in (*_controls(space, arm), arm):
+                if not any(matches(named, point) for named in entries):
+                    yield point
+
+
+def _controls(space: Space, arm: Point) -> Iterator[Point]:
+    """Yield what an arm is compared to: same seed, recipe, split and patients."""
+    baseline = _baseline(arm)
+    yield baseline
+    if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
+        yield replace(arm, mode="oversample", snapshot=None, psi=None, filter=None)
+    if "drop" in space.controls and arm.mode == "replacement":
+        yield replace(baseline, mode="drop", remove=arm.remove)
+    if "random_subset" in space.controls and arm.random_subset is not None:
+        yield arm.random_subset
+
+
+def _baseline(arm: Point) -> Point:
+    of_fakes = ("snapshot", "psi", "ratio", "fakes", "filter", "remove")
+    nothing: dict[str, Any] = dict.fromkeys(of_fakes)
+    return replace(arm, mode="baseline", **nothing)
+
+
+def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
+    """Yield the baselines with further seeds that `baseline_seeds` asks for, family by family.
+
+    A family are the arms that are compared with one baseline, whose further seeds come after those
+    that its arms have: a larger family has those of a smaller one, and some more.
+    """
+    if space.baseline_seeds is None:
+        return
+    baselines: dict[Hashable, list[Point]] = {}
+    arms: dict[Hashable, Counter[Hashable]] = {}  # seeds of each arm by family
+    for point in points:
+        if point.mode in ("oversample", "drop"):
+            continue
+        family = replace(_baseline(point), seed=0).key
+        if point.mode == "baseline":
+            baselines.setdefault(family, []).append(point)
+        else:
+            arms.setdefault(family, Counter())[replace(point, seed=0).key] += 1
+    unfit = {seed for entry in space.exclude for seed in entry.seed}
+    for family, known in baselines.items():
+        wanted, seeds = space.baseline_seeds, arms.get(family, Counter())
+        if wanted == "auto":
+            wanted = seeds_of_baseline(len(seeds), max(seeds.values(), default=0))
+        taken = unfit.union(point.seed for point in known)
+        more = max(0, wanted - len(known))
+        for seed in itertools.islice(seeds_after(space.axes, taken), more):
+            yield replace(known[0], seed=seed)
+
+
+def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
+    """Yield the points of the modes that axes name; copies are alike where a mode uses no axis."""
+    for seed in axes.seeds or space.seeds:
+        for recipe in combined_recipes(space.recipe, axes):
+            name = recipe.model_dump_json()
+            shares = itertools.product(axes.split, axes.real_fraction, axes.mode)
+            for split, share, mode in shares:
+                for draw in _draws(space, axes, mode):
+                    snapshot, psi, (ratio, fakes), kept, remove = draw
+                    yield Point(
+                        mode=mode,
+                        snapshot=snapshot,
+                        psi=psi,
+                        ratio=ratio,
+                        fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
+                        filter=kept,
+                        remove=tuple(sorted(remove.items())) if remove is not None else None,
+                        split=split,
+                        real_fraction=1.0 if mode == "synthetic" else share,  # it has no patient
+                        seed=seed,
+                        recipe=recipe,
+                        recipe_name=name,
+                    )
+
+
+Amount = tuple[float | None, Counts | None]
+
+Draw = tuple[str | None, float | None, Amount, str | None, Removals | None]
+
+
+def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
+    """Yield snapshot, psi, amount, filter and removal of the arms of a mode."""
+    if mode == "baseline":
+        yield None, None, (None, None), None, None
+        return
+    snapshots: list[str | None] = [entry.name for entry in space.snapshot_entries]
+    if isinstance(axes, Included) and axes.snapshot:
+        snapshots = list(axes.snapshot)
+    removals: tuple[Removals | None, ...] = (None,)
+    if mode == "replacement":
+        removals = tuple(axes.remove) or space.removals
+    amounts: tuple[Amount, ...] = axes.amounts
+    if mode == "synthetic" and space.rounds is not None:
+        amounts = ((None, None),)  # each round has its size
+    for snapshot, remove, amount in itertools.product(snapshots, removals, amounts):
+        for psi, kept in itertools.product(axes.psi, axes.filter):
+            yield snapshot, psi, amount, kept, remove
+
+
+def combined_recipes(base: Recipe, axes: Lists) -> Iterator[Recipe]:
+    """Yield the recipes that the recipe's axes combine to.
+
+    Raises:
+        pydantic.ValidationError: values that are no recipe together.
+    """
+    names = sorted(axes.recipe)
+    for values in itertools.product(*(axes.recipe[name] for name in names)):
+        fields = {**base.model_dump(), **dict(zip(names, values, strict=True))}
+        yield Recipe.model_validate(fields)
+
+
+def seeds_after(axes: Lists, taken: Collection[int]) -> Iterator[int]:
+    """Yield seeds that are not `taken`, without end, always the same ones in the same order.
+
+    Where the axis is a draw, the next of that draw, so that a larger `sample` has them in the same
+    order; where it is a list, and once all of a draw's population are used, the smallest numbers.
+    """
+    known = set(taken)
+    drawn = _rest_of(axes.seed) if isinstance(axes.seed, SeedSample) else iter(())
+    for seed in itertools.chain(drawn, itertools.count()):
+        if seed not in known:
+            known.add(seed)
+            yield seed
+
+
+def _rest_of(sample: SeedSample) -> Iterator[int]:
+    """Yield what `random.sample` would go on to draw, until its population is spent.
+
+    It swaps positions of a list where the population is small, and otherwise draws numbers until
+    one is new.
+    """
+    population = range(sample.population)
+    rng = random.Random(sample.rng)
+    first = rng.sample(population, sample.sample)
+    if sample.population <= 16 * sample.sample + 32:
+        whole = random.Random(sample.rng).sample(population, sample.population)
+        if whole[: sample.sample] == first:
+            yield from whole[sample.sample :]
+            return
+    drawn = set(first)
+    while len(drawn) < sample.population:
+        seed = rng.randrange(sample.population)
+        if seed not in drawn:
+            drawn.add(seed)
+            yield seed

@@ -1,0 +1,1 @@
+"""Fake sets: measures of the fakes that a bank holds."""

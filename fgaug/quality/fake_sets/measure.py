@@ -1,0 +1,174 @@
+"""A bank's fakes measured set by set."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fgaug.bank import Bank, Demand, Store, lock, open_bank
+from fgaug.bank.store import read
+from fgaug.core.paths import BankNames
+from fgaug.core.progress import Advance
+from fgaug.core.version import __version__
+from fgaug.data import Dataset, open_dataset
+from fgaug.grid.filters import NONE, Filter, parse
+from fgaug.quality.fake_sets import record
+from fgaug.quality.fake_sets.reals import AllReals
+from fgaug.quality.fake_sets.record import QUALITY_VERSION, Row, SetRecord
+from fgaug.quality.fake_sets.rows import (
+    Fakes,
+    TableRows,
+    add_fakes,
+    add_networks,
+    add_reals,
+    fakes_of,
+)
+from fgaug.quality.features.of_bank import features_of_fakes
+from fgaug.quality.scoring.score_bank import ProgressCounter, check_fits, device_of
+from fgaug.quality.set_measures import drawn
+from fgaug.quality.strata import Machines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeSetOptions:
+    """How a bank's fakes are measured."""
+
+    dataset: Path
+    filters: tuple[str, ...] = ()  # beside no filter
+    images: int = 1000  # of each set, the lowest z_seeds
+    features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
+    split: int | str = "dataset"  # whose training images: as prepared, or the seed of a draw
+    against: str | None = None  # another bank, whose networks are told from this one's
+    device: str = "auto"  # all GPUs where there are some; cpu, cuda or cuda:1
+
+
+def measure_bank(
+    bank: Bank, wanted: Demand, how: FakeSetOptions, progress: Advance = lambda done, wanted: None
+) -> SetRecord:
+    """Return what is known of a bank's fakes, kept in the bank: `fgaug bank quality`.
+
+    Sets that were measured before in the same way stay beside those that are measured now.
+
+    Args:
+        bank: open.
+        wanted: its labels and psis to measure; how many of each, `how` says.
+        how: against what, and by what.
+        progress: told (images whose features are known, images in all).
+
+    Raises:
+        BankError: a filter's scores are not there, or images of another size than the dataset's.
+        DataError: a dataset or a label that cannot be used.
+        UserError: a feature network or a filter that cannot be used.
+    """
+    from fgaug.quality.features.networks import load_network
+
+    dataset = open_dataset(how.dataset).with_split(how.split)
+    drawn(np.arange(0), how.images)
+    filters = _filters(how)
+    other = None if how.against is None else open_bank(how.against)
+    for label in dict.fromkeys(label for label, _ in wanted.wanted):
+        check_fits(bank, label, dataset)
+        if other is not None:
+            check_fits(other, label, dataset)
+    sets = fakes_of(bank, wanted, filters, how.images)
+    network = load_network(how.features, device_of(how.device))
+    count = ProgressCounter(progress, len(dataset) + sum(len(fakes.z_seeds) for fakes in sets))
+    reals = AllReals(dataset, network, count.within)
+    count.add(len(dataset))
+    found = TableRows()
+    machines = _machines(found, reals)
+    own = reals.own_labels()
+    for label in dict.fromkeys(fakes.label for fakes in sets):
+        known = reals.of_label(label)
+        add_reals(found, known, own.get(label, {}))
+        for fakes in (fakes for fakes in sets if fakes.label == label):
+            args = (label, fakes.psi, fakes.z_seeds, network)
+            features = features_of_fakes(bank, *args, count.within)
+            count.add(len(fakes.z_seeds))
+            add_fakes(found, bank, fakes, features, known, machines, network.label)
+            if other is not None and (shared := _shared(other, fakes)).any():
+                z_seeds = fakes.z_seeds[shared]
+                theirs = features_of_fakes(other, label, fakes.psi, z_seeds, network)
+                add_networks(found, (bank, other), fakes, (features[shared], theirs), z_seeds)
+    head = _head(bank, dataset, how, network.label, network.description)
+    return _keep(bank, SetRecord(head=head, tables=found.tables))
+
+
+def kept_of(store: Store, dataset_digest: str) -> list[SetRecord]:
+    """Return what a bank keeps of measurements against a dataset, one a network and split.
+
+    Raises:
+        BankError: a file that cannot be read.
+    """
+    found = []
+    for name in store.sizes(BankNames.quality):
+        if name.startswith(f"{BankNames.quality}/{dataset_digest[:12]}-"):
+            each = record.read(read(store, name).to_pybytes(), store.place(name))
+            if each is not None and each.head["dataset_digest"] == dataset_digest:
+                found.append(each)
+    return found
+
+
+def _keep(bank: Bank, found: SetRecord) -> SetRecord:
+    store, name = bank.store, f"{BankNames.quality}/{found.name}"
+    with lock.held(store) as check:
+        if store.has(name):
+            older = record.read(read(store, name).to_pybytes(), store.place(name))
+            found = found if older is None else older.with_newer(found)
+        check()
+        store.write(name, found.to_bytes())
+    return found
+
+
+def _filters(how: FakeSetOptions) -> list[Filter]:
+    """Return no filter and those that are asked for, each once."""
+    found = [parse(NONE), *(parse(text) for text in how.filters)]
+    return list({each.text: each for each in found}.values())
+
+
+def _machines(found: TableRows, reals: AllReals) -> dict[str, Machines]:
+    """Add how well strata of reals are told; return the classifiers that tell them."""
+    machines = {}
+    for column, machine in reals.machines().items():
+        found.tables["machines"].append(_machine_row(column, machine))
+        if isinstance(machine, Machines) and machine.tells:
+            machines[column] = machine
+    return machines
+
+
+def _shared(other: Bank, each: Fakes) -> np.ndarray:
+    """Return which of the fakes' z_seeds another bank has too: bool [n]."""
+    index = other.index()
+    held = index[index["label"].eq(each.label) & index["psi"].eq(each.psi)]["z_seed"]
+    return np.isin(each.z_seeds, held.to_numpy())
+
+
+def _machine_row(column: str, found: Machines | str) -> Row:
+    if isinstance(found, str):
+        return {"stratum": column, "tells": False, "reason": found}
+    return {
+        **{"stratum": column, "tells": found.tells, "accuracy": found.accuracy},
+        **{"least": found.least, "inputs": found.inputs, "values": list(found.strata)},
+        **{"left_out": list(found.left_out), "n_real": len(found.rows), "reason": None},
+    }
+
+
+def _head(
+    bank: Bank, dataset: Dataset, how: FakeSetOptions, features: str, described: str
+) -> dict[str, Any]:
+    return {
+        "version": QUALITY_VERSION,
+        "dataset": str(how.dataset),
+        "dataset_digest": dataset.spec.digest,
+        "split": how.split,
+        "features": features,
+        "features_described": described,
+        "images": how.images,
+        "sources": {label: source.sha256 for label, source in bank.spec.sources.items()},
+        "fgaug": __version__,
+        "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,138 @@
+"""What was measured of a bank's fakes, as it is kept beside its scores.
+
+study -> [kept] -> `quality/<dataset>-<split>-<network>.json` of the bank -> report
+
+Numbers and names alone: no pixels and no features, so that a bank that is passed on carries no
+image of a patient. Pairs name the fake by its z_seed and the real by its image_id.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fgaug.errors import BankError
+
+QUALITY_VERSION = 1  # raised when the same fakes and reals would give other numbers
+_SET = ("label", "psi", "filter")
+TABLES: Mapping[str, tuple[str, ...]] = {  # what a row of each stands for
+    "sets": _SET,  # measures, see `set_measures.Reals`
+    "copies": _SET,  # see `copies.Copies`
+    "reals": ("label",),  # what scores the reals of a label have
+    "pairs": (*_SET, "rank"),  # the closest fakes and training images
+    "machines": ("stratum",),  # how well each stratum of reals is told, see `fingerprint.Machines`
+    "shares": (*_SET, "stratum", "value"),  # see `fingerprint.Shares`
+    "spectrum": _SET,  # fakes told from reals by high frequencies, see `told_apart.ToldApart`
+    "networks": ("label", "psi", "other"),  # told from the fakes of another bank
+}
+SAME = ("version", "dataset_digest", "split", "features", "images")  # or rows do not compare
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetRecord:
+    """The measurements of one bank against one dataset by the features of one network."""
+
+    head: Mapping[str, Any]  # SAME, and in words of what and how
+    tables: Mapping[str, Sequence[Row]]  # by name of TABLES
+
+    @property
+    def name(self) -> str:
+        """The name of the file below the bank."""
+        head = self.head
+        return f"{head['dataset_digest'][:12]}-{head['split']}-{head['features']}.json"
+
+    def frame(self, table: str) -> pd.DataFrame:
+        """Return a table, with the columns that name a row even where it is empty."""
+        rows = self.tables.get(table) or []
+        return pd.DataFrame(list(rows), columns=None if rows else list(TABLES[table]))
+
+    def with_newer(self, newer: SetRecord) -> SetRecord:
+        """Return both in one: newer rows in the place of older ones of the same name.
+
+        Older rows that were measured in another way are dropped.
+        """
+        if any(self.head[name] != newer.head[name] for name in SAME):
+            return newer
+        tables = {}
+        for name, key in TABLES.items():
+            new = list(newer.tables.get(name) or [])
+            sets = {_key(row, _parents(key)) for row in new}
+            old = [
+                row for row in self.tables.get(name) or [] if _key(row, _parents(key)) not in sets
+            ]
+            tables[name] = sorted([*old, *new], key=lambda row: _order(row, key))
+        return SetRecord(head=newer.head, tables=tables)
+
+    def to_bytes(self) -> bytes:
+        """Return the file's content."""
+        value = {**self.head, **{name: list(rows) for name, rows in self.tables.items()}}
+        return (json.dumps(_plain(value), indent=1, allow_nan=False) + "\n").encode()
+
+
+def read(data: bytes, place: str) -> SetRecord | None:
+    """Return what a file holds; None where another version wrote it.
+
+    Raises:
+        BankError: no such file.
+    """
+    try:
+        value = json.loads(data)
+        if value["version"] != QUALITY_VERSION:
+            return None
+        tables = {name: [_numbers(row) for row in value.pop(name)] for name in TABLES}
+        whole = all({*TABLES[name]} <= row.keys() for name in TABLES for row in tables[name])
+        whole = whole and {*SAME} <= value.keys()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise BankError(
+            f"{place} holds no measurements of fakes. Remove it, and run `fgaug bank quality` "
+            "again."
+        )
+    return SetRecord(head=value, tables=tables)
+
+
+def _parents(key: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what rows are replaced together by: a set's pairs, a set's strata."""
+    return key[:3]
+
+
+def _key(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in names)
+
+
+def _order(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
+    """Return what sorts rows: no filter first, numbers as numbers."""
+    values = _key(row, names)
+    return tuple((value != "none", isinstance(value, str), value) for value in values)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: undefined and infinite numbers as words."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    return value
+
+
+def _numbers(row: Row) -> Row:
+    """Return a row with its words for numbers read back."""
+    words = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+    return {
+        name: words.get(each, each) if isinstance(each, str) and name not in _NAMES else each
+        for name, each in row.items()
+    }
+
+
+_NAMES = {name for key in TABLES.values() for name in key} | {"image_id"}

@@ -1,0 +1,1 @@
+"""Features: networks that turn images into vectors, and their cache."""

@@ -1,0 +1,92 @@
+"""Features of a bank's fakes and of a dataset's reals."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fgaug.bank import Bank, Shard, open_bank
+from fgaug.quality.features.cache import ImageSet, features_of
+
+if TYPE_CHECKING:
+    from fgaug.quality.features.networks import FeatureNetwork
+
+Done = Callable[[int], None]  # told how many images of a set are done
+
+
+def nobody(count: int) -> None:
+    """Take the place of who is told of progress."""
+
+
+def features_of_fakes(
+    bank: Bank,
+    label: str,
+    psi: float,
+    z_seeds: np.ndarray,
+    network: FeatureNetwork,
+    done: Done = nobody,
+) -> NDArray[np.float32]:
+    """Return the features of fakes in the order asked, float32 [N, D].
+
+    Computed and kept a shard at a time; where less than half of a shard is asked for, only that.
+
+    Raises:
+        BankError: the bank lacks some of them, or a shard is damaged.
+    """
+    which, row, names = bank.locate(label, psi, np.asarray(z_seeds, np.int64))
+    shards = {shard.path: shard for shard in bank.shards}
+    found: list[np.ndarray] = []
+    at: list[np.ndarray] = []
+    for number in np.unique(which):
+        here = np.flatnonzero(which == number)
+        done_here = _from(done, sum(map(len, at)), len(here))
+        found.append(_of_shard(bank, shards[names[number]], row[here], network, done_here))
+        at.append(here)
+    order = np.argsort(np.concatenate(at))
+    features: NDArray[np.float32] = np.concatenate(found)[order]
+    return features
+
+
+def _from(done: Done, before: int, most: int) -> Done:
+    """Return who is told of a part: of its images, those asked for count."""
+    return lambda count: done(before + min(count, most))
+
+
+def _of_shard(
+    bank: Bank, shard: Shard, rows: np.ndarray, network: FeatureNetwork, done: Done
+) -> NDArray[np.float32]:
+    whole = 2 * len(rows) >= shard.rows
+    chosen = np.arange(shard.rows) if whole else rows
+    told = hashlib.sha256(f"{shard.sha256}\n{'' if whole else rows.tolist()}".encode())
+    images = ImageSet(
+        digest=told.hexdigest(),
+        count=len(chosen),
+        part=_Rows(bank.store.uri, shard.path, shard.sha256, chosen),
+    )
+    features = features_of(images, network, done)
+    return features[rows] if whole else features
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Reads rows of a shard, in this process or another."""
+
+    uri: str
+    shard: str
+    sha256: str
+    rows: np.ndarray
+
+    def __call__(self, start: int, stop: int) -> np.ndarray:
+        return np.asarray(_pixels(self.uri, self.shard, self.sha256)[self.rows[start:stop]])
+
+
+@lru_cache(maxsize=4)
+def _pixels(uri: str, shard: str, sha256: str) -> np.ndarray:
+    del sha256  # part of the key: a shard that was made anew is read anew
+    return open_bank(uri).pixels(shard)

@@ -1,0 +1,1 @@
+"""Scoring: a score for each fake of a bank."""

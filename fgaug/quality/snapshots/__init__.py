@@ -1,0 +1,1 @@
+"""Snapshots: measures of the networks of one training, and the choice among them."""

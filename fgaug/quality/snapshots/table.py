@@ -1,0 +1,161 @@
+"""The table of measured snapshots beside them, and the rules that choose one of its rows.
+
+study -> [snapshot_table] -> metrics.json, metrics.csv -> `fgaug gan select`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgaug.core import files
+from fgaug.errors import SnapshotError
+
+METRICS_VERSION = 1  # raised when the same snapshot would give other numbers
+JSON, CSV = "metrics.json", "metrics.csv"
+# what two rows must share for their numbers to compare
+SAME = (
+    "label", "class", "dataset_digest", "n_real", "n_fake", "psi", "noise", "features", "k",
+    "metrics_version",
+)  # fmt: skip
+_WHOLE = ("kimg", "class", "n_real", "n_fake", "floor_n_reference", "floor_n_sample")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Which snapshot is best: the best in `column` of the `among` of lowest FID."""
+
+    column: str
+    highest: bool
+    among: int | None = None  # all, where None
+
+    def words(self, among: int | None) -> str:
+        """Return the rule in words, for a table's foot."""
+        best = f"the {'highest' if self.highest else 'lowest'} {self.column.upper()}"
+        if self.column in ("precision", "recall"):
+            best = best.lower()
+        return best if among is None else f"of the {among} of lowest FID, {best}"
+
+
+RULES = {
+    "thesis": Rule("precision", highest=True, among=4),  # it looked at the three or four best
+    "breast": Rule("fid", highest=False),
+    "fid": Rule("fid", highest=False),
+    "lowest-fid": Rule("fid", highest=False),
+    "lowest-kid": Rule("kid", highest=False),
+    "highest-precision": Rule("precision", highest=True),
+    "highest-recall": Rule("recall", highest=True),
+}
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Return the rows of a folder's table, none where it has no table yet.
+
+    Raises:
+        SnapshotError: a table that cannot be read.
+    """
+    path = folder / JSON
+    if not path.is_file():
+        return []
+    value = files.read_json(path, SnapshotError)
+    rows = value.get("rows") if isinstance(value, dict) else None
+    whole = isinstance(rows, list) and all(
+        isinstance(row, dict) and {*SAME, "snapshot", "sha256", "fid"} <= row.keys()
+        for row in rows
+    )
+    if not whole:
+        raise SnapshotError(f"{path} is no table of snapshots. Move it away and measure again.")
+    assert isinstance(rows, list)
+    return rows
+
+
+def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what a row replaces: the same file's row, measured in the same way."""
+    return (row["snapshot"], *(row[name] for name in SAME))
+
+
+def add_row(folder: Path, row: Row) -> None:
+    """Add a row to a folder's table, in the place of the same file's measured in the same way."""
+    rows = [each for each in read_rows(folder) if key_of(each) != key_of(row)]
+    rows = sorted([*rows, row], key=_place)
+    files.write_json(folder / JSON, {"metrics_version": METRICS_VERSION, "rows": rows})
+    with files.atomic_write(folder / CSV) as temporary:
+        frame_of(rows).to_csv(temporary, index=False)
+
+
+def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows as a frame, whole numbers kept whole where some are missing."""
+    frame = pd.DataFrame(rows)
+    return frame.astype({name: "Int64" for name in _WHOLE if name in frame})
+
+
+def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
+    """Return the rows that were measured as asked, all of them in one way.
+
+    Args:
+        rows: of a table.
+        place: of the table, for messages.
+        asked: values of `label`, `class`, `n_fake`, `noise` and the beginning of `features`;
+            None for any.
+
+    Raises:
+        SnapshotError: no row is as asked, or rows that were measured in several ways are.
+    """
+    wanted = {name: value for name, value in asked.items() if value is not None}
+    found = [
+        row
+        for row in rows
+        if all(
+            str(row[name]).startswith(str(value)) if name == "features" else row[name] == value
+            for name, value in wanted.items()
+        )
+    ]
+    if not found:
+        told = ", ".join(f"{name} {value}" for name, value in wanted.items())
+        raise SnapshotError(
+            f"{place} has no measured snapshot{f' with {told}' if told else ''}. Measure them: "
+            f"`fgaug gan metrics {place} --dataset DATASET --label "
+            f"{wanted.get('label') or 'LABEL'}`."
+        )
+    differing = [name for name in SAME if len({row[name] for row in found}) > 1]
+    if differing:
+        told = "; ".join(
+            f"{name}: {', '.join(sorted({str(row[name]) for row in found}))}" for name in differing
+        )
+        raise SnapshotError(
+            f"{place} has snapshots that were measured in several ways, and their numbers do not "
+            f"compare ({told}). Choose by --label, --class, --features, --images or --noise."
+        )
+    return found
+
+
+def chosen(rows: Sequence[Row], rule: str, among: int | None = None) -> tuple[Row, str]:
+    """Return the row that a rule chooses of comparable ones, and the rule in words.
+
+    Of equals the one of lower FID, then the first in the table is chosen.
+
+    Args:
+        rows: comparable ones, at least one.
+        rule: a name of RULES.
+        among: keep so many of lowest FID first, in the place of the rule's own number.
+
+    Raises:
+        SnapshotError: no such rule, or none is left to choose from.
+    """
+    if rule not in RULES:
+        raise SnapshotError(f"--rule is one of {', '.join(RULES)}, got {rule}.")
+    if among is not None and among < 1:
+        raise SnapshotError(f"--among must be at least 1, got {among}. The thesis has 3 or 4.")
+    known, kept = RULES[rule], among or RULES[rule].among
+    best = sorted(rows, key=lambda row: row["fid"])[:kept]
+    sign = -1 if known.highest else 1
+    return min(best, key=lambda row: sign * row[known.column]), known.words(kept)
+
+
+def _place(row: Row) -> tuple[str, ...]:
+    return (*(str(row[name]) for name in SAME), row["snapshot"])

@@ -1,1 +1,0 @@
-"""Report: the rows of a run as tables, figures and one self-contained page.  results -> report"""

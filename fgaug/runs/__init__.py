@@ -1,0 +1,1 @@
+"""Runs: one trial, and the folder of a run with its rows, looks and status."""

@@ -1,0 +1,115 @@
+"""Screens: which fakes of a bank pass a filter, as far as they are scored.
+
+A search fills and scores
+the bank until each draw is whole; from then on what a cell draws is on disk, in its scores alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fgaug.bank import Store
+from fgaug.bank.scores import Scorer, read_scores, unscored
+from fgaug.grid.filters import parse
+
+PASSES, FAILS, UNSCORED = 1, 0, -1
+MARGIN = 2.0  # standard deviations of a binomial count: each step has a fill's start-up time
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """The fakes of one label that a cell draws, as far as that is known."""
+
+    z_seeds: np.ndarray  # int64 [n]: the first of the order that pass
+    whole: bool  # all that were wanted are there, and everything before them is scored
+
+
+class FakeSelection:
+    """The filters of a grid over the scores of one bank, for one split of the dataset.
+
+    Verdicts are kept: a screen sees the scores that there are when it first looks.
+    """
+
+    def __init__(self, store: Store, scorers: Mapping[str, Scorer], pool: int) -> None:
+        """Take the bank, its scorers by name, and how many z_seeds of it are drawn from."""
+        self.store, self.scorers, self.pool = store, scorers, pool
+        self._verdicts: dict[tuple[str, str, float], np.ndarray] = {}
+
+    def verdicts(self, text: str, label: str, psi: float) -> np.ndarray:
+        """Return PASSES, FAILS or UNSCORED for z_seeds 1..pool: int8 [pool].
+
+        A z_seed counts as scored once all scorers that the filter reads have scored it.
+        """
+        key = (text, label, psi)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judged(text, label, psi)
+        return self._verdicts[key]
+
+    def suppose(self, text: str, label: str, psi: float, sample: pd.DataFrame) -> None:
+        """Take a sample for all that is scored: z_seed and the columns that a filter reads."""
+        verdicts = np.full(self.pool, UNSCORED, np.int8)
+        passes = parse(text).passes(sample)
+        verdicts[sample["z_seed"].to_numpy() - 1] = np.where(passes, PASSES, FAILS)
+        self._verdicts[text, label, psi] = verdicts
+
+    def draw(self, text: str, label: str, psi: float, order: np.ndarray, wanted: int) -> Drawn:
+        """Return the first `wanted` z_seeds of an order that pass."""
+        every = self.verdicts(text, label, psi)
+        for start in _starts(order, wanted):
+            verdicts = every[start - 1]
+            passing = np.flatnonzero(verdicts == PASSES)[:wanted]
+            if len(passing) == wanted:
+                break
+        looked = passing[-1] + 1 if len(passing) else 0
+        whole = len(passing) == wanted and not (verdicts[:looked] == UNSCORED).any()
+        return Drawn(order[passing], whole)
+
+    def prefix(
+        self, text: str, label: str, psi: float, order: np.ndarray, wanted: int
+    ) -> np.ndarray:
+        """Return how much of an order to score next, so that about `wanted` of it pass.
+
+        What is unscored is taken to pass at the rate of what is scored, less MARGIN so that one
+        step is mostly enough; where nothing is scored, all of it.
+        """
+        verdicts = self.verdicts(text, label, psi)
+        scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
+        rate = (passed + 0.5) / (scored + 1) if scored else 1.0
+        for start in _starts(order, wanted):
+            along = verdicts[start - 1]
+            unknown = along == UNSCORED
+            expected = np.cumsum(np.where(unknown, rate, along == PASSES))
+            spread = np.sqrt(rate * (1 - rate) * np.cumsum(unknown))
+            enough = np.flatnonzero(expected - MARGIN * spread >= wanted - 1e-9)
+            if len(enough):
+                return order[: enough[0] + 1]
+        return order
+
+    def _judged(self, text: str, label: str, psi: float) -> np.ndarray:
+        wanted, every = parse(text), np.arange(1, self.pool + 1)
+        used = [self.scorers[name] for name in wanted.scorers]
+        verdicts = np.full(self.pool, FAILS, np.int8)
+        for scorer in used:
+            lacking = unscored(self.store, scorer, label, psi, every)
+            verdicts[np.array(lacking, np.int64) - 1] = UNSCORED
+        known = np.flatnonzero(verdicts != UNSCORED)
+        found: dict[str, pd.Series[Any]] = {}
+        for scorer in used:
+            scores = read_scores(self.store, scorer, label, psi, every[known])
+            found |= {column: scores[column] for column in scorer.columns}
+        verdicts[known[wanted.passes(pd.DataFrame(found))]] = PASSES
+        return verdicts
+
+
+def _starts(order: np.ndarray, wanted: int) -> Iterator[np.ndarray]:
+    """Yield longer and longer starts of an order, mostly much shorter than all of it."""
+    size = 4 * wanted + 256
+    while size < len(order):
+        yield order[:size]
+        size *= 4
+    yield order

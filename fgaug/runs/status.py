@@ -1,0 +1,173 @@
+"""How far a run is, read from its files alone by another process.
+
+Nothing is written or renamed: a search may be at work in the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import heapq
+import json
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fgaug.core import files
+from fgaug.core.paths import RunPaths, TrialPaths
+from fgaug.core.yaml_file import read_yaml
+from fgaug.errors import GridError, RunError, one_line
+
+WINDOW_S = 3600.0  # over which the rate is measured
+FAILURES = 3  # the latest, shown with their reasons
+_NO_FILTER = "none"  # filters.NONE, whose module loads pandas
+_NAMES = ("mode", "psi", "ratio", "filter", "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A cell that failed, and why."""
+
+    cell_id: str
+    cell: str  # mode, psi, ratio and seed in words
+    error: str  # in one line
+    traceback: str | None  # its file, where an error of nobody's doing left one
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What the files of a run say of it at one moment."""
+
+    name: str
+    root: Path
+    searches: tuple[str, ...]  # at work in the folder now, each `process 12 on host`
+    cells: int  # of the grid searched last
+    ok: int
+    pruned: int
+    failed: int
+    paused: int  # wait at a rung with a checkpoint
+    missing: int  # neither a row nor a checkpoint at a rung: running or not begun
+    newest_age_s: float | None  # since the newest result was written; None without results
+    cells_per_h: float  # trained (ok or failed) in the last hour
+    left_s: float | None  # at most, at that rate; None where no search is at work or no rate known
+    failures: tuple[Failure, ...]  # newest first
+
+    @property
+    def done(self) -> int:
+        """Cells that need no training, unless failed ones are tried again."""
+        return self.ok + self.pruned + self.failed
+
+
+def read(run: str | Path) -> Status:
+    """Return how far a run is: 10,000 cells in under a second from a warm disk cache.
+
+    Raises:
+        RunError: no such run.
+    """
+    folder = RunPaths(Path(run))
+    if not folder.environment.is_file():
+        raise RunError(
+            f"{run} is not a run (no file {folder.environment.name}). Give the folder of a search."
+        )
+    environment = files.read_json(folder.environment, RunError)
+    cell_ids = environment.get("cells") if isinstance(environment, dict) else None
+    if not isinstance(cell_ids, list):
+        raise RunError(f"{folder.environment} names no cells. Start the search again.")
+    now = time.time()
+    searches = dict(_searches(folder))
+    began = min(searches.values(), default=-math.inf)
+    window_s = min(WINDOW_S, max(now - began, 1.0))
+    counts: Counter[str] = Counter()
+    newest, recent = -math.inf, 0
+    failures: list[tuple[float, str, dict[str, Any]]] = []
+    for cell_id in map(str, cell_ids):
+        status, written, row = _state(folder.trial(cell_id))
+        counts[status] += 1
+        if row is None:
+            continue
+        newest = max(newest, written)
+        recent += status != "pruned" and written >= now - window_s
+        if status == "failed":
+            failures.append((written, cell_id, row))
+    per_h = recent / window_s * 3600
+    left = counts["missing"] + counts["paused"]
+    return Status(
+        name=_name(folder),
+        root=folder.root,
+        searches=tuple(searches),
+        cells=len(cell_ids),
+        **{name: counts[name] for name in ("ok", "pruned", "failed", "paused", "missing")},
+        newest_age_s=max(0.0, now - newest) if math.isfinite(newest) else None,
+        cells_per_h=per_h,
+        left_s=left / per_h * 3600 if searches and per_h else None,
+        failures=tuple(
+            Failure(
+                cell_id=cell_id,
+                cell=_described(row),
+                error=_printable(one_line(str(row.get("error") or "no reason given"))),
+                traceback=_traceback_of(folder.trial(cell_id)),
+                age_s=max(0.0, now - written),
+            )
+            for written, cell_id, row in heapq.nlargest(FAILURES, failures, key=lambda f: f[:2])
+        ),
+    )
+
+
+def _searches(run: RunPaths) -> Iterator[tuple[str, float]]:
+    """Yield the owner of each lock that a living process holds, and when it took it.
+
+    A lock is tried by sharing it for a moment. The shards of a grid share `search.lock` as well
+    and hold one each of their own.
+    """
+    for path in sorted(run.root.glob(f"{run.lock.stem}*{run.lock.suffix}")):
+        try:
+            with path.open(encoding="utf-8", errors="replace") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield _printable(lock.read(200)) or "unknown", path.stat().st_mtime
+        except FileNotFoundError:
+            continue
+
+
+def _state(trial: TrialPaths) -> tuple[str, float, dict[str, Any] | None]:
+    """Return a cell's status, and of one with a row, when that was written and the row.
+
+    A damaged row counts as missing, as it does to the next search.
+    """
+    try:
+        with trial.result.open("rb") as file:
+            written = os.fstat(file.fileno()).st_mtime
+            row = json.loads(file.read())["rows"][-1]
+        return str(row["status"]), written, row
+    except (OSError, ValueError, LookupError, TypeError):
+        paused = trial.paused.is_file() and trial.checkpoint.is_file()
+        return "paused" if paused else "missing", -math.inf, None
+
+
+def _name(run: RunPaths) -> str:
+    """Return the grid's name, the folder's where that cannot be read."""
+    try:
+        return str(read_yaml(run.space)["name"])
+    except (GridError, OSError, LookupError, TypeError):
+        return run.root.resolve().name
+
+
+def _described(row: dict[str, Any]) -> str:
+    told = (name for name in _NAMES[1:] if row.get(name) not in (None, _NO_FILTER))
+    words = [f"{name} {row[name]}" for name in told]
+    return _printable(" ".join([str(row.get("mode")), *words]))
+
+
+def _traceback_of(trial: TrialPaths) -> str | None:
+    return str(trial.traceback) if trial.traceback.is_file() else None
+
+
+def _printable(text: str) -> str:
+    """Return text without the control codes that a terminal would obey."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()

@@ -1,1 +1,0 @@
-"""The executor: cells without a finished row -> Ray Tune trials on fractions of a machine."""

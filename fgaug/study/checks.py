@@ -1,0 +1,286 @@
+"""Checks of what a search needs: dataset, models, mixes, disks. Each returns its problems."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fgaug.core import paths
+from fgaug.core.paths import BankNames, DatasetPaths, RunPaths
+from fgaug.data import Dataset, DatasetSpec, open_dataset
+from fgaug.data.audit import audit
+from fgaug.errors import DataError, GridError, UserError
+from fgaug.grid.axes import Split
+from fgaug.grid.cells import Cell, recipes_of
+from fgaug.grid.points import Point
+from fgaug.grid.recipe import Recipe, Transform
+from fgaug.grid.space import Space
+from fgaug.runs import mix, reals
+from fgaug.study.fake_source import listed
+
+OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
+DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
+SAMPLE = 3  # training images that pipelines are tried on
+_log = logging.getLogger("fgaug")
+_FROM_SCRATCH = (
+    "no pretrained weights of {} on this machine: it trains from scratch, as `allow_scratch` "
+    "allows"
+)
+
+
+def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
+    """Return the dataset of a grid, and its problems: leaks, and labels that the grid lacks.
+
+    The dataset is None where it cannot be opened.
+    """
+    try:
+        dataset = open_dataset(space.dataset)
+    except DataError as error:
+        return None, [f"`dataset`: {error}"]
+    problems = [f"`dataset`: {problem}" for problem in audit(dataset)]
+    problems += label_problems(space, dataset.spec.labels)
+    if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
+        _log.warning(
+            f"{space.dataset} is not what the grid's `counts` say: {'; '.join(other)}. "
+            "The dataset is what counts; mend the grid, or look for the cause"
+        )
+    return dataset, problems
+
+
+def label_problems(space: Space, known: Iterable[str]) -> list[str]:
+    """Return where counts of fakes or removals name other labels than the dataset has."""
+    labels = set(known)
+    named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
+    named += [("remove", set(removal)) for removal in space.removals]
+    for place, entry in enumerate(space.include):
+        named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
+        named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
+    return [
+        f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
+        for key, names in named
+        if names != labels
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The first weights of a grid's recipes, and what is wrong with them."""
+
+    identities: Mapping[str, str]  # scratch, or name and digest, by the recipe as JSON
+    scratch: tuple[str, ...]  # models that start from scratch as their weights are not here
+    problems: tuple[str, ...]
+
+
+def weights_of(points: Iterable[Point], dataset: Dataset) -> Weights:
+    """Return the first weights of each recipe; each recipe is tried out to check it.
+
+    Each network takes one pass at the dataset's size, and each step of a pipeline some images.
+
+    Args:
+        points: of the grid.
+        dataset: of the grid; its pixels are read where a recipe has a pipeline.
+    """
+    from fgaug.training.keras.process import shut_down
+
+    spec = dataset.spec
+    identities: dict[str, str] = {}
+    scratch: list[str] = []
+    problems: list[str] = []
+    networks: set[tuple[str, str]] = set()  # model and weights: recipes may share them
+    pipelines: list[tuple[Transform, ...]] = []
+    for recipe in recipes_of(points):
+        steps = recipe.augmentation
+        if isinstance(steps, tuple) and steps not in pipelines:
+            pipelines.append(steps)
+            problems += _pipeline_problems(steps, dataset)
+        opened = _keras_weights_of if recipe.backend == "keras" else _torch_weights_of
+        try:
+            identity = opened(recipe, spec, networks)
+        except GridError as error:
+            problems += error.problems
+            continue
+        except UserError as error:
+            problems.append(f"`recipe.weights`: {error}")
+            continue
+        identities[recipe.model_dump_json()] = identity
+        if recipe.pretrained and identity == "scratch":
+            scratch.append(recipe.model)
+    shut_down()  # the process that tried Keras recipes is not needed while trials run
+    return Weights(
+        identities=identities,
+        scratch=tuple(scratch),
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _pipeline_problems(steps: tuple[Transform, ...], dataset: Dataset) -> list[str]:
+    """Return what is wrong with a pipeline, each step applied to some of the training images."""
+    from fgaug.training.pytorch import pipeline_check
+
+    rows = np.flatnonzero(dataset.manifest["split"].to_numpy() == "train")
+    chosen = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)]
+    try:
+        for remark in pipeline_check.check(steps, dataset.pixels()[chosen]):
+            _log.warning(remark)
+    except GridError as error:
+        return list(error.problems)
+    except UserError as error:  # of the pixels
+        return [f"`dataset`: {error}"]
+    return []
+
+
+def warn_of_scratch(models: Iterable[str]) -> None:
+    """Warn of models that start from scratch as their pretrained weights are not here."""
+    for model in models:
+        _log.warning(_FROM_SCRATCH.format(model))
+
+
+def _torch_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
+    """Return the identity of a PyTorch recipe's weights; a new network takes one pass.
+
+    Args:
+        recipe: to be tried.
+        spec: of the dataset.
+        networks: model and weights of those that were tried; this one is added.
+
+    Raises:
+        GridError: no such model, no such weights, or images of a size that it cannot take.
+        UserError: weights that cannot be read.
+    """
+    from fgaug.training import weights
+    from fgaug.training.pytorch import models, size_check
+
+    if (problem := models.check_name(recipe.model)) is not None:
+        raise GridError([problem])
+    start = weights.find(recipe)
+    if (recipe.model, start.identity) not in networks:
+        networks.add((recipe.model, start.identity))
+        size_check.check(recipe, start, spec.size, spec.channels, len(spec.labels))
+    return start.identity
+
+
+def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
+    """Return the same of a Keras recipe, tried in a TensorFlow process of its own."""
+    from fgaug.training.keras.learner import KerasLearner
+
+    del networks  # each Keras recipe is tried: it may alter the network
+    learner = KerasLearner(recipe, spec.labels, 0, "cpu")
+    learner.open_for(spec.size, spec.channels)
+    learner.close()
+    return learner.identity
+
+
+def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
+    """Return what is wrong with each split that is not the dataset's own."""
+    return [
+        f"`axes.split` {split}: {problem}. Another number is another draw"
+        for split, divided in splits.items()
+        if split != "dataset"
+        for problem in audit(divided)
+    ]
+
+
+def mix_problems(
+    cells: tuple[Cell, ...], reals: Mapping[Split, reals.Reals], pool: int
+) -> list[str]:
+    """Return what cannot be mixed, for the first seed of each arm where something cannot.
+
+    Counts do not depend on the seed unless a share of the patients is drawn: the other arms are
+    checked at one seed.
+    """
+    found: dict[str, list[str]] = {}  # by arm
+    for cell in cells:
+        if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
+            found[cell.arm_id] = mix.check(cell, reals[cell.split], pool)
+    return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
+
+
+def warn_of_large_batches(
+    cells: tuple[Cell, ...], reals: Mapping[Split, reals.Reals], pool: int
+) -> None:
+    """Warn of arms whose training set is smaller than a batch."""
+    small: dict[str, tuple[int, str]] = {}  # images and a cell, by arm
+    for cell in cells:
+        if cell.arm_id not in small:
+            mixed = mix.sizes(cell, reals[cell.split], pool)
+            small[cell.arm_id] = mixed.n_real + mixed.n_fake, cell.described
+            if small[cell.arm_id][0] >= cell.recipe.batch_size:
+                small[cell.arm_id] = cell.recipe.batch_size, ""
+    found = sorted(pair for pair in small.values() if pair[1])
+    if found:
+        count, which = found[0]
+        _log.warning(
+            f"{len(found)} of {len(small)} arms train on fewer images than `recipe.batch_size`; "
+            f"the fewest are {count} ({which}). Under `unit: epochs` their batches are smaller, "
+            "under `unit: steps` a batch repeats images"
+        )
+
+
+def place_problems(run: RunPaths) -> list[str]:
+    """Return what is wrong with the run's folder and with the folder of decoded pixels."""
+    root, problems = run.root, []
+    if root.exists() and not root.is_dir():
+        problems.append(f"{root} is a file; a run is a folder. Give another --out")
+    elif not os.access(_existing(root), os.W_OK | os.X_OK):
+        problems.append(
+            f"{root} cannot be written: {_existing(root)} does not allow it. Give another --out"
+        )
+    for other, file in (("dataset", DatasetPaths(root).spec), ("bank", root / BankNames.spec)):
+        if file.exists():
+            problems.append(f"{root} is a {other}. Give the run a folder of its own by --out")
+    try:
+        paths.usable_cache()
+    except UserError as error:
+        problems.append(str(error))
+    return problems
+
+
+def logger_problems(space: Space) -> list[str]:
+    """Return which packages the grid's `loggers` lack, with the cure."""
+    return [
+        f"`loggers: {name}` needs a package that is not installed: pip install 'fgaug[{name}]', "
+        "or leave it out"
+        for name in space.loggers
+        if name in OPTIONAL_LOGGERS and not _installed(name)
+    ]
+
+
+def _installed(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    return found is not None and found.origin is not None  # not just a folder of that name
+
+
+def check_disk(name: str, needs: Mapping[Path, int]) -> None:
+    """Refuse a search that would fill a disk; `needs` are bytes to be written below each folder.
+
+    Raises:
+        GridError: with what is needed, what is free and where.
+    """
+    by_device: dict[int, int] = {}
+    for folder, wanted in needs.items():
+        device = _existing(folder).stat().st_dev
+        by_device[device] = by_device.get(device, 0) + wanted
+    for folder in needs:
+        there = _existing(folder)
+        wanted, free = by_device[there.stat().st_dev], shutil.disk_usage(there).free
+        if wanted and wanted + DISK_MARGIN > free:
+            raise GridError(
+                [
+                    f"the search writes about {wanted / 1e9:.1f} GB below {there} and leaves "
+                    f"{DISK_MARGIN / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free. Free some "
+                    "space, or lower the ratios"
+                ],
+                name,
+            )
+
+
+def _existing(path: Path) -> Path:
+    path = path.resolve()
+    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -1,0 +1,1 @@
+"""Confirmation: the second stage, the best arms again with fresh seeds."""

@@ -1,0 +1,247 @@
+"""A second stage: which arms of a grid, on which fresh seeds.
+
+Its runs are none that selection saw, nor is the test set: `judging` needs no correction for the
+arms that were screened.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fgaug.errors import RunError
+from fgaug.grid.analysis_plan import LOWER_IS_BETTER, AnalysisPlan, seeds_of_baseline
+from fgaug.grid.cells import CONTROLS, Cell
+from fgaug.runs.confirmation_records import SecondStage, ShortlistedArm
+
+_OF_ROW = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
+FIRST_FRESH = 1_000_000  # beyond what grids list or draw, so that a grown grid meets none of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """An arm that could be confirmed."""
+
+    arm_id: str
+    arm: str  # in words
+    baseline: str | None  # arm_id; None where the grid excludes it
+    twins: Mapping[str, str]  # control -> arm_id, of the grid's controls
+
+
+def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
+    """Return the arms of a grid that are no baseline and no control, in the order of its cells.
+
+    A random subset that the grid wants is a candidate too, and the twin of its filtered arm.
+    """
+    firsts = {cell.arm_id: cell for cell in reversed(cells)}
+    subsets = {_unfiltered(cell): cell.arm_id for cell in firsts.values() if cell.spared}
+    others = {_place(cell): cell.arm_id for cell in firsts.values() if not _compared(cell)}
+    return tuple(
+        Candidate(
+            arm_id=arm.arm_id,
+            arm=arm.described.rsplit(" seed ", 1)[0],
+            baseline=others.get(_place(arm, "baseline")),
+            twins=_twins(arm, others) | _random_subset(arm, subsets),
+        )
+        for arm in reversed(firsts.values())
+        if _compared(arm)
+    )
+
+
+def shortlist(
+    arms: Sequence[Candidate], rows: pd.DataFrame, plan: AnalysisPlan, top: int
+) -> tuple[tuple[ShortlistedArm, ...], tuple[str, ...]]:
+    """Return the best arms on validation, and those that could not be chosen, each with a reason.
+
+    Best is the largest mean of the primary metric over the seeds that are ok, above its baseline's
+    (with one baseline the order of the means); of equals the first in the grid.
+
+    Args:
+        arms: of the grid, in its order.
+        rows: of its screening cells.
+        plan: names the metric.
+        top: how many.
+    """
+    ok = rows[rows["status"].eq("ok")]
+    values = _values(ok, plan.metric).groupby(ok["arm_id"].to_numpy())
+    means, counts = values.mean(), values.count()
+    pruned = set(rows.loc[rows["status"].eq("pruned"), "arm_id"])
+    sign = -1.0 if plan.metric in LOWER_IS_BETTER else 1.0
+    found, left_out = [], []
+    for arm in arms:
+        mean, against = (float(means.get(name, math.nan)) for name in (arm.arm_id, arm.baseline))
+        gain = sign * (mean - against)
+        if math.isfinite(gain) and arm.arm_id not in pruned:
+            found.append(_listed(arm, mean, gain, int(counts[arm.arm_id])))
+        else:
+            left_out.append(f"{arm.arm} ({arm.arm_id}): {_why(arm, mean, pruned, plan.metric)}")
+    best = sorted(found, key=lambda each: -(each.gain or 0.0))[:top]
+    return tuple(best), tuple(left_out)
+
+
+def named(
+    arms: Sequence[Candidate], rows: pd.DataFrame, plan: AnalysisPlan
+) -> list[ShortlistedArm]:
+    """Return arms that somebody chose, with what is known of them on validation.
+
+    Raises:
+        RunError: an arm has no baseline to be compared with.
+    """
+    known = {each.arm_id: each for each in shortlist(arms, rows, plan, len(arms))[0]}
+    for arm in arms:
+        if arm.baseline is None:
+            raise RunError(f"{arm.arm} ({arm.arm_id}) has no baseline: the grid excludes it.")
+    return [known.get(arm.arm_id) or _listed(arm, None, None, 0) for arm in arms]
+
+
+def asked_before(
+    stages: Iterable[SecondStage], arms: Iterable[Candidate], seeds: int
+) -> SecondStage | None:
+    """Return the stage that somebody asked for by these arms and this number of seeds."""
+    wanted = {arm.arm_id: seeds for arm in arms}
+    for stage in stages:
+        found = {arm.arm_id: len(stage.seeds[arm.arm_id]) for arm in stage.shortlist}
+        if stage.by == "confirm" and found == wanted:
+            return stage
+    return None
+
+
+def resolved(asked: Sequence[str], arms: Sequence[Candidate], run: str | Path) -> list[Candidate]:
+    """Return the arms that ids, or their first digits, name.
+
+    Raises:
+        RunError: an id names no arm, or several.
+    """
+    found: dict[str, Candidate] = {}
+    for prefix in asked:
+        meant = [arm for arm in arms if prefix and arm.arm_id.startswith(prefix)]
+        if len(meant) != 1:
+            some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
+            what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
+            raise RunError(
+                f"--arm {prefix} {what} of {run}; it has {some}. `fgaug results RUN --by arm "
+                "--format csv` lists them; a baseline or a control is trained beside its arms."
+            )
+        found[meant[0].arm_id] = meant[0]
+    if not found:
+        raise RunError("Name at least one arm by --arm.")
+    return list(found.values())
+
+
+def designed(
+    by: str,
+    metric: str,
+    arms: Sequence[ShortlistedArm],
+    left_out: Sequence[str],
+    seeds: int,
+    used: Collection[int],
+) -> SecondStage:
+    """Return a second stage of arms: `seeds` fresh ones for each and for its twins.
+
+    A baseline has about sqrt(K) times as many, K the arms that are compared with it.
+
+    Args:
+        by: search or confirm.
+        metric: that the arms were chosen by.
+        arms: the shortlist.
+        left_out: what could not be chosen, in words.
+        seeds: of an arm.
+        used: seeds of any cell of the run so far.
+    """
+    families: dict[str, int] = {}
+    for arm in arms:
+        families[arm.baseline] = families.get(arm.baseline, 0) + 1
+    counts = {name: seeds_of_baseline(size, seeds) for name, size in families.items()}
+    counts |= {name: seeds for arm in arms for name in (arm.arm_id, *arm.twins.values())}
+    fresh = fresh_seeds(max(counts.values()), used)
+    return SecondStage(
+        by=by,
+        date=_now(),
+        metric=metric,
+        shortlist=tuple(arms),
+        left_out=tuple(left_out),
+        seeds={name: fresh[:count] for name, count in counts.items()},
+    )
+
+
+def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
+    """Return the plan's metric on validation of each row."""
+    if metric == "log_loss":
+        return rows["valid_loss"]
+    if metric == "balanced_accuracy":
+        return rows[[name for name in rows if str(name).startswith("recall_")]].mean(
+            axis=1, skipna=False
+        )
+    return rows[_OF_ROW[metric]]
+
+
+def _why(arm: Candidate, mean: float, pruned: Collection[str], metric: str) -> str:
+    if arm.arm_id in pruned:
+        return "the scheduler stopped it"
+    if arm.baseline is None:
+        return "the grid excludes its baseline"
+    return f"no finished seed with a defined {metric}" if math.isnan(mean) else "no baseline value"
+
+
+def _listed(arm: Candidate, mean: float | None, gain: float | None, seeds: int) -> ShortlistedArm:
+    assert arm.baseline is not None
+    return ShortlistedArm(
+        arm_id=arm.arm_id,
+        arm=arm.arm,
+        mean=mean,
+        gain=gain,
+        seeds=seeds,
+        baseline=arm.baseline,
+        twins=arm.twins,
+    )
+
+
+def _twins(arm: Cell, others: Mapping[Any, str]) -> dict[str, str]:
+    return {
+        control: others[_place(arm, control)]
+        for control in CONTROLS
+        if _place(arm, control) in others and (control != "drop" or arm.remove)
+    }
+
+
+def _random_subset(arm: Cell, subsets: Mapping[Any, str]) -> dict[str, str]:
+    known = arm.filtered and _unfiltered(arm) in subsets
+    return {"random_subset": subsets[_unfiltered(arm)]} if known else {}
+
+
+def _unfiltered(cell: Cell) -> tuple[Any, ...]:
+    """Return all that an arm with a filter shares with the one without."""
+    amount = (cell.ratio, cell.fakes, cell.remove)
+    shared = (cell.mode, cell.snapshot, cell.psi, *amount, cell.split, cell.real_fraction)
+    return (*shared, cell.recipe.model_dump_json())
+
+
+def _compared(cell: Cell) -> bool:
+    return cell.mode not in ("baseline", *CONTROLS)
+
+
+def _place(cell: Cell, mode: str | None = None) -> tuple[Any, ...]:
+    """Return what arms share with the baseline, or with the control, that belongs to them."""
+    mode = mode or cell.mode
+    shared = (mode, cell.split, cell.real_fraction, cell.recipe.model_dump_json())
+    if mode == "baseline":
+        return shared
+    amount = (cell.ratio, cell.fakes) if mode == "oversample" else (None, None)
+    return (*shared, cell.remove, *amount)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def fresh_seeds(count: int, used: Collection[int]) -> tuple[int, ...]:
+    """Return the first `count` seeds from FIRST_FRESH on that are not `used`."""
+    unused = (seed for seed in itertools.count(FIRST_FRESH) if seed not in used)
+    return tuple(itertools.islice(unused, count))

@@ -1,0 +1,225 @@
+"""Estimates: how long a grid takes on this machine, and how many trials fit side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+
+from fgaug.data import Dataset
+from fgaug.grid.axes import Split
+from fgaug.grid.cells import Cell
+from fgaug.grid.recipe import Budget, Recipe
+from fgaug.grid.space import Resources, Space
+from fgaug.runs import mix
+from fgaug.runs.reals import Reals
+from fgaug.training.backends import open_learner
+from fgaug.training.budget import frozen_epochs, total_steps
+from fgaug.training.images import Images
+
+CUDA_BYTES = 1 << 30  # at most, that CUDA itself takes of a GPU for each process
+MARGIN = 0.2  # of memory left free: fragments, checkpoints being written, other programs
+_PARTS = 10_000  # of a GPU: Ray counts no finer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a few steps and looks of a recipe took."""
+
+    train_per_s: float  # images
+    valid_per_s: float  # images
+    memory_bytes: int  # of the process at its peak; what other processes share with it left out
+    gpu_bytes: int | None  # the same of the GPU, with what CUDA itself takes; None on cores
+
+
+def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: int) -> float:
+    """Return how many seconds all `cells` take one after the other, patience left out of account.
+
+    Each model is run for a few steps on `threads` threads; the rates are this machine's, now.
+    """
+    sides: dict[Split, tuple[Reals, int]] = {}  # of each split, and how many images validate
+    for split in dict.fromkeys(cell.split for cell in cells):
+        manifest = dataset.with_split(split).manifest
+        n_valid = int((manifest["split"] == "valid").sum())
+        sides[split] = Reals(manifest, dataset.spec.labels), n_valid
+    rates: dict[str, Measured] = {}  # a recipe with a pipeline has no hash
+    total = 0.0
+    for cell in cells:
+        name = cell.recipe.model_dump_json()
+        if name not in rates:
+            rates[name] = measure(cell.recipe, dataset, threads)
+        rate = rates[name]
+        reals, n_valid = sides[cell.split]
+        plan = mix.sizes(cell, reals, pool)
+        count = plan.n_real + plan.n_fake
+        steps = total_steps(cell.budget, count, cell.recipe.batch_size, frozen_epochs(cell.recipe))
+        batch = min(cell.recipe.batch_size, count)
+        seconds = steps * batch / rate.train_per_s
+        seconds += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
+        total += (cell.last_round - cell.round + 1) * seconds  # each round has a budget
+    return total
+
+
+def measure(recipe: Recipe, dataset: Dataset, threads: int) -> Measured:
+    """Return what a recipe takes on a few batches, on a GPU where this process sees one.
+
+    The peaks are those of a trial only in a process that has done nothing else.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return _measure(recipe, dataset)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
+    process = psutil.Process()
+    own, resident = process.memory_full_info().uss, process.memory_info().rss
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    labels = dataset.spec.labels
+    count = 4 * recipe.batch_size
+    places = np.resize(np.arange(len(dataset)), count)
+    images = Images(
+        sources=[dataset.pixels()],
+        source=np.zeros(count, np.int64),
+        row=places,
+        label=np.arange(count) % len(labels),
+    )
+    learner = open_learner(recipe, labels, 0, device.type)
+    budget = Budget(unit="steps", max=4, evaluations=2)
+    running = iter(learner.train(images, images, budget, seed=0))
+    warm = next(running)
+    started = time.perf_counter()
+    last = next(running)
+    both = time.perf_counter() - started
+    train_s = last.train_s - warm.train_s
+    trained = last.images_seen - warm.images_seen
+    peaks = learner.peaks()
+    learner.close()
+    gpu_bytes = _gpu_peak() if device.type == "cuda" else None
+    if recipe.backend == "keras":
+        gpu_bytes = None if peaks.gpu_bytes is None else peaks.gpu_bytes + CUDA_BYTES
+    return Measured(
+        train_per_s=trained / max(train_s, 1e-6),
+        valid_per_s=count / max(both - train_s, 1e-6),
+        memory_bytes=own + max(0, peaks.memory_bytes - resident),
+        gpu_bytes=gpu_bytes,
+    )
+
+
+def _gpu_peak() -> int:
+    """Return the bytes of the GPU that this process held at its peak.
+
+    What CUDA takes for itself torch does not know: it is what is missing on the GPU now beside
+    torch's own, or less, where other processes hold some of that.
+    """
+    free, total = torch.cuda.mem_get_info()
+    beside = total - free - torch.cuda.memory_reserved()
+    return torch.cuda.max_memory_reserved() + min(max(0, beside), CUDA_BYTES)
+
+
+def _looks(budget: Budget, recipe: Recipe) -> int:
+    if budget.unit == "steps":
+        return budget.evaluations or 1
+    return budget.max + frozen_epochs(recipe)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """What one trial takes at its peak."""
+
+    memory_bytes: int  # of its process
+    gpu_bytes: int | None  # with what CUDA itself takes; None where it trains on cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One machine of a cluster."""
+
+    cores: int
+    memory_bytes: int
+    gpus: int
+    gpu_bytes: int | None  # of its smallest GPU; None where that is unknown
+
+
+def assumed(gpus: float) -> Resources:
+    """Return what a trial holds as long as nothing is measured: a core, and a GPU of those."""
+    return Resources(cpu=1, gpu=1 if gpus else 0)
+
+
+def pack(footprint: Footprint, nodes: Sequence[Node]) -> Resources:
+    """Return what each trial holds, so that as many as fit run at once.
+
+    Where there are GPUs, trials share them in equal parts, no more on one than it has memory for
+    and than there are cores a GPU; a GPU of unknown memory gets one trial. Cores that are left
+    over are shared out, and where memory holds fewer trials than there are places, each gets more
+    cores. A machine that has not the memory for a single trial gets one all the same.
+
+    Raises:
+        ValueError: no machine has a core.
+    """
+    nodes = [node for node in nodes if node.cores]
+    if not nodes:
+        raise ValueError("no machine of the cluster has a core")
+    nodes = [node for node in nodes if node.gpus] or list(nodes)
+    fits = [max(1, _usable(node.memory_bytes) // footprint.memory_bytes) for node in nodes]
+    if not nodes[0].gpus:
+        part, places = 0, [node.cores for node in nodes]
+    else:
+        most = min(_on_each_gpu(footprint, *pair) for pair in zip(nodes, fits, strict=True))
+        part = _equal_part(_PARTS, most)
+        places = [min(node.cores, node.gpus * (_PARTS // part)) for node in nodes]
+    cpu = min(node.cores // place for node, place in zip(nodes, places, strict=True))
+    for node, place, fit in zip(nodes, places, fits, strict=True):
+        if fit < place:
+            cpu = max(cpu, _equal_part(node.cores, fit))
+    return Resources(cpu=cpu, gpu=part / _PARTS)
+
+
+def at_once(resources: Resources, nodes: Sequence[Node]) -> int:
+    """Return how many trials that hold `resources` run at a time."""
+    found = 0
+    for node in nodes:
+        places = int(node.cores / resources.cpu)
+        if resources.gpu:
+            places = min(places, node.gpus * int(1 / resources.gpu + 1e-9))
+        found += places
+    return found
+
+
+def _on_each_gpu(footprint: Footprint, node: Node, fits: int) -> int:
+    if footprint.gpu_bytes is None or node.gpu_bytes is None:
+        return 1
+    by_memory = _usable(node.gpu_bytes) // footprint.gpu_bytes
+    # the machine's memory counts too: Ray would fill the first GPU and leave the last idle
+    return max(1, min(by_memory, node.cores // node.gpus, -(-fits // node.gpus)))
+
+
+def _usable(memory_bytes: int) -> int:
+    return int(memory_bytes * (1 - MARGIN))
+
+
+def _equal_part(whole: int, most: int) -> int:
+    """Return the largest equal part of `whole` that fits in often enough, but `most` times.
+
+    The smallest part that fits in no more than `most` times says how often that is; parts of that
+    number may then be a little larger: thirds of 10,000 are 3,333, not 2,501.
+    """
+    smallest = whole // (most + 1) + 1
+    return whole // (whole // smallest)
+
+
+def parallel_trials(space: Space, cpus: float, gpus: float) -> int:
+    """Return how many trials run at once on so many cores and GPUs; `auto` is assumed."""
+    asked = space.resources
+    held = assumed(gpus) if isinstance(asked, str) else asked
+    fits = cpus / held.cpu
+    if held.gpu:
+        share = held.gpu
+        fits = min(fits, gpus / share if share >= 1 else gpus * int(1 / share + 1e-9))
+    return max(1, int(fits))

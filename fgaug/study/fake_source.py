@@ -1,0 +1,211 @@
+"""Where the fakes of a grid come from: banks, networks, and their content as cells name it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fgaug.bank import (
+    RESIZE_FILTER,
+    BankSpec,
+    Scorer,
+    Source,
+    Store,
+    import_images,
+    open_bank,
+    open_store,
+    read_spec,
+)
+from fgaug.core.paths import BankNames
+from fgaug.data import Dataset, DatasetSpec
+from fgaug.errors import BankError, SnapshotError
+from fgaug.grid.axes import Split
+from fgaug.grid.generators import Generator, SnapshotFile
+from fgaug.grid.space import Space
+from fgaug.runs.fake_selection import FakeSelection
+
+_log = logging.getLogger("fgaug")
+Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeSource:
+    """What makes the fakes of some cells of a grid, and the bank that holds them."""
+
+    snapshot: str | None  # its name on the axis; None where the grid has no such axis
+    key: str  # what stands before its keys in the grid: `axes.snapshot.0.`, or nothing
+    generator: Generator
+    store: Store
+    spec: BankSpec  # what the bank must be; its sources make each label's fakes
+    # what filters read, by name, for each split: scorers learn from its training images
+    scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
+
+    @property
+    def scorer_digests(self) -> dict[Split, dict[str, str]]:
+        """The scorers by content, as cells are named by them."""
+        return {
+            split: {name: scorer.digest for name, scorer in named.items()}
+            for split, named in self.scorers.items()
+        }
+
+    def screens(self, pool: int) -> dict[Split, FakeSelection]:
+        """Return the screens of its bank, for each split, over the scores that there are now."""
+        return {
+            split: FakeSelection(self.store, named, pool) for split, named in self.scorers.items()
+        }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What alters an image: a part of the identity of every cell that uses these fakes."""
+        options = {name: getattr(self.generator, name) for name in ("cutoff", "precision")}
+        sources = self.spec.sources.items()
+        return {
+            "sources": {label: [s.kind, s.sha256, s.class_index] for label, s in sources},
+            **{name: value for name, value in options.items() if value is not None},
+            "noise": self.generator.noise,
+            "size": self.spec.size,
+            "channels": self.spec.channels,
+            "resize_filter": RESIZE_FILTER,
+        }
+
+
+# name, grid, dataset with one of its splits, fake source, its split's first baseline -> scorer
+ScorerOf = Callable[[str, Space, Dataset, FakeSource, str | None], Scorer]
+
+
+def fake_sources_of(
+    space: Space, dataset: DatasetSpec | None, describe: Describe
+) -> tuple[tuple[FakeSource, ...], list[str]]:
+    """Return what makes a grid's fakes, by content, and what is wrong with it.
+
+    Without a dataset only the banks are looked at.
+    """
+    found: list[FakeSource] = []
+    problems: list[str] = []
+    for place, entry in enumerate(space.snapshot_entries):
+        key = "" if entry.name is None else f"axes.snapshot.{place}."
+        try:
+            store = open_store(entry.bank)
+        except BankError as error:
+            problems.append(f"`{key}bank`: {error}")
+            continue
+        if dataset is None:
+            continue
+        generator = entry.generator
+        sources, wrong = _sources(generator, dataset.labels, store, describe, f"{key}generator")
+        problems += wrong
+        spec = BankSpec(
+            size=dataset.size,
+            channels=dataset.channels,
+            noise=generator.noise,
+            cutoff=generator.cutoff,
+            precision=generator.precision or "float32",
+            sources=sources,
+        )
+        found.append(
+            FakeSource(snapshot=entry.name, key=key, generator=generator, store=store, spec=spec)
+        )
+    return tuple(found), problems
+
+
+def _sources(
+    generator: Generator,
+    labels: tuple[str, ...],
+    bank: Store,
+    describe: Describe,
+    key: str,
+) -> tuple[dict[str, Source], list[str]]:
+    """Return what makes each label's fakes, by content, and what is wrong with it."""
+    problems: list[str] = []
+    if generator.snapshots:
+        for label in labels:
+            if label not in generator.snapshots:
+                problems.append(f"`{key}.snapshots` has no network for the label `{label}`")
+        for label in generator.snapshots:
+            if label not in labels:
+                problems.append(
+                    f"`{key}.snapshots.{label}`: the dataset has no such label, "
+                    f"it has {listed(labels)}"
+                )
+    known = _known_sources(bank)
+    found = {}
+    for label in labels:
+        if generator.snapshots and label not in generator.snapshots:
+            continue
+        named = generator.snapshots.get(label)
+        held = known.get(label)
+        if named and held and not Path(named.file).exists() and _same_name(named, held):
+            _log.warning(
+                f"{named.file} is not here; the bank's own record of a network of that name, "
+                f"{held.sha256[:12]}, stands for it"
+            )
+            found[label] = held
+            continue
+        try:
+            found[label] = describe(label, generator)
+        except SnapshotError as error:
+            problems.append(f"`{key}`: {error}")
+    return found, problems
+
+
+def _same_name(named: SnapshotFile, held: Source) -> bool:
+    """Return whether a bank's network goes by the name and class that a grid gives it."""
+    return (held.kind, held.name, held.class_index) == (
+        "stylegan2",
+        Path(named.file).name,
+        named.class_index,
+    )
+
+
+def _known_sources(bank: Store) -> Mapping[str, Source]:
+    """Return what a bank says of its networks; nothing where it is new or cannot be read."""
+    try:
+        return read_spec(bank).sources
+    except BankError:
+        return {}
+
+
+def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[str, str]]:
+    """Return the digest of the imported images that the pool can draw, by psi and label."""
+    labels = [label for label, s in fake_source.spec.sources.items() if s.kind == "imported"]
+    if not labels or not fake_source.store.has(BankNames.manifest):
+        return {}
+    store, shards = fake_source.store, open_bank(fake_source.store).shards
+    return {
+        psi: {
+            label: import_images.pixels_digest(
+                import_images.digests(store, shards, label, psi), space.pool
+            )
+            for label in labels
+        }
+        for psi in {float(psi) for axes in space.lists for psi in axes.psi}
+    }
+
+
+def alike(
+    sources: Iterable[FakeSource], imported_of: Mapping[str | None, Mapping[float, Any]]
+) -> list[str]:
+    """Return which fake sources would make the same images under two names."""
+    problems: list[str] = []
+    known: list[FakeSource] = []
+    for source in sources:
+        mine = imported_of[source.snapshot]
+        for other in known:
+            if source.identity != other.identity or mine != imported_of[other.snapshot]:
+                continue
+            if source.generator.kind == "imported" and not mine:
+                continue  # two banks that are still to be imported
+            problems.append(
+                f"`axes.snapshot`: {other.snapshot} and {source.snapshot} make the same images. "
+                "Keep one of them"
+            )
+        known.append(source)
+    return problems
+
+
+def listed(labels: Iterable[str]) -> str:
+    """Return labels in backquotes, sorted."""
+    return ", ".join(f"`{label}`" for label in sorted(labels))

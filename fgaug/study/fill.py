@@ -1,0 +1,53 @@
+"""Banks filled, and scored for filters, until cells have all they draw.
+
+A filter's draw is known only once its fakes are scored: prefixes of each cell's order are made and
+scored, longer ones as the keep rate becomes known, before any trial starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from fgaug.bank import Demand, open_bank
+from fgaug.core.progress import progress_of
+from fgaug.grid.axes import Split
+from fgaug.study.banks import fill_bank
+from fgaug.study.fake_needs import FakeNeeds
+from fgaug.study.generators import label_sources
+from fgaug.study.plan import Plan
+from fgaug.study.scorers import score_options_of
+
+
+def fill_and_score(planned: Plan, needs: FakeNeeds, console: Console) -> None:
+    """Fill a bank, on this process's cluster, with what the cells to train lack.
+
+    Where cells have a filter, it is scored too, and filled on until each draw is whole.
+
+    Raises:
+        GridError: a filter keeps too few of the pool.
+    """
+    while True:
+        if needs.missing.count:
+            sources = label_sources(needs.source)
+            fill_bank(needs.source.store, needs.source.spec, sources, needs.missing, console)
+        if not (waiting := planned.unscored(needs)):
+            return
+        score_waiting(planned, needs, waiting, console)
+        needs = planned.refreshed(needs, open_bank(needs.source.store).index())
+
+
+def score_waiting(
+    planned: Plan, needs: FakeNeeds, waiting: Mapping[tuple[Split, str], Demand], console: Console
+) -> None:
+    """Score fakes that are in the bank, scorer by scorer."""
+    from fgaug.quality.scoring.score_bank import score_fakes
+
+    bank = open_bank(needs.source.store)
+    for (split, name), demand in waiting.items():
+        how = score_options_of(planned, needs, split)
+        scorer, dataset = needs.source.scorers[split][name], planned.dataset.with_split(split)
+        for (label, psi), z_seeds in demand.wanted.items():
+            with progress_of(f"scoring {label}, psi {psi:g}: {name}", console) as progress:
+                score_fakes(bank, [scorer], label, psi, z_seeds, dataset, progress, how)

@@ -1,0 +1,266 @@
+"""One cell of a run trained again, and compared.
+
+The run's folder is only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
+from fgaug.core.progress import progress_of
+from fgaug.core.version import __version__
+from fgaug.errors import RunError
+from fgaug.grid.cells import Cell
+from fgaug.runs import folder, results
+from fgaug.study.plan import Plan
+from fgaug.study.planner import plan
+
+TOLERANCE = 1e-6  # of metrics and probabilities; on the same machine they are the same
+_SHOWN = 8
+_COUNTS = (
+    *("stopped_by", "n_real", "n_fake", "n_dropped", "budget_used", "best_epoch", "best_step"),
+    "images_seen",
+)
+_METRICS = ("valid_", "precision_", "recall_", "specificity_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One thing that is not as it was."""
+
+    name: str
+    then: Any
+    now: Any
+
+    @property
+    def size(self) -> float:
+        """The absolute difference; infinite where the two are not numbers."""
+        both = (self.then, self.now)
+        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in both):
+            return math.inf
+        return abs(float(self.then) - float(self.now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A cell trained again beside its row in the run."""
+
+    cell: Cell
+    compared: int  # columns of the row
+    images: int  # validation images whose predictions were compared
+    row: tuple[Change, ...]  # every column that is not exactly as it was
+    predictions: float  # largest difference of a probability; infinite for other images
+    environment: tuple[Change, ...]
+    tolerance: float
+
+    @property
+    def same(self) -> bool:
+        """Whether counts are equal, metrics and probabilities within the tolerance."""
+        return not self.beyond and self.predictions <= self.tolerance
+
+    @property
+    def beyond(self) -> tuple[Change, ...]:
+        """The columns that differ by more than their tolerance; counts have none."""
+        return tuple(
+            change
+            for change in self.row
+            if not change.name.startswith(_METRICS) or not change.size <= self.tolerance
+        )
+
+
+def replay(
+    run: str | Path,
+    cell: str,
+    *,
+    device: str | None = None,
+    tolerance: float = TOLERANCE,
+    console: Console | None = None,
+) -> Replay:
+    """Train one cell of a run again, outside its grid, and return how the numbers compare.
+
+    Args:
+        run: the folder of a search.
+        cell: a cell_id, or its first digits where no other cell has them.
+        device: cpu or cuda; where None, the kind that trained the cell if this machine has it.
+        tolerance: of metrics and probabilities, absolute.
+        console: where progress is shown, stderr where None.
+
+    Raises:
+        RunError: no such cell or none that finished, or one that its grid no longer gives.
+    """
+    from fgaug.core.devices import usable_device
+
+    run_paths = RunPaths(Path(run))
+    cell_id = _cell_id(run_paths, cell)
+    trial_paths = run_paths.trial(cell_id)
+    row = results.read_rows(trial_paths)[-1]
+    if row.get("status") != "ok":
+        raise RunError(
+            f"Cell {cell_id} has status {row.get('status')}: there are no final numbers to "
+            "compare. Finish it by `fgaug search`, or name another cell."
+        )
+    then = files.read_table(trial_paths.predictions, RunError).to_pandas()
+    environment = files.read_json(run_paths.environment, RunError)
+    planned, found = _planned(run_paths, cell_id, row)
+    chosen = str(usable_device(device or _device_of(row)))
+    new, now = _train(planned, found, chosen, row, console or Console(stderr=True))
+    names = [name for name in new if name in _COUNTS or name.startswith((*_METRICS, "n_fake_"))]
+    return Replay(
+        cell=found,
+        compared=len(names),
+        images=len(now),
+        row=tuple(_changes({name: (row.get(name), new[name]) for name in names})),
+        predictions=_largest(then, now),
+        environment=tuple(_changes(_environment(environment, row, new))),
+        tolerance=tolerance,
+    )
+
+
+def _cell_id(run: RunPaths, prefix: str) -> str:
+    """Return the one finished cell of a run whose name starts so."""
+    if not run.trials.is_dir() or not run.space.is_file():
+        raise RunError(f"{run.root} is not a run. Give the folder of a search.")
+    names = sorted(folder.name for folder in run.trials.iterdir() if folder.is_dir())
+    found = [name for name in names if name.startswith(prefix)] if prefix else []
+    if not found:
+        some = ", ".join(names[:_SHOWN]) or "none"
+        raise RunError(
+            f"{run.root} has no cell {prefix}; it has {len(names)} ({some}). `fgaug results "
+            f"{run.root} --format csv` lists them."
+        )
+    if len(found) > 1:
+        some = ", ".join(found[:_SHOWN])
+        raise RunError(f"{prefix} is the start of {len(found)} cells ({some}). Give more digits.")
+    if not run.trial(found[0]).result.is_file():
+        raise RunError(f"Cell {found[0]} has no row yet. Finish it by `fgaug search`.")
+    return found[0]
+
+
+def _planned(run: RunPaths, cell_id: str, row: Mapping[str, Any]) -> tuple[Plan, Cell]:
+    """Return the plan that gives a cell: of the run's grid, or of an earlier one."""
+    # a plan looks up, and may set aside, what lies in its run's folder: this one has none
+    nowhere = run.root.absolute().with_name(f"{run.root.name}.replay-{cell_id}")
+    plans = []
+    for grid in (run.space, *sorted(run.root.glob("space.resolved.*.yaml"), reverse=True)):
+        plans.append(plan(grid, nowhere))
+        for cell in plans[-1].cells:
+            if cell.cell_id == cell_id:
+                return plans[-1], cell
+    raise RunError(
+        f"The grid of {run.root} no longer gives cell {cell_id}: {_why_gone(plans[0], row)}."
+    )
+
+
+def _why_gone(planned: Plan, row: Mapping[str, Any]) -> str:
+    then, now = str(row.get("dataset_digest")), planned.dataset.spec.digest
+    if then != now:
+        return (
+            f"{planned.space.dataset} has the digest {now[:12]}, the cell was trained on one "
+            f"with {then[:12]}. Prepare that dataset again in this place"
+        )
+    known = [each.snapshots for each in planned.sources.values() if each.snapshots]
+    if row.get("snapshots") not in (None, *known):
+        return f"its fakes are of {row['snapshots']}, the grid's are now {' or '.join(known)}"
+    if row.get("version") != __version__:
+        return (
+            f"fgaug {row.get('version')} trained it, this is {__version__}, which may name "
+            "cells otherwise. Install that version"
+        )
+    return (
+        "space.resolved.yaml was changed, or this machine has other pretrained weights, networks "
+        "or imported images than those that it was trained with"
+    )
+
+
+def _train(
+    planned: Plan, cell: Cell, device: str, row: Mapping[str, Any], console: Console
+) -> tuple[Mapping[str, Any], pd.DataFrame]:
+    """Return the row and the predictions of a cell trained now."""
+    from fgaug.runs.trial import Trial
+
+    with _threads(row), progress_of(f"training {cell.described}", console) as progress:
+        trial = Trial(cell, planned.sources[cell.snapshot], device)
+        images = trial.training.total * cell.recipe.batch_size * cell.last_round
+        for point in trial:
+            progress(point.images_seen, images)
+        result = trial.result()
+    return result.row, result.predictions
+
+
+@contextlib.contextmanager
+def _threads(row: Mapping[str, Any]) -> Iterator[None]:
+    """Compute with the threads that trained the row: sums over others round otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    recorded = re.fullmatch(r"cpu x(\d{1,4})", str(row.get("device")))
+    torch.set_num_threads(int(recorded[1]) if recorded else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _device_of(row: Mapping[str, Any]) -> str:
+    import torch
+
+    on_cpu = str(row.get("device")).startswith("cpu ")
+    return "cpu" if on_cpu or not torch.cuda.is_available() else "cuda"
+
+
+def _environment(
+    recorded: Mapping[str, Any], row: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+    """Return (then, now) of versions, commit, device and host.
+
+    The versions are those of the last search in the run's folder.
+    """
+    pairs = {"fgaug": (row.get("version"), new["version"])}
+    pairs["python"] = (recorded.get("python"), platform.python_version())
+    for name in folder.PACKAGES:
+        if isinstance(then := recorded.get(name), str):
+            pairs[name] = (then, folder.version_of(name) or "not installed")
+    if isinstance(then := recorded.get("computing"), Mapping):
+        now = folder.computing()
+        pairs |= {str(name): (value, now.get(name, "none")) for name, value in then.items()}
+    pairs["git commit"] = (recorded.get("git_commit"), folder.git_commit())
+    for name in ("device", "host"):
+        pairs[name] = (row.get(name), new[name])
+    return pairs
+
+
+def _changes(pairs: Mapping[str, tuple[Any, Any]]) -> Iterator[Change]:
+    for name, (then, now) in pairs.items():
+        if _undefined(then) and _undefined(now):
+            continue
+        if then != now:
+            yield Change(name=name, then=then, now=now)
+
+
+def _undefined(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _largest(then: pd.DataFrame, now: pd.DataFrame) -> float:
+    """Return the largest difference of a probability, image by image."""
+    columns = [name for name in now if str(name).startswith("p_")]
+    if not {"image_id", *columns} <= set(then.columns):
+        return math.inf
+    first, second = (frame.set_index("image_id").sort_index() for frame in (then, now))
+    if not first.index.equals(second.index):
+        return math.inf
+    differences = np.abs(first[columns].to_numpy() - second[columns].to_numpy())
+    return float(differences.max()) if np.isfinite(differences).all() else math.inf

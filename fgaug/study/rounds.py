@@ -1,0 +1,152 @@
+"""Rounds: the fakes that later rounds of a cell need, and those that can be dropped after a round.
+
+Without a filter the need is known; with one it lies between the fakes that are drawn and all that
+a round may draw from. Finished rounds drop their shards where `rounds.keep_shards` is false.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fgaug.bank import Bank, Demand, drop_shards, open_bank
+from fgaug.core.paths import BankNames
+from fgaug.data import DatasetSpec
+from fgaug.grid.axes import Split
+from fgaug.grid.cells import Cell
+from fgaug.runs import mix, reals
+from fgaug.study.fake_source import FakeSource
+from fgaug.study.schedule import Wave
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemainingRounds:
+    """The rounds that cells of one fake source still have to train."""
+
+    cells: int
+    rounds: int  # of the cell that has the most left
+    size: int  # fakes of a label that a cell trains on in a round
+    block: int  # z_seeds of a label that a round draws from, which no other does
+    z_seeds: int  # of a label, of all these rounds
+    least: int  # images of all labels and psis, in all these rounds
+    most: int
+    most_of_round: int
+    image_bytes: int  # of one
+    keeps: bool  # whether the bank keeps a round's shards
+
+    @property
+    def least_bytes(self) -> int:
+        """Of the bank at its largest; as much again is decoded in a machine's cache."""
+        return self._largest(self.least)
+
+    @property
+    def most_bytes(self) -> int:
+        """The same at the most."""
+        return self._largest(self.most)
+
+    def _largest(self, images: int) -> int:
+        held = images if self.keeps else min(images, self.most_of_round)
+        return held * self.image_bytes
+
+
+def remaining_rounds(
+    cells: Iterable[Cell], reals: Mapping[Split, reals.Reals], pool: int, spec: DatasetSpec
+) -> RemainingRounds | None:
+    """Return what the remaining rounds of cells need; None where no cell has rounds.
+
+    Args:
+        cells: to be trained, all of one fake source, each at the round that it trains next.
+        reals: of each split.
+        pool: fakes are drawn from z_seeds 1..pool.
+        spec: of the dataset.
+    """
+    own = [cell for cell in cells if cell.rounds is not None]
+    if not own or own[0].rounds is None:
+        return None
+    rounds, labels = own[0].rounds, spec.labels
+    first = min(cell.round for cell in own)
+    block = len(mix.drawn_from(own[0], pool))
+    least = most = most_of_round = 0
+    for number in range(first, rounds.count + 1):
+        here = [replace(cell, round=number) for cell in own if cell.round <= number]
+        low = Demand.of(_drawn(here, reals, pool)).count
+        filtered = {cell.psi for cell in here if cell.filtered}
+        plain = [cell for cell in here if cell.psi not in filtered]
+        high = Demand.of(_drawn(plain, reals, pool)).count + len(filtered) * block * len(labels)
+        least, most, most_of_round = least + low, most + high, max(most_of_round, high)
+    left = rounds.count + 1 - first
+    return RemainingRounds(
+        cells=len(own),
+        rounds=left,
+        size=rounds.size // len(labels),
+        block=block,
+        z_seeds=left * block,
+        least=least,
+        most=most,
+        most_of_round=most_of_round,
+        image_bytes=spec.size**2 * spec.channels,
+        keeps=rounds.keep_shards,
+    )
+
+
+def _drawn(
+    cells: list[Cell], reals: Mapping[Split, reals.Reals], pool: int
+) -> Iterator[tuple[str, float, np.ndarray]]:
+    """Yield what cells draw, each filter left out."""
+    for cell in cells:
+        yield from mix.sizes(cell, reals[cell.split], pool).drawn
+
+
+def drop_round_shards(
+    sources: Iterable[FakeSource],
+    cells: Sequence[Cell],
+    wave: Wave,
+    reals: Mapping[Split, reals.Reals],
+    pool: int,
+) -> None:
+    """Drop the shards of a round that all its cells have trained on.
+
+    Cells without rounds keep what they draw. The scores of the fakes stay: they tell which fakes
+    were drawn.
+
+    Args:
+        sources: of the grid's fakes.
+        cells: of the whole grid.
+        wave: the round, trained by all its cells.
+        reals: of each split.
+        pool: fakes are drawn from z_seeds 1..pool.
+    """
+    rounds = wave.cells[0].rounds
+    if rounds is None or rounds.keep_shards:
+        return
+    for source in sources:
+        if not source.store.has(BankNames.manifest):
+            continue
+        if any(cell.snapshot == source.snapshot for cell in wave.cells):
+            others = [
+                cell
+                for cell in cells
+                if cell.snapshot == source.snapshot and cell.uses_fakes and cell.rounds is None
+            ]
+            needed = mix.demand(others, reals, pool, source.screens(pool)).wanted
+            names = _only_of_round(wave, open_bank(source.store), needed, pool)
+            drop_shards(source.store, source.spec, names)
+
+
+def _only_of_round(
+    wave: Wave, bank: Bank, needed: Mapping[tuple[str, float], np.ndarray], pool: int
+) -> list[str]:
+    """Return the shards that a round draws from and no cell without rounds needs."""
+    drawn = mix.drawn_from(wave.cells[0], pool)
+    index = bank.index()
+    psis = {cell.psi for cell in wave.cells}
+    names = []
+    for name, rows in index[index["psi"].isin(psis)].groupby("shard"):
+        key = (str(rows["label"].iloc[0]), float(rows["psi"].iloc[0]))
+        z_seeds = rows["z_seed"].to_numpy()
+        inside = drawn.start <= z_seeds.min() and z_seeds.max() < drawn.stop
+        if inside and not np.isin(z_seeds, needed.get(key, np.empty(0, np.int64))).any():
+            names.append(str(name))
+    return names

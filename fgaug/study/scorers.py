@@ -1,0 +1,60 @@
+"""The scorers that a grid asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fgaug.bank import Scorer
+from fgaug.data import Dataset
+from fgaug.errors import UserError
+from fgaug.grid.axes import Split
+from fgaug.grid.space import Scorers, Space
+from fgaug.study.fake_needs import FakeNeeds
+from fgaug.study.fake_source import FakeSource
+from fgaug.study.plan import Plan
+
+if TYPE_CHECKING:
+    from fgaug.quality.scoring.score_bank import OwnBaseline, ScoreOptions
+
+
+def scorer_of(
+    name: str, space: Space, dataset: Dataset, source: FakeSource, baseline: str | None = None
+) -> Scorer:
+    """Return a scorer by what the grid says of it; `dataset` has the split that it learns from.
+
+    `baseline` is the cell of this search that scores, where one does.
+    """
+    from fgaug.quality.scoring import score_bank
+
+    if name == "discriminator" and not source.generator.snapshots:
+        raise UserError(
+            f"`logit` is said by the discriminator beside a network, and `kind: "
+            f"{source.generator.kind}` has none. Leave it out of the filters."
+        )
+    own = baseline and score_bank.OwnBaseline(cell_id=baseline, file="")
+    return score_bank.scorer_of(name, dataset, _score_options(space, source, own or None))
+
+
+def score_options_of(planned: Plan, needs: FakeNeeds, split: Split) -> ScoreOptions:
+    """Return by what fakes are scored for a split."""
+    from fgaug.quality.scoring.score_bank import OwnBaseline
+
+    cell_id = planned.scoring.get(split)
+    if cell_id is None:
+        return _score_options(planned.space, needs.source)
+    file = str(planned.run.trial(cell_id).model)
+    return _score_options(planned.space, needs.source, OwnBaseline(cell_id=cell_id, file=file))
+
+
+def _score_options(
+    space: Space, source: FakeSource, baseline: OwnBaseline | None = None
+) -> ScoreOptions:
+    from fgaug.quality.scoring.score_bank import ScoreOptions
+
+    asked, snapshots = space.scorers or Scorers(), source.generator.snapshots
+    return ScoreOptions(
+        features=asked.features,
+        classifier=asked.classifier,
+        baseline=baseline,
+        discriminators=tuple((label, each.file) for label, each in snapshots.items()),
+    )

@@ -1,0 +1,106 @@
+"""A search from its grid to its rows: plan, fill, train, confirm."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from fgaug.core import pixels
+from fgaug.grid.space import Space
+from fgaug.runs import folder, results
+from fgaug.study import execute, planner
+from fgaug.study.confirmation import confirm
+from fgaug.study.execute import prune_models
+from fgaug.study.plan import Plan, Shard
+from fgaug.study.planner import plan
+from fgaug.study.resources import room_of
+from fgaug.study.run import Run
+
+if TYPE_CHECKING:
+    pass
+
+_log = logging.getLogger("fgaug")
+
+
+def search(
+    grid: str | Path | Space,
+    out: str | Path | None = None,
+    *,
+    dashboard: bool = True,
+    console: Console | None = None,
+    address: str | None = None,
+    shard: Shard | None = None,
+    retries: int = 1,
+    log: str = "auto",
+    cpus: int | None = None,
+    gpus: int | None = None,
+) -> Run:
+    """Train every cell of a grid that has no finished row, filling its bank first.
+
+    Where the grid has `confirmation`, the best arms are then trained on fresh seeds and judged on
+    the sealed test set: see `confirming.second_stage`.
+
+    Args:
+        grid: a YAML file or a Space.
+        out: the run's folder, `runs/<name>` where None.
+        dashboard: start Ray's dashboard on loopback.
+        console: where progress is shown, stderr where None.
+        address: of a running Ray cluster to join, `auto` for the one of this machine; its nodes
+            see the same folders.
+        shard: train only this share of the cells; other shards may write to the run meanwhile.
+        retries: how often a cell that failed, or whose process died, is tried again.
+        cpus: cores to use, all that this process may use where None.
+        gpus: GPUs to use, all that this process sees where None.
+
+    Raises:
+        GridError: the grid, dataset, bank or snapshots break a rule; nothing was started.
+        RunError: another search holds the run's folder.
+    """
+    console = console or Console(stderr=True)
+    room = room_of(cpus, gpus, address)
+    planned = plan(grid, out, shard, room=room)
+    pixels.evict()
+    began = time.monotonic()
+
+    def train(these: Plan) -> None:
+        execute.set_aside_damaged(these)
+        if these.todo:
+            execute.execute(these, dashboard, console, address, retries, log, room)
+        prune_models(these)
+        results.compact(these.run)
+
+    with folder.held(planned.run, None if shard is None else shard.name):
+        folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
+        train(planned)
+        counted = _counted(planned)
+        if planned.space.confirmation is None or counted.missing:
+            return counted
+        if shard is not None:
+            console.print(confirm.NOT_BY_SHARDS)
+            return counted
+        left = planned.space.time_budget
+        left = None if left is None else max(0.0, left - (time.monotonic() - began))
+        return counted.and_also(confirm.second_stage(planned, train, left, console))
+
+
+def _counted(planned: Plan) -> Run:
+    statuses = results.statuses_of(planned.run, [cell.cell_id for cell in planned.cells])
+    stopped = planner.stopped_cells(planned.space, planned.run, planned.cells, statuses)
+    found: Counter[str] = Counter()
+    for cell in planned.cells:
+        status = statuses.get(cell.cell_id, "missing")
+        # a pruned cell that is wanted again is one that waits to go on
+        wanted_again = status == "pruned" and cell.cell_id not in stopped
+        found["missing" if wanted_again else status] += 1
+    return Run(
+        root=planned.run.root,
+        ok=found["ok"],
+        pruned=found["pruned"],
+        failed=found["failed"],
+        missing=found["missing"],
+    )

@@ -1,0 +1,111 @@
+"""Ray's own ASHA, asked about shares of the budget instead of epochs.
+
+Offered for those who know it. It stops single trials on what happens to be there when they reach
+a rung (Li et al. 2020, arXiv:1810.05934), so its outcome depends on the order of arrival.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, MutableMapping
+from types import SimpleNamespace
+from typing import Any
+
+from ray.tune.schedulers import ASHAScheduler
+
+from fgaug.grid.cells import Cell
+from fgaug.grid.space import Scheduler
+from fgaug.study.tune.history import SIGNS
+from fgaug.study.tune.policy import CellProgress, levels_of, reached, stoppable, value_at
+
+_TIME = "level"  # 1, eta, eta ** 2, ...: the full budget is the last of `rungs`
+_NO_CONTROLLER: Any = None  # Ray's ASHA does not look at it
+
+
+def asked_at(scheduler: Scheduler) -> tuple[float, ...]:
+    """Return the shares of the budget at which Ray's ASHA may stop a cell; none if not asked."""
+    if scheduler.type != "asha":
+        return ()
+    return levels_of(scheduler.eta, scheduler.rungs)[:-1]
+
+
+class ShareASHA(ASHAScheduler):
+    """Ray's decisions at `eta ** -(rungs - 1), ..., 1 / eta` of the budget, each made once.
+
+    A cell is judged at every level below the full budget that it reaches, by the best look so
+    far; the baseline and controls neither stop nor count. A value that is not finite stops the
+    cell and is not recorded (Ray itself would let it run on: a comparison with NaN is false). A
+    cell that is over by patience is recorded at the levels it leaves out and stopped at none.
+
+    Args:
+        cells: of the search, in the order of the grid.
+        seen: what is on disk of them. It fills the levels first, so that a search that goes on
+            compares with what was there; a level that a cell had reached it is not asked again.
+        cut: taken note of here: cell_id -> rung, from 0, at which a cell was stopped.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        cells: Iterable[Cell],
+        seen: Mapping[str, CellProgress],
+        cut: MutableMapping[str, int],
+    ) -> None:
+        self.value_name = f"best_{scheduler.metric}"
+        super().__init__(
+            time_attr=_TIME,
+            metric=self.value_name,
+            mode="min" if scheduler.metric == "loss" else "max",
+            grace_period=1,
+            reduction_factor=scheduler.eta,
+            # Ray takes logarithms to count its rungs: half a rung more, so that none gets lost
+            max_t=scheduler.eta ** (scheduler.rungs - 0.5),
+            stop_last_trials=False,  # they end by themselves; also makes Ray ask each rung once
+        )
+        self.eta, self.cut = scheduler.eta, cut
+        self.levels = asked_at(scheduler)
+        self.judged = {cell.cell_id: 0 for cell in cells if stoppable(cell)}
+        for cell_id in self.judged:
+            super().on_trial_add(_NO_CONTROLLER, _named(cell_id))
+            self._fill(cell_id, seen.get(cell_id), SIGNS[scheduler.metric])
+
+    def _fill(self, cell_id: str, seen: CellProgress | None, sign: float) -> None:
+        for rung, level in enumerate(self.levels):
+            value = value_at(seen, level) if seen is not None else None
+            if value is None:
+                return
+            self._passes(cell_id, rung, sign * value)
+
+    def _passes(self, cell_id: str, rung: int, value: float) -> bool:
+        """Record a value at a rung and return whether Ray lets the cell go on."""
+        self.judged[cell_id] = rung + 1
+        if not math.isfinite(value):
+            return False
+        result = {_TIME: self.eta**rung, self.value_name: value}
+        action = super().on_trial_result(_NO_CONTROLLER, _named(cell_id), result)
+        return bool(action == self.CONTINUE)
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Return Ray's word on an evaluation; CONTINUE where no new level is reached."""
+        cell_id, share = str(trial.config["cell_id"]), float(result["share"])
+        if cell_id not in self.judged:
+            return str(self.CONTINUE)
+        for rung in range(self.judged[cell_id], reached(self.levels, share)):
+            if not self._passes(cell_id, rung, float(result[self.value_name])) and share < 1:
+                self.cut[cell_id] = rung
+                return str(self.STOP)
+        return str(self.CONTINUE)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing: cells were added at the start."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Nothing: the last evaluation has told all."""
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        """Nothing, as above."""
+
+
+def _named(cell_id: str) -> Any:
+    """Return a trial as Ray's ASHA knows it: a cell has a new trial in every search."""
+    return SimpleNamespace(trial_id=cell_id)

@@ -1,0 +1,120 @@
+"""`resources: auto`: each recipe is measured where it will train."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import torch
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+
+from fgaug.data import Dataset, open_dataset
+from fgaug.errors import FgaugError, one_line
+from fgaug.grid.cells import Cell
+from fgaug.grid.recipe import Recipe
+from fgaug.grid.space import Resources
+from fgaug.study import estimate
+from fgaug.study.estimate import Footprint, Measured, Node
+
+
+def resources_for(cells: Sequence[Cell], dataset: Dataset, console: Console) -> Resources:
+    """Return what each trial shall hold of the cluster, and print why, in one line.
+
+    A few steps of every recipe of `cells` are run in a process of its own; the largest peaks
+    decide. What cannot be measured is left to its trials to fail of.
+    """
+    nodes = _nodes()
+    gpus = sum(node.gpus for node in nodes)
+    root = str(dataset.root.resolve())
+    recipes = {cell.recipe.model_dump_json(): cell.recipe for cell in cells}
+    found = [_measured(recipe, root, gpus > 0) for recipe in recipes.values()]
+    measured = [one for one in found if isinstance(one, Measured)]
+    if measured:
+        footprint = _largest(measured)
+        resources = estimate.pack(footprint, nodes)
+        why = f"measured: {_described(footprint, measured)}"
+        if gpus and footprint.gpu_bytes is None:
+            why += "; no CUDA here, so one trial on each GPU"
+    else:
+        resources, why = estimate.assumed(gpus), f"not measured: {found[0]}"
+    held = f"{{cpu: {resources.cpu:g}, gpu: {resources.gpu:g}}}"
+    count = estimate.at_once(resources, nodes)
+    line = f"resources: auto: {held} a trial, {count} at once; {why}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return resources
+
+
+def _apart(**options: Any) -> Any:
+    """Return Ray's decorator of tasks that each have a process of their own."""
+    return ray.remote(max_calls=1, **options)
+
+
+def _measured(recipe: Recipe, dataset: str, on_gpu: bool) -> Measured | str:
+    """Return what a recipe takes, or why that could not be found out."""
+    task = _apart(max_retries=0, num_cpus=1, num_gpus=int(on_gpu))(_measure)
+    try:
+        found: Measured | str = ray.get(task.remote(recipe.model_dump_json(), dataset))
+    except ray.exceptions.RayError as error:
+        return f"{type(error).__name__}: {one_line(str(getattr(error, 'cause', None) or error))}"
+    return found
+
+
+def _measure(recipe: str, dataset: str) -> Measured | str:
+    try:
+        opened = open_dataset(dataset)
+        return estimate.measure(Recipe.model_validate_json(recipe), opened, threads=1)
+    except FgaugError as error:
+        return one_line(str(error))
+
+
+def _nodes() -> list[Node]:
+    """Return the machines of the cluster, as Ray counts their resources."""
+    alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # ray's
+    sizes = {}
+    for node in alive:
+        if node["Resources"].get("GPU", 0) >= 1:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = _apart(num_cpus=0, scheduling_strategy=there)(_smallest_gpu)
+            sizes[node["NodeID"]] = task.remote()
+    return [
+        Node(
+            cores=int(node["Resources"].get("CPU", 0)),
+            memory_bytes=int(node["Resources"].get("memory", 0)),
+            gpus=int(node["Resources"].get("GPU", 0)),
+            gpu_bytes=ray.get(sizes[node["NodeID"]]) if node["NodeID"] in sizes else None,
+        )
+        for node in alive
+    ]
+
+
+def _smallest_gpu() -> int | None:
+    """Return the memory of a machine's smallest GPU; None without CUDA.
+
+    Ray hides the GPUs from a task that holds none; to hold all of them this one would have to
+    wait until nobody else on the cluster does. Nothing has asked CUDA in this process before.
+    """
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    count = torch.cuda.device_count()
+    sizes = (int(torch.cuda.get_device_properties(i).total_memory) for i in range(count))
+    return min(sizes, default=None)
+
+
+def _largest(measured: Sequence[Measured]) -> Footprint:
+    on_gpu = [one.gpu_bytes for one in measured if one.gpu_bytes is not None]
+    return Footprint(
+        memory_bytes=max(one.memory_bytes for one in measured),
+        gpu_bytes=max(on_gpu) if on_gpu else None,
+    )
+
+
+def _described(footprint: Footprint, measured: Sequence[Measured]) -> str:
+    """Return the peaks, and the slowest and the fastest recipe, in words."""
+    rates = sorted(round(one.train_per_s) for one in measured)
+    speed = f"{rates[0]}" if len(rates) == 1 else f"{rates[0]} to {rates[-1]}"
+    words = f"{footprint.memory_bytes / 1e9:.2f} GB of memory"
+    if footprint.gpu_bytes is not None:
+        words += f", {footprint.gpu_bytes / 1e9:.2f} GB of a GPU"
+    return f"{words}, {speed} images/s"

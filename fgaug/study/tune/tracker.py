@@ -1,0 +1,88 @@
+"""What all copies of the results in other programs share.
+
+A copy for those who like to watch there; the run's own files are the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ray import tune
+
+from fgaug.core import files
+from fgaug.core.paths import RunPaths
+from fgaug.errors import RunError
+from fgaug.study.tune.counts import images_per_s
+
+SCALARS = ("train_loss", "valid_loss", "valid_acc", "valid_auc")  # and images_per_s
+WHOLE = ("ok", "paused")  # ends of a leg that leave the cell's curve on disk, up to there
+_log = logging.getLogger("fgaug")
+
+
+class TrackerCallback(tune.Callback, ABC):
+    """Passes each evaluation of a cell on, and the end of each of its legs.
+
+    The last evaluation of a leg is told by its end alone: it is in the cell's curve by then.
+    """
+
+    where: object  # the copy, for messages
+
+    def __init__(self, run: RunPaths) -> None:
+        self.run = run
+        self.broken = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its callbacks for a restore that never happens here
+
+    @abstractmethod
+    def _add(self, cell_id: str, report: Mapping[str, Any]) -> None:
+        """Pass on an evaluation of a cell that trains."""
+
+    @abstractmethod
+    def _end(self, cell_id: str, result: Mapping[str, Any]) -> None:
+        """Pass on that a leg ended, `result["status"]` says how."""
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if not result["done"]:
+            cell_id = str(trial.config["cell_id"])
+            self._guarded(lambda: self._add(cell_id, result))
+
+    def on_trial_complete(
+        self, iteration: int, trials: list[Any], trial: Any, **info: Any
+    ) -> None:
+        result = trial.last_result or {}
+        self._guarded(lambda: self._end(str(trial.config["cell_id"]), result))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._guarded(lambda: self._end(str(trial.config["cell_id"]), {"status": "failed"}))
+
+    def _guarded(self, write: Callable[[], None]) -> None:
+        """Write, or give up for good: a copy of the results must not end a search."""
+        if self.broken:
+            return
+        try:
+            write()
+        except Exception as error:  # other programs have errors of their own
+            self.broken = True
+            _log.warning(f"{self.where} cannot be written ({error}); the search goes on")
+
+    def _curve(self, cell_id: str) -> list[dict[str, Any]]:
+        path = self.run.trial(cell_id).curve
+        if not path.is_file():
+            return []
+        rows: list[dict[str, Any]] = files.read_table(path, RunError).to_pylist()
+        return rows
+
+
+def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the numbers of an evaluation by name, but those that are none."""
+    found = {name: row[name] for name in SCALARS} | {"images_per_s": images_per_s(row)}
+    return {
+        name: value for name, value in found.items() if value is not None and math.isfinite(value)
+    }

@@ -1,0 +1,191 @@
+"""The trainable: one process trains cell after cell.
+
+A trial writes its files first and reports last; Tune's own state is never read back. Tune knows
+only which cell and how far: a leg that is interrupted goes on from the cell's own checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from fgaug.core.files import write_text
+from fgaug.core.paths import RunPaths
+from fgaug.errors import DiskFullError, FgaugError
+from fgaug.grid.cells import Cell, from_dict
+from fgaug.runs.results import write_paused, write_row, write_trial
+from fgaug.runs.row import TrialSources, failed_row
+from fgaug.runs.trial import Trial
+from fgaug.study.tune.policy import reached
+from fgaug.training import saved_model
+from fgaug.training.learner import Evaluation
+
+CHECKPOINT_S = 60.0  # of training at stake if the process dies
+
+
+class CellTrainable(tune.Trainable):
+    """Trains one leg; reused for the next, so that imports and mapped pixels are paid once."""
+
+    def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
+        """Take what all trials of the search share: run, sources, resources, deadline, cells..."""
+        # What is imported by now lives as long as the process: left out of every later collection.
+        gc.collect()
+        gc.freeze()
+        assert shared is not None
+        self.shared = shared
+        self.sources: Mapping[str | None, TrialSources] = shared["sources"]
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        import torch
+
+        # Keep as many threads as the trial has cores, so that trials side by side do not fight.
+        torch.set_num_threads(max(1, int(self.shared["cpu"])))
+        self.device = "cuda" if self.shared["gpu"] and torch.cuda.is_available() else "cpu"
+        self.cell: Cell = from_dict(self.shared["cells"][config["cell_id"]])
+        self.until: float = config["until"]
+        self.paths = RunPaths(Path(self.shared["run"])).trial(self.cell.cell_id)
+        self.trial: Trial | None = None
+        self.points: Iterator[Evaluation] = iter(())
+        self.rungs = 0  # of `levels`, that its files on disk have reached
+        self.saved_at = time.monotonic()
+        _forget_previous_trial(torch)
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next evaluation, or end; a failure becomes a row, never a dead trial."""
+        if self.trial is None and self._told_to_stop():
+            return {"done": True, "status": "unstarted"}
+        try:
+            trial = self._opened()
+            if not self._far_enough(trial):
+                point = next(self.points, None)
+                if point is None:
+                    return self._written(trial)
+                if not self._far_enough(trial):
+                    return self._evaluated(trial, point)
+            return self._paused(trial)
+        except Exception as error:
+            return self._failed(error)
+
+    def _opened(self) -> Trial:
+        if self.trial is None:
+            self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
+            self.paths.traceback.unlink(missing_ok=True)
+            gpu = float(self.shared["gpu"])
+            self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
+            if not self.trial.restore(self.paths.checkpoint):
+                self.paths.checkpoint.unlink(missing_ok=True)  # the cell begins again
+            self.points = iter(self.trial)
+            waits = self.paths.paused.is_file()
+            self.rungs = reached(self.shared["levels"], self.trial.share) if waits else 0
+        return self.trial
+
+    def _evaluated(self, trial: Trial, point: Evaluation) -> dict[str, Any]:
+        """Report an evaluation; where Tune may stop the cell, its files are written by then."""
+        report = _report(point, trial)
+        if trial.ended or reached(self.shared["levels"], trial.share) <= self.rungs:
+            self._save_now_and_then(trial)
+            return report
+        self._keep(trial)
+        self.trial = None  # its best weights are in place now: the next step opens it again
+        return {**report, "status": "paused"}
+
+    def _far_enough(self, trial: Trial) -> bool:
+        if trial.ended:
+            return False  # there is only its row left to write
+        deadline = self.shared["deadline"]
+        late = deadline is not None and time.time() >= deadline
+        due = bool(trial.curve) and (late or self._told_to_stop())
+        return due or trial.share >= self.until
+
+    def _told_to_stop(self) -> bool:
+        return Path(self.shared["stop"]).exists()
+
+    def _save_now_and_then(self, trial: Trial) -> None:
+        if time.monotonic() - self.saved_at >= CHECKPOINT_S:
+            trial.save(self.paths.checkpoint)
+            self.saved_at = time.monotonic()
+
+    def _keep(self, trial: Trial) -> None:
+        trial.save(self.paths.checkpoint)
+        write_paused(self.paths, trial.result(), trial.share)
+
+    def _paused(self, trial: Trial) -> dict[str, Any]:
+        self._keep(trial)
+        return {"done": True, "status": "paused", "share": trial.share}
+
+    def _written(self, trial: Trial) -> dict[str, Any]:
+        keep, scores = self.shared["keep_models"], self.cell.cell_id in self.shared["keep"]
+        result = trial.result(keep_model=scores or keep != "none")
+        write_trial(self.paths, result)
+        if keep == "best":
+            self._prune_models()
+        shown = ("valid_acc", "valid_auc", "valid_loss", "wall_s")
+        return {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
+
+    def _prune_models(self) -> None:
+        """Leave the best model of the arm; what is left over the driver removes at its end."""
+        cells, run = self.shared["cells"], RunPaths(Path(self.shared["run"]))
+        arm = (
+            cell_id
+            for cell_id, cell in cells.items()
+            if cell["arm_id"] == self.cell.arm_id and cell_id not in self.shared["keep"]
+        )
+        with contextlib.suppress(OSError):  # the trial itself is whole
+            saved_model.keep_best(run.trial(cell_id) for cell_id in arm)
+
+    def _failed(self, error: Exception) -> dict[str, Any]:
+        known = isinstance(error, FgaugError)
+        text = str(error) if known else f"{type(error).__name__}: {error}"
+        if isinstance(error, DiskFullError):
+            return {"done": True, "status": "unwritten", "error": text}
+        where: dict[str, str] = {}
+        if not known:
+            text += "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
+            where = {"traceback": str(self.paths.traceback)}
+        try:
+            if where:
+                whole = "".join(traceback.format_exception(error))
+                write_text(self.paths.traceback, whole)
+            sources = self.sources[self.cell.snapshot]
+            write_row(self.paths, failed_row(self.cell, sources, text))
+        except DiskFullError as full:
+            return {"done": True, "status": "unwritten", "error": str(full)}
+        return {"done": True, "status": "failed", "error": text, **where}
+
+
+def _report(point: Evaluation, trial: Trial) -> dict[str, Any]:
+    best = trial.best
+    assert best is not None
+    return {
+        "share": trial.share,
+        **{f"best_{name}": best.valid[name] for name in ("loss", "acc", "auc")},
+        "step": point.step,
+        "train_loss": point.train_loss,
+        "epoch": point.epoch if point.epoch is not None else -1,
+        "valid_loss": point.valid["loss"],
+        "valid_acc": point.valid["acc"],
+        "valid_auc": point.valid["auc"],
+        "images_seen": point.images_seen,
+        "train_s": point.train_s,
+        "done": False,
+    }
+
+
+def _forget_previous_trial(torch: Any) -> None:
+    """Free what the last trial of this process held on to."""
+    gc.collect()
+    if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        torch.cuda.empty_cache()

@@ -1,0 +1,230 @@
+"""Saved classifiers at work: images -> a frame of probabilities."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from fgaug.core.paths import DatasetPaths
+from fgaug.errors import DataError
+from fgaug.training import saved_model
+from fgaug.training.saved_model import Card, SavedModel
+
+if TYPE_CHECKING:
+    import torch
+
+    from fgaug.core.progress import Advance
+    from fgaug.data import Dataset
+    from fgaug.data.reading.loading import LoadedImages
+    from fgaug.training.learner import Predictor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelTable:
+    """A label table of the images to predict, and which of its columns hold what."""
+
+    csv: Path
+    image_col: str
+    label_col: str
+    group_col: str | None = None  # patients; without it a comparison takes each image for one
+
+
+def predict(
+    model: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    split: str | None = None,
+    device: str = "cpu",
+    skip_broken: bool = False,
+    progress: Advance | None = None,
+    table: LabelTable | None = None,
+) -> pd.DataFrame:
+    """Return the probabilities that a saved classifier gives to images, one row an image.
+
+    Images are read, brought to the model's size and channels and normalised as in its training.
+
+    Args:
+        model: a `model.safetensors`, its card `model.json` beside it.
+        images: a folder, image files, or a folder that `fgaug data prepare` wrote.
+        split: of a prepared dataset: valid (where None) or train; the test set is sealed.
+        device: cpu or cuda.
+        skip_broken: leave broken files out, with a warning, instead of refusing; and in a folder
+            images of formats that are not read.
+        progress: told (files read, files in all).
+        table: names the images of a folder with their labels and patients.
+
+    Returns:
+        image, of a prepared dataset or a table also label and group (the patient, where they
+        name patients), predicted, and p_<label> of each label.
+
+    Raises:
+        UserError: files that are no model, images that cannot be used, the sealed test set.
+    """
+    from fgaug.core.devices import usable_device
+
+    kept = saved_model.read(model)
+    given = [images] if isinstance(images, (str, Path)) else list(images)
+    roots = [Path(each) for each in given]
+    prepared = [root for root in roots if DatasetPaths(root).spec.is_file()]
+    if table is not None:
+        if len(roots) != 1 or prepared:
+            raise DataError("--csv names the images of one folder. Give that folder alone.")
+        return _of_table(kept, table, roots[0], usable_device(device), skip_broken, progress)
+    if prepared:
+        if len(roots) > 1:
+            raise DataError(f"{prepared[0]} is a prepared dataset; give it alone.")
+        chosen = _checked(split or "valid")
+        return _of_dataset(kept, prepared[0], chosen, usable_device(device))
+    if split is not None:
+        raise DataError(f"--split {split} is of a prepared dataset, and none is given. Drop it.")
+    return _of_files(
+        kept, _files(roots, skip_broken), usable_device(device), skip_broken, progress
+    )
+
+
+def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
+    from fgaug.data import open_dataset
+    from fgaug.training.images import split_images
+    from fgaug.training.load_model import load_predictor
+
+    dataset = open_dataset(root)
+    _check_fits(kept.card, dataset)
+    if dataset.spec.digest == kept.card.dataset_digest:
+        dataset = dataset.with_split(kept.card.split)  # it learnt from others than as prepared
+    images = split_images(dataset, split)
+    if not len(images):
+        raise DataError(f"{root} has no image in its {split} split.")
+    rows = dataset.manifest[dataset.manifest["split"] == split]
+    found = load_predictor(kept, device).predict(images)
+    frame = _frame(kept.card, rows["image_id"], found)
+    frame.insert(1, "label", rows["label"].to_numpy())
+    if not dataset.manifest["group"].astype(str).eq(dataset.manifest["image_id"]).all():
+        frame.insert(2, "group", rows["group"].to_numpy())  # else no patient is named
+    return frame
+
+
+def _of_table(
+    kept: SavedModel,
+    table: LabelTable,
+    images: Path,
+    device: torch.device,
+    skip_broken: bool,
+    progress: Advance | None,
+) -> pd.DataFrame:
+    from fgaug.data.ingest import from_csv
+
+    named = from_csv(table.csv, images, table.image_col, table.label_col, table.group_col)
+    rows = named.table.set_index("image_id")
+    files = [file.path for file in named.files]
+    by_path = dict(zip(map(str, files), named.table["image_id"], strict=True))
+    frame = _of_files(kept, files, device, skip_broken, progress)
+    frame["image"] = frame["image"].map(by_path)
+    frame.insert(1, "label", rows.loc[frame["image"], "label"].to_numpy())
+    if table.group_col is not None:
+        frame.insert(2, "group", rows.loc[frame["image"], "group"].to_numpy())
+    return frame
+
+
+def _of_files(
+    kept: SavedModel,
+    files: list[Path],
+    device: torch.device,
+    skip_broken: bool,
+    progress: Advance | None,
+) -> pd.DataFrame:
+    from fgaug.data.reading.loading import ImageFile, load_images
+    from fgaug.training.load_model import load_predictor
+
+    network = load_predictor(kept, device)
+    if kept.card.crop_margin is not None:
+        raise DataError(
+            "The model saw images cropped to a box (margin "
+            f"{kept.card.crop_margin:g}), and files have none. Prepare them as its dataset was, "
+            "by `fgaug data prepare`, and give that folder."
+        )
+    loaded = load_images(
+        [ImageFile(name=str(path), path=path) for path in files],
+        size=kept.card.size,
+        channels=kept.card.channels,
+        skip_broken=skip_broken,
+        progress=progress,
+    )
+    try:
+        found = np.concatenate(list(_in_blocks(network, loaded)))
+    finally:
+        loaded.close()
+    return _frame(kept.card, itertools.compress(map(str, files), loaded.kept), found)
+
+
+def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]:
+    """Yield probabilities block by block: pixels wait on disk, whatever their number."""
+    from fgaug.training.images import Images
+
+    for pixels in loaded.blocks():
+        row, none = np.arange(len(pixels)), np.zeros(len(pixels), np.int64)
+        images = Images(sources=[pixels], source=none, row=row, label=none)
+        yield network.predict(images)
+
+
+def _files(roots: list[Path], skip_unread: bool) -> list[Path]:
+    """Return the image files that are named, or lie below the folders that are.
+
+    Masks and their kin are left out of folders, and files that are not read are counted.
+    """
+    from fgaug.data.folders.tree import SKIP_THEM, read_tree
+    from fgaug.data.problems import refuse
+
+    gone = [str(root) for root in roots if not root.exists()]
+    if gone:
+        raise DataError(f"{', '.join(gone[:10])}: no such file or folder.")
+    found: list[Path] = []
+    for root in roots:
+        if root.is_dir():
+            tree = read_tree(root)
+            cure = "Name the files themselves to have them predicted"
+            refuse(str(root), tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread))
+            found += [root / path for path in tree.images]
+        else:
+            found.append(root)
+    if not found:
+        raise DataError("There is no image to predict. Give image files, or a folder with some.")
+    return list(dict.fromkeys(found))
+
+
+def _checked(split: str) -> str:
+    if split == "test":
+        raise DataError("The test set is sealed: --split is valid or train.")
+    if split not in ("valid", "train"):
+        raise DataError(f"--split is valid or train, got {split}.")
+    return split
+
+
+def _check_fits(card: Card, dataset: Dataset) -> None:
+    """Refuse a dataset whose pixels were made in another way than those the model learnt from."""
+    spec = dataset.spec
+    margin = spec.crop["margin"] if spec.crop is not None else None
+    pairs = {
+        "size": (card.size, spec.size),
+        "channels": (card.channels, spec.channels),
+        "crop margin": (card.crop_margin, margin),
+        "resize filter": (card.resize_filter, spec.resize_filter),
+    }
+    off = [f"{name} {a}, the dataset {b}" for name, (a, b) in pairs.items() if a != b]
+    if off:
+        raise DataError(
+            f"The model was trained with {'; '.join(off)}. Prepare the images as its own were."
+        )
+
+
+def _frame(card: Card, names: Iterable[str], probability: np.ndarray) -> pd.DataFrame:
+    frame = pd.DataFrame({"image": list(names)})
+    frame["predicted"] = np.asarray(card.labels, object)[probability.argmax(axis=1)]
+    for index, label in enumerate(card.labels):
+        frame[f"p_{label}"] = probability[:, index]
+    return frame

@@ -1,0 +1,1 @@
+"""The PyTorch backend: networks, augmentation, schedule and fine-tuning."""

@@ -1,0 +1,117 @@
+"""Whether a network takes a dataset's images, tried at planning.
+
+Small images are passed through the network. Larger ones go through on torch's meta device, where
+tensors have shapes and no values: the pass costs the same at every size, takes no memory, and
+raises what a real one raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from fgaug.errors import FgaugError, GridError
+from fgaug.grid.recipe import Recipe
+from fgaug.training.pytorch import models
+from fgaug.training.pytorch.models import Classifier
+from fgaug.training.weights import Weights
+
+# sides in px that are tried for the message of a network that does not take the dataset's
+LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 768, 1024)
+META_ABOVE = 128  # px; up to here a real pass takes less time than one of shapes alone
+_BATCHES = ((True, 2), (False, 1))  # training, images: BatchNorm trains on 2; the last look has 1
+_MAX_REASON = 160  # characters
+
+
+def check(recipe: Recipe, weights: Weights, size: int, channels: int, labels: int) -> None:
+    """Refuse a network that cannot be built, or cannot train on images of a size.
+
+    Args:
+        recipe: of the torch backend.
+        weights: that it starts from.
+        size: of the images, px.
+        channels: of the images, 1 or 3.
+        labels: how many the dataset has.
+
+    Raises:
+        GridError: naming the model, the size and the sizes that work.
+        UserError: weights that are not the network's.
+    """
+    network = _built(recipe, weights, labels)
+    if size > META_ABOVE:
+        if _failure(network.to("meta"), size, channels, labels) is None:
+            return
+        network = _built(recipe, weights, labels)  # meta tensors lack some layers: tried for real
+    reason = _failure(network, size, channels, labels)
+    if reason is not None:
+        sizes = _sizes_that_work(network, size, channels, labels)
+        raise GridError(
+            [
+                f"`recipe.model`: {recipe.model} cannot train on images of {size} px ({reason}). "
+                f"{sizes}, or choose another model"
+            ]
+        )
+
+
+def _built(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
+    try:
+        return models.build(recipe, weights, labels)
+    except FgaugError:
+        raise
+    except Exception as error:  # each of timm's families refuses in its own way
+        raise GridError(
+            [
+                f"`recipe.model`: {recipe.model} cannot be built without its own head "
+                f"({_reason(error)}). Choose another model"
+            ]
+        ) from None
+
+
+def _failure(network: Classifier, size: int, channels: int, labels: int) -> str | None:
+    """Return why a network does not give logits for images of a size; None where it does."""
+    device = network.mean.device
+    for training, count in _BATCHES:
+        network.train(training)
+        images = torch.zeros(count, channels, size, size, device=device)
+        try:
+            with torch.no_grad():
+                logits = network(images)
+        except Exception as error:  # RuntimeError, ValueError, AssertionError, IndexError...
+            return _reason(error)
+        if logits.shape != (count, labels):
+            return f"it returns {tuple(logits.shape)} for {count} images and {labels} labels"
+    return None
+
+
+def _sizes_that_work(network: Classifier, size: int, channels: int, labels: int) -> str:
+    """Return a sentence with the smallest size that works, or with the nearest on both sides."""
+
+    def works(side: int) -> bool:
+        return _failure(network, side, channels, labels) is None
+
+    below = next((side for side in reversed(LADDER) if side < size and works(side)), None)
+    above = next((side for side in LADDER if side > size and works(side)), None)
+    if below is not None:
+        near = " and ".join(f"{side} px" for side in (below, above) if side is not None)
+        return f"{near} would do: prepare the dataset at such a size (`--size {below}`)"
+    if above is None:
+        return f"No size up to {LADDER[-1]} px was found that works: take another kind of model"
+    fails = max([size, *(side for side in LADDER if side < above)])
+    while above - fails > 1:
+        middle = (above + fails) // 2
+        fails, above = (fails, middle) if works(middle) else (middle, above)
+    return (
+        f"The smallest size that works is {above} px: prepare the dataset at it "
+        f"(`fgaug data prepare --size {above}`)"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's first line, its kind where it has none."""
+    first = next(_lines(error), type(error).__name__)
+    return first if len(first) <= _MAX_REASON else f"{first[:_MAX_REASON]}..."
+
+
+def _lines(error: Exception) -> Iterator[str]:
+    return (line.strip().rstrip(".") for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,207 @@
+"""Tensors by name from a weights file, without running anything in it.
+
+torch's own restricted reader does the work. What it does not know beside the tensors (an argparse
+Namespace, numpy scalars, paths) is replaced by values that hold nothing and do nothing. Names that
+data never need, such as `getattr` and all of `os`, are refused: they can run code.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+import warnings
+import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fgaug.core.first_bytes import FileKind, identify
+from fgaug.errors import UserError
+
+# Names in these modules are those of attacks, or of programs rather than data.
+_REFUSED = frozenset(
+    (
+        *("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "ctypes"),
+        *("importlib", "runpy", "code", "pickle", "_pickle", "dill", "cloudpickle", "marshal"),
+        *("urllib", "http", "requests", "asyncio", "multiprocessing", "tempfile", "webbrowser"),
+        *("builtins", "__builtin__", "io", "_io"),  # but for those below
+    )
+)
+_DATA = frozenset(  # of builtins and io
+    (
+        *("set", "frozenset", "list", "dict", "tuple", "str", "int", "float", "bool", "bytes"),
+        *("bytearray", "complex", "range", "slice", "object", "type"),
+        *("xrange", "unicode", "long", "Ellipsis", "NotImplemented", "NoneType"),
+        *("BytesIO", "StringIO"),
+    )
+)
+_CURES = {  # where we know better than in general
+    "hdf5": "Weights of Keras are read with `backend: keras`",
+    "keras": "Weights of Keras are read with `backend: keras`",
+    "npz": "Save its arrays as tensors in a state dict with torch.save",
+    "npy": "Give a state dict saved by torch.save",
+    "pickle": "Load it where its program is known, and save the tensors in it with torch.save",
+}
+# what torch says of a persistent id that is no storage: in old files, a module and its source
+_OF_MODULE = "Only persistent_load of storage is allowed"
+_MAX_PROTOCOL = 3  # of pickle
+_READ = ("safetensors", "torch", "torch-legacy")
+
+
+class _Inert(list[Any]):
+    """A value that holds nothing, whatever a pickle puts in."""
+
+    def __new__(cls, *_: Any, **__: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, *_: Any) -> None: ...
+
+    def append(self, _: Any) -> None: ...
+
+    def extend(self, _: Any) -> None: ...
+
+    def __hash__(self) -> int:  # type: ignore[override]  # lists have none, but keys need one
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+class _InertDict:
+    """A class whose objects are plain dicts, which may hold tensors."""
+
+    def __new__(cls, *_: Any, **__: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # by intent
+        return OrderedDict()
+
+
+def read_file(path: Path, *, lazily: bool = False) -> dict[Any, Any]:
+    """Return the dict in a weights file.
+
+    Args:
+        path: a file of torch.save, old or new, or of safetensors, whatever its name.
+        lazily: leave the numbers in the file until they are used, where it can be.
+
+    Raises:
+        UserError: it is another kind of file, damaged, holds no dict, or could run code.
+    """
+    kind = identify(path)
+    if kind is not None and kind.name not in _READ:
+        raise _refused(path, f"it is {kind.what}. {kind.way_out(_CURES)}")
+    try:
+        value = _value_of(path, kind, lazily)
+    except Exception as error:  # the libraries name no set of errors for hostile bytes
+        if _OF_MODULE in str(error):
+            raise _whole_model(path) from None
+        raise _refused(path, _reason(error)) from error
+    if isinstance(value, _Inert):
+        raise _whole_model(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a {type(value).__name__}, not a state dict of tensors.")
+    return value
+
+
+def _refused(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save "
+        "or a .safetensors file; pickled models are refused, they can run code."
+    )
+
+
+def _whole_model(path: Path) -> UserError:
+    return UserError(
+        f"{path} holds a whole model, not its tensors. Load it where its classes are known "
+        "and save the tensors: torch.save(model.state_dict(), FILE)."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of a library's message that says what is wrong."""
+    text = str(error) or type(error).__name__
+    _, _, own = text.partition("WeightsUnpickler error:")
+    return (own.strip() or text).splitlines()[0][:300]
+
+
+def _value_of(path: Path, kind: FileKind | None, lazily: bool) -> Any:
+    from safetensors.torch import load_file
+
+    if kind is not None and kind.name == "safetensors":
+        return dict(load_file(path))
+    names = _checked(_names(path, kind))
+    classes: list[type] = [type(f"_Inert{place}", (_Inert,), {}) for place in range(len(names))]
+    while True:
+        try:
+            return _loaded(path, list(zip(classes, names, strict=True)), lazily)
+        except Exception as error:
+            # torch sets items on dicts alone: an object that has some is of a class of dicts
+            found = re.search(r"Can only SETITEMS? for dict.*\._Inert(\d+)'", str(error))
+            if found is None:
+                raise
+            classes[int(found[1])] = type(f"_Dict{found[1]}", (_InertDict,), {})
+
+
+def _loaded(path: Path, stand_ins: list[Any], lazily: bool) -> Any:
+    """Return what torch reads; it looks a name up among those that it knows itself first."""
+    import torch
+
+    with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+        # protocol 3 is read; what it may hold that is not is an error
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+        # torch's own reader of quantised tensors uses what torch itself warns of
+        warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
+        warnings.filterwarnings("ignore", r"torch\.quantize_per_tensor", UserWarning)
+        if lazily and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with path.open("rb") as file:  # of a path, torch would believe the suffix
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _checked(names: Iterable[str]) -> list[str]:
+    """Return names as `module.name`, those of Python 2 also as those of today; refuse attacks."""
+    found = set()
+    for text in names:
+        module, _, name = text.partition(" ")
+        new = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        for place, word in ((module, name), new):
+            data = place in ("builtins", "__builtin__", "io", "_io") and word in _DATA
+            if place.split(".")[0] in _REFUSED and not data:
+                raise ValueError(
+                    f"it names {text[:100]!r}, which data never need and which can run code"
+                )
+            found.add(f"{place}.{word}")
+    return sorted(found)
+
+
+def _names(path: Path, kind: FileKind | None) -> Iterator[str]:
+    """Yield the names in the pickles of a file of torch.save, as `module name`."""
+    if kind is None:
+        return
+    if kind.name == "torch":
+        with zipfile.ZipFile(path) as archive:
+            inside = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            for name in inside:
+                with archive.open(name) as file:
+                    yield from _globals(file)
+    else:
+        with path.open("rb") as file:
+            for _ in range(5):  # three to say what it is, the value, the keys of its numbers
+                yield from _globals(file)
+
+
+def _globals(file: Any) -> Iterator[str]:
+    pickle: BinaryIO = file
+    for opcode, argument, _ in pickletools.genops(pickle):
+        if opcode.name == "PROTO" and int(argument or 0) > _MAX_PROTOCOL:
+            raise ValueError(
+                f"it was saved with `pickle_protocol={argument}`, and torch's safe reader takes "
+                f"up to {_MAX_PROTOCOL}. Save it again without that option: "
+                "torch.save(state_dict, FILE)"
+            )
+        if opcode.name == "GLOBAL":
+            yield str(argument)

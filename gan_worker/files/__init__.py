@@ -1,0 +1,1 @@
+"""Network files as data: PyTorch, TensorFlow and safetensors files, read without running them."""

@@ -1,0 +1,215 @@
+"""Network files read into tensors and resolved options, without running anything in them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any
+
+from torch import Tensor
+
+from fgaug.core import files
+from fgaug.core.first_bytes import FileKind, identify_stream
+from fgaug.errors import SnapshotError
+from gan_worker.files import pytorch_pickle, safetensors, tensorflow_pickle
+from gan_worker.files.contents import Contents, tensors_of
+from gan_worker.files.records import read_network_pickle
+from gan_worker.networks import GeneratorConfig
+
+# The largest official snapshot (1024 px, three networks) has 0.4 GB.
+MAX_BYTES = 4 * 2**30
+_CURE = (
+    "Give a network pickle as stylegan2-ada-pytorch, stylegan3 (a StyleGAN2 network), "
+    "stylegan2-ada or stylegan2 wrote it, or a .safetensors file of `fgaug gan convert`."
+)
+# What to do with a well-known file that is no network file, where we know better than in general.
+_ORIGINAL = (
+    "If it holds a network of an official program, load it there and save the averaged "
+    "generator: with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f). The "
+    "checkpoints of other programs (lists of tensors under 'g_ema' of stylegan2-pytorch, for "
+    "example) have other networks: export them to an official pickle with that program's own "
+    "converter, or use `kind: external` with that program"
+)
+_CURES = {
+    "torch": _ORIGINAL,
+    "torch-legacy": _ORIGINAL,
+    "torchscript": "Give the network file that it was exported from",
+    "pickle": "Rename it to *.pkl",
+    "safetensors": "Rename it to *.safetensors",
+    "hdf5": "Networks of Keras are not read",
+    "keras": "Networks of Keras are not read",
+    "text": "Look into it with a text editor, and give the network file",
+    "npy": "If it holds images, import them with `fgaug bank import`",
+    "npz": "If it holds images, import them with `fgaug bank import`",
+}
+_BUFFERS = ("noise_const", "w_avg")  # tensors that training does not learn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A trained generator as read from a file: its moving average."""
+
+    sha256: str  # of the file as first read: a converted copy carries it on
+    kind: str  # the program's format: stylegan2-ada-pytorch, stylegan2-ada, stylegan2
+    config: GeneratorConfig
+    tensors: dict[str, Tensor]  # float32, contiguous, by official PyTorch name; no filters
+    network: str = "G_ema"  # which of the file's networks this is
+    source: str = ""  # name of the file as first read
+    stored_as: str = field(default="float32", compare=False)  # number types in the file
+
+    @property
+    def averaged(self) -> bool:
+        """Return whether the file says that this is the moving average."""
+        return self.network in (*pytorch_pickle.AVERAGES, "Gs")
+
+    @property
+    def resolution(self) -> int:
+        """Return the side of its images in px."""
+        return self.config.resolution
+
+    @property
+    def channels(self) -> int:
+        """Return 1 for gray images, 3 for colour."""
+        return self.config.img_channels
+
+    @property
+    def labels(self) -> int:
+        """Return how many classes a conditional network has, else 0."""
+        return self.config.labels
+
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers were learned: stored noise and w_avg are not among them."""
+        learned = [t for name, t in self.tensors.items() if not name.endswith(_BUFFERS)]
+        return sum(tensor.numel() for tensor in learned)
+
+
+def read_snapshot(path: Path | str) -> Snapshot:
+    """Return the generator in a network file; anything else ends in a SnapshotError."""
+    path = Path(path)
+    return parse_snapshot(bytes_of(path), str(path))
+
+
+def parse_snapshot(data: bytes, place: str) -> Snapshot:
+    """Return the generator in the bytes of a network file; `place` says where they are from."""
+    name = PurePath(place).name
+    try:
+        contents = _contents(name, data)
+        tensors = tensors_of(contents, len(data))
+    except (SnapshotError, ValueError) as error:
+        raise refused(place, error) from None
+    return Snapshot(
+        sha256=contents.sha256 or hashlib.sha256(data).hexdigest(),
+        kind=contents.kind,
+        config=contents.config,
+        tensors=tensors,
+        network=contents.network,
+        source=contents.source or name,
+        stored_as=" and ".join(sorted({a.dtype.name for a in contents.arrays.values()})),
+    )
+
+
+def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = False) -> None:
+    """Write a snapshot as `.safetensors`: `read_snapshot` gives the same one back.
+
+    Args:
+        snapshot: what is written.
+        path: a name that ends in .safetensors.
+        half: write float16, half the size and a network of its own.
+
+    Raises:
+        SnapshotError: the name has another suffix, or the file cannot be written.
+    """
+    path = Path(path)
+    check_name(path)
+    data = to_safetensors(snapshot, half=half)
+    try:
+        with files.atomic_write(path) as temporary:
+            temporary.write_bytes(data)
+    except OSError as error:
+        raise SnapshotError(
+            f"{path} cannot be written ({error.strerror}). Choose a folder that can."
+        ) from None
+
+
+def check_name(path: Path) -> None:
+    """Refuse a file name that `read_snapshot` would take for another kind of file."""
+    if path.suffix != safetensors.SUFFIX:
+        raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
+
+
+def to_safetensors(snapshot: Snapshot, *, half: bool = False) -> bytes:
+    """Return a snapshot as the bytes of a `.safetensors` file."""
+    return safetensors.encoded(
+        snapshot.tensors,
+        snapshot.config,
+        kind=snapshot.kind,
+        network=snapshot.network,
+        source=snapshot.source,
+        sha256=snapshot.sha256,
+        half=half,
+    )
+
+
+def identity_of(path: Path | str) -> str:
+    """Return the SHA-256 that names a network: of its file as first read.
+
+    A copy's description is believed only as far as its tensors bear it out.
+
+    Raises:
+        SnapshotError: a `.safetensors` file that is refused.
+    """
+    path = Path(path)
+    if path.suffix != safetensors.SUFFIX:
+        return files.sha256_of(path)
+    return read_snapshot(path).sha256
+
+
+def _contents(name: str, data: bytes) -> Contents:
+    if name.endswith(safetensors.SUFFIX):
+        kind = identify_stream(io.BytesIO(data))
+        if kind is not None and kind.name != "safetensors":
+            raise SnapshotError(f"it has no safetensors header: {_named(kind)}")
+        return safetensors.contents_of(data)
+    value = value_of(data)
+    if tensorflow_pickle.holds(value):
+        return tensorflow_pickle.contents_of(value)
+    return pytorch_pickle.contents_of(value)
+
+
+def value_of(data: bytes) -> Any:
+    """Return the value of a network pickle; what is another kind of file is named.
+
+    Raises:
+        SnapshotError: it is another kind of file, or a damaged one.
+    """
+    kind = identify_stream(io.BytesIO(data))
+    if kind is not None and kind.name != "pickle":
+        raise SnapshotError(_named(kind))
+    return read_network_pickle(data)
+
+
+def _named(kind: FileKind) -> str:
+    return f"it is {kind.what}. {kind.way_out(_CURES)}"
+
+
+def refused(place: Path | str, error: Exception) -> SnapshotError:
+    """Return what to say of a file that holds no network."""
+    return SnapshotError(f"{place} was refused: {error}. {_CURE}")
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return a network file's bytes, unless they are more than any network has."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SnapshotError(
+                f"A network file may have {MAX_BYTES} bytes, {path} has {size}. {_CURE}"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SnapshotError(f"{path} is missing. Give the path of a network file.") from None
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read ({error.strerror}). {_CURE}") from None

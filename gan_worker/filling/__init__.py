@@ -1,0 +1,1 @@
+"""Filling: actors that make the fakes a bank lacks."""

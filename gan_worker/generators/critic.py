@@ -1,0 +1,75 @@
+"""A snapshot's discriminator as a judge of single images."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fgaug.core.devices import usable_device
+from fgaug.errors import SnapshotError
+from gan_worker.files.discriminators import StoredDiscriminator, read_discriminator
+from gan_worker.generators.devices import exact_float32
+
+_BATCH = {"cpu": 16, "cuda": 128}
+
+
+class Critic:
+    """The discriminator that was trained beside a generator.
+
+    Each image is judged alone, as a group of one: in training, the network's last block also saw
+    how much the images of a group differ, which here is nothing. Logits of one network compare
+    with each other; those of two do not.
+    """
+
+    def __init__(
+        self, file: Path | str, device: str = "cpu", class_index: int | None = None
+    ) -> None:
+        """Read an official pickle.
+
+        Raises:
+            SnapshotError: it holds no discriminator, or the class is not one of its classes.
+        """
+        stored = read_discriminator(file)
+        config = dataclasses.replace(stored.config, group_size=1)
+        if (class_index is None) != (not config.labels) or not (
+            0 <= (class_index or 0) < max(1, config.labels)
+        ):
+            raise SnapshotError(
+                f"The discriminator of {file} has {config.labels} classes, asked for is "
+                f"{'none' if class_index is None else class_index}."
+            )
+        self.size, self.channels = config.resolution, config.img_channels
+        self._device = usable_device(device)
+        lone = StoredDiscriminator(config=config, tensors=stored.tensors)
+        self._network = lone.network().to(self._device)
+        self._one_hot = None
+        if class_index is not None:
+            self._one_hot = torch.eye(config.labels, device=self._device)[[class_index]]
+
+    def logits(self, images: np.ndarray) -> NDArray[np.float64]:
+        """Return float64 [N] of images, uint8 [N, size, size, channels]; above 0 passes for real.
+
+        Raises:
+            SnapshotError: images of another shape than the network's.
+        """
+        shape = (self.size, self.size, self.channels)
+        if images.shape[1:] != shape:
+            raise SnapshotError(
+                f"The discriminator judges images of {shape}, these have {images.shape[1:]}. "
+                "Only a bank in its network's own size and channels has these logits."
+            )
+        step, found = _BATCH[self._device.type], [np.empty(0)]
+        for start in range(0, len(images), step):
+            part = torch.from_numpy(np.array(images[start : start + step])).to(self._device)
+            with torch.inference_mode(), exact_float32(self._device):
+                pixels = part.permute(0, 3, 1, 2).float() / 127.5 - 1
+                classes = None
+                if self._one_hot is not None:
+                    classes = self._one_hot.expand(len(part), -1)
+                logits = self._network(pixels, classes)
+            found.append(logits[:, 0].double().cpu().numpy())
+        return np.concatenate(found)

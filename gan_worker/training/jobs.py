@@ -1,0 +1,242 @@
+"""Networks trained, one or several at once."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+
+from fgaug.core import cluster, contact_sheet
+from fgaug.data import open_dataset
+from fgaug.data.drop_list import read_drops
+from fgaug.errors import UserError
+
+if TYPE_CHECKING:
+    from gan_worker.training.launch import Job
+    from gan_worker.training.loop import Tick
+
+CONDITIONAL = "conditional"  # folder of a network of several labels
+LOOK_S = 5.0  # between two looks at the logs of trainings that run as tasks
+COLUMNS = 8  # of a sheet
+_WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What `fgaug gan train` is asked for."""
+
+    dataset: Path
+    out: Path
+    labels: Sequence[str] = ()  # empty: every label of the dataset
+    preset: str = "auto"
+    changes: Mapping[str, Any] | None = None  # options that differ from the preset
+    sweep: Mapping[str, Sequence[Any]] | None = None  # option -> values, a training each
+    conditional: bool = False
+    start: Path | None = None
+    drop: Path | None = None
+    split: int | str = "dataset"
+    device: str = "auto"
+    gpus: int = 1  # that share one network's batch
+
+
+def jobs_of(asked: TrainRequest) -> list[Job]:
+    """Return the trainings: each label, or all in one, with each combination of the sweep.
+
+    Raises:
+        UserError: unknown labels or options, or numbers that cannot be trained with.
+    """
+    import torch
+
+    from gan_worker.training.launch import Job
+    from gan_worker.training.options import resolve
+
+    spec = open_dataset(asked.dataset).spec
+    labels = list(asked.labels) or list(spec.labels)
+    groups = [tuple(labels)] if asked.conditional else [(label,) for label in labels]
+    if asked.conditional and len(labels) < 2:
+        raise UserError(f"--conditional needs two labels or more, got {', '.join(labels)}.")
+    drops = read_drops(asked.drop) if asked.drop else None
+    device = asked.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    jobs = []
+    for group, point in itertools.product(groups, _points(asked.sweep or {})):
+        options = resolve(
+            asked.preset,
+            resolution=spec.size,
+            img_channels=spec.channels,
+            labels=len(group) if asked.conditional else 0,
+            gpus=asked.gpus,
+            transfer=asked.start is not None,
+            changes={**(asked.changes or {}), **point},
+        )
+        name = CONDITIONAL if asked.conditional else group[0]
+        place = asked.out / name / ",".join(f"{key}={value:g}" for key, value in point.items())
+        job = Job(
+            options=options,
+            dataset=str(asked.dataset),
+            split=asked.split,
+            labels=group,
+            out=str(place),
+            start=str(asked.start) if asked.start else None,
+            drop=tuple(sorted(drops.images)) if drops else (),
+            drop_file=drops.sha256 if drops else None,
+            device=device,
+            processes=asked.gpus,
+        )
+        jobs.append(job)
+    return jobs
+
+
+def option_of(name: str, text: str) -> Any:
+    """Return the value of a training option as its kind asks; unknown ones stay text."""
+    from gan_worker.training.options import TrainingOptions
+
+    kinds = {field.name: str(field.type) for field in fields(TrainingOptions)}
+    kind, text = kinds.get(name, "str"), text.strip()
+    try:
+        if text.lower() in _WORDS and ("bool" in kind or "None" in kind):
+            return _WORDS[text.lower()]
+        if kind == "int":
+            return int(text)
+        return float(text) if "float" in kind else text
+    except ValueError:
+        raise UserError(f"{name} must be a number ({kind}), got {text}.") from None
+
+
+def train(jobs: Sequence[Job], console: Console) -> bool:
+    """Train networks: one here, several as Ray tasks; return whether all came to their end.
+
+    Each goes on from where its folder stands. Ctrl-C stops them, their states kept.
+    """
+    from gan_worker.training.launch import begin, run
+
+    for job in jobs:
+        if len(jobs) > 1:  # what is wrong with one is said before any trains
+            begin(job, draw)
+        console.print(told(job), highlight=False, markup=False, soft_wrap=True)
+    if len(jobs) > 1:
+        return _as_tasks(jobs, console)
+    with _interrupted() as stop:
+        return run(jobs[0], draw, _Lines(jobs[0], console), stop)
+
+
+def told(job: Job) -> str:
+    """Return every number of a training, for the terminal."""
+    numbers = ", ".join(f"{name} {value}" for name, value in asdict(job.options).items())
+    return f"{job.out}: {' and '.join(job.labels)}, {job.device} x{job.processes}\n  {numbers}"
+
+
+def draw(images: np.ndarray, path: Path) -> None:
+    """Write images as a picture, rows of COLUMNS."""
+    rows = [images[first : first + COLUMNS] for first in range(0, len(images), COLUMNS)]
+    block = contact_sheet.Block(
+        heading="",
+        rows=("",) * len(rows),
+        columns=("",) * min(COLUMNS, len(images)),
+        images=lambda: rows,
+    )
+    size, channels = images.shape[1], images.shape[3]
+    contact_sheet.save(contact_sheet.draw([[block]], size, channels, "fewer images"), path)
+
+
+class _Lines:
+    """Tells of one training a line at a time; travels to its process."""
+
+    def __init__(self, job: Job, console: Console | None = None) -> None:
+        self.name, self.end = job.out, job.options.kimg
+        self.console = console
+
+    def __call__(self, tick: Tick) -> None:
+        console = self.console or Console(stderr=True)
+        console.print(
+            f"{self.name}: {line_of(asdict(tick), self.end)}", highlight=False, soft_wrap=True
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "end": self.end, "console": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+
+def line_of(tick: Mapping[str, Any], end: int) -> str:
+    """Return a line of a training's log in words."""
+    losses = tick["losses"]
+    named = " ".join(f"{name} {losses[name]:.3f}" for name in losses)
+    kept = f", wrote {tick['snapshot']}" if tick.get("snapshot") else ""
+    return (
+        f"{tick['kimg']:.1f} of {end} kimg, {tick['s_per_kimg']:.1f} s/kimg, "
+        f"{tick['left_s'] / 60:.0f} min left, p {tick['p']:.3f}, {named}{kept}"
+    )
+
+
+@contextmanager
+def _interrupted() -> Iterator[Any]:
+    """Yield a function that says whether Ctrl-C was pressed; a second press ends at once."""
+    pressed = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield pressed.is_set
+        return
+
+    def note(*_: Any) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _task(job: Job) -> bool:
+    """Train one network in a process of its own."""
+    from gan_worker.training.launch import run
+
+    return run(job, draw, _silent)
+
+
+def _silent(_: Tick) -> None:
+    """Tell nothing: the log says it."""
+
+
+def _as_tasks(jobs: Sequence[Job], console: Console) -> bool:
+    """Train networks side by side, as many as there are devices for."""
+    gpus = jobs[0].processes if jobs[0].device != "cpu" else 0
+    shown = {job.out: -1.0 for job in jobs}
+
+    def look() -> None:
+        for job in jobs:
+            _tell_new(job, shown, console)
+
+    with cluster.started(dashboard=False) as held:
+        if gpus > held.gpus:
+            raise UserError(f"--gpus {gpus} is more than the {held.gpus:g} of this cluster.")
+        return all(cluster.map_tasks(_task, jobs, gpus=gpus, waiting=look, look_s=LOOK_S))
+
+
+def _tell_new(job: Job, shown: dict[str, float], console: Console) -> None:
+    """Print what a training has logged since the last look."""
+    from gan_worker.training.folder import TrainingFolder, entries
+
+    for entry in entries(TrainingFolder(Path(job.out)), float("inf")):
+        if entry["kimg"] > shown[job.out]:
+            shown[job.out] = entry["kimg"]
+            console.print(
+                f"{job.out}: {line_of(entry, job.options.kimg)}", highlight=False, soft_wrap=True
+            )
+
+
+def _points(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return each combination of a sweep's values; one empty point without a sweep."""
+    return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
