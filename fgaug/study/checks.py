@@ -18,8 +18,7 @@ from fgaug.data import Dataset, DatasetSpec, open_dataset
 from fgaug.data.audit import audit
 from fgaug.errors import DataError, GridError, UserError
 from fgaug.grid.axes import Split
-from fgaug.grid.cells import Cell, recipes_of
-from fgaug.grid.points import Point
+from fgaug.grid.cells import Cell
 from fgaug.grid.recipe import Recipe, Transform
 from fgaug.grid.space import Space
 from fgaug.runs import mix, reals
@@ -78,13 +77,13 @@ class Weights:
     problems: tuple[str, ...]
 
 
-def weights_of(points: Iterable[Point], dataset: Dataset) -> Weights:
-    """Return the first weights of each recipe; each recipe is tried out to check it.
+def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
+    """Return the initial weights of each recipe; each recipe is tried out to check it.
 
     Each network takes one pass at the dataset's size, and each step of a pipeline some images.
 
     Args:
-        points: of the grid.
+        recipes: of the grid, each once.
         dataset: of the grid; its pixels are read where a recipe has a pipeline.
     """
     from fgaug.training.keras.process import shut_down
@@ -95,7 +94,7 @@ def weights_of(points: Iterable[Point], dataset: Dataset) -> Weights:
     problems: list[str] = []
     networks: set[tuple[str, str]] = set()  # model and weights: recipes may share them
     pipelines: list[tuple[Transform, ...]] = []
-    for recipe in recipes_of(points):
+    for recipe in recipes:
         steps = recipe.augmentation
         if isinstance(steps, tuple) and steps not in pipelines:
             pipelines.append(steps)

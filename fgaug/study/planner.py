@@ -14,7 +14,7 @@ from fgaug.core.paths import RunPaths
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
 from fgaug.grid.axes import Split
-from fgaug.grid.cells import Cell, Context, cells_of, first_baselines
+from fgaug.grid.cells import Cell, Context, cells_of, first_baselines, recipes_of
 from fgaug.grid.checks import problems_of
 from fgaug.grid.filters import parse
 from fgaug.grid.load import load_space
@@ -114,8 +114,9 @@ def draft(
         GridError: with what is wrong so far, if anything is.
     """
     points = expand(space)
+    recipes = recipes_of(points)
     fake_sources, wrong = fake_sources_of(space, dataset.spec, describe)
-    weights = checks.weights_of(points, dataset)
+    weights = checks.weights_of(recipes, dataset)
     if found := [*problems, *wrong, *weights.problems]:
         raise GridError(found, space.name)
     scoring = scoring_baselines(space, points, dataset, weights.identities)
