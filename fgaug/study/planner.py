@@ -119,11 +119,17 @@ def draft(
     weights = checks.weights_of(recipes, dataset)
     if found := [*problems, *wrong, *weights.problems]:
         raise GridError(found, space.name)
-    scoring = scoring_baselines(space, points, dataset, weights.identities)
+    context = Context(
+        dataset_digest=dataset.spec.digest,
+        generator={},
+        pool=space.pool,
+        weights=weights.identities,
+    )
+    scoring = scoring_baselines(space, points, context)
     fake_sources, found = with_scorers(space, dataset, fake_sources, scorer_of, scoring)
     if found:
         raise GridError(found, space.name)
-    contexts, found = contexts_of(space, dataset, fake_sources, weights.identities)
+    contexts, found = contexts_of(space, context, fake_sources)
     cells = cells_of(space, points, contexts)
     cells = cells if keep is None else tuple(filter(keep, cells))
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
@@ -313,41 +319,37 @@ def with_scorers(
     return tuple(found), list(dict.fromkeys(problems))
 
 
-def scoring_baselines(
-    space: Space, points: Iterable[Point], dataset: Dataset, weights: Mapping[str, str]
-) -> dict[Split, str]:
-    """Return the baselines, by split, that `scorers.classifier: baseline` scores fakes by."""
+def scoring_baselines(space: Space, points: Iterable[Point], context: Context) -> dict[Split, str]:
+    """Return the baselines, by split, that `scorers.classifier: baseline` scores fakes by.
+
+    Args:
+        context: of cells without fakes.
+    """
     asked = space.scorers is not None and space.scorers.classifier == OWN
     read = (parse(text).scorers for axes in space.lists for text in axes.filter)
     if not asked or not any("classifier" in names for names in read):
         return {}
-    return first_baselines(space, points, _without_fakes(space, dataset, weights))
+    return first_baselines(space, points, context)
 
 
 def contexts_of(
-    space: Space,
-    dataset: Dataset,
-    fake_sources: tuple[FakeSource, ...],
-    weights: Mapping[str, str],
+    space: Space, context: Context, fake_sources: tuple[FakeSource, ...]
 ) -> tuple[dict[str | None, Context], list[str]]:
-    """Return what cell ids depend on beside the grid, by snapshot, and what is wrong with it."""
+    """Return what cell ids depend on beside the grid, by snapshot, and what is wrong with it.
+
+    Args:
+        context: of cells without fakes.
+    """
     imported = {each.snapshot: imported_digests(space, each) for each in fake_sources}
-    none = _without_fakes(space, dataset, weights)
-    contexts: dict[str | None, Context] = {None: none}
+    contexts: dict[str | None, Context] = {None: context}
     for source in fake_sources:
         contexts[source.snapshot] = replace(
-            none,
+            context,
             generator=source.identity,
             imported=imported[source.snapshot],
             scorers=source.scorer_digests,
         )
     return contexts, alike(fake_sources, imported)
-
-
-def _without_fakes(space: Space, dataset: Dataset, weights: Mapping[str, str]) -> Context:
-    return Context(
-        dataset_digest=dataset.spec.digest, generator={}, pool=space.pool, weights=weights
-    )
 
 
 def sources_of(
