@@ -19,6 +19,7 @@ from fgaug.core.seeding import stream_seed
 from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
 from fgaug.training import images, memory
 from fgaug.training.budget import look_steps, total_steps
+from fgaug.training.early_stopping import EarlyStopping
 from fgaug.training.images import Images
 from fgaug.training.keras import applications
 from fgaug.training.keras.process import Process, Settings, process_for
@@ -143,7 +144,7 @@ class KerasTraining:
         self.best: Evaluation | None = None  # the look whose weights are kept
         self.last: Evaluation | None = None
         self.probability = np.empty(0)  # of the watched images, at the best look
-        self.lowest, self.waited = np.inf, 0  # of early stopping
+        self.stopping = EarlyStopping(budget.patience)
         self.level, self.stood = np.inf, 0  # of the plateau
         self.begun = False
 
@@ -196,15 +197,11 @@ class KerasTraining:
     def _note(self, point: Evaluation, found: np.ndarray) -> None:
         """Keep what is to be kept, lower the rate, and say whether the training is over."""
         loss = point.valid["loss"]
-        if self.best is None or loss < self.lowest:
-            self.lowest, self.waited, better = loss, 0, True
-        else:
-            self.waited, better = self.waited + 1, False
-        if better or not self.learner.settings.restore_best:
+        if self.stopping.improves(loss) or not self.learner.settings.restore_best:
             self.best, self.probability = point, found
             self.learner.ask("keep")
         self._lower(self.learner.settings.plateau, loss)
-        if self.budget.patience is not None and self.waited >= self.budget.patience:
+        if self.stopping.is_over:
             self.stopped_by = "patience"
         elif point.step == self.total:
             self.stopped_by = "budget"
@@ -259,7 +256,7 @@ class KerasTraining:
             "steps": self.steps,
             "rate": self.rate,
             "stopped_by": self.stopped_by,
-            "patience": [float(self.lowest), self.waited],
+            "patience": [self.stopping.lowest, self.stopping.waited],
             "plateau": [float(self.level), self.stood],
             "best": asdict(self.best),
             "last": asdict(self.last),
@@ -274,7 +271,7 @@ class KerasTraining:
         self.learner.ask("restore", state=network)
         self.begun, self.steps, self.rate = True, state["steps"], state["rate"]
         self.stopped_by = state["stopped_by"]
-        self.lowest, self.waited = state["patience"]
+        self.stopping.lowest, self.stopping.waited = state["patience"]
         self.level, self.stood = state["plateau"]
         self.best, self.last = Evaluation(**state["best"]), Evaluation(**state["last"])
         if state["network"]["kept"] is None:

@@ -20,6 +20,7 @@ from fgaug.errors import TrialError
 from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import images
 from fgaug.training.budget import look_steps, steps_per_epoch, total_steps
+from fgaug.training.early_stopping import EarlyStopping
 from fgaug.training.images import Images
 from fgaug.training.learner import Evaluation, TrainingResult
 from fgaug.training.metrics import check_loss, evaluate_or_fail
@@ -69,7 +70,7 @@ class FineTuning:
         self.last: Evaluation | None = None
         self.kept: dict[str, torch.Tensor] = {}
         self.probability = np.empty(0)
-        self.waited = 0  # evaluations since the best
+        self.stopping = EarlyStopping(None)  # of the phase
         self.stopped_by: str | None = None
 
     def __iter__(self) -> Iterator[Evaluation]:
@@ -85,7 +86,7 @@ class FineTuning:
             for point, found in self.run.evaluations(
                 phase, max(self.steps, phase.first_step), self.order
             ):
-                ended = self._note(phase, point, found)
+                ended = self._note(point, found)
                 yield point
                 if ended:
                     return
@@ -93,19 +94,21 @@ class FineTuning:
 
     def _begin(self, phase: Phase) -> None:
         self.run.begin(phase)
-        self.begun, self.waited = True, 0
-        self.best = None if phase.fresh_best else self.best
+        self.begun, lowest = True, self.stopping.lowest
+        self.stopping = EarlyStopping(phase.patience)
+        if phase.fresh_best:
+            self.best = None
+        else:
+            self.stopping.lowest = lowest
 
-    def _note(self, phase: Phase, point: Evaluation, found: np.ndarray) -> bool:
+    def _note(self, point: Evaluation, found: np.ndarray) -> bool:
         """Keep the best evaluation; return whether patience is at its end."""
         self.steps, self.last = point.step, point
-        if self.best is None or point.valid["loss"] < self.best.valid["loss"]:
-            self.best, self.probability, self.waited = point, found, 0
+        if self.stopping.improves(point.valid["loss"]):
+            self.best, self.probability = point, found
             state = self.model.state_dict()
             self.kept = {key: value.detach().clone() for key, value in state.items()}
-        else:
-            self.waited += 1
-        if phase.patience is not None and self.waited >= phase.patience:
+        if self.stopping.is_over:
             self.stopped_by = "patience"
         elif point.step == self.total:
             self.stopped_by = "budget"
@@ -138,7 +141,7 @@ class FineTuning:
         return {
             "steps": self.steps,
             "phase": self.phase,
-            "waited": self.waited,
+            "waited": self.stopping.waited,
             "stopped_by": self.stopped_by,
             "model": self.model.state_dict(),
             "optimiser": self.run.optimiser.state_dict(),
@@ -156,9 +159,11 @@ class FineTuning:
         self.run.begin(self.phases[self.phase])
         self.model.load_state_dict(state["model"])
         self.run.optimiser.load_state_dict(state["optimiser"])
-        self.steps, self.waited = state["steps"], state["waited"]
-        self.stopped_by = state["stopped_by"]
+        self.steps, self.stopped_by = state["steps"], state["stopped_by"]
         self.best, self.last = Evaluation(**state["best"]), Evaluation(**state["last"])
+        self.stopping = EarlyStopping(self.phases[self.phase].patience)
+        self.stopping.lowest = self.best.valid["loss"]
+        self.stopping.waited = state["waited"]
         self.probability = state["probability"].numpy()
         kept = state["model"] if state["kept"] is None else state["kept"]
         self.kept = {key: value.detach().clone().to(self.device) for key, value in kept.items()}

@@ -1,0 +1,33 @@
+"""Early stopping: the lowest validation loss so far, and how long ago it was."""
+
+from __future__ import annotations
+
+
+class EarlyStopping:
+    """Tells whether an evaluation is the best so far, and whether patience has run out.
+
+    One rule for every backend: an evaluation is better where its loss is lower; a tie is not.
+    """
+
+    def __init__(self, patience: int | None) -> None:
+        """Start without any evaluation.
+
+        Args:
+            patience: evaluations without a lower loss that end a training; None: no limit.
+        """
+        self.patience = patience
+        self.lowest: float | None = None  # None before the first evaluation
+        self.waited = 0  # evaluations since the lowest loss
+
+    def improves(self, loss: float) -> bool:
+        """Take the loss of the next evaluation; return whether it is the lowest so far."""
+        if self.lowest is None or loss < self.lowest:
+            self.lowest, self.waited = loss, 0
+            return True
+        self.waited += 1
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether patience has run out."""
+        return self.patience is not None and self.waited >= self.patience
