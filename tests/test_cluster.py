@@ -18,7 +18,7 @@ from fgaug.runs.results import load_results
 
 LISTENING = """
 import psutil, ray
-from fgaug import cluster
+from fgaug.core import cluster
 
 with cluster.started(cpus=1, dashboard=False):
     me = psutil.Process()

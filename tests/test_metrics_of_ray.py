@@ -31,7 +31,7 @@ WATCHED = """
 import json, pathlib, re, sys, threading, time, urllib.request
 import psutil, ray
 from fgaug import study
-from fgaug.cluster import started
+from fgaug.core.cluster import started
 
 token, grid, out = sys.argv[1:]
 seen = {}
