@@ -7,9 +7,31 @@ order, so a small draw is part of a larger one at the same seed.
 from __future__ import annotations
 
 import hashlib
+from enum import StrEnum
 from functools import lru_cache
 
 import numpy as np
+
+
+class Stream(StrEnum):
+    """The random streams of a trial; no two share a name, so none repeats another's numbers.
+
+    The names are part of every number that a seed gives: none may change.
+    """
+
+    FAKES = "fakes"  # z_seeds, by label; with rounds, one stream a round
+    REPEATS = "repeats"  # reals that the twin repeats
+    REMOVED = "removed"  # reals that `replacement` removes, by image
+    REMOVED_GROUPS = "removed-groups"  # the same by patient
+    REAL_FRACTION = "real-fraction"  # patients that a share keeps
+    WEIGHTS = "weights"  # initial weights of the head, and dropout
+    AUGMENTATION = "augmentation"
+    ORDER = "order"  # of the training images; with rounds, one stream a round
+    FOLD = "fold"  # of training images that early stopping watches
+
+    def of_round(self, number: int) -> str:
+        """Return the name of this stream in one round."""
+        return f"{self} of round {number}"
 
 
 @lru_cache(maxsize=4)  # the cells of a seed follow one another; a pool of 10 million takes 80 MB

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fgaug.bank import Demand
-from fgaug.core.seeding import permutation
+from fgaug.core.seeding import Stream, permutation
 from fgaug.errors import BankError, GridError
 from fgaug.grid.axes import Split
 from fgaug.grid.cells import Cell
@@ -139,7 +139,7 @@ def order(cell: Cell, label: str, pool: int) -> np.ndarray:
     In rounds, each has an order of its own.
     """
     of_cell = drawn_from(cell, pool)
-    purpose = "fakes" if cell.rounds is None else f"fakes of round {cell.round}"
+    purpose = Stream.FAKES if cell.rounds is None else Stream.FAKES.of_round(cell.round)
     return permutation(cell.seed, purpose, label, len(of_cell)) + of_cell.start
 
 
@@ -226,5 +226,5 @@ def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarra
         )
     if not wanted:
         return np.empty(0, np.int64)
-    order = rows[permutation(cell.seed, "repeats", label, len(rows))]
+    order = rows[permutation(cell.seed, Stream.REPEATS, label, len(rows))]
     return np.resize(order, wanted)

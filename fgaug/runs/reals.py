@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from fgaug.core.seeding import permutation
+from fgaug.core.seeding import Stream, permutation
 from fgaug.errors import GridError
 from fgaug.grid.cells import Cell
 
@@ -48,7 +48,7 @@ def removed_rows(cell: Cell, label: str, candidates: pd.DataFrame, *, flagged: b
         )
     if cell.remove_by == "group":
         return _whole_groups(cell, candidates, label, wanted)
-    order = permutation(cell.seed, "removed", label, len(candidates))
+    order = permutation(cell.seed, Stream.REMOVED, label, len(candidates))
     removed: np.ndarray = candidates.index.to_numpy(np.int64)[order[:wanted]]
     return removed
 
@@ -64,7 +64,7 @@ def _removals(asked: float | str, removable: int) -> int:
 def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int) -> np.ndarray:
     """Return the images of whole patients, in seeded order, until at least `wanted` are gone."""
     groups = sorted(candidates["group"].unique())
-    order = permutation(cell.seed, "removed-groups", label, len(groups))
+    order = permutation(cell.seed, Stream.REMOVED_GROUPS, label, len(groups))
     gone: list[np.ndarray] = []
     count = 0
     for number in order:
@@ -116,7 +116,7 @@ class Patients:
 
     def _order(self, seed: int) -> tuple[np.ndarray, int]:
         """Return the patients in the order in which they are kept, and how many are a must."""
-        rank = np.argsort(permutation(seed, "real-fraction", "", self.count))
+        rank = np.argsort(permutation(seed, Stream.REAL_FRACTION, "", self.count))
         place = np.empty(self.count)  # of a patient among its like, from 0 to 1
         like = np.unique(np.column_stack([self._seen, self._has]), axis=0, return_inverse=True)[1]
         like = like.ravel()

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 
 from fgaug.core import files
-from fgaug.core.seeding import stream_seed
+from fgaug.core.seeding import Stream, stream_seed
 from fgaug.data import Dataset
 from fgaug.grid.cells import Cell, recipe_identity
 from fgaug.runs import mix, reals, row
@@ -92,7 +92,7 @@ class Trial:
             if cell.filtered and bank is not None:
                 screen = FakeSelection(bank.store, sources.scorers[cell.split], sources.pool)
             plan = mix.plan(cell, self.reals, sources.pool, screen)
-            order = "order" if cell.round == 1 else f"order of round {cell.round}"
+            order = Stream.ORDER if cell.round == 1 else Stream.ORDER.of_round(cell.round)
             training = self.learner.train(
                 training_images(plan, self.dataset, bank),
                 split_images(self.dataset, "valid"),

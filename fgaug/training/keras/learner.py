@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgaug.core.seeding import stream_seed
+from fgaug.core.seeding import Stream, stream_seed
 from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
 from fgaug.training import images, memory
 from fgaug.training.budget import look_steps, total_steps
@@ -77,7 +77,7 @@ class KerasLearner:
             labels=len(self.labels),
             size=size,
             channels=channels,
-            seed=stream_seed(self.seed, "weights"),
+            seed=stream_seed(self.seed, Stream.WEIGHTS),
         )
         weakref.finalize(self, self._process.forget, self._network).atexit = False
 
@@ -132,7 +132,7 @@ class KerasTraining:
         recipe = learner.recipe
         make = images.epochs if budget.unit == "epochs" else images.stream
         self.order = make(len(train), recipe.batch_size, seed)
-        self.draws = stream_seed(seed, "augmentation") >> 1  # TensorFlow's seeds have a sign
+        self.draws = stream_seed(seed, Stream.AUGMENTATION) >> 1  # TensorFlow's seeds have a sign
         self.total = total_steps(budget, len(train), recipe.batch_size, frozen=0)
         looks = look_steps(budget, len(train), recipe.batch_size, frozen=0)
         self.looks = tuple(sorted(looks))
@@ -285,7 +285,7 @@ class KerasTraining:
 def last_fold(train: Images, seed: int) -> Images:
     """Return the last of ten shuffled parts of the training images: the source's validation."""
     count = max(1, len(train) // FOLDS)
-    chosen = np.random.RandomState(stream_seed(seed, "fold")).permutation(len(train))[-count:]
+    chosen = np.random.RandomState(stream_seed(seed, Stream.FOLD)).permutation(len(train))[-count:]
     return Images(
         sources=train.sources,
         source=train.source[chosen],

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgaug.core.seeding import stream_seed
+from fgaug.core.seeding import Stream, stream_seed
 from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import memory
 from fgaug.training.images import Images
@@ -27,11 +27,13 @@ class TorchLearner:
     def __init__(self, recipe: Recipe, labels: tuple[str, ...], seed: int, device: str) -> None:
         memory.reset_peaks(device)
         self.recipe, self.labels, self.device = recipe, labels, torch.device(device)
-        torch.manual_seed(stream_seed(seed, "weights"))
+        torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
         weights = find(recipe)
         self.identity = weights.identity
         self.model = models.build(recipe, weights, len(labels)).to(self.device)
-        self.augment = augmentation.build(recipe, stream_seed(seed, "augmentation"), self.device)
+        self.augment = augmentation.build(
+            recipe, stream_seed(seed, Stream.AUGMENTATION), self.device
+        )
 
     @property
     def device_name(self) -> str:
