@@ -11,7 +11,6 @@ THESE_ONLY = "better on these patients only"
 NOT_SHOWN = "not shown"
 WORSE = "worse"
 NOT_INFERIOR = "not inferior by the plan's margin"
-VERDICTS = (BETTER, THESE_ONLY, NOT_SHOWN, WORSE, NOT_INFERIOR)
 NAMES = {
     **{"auc": "AUC", "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"},
     **{"brier": "Brier score", "log_loss": "log loss"},

@@ -19,8 +19,6 @@ from fgaug.grid.filters import NONE
 from fgaug.grid.recipe import KerasRecipe, Recipe
 from fgaug.grid.space import Space
 
-Pairs = tuple[tuple[str, Any], ...]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:

@@ -12,7 +12,6 @@ from fgaug.grid.analysis_plan import AnalysisPlan, BaselineSeeds, Confirmation
 from fgaug.grid.axes import (
     MAX_POOL,
     Axes,
-    Counts,
     Excluded,
     Included,
     Lists,
@@ -155,11 +154,6 @@ class Space(Frozen):
     def removals(self) -> tuple[Removals, ...]:
         """The removals that replacement arms go through."""
         return tuple(self.axes.remove) or ((self.remove,) if self.remove else ())
-
-    @property
-    def amounts(self) -> tuple[tuple[float | None, Counts | None], ...]:
-        """(ratio, None) or (None, counts by label) for each amount of fakes of the axes."""
-        return self.axes.amounts
 
     def to_yaml(self) -> str:
         """Return the resolved grid: defaults written out, seeds drawn."""
