@@ -94,7 +94,7 @@ class TestWhatIsRead:
     def test_the_example(self, odd_root: Path) -> None:
         space = load_space(written(odd_root, EXAMPLE))
         assert space.axes.mode == ["augmentation"]
-        assert space.amounts == ((0.5, None), (1, None), (2, None), (4, None), (8, None))
+        assert space.axes.amounts == ((0.5, None), (1, None), (2, None), (4, None), (8, None))
         assert space.axes.recipe == {"model": ["resnet18", "resnet50"]}
         assert space.removals == ({"dbp": 500, "trv": 500},)
         assert space.generator is not None
@@ -137,7 +137,7 @@ class TestWhatIsRead:
 
     def test_counts_instead_of_ratios(self) -> None:
         space = parse_space(grid(axes__ratio=GONE, axes__fakes=[{"dbp": 3000, "trv": 0}]))
-        assert space.amounts == ((None, {"dbp": 3000, "trv": 0}),)
+        assert space.axes.amounts == ((None, {"dbp": 3000, "trv": 0}),)
 
     def test_seeds_are_those_of_the_study(self) -> None:
         assert parse_space(grid()).seeds == tuple(random.Random(19).sample(range(1000), 5))
