@@ -253,8 +253,8 @@ def test_the_best_arm_is_told_as_a_pick_and_not_as_a_finding(frame: pd.DataFrame
     assert "augmentation, ψ 0.7, ratio 2, with 0.900 (3 seeds)" in text
     assert "against 0.850 (2 seeds) for the baseline (+0.050)" in text
     assert "oversample control" in text
-    assert "pick of 3 arms" in text  # the arm that only failed was not a candidate
-    assert "no test of significance" in text
+    assert "selected out of 3 arms" in text  # the arm that only failed was not a candidate
+    assert "no significance test" in text
     assert (
         best_arm(by_arm(only(frame, mode="baseline")))
         == "No arm with fakes has a validation AUC yet."

@@ -93,10 +93,15 @@ def test_the_chapters_tell_what_the_bank_keeps(material: Material) -> None:
     assert "Missing in the fakes: machine 2 in trv (ψ 1)." in told
     assert "24 exact copies among the measured sets." in told
     assert "Nearer to the training images than new patients are" in told
-    assert "Features pooled-01234567@32; numbers of another network do not compare." in told
+    assert (
+        "Features: pooled-01234567@32; values from another feature network are not comparable."
+        in told
+    )
     assert "reals against reals" in told
-    assert "up to 0.0% (97.5% limit)" in told, "of 44 held-out patients: exact copies alone count"
-    assert "Too few arms: a rank correlation needs 5 sets of fakes" in told
+    assert "as high as 0.0% (97.5% limit)" in told, (
+        "of 44 held-out patients: exact copies alone count"
+    )
+    assert "Too few arms: a rank correlation requires 5 sets of fakes" in told
     assert "agrees, reals" in told
     assert "∞" in told, "the realism of copies"
     assert not re.search(r"\b(nan|None|inf)\b", told)
@@ -169,7 +174,7 @@ def test_a_run_without_fakes_has_no_such_chapter(data: Dataset) -> None:
     assert lost == ()
     assert "nowhere" in why
     told = words(made_material(fakes=lost, no_fakes=why))
-    assert f"Nothing is known of the fakes: {why}." in told
+    assert f"No information about the fakes: {why}." in told
     assert tuple(chapters_of(made_material())) == KEYS
 
 

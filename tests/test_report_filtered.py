@@ -93,7 +93,7 @@ def test_the_report_tells_it_in_a_table_a_sentence_and_the_forest(material: Mate
     assert table.text["p (E2)"].str.len().gt(0).all()
     best = " ".join(lead(material))
     assert "filter agrees" in best
-    assert "What its filter did, against as many fakes that no filter chose: +" in best
+    assert "Effect of its filter, against the same number of unfiltered fakes: +" in best
     assert material.analysis is not None
     sentences = material.analysis.verdicts.set_index("arm_id")["sentence"]
     assert "As many fakes that no filter chose: " in sentences[ARMS[2].arm_id]
@@ -109,14 +109,14 @@ def test_what_is_missing_is_said(material: Material) -> None:
     nothing = dataclasses.replace(material, rows=plain, arms=by_arm(plain), analysis=None)
     (text,) = filter_parts(nothing)
     assert isinstance(text, Text)
-    assert text.text == "No arm of the grid has a filter."
+    assert text.text == "No arm in the grid uses a filter."
     (text,) = filter_parts(dataclasses.replace(material, analysis=None))
     assert isinstance(text, Text)
     assert "`controls: [random_subset]`" in text.text
 
 
 def test_a_filter_that_knows_images_which_its_arm_lacks_is_told(material: Material) -> None:
-    said = "leave out real images that gave their filter its scores"
+    said = "leave out real images that were used to compute their filter's scores"
     rows = material.rows.assign(n_dropped=0)
     assert said not in " ".join(warnings_of(rows, {}, 0))
     unfiltered = rows["filter"].ne("agrees") & rows["filter"].ne("copy==false")

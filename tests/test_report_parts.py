@@ -108,7 +108,7 @@ def test_strata_name_the_worst_and_their_gain_is_a_contrast() -> None:
     material = made_material()
     note, worst, table = strata_parts(material)
     assert isinstance(note, Text)
-    assert "No test of strata was planned" in note.text
+    assert "No test across strata was planned" in note.text
     assert isinstance(table, Table)
     frame = table.frame.set_index("stratum")
     assert frame["images"].to_dict() == {"all": 60, "A": 40, "B": 20}
@@ -154,7 +154,7 @@ def test_the_forest_has_each_arm_with_an_effect_once() -> None:
     material = made_material()
     plot = forest(material)
     assert plot is not None
-    assert "1 arm without an effect" in plot.caption
+    assert "1 arm without an estimated effect" in plot.caption
     assert "level E2" in plot.caption
     axes = plot.draw(LIGHT).axes
     assert len(axes) == 2  # baseline and twin: nothing was dropped
@@ -183,7 +183,7 @@ def test_a_forest_of_very_many_arms_shows_the_ends() -> None:
     object.__setattr__(material.analysis, "comparisons", comparisons)
     plot = forest(material)
     assert plot is not None
-    assert f"Shown are the {MOST_ARMS} arms" in plot.caption
+    assert f"Only the {MOST_ARMS} arms with the largest effects" in plot.caption
     names = [t.get_text() for t in plot.draw(LIGHT).axes[0].get_yticklabels()]
     assert len(names) == MOST_ARMS
     assert names[0].startswith("augmentation, ψ 0.01")

@@ -56,8 +56,8 @@ def test_a_report_of_a_run_with_losses_tells_each(fgaug: Any, odd_root: Path) ->
     assert "1 failed, 3 pruned, 1 missing" in told
     assert "RuntimeError: out of patience" in told
     assert "The arm that looks best is augmentation, ψ 1, ratio 2 (better)" in told
-    assert "No results per stratum: the dataset cannot be read" in told
-    assert "No sheet of fakes: the grid names no bank." in told
+    assert "No results by stratum: the dataset cannot be read" in told
+    assert "No contact sheet of fakes: the grid names no bank." in told
     verdicts = pd.read_csv(run / "report" / "tables" / "verdicts.csv")
     assert len(verdicts) == 4
     assert (verdicts["verdict"] == "better").sum() == 1
@@ -75,11 +75,11 @@ def test_an_opened_test_set_is_a_look_and_its_scores_are_of_the_test_images(
     (look,) = looks.looks_of(RunPaths(run))
     assert look.purpose == "report"
     told = words(page)
-    assert "judged by AUC on the sealed test set" in told
-    assert "judged by AUC on the validation set" not in told
-    assert f"These scores are of the sealed test set: {look.counted}." in told
+    assert "evaluated by AUC on the sealed test set" in told
+    assert "evaluated by AUC on the validation set" not in told
+    assert f"These scores are from the sealed test set: {look.counted}." in told
     assert f"1 {look.date} report" in told
-    assert "None is on record" not in told
+    assert "No look is on record" not in told
     frame = results.load_results(run)
     baseline = frame[frame["mode"].eq("baseline")]["cell_id"]
     scores = []
@@ -120,7 +120,7 @@ def test_a_run_whose_predictions_are_gone_has_a_report(fgaug: Any, tmp_path: Pat
     assert code == 0
     told = words(Path(out.strip()))
     assert "No verdict: the predictions cannot be read" in told
-    assert "pick of 4 arms" in told
+    assert "selected out of 4 arms" in told
 
 
 THIN = {

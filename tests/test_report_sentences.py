@@ -107,10 +107,10 @@ def rows_of(**columns: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("confirmation", "seeds", "arms", "said"),
     [
-        ({"top": 3}, 5, 8, "the best 3 arms, by 5 screening seeds, again on 20 fresh seeds each"),
-        ({"top": 1, "screen_seeds": 4}, 4, 8, "the best arm, by 4 screening seeds, again on 20"),
-        ({"top": 2, "confirm_seeds": 2}, 1, 9, "the best 2 arms, by 1 screening seed, again on 2"),
-        ({"top": 4}, 5, 3, "3 arms, as many as the grid has, by 5 screening seeds, again on"),
+        ({"top": 3}, 5, 8, "the best 3 arms, ranked by 5 screening seeds, retrained with 20"),
+        ({"top": 1, "screen_seeds": 4}, 4, 8, "the best arm, ranked by 4 screening"),
+        ({"top": 2, "confirm_seeds": 2}, 1, 9, "the best 2 arms, ranked by 1 screening"),
+        ({"top": 4}, 5, 3, "3 arms (every arm in the grid), ranked by 5 screening seeds"),
         (None, 5, 8, "none planned"),
     ],
 )
@@ -134,10 +134,10 @@ def test_the_second_stage_of_a_plan_in_words(
 @pytest.mark.parametrize(
     ("split", "said", "unsaid"),
     [
-        (None, "Split: as the dataset was prepared", "drawn"),
-        (["dataset", "dataset"], "Split: as the dataset was prepared", "drawn"),
-        (["3", "4"], "Split: 2 random splits into training and validation", "was prepared. Also"),
-        (["dataset", "9"], "as the dataset was prepared. Also 1 random split into", "splits"),
+        (None, "Split: as prepared with the dataset", "drawn"),
+        (["dataset", "dataset"], "Split: as prepared with the dataset", "drawn"),
+        (["3", "4"], "Split: 2 random splits into training and validation", "the dataset. Also"),
+        (["dataset", "9"], "as prepared with the dataset. Also 1 random split into", "splits"),
     ],
 )
 def test_the_split_is_told_as_it_was(split: list[str] | None, said: str, unsaid: str) -> None:
@@ -149,7 +149,7 @@ def test_the_split_is_told_as_it_was(split: list[str] | None, said: str, unsaid:
 
 def test_patients_are_on_one_side_only_where_patients_are_known(tmp_path: Path) -> None:
     found = material(write_run(tmp_path / "run", grid_of([1.0], [1]), TWO))
-    assert "no patient is on two sides" in fact(checklist_parts(found), "Partitions")
+    assert "no patient is in two sets" in fact(checklist_parts(found), "Partitions")
     assert found.evidence is not None
     alone = {
         split: images.assign(group=images["image_id"])
@@ -157,8 +157,8 @@ def test_patients_are_on_one_side_only_where_patients_are_known(tmp_path: Path) 
     }
     single = replace(found, evidence=replace(found.evidence, images=alone))
     told = fact(checklist_parts(single), "Partitions")
-    assert "names no patients" in told
-    assert "no patient is on two sides" not in told
+    assert "has no patient identifiers" in told
+    assert "no patient is in two sets" not in told
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_software_is_all_that_was_recorded(
     ("space", "said"),
     [
         ({"budget": {"unit": "epochs", "max": 3}}, "weights of lowest loss on the validation set"),
-        ({"budget": {"unit": "steps"}}, "of as many evaluations for every trial"),
-        ({"recipe": {"keras": {"restore_best": False}}}, "The last weights of a trial are scored"),
+        ({"budget": {"unit": "steps"}}, "out of the same number of evaluations"),
+        ({"recipe": {"keras": {"restore_best": False}}}, "Each trial is scored with its final"),
     ],
 )
 def test_which_weights_are_scored(space: dict[str, Any], said: str) -> None:
@@ -195,7 +195,11 @@ def test_which_weights_are_scored(space: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("modes", "states", "said"),
     [
-        (["baseline", "augmentation"], ["none", "unknown"], "unknown: it is not recorded"),
+        (
+            ["baseline", "augmentation"],
+            ["none", "unknown"],
+            "unknown: the networks' training images",
+        ),
         (["baseline", "augmentation"], ["none", "none"], "none found"),
         (["baseline", "baseline"], ["none", "none"], "none: no cell uses fakes"),
         (
@@ -254,5 +258,5 @@ def test_planned_alpha_is_the_level_of_every_interval(tmp_path: Path) -> None:
     space["analysis"] = {"alpha": 0.01}
     RunPaths(run).space.write_text(yaml.safe_dump(space), encoding="utf-8")
     told = words(material(run))
-    assert "thick parts the unadjusted 99%" in told
+    assert "thick lines are unadjusted 99%" in told
     assert "unadjusted 95%;" not in told

@@ -1,4 +1,4 @@
-"""Arms: rows of results summed up over the seeds."""
+"""Arm summaries: result rows aggregated over seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAKES_OF = "n_fake_"  # prefix of the columns that count the fakes of one label
 
 
 def labels_of(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return the labels that the columns name, in their order there."""
+    """Return the labels that the column names contain, in column order."""
     found: dict[str, None] = {}
     for prefix in (FAKES_OF, "recall_"):
         for name in map(str, frame.columns):
@@ -25,12 +25,12 @@ def labels_of(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def by_arm(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row an arm (and round): its axes, sizes, and scores over the seeds that are ok.
+    """Return one row per arm (and round): axes, sizes, and scores over the finished seeds.
 
-    `seeds` counts the rows averaged; failed and pruned rows are counted, never averaged. `_sd` is
-    the population standard deviation, the thesis's, `_sd_sample` the sample's (divided by n - 1);
-    both are NaN for one seed, which shows no spread.
-    Undefined scores are left out of a mean; `note` says how many, and why a mean is missing.
+    `seeds` is the number of rows averaged; failed and pruned rows are counted but never averaged.
+    `_sd` is the population standard deviation, as in the thesis; `_sd_sample` is the sample
+    standard deviation (divided by n - 1). Both are NaN for a single seed.
+    Means leave out undefined scores; `note` says how many, and why a mean is missing.
     """
     axes = further_axes(frame)
     counts = [name for name in map(str, frame.columns) if name.startswith(FAKES_OF)]
@@ -51,7 +51,7 @@ def by_arm(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def axes_in(arms: pd.DataFrame) -> list[str]:
-    """Return the further axes among the columns of `by_arm`."""
+    """Return the columns of `by_arm` that are further axes of the grid."""
     names = [str(name) for name in arms.columns]
     return names[names.index("round") + 1 : names.index("seeds")]  # as `_columns` lays them out
 
@@ -69,7 +69,7 @@ def _columns(axes: Iterable[str], counts: Iterable[str]) -> list[str]:
 def _sum_up(
     frame: pd.DataFrame, group: pd.Series[int], axes: Iterable[str], counts: Iterable[str]
 ) -> pd.DataFrame:
-    """Return one row a group, whole columns at a time: thousands of arms take a second."""
+    """Return one row per group, computed by column: thousands of arms take a second."""
     ok = frame["status"].eq("ok")
     arms = pd.DataFrame({"seeds": ok.groupby(group).sum().astype(int)})
     for name in ("arm_id", "mode", "psi", "ratio", "filter", "round", *axes):
@@ -82,7 +82,7 @@ def _sum_up(
             arms[name] = arms[name].astype(object).where(arms[name].notna(), None)
     for status in ("failed", "pruned"):
         arms[status] = frame["status"].eq(status).groupby(group).sum().astype(int)
-    # Sizes are known of rows that failed, too; they differ between seeds where patients are drawn
+    # Failed rows have sizes too; sizes differ between seeds where patients are drawn
     for name in ("n_real", "n_fake", *counts):
         arms[name] = _numbers(frame, name).groupby(group).mean()
     undefined = {}
@@ -101,7 +101,7 @@ def _sum_up(
 
 
 def _note(arm: pd.Series[Any], undefined: Mapping[str, int]) -> str:
-    """Return why a mean is missing or less than it seems; empty for an arm as it should be."""
+    """Return why a mean is missing or incomplete; empty for a complete arm."""
     seeds = arm["seeds"]
     if not seeds:
         why = [f"{arm[status]} {status}" for status in ("failed", "pruned") if arm[status]]

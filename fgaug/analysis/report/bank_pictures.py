@@ -1,4 +1,4 @@
-"""What `fgaug bank quality --out` writes: tables, a figure, the closest pairs."""
+"""Output of `fgaug bank quality --out`: tables, a figure and the closest pairs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fgaug.core import contact_sheet, files
 from fgaug.data import Dataset, open_dataset
 from fgaug.quality.fake_sets.record import TABLES, SetRecord
 
-MOST_BLOCKS = 8  # labels and psis on a picture of pairs
+MOST_BLOCKS = 8  # sets (label, psi) in the picture of pairs
 
 
 def write_quality(bank: Bank, dataset: Path, kept: SetRecord, out: Path) -> None:
@@ -40,10 +40,10 @@ def write_quality(bank: Bank, dataset: Path, kept: SetRecord, out: Path) -> None
 
 
 def pairs_of(bank: Bank, dataset: Dataset, kept: SetRecord, number: int = 1) -> Picture | None:
-    """Return the closest fakes and training images side by side; None where there are no pairs.
+    """Return the closest fakes and training images side by side; None if there are no pairs.
 
-    Of each label and psi the nearest pairs of all its fakes, no filter chosen; the sets with the
-    most copies first.
+    Shows the nearest pairs of each label and psi over all fakes, unfiltered, starting with the
+    sets that have the most copies.
     """
     pairs, copies = kept.frame("pairs"), kept.frame("copies")
     pairs = pairs[pairs["filter"].eq("none")]
@@ -67,9 +67,10 @@ def pairs_of(bank: Bank, dataset: Dataset, kept: SetRecord, number: int = 1) -> 
     return Picture(
         name=f"fakes_{number}_pairs",
         title="The closest fakes and training images",
-        caption="Above each fake, its distance to the training image below it, which is the "
-        f"nearest of its label by features {kept.head['features']}; the closest pairs of each "
-        "set, each training image once. Copies would look alike in every detail.",
+        caption="The number above each fake is its distance to the training image below it, its "
+        "nearest neighbour of the same label in feature space "
+        f"({kept.head['features']}). Each set shows its closest pairs, and each training "
+        "image once. A copy would match in every detail.",
         png=buffer.getvalue(),
     )
 

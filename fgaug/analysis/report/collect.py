@@ -1,4 +1,4 @@
-"""What a run's report is made from, from all rooms."""
+"""Collecting the material of a run's report from all parts of the package."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from fgaug.runs import confirmation_records, looks, preregistration, results
 from fgaug.runs.results import splits_of
 from fgaug.training.metrics import evaluate
 
-PURPOSE = "report"  # of a look at the test set
-_LISTS = ("cells", "arms", "plan")  # of environment.json: long, and not for a reader
+PURPOSE = "report"  # recorded with a look at the test set
+_LISTS = ("cells", "arms", "plan")  # of environment.json: long, and of no use to a reader
 
 
 def material(run: str | Path, *, open_test: bool = False) -> Material:
-    """Return all that a run's report is made from; what is gone has its reason in words.
+    """Return the material of a run's report; missing items carry the reason in words.
 
     Args:
-        run: the folder of a search.
-        open_test: score the sealed test set; the look is written down before it is read.
+        run: the run folder of a search.
+        open_test: score the sealed test set; the look is recorded before the set is read.
 
     Raises:
-        RunError: no such run, nothing has finished in it, or it has no test set to open.
+        RunError: there is no such run, no trial has finished, or there is no test set to open.
     """
     run_paths = RunPaths(Path(run))
     rows = results.load_results(run)
@@ -47,7 +47,7 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
     space = read_yaml(run_paths.space)
     cells = set(environment["cells"])
     missing = len(cells - set(rows["cell_id"]))
-    if "stage" in rows:  # the second stage has tables of its own
+    if "stage" in rows:  # the second stage has its own tables
         rows = rows[rows["stage"].ne("confirm")].reset_index(drop=True)
     if open_test:
         _open(run_paths, rows)
@@ -83,11 +83,11 @@ def _plan(space: dict[str, Any]) -> AnalysisPlan:
 
 
 def _open(run: RunPaths, rows: pd.DataFrame) -> None:
-    """Write down a look at the test predictions of every arm, unless there is nothing to see."""
+    """Record a look at the test predictions of every arm; refuse if there are none."""
     ok = rows[rows["status"].eq("ok")]
     if ok.empty or not run.trial(str(ok["cell_id"].iloc[0])).sealed.is_file():
         raise RunError(
-            f"{run.root} has no test predictions to open. Prepare the dataset with `--test`, and "
+            f"{run.root} has no test predictions to open. Prepare the dataset with `--test` and "
             "search again."
         )
     looks.open_test(run, map(str, ok["arm_id"].unique()), PURPOSE)
@@ -107,7 +107,7 @@ def _analysed(run: str | Path, plan: AnalysisPlan, sealed: bool) -> dict[str, An
 
 
 def _tested(rows: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """Return the rows with the scores of the test set in place of the validation set's."""
+    """Return the rows with test-set scores in place of the validation scores."""
     scores = {}
     splits = dict(zip(evidence.rows["cell_id"], splits_of(evidence.rows), strict=True))
     for cell_id, probability in evidence.probability.items():
@@ -133,14 +133,13 @@ def _curves(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
 
 
 def _confirmed(stage: confirmation_records.SecondStage) -> tuple[str, pd.DataFrame]:
-    """Return a second stage in a sentence, and its comparisons."""
+    """Return a sentence about a second stage, and its comparisons."""
     arms = ", ".join(arm.arm for arm in stage.shortlist)
     count = many(len(stage.shortlist), "arm")
-    head = f"Second stage of {stage.date[:10]}: {count} again on fresh seeds"
+    head = f"Second stage of {stage.date[:10]}: {count} retrained with fresh seeds"
     if not stage.judged:
-        return f"{head} ({arms}); not judged yet, as not all its cells have finished.", (
-            stage.comparisons
-        )
+        waiting = "not evaluated yet, because some of its cells have not finished"
+        return f"{head} ({arms}); {waiting}.", stage.comparisons
     return f"{head}, on the sealed test set: {stage.judged[-1].counted}.", stage.comparisons
 
 

@@ -1,4 +1,4 @@
-"""What a bank records about its fakes, and contact sheets of them, for the report of a run."""
+"""Records of a bank's fakes, and contact sheets of them, for a run's report."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from fgaug.quality.fake_sets.reals import quantiles_of
 from fgaug.quality.fake_sets.record import SetRecord
 
 LEVEL = 0.95
-SHOWN = 8  # fakes of a label and psi on a sheet
+SHOWN = 8  # fakes per label and psi on a sheet
 MOST_SHEETS = 4  # banks
 
 
 def known_fakes(
     space: Mapping[str, Any], rows: pd.DataFrame
 ) -> tuple[tuple[KnownFakes, ...], str]:
-    """Return what each bank of a grid keeps of its fakes, at the run's psis; or why nothing."""
+    """Return the records of each bank of a grid at the run's psis, or why there are none."""
     psis = sorted(pd.to_numeric(rows["psi"]).dropna().unique())
     if not psis:
         return (), "no arm uses fakes"
@@ -64,7 +64,7 @@ def _known(
 
 
 def _newest(bank: Bank, dataset: Dataset, psis: Sequence[float]) -> SetRecord | None:
-    """Return the newest measurements against a dataset, of the run's psis alone."""
+    """Return the newest measurements against a dataset, restricted to the run's psis."""
     known = kept_of(bank.store, dataset.spec.digest)
     if not known:
         return None
@@ -77,10 +77,10 @@ def _newest(bank: Bank, dataset: Dataset, psis: Sequence[float]) -> SetRecord | 
 
 
 def scores_of(bank: Bank, psis: Sequence[float]) -> pd.DataFrame | None:
-    """Return the scores of a bank's fakes, a row a (label, psi); None where it has none.
+    """Return the scores of a bank's fakes, one row per (label, psi); None if it has no scores.
 
-    Columns: n; of numbers `<score>_q05` and so on; of truths their share with Wilson's interval
-    `_low` and `_high`. Of several scorers of one name the first is taken.
+    Columns: n; quantiles of numeric scores, `<score>_q05` and so on; the shares of boolean scores
+    with Wilson intervals `_low`, `_high`. The first of several scorers with one name counts.
     """
     whole: pd.DataFrame | None = None
     for name in SCORERS:
@@ -116,7 +116,7 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def sheets_of(space: Mapping[str, Any], rows: pd.DataFrame) -> tuple[tuple[Picture, ...], str]:
-    """Return a sheet of fakes for each bank of a grid, at the psis of its run; or why none."""
+    """Return a contact sheet of each bank of a grid at the run's psis, or why there are none."""
     psis = sorted(pd.to_numeric(rows["psi"]).dropna().unique())
     if not psis:
         return (), "no arm uses fakes"
@@ -131,7 +131,7 @@ def sheets_of(space: Mapping[str, Any], rows: pd.DataFrame) -> tuple[tuple[Pictu
 
 
 def banks_of(space: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return (name of its snapshot entry, empty where there is none, URI) of a grid's banks."""
+    """Return (name of the snapshot entry or "", URI) of each bank of a grid."""
     named = (space.get("axes") or {}).get("snapshot")
     if named:
         return [(str(entry["name"]), entry["bank"]) for entry in named]
@@ -161,7 +161,7 @@ def _sheet(name: str, uri: str, psis: Sequence[float], number: int) -> Picture:
                 )
             )
     if not blocks:
-        raise BankError(f"{uri} holds no z_seed at all the psis of the run.")
+        raise BankError(f"{uri} holds no z_seed that is present at every psi of the run.")
     drawn = contact_sheet.draw(
         [[b] for b in blocks], bank.spec.size, bank.spec.channels, "fewer psis"
     )
@@ -170,7 +170,8 @@ def _sheet(name: str, uri: str, psis: Sequence[float], number: int) -> Picture:
     return Picture(
         name=f"fakes_{number}",
         title=f"Fakes of {name}" if name else "Fakes at each ψ",
-        caption="From the bank: the same z_seeds in columns, a row a ψ, a block a label. Not "
-        "chosen: the lowest z_seeds that the bank holds at every ψ.",
+        caption="Images from the bank, one block per label, one row per ψ and one column per "
+        "z_seed. The images are not selected: they are the lowest z_seeds that the bank "
+        "holds at every ψ.",
         png=buffer.getvalue(),
     )

@@ -1,4 +1,4 @@
-"""Sections: the chapters of a run's report."""
+"""Contents: the sections of a run's report."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.panels import panels
 from fgaug.analysis.report.parts import Part, Section, Table, Text
 
-MOST_TABLE_ROWS = 600  # of the thesis's tables on the page; the CSV beside it has all
-_SD = "sd (std): of the population, divided by the number of seeds."
+MOST_TABLE_ROWS = 600  # of the thesis's tables on the page; the CSV file lists all
+_SD = "sd (std): population standard deviation over the seeds (divided by n)."
 MOST_FIGURES = 6  # of a kind
 
 
 def sections(material: Material) -> tuple[Section, ...]:
-    """Return every section; one without content says why, a run without fakes has fewer."""
+    """Return all sections; an empty one says why, and a run without fakes has fewer."""
     chapters: tuple[tuple[str, str, list[Part]], ...] = (
         ("verdict", "Verdict", verdict_parts(material)),
         ("tables", "Tables", table_parts(material)),
@@ -50,15 +50,15 @@ def sections(material: Material) -> tuple[Section, ...]:
         ("sheets", "Fakes", _sheets(material)),
         *fake_chapters(material),
         ("absent", "Failed, pruned and missing cells", absent_parts(material)),
-        ("plan", "Plan and looks", plan_parts(material)),
+        ("plan", "Plan and looks at the test set", plan_parts(material)),
         ("provenance", "Provenance", provenance_parts(material)),
-        ("checklist", "For the checklists", checklist_parts(material)),
+        ("checklist", "Reporting checklists", checklist_parts(material)),
     )
     return tuple(Section(key=key, title=title, parts=tuple(p)) for key, title, p in chapters)
 
 
 def table_parts(material: Material) -> list[Part]:
-    """Return the thesis's table of each panel with its labels' table, as many as a page holds."""
+    """Return the thesis's table and the per-label table of each panel, up to a page's limit."""
     comparisons = None if material.analysis is None else material.analysis.comparisons
     found = thesis_tables(material.arms, comparisons)
     if not found:
@@ -73,7 +73,7 @@ def table_parts(material: Material) -> list[Part]:
         rows += len(table) + len(labels)
         if rows > MOST_TABLE_ROWS and number > 1:
             left = len(found) - number + 1
-            parts.append(Text(text=f"{many(left, 'more table')} in tables/arms.csv."))
+            parts.append(Text(text=f"See tables/arms.csv for {many(left, 'more table')}."))
             break
         name = f"table_{number}_{panel.mode}" + (
             "" if panel.psi is None else f"_psi_{panel.psi:g}"
@@ -90,7 +90,8 @@ def table_parts(material: Material) -> list[Part]:
                 Table(
                     name=f"{name}_labels", title=f"{title}: by label", frame=labels,
                     text=told.head(MOST_TABLE_ROWS), words=per_label.WORDS, folded=True,
-                    note="Mean and population sd over the seeds; support: the label's images.",
+                    note="Mean and population sd over the seeds; support: number of images "
+                         "with the label.",
                 )
             )  # fmt: skip
     return [*parts, *shared]
@@ -105,15 +106,16 @@ def _whole_table(found: list[tuple[str, pd.DataFrame]]) -> Table:
 
 def _explained(material: Material) -> str:
     text = (
-        f"Scores are on the {material.images}, over the seeds that finished: mean ± standard "
-        "deviation of the population (divided by n, as in the thesis), in brackets the sample's "
-        "(divided by n \N{MINUS SIGN} 1), smallest and largest seed. Ratio is fakes per real "
-        "training image; bl is the baseline. An en dash is an undefined number."
+        f"Scores on the {material.images} over the finished seeds: mean ± population standard "
+        "deviation (divided by n, as in the thesis), the sample standard deviation (divided by "
+        "n \N{MINUS SIGN} 1) in brackets, and the lowest and highest seed. Ratio is the number "
+        "of fakes per real training image; bl is the baseline. An en dash marks an undefined "
+        "value."
     )
     if material.analysis is not None:
         text += (
-            " Gains are over the baseline in points (0.01), with simultaneous intervals over all "
-            "arms for new patients (level E2)."
+            " Gains over the baseline are in points (0.01), with simultaneous confidence "
+            "intervals over all arms for new patients (level E2)."
         )
     return text
 
@@ -138,7 +140,9 @@ def _heat(material: Material) -> list[Part]:
     if plots:
         return [*plots[:MOST_FIGURES]]
     why = (
-        material.no_analysis if material.analysis is None else "no mode has two psis and two sizes"
+        material.no_analysis
+        if material.analysis is None
+        else "no mode has at least two psis and two sizes"
     )
     return [Text(text=f"Not drawn: {why}.")]
 
@@ -150,10 +154,10 @@ def _curves(material: Material) -> list[Part]:
 
 def _predictions(material: Material) -> list[Part]:
     parts = prediction_parts(material)
-    return [*parts] if parts else [Text(text="No predictions of a finished trial are there.")]
+    return [*parts] if parts else [Text(text="No finished trial has predictions.")]
 
 
 def _sheets(material: Material) -> list[Part]:
     if material.sheets:
         return [*material.sheets]
-    return [Text(text=f"No sheet of fakes: {material.no_sheets}.")]
+    return [Text(text=f"No contact sheet of fakes: {material.no_sheets}.")]

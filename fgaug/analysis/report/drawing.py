@@ -1,4 +1,4 @@
-"""Drawing: the colours, sizes and output of every figure.
+"""Drawing: colours, sizes and output formats of all figures.
 
 Matplotlib's object API on the Agg canvas: no pyplot, no window, no state between calls.
 """
@@ -20,12 +20,12 @@ from matplotlib.figure import Figure
 Format = Literal["svg", "png"]
 WIDTH_IN = 7.1  # 180 mm: two columns of most journals
 PNG_DPI = 300
-TEXT_PT, TICK_PT = 8, 7  # sizes of letters: axes' names and titles; ticks, legends and notes
+TEXT_PT, TICK_PT = 8, 7  # font sizes: axis labels and titles; ticks, legends and notes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Theme:
-    """Colours of a figure; the hues are Okabe and Ito's, told apart by the colour-blind."""
+    """Colours of a figure; the hues are the colour-blind safe ones of Okabe and Ito."""
 
     ink: str
     paper: str
@@ -58,14 +58,14 @@ DARK = Theme(
 
 
 def blank(theme: Theme, height_in: float, *, width_in: float = WIDTH_IN) -> Figure:
-    """Return an empty figure of a theme's paper."""
+    """Return an empty figure with the theme's background."""
     figure = Figure(figsize=(width_in, height_in), facecolor=theme.paper, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def dress(axes: Axes, theme: Theme) -> None:
-    """Give axes the theme's ink, a light grid and no box."""
+    """Apply the theme to axes: its ink, a light grid and no box."""
     axes.set_facecolor(theme.paper)
     axes.grid(True, color=theme.grid, linewidth=0.6)
     axes.set_axisbelow(True)
@@ -79,7 +79,7 @@ def dress(axes: Axes, theme: Theme) -> None:
 
 
 def ink_on(colour: tuple[float, ...], theme: Theme) -> str:
-    """Return the theme's ink or paper, whichever reads better on a colour (RGB in 0 to 1)."""
+    """Return the theme's ink or paper, whichever is more legible on an RGB colour (0 to 1)."""
     red, green, blue = colour[:3]
     dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
     inks = sorted((theme.ink, theme.paper), key=lambda each: sum(to_rgb(each)))
@@ -87,12 +87,12 @@ def ink_on(colour: tuple[float, ...], theme: Theme) -> str:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib prints as it stands, on one line: `$` starts no formula."""
+    """Return text that matplotlib prints verbatim on one line; `$` starts no formula."""
     return text.replace("$", r"\$").replace("\n", " ")
 
 
 def wrapped(text: str, width: int) -> str:
-    """Return text in at most two lines of `width` letters, cut with an ellipsis."""
+    """Return text wrapped to at most two lines of `width` letters; an ellipsis marks a cut."""
     lines = [""]
     for word in text.split(" "):
         line = f"{lines[-1]} {word}".strip()
@@ -102,7 +102,7 @@ def wrapped(text: str, width: int) -> str:
 
 
 def legend(figure: Figure, panels: Iterable[Axes], theme: Theme, *, columns: int = 5) -> None:
-    """Put one legend above the panels, with each name once."""
+    """Draw one legend above the panels, with each name once."""
     found: dict[str, Any] = {}
     for axes in panels:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -120,11 +120,11 @@ def legend(figure: Figure, panels: Iterable[Axes], theme: Theme, *, columns: int
 
 
 def encoded(figure: Figure, fmt: Format) -> bytes:
-    """Return a figure as SVG or PNG, the same bytes for the same figure."""
+    """Return a figure as SVG or PNG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if fmt == "svg" else {"Software": None}
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fgaug"}):
-        # A label in a script that the built-in font lacks shows boxes: no reason to fail a report
+        # Labels in a script that the built-in font lacks show boxes; a report must not fail
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(
             buffer, format=fmt, dpi=PNG_DPI, facecolor=figure.get_facecolor(), metadata=metadata

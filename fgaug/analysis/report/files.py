@@ -1,4 +1,4 @@
-"""Files: a report's tables and figures, each for itself.
+"""Files: the tables and figures of a report as separate files.
 
 Tables as CSV (numbers as computed) and LaTeX (as printed), figures as SVG and PNG at the width of
 a printed page.
@@ -17,13 +17,13 @@ from fgaug.analysis.report.parts import Picture, Plot, Section, Table
 from fgaug.core import files
 
 T = TypeVar("T")
-ALL_TABLES = "all.tex"  # takes in the others
+ALL_TABLES = "all.tex"  # includes the others
 _OURS = {"tables": (".csv", ".tex"), "figures": (".svg", ".png")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """A figure as bytes: SVG on light and on dark paper, and a PNG for print."""
+    """A figure as bytes: SVG with light and dark background, and a PNG for print."""
 
     light: bytes
     dark: bytes
@@ -31,12 +31,13 @@ class Drawn:
 
 
 def draw_all(sections: Iterable[Section], *, png: bool = True) -> dict[str, Drawn]:
-    """Return every plot of the sections, drawn, by name; without `png` for the page alone."""
+    """Return every plot of the sections as bytes, by name; the page alone needs no `png`."""
     drawn = {}
     for plot in _parts(sections, Plot):
         figure = plot.draw(LIGHT)
         light = encoded(figure, "svg")
-        figure.set_layout_engine("none")  # it is laid out: the same for the PNG, in half the time
+        # The layout is final: the PNG is the same in half the time
+        figure.set_layout_engine("none")
         drawn[plot.name] = Drawn(
             light=light,
             dark=encoded(plot.draw(DARK), "svg"),
@@ -46,12 +47,12 @@ def draw_all(sections: Iterable[Section], *, png: bool = True) -> dict[str, Draw
 
 
 def write_files(folder: Path, sections: Iterable[Section], drawn: Mapping[str, Drawn]) -> None:
-    """Write tables and figures of a report below `folder`, in place of those of an earlier one.
+    """Write the tables and figures of a report below `folder`, replacing those of an earlier one.
 
     Args:
-        folder: the report's.
-        sections: whose tables, plots and pictures are written.
-        drawn: of `draw_all`.
+        folder: the folder of the report.
+        sections: the sections with the tables, plots and pictures.
+        drawn: the result of `draw_all`.
     """
     sections = list(sections)
     _clear(folder)
@@ -78,7 +79,7 @@ def _parts(sections: Iterable[Section], kind: type[T]) -> Iterator[T]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier report wrote: a file of an arm that is gone would mislead."""
+    """Remove the files of an earlier report: one of an arm that no longer exists would mislead."""
     for name, endings in _OURS.items():
         if (folder / name).is_dir():
             for path in (folder / name).iterdir():

@@ -1,7 +1,7 @@
-"""Wording: numbers of a comparison as a reader meets them.
+"""Format: the numbers of a comparison as a reader sees them.
 
-Effects on AUC and accuracies are told in points: one point is 0.01, of an accuracy one image in a
-hundred. Every p is told with the claim it supports.
+Effects on AUC and accuracies are in points: one point is 0.01, for an accuracy one image in a
+hundred. Every p value comes with the claim that it supports.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LEVELS = {
     "E2": "this recipe, on new patients",
 }
 POINTS = (
-    "Effects are in points: 1 point is 0.01, so from an AUC of 0.850 to 0.862 is +1.2 points, and "
-    "a point of accuracy is one more image in a hundred called right."
+    "Effects are in points: 1 point is 0.01, so a change in AUC from 0.850 to 0.862 is +1.2 "
+    "points, and a point of accuracy is one more image in a hundred classified correctly."
 )
 
 
@@ -38,24 +38,24 @@ def undefined(value: Any) -> bool:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Return a score as text, an en dash where it is undefined."""
+    """Return a score as text, an en dash if it is undefined."""
     return DASH if undefined(value) else signed_zero(f"{value:.{digits}f}")
 
 
 def count(value: Any) -> str:
-    """Return a count as text: whole where it is whole, else (a mean over seeds) one decimal."""
+    """Return a count as text; a fractional one (a mean over seeds) with one decimal."""
     if undefined(value):
         return DASH
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def is_loss(metric: str) -> bool:
-    """Return whether smaller values of a metric are better."""
+    """Return whether lower values of a metric are better."""
     return metric in LOWER_IS_BETTER
 
 
 def scale(metric: str) -> float:
-    """Return what an effect is multiplied by before it is printed: 100 for points."""
+    """Return the factor from an effect to its printed number: 100 for points."""
     return 1.0 if is_loss(metric) else 100.0
 
 
@@ -90,7 +90,7 @@ def intervals(metric: str, lows: Iterable[Any], highs: Iterable[Any]) -> list[st
 
 
 def titled(words: str, metric: str) -> str:
-    """Return a column's title with the unit of effects, where they have one."""
+    """Return a column heading with the unit of the effects, if they have one."""
     return f"{words}, {unit(metric)}" if unit(metric) else words
 
 
@@ -101,7 +101,7 @@ def signed(value: float, digits: int) -> str:
 
 
 def signed_zero(text: str) -> str:
-    """Return `0.0` for `-0.0` and `+0.0`; any other text as it is."""
+    """Return `0.0` for `-0.0` and `+0.0`, and any other text unchanged."""
     return text.lstrip("+-") if not any(digit in text for digit in "123456789") else text
 
 
@@ -129,7 +129,7 @@ def share(value: Any) -> str:
 
 
 def said(values: Iterable[Any], instead: str = "") -> list[str]:
-    """Return the texts of a column, `instead` where there is none."""
+    """Return the texts of a column, with `instead` for empty ones."""
     return [value if isinstance(value, str) and value else instead for value in values]
 
 

@@ -1,8 +1,8 @@
 """LaTeX: the tables of a report for a paper, in booktabs style.
 
-A table holds what the page prints, cell by cell, and prints whatever labels and messages contain.
-`document` is a file that shows all tables; each needs `\\usepackage{booktabs,longtable,array}` in
-the paper that includes it. No font encoding or package beyond those is needed.
+A table has the cells of the page, and any text in labels and messages is escaped. `document` is a
+file that shows all tables. A paper that includes one needs
+`\\usepackage{booktabs,longtable,array}` and no further package or font encoding.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import pandas as pd
 
 from fgaug.analysis.report.parts import Table
 
-MOST_ROWS = 45  # of a table on one page; longer ones break over pages
-LONG = 34  # letters in a cell, from which on its column is wrapped
-TEXT_PT = 481.0  # width of `document`'s text, A4 less 20 mm on either side
+MOST_ROWS = 45  # of a table on one page; longer tables break over pages
+LONG = 34  # letters in a cell beyond which its column is wrapped
+TEXT_PT = 481.0  # text width of `document`: A4 with margins of 20 mm
 SEP_PT = 4.0  # on either side of a column
 SIZES = ((r"\small", 4.8), (r"\footnotesize", 4.4), (r"\scriptsize", 3.9), (r"\tiny", 3.1))
 _HEAD = r"""% Tables of an fgaug report. Compile with pdflatex; with lualatex, xelatex or tectonic
@@ -65,11 +65,11 @@ _MARKS = {
 
 
 def table(part: Table) -> str:
-    """Return a table of a report as LaTeX; columns that share their first word share a head.
+    """Return a table of a report as LaTeX; columns that share their first word share a heading.
 
     Args:
-        part: whose `text` has at least one column. Its title is the caption, its name the label
-            (`tab:name`); a rule parts rows of another kind.
+        part: a table whose `text` has at least one column. Its title is the caption, its name the
+            label (`tab:name`); a rule separates rows of different kinds.
     """
     return booktabs(
         part.text,
@@ -90,17 +90,17 @@ def booktabs(
     kinds: Sequence[str] = (),
     note: str = "",
 ) -> str:
-    """Return a frame of text as a LaTeX table with the rules of booktabs.
+    """Return a frame of text as a LaTeX table with booktabs rules.
 
-    Columns of words stand to the left, wrapped where they are long, the others to the right. From
-    46 rows on it is a longtable. Letters shrink, in four steps, until the widest row fits.
+    Text columns are left-aligned, and wrapped if long; the others are right-aligned. From 46 rows
+    on the table is a longtable. The font shrinks in four steps until the widest row fits.
 
     Args:
-        text: what is printed; cells are escaped, their digits untouched.
+        text: the printed cells; they are escaped, digits are unchanged.
         caption: above the table.
         label: printed as `tab:label`.
-        words: columns of words.
-        kinds: of each row; a rule is drawn where they change.
+        words: the text columns.
+        kinds: the kind of each row; a rule is drawn where it changes.
         note: below the table.
     """
     names = [str(name) for name in text.columns]
@@ -140,17 +140,17 @@ def booktabs(
 
 
 def document(files: Iterable[str]) -> str:
-    r"""Return a LaTeX file that shows tables, taken in by `\input` from its own folder.
+    r"""Return a LaTeX file that shows tables, read by `\input` from its own folder.
 
     Args:
-        files: their names, with ending.
+        files: file names of the tables, with suffix.
     """
     shown = "".join(f"\\input{{{name}}}\n\\clearpage\n" for name in files)
     return f"{_HEAD}{shown or 'There are no tables.'}\\end{{document}}\n"
 
 
 def _heads(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return each column's shared word (`` if it shares none) and what stands below it."""
+    """Return each column's shared first word (empty if not shared) and the heading below it."""
     split = [tuple(name.split(" ", 1)) if " " in name else ("", name) for name in names]
     heads: list[tuple[str, str]] = []
     for first, run in groupby(enumerate(split), key=lambda item: item[1][0]):
@@ -166,7 +166,7 @@ def _widths(
     cells: Sequence[Sequence[str]],
     words: Sequence[str],
 ) -> tuple[list[int], list[bool]]:
-    """Return how many letters wide each column is, and whether it is wrapped."""
+    """Return each column's width in letters, and whether it is wrapped."""
     widths, longs = [], []
     for place, name in enumerate(names):
         inside = max((len(row[place]) for row in cells), default=0)
@@ -178,7 +178,7 @@ def _widths(
 
 
 def _size(letters: int, columns: int) -> tuple[str, float]:
-    """Return the largest size of letters at which a row fits, and a letter's width, in points."""
+    """Return the largest font size at which a row fits, and the width of a letter in points."""
     room = TEXT_PT - 2 * SEP_PT * columns
     return next((found for found in SIZES if found[1] * letters <= room), SIZES[-1])
 
@@ -229,10 +229,9 @@ _LETTERS = {
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it stands, on one line; controls are left out.
+    """Return text that LaTeX prints verbatim on one line, without control characters.
 
-    Letters of scripts other than Latin and Greek are kept: pdflatex refuses them, lualatex does
-    not.
+    Keeps letters of scripts other than Latin and Greek: lualatex accepts them, pdflatex does not.
     """
     found, last = [], ""
     for letter in unicodedata.normalize("NFC", re.sub(r"[ \t\n\r\f\v]+", " ", text)):

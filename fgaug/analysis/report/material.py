@@ -1,4 +1,4 @@
-"""Material: all that a report is made from, read before a word is written."""
+"""Material: the inputs of a report, loaded before any of it is written."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def _no_curves(cell_ids: Sequence[str]) -> pd.DataFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What is known of a run; what is not there has its reason in words instead."""
+    """Inputs of a run's report; a missing item carries its reason in words."""
 
     name: str
-    rows: pd.DataFrame  # of `load_results`, every status
+    rows: pd.DataFrame  # of `load_results`, with any status
     arms: pd.DataFrame  # of `by_arm`
     space: Mapping[str, Any]  # the resolved grid
     environment: Mapping[str, Any]  # of environment.json, without its cells
@@ -41,17 +41,17 @@ class Material:
     no_strata: str = "the dataset has not been read"
     sheets: tuple[Picture, ...] = ()  # of fakes
     no_sheets: str = "the bank has not been read"
-    fakes: tuple[KnownFakes, ...] = ()  # of each bank, what it keeps of them
+    fakes: tuple[KnownFakes, ...] = ()  # the records of each bank
     no_fakes: str = "the bank has not been read"
     plan: Mapping[str, Any] = field(default_factory=dict)  # of plan.json
     deviations: tuple[str, ...] = ()  # from that plan
     looks: tuple[Mapping[str, Any], ...] = ()  # of looks.json
     confirmed: tuple[tuple[str, pd.DataFrame], ...] = ()  # second stages: head, comparisons
-    sealed: bool = False  # whether the numbers are of the sealed test set
+    sealed: bool = False  # whether the scores are from the sealed test set
 
     @property
     def images(self) -> str:
-        """The set that the scores are of, in words."""
+        """The set that the scores come from, in words."""
         return "sealed test set" if self.sealed else "validation set"
 
     @property
@@ -68,14 +68,14 @@ class Material:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picks:
-    """The arm that a reader looks at first, its control and its baseline; None: there is none."""
+    """The best arm, its control and its baseline; None for one that does not exist."""
 
     best: str | None
     control: str | None
     baseline: str | None
 
     def named(self) -> list[tuple[str, str]]:
-        """Return (role, arm_id) of those that there are."""
+        """Return (role, arm_id) of the arms that exist."""
         roles = (("baseline", self.baseline), ("control", self.control), ("best arm", self.best))
         return [(role, arm_id) for role, arm_id in roles if arm_id is not None]
 
@@ -83,7 +83,7 @@ class Picks:
 def picks(material: Material) -> Picks:
     """Return the best arm by the primary metric, its oversample twin and its baseline.
 
-    Without an analysis the arm with the highest mean validation AUC, and the first baseline.
+    Without an analysis: the arm with the highest mean validation AUC, and the first baseline.
     """
     analysis = material.analysis
     if analysis is not None and len(analysis.best):
@@ -105,7 +105,7 @@ def picks(material: Material) -> Picks:
 
 
 def names_of(material: Material) -> dict[str, str]:
-    """Return each arm's name in words, by arm_id; of an arm that reports rounds, without them."""
+    """Return each arm's name in words by arm_id; names leave out rounds."""
     axes = varying(material.arms)
     names = {}
     for row in material.arms.drop_duplicates("arm_id").to_dict("records"):
@@ -115,7 +115,7 @@ def names_of(material: Material) -> dict[str, str]:
 
 
 def compared(material: Material, against: str, metric: str | None = None) -> pd.DataFrame:
-    """Return the comparisons of one metric (the primary one) with one kind of arm, by arm_id."""
+    """Return the comparisons with one kind of arm by arm_id, in the primary metric by default."""
     if material.analysis is None:
         return pd.DataFrame()
     rows = material.analysis.comparisons

@@ -12,18 +12,18 @@ import jinja2
 from fgaug.analysis.report.files import Drawn
 from fgaug.analysis.report.parts import Code, Facts, Part, Picture, Plot, Section, Table, Text
 
-LONG = 34  # letters in a cell, from which on its column is wrapped
+LONG = 34  # letters in a cell beyond which its column is wrapped
 
 
 def render(
     *, name: str, sections: Iterable[Section], drawn: Mapping[str, Drawn], kind: str = ""
 ) -> str:
-    """Return a report as one HTML page that refers to nothing outside itself.
+    """Return a report as one self-contained HTML page.
 
     Args:
-        name: of the run, the page's heading.
-        sections: what the page tells.
-        drawn: of `draw_all`, each plot of the sections by its name.
+        name: the run's name, the heading of the page.
+        sections: the sections of the page.
+        drawn: the result of `draw_all`: every plot of the sections, by name.
         kind: the line below the heading.
     """
     page = _environment().get_template("page.html.j2")
@@ -43,8 +43,7 @@ def render(
 
 
 def _environment() -> jinja2.Environment:
-    # Labels, errors and host names come from outside: everything is escaped, nothing marked safe
-    # but our own style sheet
+    # Labels, errors and host names come from outside: everything is escaped but our style sheet
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -55,10 +54,10 @@ def _environment() -> jinja2.Environment:
 
 
 def _view(part: Part, drawn: Mapping[str, Drawn]) -> dict[str, Any] | None:
-    """Return a part as the template wants it; None for one that is a file only."""
+    """Return a part in the form that the template expects; None for one that is only a file."""
     match part:
         case Text():
-            pieces = part.text.split("`")  # between two of them stands what one types
+            pieces = part.text.split("`")  # text between two backticks is code
             told = pieces if len(pieces) % 2 else [part.text]
             return {"is": "text", "kind": part.kind, "pieces": told}
         case Facts():
@@ -94,7 +93,7 @@ def _table(part: Table) -> dict[str, Any]:
 
 
 def _kind(part: Table, name: str) -> str:
-    """Return the class of a column's cells: long words are wrapped, short ones are not."""
+    """Return the CSS class of a column's cells: long text wraps, short text does not."""
     if name not in part.words:
         return "number"
     longest = max((len(str(cell)) for cell in part.text[name]), default=0)

@@ -1,4 +1,4 @@
-"""Panels: arms that differ in size only, beside their baseline and controls."""
+"""Panels: arms that differ only in size, with their baseline and controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fgaug.grid.cells import CONTROLS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """Arms of one mode and psi that differ in their number of fakes (or round) only."""
+    """Arms of one mode and psi that differ only in their number of fakes (or round)."""
 
     mode: str
     psi: float | None
@@ -26,18 +26,18 @@ class Panel:
 
 
 def panels(arms: pd.DataFrame) -> list[Panel]:
-    """Return the rows of `by_arm` grouped for reading, each group with what it is compared to.
+    """Return the rows of `by_arm` in panels, each with its comparators.
 
-    Controls that belong to no group (their arms are not in the frame, or it cannot be told whose
-    they are) and a baseline that nothing is compared to come last, in groups of their own.
+    Controls without a panel (their arms are absent or ambiguous) and a baseline without arms come
+    last, in panels of their own.
     """
     axes = ["filter", *axes_in(arms)]
     fixed = [name for name in axes if name != "fakes"]  # `fakes` is a size, as the ratio is
     reals = arms[arms["mode"].eq("baseline")]
     twins = arms[arms["mode"].isin(CONTROLS)]
     tried = arms[~arms["mode"].isin(["baseline", *CONTROLS])]
-    # Without a `remove` column, twins of replacement and of augmentation look alike: better apart
-    # than beside the wrong arm.
+    # Without a `remove` column, twins of replacement and of augmentation look alike: better in a
+    # panel of their own than beside the wrong arm.
     twinned = set(tried["mode"]) - {"synthetic"}
     telling = "remove" in axes or len(twinned) <= 1
     found: list[Panel] = []
@@ -79,7 +79,7 @@ def panels(arms: pd.DataFrame) -> list[Panel]:
 
 
 def varying(arms: pd.DataFrame) -> tuple[str, ...]:
-    """Return the axes that tell arms apart; filters and removals always, if there are any."""
+    """Return the axes in which arms differ; filters and removals always, if there are any."""
 
     def tells(name: str) -> bool:
         values = arms[name].dropna()
@@ -91,7 +91,7 @@ def varying(arms: pd.DataFrame) -> tuple[str, ...]:
 
 
 def title(panel: Panel, named: tuple[str, ...]) -> str:
-    """Return the words above a panel: mode, psi and the axes in `named`."""
+    """Return the heading of a panel: mode, psi and the axes in `named`."""
     if panel.mode == "baseline":
         return "Baseline"
     parts = [panel.mode.capitalize()]
@@ -108,7 +108,7 @@ def title(panel: Panel, named: tuple[str, ...]) -> str:
 def _agrees(
     rows: pd.DataFrame, head: Mapping[str, Any], *, exact: tuple[str, ...]
 ) -> pd.Series[bool]:
-    """Mark the rows equal to `head` on every axis that applies to them (on `exact` ones, all)."""
+    """Mark rows that equal `head` on every axis that applies to them, and on all `exact` axes."""
     agrees = [True] * len(rows)
     if not agrees:
         return pd.Series(agrees, index=rows.index, dtype=bool)
@@ -119,8 +119,8 @@ def _agrees(
 
 
 def _is_twin(twins: pd.DataFrame, mode: str, group: pd.DataFrame) -> pd.Series[bool]:
-    """Mark the controls that this mode has and that are of the size of one of its arms."""
-    if twins.empty or mode == "synthetic":  # the latter has none: no label has a real left
+    """Mark the controls of this mode that have the size of one of its arms."""
+    if twins.empty or mode == "synthetic":  # synthetic has no controls: no real image is left
         return pd.Series(False, index=twins.index)
     same_size = pd.Series(True, index=twins.index)
     for name in ("ratio", "fakes"):

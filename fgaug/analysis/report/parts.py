@@ -1,6 +1,6 @@
-"""Parts: what a report is made of, before it is a page.
+"""Parts: the building blocks of a report.
 
-A section is built of values; nothing is drawn or written before all of them are there.
+Sections are plain values; drawing and writing start when all of them exist.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fgaug.analysis.report.drawing import Theme
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A paragraph; `lead` is for who reads nothing else, `note` is small print."""
+    """A paragraph; `lead` is the main message, `note` is small print."""
 
     text: str
     kind: Literal["plain", "lead", "note", "warning", "heading"] = "plain"
@@ -25,29 +25,29 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Terms, each with a sentence."""
+    """A list of terms, each with a sentence."""
 
     pairs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table as numbers (its CSV) and as the text that is printed."""
+    """A table as numbers (for CSV) and as printed text."""
 
-    name: str  # of its files, without an ending
+    name: str  # of its files, without suffix
     title: str
     frame: pd.DataFrame  # as computed, all rows
-    text: pd.DataFrame  # as printed; of a long table the first rows
-    words: tuple[str, ...] = ()  # columns of `text` that hold words: the others stand to the right
+    text: pd.DataFrame  # as printed; the first rows of a long table
+    words: tuple[str, ...] = ()  # columns of `text` that hold words; the others are right-aligned
     kinds: tuple[str, ...] = ()  # a class for each row of `text`: baseline, control, picked, ...
     note: str = ""
-    folded: bool = False  # closed on the page, until asked for
-    paper: pd.DataFrame | None = None  # as LaTeX prints it, where not as the page does
+    folded: bool = False  # collapsed on the page
+    paper: pd.DataFrame | None = None  # as LaTeX prints it, if that differs from the page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """A figure that can be drawn in any theme, and what it shows in words."""
+    """A figure that can be drawn in any theme, with its caption."""
 
     name: str  # of its files, without an ending
     title: str
@@ -57,7 +57,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A finished PNG, such as a sheet of images."""
+    """A finished PNG, such as a contact sheet."""
 
     name: str
     title: str
@@ -67,7 +67,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """Text in a fixed pitch behind a title that opens it."""
+    """Monospaced text, collapsed below its title."""
 
     title: str
     text: str

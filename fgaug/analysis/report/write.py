@@ -1,4 +1,4 @@
-"""Writing the report of a run: material, parts, then page, tables and figures."""
+"""Writing the report of a run: collect material, build parts, write page, tables and figures."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from fgaug.core.paths import RunPaths
 
 
 def report(run: str | Path, *, open_test: bool = False) -> Path:
-    """Write a run's report, its tables and figures beside it, and return the page's path.
+    """Write a run's report with its tables and figures, and return the path of the page.
 
     Args:
-        run: the folder of a search.
-        open_test: report on the sealed test set, below `report/test`; a look that is counted.
+        run: the run folder of a search.
+        open_test: report on the sealed test set, below `report/test`; counts as a look.
 
     Raises:
-        RunError: no such run, nothing has finished in it, or it has no test set to open.
+        RunError: there is no such run, no trial has finished, or there is no test set to open.
     """
     from fgaug.analysis.report.collect import material
     from fgaug.analysis.report.contents import sections

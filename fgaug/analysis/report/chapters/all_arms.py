@@ -1,4 +1,4 @@
-"""Judged: the table of all arms with their verdicts, and the second stages."""
+"""Chapter: the table of all arms with their verdicts, and the second stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WORDS = ("arm", "verdict", "note")
 
 
 def confirmed_parts(material: Material) -> list[Part]:
-    """Return the second stages: arms trained again on fresh seeds, judged on the sealed test."""
+    """Return the second stages: arms retrained with fresh seeds, on the sealed test."""
     parts: list[Part] = []
     for number, (head, rows) in enumerate(material.confirmed, start=1):
         parts.append(Text(text=head))
@@ -50,7 +50,7 @@ def confirmed_parts(material: Material) -> list[Part]:
             Table(
                 name=f"confirmed_{number}", title="Confirmed on the sealed test set", frame=rows,
                 text=text, words=(*WORDS, "against"),
-                note=f"Effect on {NAMES[metric]}; fresh seeds alone, level E2: {LEVELS['E2']}.",
+                note=f"Effect on {NAMES[metric]}, fresh seeds only. Level E2: {LEVELS['E2']}.",
             )
         )  # fmt: skip
     return parts
@@ -72,13 +72,16 @@ def all_arms(material: Material) -> list[Part]:
     known = frame["effect"].notna()
     text = _printed(frame[known], metric, has_twins=not twin.empty)
     note = (
-        f"Effects on {NAMES[metric]}. Intervals are simultaneous over all arms at the plan's "
-        f"level ({100 * (1 - analysis.plan.alpha):g}%), p adjusted for all arms. "
-        f"E2: {LEVELS['E2']}; E1: {LEVELS['E1']}, patients taken as fixed. "
+        f"Effects on {NAMES[metric]}. Confidence intervals are simultaneous over all arms at the "
+        f"plan's level ({100 * (1 - analysis.plan.alpha):g}%); p values are adjusted for all "
+        f"arms. E2: {LEVELS['E2']}; E1: {LEVELS['E1']}, with patients treated as fixed. "
         f"{POINTS if not is_loss(metric) else 'Negative is better.'}"
     )
     if len(text) > MOST_ROWS:
-        note = f"The {MOST_ROWS} best of {many(len(text), 'arm')}; the CSV has all. {note}"
+        note = (
+            f"Showing the best {MOST_ROWS} of {many(len(text), 'arm')}; the CSV file lists "
+            f"all. {note}"
+        )
     picked = picks(material).best
     kinds = tuple("picked" if arm == picked else "" for arm in text.index)
     parts: list[Part] = [
@@ -91,7 +94,7 @@ def all_arms(material: Material) -> list[Part]:
 
 
 def _in_words(frame: pd.DataFrame) -> list[Part]:
-    """Return every verdict in a sentence with what would change it, in a table that opens."""
+    """Return a folded table of every verdict as a sentence, with what would change it."""
     if "sentence" not in frame or frame.empty:
         return []
     text = pd.DataFrame(
@@ -104,21 +107,22 @@ def _in_words(frame: pd.DataFrame) -> list[Part]:
     ).head(MOST_ROWS)
     return [
         Table(
-            name="verdicts_in_words", title="Every verdict in words", frame=text, text=text,
+            name="verdicts_in_words", title="Verdicts in full", frame=text, text=text,
             words=tuple(text.columns), folded=True,
         )
     ]  # fmt: skip
 
 
 def _unknown(frame: pd.DataFrame) -> list[Part]:
-    """Return the arms without an effect, each with its reason, in a table that opens."""
+    """Return a folded table of the arms without an estimated effect, each with its reason."""
     if frame.empty:
         return []
     text = pd.DataFrame({"arm": frame["arm"], "note": said(frame["reason"])})
-    note = f"The first {MOST_ROWS}." if len(text) > MOST_ROWS else ""
+    note = f"Showing the first {MOST_ROWS}." if len(text) > MOST_ROWS else ""
     return [
         Table(
-            name="verdicts_undefined", title=f"{many(len(frame), 'arm')} without an effect",
+            name="verdicts_undefined",
+            title=f"{many(len(frame), 'arm')} without an estimated effect",
             frame=frame.reset_index(), text=text.head(MOST_ROWS), words=WORDS, note=note,
             folded=True,
         )
@@ -126,7 +130,7 @@ def _unknown(frame: pd.DataFrame) -> list[Part]:
 
 
 def _wide(base: pd.DataFrame, twin: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Return one row an arm: its comparisons side by side, and its verdict."""
+    """Return one row per arm: its comparisons side by side, and its verdict."""
     kept = ["n_seeds", "n_seeds_against", "mean", "mean_against", "effect", "ci_low", "ci_high",
             "ci_low_single", "ci_high_single", "p_raw", "p_value", "p_patients", "run_pairs",
             "seed_share", "patient_share", "reason"]  # fmt: skip
@@ -156,6 +160,6 @@ def _printed(frame: pd.DataFrame, metric: str, *, has_twins: bool) -> pd.DataFra
 
 
 def _seeds(frame: pd.DataFrame) -> list[str]:
-    """Return the seeds of both sides of each comparison."""
+    """Return the number of seeds on both sides of each comparison."""
     both = zip(frame["n_seeds"], frame["n_seeds_against"], strict=True)
     return [f"{mine:g} / {other:g}" for mine, other in both]

@@ -1,4 +1,4 @@
-"""What filters did: each filtered arm against as many fakes that no filter chose."""
+"""Chapter on filters: each filtered arm against the same number of unfiltered fakes."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ MOST_ROWS = 60
 
 
 def filter_parts(material: Material) -> list[Part]:
-    """Return a table of what each filter did for the gain; in words why there is none."""
+    """Return a table of each filter's effect on the gain, or the reason why there is none."""
     filtered = material.arms["filter"].dropna().ne(NONE)
     if not filtered.any():
-        return [Text(text="No arm of the grid has a filter.")]
+        return [Text(text="No arm in the grid uses a filter.")]
     rows = compared(material, "subset")
     if rows.empty:
         return [
             Text(
-                text="No filtered arm has an arm with as many unfiltered fakes beside it: "
-                "`controls: [random_subset]` in the grid trains them."
+                text="No filtered arm has a control with the same number of unfiltered fakes. "
+                "Add `controls: [random_subset]` to the grid to train these controls."
             )
         ]
     metric, names = material.metric, names_of(material)
@@ -44,7 +44,7 @@ def filter_parts(material: Material) -> list[Part]:
             "seeds": [f"{a:g} / {b:g}" for a, b in zip(
                 rows["n_seeds"], rows["n_seeds_against"], strict=True
             )],
-            titled("gain by the filter", metric): effects(metric, rows["effect"]),
+            titled("gain from the filter", metric): effects(metric, rows["effect"]),
             "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),
             "p (E2)": rows["p_value"].map(p_text),
             "pairs better": said(rows["run_pairs"], DASH),
@@ -52,15 +52,19 @@ def filter_parts(material: Material) -> list[Part]:
         }
     )  # fmt: skip
     note = (
-        f"Effects on {NAMES[metric]} of choosing fakes by the filter instead of at random: "
-        "against an arm with as many fakes of each label, of the same psi, that no filter chose. "
-        f"Intervals hold together over the rows, p are adjusted for them. E2: {LEVELS['E2']}."
+        f"Effects on {NAMES[metric]} of choosing fakes with the filter rather than at random: "
+        "each filtered arm against an arm with the same psi and the same number of unfiltered "
+        "fakes of each label. Confidence intervals are simultaneous over the rows, and p values "
+        f"are adjusted for them. E2: {LEVELS['E2']}."
     )
     if len(text) > MOST_ROWS:
-        note = f"The {MOST_ROWS} best of {many(len(text), 'arm')}; the CSV has all. {note}"
+        note = (
+            f"Showing the best {MOST_ROWS} of {many(len(text), 'arm')}; the CSV file lists "
+            f"all. {note}"
+        )
     return [
         Table(
-            name="filters", title="What filters did", frame=rows.reset_index(),
+            name="filters", title="Effects of the filters", frame=rows.reset_index(),
             text=text.head(MOST_ROWS), words=("arm", "note"), note=note,
         )
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Forest plot: every arm's effect against its baseline and its controls, with intervals."""
+"""Forest plot: every arm's effect against its baseline and controls, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fgaug.analysis.report.format import NAMES, effect, is_loss, p_text, scale, 
 from fgaug.analysis.report.material import Material, compared, names_of
 from fgaug.analysis.report.parts import Plot
 
-MOST_ARMS = 44  # on one page of paper; of more, the best and the worst
+MOST_ARMS = 44  # as many as fit a printed page; beyond that, the best and the worst
 AGAINST = {
     "baseline": "against the\nbaseline",
     "twin": "against its\noversample control",
@@ -28,7 +28,7 @@ AGAINST = {
 
 
 def forest(material: Material) -> Plot | None:
-    """Return the forest plot of the primary metric, or None where nothing can be compared."""
+    """Return the forest plot of the primary metric, or None if nothing can be compared."""
     found = {against: compared(material, against) for against in AGAINST}
     found = {against: rows for against, rows in found.items() if _known(rows)}
     if not found:
@@ -42,17 +42,24 @@ def forest(material: Material) -> Plot | None:
     better = "Left of 0 is better" if is_loss(metric) else "Right of 0 is better"
     level = 100 * (1 - material.analysis.plan.alpha) if material.analysis else 95
     caption = (
-        f"Effect on {NAMES[metric]} ({material.images}). {better}. Lines are simultaneous "
-        f"{level:g}% intervals over all arms of the column for new patients (level E2: seeds and "
-        f"patients vary), thick parts the unadjusted {level:g}%; a filled dot has an interval "
-        "that excludes 0. Beside them the effect and its adjusted p (E2)."
+        f"Effect on {NAMES[metric]} ({material.images}). {better}. Thin lines are simultaneous "
+        f"{level:g}% confidence intervals over all arms in the column for new patients (level "
+        f"E2: seeds and patients vary); thick lines are unadjusted {level:g}% intervals. A "
+        "filled dot marks a simultaneous interval that excludes 0. The effect and its adjusted "
+        "p value (E2) are printed beside each line."
     )
     if len(tried) > len(told):
-        caption += f" {many(len(tried) - len(told), 'arm')} without an effect (no finished seed, "
-        caption += "or nothing to compare with) cannot be drawn."
+        caption += (
+            f" Not drawn: {many(len(tried) - len(told), 'arm')} without an estimated effect "
+            "(no finished seed, "
+        )
+        caption += "or nothing to compare with)."
     if len(shown) < len(order):
-        caption += f" Shown are the {len(shown)} arms with the largest effects, up and down, of "
-        caption += f"{many(len(order), 'arm')}; the table beside the page has all."
+        caption += (
+            f" Only the {len(shown)} arms with the largest effects in either direction are "
+            "shown, of "
+        )
+        caption += f"{many(len(order), 'arm')}; the table of all arms lists every one."
     draw = functools.partial(_figure, shown, found, names, metric)
     return Plot(name="forest", title="All arms, with intervals", caption=caption, draw=draw)
 

@@ -35,9 +35,9 @@ class _Map:
 
 
 def heat_maps(material: Material) -> list[Plot]:
-    """Return a map of the primary metric for each mode and value of the further axes.
+    """Return one map of the primary metric per mode and value of the further axes.
 
-    Modes with fewer than two psis or two sizes have none: a line says it better.
+    Modes with fewer than two psis or two sizes get no map: a line plot shows them better.
     """
     rows = compared(material, "baseline")
     if rows.empty:
@@ -56,7 +56,7 @@ def heat_maps(material: Material) -> list[Plot]:
         plots.append(
             Plot(
                 name=f"heat_{len(plots) + 1}_{group[0].mode}",
-                title=f"{words}: gain at each ψ and ratio",
+                title=f"{words}: gain by ψ and ratio",
                 caption=_caption(material, found),
                 draw=functools.partial(_figure, found, material.metric),
             )
@@ -67,13 +67,14 @@ def heat_maps(material: Material) -> list[Plot]:
 def _caption(material: Material, found: _Map) -> str:
     better = "orange" if is_loss(material.metric) else "blue"
     caption = (
-        f"Difference to the baseline in mean {NAMES[material.metric]} on the {material.images}"
-        f"{', in points' if unit(material.metric) == 'points' else ''}; {better} is better, the "
-        "page's own colour is no difference. A star marks arms whose simultaneous interval (level "
-        "E2) excludes 0; a hatched field has no finished arm."
+        f"Difference from the baseline in mean {NAMES[material.metric]} on the "
+        f"{material.images}{', in points' if unit(material.metric) == 'points' else ''}; "
+        f"{better} is better, and the background colour means no difference. An asterisk marks "
+        "arms whose simultaneous confidence interval (level E2) excludes 0; a hatched cell has "
+        "no finished arm."
     )
     if len(found.psis) > MOST_ROWS or len(found.sizes) > MOST_COLUMNS:
-        caption += " Numbers are left out of so large a map; the table beside the page has them."
+        caption += " The map is too large to print the values; the table of all arms lists them."
     return caption
 
 
@@ -123,7 +124,7 @@ def _figure(found: _Map, metric: str, theme: Theme) -> Figure:
     axes.set_ylabel("truncation ψ")
     if lines <= MOST_ROWS and len(found.sizes) <= MOST_COLUMNS:
         _numbers(axes, found, metric, edge, colours, theme)
-    # Above the map, as wide as half of it: beside a map of few lines its label would be cut
+    # Above the map, at half its width: beside a map of few rows its label would be cut off
     bar = figure.colorbar(image, ax=axes, location="top", shrink=0.5, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
     bar.set_label(

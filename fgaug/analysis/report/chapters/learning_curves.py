@@ -1,6 +1,6 @@
-"""Learning curves: losses of some arms, and where arms were stopped.
+"""Learning curves: losses of selected arms, and where arms were pruned.
 
-Curves are read of the arms that are drawn alone: those of 10,000 trials take half a minute.
+Only the curves of drawn arms are loaded: loading those of 10,000 trials takes half a minute.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Line:
 
 
 def loss_figure(material: Material) -> Plot | None:
-    """Return the losses of the baseline and the best arms by training time, or None without any.
+    """Return the losses of the baseline and the best arms over training, or None without any.
 
-    Of more than `MOST_ARMS` arms the baseline, the best arm with its control, and those with the
-    next highest mean AUCs are drawn; the caption says so.
+    With more than `MOST_ARMS` arms, draws the baseline, the best arm and its control, and the
+    arms with the next highest mean AUC; the caption says so.
     """
     x = _x(material)
     order = _ranked(material, picks(material))
@@ -47,22 +47,22 @@ def loss_figure(material: Material) -> Plot | None:
     if not chosen:
         return None
     caption = (
-        f"Means over the seeds still training, as far as at least half of them do, by {x}; "
-        "one scale for all panels."
+        f"Mean loss by {x} over the seeds still training, drawn while at least half of the seeds "
+        "are; all panels share one scale."
     )
     if len(order) > MOST_ARMS:
         caption += (
-            f" Shown are {len(chosen)} of {len(order):,} arms: the baseline, the best arm with "
-            "its control, and the next highest mean validation AUCs."
+            f" {len(chosen)} of {len(order):,} arms are shown: the baseline, the best arm and "
+            "its control, and the arms with the next highest mean validation AUC."
         )
     draw = functools.partial(_panels, chosen, names_of(material), x)
     return Plot(name="losses", title="Losses", caption=caption, draw=draw)
 
 
 def stops_figure(material: Material) -> Plot | None:
-    """Return the AUC of all arms by training time with the places where arms were stopped.
+    """Return the AUC of all arms over training, with the rungs at which arms were pruned.
 
-    None where the scheduler stopped no arm.
+    None if the scheduler pruned no arm.
     """
     pruned = material.rows[material.rows["status"].eq("pruned")]
     if pruned.empty:
@@ -89,15 +89,15 @@ def stops_figure(material: Material) -> Plot | None:
     ends = pd.concat(curves).groupby("cell_id")[x].max()
     rungs = sorted({float(value) for value in ends[ends.index.isin(pruned["cell_id"])]})
     caption = (
-        f"Mean validation AUC over the seeds at each evaluation, by {x}. Dotted lines are the "
-        f"rungs at which arms were compared; a cross ends the line of an arm stopped there "
-        f"({many(len(stopped), 'arm')} of {len(order):,}). Baseline and controls are never "
-        "stopped."
+        f"Mean validation AUC over the seeds at each evaluation, by {x}. Dotted lines mark the "
+        "rungs at which arms were compared; a cross marks the end of an arm pruned there "
+        f"({many(len(stopped), 'arm')} of {len(order):,}). The baseline and the controls are "
+        "never pruned."
     )
     if len(drawn) < len(order):
-        caption += f" Drawn are {len(drawn)} arms."
+        caption += f" Only {len(drawn)} arms are drawn."
     draw = functools.partial(_race, lines, rungs, x)
-    return Plot(name="rungs", title="Rungs and stopped arms", caption=caption, draw=draw)
+    return Plot(name="rungs", title="Rungs and pruned arms", caption=caption, draw=draw)
 
 
 def _x(material: Material) -> str:
@@ -105,7 +105,7 @@ def _x(material: Material) -> str:
 
 
 def _ranked(material: Material, picked: Picks, *, stopped: bool = False) -> list[str]:
-    """Return arms: those picked first, then by mean AUC; stopped ones last, where asked for."""
+    """Return arms, picked ones first, then by mean AUC; with `stopped`, pruned arms come last."""
     arms = material.arms.sort_values("valid_auc_mean", ascending=False, kind="stable")
     if not stopped:
         arms = arms[arms["seeds"].gt(0)]
@@ -115,7 +115,7 @@ def _ranked(material: Material, picked: Picks, *, stopped: bool = False) -> list
 
 
 def _curves(material: Material, arms: Sequence[str], x: str) -> dict[str, pd.DataFrame]:
-    """Return the curves of arms that have any, one row an evaluation, by arm."""
+    """Return the curves of each arm that has any, one row per evaluation."""
     cells = material.rows[material.rows["arm_id"].isin(arms)].drop_duplicates("cell_id")
     curves = material.curves(list(cells["cell_id"]))
     if x not in curves or curves.empty:
@@ -136,7 +136,7 @@ def _means(rows: pd.DataFrame, x: str) -> pd.DataFrame:
 def _panels(
     chosen: Mapping[str, pd.DataFrame], names: Mapping[str, str], x: str, theme: Theme
 ) -> Figure:
-    columns = 3  # also for one arm: the page shows every figure at one width
+    columns = 3  # even for one arm: the page shows all figures at the same width
     lines = math.ceil(len(chosen) / columns)
     figure = blank(theme, 0.5 + 1.6 * lines)
     grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
@@ -187,7 +187,7 @@ def _race(lines: Sequence[_Line], rungs: Sequence[float], x: str, theme: Theme) 
         "other": (theme.arm, "-", 0.6),
         "stopped": (theme.baseline, "-", 0.6),
     }
-    words = {"other": "arm or control, trained to its end", "stopped": "arm, stopped"}
+    words = {"other": "arm or control, fully trained", "stopped": "pruned arm"}
     for line in sorted(lines, key=lambda line: -list(styles).index(line.role)):
         colour, dash, width = styles[line.role]
         places = line.means.index.to_numpy(dtype=float)

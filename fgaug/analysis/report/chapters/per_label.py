@@ -1,4 +1,4 @@
-"""Per label: precision, recall, f1-score and support of every arm, as the thesis prints them."""
+"""Per-label precision, recall, f1-score and support of every arm, in the thesis's layout."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _KEYS = ["arm_id", "round"]
 
 
 def per_label(material: Material) -> pd.DataFrame:
-    """Return mean and population sd over the finished seeds, a row an arm (and round) and label.
+    """Return mean and population sd over the finished seeds, one row per arm, round and label.
 
-    The f1-score is computed for each trial, 2 P R / (P + R), and then averaged; where both are 0
-    it is 0, where one is undefined so is it. `support` counts the label's images.
+    The f1-score, 2 P R / (P + R), is computed per trial and then averaged; it is 0 if both are 0
+    and undefined if either is undefined. `support` is the number of images with the label.
     """
     ok = material.rows[material.rows["status"].eq("ok")]
     ok = ok.assign(round=pd.to_numeric(ok["round"]) if "round" in ok else np.nan)
@@ -50,7 +50,7 @@ def per_label(material: Material) -> pd.DataFrame:
 
 
 def of_panel(panel: Panel, scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return one panel's rows of `per_label` in the order of its table: as numbers, as text."""
+    """Return one panel's rows of `per_label` in table order, as numbers and as text."""
     rows = pd.concat([panel.baseline, panel.arms, panel.controls])
     rows = rows[["arm_id", "mode", "ratio", "round"]].assign(order=range(len(rows)))
     found = rows.merge(scores, on=_KEYS, how="inner").sort_values(["order"], kind="stable")
@@ -73,7 +73,7 @@ def of_panel(panel: Panel, scores: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
 
 
 def _supports(material: Material, ok: pd.DataFrame) -> Mapping[str, pd.Series[Any]]:
-    """Return the images of each label that each trial was judged on."""
+    """Return the number of images of each label on which each trial was evaluated."""
     if material.evidence is None:
         return {}
     sizes = {

@@ -1,7 +1,4 @@
-"""Account: cells without a result, the plan and what differs from it, looks at the test set.
-
-rows, analysis, plan.json, looks.json -> [account] -> sections
-"""
+"""Chapters: cells without a result, the plan and deviations from it, looks at the test set."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from fgaug.analysis.report.material import Material, names_of
 from fgaug.analysis.report.parts import Facts, Part, Table, Text
 from fgaug.grid.arm_names import frozen, further_axes
 
-MOST_ROWS = 200  # an error is a traceback at worst; a page of thousands opens in no browser
+MOST_ROWS = 200  # an error may be a whole traceback; no browser opens a page of thousands
 _AXES = ("cell_id", "mode", "psi", "ratio", "filter")
 
 
 def absent_parts(material: Material) -> list[Part]:
-    """Return every cell that failed, was pruned, or is missing: counts first, then a table."""
+    """Return the counts of failed, pruned and missing cells, then a table of them."""
     frame = _absent(material)
     if frame.empty and not material.missing:
         return [Text(text="None: every cell of the grid has finished.")]
@@ -31,18 +28,20 @@ def absent_parts(material: Material) -> list[Part]:
     told.append(f"{max(material.missing, listed)} missing")
     parts: list[Part] = [
         Text(
-            text=f"{', '.join(told)}. They are counted, never averaged; an arm that was pruned at "
-            "a rung stays one of the arms tried, in every correction for their number."
+            text=f"{', '.join(told)}. These cells are counted but never averaged. An arm pruned "
+            "at a rung still counts as an arm tried in every multiplicity adjustment."
         )
     ]
     if material.missing > listed:
-        parts.append(Text(text="Missing cells are not listed one by one.", kind="note"))
+        parts.append(Text(text="Missing cells are not listed individually.", kind="note"))
     if frame.empty:
         return parts
     frame = frame.sort_values("status", kind="stable")  # failed, missing, pruned
     text = frame.head(MOST_ROWS)
     text = text.assign(**{str(n): [_text(value) for value in text[n]] for n in text.columns})
-    note = f"The first {MOST_ROWS} of {len(frame)}; the CSV has all." * (len(frame) > MOST_ROWS)
+    note = f"Showing the first {MOST_ROWS} of {len(frame)}; the CSV file lists all." * (
+        len(frame) > MOST_ROWS
+    )
     words = tuple(str(name) for name in text.columns if name not in ("seed", "round"))
     table = Table(
         name="absent", title="Cells without a result", frame=frame, text=text, words=words,
@@ -64,32 +63,35 @@ def _absent(material: Material) -> pd.DataFrame:
 
 
 def plan_parts(material: Material) -> list[Part]:
-    """Return the plan that was frozen, what differs from it, and every look at the test set."""
+    """Return the frozen plan, the deviations from it, and every look at the test set."""
     parts: list[Part] = []
     analysis = material.analysis
     if material.plan:
         parts.append(Facts(pairs=tuple(_frozen(material.plan))))
     elif analysis is not None:
-        parts.append(Text(text="No plan was written when this run began: judged by this one."))
+        parts.append(
+            Text(text="No plan was recorded when this run began; the analysis follows this one.")
+        )
         parts.append(Facts(pairs=tuple(_plan(analysis.plan.model_dump()))))
     else:
-        parts.append(Text(text="No plan was written when this run began."))
+        parts.append(Text(text="No plan was recorded when this run began."))
     told = material.deviations or (analysis.deviations if analysis is not None else ())
     if told:
         parts.append(
             Text(
-                text=f"Not as planned, so what follows from it is exploratory: {'; '.join(told)}.",
+                text="Deviations from the plan (results that depend on them are exploratory): "
+                f"{'; '.join(told)}.",
                 kind="warning",
             )
         )
     elif material.plan:
-        parts.append(Text(text="Nothing differs from the plan."))
+        parts.append(Text(text="There are no deviations from the plan."))
     parts.append(Text(text="Looks at the sealed test set", kind="heading"))
     if not material.has_test:
         parts.append(Text(text="The dataset has no test set."))
         return parts
     if not material.looks:
-        parts.append(Text(text="None is on record: the test set is still sealed."))
+        parts.append(Text(text="No look is on record: the test set is still sealed."))
         return parts
     frame = pd.DataFrame([dict(look) for look in material.looks])
     text = pd.DataFrame(
@@ -114,7 +116,7 @@ def _frozen(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
         (
             "Arms and seeds",
             f"{many(len(plan.get('arms', ())), 'arm')} with {many(plan.get('seeds', 0), 'seed')} "
-            f"each, baseline {many(plan.get('baseline_seeds', 0), 'seed')}",
+            f"each; baseline: {many(plan.get('baseline_seeds', 0), 'seed')}",
         ),
     ]
     sizes = plan.get("sizes") or {}
@@ -128,17 +130,17 @@ def _frozen(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _second_stage(plan: Mapping[str, Any]) -> str:
-    """Return what a frozen plan says of its second stage, whose screening seeds are the grid's."""
+    """Return the planned second stage in words; its screening seeds are the grid's."""
     second = plan.get("confirmation")
     if not second:
         return "none planned"
     arms, top = len(plan.get("arms", ())), int(second["top"])
     best = "the best arm" if top == 1 else f"the best {top} arms"
     if arms and arms <= top:
-        best = many(arms, "arm") + ", as many as the grid has"
+        best = many(arms, "arm") + " (every arm in the grid)"
     screening = second.get("screen_seeds") or plan.get("seeds")
-    by = f", by {many(int(screening), 'screening seed')}" if screening else ""
-    return f"{best}{by}, again on {many(int(second['confirm_seeds']), 'fresh seed')} each"
+    by = f", ranked by {many(int(screening), 'screening seed')}" if screening else ""
+    return f"{best}{by}, retrained with {many(int(second['confirm_seeds']), 'fresh seed')} each"
 
 
 def _plan(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -149,12 +151,15 @@ def _plan(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     each = f"; {alpha / looks:g} at each look at the test set" if looks > 1 else ""
     return [
         ("Primary metric", NAMES.get(metric, metric)),
-        ("A gain is", f"over {against}, for new patients (level E2: {LEVELS['E2']})"),
-        ("Error rate", f"{alpha:g}, two-sided, for all arms together{each}"),
+        (
+            "A gain is",
+            f"an improvement over {against} for new patients (level E2: {LEVELS['E2']})",
+        ),
+        ("Error rate", f"{alpha:g}, two-sided, family-wise over all arms{each}"),
         (
             "Replacement",
-            f"fakes must keep {share(plan.get('retention'))} of what the removed reals bring; "
-            + (f"margin {margin:g}" if margin else "no fixed margin: half of that gain"),
+            f"fakes must retain {share(plan.get('retention'))} of the gain from the removed "
+            "reals; " + (f"margin {margin:g}" if margin else "no fixed margin: half of that gain"),
         ),
         ("Looks planned", str(looks)),
     ]

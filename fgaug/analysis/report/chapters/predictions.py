@@ -1,6 +1,6 @@
 """Predictions of an arm over its seeds: confusion matrices and ROC curves.
 
-Descriptive: means over the seeds with their population standard deviation; no test is made here.
+Descriptive only: means and population standard deviations over the seeds, without tests.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from fgaug.analysis.report.parts import Plot, Table
 if TYPE_CHECKING:
     from fgaug.analysis.findings.evidence import Evidence
 
-MOST_LABELS = 8  # of a matrix with numbers that can be read
+MOST_LABELS = 8  # beyond this the numbers in a matrix are too small to read
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 FPR = np.linspace(0, 1, 201)  # false positive rates at which curves are averaged
 
 
 def prediction_parts(material: Material) -> list[Plot | Table]:
-    """Return confusion matrices and ROC of baseline, control and best arm, and their counts."""
+    """Return confusion matrices and ROC curves of baseline, control and best arm, and counts."""
     if material.evidence is None:
         return []
     found = [(role, scored(material.evidence, arm)) for role, arm in picks(material).named()]
@@ -61,9 +61,10 @@ def prediction_parts(material: Material) -> list[Plot | Table]:
                 name="confusion",
                 title="Confusion matrices",
                 caption=(
-                    "Share of each true label's images that was called each label, mean over the "
-                    "seeds ± population sd, and the mean number of images. The label of the "
-                    f"largest probability is called. On the {material.images}."
+                    "Share of each true label's images assigned to each predicted label on the "
+                    f"{material.images}, mean over the seeds ± population sd, and the mean "
+                    "number of images. The predicted label is the one with the highest "
+                    "probability."
                 ),
                 draw=functools.partial(_confusion, told, labels),
             )
@@ -82,14 +83,15 @@ def prediction_parts(material: Material) -> list[Plot | Table]:
 
 def _roc_caption(material: Material, drawn: Sequence[tuple[str, Scored]]) -> str:
     labels = material.evidence.labels if material.evidence else ()
-    what = f"of {labels[1]} against {labels[0]}" if len(labels) == 2 else (
-        "each label against the rest, averaged over labels"
+    what = f"for {labels[1]} against {labels[0]}" if len(labels) == 2 else (
+        "for each label against the rest, averaged over labels"
     )  # fmt: skip
     seeds = ", ".join(f"{role} {many(len(of.auc), 'seed')}" for role, of in drawn)
     return (
-        f"ROC {what}: mean sensitivity over the seeds at each false positive rate, with the band "
-        f"from the lowest seed to the highest ({seeds}). On the {material.images}; the curves "
-        "show no uncertainty from patients, which is in the intervals above."
+        f"ROC curves {what}, on the {material.images}: mean sensitivity over the seeds at each "
+        f"false positive rate; the band spans the lowest to the highest seed ({seeds}). The "
+        "curves do not show the uncertainty from patients, which the confidence intervals above "
+        "include."
     )
 
 
@@ -111,7 +113,7 @@ def _confusion(told: Sequence[tuple[str, Scored]], labels: Sequence[str], theme:
         axes.set_yticks(range(size), [plain(label) for label in labels], rotation=90, va="center")
         head = wrapped(plain(name), 108 // max(2, len(told)))
         axes.set_title(head, loc="left", fontsize=TICK_PT, color=theme.ink)
-        axes.set_xlabel("called")
+        axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.tick_params(length=0)
         _shares(axes, mean, shares.std(axis=0), of.confusion.mean(axis=0), colours, theme)
@@ -195,24 +197,24 @@ def _counts(told: Sequence[tuple[str, Scored]], labels: Sequence[str]) -> Table:
         seeds=frame["seeds"].map(str),
     ).rename(columns={"images_mean": "images, mean", "images_sd": "images, sd"})
     return Table(
-        name="confusion_counts", title="Confusion matrices as counts", frame=frame, text=text,
+        name="confusion_counts", title="Confusion matrices, counts", frame=frame, text=text,
         words=("arm", "true", "called"), folded=True,
-        note="Means over the seeds, population sd.",
+        note="Mean and population sd over the seeds.",
     )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """One arm on the images of its splits, over its S finished seeds."""
+    """Predictions of one arm on the images of its splits, over its S finished seeds."""
 
     arm_id: str
-    confusion: Floats  # [S, L, L] images: true label, called label
+    confusion: Floats  # [S, L, L] images: true label, predicted label
     roc: Floats  # [S, 201] sensitivity at FPR, of the second label; macro of one-vs-rest for more
     auc: Floats  # [S]; NaN where a label has no image
 
 
 def scored(evidence: Evidence, arm_id: str) -> Scored | None:
-    """Return an arm's confusion matrices and ROC curves, or None without a prediction of it."""
+    """Return an arm's confusion matrices and ROC curves, or None if it has no predictions."""
     rows = evidence.rows[evidence.rows["arm_id"].eq(arm_id) & evidence.rows["status"].eq("ok")]
     rows = rows.drop_duplicates("cell_id", keep="last")
     matrices, curves, areas = [], [], []
@@ -233,16 +235,16 @@ def scored(evidence: Evidence, arm_id: str) -> Scored | None:
 
 
 def splits_of(rows: pd.DataFrame) -> Sequence[str]:
-    """Return the split of each row as the text that names it in `Evidence.images`."""
+    """Return the split of each row as its key in `Evidence.images`."""
     if "split" not in rows:
         return ["dataset"] * len(rows)
     return [str(value) for value in rows["split"]]
 
 
 def confusion(y: Ints, probability: Floats) -> Floats:
-    """Return counts [true, called]; the label of the largest probability is called.
+    """Return counts [true, predicted]; the predicted label has the highest probability.
 
-    Of two equal ones the second label, as the metrics have it: positive from one half on.
+    With two labels a tie goes to the second, as in the metrics: positive from 0.5 up.
     """
     labels = probability.shape[1]
     called = labels - 1 - probability[:, ::-1].argmax(axis=1)
@@ -254,10 +256,10 @@ def confusion(y: Ints, probability: Floats) -> Floats:
 
 
 def roc(y: Ints, probability: Floats) -> tuple[Floats, float]:
-    """Return the sensitivity at each of FPR and the area, macro one-vs-rest for many labels.
+    """Return the sensitivity at each rate in FPR, and the area; one-vs-rest macro mean if L > 2.
 
-    The curve joins its points by straight lines, so tied scores count half (the trapezoids'
-    area is the Mann-Whitney statistic: Hanley & McNeil 1982, Radiology 143:29).
+    Points are joined by straight lines, so tied scores count half: the trapezoidal area is the
+    Mann-Whitney statistic (Hanley & McNeil 1982, Radiology 143:29).
     """
     labels = range(probability.shape[1]) if probability.shape[1] > 2 else [1]
     parts = [_roc_curve(y == label, probability[:, label]) for label in labels]
@@ -275,7 +277,7 @@ def _roc_curve(positive: NDArray[np.bool_], score: Floats) -> tuple[Floats, floa
     hits = np.concatenate([[0.0], np.cumsum(positive[order])[last]]) / n_positive
     alarms = np.concatenate([[0.0], np.cumsum(~positive[order])[last]]) / n_negative
     area = float(np.trapezoid(hits, alarms))
-    # of several points at one rate the highest: a curve rises straight up
+    # the highest of several points at one rate: the curve rises vertically there
     highest = np.append(np.diff(alarms) != 0, True)
     curve = np.interp(FPR, alarms[highest], hits[highest])
     curve[0] = 0.0

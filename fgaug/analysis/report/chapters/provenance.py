@@ -1,4 +1,4 @@
-"""Origin: where the numbers come from, and what a reporting checklist asks."""
+"""Chapters on provenance and reporting checklists."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fgaug.grid.cells import CONTROLS
 from fgaug.runs.results import USUAL_SPLIT
 
 _OF_ROWS = ("dataset_digest", "recipe_digest", "weights", "snapshots", "version", "host", "device")
-_UNTOLD = ("plan", "cells")  # long, and told elsewhere
-_NO_SOFTWARE = ("git_commit", "host", "command")  # texts of environment.json beside versions
+_UNTOLD = ("plan", "cells")  # long, and reported elsewhere
+_NO_SOFTWARE = ("git_commit", "host", "command")  # strings in environment.json, not versions
 
 
 def provenance_parts(material: Material) -> list[Part]:
-    """Return digests, versions, hosts and commands, and the grid as it was resolved."""
+    """Return digests, versions, hosts and commands, and the resolved grid."""
     told = {k: v for k, v in material.environment.items() if k not in _UNTOLD}
     pairs = [(str(key), text_of(value)) for key, value in told.items()]
     for name in _OF_ROWS:
@@ -33,16 +33,17 @@ def provenance_parts(material: Material) -> list[Part]:
     parts: list[Part] = [Facts(pairs=tuple(pairs))] if pairs else [Text(text="Not recorded.")]
     if material.space:
         grid = json.dumps(material.space, indent=2, default=str, ensure_ascii=False)
-        parts.append(Code(title="The grid, as resolved", text=grid))
+        parts.append(Code(title="Resolved grid", text=grid))
     return parts
 
 
 def checklist_parts(material: Material) -> list[Part]:
-    """Return what this run can tell of the things CLAIM and TRIPOD+AI ask a report to tell."""
+    """Return the items of the CLAIM and TRIPOD+AI checklists that this run can answer."""
     head = Text(
-        text="What CLAIM and TRIPOD+AI ask for and a run knows, in words of its own, to be "
-        "copied where the checklist has it. What only you know is not here: the source and "
-        "selection of the patients, how labels were made, the intended use, ethics, funding."
+        text="Items of the CLAIM and TRIPOD+AI checklists that a run can answer, in its own "
+        "words, ready to copy. The items that only you can answer are missing: the source "
+        "and selection of the patients, how the labels were obtained, the intended use, "
+        "ethics and funding."
     )
     return [head, Facts(pairs=tuple(_fields(material)))]
 
@@ -61,32 +62,29 @@ def _fields(material: Material) -> list[tuple[str, str]]:
         ("Sample sizes", _sizes(material)),
         (
             "Primary metric",
-            NAMES[material.metric] + planned if plan else "none was named before the run",
+            NAMES[material.metric] + planned if plan else "not specified before the run",
         ),
         (
             "Uncertainty",
-            f"Obuchowski-Rockette model with seeds in the place of readers, influence sums "
-            f"clustered by patient; level E2: {LEVELS['E2']}. {100 * (1 - plan.alpha):g}% "
-            "simultaneous intervals; sd in the tables: population, the sample's beside it"
+            "Obuchowski-Rockette model with seeds as readers and influence values summed by "
+            f"patient; level E2: {LEVELS['E2']}. {100 * (1 - plan.alpha):g}% simultaneous "
+            "confidence intervals. Tables give the population sd and, beside it, the sample sd"
             if plan
-            else "spread over seeds only",
+            else "variation over seeds only",
         ),
         (
             "Multiplicity",
-            "max-T over all arms against their baseline, on the same covariance"
-            + "; replacement arms by Holm" * bool(modes.eq("replacement").any())
+            "max-T over all comparisons with the baseline, using the same covariance"
+            + "; Holm for replacement arms" * bool(modes.eq("replacement").any())
             if plan
-            else "not corrected",
+            else "not adjusted",
         ),
-        ("Arms tried", f"{many(tried, 'arm')} with fakes, {many(len(arms), 'arm')} in all"),
+        ("Arms tried", f"{many(tried, 'arm')} with fakes, {many(len(arms), 'arm')} in total"),
         ("Seeds", _seeds(rows)),
         (
             "Early stopping",
             f"{_kept_weights(material.space, steps)}. "
-            + (
-                f"{many(int(stops), 'trial')} stopped at a rung by validation scores. "
-                * bool(stops)
-            )
+            + (f"{many(int(stops), 'trial')} pruned at a rung by validation score. " * bool(stops))
             + _same_set(material),
         ),
         ("Leakage", leakage(rows)),
@@ -102,28 +100,31 @@ def _partitions(material: Material) -> str:
         used = list(dict.fromkeys(material.rows["split"].dropna().map(str)))
     drawn = [split for split in used if split != USUAL_SPLIT]
     if USUAL_SPLIT in used:
-        parts.append("Split: as the dataset was prepared")
+        parts.append("Split: as prepared with the dataset")
     if drawn:
         also = "Also" if USUAL_SPLIT in used else "Split:"
         parts.append(
-            f"{also} {many(len(drawn), 'random split')} into training and validation, drawn anew "
-            f"from all but the test set, which stays as it was prepared: {listed(drawn)}"
+            f"{also} {many(len(drawn), 'random split')} into training and validation sets, "
+            f"redrawn from all images outside the test set, which is unchanged: {listed(drawn)}"
         )
-    return ". ".join([*parts, "Validation and test hold real images only."])
+    return ". ".join([*parts, "The validation and test sets contain real images only."])
 
 
 def _patients(material: Material) -> str:
-    """Return whether patients stay on one side, as far as the predictions tell who they are."""
+    """Return whether the split keeps patients together, as far as predictions identify them."""
     evidence = material.evidence
     if evidence is None or not evidence.images:
-        return "Training, validation and test sets by the dataset's groups (patients, where given)"
+        return (
+            "Training, validation and test sets are split by the dataset's groups "
+            "(patients, where given)"
+        )
     images = pd.concat(evidence.images.values())
     if images["group"].map(str).eq(images["image_id"].map(str)).all():
         return (
-            "The dataset names no patients: each image counts as one, so images of one patient "
-            "may be on two sides"
+            "The dataset has no patient identifiers: each image counts as its own patient, so "
+            "images of one patient may be in more than one set"
         )
-    return "Training, validation and test sets by patient: no patient is on two sides"
+    return "Training, validation and test sets are split by patient: no patient is in two sets"
 
 
 def _kept_weights(space: Mapping[str, Any], steps: bool) -> str:
@@ -131,11 +132,14 @@ def _kept_weights(space: Mapping[str, Any], steps: bool) -> str:
     recipe = space.get("recipe")
     keras = recipe.get("keras") if isinstance(recipe, Mapping) else None
     if isinstance(keras, Mapping) and keras.get("restore_best") is False:
-        return "The last weights of a trial are scored, whatever its losses were before"
-    best = "The weights of lowest loss on the validation set are scored"
+        return "Each trial is scored with its final weights, whatever its earlier losses"
+    best = "Each trial is scored with the weights of lowest loss on the validation set"
     if not steps:
         return best
-    return f"{best}, of as many evaluations for every trial that was not stopped (of each round)"
+    return (
+        f"{best}, out of the same number of evaluations for every trial that was not pruned "
+        "(per round)"
+    )
 
 
 def _sizes(material: Material) -> str:
@@ -165,15 +169,22 @@ def _seeds(rows: pd.DataFrame) -> str:
     few, most = int(ok.min()), int(ok.max())
     told = many(most, "finished seed") if few == most else f"{few} to {most} finished seeds"
     lost = rows["arm_id"].nunique() - len(ok)
-    none = f"; none of {many(lost, 'arm')}" if lost else ""
-    return f"{told} an arm{none}; a seed sets weights, batches, augmentation and the draw of fakes"
+    none = f"; none for {many(lost, 'arm')}" if lost else ""
+    return (
+        f"{told} per arm{none}; the seed sets weights, batches, augmentation and the draw of fakes"
+    )
 
 
 def _same_set(material: Material) -> str:
     if material.sealed:
-        return "The scores here are of the sealed test set, which took no part in that."
-    text = "The scores here are of that same validation set, so they are too high for all arms"
-    return text + ("; the sealed test set took no part" if material.has_test else "")
+        return (
+            "The scores in this report are from the sealed test set, which was not used for this."
+        )
+    text = (
+        "The scores in this report are from that same validation set, so they are "
+        "optimistic for all arms"
+    )
+    return text + ("; the sealed test set was not used" if material.has_test else "")
 
 
 def _software(environment: Mapping[str, Any]) -> str:
@@ -190,15 +201,21 @@ def _software(environment: Mapping[str, Any]) -> str:
 
 
 def _negative(material: Material) -> str:
-    text = "Every arm tried is in the tables, also those that did not help, failed or were stopped"
+    text = (
+        "The tables include every arm tried, including those that did not help, failed or "
+        "were pruned"
+    )
     if material.analysis is None or material.analysis.verdicts.empty:
         return text
     bad = material.analysis.verdicts["verdict"].isin(["worse", "not shown"]).sum()
-    return f"{text}; {int(bad)} of {len(material.analysis.verdicts)} were worse or not shown"
+    return (
+        f"{text}; {int(bad)} of {len(material.analysis.verdicts)} had the verdict worse or "
+        "not shown"
+    )
 
 
 def text_of(value: Any) -> str:
-    """Return a value of a JSON file in lines of text."""
+    """Return a JSON value as lines of text."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list) and all(isinstance(item, str) for item in value):

@@ -1,4 +1,4 @@
-"""Figures: accuracy, AUC and loss against ratio, the thesis's figure 4.1."""
+"""Figures of accuracy, AUC and loss against ratio, as in figure 4.1 of the thesis."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _X_NAMES = {
     "n_fake": "fakes in the training set",
     "round": "round",
 }
-MOST_ROWS = 8  # psis in one figure: more do not fit a page
+MOST_ROWS = 8  # psis per figure: more do not fit a page
 _CAPTION = (
-    "On the {images}: dots are means over the seeds, whiskers reach from the smallest seed "
-    "to the largest. The grey line and band are the baseline's mean and range."
+    "Scores on the {images}. Dots are means over the seeds; whiskers span the lowest to the "
+    "highest seed. The grey line and band are the baseline's mean and range."
 )
 
 
 def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list[Plot]:
-    """Return a figure for each mode and value of the further axes: a row a psi, a column a score.
+    """Return a figure per mode and value of the further axes: rows are psis, columns are scores.
 
-    Nothing is returned for arms (of `by_arm`) without a single finished row. Of more than
-    `MOST_ROWS` psis every k-th is drawn; the caption says so.
+    Returns nothing for arms (of `by_arm`) without a finished row. With more than `MOST_ROWS` psis
+    only every k-th is drawn; the caption says so.
     """
     named = varying(arms)
     sets: dict[tuple[Any, ...], list[Panel]] = {}
@@ -47,7 +47,7 @@ def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list
         sets.setdefault((panel.mode, *sorted(panel.axes.items(), key=str)), []).append(panel)
     plots: list[Plot] = []
     for rows in sets.values():
-        # Controls that stand alone, and rows without one finished arm, have tables but no figure
+        # Controls without arms, and rows without a finished arm, have tables but no figure
         rows = [row for row in rows if row.arms["seeds"].gt(0).any() or row.mode == "baseline"]
         rows = [
             row for row in rows if (row.baseline if row.arms.empty else row.arms)["seeds"].any()
@@ -70,13 +70,13 @@ def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list
 def _caption(rows: Sequence[Panel], n_psis: int, images: str) -> str:
     caption = _CAPTION.format(images=images)
     if len(rows) < n_psis:
-        caption += f" Shown are {len(rows)} of {n_psis} values of ψ."
+        caption += f" {len(rows)} of {n_psis} values of ψ are shown."
     if any(row.controls["seeds"].gt(0).any() for row in rows):
         caption += (
-            " The controls have no new images (oversample: the same sizes, real images repeated): "
-            "only what an arm gains over them can come from its fakes."
+            " The controls contain no new images (oversample repeats real images to the same "
+            "size): only what an arm gains over them can come from its fakes."
         )
-    return caption + " One scale for all rows, not from zero."
+    return caption + " All rows share one scale, which does not start at zero."
 
 
 def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
@@ -100,7 +100,7 @@ def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
 
 
 def x_of(rows: Sequence[Panel]) -> str:
-    """Return the column along which the arms differ: rounds, else ratios, else counts."""
+    """Return the column in which the arms differ: rounds, else ratios, else counts."""
     arms = pd.concat([row.arms for row in rows])
     for name in ("round", "ratio"):
         if arms[name].notna().any():
@@ -109,7 +109,7 @@ def x_of(rows: Sequence[Panel]) -> str:
 
 
 def _ticks(axes: Axes, rows: Sequence[Panel], x: str) -> None:
-    """Put ticks where arms are; a grid over more than a factor of 16 (the thesis's) gets log2."""
+    """Put ticks at the arms; sizes that span more than a factor of 16 get a log2 axis."""
     places = sorted({float(value) for row in rows for value in row.arms[x].dropna()})
     if not places:
         axes.set_xticks([])
@@ -126,7 +126,7 @@ def _ticks(axes: Axes, rows: Sequence[Panel], x: str) -> None:
 
 
 def _tick_names(axes: Axes, places: Sequence[float]) -> list[str]:
-    """Return the names of ticks, empty where one would run into the last one named."""
+    """Return the tick labels, empty where one would overlap the previous one."""
     scale = axes.get_xaxis_transform()
     names, last = [], -math.inf
     for place in places:
@@ -155,10 +155,10 @@ def _draw(axes: Axes, row: Panel, score: str, x: str, theme: Theme) -> None:
     for mean in drops[f"{score}_mean"].dropna():
         axes.axhline(mean, color=theme.drop, linewidth=1.3, linestyle=":", label="drop (control)")
     repeats = row.controls[row.controls["mode"].eq("oversample")]
-    if x == "n_fake" and "fakes" in row.arms:  # a twin stands where its arm stands
+    if x == "n_fake" and "fakes" in row.arms:  # draw a twin where its arm is drawn
         places = dict(zip(row.arms["fakes"], row.arms["n_fake"], strict=True))
         repeats = repeats.assign(n_fake=repeats["fakes"].map(places))
-    if repeats[x].nunique() > 1:  # a little to the right, or its whiskers hide the arm's
+    if repeats[x].nunique() > 1:  # shifted to the right so that its whiskers do not hide the arm's
         shift = 0.012 * (repeats[x].max() - repeats[x].min())
         repeats = repeats.assign(**{x: repeats[x] + shift})
     _line(axes, repeats, score, x, theme.oversample)
@@ -166,7 +166,7 @@ def _draw(axes: Axes, row: Panel, score: str, x: str, theme: Theme) -> None:
 
 
 def _line(axes: Axes, arms: pd.DataFrame, score: str, x: str, colour: str) -> None:
-    """Draw means joined by a line with whiskers; a control's line is dashed."""
+    """Draw means with whiskers, joined by a line, which is dashed for a control."""
     arms = arms[arms[f"{score}_mean"].notna() & arms[x].notna()].sort_values(x)
     if arms.empty:
         return

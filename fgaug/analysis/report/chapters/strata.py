@@ -1,7 +1,4 @@
-"""Strata: the best arm, its control and the baseline on each machine or site, and the worst one.
-
-evidence + the dataset's strata -> [strata] -> sections
-"""
+"""Chapter on strata: baseline, control and best arm on each machine or site, and the worst one."""
 
 from __future__ import annotations
 
@@ -19,34 +16,35 @@ from fgaug.analysis.report.format import NAMES, count, effects, intervals, is_lo
 from fgaug.analysis.report.material import Material, names_of, picks
 from fgaug.analysis.report.parts import Table, Text
 
-MOST_VALUES = 30  # of one stratum on the page; the files have all
+MOST_VALUES = 30  # of one stratum on the page; the CSV file lists all
 _ROLES = ("baseline", "control", "best arm")
 
 
 def strata_parts(material: Material) -> list[Table | Text]:
-    """Return a table for each stratum of the dataset with the worst value named, or why not."""
+    """Return a table per stratum of the dataset, naming the worst value, or why there is none."""
     strata, evidence = material.strata, material.evidence
     if strata is None or evidence is None:
         reason = material.no_strata if strata is None else "there are no predictions to score"
-        return [Text(text=f"No results per stratum: {reason}.")]
+        return [Text(text=f"No results by stratum: {reason}.")]
     columns = [str(name) for name in strata.columns if name != "image_id"]
     if not columns:
-        return [Text(text="The dataset has no stratum (machine, site, operator).")]
+        return [Text(text="The dataset defines no strata (machine, site, operator).")]
     runs = _Runs.of(material)
     if runs is None:
-        return [Text(text="No results per stratum: no picked arm has predictions.")]
+        return [Text(text="No results by stratum: none of the selected arms has predictions.")]
     names = names_of(material)
     picked = [(role, arm) for role, arm in picks(material).named() if role != "baseline"]
     who = "; ".join(f"{role}: {names[arm]}" for role, arm in picked)
     parts: list[Table | Text] = [
         Text(
-            text=f"On the {material.images}. {who[:1].upper()}{who[1:]}. The gain is the "
-            "best arm's over the baseline, with its unadjusted 95% interval (level E2). No test "
-            "of strata was planned: read them as a description, small ones above all."
+            text=f"Scores on the {material.images}. {who[:1].upper()}{who[1:]}. The gain is that "
+            "of the best arm over the baseline, with an unadjusted 95% confidence interval "
+            "(level E2). No test across strata was planned: treat these results as "
+            "descriptive, above all for small strata."
         )
     ]
     if runs.left_out:
-        parts.append(Text(text=f"{runs.left_out} The table is of the first.", kind="note"))
+        parts.append(Text(text=f"{runs.left_out} The table shows the first.", kind="note"))
     for column in columns:
         value_of = dict(zip(strata["image_id"], strata[column], strict=True))
         frame = pd.DataFrame(_rows(runs, runs.images["image_id"].map(value_of), material.metric))
@@ -56,7 +54,7 @@ def strata_parts(material: Material) -> list[Table | Text]:
 
 
 class _Runs:
-    """The predictions of the picked arms on one split."""
+    """Predictions of the selected arms on one split."""
 
     def __init__(self, images: pd.DataFrame, p: Mapping[str, np.ndarray], left_out: str) -> None:
         self.images, self.probability, self.left_out = images, p, left_out
@@ -117,7 +115,7 @@ def _worst(column: str, frame: pd.DataFrame, metric: str) -> Text:
         (role for role in reversed(_ROLES) if frame[f"{metric}, {role}"].notna().any()), None
     )
     if role is None:
-        return Text(text=f"{column}: {NAMES[metric]} is undefined everywhere.")
+        return Text(text=f"{column}: {NAMES[metric]} is undefined for every value.")
     score = f"{metric}, {role}"
     apart = frame[frame["stratum"].ne("all") & frame[score].notna()]
     whole = frame.loc[frame["stratum"].eq("all"), score].iloc[0]
@@ -127,7 +125,7 @@ def _worst(column: str, frame: pd.DataFrame, metric: str) -> Text:
     return Text(
         text=f"Worst {column}: {worst['stratum']}, where the {role} has {NAMES[metric]} "
         f"{number(worst[score])} ({many(int(worst['images']), 'image')}, "
-        f"{many(int(worst['patients']), 'patient')}), against {number(whole)} over all."
+        f"{many(int(worst['patients']), 'patient')}), compared with {number(whole)} overall."
     )
 
 
@@ -153,7 +151,7 @@ def _table(column: str, frame: pd.DataFrame, metric: str) -> Table:
     kinds = tuple("baseline" if name == "all" else "" for name in frame["stratum"])
     note = ""
     if len(text) > MOST_VALUES:
-        note = f"The first {MOST_VALUES} of {len(text)} values; the CSV has all."
+        note = f"Showing the first {MOST_VALUES} of {len(text)} values; the CSV file lists all."
     return Table(
         name=f"stratum_{column}", title=f"By {column}", frame=frame, text=text.head(MOST_VALUES),
         words=(column, "note"), kinds=kinds[:MOST_VALUES], note=note,

@@ -1,7 +1,4 @@
-"""Summary: what a run is, how much of it is done, and its best arm, in plain sentences.
-
-results frame + resolved space -> facts, best_arm -> verdict
-"""
+"""Summary of a run in plain sentences: what it is, how much is done, and its best arm."""
 
 from __future__ import annotations
 
@@ -22,20 +19,20 @@ from fgaug.grid.filters import NONE
 
 _LEAKAGE = {
     "unknown": (
-        "unknown: it is not recorded which images the networks were trained on, so validation "
-        "images may be among them"
+        "unknown: the networks' training images are not recorded, so validation images may be "
+        "among them"
     ),
     "by_choice": (
-        "by choice: the grid names validation images that the networks were trained on, or lets "
-        "a fold of the training images stop trials (`validate_on: training_fold`), so scores may "
-        "be too high"
+        "by choice: the grid names validation images that the networks were trained on, or "
+        "stops trials on a fold of the training images (`validate_on: training_fold`), so "
+        "scores may be too high"
     ),
     "none": "none found: no validation image or patient is in a snapshot's training set",
 }
 
 
 def cells_by_status(frame: pd.DataFrame) -> dict[str, int]:
-    """Return how many cells are ok, pruned and failed; a cell with one failed round has failed."""
+    """Return the number of ok, pruned and failed cells; one failed round makes a cell failed."""
     counts = {"ok": 0, "pruned": 0, "failed": 0}
     for _, states in frame.groupby("cell_id")["status"]:
         worst = next((name for name in ("failed", "pruned") if states.eq(name).any()), "ok")
@@ -48,8 +45,8 @@ def facts(
 ) -> list[tuple[str, str]]:
     """Return the head of the report as (name, sentence) pairs.
 
-    A mapping under `dataset` in `environment` (labels, size, channels, n_train, n_valid, n_test)
-    is told where there is one; what it lacks is taken from the rows.
+    Uses the mapping under `dataset` in `environment` (labels, size, channels, n_train, n_valid,
+    n_test) if there is one, and the rows for what it lacks.
     """
     states = cells_by_status(frame)
     known = environment.get("dataset")
@@ -66,7 +63,7 @@ def facts(
     arms, seeds = frame["arm_id"].nunique(), frame["seed"].nunique()
     total = frame["cell_id"].nunique() + missing
     found.append(
-        ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} begun, {many(seeds, 'seed')}")
+        ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} started, {many(seeds, 'seed')}")
     )
     done = ", ".join(f"{states[name]:,} {name}" for name in states)
     found.append(("Cells", f"{done}, {missing:,} missing"))
@@ -76,7 +73,7 @@ def facts(
 
 
 def budget_unit(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
-    """Return `epochs` or `steps`: as the grid says, else as the rows do."""
+    """Return `epochs` or `steps`, from the grid or, failing that, from the rows."""
     budget = space.get("budget")
     if isinstance(budget, Mapping) and budget.get("unit"):
         return str(budget["unit"])
@@ -85,12 +82,12 @@ def budget_unit(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
 
 
 def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> list[str]:
-    """Return what a reader must know before believing the tables."""
+    """Return the caveats that a reader needs before relying on the tables."""
     found = []
     if missing:
         found.append(
             f"{many(missing, 'cell')} of the grid {'has' if missing == 1 else 'have'} no result "
-            "yet. Run the same search again to train them; the numbers below can still change."
+            "yet. Run the same search again to train them; the numbers below may still change."
         )
     modes = set(frame["mode"])
     if budget_unit(frame, space) == "epochs" and modes & {"augmentation", "replacement"}:
@@ -109,17 +106,17 @@ def warnings_of(frame: pd.DataFrame, space: Mapping[str, Any], missing: int) -> 
     filtered = used.notna() & used.ne(NONE)
     if "n_dropped" in frame and frame.loc[filtered, "n_dropped"].gt(0).any():
         found.append(
-            "Some filtered arms leave out real images that gave their filter its scores: it knows "
-            "all training images, so their fakes carry information from images that such a "
-            "classifier is said to lack."
+            "Some filtered arms leave out real images that were used to compute their filter's "
+            "scores. The filter has seen all training images, so the fakes of these arms carry "
+            "information from images that their classifier is supposed to lack."
         )
     return found
 
 
 def best_arm(arms: pd.DataFrame) -> str:
-    """Return what can honestly be said of the arm with the highest mean validation AUC.
+    """Return what can honestly be concluded about the arm with the highest mean validation AUC.
 
-    `arms` are rows of `by_arm`; for a run of which no comparison has been computed.
+    For a run without computed comparisons; `arms` are rows of `by_arm`.
     """
     axes = varying(arms)
     best: tuple[Panel, pd.Series[Any]] | None = None
@@ -152,20 +149,20 @@ def best_arm(arms: pd.DataFrame) -> str:
         if all(frozen(twin[name]) == frozen(arm[name]) for name in size)
     ]
     if len(twins) == 1:
-        text += " Its oversample control, of the same size without new images, has "
+        text += " Its oversample control, of the same size but without new images, has "
         text += f"{_score(twins[0])}."
     if tried == 1:
         return text + (
-            " This is a comparison on the validation set; no test of significance has been made."
+            " This is a comparison on the validation set; no significance test has been performed."
         )
     return text + (
-        f" This is the pick of {tried} arms on the validation set, so it looks better than it is, "
-        "and no test of significance has been made."
+        f" This arm was selected out of {tried} arms on the validation set, so its score is "
+        "optimistic, and no significance test has been performed."
     )
 
 
 def _values(frame: pd.DataFrame, name: str) -> list[str]:
-    """Return the distinct values of a column as text, none where there is no such column."""
+    """Return the distinct values of a column as text; none if the column does not exist."""
     return list(dict.fromkeys(frame[name].dropna().map(str))) if name in frame else []
 
 
@@ -198,27 +195,27 @@ def _budget(frame: pd.DataFrame, space: Mapping[str, Any]) -> str:
     if isinstance(rounds, Mapping):
         unit = "steps" if budget_unit(frame, space) == "steps" else "epochs at most"
         number = int(rounds.get("count") or 1)
-        text = f"{most.strip()} {unit} a round, {many(number, 'round')}".strip()
+        text = f"{most.strip()} {unit} per round, {many(number, 'round')}".strip()
         if number == 1:
             return text
         return (
-            f"{text}: an arm with rounds has trained so much longer than the baseline when its "
-            "last one ends; round 1 is as long"
+            f"{text}: by the end of its last round, an arm with rounds has trained that much "
+            "longer than the baseline; round 1 is as long as the baseline"
         )
     if budget_unit(frame, space) == "steps":
-        stopped = " unless it was stopped" if frame["status"].eq("pruned").any() else ""
+        stopped = " unless it was pruned" if frame["status"].eq("pruned").any() else ""
         text = f"{most.strip()} steps: every arm takes the same number of optimiser steps"
         return f"{text}{stopped}".strip()
     text = f"up to{most} epochs" if most else "epochs"
     if budget.get("patience"):
         text += f", patience {budget['patience']}"
-    return f"{text}: an epoch is a pass over an arm's own training set"
+    return f"{text}: one epoch is one pass over the arm's own training set"
 
 
 def leakage(frame: pd.DataFrame) -> str:
-    """Return whether validation images may have been seen by a network, in words.
+    """Return in words whether a network may have been trained on validation images.
 
-    Of cells without fakes nothing is said: no network made what they train on.
+    Cells without fakes are left out: no network generated their training images.
     """
     if not _values(frame, "leakage"):
         return "not recorded"

@@ -13,7 +13,7 @@ from fgaug.analysis.report.panels import Panel, panels, title, varying
 from fgaug.grid.cells import CONTROLS
 
 SAMPLE = "n\N{MINUS SIGN}1"  # the other kind of sd, in brackets
-WORDS = ("arm", "note")  # columns of text: the others are numbers and stand to the right
+WORDS = ("arm", "note")  # text columns: the others hold numbers and are right-aligned
 # A score of a result row, its short name, its name among the metrics of comparisons, in print
 _SCORES = (("valid_acc", "acc", "accuracy", "acc"), ("valid_auc", "auc", "auc", "AUC"))
 _OF_EFFECT = ("effect", "ci_low", "ci_high", "p_value")
@@ -25,11 +25,11 @@ def thesis_tables(
     """Return a title and a table for each mode, psi and value of the further axes.
 
     The columns are those of the thesis's tables (and of `thesis_tables.csv`): mode, ratio, fakes
-    by label, mean, population sd, max and min of accuracy and AUC, mean loss; beside them the
-    sample sd, and with `comparisons` (of an `Analysis`) the effect against the baseline with its
-    simultaneous interval and adjusted p; then the seeds averaged, failed and pruned. The baseline
-    comes first with ratio `bl`, then the arms by ratio, then their controls. Numbers are as
-    computed; `formatted` rounds them.
+    by label, mean, population sd, max and min of accuracy and AUC, and mean loss. Added to them
+    are the sample sd, the effect against the baseline with its simultaneous interval and adjusted
+    p value (with `comparisons` of an `Analysis`), and the seeds averaged, failed and pruned. The
+    baseline comes first with ratio `bl`, then the arms by ratio, then their controls. Numbers are
+    unrounded; `formatted` rounds them.
     """
     named = varying(arms)
     whole = _table(arms, _effects(comparisons))  # once: a column at a time is slow by panels
@@ -39,7 +39,7 @@ def thesis_tables(
 def formatted(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of `thesis_tables` as text: `mean ± sd (sample sd)`, en dashes.
 
-    Columns that say nothing in this table (ratio, round, effects, failures, notes) are left out.
+    Leaves out columns that are empty in this table (ratio, round, effects, failures, notes).
     """
     text = pd.DataFrame(index=table.index)
     text["arm"] = [f"{mode} (control)" if mode in CONTROLS else mode for mode in table["mode"]]
@@ -77,7 +77,7 @@ def formatted(table: pd.DataFrame) -> pd.DataFrame:
 def for_paper(table: pd.DataFrame) -> pd.DataFrame:
     """Return a table of `thesis_tables` as text with the thesis's own columns.
 
-    Mean, population sd, maximum and minimum stand apart, each with three decimals.
+    Mean, population sd, maximum and minimum have a column each, with three decimals.
     """
     text = formatted(table)
     names = map(str, text.columns)
@@ -116,7 +116,7 @@ def _table(arms: pd.DataFrame, effects: pd.DataFrame | None) -> pd.DataFrame:
     columns |= {f"fakes_{name.removeprefix(FAKES_OF)}": arms[name] for name in counts}
     if not counts:
         columns["n_fake"] = arms["n_fake"]
-    # A comparison is of an arm's end; its rounds have none of their own
+    # Comparisons use an arm's last round; the earlier rounds have none
     finals = arms["arm_id"].where(arms["round"].isna())
     for score, short, metric, _ in _SCORES:
         columns[f"{short}_mean"] = arms[f"{score}_mean"]

@@ -1,4 +1,4 @@
-"""Verdict: what was found, in the paragraphs that a hurried reader reads."""
+"""Chapter with the verdict: the main result in a few paragraphs."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ ORDER = (
     "not shown",
     "worse",
 )
-NOT_PLANNED = "Not as planned, so what follows from it is exploratory:"
+NOT_PLANNED = "Deviations from the plan (results that depend on them are exploratory):"
 _SEEN = (
-    "These scores are of the validation set, on which every checkpoint and the best arm were "
-    "chosen; "
+    "These scores are from the validation set, on which every checkpoint and the best arm were "
+    "selected; "
 )
-_CONFIRM = "`fgaug confirm` judges a few arms on fresh seeds and the sealed test set."
+_CONFIRM = "`fgaug confirm` evaluates a few arms with fresh seeds on the sealed test set."
 _NO_TEST = "the dataset has no test set to confirm them on (`fgaug data prepare --test`)."
 _ALTERNATIVES = {"twin": "repeating the real images to the same size", "drop": "adding nothing"}
 
 
 def verdict_parts(material: Material) -> list[Part]:
-    """Return the verdict: a paragraph, what would change it, warnings, facts, a table of arms."""
+    """Return the verdict, what would change it, warnings, facts and a table of arms."""
     head = facts(material.rows, material.space, material.environment, material.missing)
     parts: list[Part] = [Text(text=text, kind="lead") for text in lead(material)]
     warnings = warnings_of(material.rows, material.space, material.missing)
@@ -56,29 +56,30 @@ def verdict_parts(material: Material) -> list[Part]:
 
 
 def lead(material: Material) -> list[str]:
-    """Return the paragraphs that a hurried reader reads first."""
+    """Return the leading paragraphs: the verdict for a reader in a hurry."""
     analysis = material.analysis
     if analysis is None:
         return [best_arm(material.arms), f"No verdict: {material.no_analysis}."]
     if analysis.verdicts.empty:
-        return [best_arm(material.arms), "No verdict: no arm with fakes can be judged yet."]
+        return [best_arm(material.arms), "No verdict: no arm with fakes can be evaluated yet."]
     counts = Counter(map(str, analysis.verdicts["verdict"]))
     order = [*ORDER, *(word for word in counts if word not in ORDER)]
     told = listed(f"{counts[word]:,} {word}" for word in order if counts[word])
     over = " over the oversample controls" if analysis.plan.contrast == "twin" else ""
     first = (
-        f"{many(len(analysis.verdicts), 'arm')} with fakes, judged by {NAMES[material.metric]}"
-        f"{over} on the {material.images}: {told or 'none could be judged'}."
+        f"{many(len(analysis.verdicts), 'arm')} with fakes, evaluated by "
+        f"{NAMES[material.metric]}{over} on the {material.images}: "
+        f"{told or 'none could be evaluated'}."
     )
     picked = picks(material)
     if picked.best is None:
         return [first]
     lines = [f"{first} {_of_best(material, picked)}"]
     if change := _said_of(material, picked.best, "would_change_it"):
-        lines.append(f"What would change that verdict: {change}")
+        lines.append(f"What would change this verdict: {change}")
     if material.sealed:
         counted = material.looks[-1]["counted"] if material.looks else "a look not on record"
-        return [*lines, f"These scores are of the sealed test set: {counted}."]
+        return [*lines, f"These scores are from the sealed test set: {counted}."]
     if material.confirmed:
         return lines
     return [*lines, _SEEN + (_CONFIRM if material.has_test else _NO_TEST)]
@@ -90,19 +91,20 @@ def _of_best(material: Material, picked: Picks) -> str:
     if base is None or undefined(base["effect"]):
         why = "" if base is None else str(base["reason"] or "")
         return (
-            f"The arm that looks best is {name}; no effect can be given{f': {why}' * bool(why)}."
+            f"The arm that looks best is {name}; its effect cannot be "
+            f"estimated{f': {why}' * bool(why)}."
         )
     text = (
         f"The arm that looks best is {name} ({_said_of(material, picked.best, 'verdict')}): "
         f"{effect(metric, base['effect'], with_unit=True)} against the baseline, simultaneous "
-        f"interval {interval(metric, base['ci_low'], base['ci_high'])}, "
+        f"confidence interval {interval(metric, base['ci_low'], base['ci_high'])}, "
         f"{p_with(base['p_value'], 'E2', 'adjusted for all arms')}."
     )
     text += _corrected(material)
     text += _of_filter(material, str(picked.best))
     found = _cheapest(material, str(picked.best))
     if found is None:
-        return text + " No control without new images was trained beside it."
+        return text + " No control without new images was trained for comparison."
     against, twin = found
     return text + (
         f" Against the cheapest alternative, {_ALTERNATIVES[against]}: "
@@ -111,12 +113,12 @@ def _of_best(material: Material, picked: Picks) -> str:
 
 
 def _of_filter(material: Material, arm: str) -> str:
-    """Return what the arm's filter did, where it has one and an arm without it."""
+    """Return the effect of the arm's filter, if it has one and an unfiltered counterpart."""
     row = _comparison(material, "subset", arm)
     if row is None or undefined(row["effect"]):
         return ""
     told = _with_interval(material, row)
-    return f" What its filter did, against as many fakes that no filter chose: {told}."
+    return f" Effect of its filter, against the same number of unfiltered fakes: {told}."
 
 
 def _with_interval(material: Material, row: Mapping[Hashable, Any]) -> str:
@@ -129,7 +131,7 @@ def _with_interval(material: Material, row: Mapping[Hashable, Any]) -> str:
 
 
 def _corrected(material: Material) -> str:
-    """Return the gain without what picking the best adds."""
+    """Return the gain corrected for the selection of the best arm."""
     assert material.analysis is not None
     best = material.analysis.best
     if best.empty:
@@ -141,11 +143,11 @@ def _corrected(material: Material) -> str:
         -1 if is_loss(material.metric) else 1
     )  # a gain is an improvement, an effect a difference
     gain = effect(material.metric, sign * row.iloc[0]["corrected_gain"], with_unit=True)
-    return f" Corrected for having been picked as the best it is {gain}."
+    return f" Corrected for its selection as the best arm, the gain is {gain}."
 
 
 def _said_of(material: Material, arm: str | None, what: str) -> str:
-    """Return one of the words of an arm's verdict."""
+    """Return one text column of an arm's verdict."""
     assert material.analysis is not None
     verdicts = material.analysis.verdicts
     return "".join(said(verdicts.loc[verdicts["arm_id"].eq(str(arm)), what])[:1])
@@ -158,7 +160,7 @@ def _comparison(material: Material, against: str, arm: str) -> dict[Hashable, An
 
 
 def _cheapest(material: Material, arm: str) -> tuple[str, dict[Hashable, Any]] | None:
-    """Return the control with the better mean, of those that need no fakes."""
+    """Return the better of the controls that need no fakes, by mean."""
     found = []
     for against in _ALTERNATIVES:
         row = _comparison(material, against, arm)

@@ -1,4 +1,4 @@
-"""Answers beyond single arms: the best arm, replacement, exchange rate, response surface."""
+"""Results beyond single arms: best arm, replacement, exchange rate, response surface."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def best_parts(material: Material) -> list[Part]:
     assert material.analysis is not None
     frame, names = material.analysis.best, names_of(material)
     if frame.empty:
-        return [Text(text="No arm can be picked as the best.")]
-    first = frame.drop_duplicates("metric")  # of several families the one with the larger gain
+        return [Text(text="No arm can be selected as the best.")]
+    first = frame.drop_duplicates("metric")  # with several families, the one with the larger gain
     text = pd.DataFrame(
         [
             {
@@ -51,37 +51,39 @@ def best_parts(material: Material) -> list[Part]:
         ]
     )
     note = (
-        "A gain is an improvement over the baseline, of a loss how much smaller it is. The naive "
-        "gain is the winner's own: with many arms it is too large even where no arm helps. The "
-        "corrected one picks and scores again and again on patients and seeds that took no part "
-        "in the picking (bootstrap bias correction). The interval is valid whichever arm is "
-        f"picked (level E2: {LEVELS['E2']})."
+        "A gain is an improvement over the baseline; for a loss, the reduction. The naive gain "
+        "is the selected arm's own estimate: with many arms it is too large even if no arm "
+        "helps. The corrected gain repeats the selection many times and scores each selected "
+        "arm on patients and seeds not used to select it (bootstrap bias correction). The "
+        f"confidence interval is valid whichever arm is selected (level E2: {LEVELS['E2']})."
     )
     words = ("metric", "best arm", "unit")
-    return [_table("best", "The best arm, three ways", frame, text, note, words)]
+    return [_table("best", "Best arm: three estimates", frame, text, note, words)]
 
 
 def replacement_parts(material: Material) -> list[Part]:
-    """Return whether fakes stand in for removed reals: sensitivity, retention, margins."""
+    """Return whether fakes can replace the removed reals: sensitivity, retention, margins."""
     assert material.analysis is not None
     frame, names, metric = material.analysis.replacement, names_of(material), material.metric
     if frame.empty:
-        return [Text(text="The grid has no replacement arm with a `drop` control to judge it by.")]
+        return [
+            Text(text="The grid has no replacement arm with a `drop` control to compare it with.")
+        ]
     known = frame[frame[["assay_gain", "p_non_inferior"]].notna().any(axis=1)]
     rows = known.to_dict("records")
     text = pd.DataFrame(
         [
             {
                 "arm": names.get(row["arm_id"], str(row["arm_id"])),
-                "the reals bring": effect(metric, row["assay_gain"]),
-                "p of that (E2)": p_text(row["assay_p"]),
-                # of reals that bring nothing a share says nothing
-                "fakes keep": share(row["retained_share"]) if row["sensitive"] else DASH,
+                "gain from the reals": effect(metric, row["assay_gain"]),
+                "p gain (E2)": p_text(row["assay_p"]),
+                # a share of no gain is meaningless
+                "fakes retain": share(row["retained_share"]) if row["sensitive"] else DASH,
                 "Fieller interval": _shares(row["fieller_low"], row["fieller_high"]),
                 "p retention (E2)": p_text(row["retention_p"]),
                 "margin": effect(metric, row["margin"]).lstrip("+"),
                 "p not inferior (E2)": p_text(row["p_non_inferior"]),
-                "by Holm (E2)": p_text(row["p_non_inferior_holm"]),
+                "p by Holm (E2)": p_text(row["p_non_inferior_holm"]),
                 "p equivalent (E2)": p_text(row["p_tost"]),
                 "90% interval": interval(metric, row["ci90_low"], row["ci90_high"]),
                 "verdict": str(row["verdict"]),
@@ -91,28 +93,30 @@ def replacement_parts(material: Material) -> list[Part]:
         ]
     )
     left = len(frame) - len(known)
-    apart = f" {many(left, 'arm')} without a finished seed: in the CSV." if left else ""
+    apart = (
+        f" Only the CSV file lists {many(left, 'arm')} without a finished seed." if left else ""
+    )
     sources = dict.fromkeys(said(frame["margin_source"]))
     note = (
-        f"On {NAMES[metric]}{', in points' if unit(metric) == 'points' else ''}. First: do the "
-        "removed real images bring anything that can be measured (all reals against the same "
-        "without them, one-sided)? Then: do fakes keep at least "
-        f"{share(material.analysis.plan.retention)} of it? The fixed margin: "
-        f"{'; '.join(filter(None, sources)) or 'none'}. A large p says that nothing was shown, "
-        f"not that two arms are alike. Level E2: {LEVELS['E2']}.{apart}"
+        f"Effects on {NAMES[metric]}{', in points' if unit(metric) == 'points' else ''}. The "
+        "first test asks whether the removed real images contribute measurably (all reals "
+        "against the same set without them, one-sided), the second whether fakes retain at "
+        f"least {share(material.analysis.plan.retention)} of that gain. Fixed margin: "
+        f"{'; '.join(filter(None, sources)) or 'none'}. A large p value means that the claim was "
+        f"not shown, not that two arms are equivalent. Level E2: {LEVELS['E2']}.{apart}"
     )
     return [_table("replacement", "Replacement", frame, text, note, ("arm", "verdict"))]
 
 
 def exchange_parts(material: Material) -> list[Part]:
-    """Return how many real images (and patients) 1,000 fakes stand for."""
+    """Return how many real images (and patients) 1,000 fakes are worth."""
     assert material.analysis is not None
     frame = material.analysis.exchange
     if frame.empty:
         return [
             Text(
-                text="No exchange rate: it needs arms with fewer real images (`drop`, "
-                "`real_fraction`) beside arms with fakes."
+                text="No exchange rate: it requires arms with fewer real images (`drop`, "
+                "`real_fraction`) as well as arms with fakes."
             )
         ]
     reasons = list(dict.fromkeys(filter(None, said(frame["reason"]))))
@@ -126,28 +130,35 @@ def exchange_parts(material: Material) -> list[Part]:
                 "fakes of": str(row["from"]),
                 "reals": count(row["n_real"]),
                 "fakes": count(row["n_fake"]),
-                "stand for reals": count(_round(row["estimate"])),
+                "equivalent reals": count(_round(row["estimate"])),
                 "interval": _counts(row["ci_low"], row["ci_high"]),
-                "stand for patients": count(_round(row["patients"])),
-                "interval of patients": _counts(row["patients_low"], row["patients_high"]),
+                "equivalent patients": count(_round(row["patients"])),
+                "interval, patients": _counts(row["patients_low"], row["patients_high"]),
                 "note": "; ".join(filter(None, said([row["note"], row["reason"]]))),
             }
             for row in rows
         ]
     )
     note = (
-        "How many more real training images (patients) would bring the gain that 1,000 of these "
-        f"fakes bring, with an interval for each row alone (level E2: {LEVELS['E2']})."
+        "Number of additional real training images (patients) that would bring the same gain as "
+        "1,000 of these fakes, with an unadjusted confidence interval for each row (level E2: "
+        f"{LEVELS['E2']})."
     )
-    return [_table("exchange", "What 1,000 fakes stand for", frame, text, note, ("fakes of",))]
+    return [
+        _table(
+            "exchange", "Real images equivalent to 1,000 fakes", frame, text, note, ("fakes of",)
+        )
+    ]
 
 
 def surface_parts(material: Material) -> list[Part]:
-    """Return the tests of the whole grid: global, psi, ratio, interaction, trend."""
+    """Return the tests over the whole grid: global, psi, ratio, interaction, trend."""
     assert material.analysis is not None
     frame = material.analysis.surface
     if frame.empty:
-        return [Text(text="No test of the whole grid: it needs two values of psi or of ratio.")]
+        return [
+            Text(text="No test over the whole grid: it requires two values of psi or of ratio.")
+        ]
     keys = ["family", "mode", "term"]
     fixed = frame[frame["level"].eq("E1")].set_index(keys)["p"]
     main = frame[frame["level"].ne("E1")]
@@ -167,15 +178,15 @@ def surface_parts(material: Material) -> list[Part]:
     if main["family"].nunique() > 1:
         text.insert(0, "family", said(main["family"]))
     note = (
-        "F tests; of any effect the largest |t|. Over a whole grid they see far more than a test "
-        f"of one arm. E2: {LEVELS['E2']}; E1: {LEVELS['E1']}."
+        "F tests; for any effect, the largest |t|. A test over the whole grid has far more "
+        f"power than a test of one arm. E2: {LEVELS['E2']}; E1: {LEVELS['E1']}."
     )
     words = ("family", "arms", "question", "in words")
-    return [_table("surface", "The grid as a whole", frame, text, note, words)]
+    return [_table("surface", "Tests over the whole grid", frame, text, note, words)]
 
 
 def answers(material: Material) -> list[Part]:
-    """Return all of them, or why there are none."""
+    """Return all results of this chapter, or why there are none."""
     if material.analysis is None:
         return [Text(text=f"None: {material.no_analysis}.")]
     parts = [Text(text=POINTS, kind="note"), *best_parts(material), *replacement_parts(material)]
@@ -193,7 +204,7 @@ def _table(
     if "note" in text and not text["note"].any():
         text = text.drop(columns="note")
     if len(text) > MOST_ROWS:
-        note = f"The first {MOST_ROWS} of {len(text)} rows; the CSV has all. {note}"
+        note = f"Showing the first {MOST_ROWS} of {len(text)} rows; the CSV file lists all. {note}"
     return Table(
         name=name, title=title, frame=frame, text=text.head(MOST_ROWS), note=note,
         words=(*words, "note"),
@@ -220,7 +231,7 @@ def _counts(low: Any, high: Any) -> str:
 
 
 def _round(value: Any) -> Any:
-    """Return a count to two digits or so: more would be pretence."""
+    """Return a count rounded to about two digits: more would feign precision."""
     return value if undefined(value) else round(value, -1 if abs(value) >= 1000 else 0)
 
 

@@ -1,7 +1,7 @@
 """Chapters about the fakes; none in a run without fakes.
 
-Everything is read from what `fgaug bank score` and `fgaug bank quality` left in the bank: where
-that is nothing, the chapter says which command to run.
+All results come from what `fgaug bank score` and `fgaug bank quality` stored in the bank; without
+any, the chapter names the command to run.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def fake_chapters(material: Material) -> tuple[Chapter, ...]:
     if not material.arms["mode"].isin(FAKE_MODES).any():
         return ()
     return (
-        ("scores", "Scores of single fakes", _of_banks(material, _scores)),
-        ("measures", "Sets of fakes beside reals", _of_banks(material, _measures)),
+        ("scores", "Scores of individual fakes", _of_banks(material, _scores)),
+        ("measures", "Sets of fakes compared with reals", _of_banks(material, _measures)),
         ("copies", "Copies of training images", _of_banks(material, _copies)),
         ("prints", "Fingerprint and coverage of the fakes", _of_banks(material, _prints)),
-        ("predictors", "Which measure goes with the gain", predictor_parts(material)),
+        ("predictors", "Measures associated with the gain", predictor_parts(material)),
     )
 
 
 def _of_banks(material: Material, parts_of: Callable[[KnownFakes, int], list[Part]]) -> list[Part]:
     if not material.fakes:
-        return [Text(text=f"Nothing is known of the fakes: {material.no_fakes}.")]
+        return [Text(text=f"No information about the fakes: {material.no_fakes}.")]
     parts: list[Part] = []
     for number, fakes in enumerate(material.fakes, start=1):
         if len(material.fakes) > 1:

@@ -1,4 +1,4 @@
-"""Wording of fakes: sets by name, shares with intervals, reasons."""
+"""Text for the chapters on fakes: names of sets, shares with intervals, reasons."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ends(low: Any, high: Any) -> str:
 
 
 def notes_of(frame: pd.DataFrame) -> list[str]:
-    """Return why rows have no numbers, empty where they have."""
+    """Return why each row has no numbers; empty for a row that has."""
     return [each if isinstance(each, str) else "" for each in frame["reason"]]
 
 
@@ -46,12 +46,15 @@ def why(frame: pd.DataFrame, head: str) -> str:
 
 
 def cut(text: pd.DataFrame, note: str) -> str:
-    """Return a note that says so where a table is longer than the page shows."""
+    """Return a note, with a remark if the page cuts the table off."""
     if len(text) <= MOST_ROWS:
         return note
-    return f"The first {MOST_ROWS} of {many(len(text), 'row')}; the CSV has all. {note}"
+    return (
+        f"Showing the first {MOST_ROWS} of {many(len(text), 'row')}; the CSV file lists all. "
+        f"{note}"
+    )
 
 
 def without_empty_note(text: pd.DataFrame) -> pd.DataFrame:
-    """Return a table without its column of notes, where there are none."""
+    """Return a table without its column of notes if all notes are empty."""
     return text if text["note"].astype(bool).any() else text.drop(columns="note")

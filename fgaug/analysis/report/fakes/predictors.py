@@ -1,4 +1,4 @@
-"""Which measure of the fakes goes with the gain?"""
+"""Chapter: which measures of the fakes are associated with the gain?"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fgaug.quality.fake_sets.record import SetRecord
 from fgaug.quality.set_measures import MEASURES
 
 _KEY = ["label", "psi", "filter"]
-# measures beside MEASURES: column here -> what it is called; of all of them less is better
+# measures beyond MEASURES, by column: their names; lower is better for all of them
 _FURTHER = {
     "copies": "share of copies",
     "nearer": "nearer than a new patient",
@@ -23,7 +23,7 @@ _LOW = ("fid", "kid", *_FURTHER)
 
 
 def measures_frame(kept: SetRecord, snapshot: str | None) -> pd.DataFrame:
-    """Return a row a (label, psi, filter) with every set measure as a column."""
+    """Return one row per (label, psi, filter) with every set measure as a column."""
     sets = kept.frame("sets")
     if "fid" not in sets:
         return pd.DataFrame(columns=[*_KEY, "snapshot"])
@@ -62,32 +62,33 @@ def predictor_parts(material: Material) -> list[Part]:
         return [Text(text="Not computed: no arm has a gain yet.")]
     found = predictors_of(points_of(rows, arms, against), pd.concat(known), _LOW)
     if found.empty:
-        return [Text(text="Not computed: no arm trained on fakes that were measured.")]
+        return [Text(text="Not computed: no arm was trained on measured fakes.")]
     said = _said(found)
     return [said, _table(found, material, against)] if found["rho"].notna().any() else [said]
 
 
 def _said(found: pd.DataFrame) -> Text:
-    """Return the outcome in a sentence; without a small p nothing is picked."""
+    """Return the result as a sentence; without a small p value no measure is named."""
     tested = found[found["rho"].notna()]
     if tested.empty:
         return Text(
-            text=f"Too few arms: a rank correlation needs {MIN_POINTS} sets of fakes that differ "
-            "in ψ, filter or networks, each measured and trained on."
+            text=f"Too few arms: a rank correlation requires {MIN_POINTS} sets of fakes that "
+            "differ in ψ, filter or networks, each measured and used for training."
         )
     shown = tested[tested["p_holm"] <= 0.05].sort_values("rho", key=abs, ascending=False)
     points = int(tested["points"].max())
     if shown.empty:
         return Text(
-            text=f"Over {points} sets of fakes no measure is shown to go with the gain (Holm over "
-            "the measures, 5%). With so few sets only a very strong relation could be shown."
+            text=f"Over {points} sets of fakes, no measure was shown to be associated with the "
+            "gain (Holm-adjusted over the measures, 5%). With so few sets, only a very "
+            "strong association could be detected."
         )
     best = shown.iloc[0]
     way = "larger" if best["rho"] > 0 else "smaller"
     return Text(
-        text=f"Over {points} sets of fakes a better {_name(best['measure'])} goes with a {way} "
-        f"gain: rho = {_rho(best['rho'])}, {p_with(best['p_holm'], 'E1', 'Holm')}. "
-        "It is a description of this grid: the measure may stand for ψ itself."
+        text=f"Over {points} sets of fakes, a better {_name(best['measure'])} is associated with "
+        f"a {way} gain: rho = {_rho(best['rho'])}, {p_with(best['p_holm'], 'E1', 'Holm')}. "
+        "This describes the present grid only: the measure may be a proxy for ψ itself."
     )
 
 
@@ -109,13 +110,14 @@ def _table(found: pd.DataFrame, material: Material, against: str) -> Table:
     )
     other = {"twin": "the oversample control"}.get(against, f"the {against}")
     note = (
-        f"Spearman's rank correlation of a measure with the gain in {NAMES[material.metric]} over "
-        f"{other}, turned so that above 0 a better measure goes with a larger gain (FID, KID, "
-        "copies, frequencies, variation: less is better). A row of the data is a set of fakes (ψ, "
-        "filter, networks): the mean of its labels' measures, and of its arms' gains less the "
-        "mean of all arms of their size. p: permutation of the gains, two-sided. Interval: "
-        "Fisher's with Bonett and Wright's variance. Arms share baseline and patients, so this is "
-        "about these arms on these patients, E1: this recipe, on these patients."
+        f"Spearman's rank correlation of a measure with the gain in {NAMES[material.metric]} "
+        f"over {other}, signed so that above 0 a better measure goes with a larger gain (FID, "
+        "KID, copies, frequencies, variation: lower is better). Each data point is a set of "
+        "fakes (ψ, filter, networks): the mean of the measure over its labels, and the mean "
+        "gain of its arms less the mean over all arms of their size. p value: two-sided "
+        "permutation test of the gains. Confidence interval: Fisher's transformation with the "
+        "variance of Bonett and Wright. Arms share the baseline and the patients, so the result "
+        "concerns these arms on these patients (E1: this recipe, on these patients)."
     )
     return Table(
         name="predictors", title="Rank correlation of measures with the gain", frame=found,

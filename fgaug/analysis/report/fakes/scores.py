@@ -1,4 +1,4 @@
-"""Scores of single fakes, told by label and psi."""
+"""Chapter on the scores of individual fakes, by label and psi."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ MOST_LABELS = 6  # of a figure
 
 
 def score_parts(scores: pd.DataFrame, kept: SetRecord | None, number_: int = 1) -> list[Part]:
-    """Return quantiles of the scores of fakes at each label and psi, beside what reals score.
+    """Return quantiles of the fakes' scores by label and psi, beside the scores of reals.
 
     Args:
-        scores: a row a (label, psi): n, `<score>_q05` and so on, share of `copy` and `agrees`
-            with `_low` and `_high`; as far as the bank is scored.
-        kept: the reals' own scores are read from it, where it is there.
-        number_: of the bank, for the names of files.
+        scores: one row per (label, psi): n, `<score>_q05` and so on, the shares of `copy` and
+            `agrees` with `_low` and `_high`, as far as the bank is scored.
+        kept: record with the scores of the reals, if there is one.
+        number_: number of the bank, for file names.
     """
     reals = {} if kept is None else {row["label"]: row for row in _records(kept.frame("reals"))}
     rows = _records(scores)
@@ -43,7 +43,7 @@ def score_parts(scores: pd.DataFrame, kept: SetRecord | None, number_: int = 1) 
     for name, head in _NUMBERS.items():
         if f"{name}_q50" in scores:
             text[f"{head}, median (5% to 95%)"] = [_spread(row, name) for row in rows]
-    for name, head in (("agrees", "agrees with its label"), ("copy", "called copies")):
+    for name, head in (("agrees", "agrees with its label"), ("copy", "flagged as copies")):
         if name in scores:
             text[head] = [_rate(row, name) for row in rows]
     if "agrees" in scores and any("agrees" in each for each in reals.values()):
@@ -51,12 +51,12 @@ def score_parts(scores: pd.DataFrame, kept: SetRecord | None, number_: int = 1) 
             percent(reals.get(row["label"], {}).get("agrees")) for row in rows
         ]
     note = (
-        "Realism: Kynkaanniemi et al. 2019, equation 5, k = 3, median radii: at 1 and above a "
-        "fake lies among the training images. Confidence, margin (over the likeliest other label) "
-        "and agreement are those of a classifier trained on training reals alone; beside it how "
-        "often such classifiers agree with the label of reals whose patients they did not see: "
-        "fakes that agree more often are cleaner, or more typical, than reals. Intervals of "
-        "shares: 95%, Wilson's."
+        "Realism: Kynkaanniemi et al. 2019, equation 5, k = 3, median radii; a fake with a "
+        "realism of 1 or more lies among the training images. Confidence, margin (over the most "
+        "likely other label) and agreement come from a classifier trained on training reals "
+        "only. For comparison, the share of reals on whose labels such classifiers agree if "
+        "they have not seen the patient: fakes that agree more often are cleaner, or more "
+        "typical, than reals. Shares have 95% Wilson intervals."
     )
     table = Table(
         name=f"fakes_{number_}_scores", title="By label and psi", frame=scores,
@@ -66,11 +66,12 @@ def score_parts(scores: pd.DataFrame, kept: SetRecord | None, number_: int = 1) 
     if not drawn:
         return [table]
     plot = Plot(
-        name=f"fakes_{number_}_scores", title="Realism and confidence of single fakes",
-        caption="Boxes hold the middle half of the fakes, whiskers reach from 5% to 95%. The grey "
-        "band is the middle half of reals, the line their median: held-out reals (realism), "
-        "training reals judged by classifiers that never saw their patient "
-        "(confidence). The realism of exact copies is infinite: drawn at the upper edge.",
+        name=f"fakes_{number_}_scores", title="Realism and confidence of individual fakes",
+        caption="Boxes span the middle half of the fakes, whiskers the 5th to 95th percentiles. "
+        "The grey band spans the middle half of the reals and the line is their median: "
+        "held-out reals for realism, and for confidence training reals scored by "
+        "classifiers that never saw their patients. The realism of exact copies is "
+        "infinite and drawn at the upper edge.",
         draw=functools.partial(_figure, scores, reals, drawn),
     )  # fmt: skip
     return [table, plot]
@@ -118,7 +119,7 @@ def _figure(
 
 def _boxes(axes: Axes, own: pd.DataFrame, name: str, theme: Theme) -> None:
     own = own[own[f"{name}_q50"].notna()].sort_values("psi")
-    # the copy of a real has an infinite realism: drawn at the edge of what else there is
+    # an exact copy has infinite realism: drawn at the largest finite value
     values = own[[f"{name}_{each}" for each in QUANTILES]].astype(float)
     largest = values.where(values != float("inf")).max().max()
     boxes = [
@@ -137,7 +138,7 @@ def _boxes(axes: Axes, own: pd.DataFrame, name: str, theme: Theme) -> None:
 
 
 def _band(axes: Axes, reals: Mapping[str, Any], name: str, theme: Theme) -> None:
-    """Draw the middle half of the reals and their median, where they are known."""
+    """Draw the middle half of the reals and their median, if known."""
     low, middle, high = (reals.get(f"{name}_{each}") for each in ("q25", "q50", "q75"))
     if undefined(middle) or undefined(low) or undefined(high):
         return

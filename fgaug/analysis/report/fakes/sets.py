@@ -1,4 +1,4 @@
-"""Fakes: what is known of a bank's images, without looking at any gain."""
+"""Chapter on sets of fakes: measures of a bank's images, independent of any gain."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ HEADS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFakes:
-    """What is kept of one bank of a run; what is not there has its command in words instead."""
+    """Records of one bank of a run; a missing record has a sentence with the command for it."""
 
-    name: str  # of the grid's snapshot entry; empty where it has one bank
+    name: str  # of the grid's snapshot entry; empty for a grid with one bank
     kept: SetRecord | None = None
     no_kept: str = ""
-    scores: pd.DataFrame | None = None  # a row a (label, psi): see `study.report_fakes`
+    scores: pd.DataFrame | None = None  # one row per (label, psi): see `collect_fakes.scores_of`
     no_scores: str = ""
     pairs: Picture | None = None  # the closest fakes and training images
 
 
 def known_parts(kept: SetRecord, number: int = 1) -> list[Part]:
-    """Return all that a bank's measurements say, section by section, as one list."""
+    """Return the parts of all sections on a bank's measurements as one list."""
     return [
         *measure_parts(kept, number), *copy_parts(kept, number), *print_parts(kept, number),
     ]  # fmt: skip
 
 
 def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
-    """Return the table of measures of each set, and precision against recall over psi."""
+    """Return the table of set measures, and the plot of precision against recall over psi."""
     frame = kept.frame("sets")
     if "fid" not in frame:
         return [Text(text=why(frame, "No set could be measured"))]
@@ -70,16 +70,17 @@ def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
         }
     )
     first = frame[frame["fid"].notna()].iloc[0]
-    by = "patients kept whole" if first["floor_by"] == "group" else "image by image"
+    by = "by patient" if first["floor_by"] == "group" else "by image"
     note = (
-        f"Features {kept.head['features']}; numbers of another network do not compare. Fakes at "
-        f"the floor's sizes / what reals score in their place: {count(first['floor_n_sample'])} "
-        f"against {count(first['floor_n_reference'])} of {count(first['n_real'])} training images "
-        f"of the label, {count(first['floor_cuts'])} random cuts, {by} (sizes of the first row; "
-        "other sets may have others). A perfect generator would score the second number, not 0 "
-        "or 1. Precision and recall: k = 3, Kynkaanniemi et al. 2019; density and coverage: "
-        "k = 5, Naeem et al. 2020. KID ± error: of all the fakes; jackknife over fakes and "
-        "patients. Kept: the share of scored fakes that pass the filter."
+        f"Features: {kept.head['features']}; values from another feature network are not "
+        "comparable. Fakes at the sample sizes of the floor / reals in place of the fakes: "
+        f"{count(first['floor_n_sample'])} against {count(first['floor_n_reference'])} of "
+        f"{count(first['n_real'])} training images of the label, {count(first['floor_cuts'])} "
+        f"random splits {by} (sizes of the first row; other sets may differ). A perfect "
+        "generator would score the second number, not 0 or 1. Precision and recall: k = 3, "
+        "Kynkaanniemi et al. 2019; density and coverage: k = 5, Naeem et al. 2020. KID ± error: "
+        "all fakes, jackknife over fakes and patients. Kept: share of scored fakes that pass "
+        "the filter."
     )
     table = Table(
         name=f"fakes_{number_}_measures", title="Measures of fakes / of reals in their place",
@@ -89,9 +90,10 @@ def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
     plot = Plot(
         name=f"fakes_{number_}_precision_recall",
         title="Precision against recall",
-        caption="Each dot is a set of fakes at the floor's sizes, joined in the order of ψ; the "
-        "cross is what reals score in their place. Up: fakes look real. Right: they are as varied "
-        "as reals. Truncation (a lower ψ) trades one for the other.",
+        caption="Each dot is a set of fakes at the sample sizes of the floor, joined in the "
+        "order of ψ; the cross is the score of reals in place of the fakes. Top: fakes "
+        "look real. Right: fakes are as varied as reals. Truncation (a lower ψ) trades "
+        "one for the other.",
         draw=functools.partial(_precision_recall, frame),
     )
     return [table, plot]
@@ -103,7 +105,7 @@ def _kept_shares(frame: pd.DataFrame) -> list[str]:
 
 
 def _beside(frame: pd.DataFrame, name: str) -> list[str]:
-    """Return a measure of fakes at the floor's sizes, and of reals: `12.3 / 4.5`."""
+    """Return a measure of fakes and of reals at the floor's sample sizes: `12.3 / 4.5`."""
     return [
         f"{_value(row[f'{name}_at_floor'], name)} / {_value(row[f'floor_{name}'], name)}"
         if not undefined(row["fid"])
@@ -123,7 +125,7 @@ def _value(value: float, name: str) -> str:
 
 
 def _precision_recall(frame: pd.DataFrame, theme: Theme) -> Figure:
-    """Draw a panel a label, a line a filter."""
+    """Draw one panel per label, with one line per filter."""
     known = frame[frame["fid"].notna()]
     labels = list(dict.fromkeys(known["label"]))[:MOST_LABELS]
     columns = min(3, len(labels))
@@ -145,7 +147,7 @@ def _precision_recall(frame: pd.DataFrame, theme: Theme) -> Figure:
 
 
 def _panel(axes: Axes, own: pd.DataFrame, theme: Theme) -> None:
-    """Draw the sets of one label; psis are named along the line of all fakes."""
+    """Draw the sets of one label; psis are annotated on the line of unfiltered fakes."""
     colours = (theme.arm, theme.oversample, theme.drop, theme.baseline)
     for place, (text, rows) in enumerate(own.groupby("filter", sort=False)):
         rows = rows.sort_values("psi")

@@ -1,4 +1,4 @@
-"""Fingerprints: which machines the fakes show, and what tells them from reals and each other."""
+"""Chapter on strata and fingerprints: machines in the fakes, and traces of the networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fgaug.quality.fake_sets.record import SetRecord
 
 
 def print_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
-    """Return which machines the fakes show, and what tells them from reals and each other."""
+    """Return the machines in the fakes, and how fakes differ from reals and each other."""
     return [
         *_machine_parts(kept, number_), *_frequency_parts(kept, number_),
         *_network_parts(kept, number_),
@@ -38,7 +38,12 @@ def _machine_parts(kept: SetRecord, number_: int) -> list[Part]:
     shares = kept.frame("shares")
     machines = kept.frame("machines").to_dict("records")
     if not machines:
-        return [Text(text="The dataset has no stratum (machine, site, operator) to look for.")]
+        return [
+            Text(
+                text="The dataset defines no strata (machine, site, operator) to look for in the "
+                "fakes."
+            )
+        ]
     for row in machines:
         name = str(row["stratum"])
         own = shares[shares["stratum"].eq(name)]
@@ -55,18 +60,19 @@ def _machine_parts(kept: SetRecord, number_: int) -> list[Part]:
                 "95% interval": [percents(each["low"], each["high"]) for each in rows],
                 "in the fakes": [_of_reals(each) for each in rows],
                 "total variation": [_with_ends(each) for each in rows],
-                "by chance below": own["tv_chance"].map(number),
-                "p-value of the calls": own["p_value"].map(p_text),
+                "upper limit by chance": own["tv_chance"].map(number),
+                "p-value": own["p_value"].map(p_text),
             }
         )
         repeated = own.duplicated(["label", "psi", "filter"]).to_numpy()
-        text.loc[repeated, ["total variation", "by chance below", "p-value of the calls"]] = ""
+        text.loc[repeated, ["total variation", "upper limit by chance", "p-value"]] = ""
         note = (
-            f"{name.capitalize()} of the fakes as a classifier of the training reals' "
-            f"{name} sees it ({row['inputs']}), corrected for what it mistakes for what among "
-            "reals of patients that it did not see; intervals resample patients and fakes. Total "
-            "variation: half the sum of the differences, 0 alike, 1 nothing in common. p: "
-            "chi-square of its calls on fakes and on reals, patients resampled whole."
+            f"{name.capitalize()} of the fakes as predicted by a classifier trained on the "
+            f"training reals' {name} ({row['inputs']}), corrected for its confusion matrix on "
+            "reals of held-out patients; confidence intervals resample patients and fakes. "
+            "Total variation: half the sum of the absolute differences, from 0 (alike) to 1 "
+            "(nothing in common). p value: chi-square test of the predictions for fakes against "
+            "those for reals, with whole patients resampled."
         )
         parts.append(
             Table(
@@ -86,12 +92,12 @@ def _frequency_parts(kept: SetRecord, number_: int) -> list[Part]:
     both = pd.concat([halves, frame], ignore_index=True)
     return [
         Table(
-            name=f"fakes_{number_}_frequencies", title="Told from reals by high frequencies alone",
+            name=f"fakes_{number_}_frequencies", title="Fakes against reals by high frequencies",
             frame=frame, text=_told(both, ("reals", "fakes")).head(MOST_ROWS), words=WORDS,
-            note="A logistic regression on the power spectrum from half the Nyquist frequency up, "
-            "cross-validated by patient; 50% is chance, and two halves of the reals (rows "
-            "reals against reals) show what chance looks like. A classifier can learn such "
-            "marks in the place of a label.",
+            note="Logistic regression on the power spectrum from half the Nyquist frequency up, "
+            "cross-validated by patient. 50% is chance; comparing two halves of the reals "
+            "(rows reals against reals) shows what chance looks like. A classifier can "
+            "learn such traces instead of the label.",
         )
     ]  # fmt: skip
 
@@ -104,10 +110,10 @@ def _network_parts(kept: SetRecord, number_: int) -> list[Part]:
     text.insert(2, "other network", frame["other_name"].to_numpy())
     return [
         Table(
-            name=f"fakes_{number_}_networks", title="Two networks of one label told apart",
+            name=f"fakes_{number_}_networks", title="Two networks of one label against each other",
             frame=frame, text=text.head(MOST_ROWS), words=WORDS,
-            note="A logistic regression on the features, cross-validated by z_seed: above 50%, "
-            "which network made an image can be seen in it.",
+            note="Logistic regression on the features, cross-validated by z_seed. Above 50%, an "
+            "image reveals which network generated it.",
         )
     ]  # fmt: skip
 
@@ -122,7 +128,7 @@ def _told(frame: pd.DataFrame, sides: tuple[str, str]) -> pd.DataFrame:
             "AUC": frame["auc"].map(number),
             "95% interval": [ends(row["auc_low"], row["auc_high"]) for row in rows],
             "balanced accuracy": [percent(row["accuracy"]) for row in rows],
-            "interval of that": [
+            "accuracy, 95% interval": [
                 percents(row["accuracy_low"], row["accuracy_high"]) for row in rows
             ],
             "note": notes_of(frame),
@@ -132,25 +138,27 @@ def _told(frame: pd.DataFrame, sides: tuple[str, str]) -> pd.DataFrame:
 
 
 def _machine_said(row: Mapping[Any, Any], own: pd.DataFrame) -> str:
-    """Return in a sentence whether a stratum can be told, and which values the fakes lack."""
+    """Return whether a stratum is predictable and which values the fakes lack, as a sentence."""
     name = row["stratum"]
     if isinstance(row.get("reason"), str):
-        return f"{name}: not looked for. {row['reason']}"
+        return f"{name}: not examined. {row['reason']}"
     skill = (
-        f"{name}: a classifier is right on {percent(row['accuracy'])} of reals whose patients it "
-        f"did not see (balanced over {len(row['values'])} values; {percent(row['least'])} are "
-        "needed)"
+        f"{name}: a classifier has a balanced accuracy of {percent(row['accuracy'])} on reals of "
+        f"held-out patients ({len(row['values'])} values; at least {percent(row['least'])} is "
+        "required)"
     )
     if row["left_out"]:
-        skill += f"; of too few patients to look for: {listed(map(str, row['left_out']))}"
+        skill += f"; too few patients to examine: {listed(map(str, row['left_out']))}"
     if not row["tells"]:
-        return f"{skill}. It cannot tell them apart, so nothing is said of the fakes' {name}."
+        return (
+            f"{skill}. It cannot distinguish the values, so no {name} is reported for the fakes."
+        )
     if own.empty:
-        return f"{skill}. No reals of the fakes' labels have one of its values."
+        return f"{skill}. No reals of the fakes' labels have any of these values."
     whole = own[own["filter"].eq("none")]
     missing = whole[whole["missing"].astype(bool)]
     if missing.empty:
-        return f"{skill}. None of its values is missing in the fakes."
+        return f"{skill}. No value is missing in the fakes."
     told = listed(
         f"{value} in {_sets_said(part)}" for value, part in missing.groupby("value", sort=False)
     )
