@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import tomllib
 import types
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 
 import fgaug
 from fgaug.cli.app import app
+from fgaug.core.paths import BankNames, DatasetPaths, RunPaths, TrialPaths
 from fgaug.data.prepare import PRESETS
 from fgaug.grid.load import load_space, parse_space
 from fgaug.runs.results import columns
@@ -173,6 +175,21 @@ def test_shown_commands_and_options_exist(page: str) -> None:
                 assert word.split("=")[0] in options, " ".join(words)
 
 
+@pages
+def test_shown_command_lines_parse(page: str) -> None:
+    root: Any = typer.main.get_command(app)
+    shown = [b.replace("\\\n", " ").splitlines() for b in blocks(TEXTS[page], "")]
+    for line in (line.strip() for lines in shown for line in lines):
+        if not line.startswith("fgaug "):
+            continue
+        words = shlex.split(re.split(r"\s#(?=\s)", line)[0])[1:]
+        name, command, rest = root.resolve_command(None, words)
+        if hasattr(command, "resolve_command"):
+            name, command, rest = command.resolve_command(None, rest)
+        context = command.make_context(name, rest)  # refuses a word too many or too few
+        assert context.params.keys() == {each.name for each in command.params} - {"help"}, line
+
+
 def every_command() -> dict[str, Any]:
     """Return each command by its words after `fgaug`."""
     root: Any = typer.main.get_command(app)
@@ -256,6 +273,18 @@ def test_the_glossary_is_short_and_sorted() -> None:
     assert words == sorted(words, key=str.casefold)
 
 
+def test_every_file_on_disk_is_described() -> None:
+    text = TEXTS["docs/file-formats.md"]
+    root = Path("root")
+    for paths in (DatasetPaths(root), RunPaths(root), TrialPaths(root)):
+        members = vars(type(paths)).items()
+        for name in (name for name, member in members if isinstance(member, property)):
+            assert f"`{getattr(paths, name).relative_to(root).parts[0]}" in text, name
+    members = vars(BankNames).items()
+    for name in (value for key, value in members if isinstance(value, str) and key[0] != "_"):
+        assert f"`{name}" in text, name
+
+
 def test_every_preset_has_a_row() -> None:
     assert rows(TEXTS["docs/own-data.md"], "`--preset`") == list(PRESETS)
 
@@ -280,32 +309,6 @@ def test_every_column_of_a_row_is_described() -> None:
     text = TEXTS["docs/file-formats.md"].partition("## Columns of a row")[2]
     shown = set(re.findall(r"`([\w<>]+)`", text))
     assert {name.replace("_x", "_<label>") for name in columns(("x",))} <= shown
-
-
-EXAMPLES = re.findall(r"^### (.*?)\n(.*?)(?=^##)", CONTRIBUTING, re.DOTALL | re.MULTILINE)
-
-
-def test_five_things_are_walked_through() -> None:
-    named = ["A metric", "A scheduler", "A generator kind", "A report chapter", "A preset"]
-    assert [title for title, _ in EXAMPLES] == named
-
-
-@pytest.mark.parametrize(("title", "text"), EXAMPLES, ids=[title for title, _ in EXAMPLES])
-def test_a_walked_example_names_at_most_three_files_and_what_is_in_them(
-    title: str, text: str
-) -> None:
-    steps = re.findall(r"^\d\. `([^`]+)`( \(new\))?: (.*)$", text, re.MULTILINE)
-    assert 1 <= len(steps) <= 3
-    for file, new, what in steps:
-        path = CLONE / file
-        assert path.exists() != bool(new), file
-        if not new and path.suffix == ".py":
-            source = path.read_text(encoding="utf-8")
-            for name in re.findall(r"`(\w+)`", what):
-                assert re.search(rf"\b{name}\b", source), f"{file} has no {name}"
-    for code in blocks(text, "python"):
-        ast.parse(code)
-    assert re.search(r"`tests/test_\w+\.py`", text), "no test would notice"
 
 
 def test_every_dependency_carries_its_reason() -> None:
