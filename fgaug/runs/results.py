@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,7 @@ def _status(trial: TrialPaths) -> str | None:
         return None
 
 
-def load_results(run: str | Path) -> pd.DataFrame:
+def load_results(run: str | PathLike[str]) -> pd.DataFrame:
     """Return all rows of a run, one a trial (one a reported round), as a pandas frame.
 
     Where the run has a second stage, `stage` tells its rows, `confirm`, from the rest, `screen`.
@@ -211,12 +212,12 @@ def load_results(run: str | Path) -> pd.DataFrame:
     return frame
 
 
-def load_curves(run: str | Path) -> pd.DataFrame:
+def load_curves(run: str | PathLike[str]) -> pd.DataFrame:
     """Return the learning curves of a run, one row an evaluation, with `cell_id`."""
     return _gathered(run, lambda trial: trial.curve)
 
 
-def load_predictions(run: str | Path) -> pd.DataFrame:
+def load_predictions(run: str | PathLike[str]) -> pd.DataFrame:
     """Return the validation predictions of a run, one row an image and trial, with `cell_id`."""
     return _gathered(run, lambda trial: trial.predictions)
 
@@ -264,10 +265,12 @@ def _type(name: str, column: pd.Series[Any]) -> pa.DataType:
     return pa.float64() if numbers else pa.string()
 
 
-def _opened(run: str | Path) -> RunPaths:
+def _opened(run: str | PathLike[str]) -> RunPaths:
     run_paths = RunPaths(Path(run))
     if not run_paths.trials.is_dir():
-        raise RunError(f"{run} is not a run (no folder `trials`). Give the folder of a search.")
+        raise RunError(
+            f"{run_paths.root} is not a run (no folder `trials`). Give the folder of a search."
+        )
     return run_paths
 
 
@@ -276,7 +279,7 @@ def _trial_folders(run: RunPaths) -> list[TrialPaths]:
     return [trial for trial in found if trial.result.is_file()]
 
 
-def _gathered(run: str | Path, of: Any) -> pd.DataFrame:
+def _gathered(run: str | PathLike[str], of: Callable[[TrialPaths], Path]) -> pd.DataFrame:
     parts = []
     for trial in _trial_folders(_opened(run)):
         if of(trial).is_file():

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Status:
         return self.ok + self.pruned + self.failed
 
 
-def read(run: str | Path) -> Status:
+def read(run: str | PathLike[str]) -> Status:
     """Return how far a run is: 10,000 cells in under a second from a warm disk cache.
 
     Raises:
@@ -72,7 +73,8 @@ def read(run: str | Path) -> Status:
     folder = RunPaths(Path(run))
     if not folder.environment.is_file():
         raise RunError(
-            f"{run} is not a run (no file {folder.environment.name}). Give the folder of a search."
+            f"{folder.root} is not a run (no file {folder.environment.name}). "
+            "Give the folder of a search."
         )
     environment = files.read_json(folder.environment, RunError)
     cell_ids = environment.get("cells") if isinstance(environment, dict) else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -22,9 +21,6 @@ from fgaug.study.resources import Room
 from fgaug.study.rounds import drop_round_shards
 from fgaug.study.schedule import is_through, waves_of
 from fgaug.training import saved_model
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger("fgaug")
 

@@ -11,8 +11,9 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -42,14 +43,13 @@ class Change:
     """One thing that is not as it was."""
 
     name: str
-    then: Any
-    now: Any
+    then: object
+    now: object
 
     @property
     def size(self) -> float:
         """The absolute difference; infinite where the two are not numbers."""
-        both = (self.then, self.now)
-        if any(isinstance(value, bool) or not isinstance(value, (int, float)) for value in both):
+        if not (_is_number(self.then) and _is_number(self.now)):
             return math.inf
         return abs(float(self.then) - float(self.now))
 
@@ -82,7 +82,7 @@ class Replay:
 
 
 def replay(
-    run: str | Path,
+    run: str | PathLike[str],
     cell: str,
     *,
     device: str | None = None,
@@ -242,7 +242,7 @@ def _environment(
     return pairs
 
 
-def _changes(pairs: Mapping[str, tuple[Any, Any]]) -> Iterator[Change]:
+def _changes(pairs: Mapping[str, tuple[object, object]]) -> Iterator[Change]:
     for name, (then, now) in pairs.items():
         if _undefined(then) and _undefined(now):
             continue
@@ -250,7 +250,11 @@ def _changes(pairs: Mapping[str, tuple[Any, Any]]) -> Iterator[Change]:
             yield Change(name=name, then=then, now=now)
 
 
-def _undefined(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _undefined(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

@@ -6,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,9 +19,6 @@ from fgaug.study.plan import Plan, Shard
 from fgaug.study.planner import plan
 from fgaug.study.resources import room_of
 from fgaug.study.run import Run
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger("fgaug")
 
@@ -77,18 +73,25 @@ def search(
     with folder.held(planned.run, None if shard is None else shard.name):
         folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
         train(planned)
-        counted = _counted(planned)
-        if planned.space.confirmation is None or counted.missing:
-            return counted
-        if shard is not None:
-            console.print(confirm.NOT_BY_SHARDS)
-            return counted
-        left = planned.space.time_budget
-        left = None if left is None else max(0.0, left - (time.monotonic() - began))
-        return counted.and_also(confirm.second_stage(planned, train, left, console))
+        counts = _counts(planned)
+        if planned.space.confirmation is not None and not counts["missing"]:
+            if shard is None:
+                left = planned.space.time_budget
+                left = None if left is None else max(0.0, left - (time.monotonic() - began))
+                counts.update(confirm.second_stage(planned, train, left, console))
+            else:
+                console.print(confirm.NOT_BY_SHARDS)
+    return Run(
+        root=planned.run.root,
+        ok=counts["ok"],
+        pruned=counts["pruned"],
+        failed=counts["failed"],
+        missing=counts["missing"],
+    )
 
 
-def _counted(planned: Plan) -> Run:
+def _counts(planned: Plan) -> Counter[str]:
+    """Return how many cells of a plan are ok, pruned, failed and missing."""
     statuses = results.statuses_of(planned.run, [cell.cell_id for cell in planned.cells])
     stopped = planner.stopped_cells(planned.space, planned.run, planned.cells, statuses)
     found: Counter[str] = Counter()
@@ -97,10 +100,4 @@ def _counted(planned: Plan) -> Run:
         # a pruned cell that is wanted again is one that waits to go on
         wanted_again = status == "pruned" and cell.cell_id not in stopped
         found["missing" if wanted_again else status] += 1
-    return Run(
-        root=planned.run.root,
-        ok=found["ok"],
-        pruned=found["pruned"],
-        failed=found["failed"],
-        missing=found["missing"],
-    )
+    return found

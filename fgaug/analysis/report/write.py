@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from fgaug.core import files
 from fgaug.core.paths import RunPaths
 
 
-def report(run: str | Path, *, open_test: bool = False) -> Path:
+def report(run: str | PathLike[str], *, open_test: bool = False) -> Path:
     """Write a run's report with its tables and figures, and return the path of the page.
 
     Args:
@@ -23,10 +24,11 @@ def report(run: str | Path, *, open_test: bool = False) -> Path:
     from fgaug.analysis.report.files import draw_all, write_files
     from fgaug.analysis.report.page import render
 
-    place = RunPaths(Path(run)).report
+    run_paths = RunPaths(Path(run))
+    place = run_paths.report
     if open_test:
         place = place.parent / "test" / place.name
-    found = material(run, open_test=open_test)
+    found = material(run_paths.root, open_test=open_test)
     chapters = sections(found)
     drawn = draw_all(chapters)
     write_files(place.parent, chapters, drawn)

@@ -10,6 +10,7 @@ import datetime
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Confirmed:
 
 
 def confirm(
-    run: str | Path,
+    run: str | PathLike[str],
     arms: Sequence[str],
     *,
     seeds: int | None = None,
@@ -104,7 +105,7 @@ def confirm(
     folder = RunPaths(Path(run))
     if not folder.space.is_file():
         raise RunError(
-            f"{run} is not a run (no file {folder.space.name}). Give a search's folder."
+            f"{folder.root} is not a run (no file {folder.space.name}). Give a search's folder."
         )
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
@@ -113,10 +114,10 @@ def confirm(
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:
         raise RunError(
-            f"{run} scores fakes by its own baseline, which is of other seeds than a second stage "
-            "trains. Give that model to a grid as `scorers: {classifier: model:FILE}`."
+            f"{folder.root} scores fakes by its own baseline, which has other seeds than a second "
+            "stage trains. Give that model to a grid as `scorers: {classifier: model:FILE}`."
         )
-    chosen = resolved(arms, candidates(planned.grid_cells), run)
+    chosen = resolved(arms, candidates(planned.grid_cells), folder.root)
     planned_seeds = planned.space.confirmation
     seeds = seeds or (planned_seeds.confirm_seeds if planned_seeds else SEEDS)
     pixels.evict()
