@@ -26,9 +26,11 @@ def test_the_wheel_carries_both_packages_the_grids_and_the_published_tables(whee
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in (
         "fgaug/cli/app.py",
+        "fgaug/py.typed",
         "fgaug/analysis/report/page.html.j2",
         "fgaug/analysis/report/page.css",
         "gan_worker/generators/stylegan2.py",
+        "gan_worker/py.typed",
         "fgaug/_shipped/search_spaces/demo.yaml",
         "fgaug/_shipped/published/thesis_tables.csv",
     ):

@@ -23,7 +23,7 @@ from fgaug.bank.format import (
 from fgaug.bank.scores import all_scores, scorers_of
 from fgaug.bank.store import Store, open_store, read
 from fgaug.core.paths import BankNames
-from fgaug.core.pixels import cached_memmap, decoded
+from fgaug.core.pixels import ImageArray, cached_memmap, decoded
 from fgaug.errors import BankError
 
 
@@ -77,7 +77,7 @@ class Bank:
             )
         return all_scores(self.store, found[0])
 
-    def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> np.ndarray:
+    def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> ImageArray:
         """Return the images of `z_seeds` in the order asked, uint8 [N, H, W, C].
 
         Raises:
@@ -112,7 +112,7 @@ class Bank:
         found = order[at]
         return number[found], held["row"].to_numpy(np.int64)[found], names
 
-    def pixels(self, shard_path: str) -> np.ndarray:
+    def pixels(self, shard_path: str) -> ImageArray:
         """Return all images of a shard, memory-mapped, decoded once a machine."""
         shard = next(shard for shard in self.shards if shard.path == shard_path)
         shape = (self.spec.size, self.spec.size, self.spec.channels)

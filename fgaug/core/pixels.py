@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from fgaug.core import files, paths
 from fgaug.errors import UserError
 
 PIXELS = "pixels"
+ImageArray: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]  # [N, H, W, C]
 _SHAPE_KEY = b"fgaug.shape"
 _ROW_GROUP_BYTES = 4 << 20
 UNUSED_DAYS = 30.0  # after which a decoded copy is removed; it is made again when it is wanted

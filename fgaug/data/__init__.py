@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fgaug.core.lazy import lazy_names
-
 if TYPE_CHECKING:
-    from fgaug.data.dataset import Dataset as Dataset
-    from fgaug.data.dataset import DatasetSpec as DatasetSpec
-    from fgaug.data.dataset import open_dataset as open_dataset
-    from fgaug.data.phantom import draw_image as draw_image
-    from fgaug.data.phantom import make_phantom as make_phantom
+    from fgaug.data.dataset import Dataset, DatasetSpec, open_dataset
+    from fgaug.data.phantom import draw_image, make_phantom
+else:  # hidden from type checkers, to which a module's `__getattr__` would make any name valid
+    from fgaug.core.lazy import lazy_names
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "Dataset": "fgaug.data.dataset",
-        "DatasetSpec": "fgaug.data.dataset",
-        "open_dataset": "fgaug.data.dataset",
-        "draw_image": "fgaug.data.phantom",
-        "make_phantom": "fgaug.data.phantom",
-    },
-)
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Dataset": "fgaug.data.dataset",
+            "DatasetSpec": "fgaug.data.dataset",
+            "draw_image": "fgaug.data.phantom",
+            "make_phantom": "fgaug.data.phantom",
+            "open_dataset": "fgaug.data.dataset",
+        },
+    )
+    del lazy_names
+
+__all__ = ["Dataset", "DatasetSpec", "draw_image", "make_phantom", "open_dataset"]

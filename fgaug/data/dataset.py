@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from fgaug.core import paths
 from fgaug.core.files import read_json, read_table, write_json, write_table, write_text
-from fgaug.core.pixels import cached_memmap, read_pixels, write_pixels
+from fgaug.core.pixels import ImageArray, cached_memmap, read_pixels, write_pixels
 from fgaug.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -56,7 +56,7 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.manifest)
 
-    def pixels(self) -> np.ndarray:
+    def pixels(self) -> ImageArray:
         """Return all images in manifest order, uint8 [N, H, W, C], memory-mapped."""
         spec = self.spec
         # The digest is of a set; the cached array is of a sequence, so its order is in the key.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,15 @@ from fgaug.grid.space import Resources, Scheduler, Scorers, Space
 GRID = "${grid}"  # in a path: the grid file's folder
 
 
-def load_space(path: Path) -> Space:
+def load_space(path: str | PathLike[str]) -> Space:
     """Return the grid in a YAML file.
 
     Raises:
         GridError: with every problem of the file.
     """
-    raw = read_yaml(path)
-    return parse_space(_with_grid_folder(raw, str(path.resolve().parent)), str(path))
+    file = Path(path)
+    raw = read_yaml(file)
+    return parse_space(_with_grid_folder(raw, str(file.resolve().parent)), str(file))
 
 
 def parse_space(raw: Any, source: str = "grid") -> Space:

@@ -59,7 +59,7 @@ def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[floa
 
 def realism(
     real: ArrayLike, fake: ArrayLike, k: int = 3, prune_median: bool = False
-) -> NDArray[np.float64]:
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return each fake's realism [N]: the largest over the reals of radius / distance.
 
     Kynkaanniemi et al. 2019, equation 5. At 1 and above the fake lies in some real's ball; a copy

@@ -83,7 +83,9 @@ def mean_difference(
     )
 
 
-def net_right(right_a: ArrayLike, right_b: ArrayLike, group: ArrayLike | None) -> np.ndarray:
+def net_right(
+    right_a: ArrayLike, right_b: ArrayLike, group: ArrayLike | None
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return for each patient the images A alone has right minus those B alone has, int [G].
 
     Args:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fgaug.core.pixels import ImageArray
 from fgaug.errors import UserError
 from gan_worker.generators.latents import check_label, checked_psi, checked_seeds
-
-Images = NDArray[np.uint8]
 
 
 class StubGenerator:
@@ -30,7 +29,7 @@ class StubGenerator:
             )
         self.size, self.channels, self.labels = size, channels, labels
 
-    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Images:
+    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
         """Return uint8 [N, H, W, C], each image a function of its z_seed, psi and label alone."""
         psi = checked_psi(psi)
         check_label(label, self.labels)
@@ -41,7 +40,7 @@ class StubGenerator:
             images[start : start + rows] = self._patterns(seeds[start : start + rows], psi, label)
         return images
 
-    def _patterns(self, z_seeds: NDArray[np.uint64], psi: float, label: int | None) -> Images:
+    def _patterns(self, z_seeds: NDArray[np.uint64], psi: float, label: int | None) -> ImageArray:
         seeds = z_seeds[:, None]
         draws = _hashed(seeds * np.uint64(8) + np.arange(8, dtype=np.uint64))  # [N, 8] in [0, 1)
         turn = 2 * math.pi * draws[:, :, None]
@@ -54,7 +53,7 @@ class StubGenerator:
         grain = _hashed(seeds[:, :, None] * np.uint64(2**20) + cells) - 0.5
         gray = down[:, :, None] + right[:, None, :] + 0.5 * grain
         levels = 128 + 40 * psi * (gray[..., None] + tint[:, None, None, :])
-        images: Images = np.clip(levels, 0, 255).astype(np.uint8)
+        images: ImageArray = np.clip(levels, 0, 255).astype(np.uint8)
         return images
 
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fgaug.core.devices import usable_device
+from fgaug.core.pixels import ImageArray
 from fgaug.errors import UserError
 from gan_worker.files.snapshot import Snapshot, read_snapshot
 from gan_worker.generators.devices import OnItsWay, exact_float32
@@ -29,21 +30,20 @@ from gan_worker.generators.latents import (
     checked_seeds,
     draw,
 )
-from gan_worker.generators.stub import Images
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 from gan_worker.networks.synthesis import Noise
 
 __all__ = [
     "PRECISIONS",
     "Generator",
-    "Images",
     "StyleGan2Generator",
     "check_label",
     "checked_psi",
     "checked_seeds",
     "load_generator",
 ]
-Pixels = NDArray[np.float32]
+# float32 [N, C, H, W]
+Planes: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.float32]]
 PRECISIONS = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -60,7 +60,7 @@ class Generator(Protocol):
     channels: int
     labels: int  # number of classes of a conditional network, else 0
 
-    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Images:
+    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
         """Return uint8 [N, H, W, C], one image a z_seed, in the order asked."""
         ...
 
@@ -128,7 +128,7 @@ class StyleGan2Generator:
             self._synthesis = torch.compile(self.network.synthesis)
         self.batch = _batch_size(snapshot.config, self.device)
 
-    def synthesize(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Pixels:
+    def synthesize(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Planes:
         """Return float32 [N, C, H, W], about [-1, 1] and not clipped."""
         shape = (len(z_seeds), self.channels, self.size, self.size)
         images = np.empty(shape, dtype=np.float32)
@@ -136,7 +136,7 @@ class StyleGan2Generator:
             images[start : start + len(batch)] = batch
         return images
 
-    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Images:
+    def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
         """Return uint8 [N, H, W, C]; levels are cut, not rounded, as the official program does."""
         images = np.empty((len(z_seeds), self.size, self.size, self.channels), dtype=np.uint8)
         for start, batch in self._batches(z_seeds, psi, label, _levels):
