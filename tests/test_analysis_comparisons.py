@@ -70,7 +70,7 @@ def test_a_true_gain_is_found_and_harm_is_called_harm() -> None:
     assert loss["effect"] < 0
     assert loss["p_value"] < 0.05
     assert "E2, new patients" in sentence(found, good)
-    assert "does not show that there is none" in sentence(found, nothing)
+    assert "does not mean that there is none" in sentence(found, nothing)
     best = found.best.iloc[0]
     assert (best["arm_id"], best["metric"]) == (good.arm_id, "auc")
     assert best["naive_gain"] == pytest.approx(row(found, good)["effect"])
@@ -93,7 +93,7 @@ def test_a_gain_that_repeated_reals_bring_too_is_said_to_be_theirs() -> None:
     found = analyse(evidence, PLAN)
     assert verdict(found, arm) == "better"
     assert row(found, arm, "twin")["p_value"] > 0.05
-    assert "repeated reals" in sentence(found, arm)
+    assert "oversample control" in sentence(found, arm)
     by_twin = analyse(evidence, AnalysisPlan(contrast="twin"))
     assert verdict(by_twin, arm) == "not shown"
     assert by_twin.comparisons.loc[by_twin.comparisons["primary"], "against"].eq("twin").all()
@@ -204,7 +204,7 @@ def test_an_arm_that_was_tried_stays_in_the_count() -> None:
         assert verdict(found, arms[-1]) == "not shown"
         assert len(found.absent) == 4
     assert "4 pruned" in str(row(pruned, arms[-1])["reason"])
-    assert pruned.absent["why"].eq("the scheduler stopped it at rung 1").all()
+    assert pruned.absent["why"].eq("pruned by the scheduler at rung 1").all()
     assert lost.absent["why"].eq("not trained yet").all()
     assert "No test of AUC" in sentence(pruned, arms[-1])
 
@@ -227,19 +227,23 @@ def test_without_a_baseline_nothing_is_compared_and_that_is_said() -> None:
     arms = grid_of((1.0,), (1,))
     arms[0] = replace(arms[0], failed=4)
     found = analyse(evidence_of(arms, WORLD), PLAN)
-    assert found.comparisons["reason"].str.contains("no finished seed of what it is").all()
+    assert (
+        found.comparisons["reason"]
+        .str.contains("no finished seed of the arm it is compared")
+        .all()
+    )
     assert found.best["reason"].notna().all()
     none = analyse(evidence_of(arms[1:], WORLD), PLAN)
     assert none.comparisons.empty
     assert none.verdicts["verdict"].tolist() == ["not shown"]
-    assert any(note.startswith("Without a baseline in this run") for note in none.notes)
+    assert any(note.startswith("Not compared, because the run lacks") for note in none.notes)
 
 
 def test_a_run_without_one_finished_trial_is_analysed_all_the_same() -> None:
     arms = [replace(arm, failed=4) for arm in grid_of(twin=1.2)]
     found = analyse(evidence_of(arms, WORLD), PLAN)
     assert found.comparisons["metric"].nunique() == 4
-    assert found.comparisons["reason"].str.contains("no finished seed of it").all()
+    assert found.comparisons["reason"].str.contains("no finished seed of this arm").all()
     assert found.verdicts["verdict"].eq("not shown").all()
     assert len(found.absent) == 7 * 4
     assert found.best.empty
@@ -327,7 +331,7 @@ def test_an_undefined_run_undoes_its_own_arm_alone() -> None:
         evidence, probability={**evidence.probability, cell: np.nan * evidence.probability[cell]}
     )
     found = analyse(broken, PLAN)
-    assert "1 of 4 seeds of it" in str(row(found, arms[1])["reason"])
+    assert "1 of 4 seeds of this arm" in str(row(found, arms[1])["reason"])
     assert np.isnan(row(found, arms[1])["p_value"])
     assert np.isfinite(row(found, arms[2])["p_value"])
     assert found.best["arm_id"].eq(arms[2].arm_id).all()
@@ -383,7 +387,7 @@ def test_what_would_change_a_verdict_names_seeds_or_patients() -> None:
     by_seeds = World(patients=400, seeds=3, seed_sd=0.25, arm_sd=0.05, run_sd=0.05, rng=2)
     arms = grid_of((1.0,), (1,), worth=1.35)
     text = str(analyse(evidence_of(arms, by_seeds), PLAN).verdicts["would_change_it"].iloc[0])
-    assert "seeds an arm would show a gain" in text
+    assert "seeds per arm would detect a gain" in text
     by_patients = World(patients=24, seeds=6, seed_sd=0.01, arm_sd=0.6, run_sd=0.05, rng=5)
     arms = grid_of((1.0,), (1,), worth=1.3)
     text = str(analyse(evidence_of(arms, by_patients), PLAN).verdicts["would_change_it"].iloc[0])

@@ -130,7 +130,7 @@ def test_a_run_without_names_still_counts_what_is_missing(tmp_path: Path) -> Non
     assert found.missing["arm_id"].isna().tolist() == [True]
     analysis = analyse(found, AnalysisPlan())
     assert analysis.absent["status"].tolist() == ["failed", "missing"]
-    assert any("of no arm that the run names: 1 cell." in note for note in analysis.notes)
+    assert any("not recorded as part of any arm: 1 cell." in note for note in analysis.notes)
 
 
 def test_no_trial_at_all_is_said(tmp_path: Path) -> None:

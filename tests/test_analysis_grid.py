@@ -62,7 +62,7 @@ def test_fakes_as_good_as_the_removed_reals_are_not_inferior() -> None:
     assert found["fieller_low"] < found["retained_share"] < found["fieller_high"]
     assert found["fieller_low"] < 1 < found["fieller_high"]
     assert found["margin"] == pytest.approx(found["assay_gain"] / 2)
-    assert found["margin_source"] == "0.5 of what the removed reals bring here"
+    assert found["margin_source"] == "0.5 of the gain from the removed reals in this run"
     assert found["p_non_inferior"] == pytest.approx(found["retention_p"])
     assert found["ci90_low"] > -found["margin"]
 
@@ -95,7 +95,7 @@ def test_the_share_to_be_kept_is_the_plans() -> None:
 def test_the_plans_margin_is_the_one_that_counts() -> None:
     arms = replacing(1.5)
     wide, narrow = (one(arms, AnalysisPlan(margin=margin)) for margin in (0.06, 0.001))
-    assert wide["margin_source"] == narrow["margin_source"] == "the plan's"
+    assert wide["margin_source"] == narrow["margin_source"] == "from the plan"
     assert wide["verdict"] == "not inferior by the plan's margin"
     assert narrow["verdict"] == "not shown"
     whole = one(arms, AnalysisPlan(margin=0.4))
@@ -183,7 +183,7 @@ def test_no_exchange_rate_without_a_slope_or_a_second_number() -> None:
     plan = AnalysisPlan()
     lone = exchange_of(*of(evidence_of(grid_of((1.0,), (1,)), WORLD)), plan)
     assert lone["estimate"].isna().all()
-    assert lone["reason"].str.contains("one number of reals only").all()
+    assert lone["reason"].str.contains("the same number of reals").all()
     flat = replacing(1.6, removed=1.6)
     found = exchange_of(*of(evidence_of(flat, WORLD)), plan)
     assert found["estimate"].isna().all()

@@ -27,7 +27,7 @@ from fgaug.runs.looks import looks_of
 from fgaug.runs.results import load_results
 
 LABELS = ("benign", "malignant")
-SENTENCE = "two single runs: says nothing about the recipe; repeat with seeds"
+SENTENCE = "two single runs says nothing about the recipe: repeat it with several seeds"
 BASELINE = Arm()
 BETTER = Arm(mode="augmentation", psi=0.7, ratio=2, worth=2.9, n_fake=800)
 OTHER = Arm(mode="augmentation", psi=1.0, ratio=2, worth=1.6, n_fake=800, failed=1, missing=1)
@@ -207,7 +207,7 @@ def test_copies_of_images_shrink_no_interval(tmp_path: Path) -> None:
     # without patients four copies pass for four times the images
     se = [f.tests.loc[f.tests["quantity"].eq("auc"), "se"].iloc[0] for f in (naive, once)]
     assert se[0] == pytest.approx(se[1] / 2, rel=0.02)
-    assert any("patient of its own" in note for note in naive.notes)
+    assert any("its own patient" in note for note in naive.notes)
 
 
 def test_three_labels(tmp_path: Path) -> None:
@@ -278,8 +278,8 @@ def test_best_failed_and_missing_seeds_are_told(run: Path) -> None:
     assert BETTER.arm_id in found.names[0]
     assert found.n_runs == (4, 2)
     notes = "\n".join(found.notes)
-    assert found.verdict[0].startswith("no verdict: the best of 2 arms was picked on these")
-    assert "B: left out, as not finished: seed 13 failed" in notes
+    assert found.verdict[0].startswith("no verdict: the best of 2 arms was selected on these")
+    assert "B: left out because not finished: seed 13 failed" in notes
     assert "B: not trained yet: seeds 14" in notes
 
 
@@ -325,8 +325,8 @@ def test_the_sealed_test_set_stays_sealed(run: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("selector", "words"),
     [
-        ("", "say which"),
-        (":nothing", "none has it"),
+        ("", "name one"),
+        (":nothing", "none matches"),
         (":oversample", "0 have that mode"),
         (":augmentation", "2 have that mode"),
         (":", "no such run or file"),
@@ -362,7 +362,7 @@ def test_formats_of_every_kind(
     ):
         code, out, err = fgaug("compare", *arguments, "--format", format)
         assert (code, err) == (0, "")
-        assert "repeat with seeds" in out or "these recipes on new patients" in out
+        assert "repeat it with several seeds" in out or "these recipes on new patients" in out
         if format == "json":
             found = json.loads(out)
             assert "NaN" not in out
@@ -466,7 +466,7 @@ def test_one_column_of_probabilities_with_labels_0_and_1(tmp_path: Path) -> None
         str(write(tmp_path, "b.parquet", plain.assign(label=plain["label"].astype(float)))),
     )
     assert (both.tests["difference"] == 0).all()
-    assert any("rows were taken in order" in note for note in both.notes)
+    assert any("rows were matched in order" in note for note in both.notes)
 
 
 def broken(frame: pd.DataFrame, how: str) -> pd.DataFrame:
@@ -508,12 +508,12 @@ def broken(frame: pd.DataFrame, how: str) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("nan", "2 of 90 images have some that are not (the first is image 002)"),
+        ("nan", "2 of 90 images have other values (the first is image 002)"),
         ("words", "90 of 90 images"),
-        ("logits", "add up to 1"),
-        ("disjoint", "0 are in both, 90 in"),
-        ("fewer", "80 are in both, 10 in"),
-        ("twice", "1 images are there more than once"),
+        ("logits", "sum to 1"),
+        ("disjoint", "0 are in both, 90 only in"),
+        ("fewer", "80 are in both, 10 only in"),
+        ("twice", "1 images occur more than once"),
         ("truth", "2 of 90 differ"),
         ("labels", "Both sides need the same labels"),
         ("unknown label", "1 labels have none (known: benign, malignant) (the first is cyst)"),
@@ -521,8 +521,8 @@ def broken(frame: pd.DataFrame, how: str) -> pd.DataFrame:
         ("no patient", "1 of 90 images have no group"),
         ("no label", "it has image_id, group, p_benign, p_malignant"),
         ("no columns", "needs columns image_id, label and p_<label>"),
-        ("no row", "has no row"),
-        ("no ids", "has no column image_id, the other side has"),
+        ("no row", "has no rows"),
+        ("no ids", "has no column image_id, but the other side has"),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -556,14 +556,14 @@ def test_files_that_are_none(tmp_path: Path, fgaug: Any) -> None:
         (("x.csv",), "no such run or file"),
         (("--counts", "1,2,3"), "--counts is four whole numbers"),
         (("--counts", "1,2,3,-4"), "--counts is four whole numbers"),
-        (("--counts", "0,0,0,0"), "some above 0"),
+        (("--counts", "0,0,0,0"), "and one at least 1"),
         (("--margins", "270/300"), "--margins is like"),
         (("--margins", "270/300,246/301"), "got 300 and 301"),
-        (("--margins", "370/300,246/300"), "between 0 and the images"),
+        (("--margins", "370/300,246/300"), "between 0 and the number of images"),
         (("--counts", "1,2,3,4", "--margins", "1/2,1/2"), "got several"),
         (("--truth", "t.csv"), "--truth goes with --a"),
         (("--counts", "1,2,3,4", "--format", "xml"), "--format is table, csv or json"),
-        (("a", "b", "--metric", "f2"), "--metric is one of"),
+        (("a", "b", "--metric", "f2"), "--metric must be one of"),
     ],
 )
 def test_mistakes_in_options(fgaug: Any, arguments: tuple[str, ...], words: str) -> None:
@@ -605,7 +605,7 @@ def test_each_image_taken_for_a_patient_is_said(
         out = fgaug("compare", *side)[1]
         taken = groups in ("own", "none")
         assert ("12 images, each taken for a patient" in out) == taken
-        assert ("every image counts as a patient of its own" in out) == taken
+        assert ("every image counts as its own patient" in out) == taken
         assert ("12 images of 6 patients" in out) == (groups == "patients")
 
 

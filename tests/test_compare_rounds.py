@@ -96,7 +96,7 @@ def test_a_round_of_an_arm_keeps_what_is_said_of_its_seeds(run: Path) -> None:
     assert found.level == "E2"
     assert found.n_runs == (3, 4)
     notes = "\n".join(found.notes)
-    assert "left out, as not finished" in notes
+    assert "left out because not finished" in notes
     assert "round 5, one of 3" in notes
 
 
@@ -118,11 +118,11 @@ def test_a_seed_that_did_not_come_so_far_is_told(run: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("selector", "words"),
     [
-        ("{cell}@7", "has no round 7. It has 1, 5, 10: give one of these behind @"),
+        ("{cell}@7", "has no round 7. It has 1, 5, 10: give one of these after @"),
         ("synthetic_arm@0", "has no round 0. It has 1, 5, 10"),
         ("best@11", "has no round 11. It has 1, 5, 10"),
         ("baseline@5", "has no rounds: leave out @5"),
-        ("{cell}@last", "none has it"),
+        ("{cell}@last", "none matches"),
         ("gone@5", "`gone` must be an arm_id"),
     ],
 )
@@ -141,9 +141,9 @@ def test_one_seed_of_an_arm(run: Path) -> None:
     found = compare(f"{run}:best#{seed}@5", f"{run}:baseline#{seed}")
     assert found.level == "E0"
     assert cell_id in found.names[0]
-    with pytest.raises(UserError, match="no trial of that arm has the seed 77; they have"):
+    with pytest.raises(UserError, match="no trial of that arm has seed 77; its seeds are"):
         compare(f"{run}:baseline#77", f"{run}:best")
-    with pytest.raises(UserError, match="behind # stands a seed"):
+    with pytest.raises(UserError, match="a seed after # must be"):
         compare(f"{run}:baseline#x", f"{run}:best")
 
 
@@ -170,7 +170,7 @@ def test_the_sealed_test_is_compared_after_one_look_is_written(
     assert set(look.arms) == {PLAIN.arm_id, SYNTHETIC.arm_id}
     assert set(look.cells) == set(rows["cell_id"])
     assert any("test images (look 1" in note for note in found.notes)
-    assert not any("picked on these" in str(text) for text in (found.verdict, *found.notes))
+    assert not any("selected on these" in str(text) for text in (found.verdict, *found.notes))
     command = ["compare", f"{root}:best", f"{root}:baseline", "--open-test"]
     app(command, standalone_mode=False)
     assert "look 2" in capsys.readouterr().out

@@ -98,7 +98,7 @@ def test_designs_runs_and_ceiling() -> None:
     assert found.level == "E2"
     assert rows["seeds"].tolist() == [
         *("5 + 5", "5 + 30", "20 + 20", "20 + 120", "5 + 30, then 20 + 35"),
-        *("however many", "however many"),
+        *("unlimited", "unlimited"),
     ]
     assert rows["runs"].tolist()[:5] == [185, 210, 740, 840, 305]
     assert rows["runs"].isna().tolist()[5:] == [True, True]
@@ -110,7 +110,7 @@ def test_designs_runs_and_ceiling() -> None:
         stats.ceiling(given.plan(36, MOST_SEEDS, MOST_SEEDS), 0.02)
     )
     fixed = outlook(given, seeds=[5], baseline_seeds=8)
-    assert fixed.designs["seeds"].tolist() == ["5 + 8", "however many"]
+    assert fixed.designs["seeds"].tolist() == ["5 + 8", "unlimited"]
 
 
 def warned(
@@ -120,30 +120,32 @@ def warned(
 
 
 def test_plans_that_cannot_reach_significance_are_warned_about() -> None:
-    ranks = "rank or permutation tests of seeds, by Holm, cannot reach 0.05 over 36 arms"
+    ranks = "rank or permutation tests over seeds with Holm cannot reach 0.05 over 36 arms"
     text = warned(baseline=5)
     assert ranks in text
-    assert "their smallest p is 0.29, and they need 7 seeds" in text
+    assert "their smallest possible p is 0.29, and they need 7 seeds" in text
     assert "they need 11 seeds" in text  # sign flips by Holm
-    assert "their smallest p is 0.062, and they need 6 seeds" in text  # joint sign flips
+    assert "their smallest possible p is 0.062, and they need 6 seeds" in text  # joint sign flips
     assert ranks not in warned(seeds=7, baseline=7)
     assert "36 arms cost power" in text
     one = StudyDesign(**{**_fields(THESIS), "arms": 1})
     assert warned(one, seeds=20) == ""
-    assert "no test of recipes can be significant, whatever happens" in warned(seeds=1, baseline=1)
-    assert "one seed an arm" in warned(seeds=1, baseline=10)
+    assert "no test of recipes can be significant, whatever the results" in warned(
+        seeds=1, baseline=1
+    )
+    assert "one seed per arm" in warned(seeds=1, baseline=10)
     high = StudyDesign(**{**_fields(THESIS), "expected": 0.99})
-    assert "not even a perfect arm would be seen" in warned(high)
+    assert "even a perfect arm would not be detected" in warned(high)
 
 
 def test_what_a_gain_needs() -> None:
-    assert "a gain of 0.01 needs 9 seeds an arm and 54 of the baseline" in warned(gains=[0.01])
+    assert "a gain of 0.01 needs 9 seeds per arm and 54 for the baseline" in warned(gains=[0.01])
     assert stats.power(plan(36, 9, 54), 0.01) >= 0.8 > stats.power(plan(36, 8, 48), 0.01)
     assert "a gain of" not in warned(seeds=9, gains=[0.01])
     assert "a gain of" not in warned()  # none is hoped for
     few = StudyDesign(**{**_fields(THESIS), "arms": 1, "patient_variance": 1e-4, "patients": 100})
     text = warned(few, gains=[0.01])
-    assert "with 100 patients, whatever the seeds; it needs about" in text
+    assert "with 100 patients and any number of seeds; it needs about" in text
     patients = int(text.split("about ")[1].split()[0])
     at = stats.Plan(
         arms=1, seeds=5, baseline_seeds=5, seed_sd=SD, case_variance=1e-2 / patients,
@@ -184,11 +186,11 @@ def test_assumptions_are_named() -> None:
     given, notes = assumed("auc", 3, 300)
     text = "\n".join(notes)
     assert given.patient_variance > 0
-    for words in ("seed sd 0.0055", "a baseline of 0.85", "correlate by 0.9"):
+    for words in ("sd between seeds 0.0055", "a baseline of 0.85", "correlation of 0.9"):
         assert words in text
     given, notes = assumed("brier", 3, None, seed_sd=0.004)
     assert (given.seed_sd, given.patient_variance) == (0.004, 0)
-    assert "patients are not counted" in notes[0]
+    assert "patients are ignored" in notes[0]
 
 
 @pytest.fixture(scope="module")
@@ -243,14 +245,14 @@ def test_a_pilot_of_one_seed_tells_no_sd(tmp_path: Path, fgaug: Any) -> None:
     assert "one seed" in err
     code, out, _ = fgaug("power", "--run", root, "--seed-sd", "0.01")
     assert code == 0
-    assert "arms of one seed make the patients' part too large" in out
+    assert "arms with one seed inflate the variance over patients" in out
 
 
 def test_a_pilot_without_arms(tmp_path: Path, fgaug: Any) -> None:
     root = write_run(tmp_path / "run", [Arm()], World(patients=20))
     code, _, err = fgaug("power", "--run", root)
     assert code == 2
-    assert "no arm with a baseline" in err
+    assert "no arm and baseline" in err
     code, _, err = fgaug("power", "--run", tmp_path / "gone")
     assert code == 2
 
@@ -259,7 +261,15 @@ def test_the_command_prints_the_published_table(fgaug: Any) -> None:
     options = ("--arms", 36, "--metric", "accuracy", "--two-stage", "5,20,3")
     code, out, err = fgaug("power", *options)
     assert (code, err) == (0, "")
-    for text in ("5 + 30", "0.43", "0.91", "305", "0.0134", "level E1", "warning: sign flips"):
+    for text in (
+        "5 + 30",
+        "0.43",
+        "0.91",
+        "305",
+        "0.0134",
+        "level E1",
+        "warning: sign-flip tests",
+    ):
         assert text in out
     code, out, _ = fgaug("power", *options, "--seeds", "5", "--gain", "0.01", "--format", "csv")
     frame = pd.read_csv(io.StringIO(out))
@@ -285,7 +295,7 @@ def test_stage_plans_keep_the_square_root_rule() -> None:
     screen, confirm = stage_plans(THESIS, TwoStage(screen=5, confirm=20, top=4), None)
     assert (screen.seeds, screen.baseline_seeds, screen.arms) == (5, 30, 36)
     assert (confirm.seeds, confirm.baseline_seeds, confirm.arms) == (20, 40, 4)
-    with pytest.raises(UserError, match="confirms 37 arms of 36"):
+    with pytest.raises(UserError, match="cannot confirm 37 of 36 arms"):
         stage_plans(THESIS, TwoStage(screen=5, confirm=20, top=37), None)
 
 
@@ -299,20 +309,20 @@ def test_stage_plans_keep_the_square_root_rule() -> None:
         (("--seeds", "nan"), "--seeds is a number above 0"),
         (("--arms", "0"), "--arms must be at least 1"),
         (("--baseline-seeds", "-3"), "--baseline-seeds is auto"),
-        (("--patients", "1"), "2 patients of each label"),
-        (("--images", "3"), "2 patients of each label"),
+        (("--patients", "1"), "Each label needs at least 2 patients"),
+        (("--images", "3"), "Each label needs at least 2 patients"),
         (("--patients", "9", "--images", "9"), "give one"),
         (("--seed-sd", "-1"), "--seed-sd must be 0 or more"),
         (("--seed-sd", "nan"), "--seed-sd must be 0 or more"),
-        (("--seed-sd", "0"), "any gain would be visible"),
+        (("--seed-sd", "0"), "any gain would be detectable"),
         (("--gain", "-0.01"), "--gain is a number above 0"),
-        (("--metric", "f2"), "--metric is one of"),
-        (("--metric", "brier"), "Nothing tells the spread of brier"),
+        (("--metric", "f2"), "--metric must be one of"),
+        (("--metric", "brier"), "The sd of brier between seeds is unknown"),
         (("--metric", "brier", "--seed-sd", "0.01", "--patients", "90"), "Give --run"),
         (("--patients", "90", "--expected", "1.2"), "--expected must lie between 0 and 1"),
         (("--patients", "90", "--correlation", "1"), "--correlation must be"),
         (("--two-stage", "5,20"), "--two-stage is screening"),
-        (("--two-stage", "5,20,3"), "confirms 3 arms of 1"),
+        (("--two-stage", "5,20,3"), "cannot confirm 3 of 1 arms"),
         (("--run", "x", "--expected", "0.9"), "drop them"),
         (("--format", "xml"), "--format is table, csv or json"),
     ],

@@ -412,8 +412,8 @@ def test_the_breast_page_tells_what_is_supported(written: dict[str, Path]) -> No
     told = texts((written["breast"] / "index.html").read_text(encoding="utf-8"))
     for words in (
         "lies between 1.2e-7 and 0.0116",
-        "two single runs; says nothing about the recipe",
-        "That more rounds of fakes help is not shown",
+        "two single runs, which say nothing about the recipe",
+        "It is not shown that more rounds of fakes help",
         "mid-p = 0.0046",
     ):
         assert words in told, words
@@ -492,7 +492,7 @@ def test_without_a_folder_it_is_made_here(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--published", "thesiss"], "--published is thesis or breast, got thesiss"),
+        (["--published", "thesiss"], "--published must be thesis or breast, got thesiss"),
         (["runs/x", "--published", "thesis"], "takes no run"),
         (["--published", "thesis", "--open-test"], "takes no run and no --open-test"),
         ([], "Give a run, or --published"),

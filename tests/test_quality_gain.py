@@ -65,7 +65,7 @@ def test_a_measure_that_orders_the_gains_is_found() -> None:
         assert found.loc[name, "p_value"] == pytest.approx(2 / 720)
         assert found.loc[name, "p_holm"] == pytest.approx(4 / 720)
         assert found.loc[name, "points"] == 6
-    assert found.loc["flat", "reason"] == "it does not vary"
+    assert found.loc["flat", "reason"] == "the measure or the gain does not vary"
 
 
 def test_a_point_without_some_ratio_is_compared_with_arms_of_its_own_size() -> None:
@@ -87,7 +87,7 @@ def test_too_few_arms_are_said_to_be() -> None:
     gains = {(p, 1.0): p for p in PSIS[:4]}
     points = points_of(*arms_and_comparisons(gains), "baseline")
     (row,) = predictors_of(points, measured({p: p for p in PSIS})).to_dict("records")
-    assert row["reason"] == "too few arms: 4 sets of fakes, 5 needed"
+    assert row["reason"] == "too few arms: 4 sets of fakes, 5 required"
     assert np.isnan(row["rho"])
     assert np.isnan(row["p_holm"])
 

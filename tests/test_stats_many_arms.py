@@ -105,7 +105,7 @@ def test_nothing_spreads_and_something_differs_shows_nothing() -> None:
     np.testing.assert_array_equal(np.isnan(d.p_value), [True, False])
     assert np.isnan([d.ci_low[0], d.ci_high[0]]).all()
     assert d.p_value[1] == pytest.approx(1)
-    assert d.reason == "no spread between seeds: the pooled sd is 0"
+    assert d.reason == "no variance between seeds: the pooled sd is 0"
     for test in (stats.welch, stats.student, stats.paired_t):
         r = test([0.9, 0.9], [0.8, 0.8])
         assert np.isnan([r.statistic, r.p_value, r.ci_low, r.ci_high, r.df]).all()

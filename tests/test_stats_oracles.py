@@ -142,4 +142,4 @@ def test_one_missing_probability_is_not_a_wrong_answer() -> None:
     for metric in ("accuracy", "balanced_accuracy", "brier", "auc"):
         found = stats.influence_of(metric, y, p)
         np.testing.assert_array_equal(np.isnan(found.estimate), [True, False], err_msg=metric)
-        assert found.reason == "1 of 2 runs have scores that are not numbers"
+        assert found.reason == "1 of 2 runs have scores that are not finite"

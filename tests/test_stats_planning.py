@@ -141,7 +141,7 @@ def test_seeds_needed_against_a_baseline_of_one_seed() -> None:
         ({"seeds": 0}, "`seeds` must be at least 1"),
         ({"seed_sd": -1.0}, "must be 0 or more"),
         ({"seed_sd": math.nan}, "must be 0 or more"),
-        ({"seed_sd": 0.0}, "any gain would be visible"),
+        ({"seed_sd": 0.0}, "any gain would be detectable"),
         ({"patients": 1}, "`patients` must be at least 2"),
         ({"alpha": 1.0}, "`alpha` must lie between 0 and 1"),
     ],

@@ -98,7 +98,7 @@ def test_reals_that_bring_nothing_cannot_be_replaced() -> None:
     assert not r.sensitive
     assert not r.retained
     assert r.reason == (
-        "the removed reals bring nothing measurable here; replacement cannot be tested"
+        "the removed reals bring no measurable gain here, so replacement cannot be tested"
     )
 
 

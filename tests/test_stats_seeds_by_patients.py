@@ -220,7 +220,7 @@ def test_a_run_without_numbers_is_named() -> None:
     scores[4, 7] = np.nan
     influence = stats.influence_of("auc", y, scores, group=patient)
     r = stats.or_max_t(stats.arms_of(influence, [0, 0, 1, 1, 2, 2]))
-    assert r.reason == "1 of 6 runs have scores that are not numbers"
+    assert r.reason == "1 of 6 runs have scores that are not finite"
     assert np.isnan(r.p_value).all()
 
 

@@ -63,7 +63,7 @@ def test_an_undefined_metric_selects_nothing() -> None:
     right[1, 2] = np.nan
     draws = stats.crossed_draws([0, 1], None, images=5, count=3)
     r = stats.selected_gain(means_of(right), [0, 1], draws, images=5)
-    assert (r.best, r.n_draws, r.reason) == (-1, 0, "the metric is not defined for every run")
+    assert (r.best, r.n_draws, r.reason) == (-1, 0, "the metric is undefined for some runs")
     assert np.isnan([r.naive_gain, r.corrected_gain]).all()
     none = stats.selected_gain(means_of(np.ones((2, 5))), [0, 1], [], images=5)
     assert none.reason == "no draw leaves images and runs out"

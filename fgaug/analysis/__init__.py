@@ -1,6 +1,6 @@
-"""Analysis: from the results of a run to what they say.
+"""Analysis: from the results of a run to conclusions.
 
-`findings` compares arms and reaches verdicts; `compare` sets two sides against each other, trials
-of a run or files of predictions; `power` says what a study can show before it is run; `report`
-writes the page with its tables and figures; `published` analyses the two source studies anew.
+`findings` compares arms and reaches verdicts; `compare` compares two sides, trials of a run or
+prediction files; `power` computes what a study can show before it runs; `report` writes the page
+with its tables and figures; `published` re-analyses the two source studies.
 """

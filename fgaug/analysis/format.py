@@ -19,7 +19,7 @@ LEVELS = {"E0": "two networks", "E1": "these patients", "E2": "new patients"}
 
 
 def sign_of(metric: str) -> float:
-    """Return 1 for a metric of which more is better, -1 for a loss."""
+    """Return 1 for a metric where higher is better, -1 for a loss."""
     return -1.0 if metric in LOWER_IS_BETTER else 1.0
 
 
@@ -29,7 +29,7 @@ def many(n: int, word: str) -> str:
 
 
 def change(metric: str, value: float, *, unit: bool = True) -> str:
-    """Return a difference: `+0.8 points` (hundredths) of a share, `-0.0120` of a loss."""
+    """Return a difference: `+0.80 points` (hundredths) for a share, `-0.0120` for a loss."""
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):
@@ -47,11 +47,11 @@ def size(metric: str, value: float) -> str:
 def interval(metric: str, low: float, high: float, level: float = 0.95) -> str:
     """Return an interval of a difference with its level."""
     ends = f"{change(metric, low, unit=False)} to {change(metric, high, unit=False)}"
-    return f"{100 * level:g} % interval {ends}"
+    return f"{100 * level:g}% confidence interval {ends}"
 
 
 def p_text(p: float, level: str) -> str:
-    """Return a p value with what it is a claim about: `p = 0.031 (E2, new patients)`."""
+    """Return a p value with the claim that it supports: `p = 0.031 (E2, new patients)`."""
     if math.isnan(p):
         return f"p undefined ({level}, {LEVELS[level]})"
     shown = "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}" if p < 0.995 else "p = 1"

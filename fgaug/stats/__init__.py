@@ -1,8 +1,8 @@
-"""Comparisons between arms: pure functions on arrays, each with its source.  [results -> report]
+"""Statistics for comparing arms: pure functions on arrays, each with its source.
 
-Every test says which claim it supports: E0 these two networks on new patients; E1 this recipe on
-these patients; E2 (the default) this recipe on new patients; E3 also with other splits. Undefined
-is NaN with a `reason`, never 0 or 1 by accident.
+Every test states the claim that it supports: E0 these two networks on new patients; E1 this recipe
+on these patients; E2 (the default) this recipe on new patients; E3 also with other splits.
+Undefined is NaN with a `reason`, never 0 or 1 by accident.
 """
 
 from __future__ import annotations

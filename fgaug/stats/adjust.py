@@ -1,4 +1,4 @@
-"""p values of many tests adjusted: Bonferroni, Holm, Hochberg, Benjamini-Hochberg."""
+"""Adjusting p values for multiple tests: Bonferroni, Holm, Hochberg, Benjamini-Hochberg."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ METHODS = ("bonferroni", "holm", "hochberg", "bh")
 
 
 def adjust(p_values: ArrayLike, method: str = "holm") -> Floats:
-    """Return adjusted p values in the order given, float [K]; NaN stays NaN and is not counted.
+    """Return adjusted p values in the given order, float [K]; NaN stays NaN and is not counted.
 
-    An arm that was stopped early belongs to the family: give it p = 1 rather than NaN.
+    A pruned arm belongs to the family: give it p = 1 rather than NaN.
 
     Args:
         p_values: float [K] within 0..1.
@@ -23,7 +23,7 @@ def adjust(p_values: ArrayLike, method: str = "holm") -> Floats:
             (Benjamini and Hochberg 1995, JRSS B 57:289), the false discovery rate.
 
     Raises:
-        UserError: for another method, or p values outside 0..1.
+        UserError: the method is unknown, or a p value is outside 0..1.
     """
     if method not in METHODS:
         raise UserError(f"`method` must be one of {', '.join(METHODS)}, got {method!r}.")

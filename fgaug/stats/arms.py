@@ -1,7 +1,7 @@
-"""Arms as means over seeds, with two sources of error: their seeds and the patients.
+"""Arms as means over seeds, with two sources of error: seeds and patients.
 
-The model of Obuchowski and Rockette 1995 with seeds in the place of readers, nested in arms: what
-every claim about new patients (level E2) is computed from.
+The model of Obuchowski and Rockette 1995 with seeds as readers, nested in arms. All claims about
+new patients (level E2) are computed from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fgaug.stats.arrays import NAN, Floats, Ints
 from fgaug.stats.inference import TTest, t_test
 from fgaug.stats.influence import Influence
 
-SMALL = 1e-13  # a variance below this share of its terms is what rounding left of 0
+SMALL = 1e-13  # a variance below this share of its terms is a rounding error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,18 +26,18 @@ class Arms:
     mean: Floats  # [A]
     n_seeds: Ints  # [A]
     seed_variance: Floats  # [A], between seeds, ddof 1; NaN for one seed
-    case: Floats  # [A, A], covariance over patients of two runs of these arms, not the same run
+    case: Floats  # [A, A], covariance over patients of two different runs of these arms
     n_patients: int
     reason: str | None
 
     @property
     def seed_df(self) -> int:
-        """Return the degrees of freedom of the pooled seed variance: sum of seeds less one."""
+        """Return the degrees of freedom of the pooled seed variance: sum of (seeds - 1)."""
         return int((self.n_seeds - 1).sum())
 
     @property
     def pooled_seed_variance(self) -> float:
-        """Return the seed variance pooled over all arms; NaN where each has one seed."""
+        """Return the seed variance pooled over all arms; NaN if each has one seed."""
         if not self.seed_df:
             return NAN
         several = self.n_seeds > 1
@@ -48,17 +48,17 @@ class Arms:
 def arms_of(influence: Influence, arm: ArrayLike) -> Arms:
     """Return the arms' means and covariances from the influence of their runs.
 
-    The covariance over patients of two arms is the mean over their pairs of runs; within an arm
-    over pairs of different runs. An arm with one seed has no such pair: the variance of its run
-    stands in, which also holds that run's own share and is too large rather than too small.
-    Sums of vectors give these means, so no matrix of run pairs is made.
+    The covariance of two arms over patients is the mean over their pairs of runs, and within an
+    arm the mean over pairs of different runs. An arm with one seed has no such pair, so the
+    variance of its run is used, which is too large rather than too small. Sums of vectors give
+    these means without a matrix of run pairs.
 
     Args:
-        influence: of R runs.
+        influence: influence of R runs.
         arm: int [R], 0..A - 1: the arm of each run; every arm has a run.
 
     Raises:
-        UserError: for another length, or an arm without a run.
+        UserError: the length differs, or an arm has no run.
     """
     index = np.atleast_1d(np.asarray(arm))
     runs = len(influence.estimate)
@@ -86,7 +86,7 @@ def arms_of(influence: Influence, arm: ArrayLike) -> Arms:
 
 def _seed_moments(values: Floats, index: Ints, n: Ints) -> tuple[Floats, Floats]:
     """Return mean and sample variance of each arm's runs; equal runs have a variance of 0."""
-    # from the arm's first run on, so that equal runs have exactly its mean
+    # relative to the arm's first run, so that equal runs have exactly that mean
     first = values[np.unique(index, return_index=True)[1]]
     apart = values - first[index]
     mean = np.bincount(index, weights=apart) / n
@@ -96,19 +96,19 @@ def _seed_moments(values: Floats, index: Ints, n: Ints) -> tuple[Floats, Floats]
 
 
 def contrast(arms: Arms, weights: ArrayLike, *, level: float = 0.95) -> TTest:
-    """Return the t test of a weighted sum of arms, seed variance pooled (level E2).
+    """Return the t test of a weighted sum of arms with pooled seed variance (level E2).
 
     V = sum_k a_k^2 s2 / S_k + max(0, a' C a), Satterthwaite's degrees of freedom
     V^2 / (seed^2 / sum(S - 1) + case^2 / (G - 1)) (Hillis 2007, Statistics in Medicine 26:596, for
     the model; statistics of the thesis-sized designs in `or_max_t`).
 
     Args:
-        arms: of `arms_of`.
+        arms: the result of `arms_of`.
         weights: float [A], for example 1, -1 for a difference.
-        level: of the interval.
+        level: confidence level of the interval.
 
     Raises:
-        UserError: for another number of weights.
+        UserError: the number of weights differs from the number of arms.
     """
     a = np.asarray(weights, dtype=np.float64)
     if a.shape != arms.mean.shape:
@@ -123,9 +123,9 @@ def contrast(arms: Arms, weights: ArrayLike, *, level: float = 0.95) -> TTest:
 
 
 def case_of_differences(case: Floats) -> Floats:
-    """Return Q = A C A', the patients' covariance of the differences to arm 0, [K, K].
+    """Return Q = A C A', the covariance over patients of the differences from arm 0, [K, K].
 
-    Negative eigenvalues, which averages over pairs of runs can leave, become 0.
+    Negative eigenvalues, which can result from averages over pairs of runs, become 0.
 
     Args:
         case: C of 1 + K arms, as in `Arms.case`.
@@ -142,8 +142,8 @@ def satterthwaite(parts: list[tuple[float, int]]) -> float:
     """Return the degrees of freedom of a sum of variances (Satterthwaite 1946).
 
     Args:
-        parts: (variance, its degrees of freedom); parts of 0 count for nothing. If all are 0 the
-            sum of the degrees of freedom, as for a known 0.
+        parts: (variance, its degrees of freedom); variances of 0 are ignored. If all are 0, the
+            result is the sum of the degrees of freedom, as for a known 0.
     """
     total = sum(variance for variance, _ in parts)
     if total == 0:
@@ -153,5 +153,5 @@ def satterthwaite(parts: list[tuple[float, int]]) -> float:
 
 
 def not_negative(variance: float, terms: float) -> float:
-    """Return the variance, 0 if it is negative or what rounding left of its terms; NaN stays."""
+    """Return the variance, or 0 if it is negative or a rounding error; NaN stays NaN."""
     return 0.0 if variance <= SMALL * terms else variance

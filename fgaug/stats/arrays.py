@@ -1,4 +1,4 @@
-"""Checked arrays: labels, scores, patients and values as the statistics take them."""
+"""Validated arrays: labels, scores, patients and values in the form that statistics use."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from fgaug.errors import UserError
 Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
-# What rounding leaves of a sum of equal numbers, relative to their size; R's t.test has the same.
+# Rounding error of a sum of equal numbers, relative to their size; R's t.test uses the same.
 ROUNDING = 10 * float(np.finfo(np.float64).eps)
 NAN = float("nan")
 
 
 def class_indices(y_true: ArrayLike, classes: int | None = None) -> Ints:
-    """Return the labels as class indices, int [N]; with `classes` all lie in 0..classes - 1.
+    """Return the labels as class indices, int [N], checked against 0..classes - 1 if given.
 
     Raises:
-        UserError: if they are no whole numbers from 0 on, or not one-dimensional.
+        UserError: labels are not whole numbers from 0 up, or not one-dimensional.
     """
     y = np.atleast_1d(np.asarray(y_true))
     if y.ndim != 1:
@@ -46,7 +46,7 @@ def run_scores(scores: ArrayLike, images: int, name: str) -> Floats:
     """Return the scores as float [R, N]; one run may be given as [N].
 
     Raises:
-        UserError: if the last dimension is not the number of images.
+        UserError: the last dimension is not the number of images.
     """
     values = np.asarray(scores, dtype=np.float64)
     values = values.reshape(1, -1) if values.ndim < 2 else values
@@ -62,11 +62,11 @@ def patient_codes(group: ArrayLike | None, images: int) -> Ints:
     """Return each image's patient as a number 0..G - 1, in order of first appearance, int [N].
 
     Args:
-        group: a name or number an image; None makes every image a patient of its own.
+        group: one name or number per image; None makes every image its own patient.
         images: N.
 
     Raises:
-        UserError: if `group` has another length.
+        UserError: `group` has another length.
     """
     if group is None:
         return np.arange(images, dtype=np.int64)
@@ -82,22 +82,22 @@ def patient_codes(group: ArrayLike | None, images: int) -> Ints:
 
 
 def sample(values: ArrayLike | Sequence[float], name: str) -> Floats:
-    """Return one value a run as float [S].
+    """Return one value per run as float [S].
 
     Raises:
-        UserError: if they have more than one dimension.
+        UserError: the values have more than one dimension.
     """
     array = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if array.ndim != 1:
-        raise UserError(f"`{name}` must hold one value a run, got shape {array.shape}.")
+        raise UserError(f"`{name}` must hold one value per run, got shape {array.shape}.")
     return array
 
 
 def missing(**values: Floats) -> str | None:
-    """Return why a test of these values is undefined: none given, or some are not finite."""
+    """Return why a test of these values is undefined: there are none, or some are not finite."""
     for name, array in values.items():
         if array.size == 0:
-            return f"{name} holds no value"
+            return f"{name} holds no values"
         if bad := int(np.sum(~np.isfinite(array))):
             return f"{bad} of {array.size} values of {name} are not finite"
     return None

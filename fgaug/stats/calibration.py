@@ -1,7 +1,7 @@
-"""Whether probabilities mean what they say: Brier, log loss, ECE, slope and intercept.
+"""Calibration of probabilities: Brier score, log loss, ECE, slope and intercept.
 
-ECE is descriptive alone: it is biased upwards, most so for well-calibrated models (Roelofs et al.
-2022, AISTATS). Tests of Brier and log loss go through `influence_of`.
+ECE is descriptive only: it is biased upwards, above all for well-calibrated models (Roelofs et al.
+2022, AISTATS). Brier score and log loss are tested through `influence_of`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fgaug.errors import UserError
 from fgaug.stats.arrays import NAN, Floats, Ints, class_indices, missing, sample
 from fgaug.stats.influence import SMALLEST_PROBABILITY
 
-CLIP = 1e-6  # of probabilities before their logit
+CLIP = 1e-6  # clipping of probabilities before the logit
 STEPS = 100  # of Newton's method; 5 to 10 are usual
 
 
@@ -25,12 +25,12 @@ class Calibration:
     """Calibration of probabilities of two classes; NaN where undefined."""
 
     brier: float  # mean (p - y)^2
-    brier_skill: float  # 1 - brier / (share (1 - share)): above the constant share
+    brier_skill: float  # 1 - brier / (share (1 - share)): skill over the constant share
     log_loss: float  # mean, natural logarithm, p clipped at 1e-15
     ece_equal_width: float
-    ece_equal_mass: float  # the one to read
-    slope: float  # of the logit; 1 is right, below 1 too confident
-    intercept_in_the_large: float  # with the slope held at 1; 0 is right, above: p too low
+    ece_equal_mass: float  # the recommended one
+    slope: float  # of the logit; 1 is ideal, below 1 overconfident
+    intercept_in_the_large: float  # with the slope fixed at 1; 0 is ideal, above 0 p is too low
     reason: str | None  # why something is NaN
 
 
@@ -45,10 +45,10 @@ def calibration_of(y_true: ArrayLike, probability: ArrayLike, *, bins: int = 15)
     Args:
         y_true: int [N], 0 or 1.
         probability: float [N] within 0..1.
-        bins: of both ECEs, at least 1.
+        bins: number of bins of both ECEs, at least 1.
 
     Raises:
-        UserError: for lengths that differ, probabilities outside 0..1, or no bin.
+        UserError: lengths differ, a probability is outside 0..1, or there is no bin.
     """
     y, p = class_indices(y_true, 2), sample(probability, "probability")
     if y.size != p.size:
@@ -89,7 +89,7 @@ def _logistic(y: Ints, p: Floats) -> tuple[float, float, str | None]:
     if y.min() == y.max():
         return NAN, NAN, f"all labels are {y[0]}"
     share = float(y.mean())
-    # the logit of the share away from the lowest and the highest logit lies on either side
+    # the root is bracketed by the logit of the share minus the highest and the lowest logit
     low, high = special.logit(share) - x.max() - 1e-9, special.logit(share) - x.min() + 1e-9
     large = float(
         optimize.brentq(lambda a: special.expit(x + a).mean() - share, low, high, xtol=1e-13)

@@ -1,6 +1,6 @@
-"""Two trained models on several images a patient: differences of means, clustered McNemar.
+"""Two trained models with several images per patient: mean differences, clustered McNemar.
 
-Level E0, as `paired.py`: these two networks on new patients.
+Level E0, as in `paired`: these two networks on new patients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fgaug.stats.paired import paired_answers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeanDifference:
-    """A difference of means over images, its error by patient and, to compare, by image."""
+    """A difference of means over images, with standard errors by patient and by image."""
 
     test: TTest  # t with G - 1 degrees of freedom
     se_naive: float  # as if every image were a patient
@@ -50,14 +50,15 @@ def mean_difference(
     equation 9.10; Liang and Zeger 1986 for this model). t with G - 1 degrees of freedom.
 
     Args:
-        values_a: float [N]: right (1.0, 0.0), squared error, log loss ... of each image; values_b.
-        group: patient of each image; None if every image is a patient of its own.
-        level: of the interval.
+        values_a: float [N]: correctness (1.0, 0.0), squared error, log loss ... of each image.
+        values_b: float [N], as `values_a`.
+        group: patient of each image; None if every image is its own patient.
+        level: confidence level of the interval.
 
-    NaN with fewer than two patients or values that are not finite; equal values give p = 1.
+    NaN with fewer than two patients or non-finite values; equal values give p = 1.
 
     Raises:
-        UserError: for arrays of different length.
+        UserError: the arrays have different lengths.
     """
     a, b = sample(values_a, "values_a"), sample(values_b, "values_b")
     if a.size != b.size:
@@ -73,7 +74,7 @@ def mean_difference(
         se = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / n)
         naive = float(d.std(ddof=1) / np.sqrt(n))
     elif reason is None:
-        reason = "one patient has no standard error"
+        reason = "a single patient gives no standard error"
     scale = float(max(np.abs(a).max(), np.abs(b).max())) if n and reason is None else 0.0
     return MeanDifference(
         test=t_test(mean, se, count - 1, level=level, scale=scale, reason=reason),
@@ -86,28 +87,28 @@ def mean_difference(
 def net_right(
     right_a: ArrayLike, right_b: ArrayLike, group: ArrayLike | None
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Return for each patient the images A alone has right minus those B alone has, int [G].
+    """Return per patient the images that only A has right minus those that only B has, int [G].
 
     Args:
         right_a: bool [N]; right_b: bool [N].
-        group: patient of each image. Patients come in order of first appearance.
+        group: patient of each image. The result is in order of first appearance.
 
     Raises:
-        UserError: for arrays of different length, or an image without an answer (NaN).
+        UserError: the arrays have different lengths, or an image has no answer (NaN).
     """
     a, b = paired_answers(right_a, right_b)
     return np.rint(np.bincount(patient_codes(group, a.size), weights=a - b)).astype(np.int64)
 
 
 def clustered_mcnemar(net: ArrayLike) -> Score:
-    """Return the score test of net right answers a patient: z = sum D_g / sqrt(sum D_g^2).
+    """Return the score test of net right answers per patient: z = sum D_g / sqrt(sum D_g^2).
 
-    The clustered McNemar test of Durkalski et al. 2003 (Statistics in Medicine 22:2417) in its
-    form without weights; with one image a patient it is the uncorrected McNemar test. Below 50
-    patients prefer `sign_flip(net)`, which is exact. No discordant image: z 0, p 1.
+    The unweighted clustered McNemar test of Durkalski et al. 2003 (Statistics in Medicine
+    22:2417); with one image per patient it is the uncorrected McNemar test. Below 50 patients
+    prefer `sign_flip(net)`, which is exact. Without discordant images z is 0 and p is 1.
 
     Args:
-        net: D_g of each patient, [G], as from `net_right`.
+        net: D_g of each patient, [G], from `net_right`.
     """
     d = sample(net, "net")
     if reason := missing(net=d):

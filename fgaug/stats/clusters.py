@@ -1,6 +1,4 @@
-"""Patients as clusters: the influence of images summed by patient, as vectors whose products are
-covariances.  [stats]
-"""
+"""Patients as clusters: vectors of influence summed by patient, whose products are covariances."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def clustered_factors(
     AUC; the linearised variance of a mean for one stratum. As I_l <= G the weights are
     G / (G - 1) everywhere plus something non-negative on the diagonal, so the vectors exist, no
     variance is negative, and averages over thousands of runs need no matrix of run pairs.
-    All NaN where a stratum has fewer than two patients.
+    All NaN if a stratum has fewer than two patients.
 
     Args:
         influence, strata, patients, count: as in `patient_sums`.
@@ -77,5 +75,5 @@ def why_undefined(counts: Sequence[int], estimate: Floats) -> str | None:
         where = f" of class {list(counts).index(min(counts))}" if len(counts) > 1 else ""
         return f"only one patient has images{where}"
     if bad := int(np.sum(~np.isfinite(estimate))):
-        return f"{bad} of {len(estimate)} runs have scores that are not numbers"
+        return f"{bad} of {len(estimate)} runs have scores that are not finite"
     return None

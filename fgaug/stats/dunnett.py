@@ -1,4 +1,4 @@
-"""Many arms against one baseline by seeds alone: Dunnett's test by quadrature (level E1)."""
+"""Many arms against one baseline over seeds only: Dunnett's test by quadrature (level E1)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fgaug.stats.arrays import NAN, ROUNDING, Floats, missing, sample
 from fgaug.stats.inference import check_level, quantile, two_sided, upper_tail
 
 NODES = 240  # in each direction of the quadrature
-FAR = 1e-15  # tails of the two distributions that the quadrature leaves out
+FAR = 1e-15  # tail probability of both distributions outside the quadrature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,30 +27,30 @@ class Dunnett:
     statistic: Floats
     df: float
     pooled_sd: float
-    p_raw: Floats  # two-sided, of this arm alone
+    p_raw: Floats  # two-sided, unadjusted
     p_value: Floats  # two-sided, adjusted for all K
     p_greater: Floats  # one-sided (better), adjusted
     critical: float  # of max |t|, two-sided
-    ci_low: Floats  # simultaneous: all K hold together
+    ci_low: Floats  # simultaneous over all K
     ci_high: Floats
     reason: str | None
 
 
 def dunnett(baseline: ArrayLike, arms: Sequence[ArrayLike], *, level: float = 0.95) -> Dunnett:
-    """Return each arm's mean against the baseline's, p values and intervals adjusted for all arms.
+    """Return each arm's mean against the baseline's, with jointly adjusted p values and intervals.
 
-    Dunnett 1955 (JASA 50:1096) with any numbers of seeds: variance pooled over all groups, the
-    integral of his equation by Gauss-Legendre quadrature, so the p value is always the same one.
-    A group may have one seed. All values equal: p = 1. NaN where no group has two seeds, and for
-    arms that differ where no group has a spread.
+    Dunnett 1955 (JASA 50:1096) for any numbers of seeds: the variance is pooled over all groups
+    and his integral computed by Gauss-Legendre quadrature, so p values are deterministic. A group
+    may have one seed. If all values are equal, p = 1. NaN if no group has two seeds, and for arms
+    that differ from the baseline if no group has any variance.
 
     Args:
-        baseline: float [S_0], one value a seed.
+        baseline: float [S_0], one value per seed.
         arms: K times float [S_k].
-        level: of the simultaneous intervals.
+        level: confidence level of the simultaneous intervals.
 
     Raises:
-        UserError: without an arm.
+        UserError: there is no arm.
     """
     groups = [sample(baseline, "baseline"), *(sample(arm, "arm") for arm in arms)]
     reasons = (missing(**{f"arm {i}" if i else "baseline": g}) for i, g in enumerate(groups))
@@ -77,11 +77,11 @@ def dunnett_of(
     Args:
         means: float [1 + K]; squares: sums of squared deviations, (n - 1) sd^2, [1 + K].
         n: seeds of each group, [1 + K].
-        level: of the intervals.
+        level: confidence level of the simultaneous intervals.
         reason: why the summaries are NaN.
 
     Raises:
-        UserError: without an arm.
+        UserError: there is no arm.
     """
     check_level(level)
     if len(means) < 2:
@@ -92,9 +92,9 @@ def dunnett_of(
     if df <= 0:
         reason = reason or "no group has two seeds"
     scale = float(np.abs(means).max())
-    if sd <= ROUNDING * scale:  # what rounding leaves of equal values
+    if sd <= ROUNDING * scale:  # rounding errors of equal values
         sd, difference = 0.0, np.where(np.abs(difference) <= ROUNDING * scale, 0.0, difference)
-        reason = None if not difference.any() else "no spread between seeds: the pooled sd is 0"
+        reason = None if not difference.any() else "no variance between seeds: the pooled sd is 0"
     se = sd * np.sqrt(1 / n[1:] + 1 / n[0])
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(se > 0, difference / se, np.where(difference == 0, 0.0, NAN))
@@ -122,11 +122,11 @@ class MaxOfArms:
     """The largest of K t statistics that share a baseline and a variance estimate."""
 
     def __init__(self, shares: Floats, df: float) -> None:
-        """Take the law of the statistics.
+        """Set the joint distribution of the statistics.
 
         Args:
-            shares: float [K] within 0..1; statistics j and k correlate by sqrt(share_j share_k):
-                n_k / (n_k + n_0) for means of n seeds.
+            shares: float [K] within 0..1; statistics j and k have the correlation
+                sqrt(share_j share_k), with n_k / (n_k + n_0) for means over n seeds.
             df: degrees of freedom of the variance; infinity if it is known.
         """
         self.shares, self.counts = np.unique(np.asarray(shares, float), return_counts=True)
@@ -135,9 +135,9 @@ class MaxOfArms:
     def tail(self, value: float, sided: int = 2) -> float:
         """Return P(max |T_k| >= value), or P(max T_k >= value) with `sided` 1; NaN stays NaN.
 
-        Given the baseline's error z and the estimated over the true sd s, the arms are
-        independent: 1 - E prod_k (1 - q_k(z, s)), summed in logarithms so that tiny p stay exact.
-        One arm alone has Student's t.
+        Given the error z of the baseline and the ratio s of the estimated to the true sd, the arms
+        are independent: 1 - E prod_k (1 - q_k(z, s)), summed as logarithms so that tiny p stay
+        exact. A single arm has Student's t.
         """
         if np.isnan(value) or np.isnan(self.df) or self.df <= 0:
             return NAN
@@ -161,7 +161,7 @@ class MaxOfArms:
         low, high = (quantile(1 - alpha / 2 / k, self.df) for k in (1, count))
         if count == 1:
             return low
-        # one arm's value is too small, Bonferroni's too large
+        # the value for one arm is too small, Bonferroni's too large
         return float(
             optimize.brentq(lambda c: self.tail(c) - alpha, low * (1 - 1e-9), high * (1 + 1e-9))
         )

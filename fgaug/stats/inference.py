@@ -1,4 +1,7 @@
-"""From a difference and its standard error to t, p and interval: the conventions of all tests."""
+"""t statistic, p value and interval from a difference and its standard error.
+
+All tests follow these conventions.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ NO_SPREAD = "the standard error is 0 while the difference is not"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TTest:
-    """A difference with its t test; z where `df` is infinite. NaN where undefined."""
+    """A difference with its t test, or z test if `df` is infinite. NaN where undefined."""
 
     difference: float  # A minus B, in units of the metric
     se: float  # standard error, same units
@@ -39,21 +42,21 @@ def t_test(
 ) -> TTest:
     """Return the two-sided t test of a difference and its interval at `level`.
 
-    A standard error of 0 has two meanings, and neither gives p = 0: with a difference of 0 the two
-    sides are the same (statistic 0, p 1, the convention of pROC); with another difference the
-    test is undefined (statistic, p, degrees of freedom and interval NaN): an interval without
-    width would leave out 0 as if that were shown.
+    A standard error of 0 never gives p = 0. With a difference of 0 both sides are equal (statistic
+    0, p 1, the convention of pROC). With any other difference the test is undefined (statistic, p,
+    degrees of freedom and interval are NaN): an interval of width 0 would exclude 0 without
+    evidence.
 
     Args:
         difference: A minus B.
         se: its standard error, at least 0; NaN if undefined.
         df: degrees of freedom above 0; infinity for a z test.
-        level: of the interval, between 0 and 1.
-        scale: size of the numbers subtracted; what rounding leaves of them counts as 0.
+        level: confidence level of the interval, between 0 and 1.
+        scale: magnitude of the subtracted numbers; rounding errors relative to it count as 0.
         reason: why `se` or `df` is NaN.
 
     Raises:
-        UserError: for a `level` outside 0..1.
+        UserError: `level` is outside 0..1.
     """
     check_level(level)
     noise = ROUNDING * abs(scale)
@@ -81,22 +84,22 @@ def t_test(
 
 
 def two_sided(statistic: ArrayLike, df: ArrayLike) -> Floats:
-    """Return P(|T| >= |statistic|), T of Student's t (normal where df is infinite)."""
+    """Return P(|T| >= |statistic|) for Student's t (normal if df is infinite)."""
     t, nu = np.broadcast_arrays(np.abs(np.asarray(statistic, float)), np.asarray(df, float))
     safe = np.where(np.isinf(nu), 1.0, nu)
-    # The regularised beta function keeps full precision far out, where 1 - cdf has none.
+    # The regularised beta function keeps full precision in the tails, where 1 - cdf has none.
     student = special.betainc(safe / 2, 0.5, safe / (safe + t * t))
     return np.asarray(np.where(np.isinf(nu), 2 * special.ndtr(-t), student))
 
 
 def upper_tail(statistic: float, df: float) -> float:
-    """Return P(T >= statistic), T of Student's t (normal where df is infinite)."""
+    """Return P(T >= statistic) for Student's t (normal if df is infinite)."""
     tail = float(two_sided(statistic, df)) / 2
     return tail if statistic >= 0 else 1 - tail
 
 
 def quantile(probability: float, df: float) -> float:
-    """Return the quantile of Student's t (of the normal where df is infinite)."""
+    """Return the quantile of Student's t (normal if df is infinite)."""
     if np.isinf(df):
         return float(special.ndtri(probability))
     return float(special.stdtrit(df, probability))
@@ -106,7 +109,7 @@ def check_level(level: float) -> None:
     """Refuse a confidence level outside 0..1.
 
     Raises:
-        UserError: naming it.
+        UserError: names the level.
     """
     if not 0 < level < 1:
         raise UserError(f"`level` must lie between 0 and 1, got {level:g}. Give 0.95.")

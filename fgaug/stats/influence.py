@@ -1,7 +1,7 @@
-"""Every metric as an estimate a run and the influence of each patient on it.
+"""Every metric as one estimate per run, and the influence of each patient on it.
 
-What the tests over seeds and patients need: `Influence.factors[r] @ Influence.factors[s]` is the
-covariance, over draws of new patients, of the estimates of runs r and s.
+The tests over seeds and patients use `Influence.factors[r] @ Influence.factors[s]`, the covariance
+over draws of new patients of the estimates of runs r and s.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from fgaug.stats.clusters import clustered_factors, why_undefined
 from fgaug.stats.roc import auc_influence
 
 METRICS = ("auc", "accuracy", "balanced_accuracy", "brier", "log_loss")
-SMALLEST_PROBABILITY = 1e-15  # under the logarithm
+SMALLEST_PROBABILITY = 1e-15  # clipping before the logarithm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Influence:
-    """One metric of R runs on the same images, and how patients move it."""
+    """One metric of R runs on the same images, and its variation over patients."""
 
     metric: str  # one of METRICS
     estimate: Floats  # [R]
@@ -48,19 +48,19 @@ def influence_of(
 
     Args:
         metric: one of METRICS. With more than two classes the AUC is one-vs-rest macro, Brier is
-            half the squared distance to the one-hot label, and the class of the largest
-            probability counts as called.
+            half the squared distance to the one-hot label, and the predicted class has the
+            highest probability.
         y_true: int [N], 0..L - 1.
         probability: of label 1, float [R, N] or [N]; or of each label, [R, N, L].
-        group: the patient of each image, [N]; None if every image is a patient of its own.
-        threshold: two classes: label 1 is called from this probability on.
+        group: the patient of each image, [N]; None if every image is its own patient.
+        threshold: with two classes, label 1 is predicted from this probability up.
 
     The AUC's influence is DeLong's; for the macro AUC it is the mean over labels, by the image's
     own class, which for two labels is the binary one. Means over images: (l_i - mean) / N. The
     mean recall over classes (balanced accuracy): (l_i - recall) / (L n_class).
 
     Raises:
-        UserError: for an unknown metric or shapes that do not fit.
+        UserError: the metric is unknown, or shapes do not match.
     """
     if metric not in METRICS:
         raise UserError(f"`metric` must be one of {', '.join(METRICS)}, got {metric!r}.")
@@ -102,7 +102,7 @@ def _inputs(y_true: ArrayLike, probability: ArrayLike) -> tuple[Ints, Floats]:
 
 
 def _losses(metric: str, y: Ints, p: Floats, threshold: float) -> Floats:
-    """Return what each image adds to the metric's mean, [R, N]."""
+    """Return the contribution of each image to the metric's mean, [R, N]."""
     binary = p.shape[2] == 1
     own = np.where(y == 1, p[:, :, 0], 1 - p[:, :, 0]) if binary else p[:, np.arange(y.size), y]
     if metric == "log_loss":

@@ -14,13 +14,13 @@ from fgaug.stats.arms import Arms, case_of_differences
 from fgaug.stats.arrays import NAN, ROUNDING, Floats, Ints
 from fgaug.stats.inference import check_level, quantile, two_sided
 
-DIRECTIONS = 2**17  # drawn for the joint law of the t statistics
-REACHES = 2**25  # of all arms over all directions: above 256 arms there are fewer directions
-SEED = 22  # of those draws, so that a p value is always the same one
-BLOCK = 2**13  # of them made at a time
-KNOTS = 2_000  # that stand for them, and as many of the largest as they are
-FEW = 500  # directions that tell how much the control variate is worth
-FEWER = 2**15  # reaches of all arms over those
+DIRECTIONS = 2**17  # drawn for the joint distribution of the t statistics
+REACHES = 2**25  # maximum of arms times directions: above 256 arms there are fewer directions
+SEED = 22  # of those draws, so that p values are reproducible
+BLOCK = 2**13  # directions drawn at a time
+KNOTS = 2_000  # means that summarise them, besides at least as many of the largest values
+FEW = 500  # directions that estimate the coefficient of the control variate
+FEWER = 2**15  # maximum of arms times those directions
 MANY = 200  # p values beyond which they are interpolated
 Knots: TypeAlias = tuple[Floats, Floats]  # values and their weights
 
@@ -33,11 +33,11 @@ class MaxT:
     se: Floats
     statistic: Floats
     df: Floats  # of each arm's own test
-    seed_part: Floats  # of the variance: shrinks with seeds
-    case_part: Floats  # shrinks with patients alone
-    p_raw: Floats  # two-sided, of this arm alone
+    seed_part: Floats  # part of the variance that shrinks with more seeds
+    case_part: Floats  # part that shrinks only with more patients
+    p_raw: Floats  # two-sided, unadjusted
     p_value: Floats  # adjusted for all K, two-sided
-    ci_low: Floats  # simultaneous; leaves out 0 exactly where p_value < 1 - level
+    ci_low: Floats  # simultaneous; excludes 0 exactly if p_value < 1 - level
     ci_high: Floats
     critical: float  # of max |t|
     correlation: Floats  # [K, K], of the t statistics
@@ -47,26 +47,26 @@ class MaxT:
 
 
 def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float = 0.95) -> MaxT:
-    """Return every arm against the baseline with p values and intervals that hold together.
+    """Return every arm against the baseline with jointly adjusted p values and intervals.
 
-    Sigma = diag(s2 / S_k) + s2 / S_0 11' + Q, s2 the pooled seed variance, Q = A C A' the
+    Sigma = diag(s2 / S_k) + s2 / S_0 11' + Q, with s2 the pooled seed variance and Q = A C A' the
     covariance over patients of the differences, A = [-1, I_K], eigenvalues clipped at 0. df_k =
-    V_k^2 / (seed_k^2 / sum(S - 1) + Q_kk^2 / (G - 1)); p_k = P(max_j |T_j| >= |t_k|) for T the
-    multivariate t of Sigma's correlation and the smallest df (Hothorn, Bretz and Westfall 2008,
+    V_k^2 / (seed_k^2 / sum(S - 1) + Q_kk^2 / (G - 1)); p_k = P(max_j |T_j| >= |t_k|) with T the
+    multivariate t with Sigma's correlation and the smallest df (Hothorn, Bretz and Westfall 2008,
     Biometrical Journal 50:346, with the model of Obuchowski and Rockette). In simulations of 12
     arms without effect the family-wise error was 0.024-0.050.
 
     Args:
-        arms: of `arms_of`; all but the baseline are compared.
-        baseline: its index.
-        pool: whether all arms share one seed variance; without, 3 seeds are few.
-        level: of the simultaneous intervals.
+        arms: the result of `arms_of`; all arms but the baseline are compared.
+        baseline: index of the baseline.
+        pool: whether all arms share one seed variance; without pooling, 3 seeds are few.
+        level: confidence level of the simultaneous intervals.
 
-    Identical runs give p = 1; a variance of 0 with a difference, or none known (one seed, not
-    pooled), is NaN and takes no part.
+    Identical runs give p = 1. An arm that differs with a variance of 0, or has an unknown variance
+    (one seed, not pooled), is NaN and is left out of the joint distribution.
 
     Raises:
-        UserError: without an arm besides the baseline.
+        UserError: there is no arm besides the baseline.
     """
     check_level(level)
     others = np.delete(np.arange(arms.mean.size), baseline)
@@ -98,7 +98,7 @@ def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float =
         seed_part=seed[1:] + seed[0],
         case_part=case_part,
         p_raw=p_raw,
-        p_value=np.maximum(adjusted, p_raw),  # the draws could leave it a hair below
+        p_value=np.maximum(adjusted, p_raw),  # Monte Carlo error could leave it slightly below
         ci_low=difference - half,
         ci_high=difference + half,
         critical=critical,
@@ -110,22 +110,23 @@ def or_max_t(arms: Arms, baseline: int = 0, *, pool: bool = True, level: float =
 
 
 class JointT:
-    """The law of the largest of K correlated t statistics with one common df."""
+    """The distribution of the largest of K correlated t statistics with one common df."""
 
     def __init__(self, sigma: Floats, df: float) -> None:
-        """Draw the law from a covariance.
+        """Draw the distribution for a covariance.
 
-        A multivariate t is L u sqrt(K F): u a direction, uniform on the sphere, F Fisher's F on K
-        and df. Only directions are drawn, 131,072 of Sobol's sequence with a fixed scramble; the
-        radius is integrated exactly (Genz and Bretz 2009, section 4.1). The sum over arms of the
-        same integral has a known mean, K times one arm's p, and serves as control variate: far
-        out, where it all but equals the largest arm's, p is as good as exact, and it is never 0.
-        Against Dunnett's integral p is off by less than 1e-4 for 12 arms, 1e-3 for 36.
+        A multivariate t is L u sqrt(K F), with u a direction, uniform on the sphere, and F
+        Fisher's F on K and df. Only directions are drawn, 131,072 of a Sobol sequence with a fixed
+        scramble; the radius is integrated exactly (Genz and Bretz 2009, section 4.1). The sum of
+        the same integral over arms has a known mean, K times the p of one arm, and serves as
+        control variate: in the far tail, where it nearly equals that of the largest arm, p is
+        practically exact, and it is never 0. Compared with Dunnett's integral, p is off by less
+        than 1e-4 for 12 arms and 1e-3 for 36.
 
         Args:
-            sigma: float [K, K]; statistics of variance 0 are always 0 and take no part, nor do
-                those whose variance is NaN.
-            df: degrees of freedom; infinity for a normal law.
+            sigma: float [K, K]; statistics with a variance of 0 are always 0 and ignored, as are
+                those with a variance of NaN.
+            df: degrees of freedom; infinity for a normal distribution.
         """
         self.df = df
         spread = np.sqrt(np.diag(sigma))
@@ -155,9 +156,9 @@ class JointT:
         return float(np.clip(largest - slope * (every - known), known / self.dimension, known))
 
     def tails(self, values: Floats) -> Floats:
-        """Return `tail` of each value; of more than MANY interpolated between so many of them.
+        """Return `tail` of each value, interpolated between MANY nodes if there are more values.
 
-        The logarithm of p is smooth and falls: between nodes it is off by less than 1e-4.
+        The logarithm of p is smooth and decreasing: between nodes it is off by less than 1e-4.
         """
         known = values[np.isfinite(values)]
         if not self.defined or known.size <= MANY:
@@ -170,7 +171,7 @@ class JointT:
         return found
 
     def _beyond(self, value: float, reach: Floats) -> Floats:
-        """Return the chance that radius times reach is `value` or more."""
+        """Return the probability that radius times reach is at least `value`."""
         with np.errstate(divide="ignore"):
             squares = (value / reach) ** 2
         if np.isinf(self.df):
@@ -184,7 +185,7 @@ class JointT:
         low, high = (quantile(1 - alpha / 2 / k, self.df) for k in (1, max(1, self.dimension)))
         if self.dimension < 2:
             return low
-        # between one arm's value and Bonferroni's, with room for what the draws leave open
+        # between the value for one arm and Bonferroni's, with room for Monte Carlo error
         return float(
             optimize.brentq(lambda c: self.tail(c) - alpha, 0.98 * low, 1.02 * high, xtol=1e-10)
         )
@@ -193,7 +194,7 @@ class JointT:
 def _reaches(correlation: Floats) -> tuple[Knots, Knots, Floats]:
     """Return |L u| over directions u: its largest element, all elements, and a few whole rows.
 
-    The first two as knots with weights that sum to 1 and to K, the rows as [FEW, K].
+    The first two are knots with weights that sum to 1 and to K, the rows are [FEW, K].
     """
     values, vectors = np.linalg.eigh(correlation)
     root = vectors * np.sqrt(np.clip(values, 0, None))
@@ -211,13 +212,13 @@ def _reaches(correlation: Floats) -> tuple[Knots, Knots, Floats]:
 
 
 def _blocks(arms: int) -> int:
-    """Return how many blocks of directions are drawn: a power of two, as Sobol's sequence asks."""
+    """Return the number of blocks of directions: a power of two, as a Sobol sequence requires."""
     wanted = min(DIRECTIONS, 1 << int(np.log2(REACHES / arms)))
     return max(1, wanted // BLOCK)
 
 
 def _knots(values: Floats, mass: float) -> Knots:
-    """Return few values with weights for many: the largest as they are, means of the rest."""
+    """Return a weighted summary of many values: the largest exactly, means of the rest."""
     cut = values.size - values.size % KNOTS - KNOTS
     values = np.partition(values, cut)
     rest = np.sort(values[:cut]).reshape(KNOTS, -1)
@@ -242,7 +243,7 @@ def _degrees(arms: Arms, order: Ints, seed: Floats, case_part: Floats, pool: boo
             below = seed[1:] ** 2 / spare[1:] + seed[0] ** 2 / spare[0]
         variance = seed[1:] + seed[0] + case_part
         df = variance**2 / (below + case_part**2 / (arms.n_patients - 1))
-    # a variance of 0 is known: any df will do, and it must not shorten the others'
+    # a variance of 0 is known: any df works that does not reduce the common minimum
     return np.where(variance == 0, arms.seed_df + arms.n_patients - 1.0, df)
 
 
@@ -254,4 +255,4 @@ def _reason(arms: Arms, t: Floats, variance: Floats, pool: bool) -> str | None:
     if not pool and (arms.n_seeds < 2).any():
         return "an arm has one seed, and variances are not pooled"
     bad = np.isnan(t) & (variance == 0)
-    return f"no spread in {bad.sum()} arms that differ from the baseline" if bad.any() else None
+    return f"no variance in {bad.sum()} arms that differ from the baseline" if bad.any() else None

@@ -1,7 +1,7 @@
-"""Can fakes stand in for reals? The three-arm test of retention, and fixed margins.
+"""Non-inferiority: the three-arm retention test, and fixed margins.
 
-Arms: `full` all real images, `replaced` reals removed and fakes added, `removed` the same reals
-removed and nothing added. "No difference" of two arms proves nothing without the third.
+Arms: `full` has all real images, `replaced` has reals removed and fakes added, `removed` has the
+same reals removed and nothing added. "No difference" of two arms proves nothing without the third.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from fgaug.stats.seeds import Equivalence, equivalence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """The hierarchical test that fakes keep a share of what the removed reals bring."""
+    """The hierarchical test that fakes retain a share of the gain from the removed reals."""
 
-    assay: TTest  # full - removed: do these reals bring anything measurable?
+    assay: TTest  # full - removed: do these reals bring a measurable gain?
     p_assay: float  # one-sided
     sensitive: bool  # p_assay <= alpha; without it replacement cannot be tested
     retention: TTest  # replaced - f full - (1 - f) removed
     p_retention: float  # one-sided
     retained: bool  # sensitive and p_retention <= alpha
     share: float  # (replaced - removed) / (full - removed)
-    share_low: float  # Fieller; infinite where the data do not bound it
+    share_low: float  # Fieller; infinite if unbounded
     share_high: float
     reason: str | None
 
@@ -45,21 +45,21 @@ def retention(
 ) -> Retention:
     """Return the three-arm non-inferiority test over seeds and patients.
 
-    Step 1, assay sensitivity: full - removed > 0. Step 2, only after it: L = replaced -
-    f full - (1 - f) removed > 0, t by `contrast`, all variances from one covariance of the
-    differences without negative eigenvalues, as in `or_max_t`. Both are one-sided at `alpha`,
-    which the fixed order keeps (Pigeot, Schaefer, Roehmel and Hauschke 2003, Statistics in
-    Medicine 22:883; fixed margins Hida and Tango 2011, 30:224).
+    Step 1, assay sensitivity: full - removed > 0. Step 2, only if step 1 succeeds: L = replaced -
+    f full - (1 - f) removed > 0. Both use t tests by `contrast`, with all variances from one
+    covariance of the differences without negative eigenvalues, as in `or_max_t`. Both are
+    one-sided at `alpha`, which the fixed order controls (Pigeot, Schaefer, Roehmel and Hauschke
+    2003, Statistics in Medicine 22:883; fixed margins Hida and Tango 2011, 30:224).
 
     Args:
-        arms: of `arms_of`.
+        arms: the result of `arms_of`.
         full, replaced, removed: indices of the three arms.
-        fraction: f, the share of the gain to be kept, within 0..1.
+        fraction: f, the share of the gain to be retained, within 0..1.
         alpha: one-sided level of both steps.
-        level: of the intervals.
+        level: confidence level of the intervals.
 
     Raises:
-        UserError: for a fraction outside 0..1 or arms that are not three.
+        UserError: the fraction is outside 0..1, or the three arms are not different.
     """
     if not 0 <= fraction <= 1:
         raise UserError(f"`fraction` must lie within 0..1, got {fraction:g}. Give 0.5.")
@@ -107,20 +107,21 @@ def retention(
 def non_inferiority(
     arms: Arms, *, arm: int, reference: int, margin: float, alpha: float = 0.05
 ) -> Equivalence:
-    """Return arm against reference over seeds and patients, with a fixed margin.
+    """Return the test of arm against reference over seeds and patients, with a fixed margin.
 
-    `p_noninferior` = P(t_df > (d + margin) / se); `p_value` is two one-sided tests, its interval
-    1 - 2 alpha. Several arms: `adjust(..., "holm")` on p_noninferior. A margin as large as the
-    whole gain of the removed reals is passed by adding nothing; half of it is the most to ask for.
+    `p_noninferior` = P(t_df > (d + margin) / se); `p_value` is that of two one-sided tests, with
+    an interval at 1 - 2 alpha. For several arms, use `adjust(..., "holm")` on p_noninferior.
+    Adding nothing passes a margin as large as the whole gain from the removed reals; half of it is
+    the most to allow.
 
     Args:
-        arms: of `arms_of`.
-        arm: index of the arm in question; reference: of the one it stands in for.
+        arms: the result of `arms_of`.
+        arm: index of the tested arm; reference: index of the arm it is to replace.
         margin: at least 0, in units of the metric.
         alpha: one-sided level.
 
     Raises:
-        UserError: for a negative margin, or one arm given twice.
+        UserError: the margin is negative, or the two arms are the same.
     """
     if arm == reference:
         raise UserError("Non-inferiority needs two different arms, got one twice.")
@@ -134,8 +135,9 @@ def fieller(
 ) -> tuple[float, float]:
     """Return Fieller's interval of above / below (Fieller 1954, JRSS B 16:175).
 
-    All ratios r with (above - r below)^2 <= critical^2 Var(above - r below). Where the
-    denominator is not apart from 0 they are no interval: (-inf, inf) is returned. NaN stays.
+    All ratios r with (above - r below)^2 <= critical^2 Var(above - r below). If the denominator is
+    not significantly different from 0, they are not an interval and the result is (-inf, inf). NaN
+    stays NaN.
 
     Args:
         above, below: estimates of numerator and denominator.
@@ -155,11 +157,11 @@ def fieller(
 
 
 def _one_sided(test: TTest) -> float:
-    """Return P(T >= statistic); one half for arms that are equal."""
+    """Return P(T >= statistic), which is one half for equal arms."""
     return upper_tail(test.statistic, test.df)
 
 
 def _no_assay(sensitive: bool) -> str | None:
     if sensitive:
         return None
-    return "the removed reals bring nothing measurable here; replacement cannot be tested"
+    return "the removed reals bring no measurable gain here, so replacement cannot be tested"

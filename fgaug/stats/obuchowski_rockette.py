@@ -1,4 +1,4 @@
-"""Two arms over seeds and patients: is this recipe better on new patients? (level E2)  [stats]"""
+"""Two arms over seeds and patients: is this recipe better on new patients? (level E2)"""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from fgaug.stats.influence import Influence
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nested:
-    """Arm A against arm B, each with seeds of its own."""
+    """Test of arm A against arm B, each with its own seeds."""
 
     test: TTest
-    seed_part: float  # of the variance: what more seeds would shrink
-    case_part: float  # what only more patients would shrink
+    seed_part: float  # part of the variance that shrinks with more seeds
+    case_part: float  # part that shrinks only with more patients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Factorial:
-    """Arm A against arm B over common seeds."""
+    """Test of arm A against arm B over common seeds."""
 
     test: TTest  # statistic: t, whose square is `f`; df: Hillis's denominator
     ms_arm: float  # mean square of the arms
@@ -46,7 +46,7 @@ class ErrorBlocks:
 
 
 def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
-    """Return the test of two arms whose seeds are independent, seed variances not pooled.
+    """Return the test of two arms with independent seeds and separate seed variances.
 
     V = s2_A / S_A + s2_B / S_B + max(0, c_AA + c_BB - 2 c_AB), c the mean covariance over patients
     of different runs; df = V^2 / [(s2_A / S_A)^2 / (S_A - 1) + (s2_B / S_B)^2 / (S_B - 1)]
@@ -54,13 +54,13 @@ def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
 
     Args:
         a: influence of arm A's runs; b: of arm B's, on the same images and patients.
-        level: of the interval.
+        level: confidence level of the interval.
 
-    Identical runs give p = 1. NaN with one seed on a side, which has no pair of runs to take the
-    patients' part from and no variance: `contrast` pools the variance.
+    Identical runs give p = 1. NaN with a single seed on one side, which has neither a pair of runs
+    for the covariance over patients nor a seed variance; `contrast` pools the variance instead.
 
     Raises:
-        UserError: if the images differ.
+        UserError: the images differ.
     """
     arms = arms_of(_together(a, b), np.repeat([0, 1], [len(a.estimate), len(b.estimate)]))
     parts = arms.seed_variance / arms.n_seeds
@@ -75,7 +75,7 @@ def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
     seed_part = float(parts.sum())
     df = satterthwaite([(float(v), int(n) - 1) for v, n in zip(parts, arms.n_seeds, strict=True)])
     total = seed_part + case_part
-    if seed_part > 0:  # the patients' part counts as known
+    if seed_part > 0:  # the part from patients is treated as known
         df *= (total / seed_part) ** 2
     elif seed_part == 0 and case_part > 0:
         df = float("inf")
@@ -89,19 +89,19 @@ def nested(a: Influence, b: Influence, *, level: float = 0.95) -> Nested:
 
 
 def factorial(a: Influence, b: Influence, *, level: float = 0.95) -> Factorial:
-    """Return the test of two arms over common seeds: run i of A and of B have one seed.
+    """Return the test of two arms over common seeds: run i of A and run i of B share a seed.
 
     F = MS(T) / [MS(TR) + S max(cov2 - cov3, 0)] on 1 and ddf = [..]^2 / [MS(TR)^2 / (S - 1)]
     degrees of freedom (Hillis 2007, Statistics in Medicine 26:596; as R's MRMCaov).
 
     Args:
         a: influence of arm A's runs, in the order of the seeds; b: of arm B's.
-        level: of the interval.
+        level: confidence level of the interval.
 
     NaN for one seed, or for arms with different numbers of seeds.
 
     Raises:
-        UserError: if the images differ.
+        UserError: the images differ.
     """
     blocks = error_blocks(a, b)
     x = np.full((2, 1), NAN)
@@ -112,7 +112,7 @@ def factorial(a: Influence, b: Influence, *, level: float = 0.95) -> Factorial:
         reason = reason or "the arms have different numbers of seeds"
     seeds = x.shape[1]
     if seeds < 2:
-        reason = reason or "one seed has no spread"
+        reason = reason or "a single seed has no variance"
     differences = x[0] - x[1]
     d = float(differences.mean())
     ms_arm = seeds * d * d / 2
@@ -131,10 +131,10 @@ def error_blocks(a: Influence, b: Influence) -> ErrorBlocks:
     """Return the covariances over patients of the runs of two arms.
 
     Args:
-        a: influence of arm A's runs; b: of arm B's; with equal numbers, run i has one seed.
+        a: influence of arm A's runs; b: of arm B's. With equal numbers, runs i share a seed.
 
     Raises:
-        UserError: if the images differ.
+        UserError: the images differ.
     """
     both = _together(a, b)
     arms = arms_of(both, np.repeat([0, 1], [len(a.estimate), len(b.estimate)]))
@@ -160,8 +160,8 @@ def _together(a: Influence, b: Influence) -> Influence:
     """Return the runs of A, then those of B."""
     if (a.n_images, a.n_patients, a.metric) != (b.n_images, b.n_patients, b.metric):
         raise UserError(
-            f"Both arms need one metric on the same images, got {a.metric} on {a.n_images} and "
-            f"{b.metric} on {b.n_images}."
+            f"Both arms need the same metric on the same images, got {a.metric} on {a.n_images} "
+            f"and {b.metric} on {b.n_images}."
         )
     return Influence(
         metric=a.metric,

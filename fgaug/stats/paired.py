@@ -1,6 +1,6 @@
 """Two trained models on the same images, right or wrong: McNemar's tests and intervals.
 
-Level E0: two single runs. It says nothing about their recipes; repeat with seeds for that. The
+Level E0: two single runs, which say nothing about their recipes; that needs several seeds. The
 exact interval of a paired difference of proportions is that of Fay and Lumbard 2021.
 """
 
@@ -17,7 +17,7 @@ from fgaug.stats.arrays import NAN, Floats, Ints, sample
 from fgaug.stats.inference import check_level, quantile
 
 NODES = 200  # of the quadrature
-FAR = 1e-14  # tails that it leaves out
+FAR = 1e-14  # tail probability outside the quadrature
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,46 +27,46 @@ class McNemar:
     statistic: float  # exact: the smaller discordant count; else chi-square with correction
     p_value: float  # exact, or that of the corrected chi-square
     n: int
-    discordant: int  # images that one alone has right
+    discordant: int  # images that only one model has right
     accuracy_a: float
     accuracy_b: float
     difference: float
     p_exact: float  # binomial; conservative
-    p_mid: float  # mid-p: the one to read (Fagerland 2013)
+    p_mid: float  # mid-p: the recommended one (Fagerland 2013)
     chi2_uncorrected: float
     p_uncorrected: float
     chi2_yates: float
     p_yates: float
-    wald: tuple[float, float]  # may leave -1..1 in a tiny table
+    wald: tuple[float, float]  # may exceed -1..1 for a tiny table
     bonett_price: tuple[float, float]
-    fay_lumbard: tuple[float, float]  # exact; leaves out 0 when p_exact < 1 - level
+    fay_lumbard: tuple[float, float]  # exact; excludes 0 if p_exact < 1 - level
     reason: str | None  # why something is NaN
 
 
 def mcnemar(table: ArrayLike, exact: bool = True, *, level: float = 0.95) -> McNemar:
-    """Return McNemar's tests of two models on the same images, one image a patient.
+    """Return McNemar's tests of two models on the same images, one image per patient.
 
     With b images only A has right and c only B, under equal accuracy b is Binomial(b + c, 1/2):
     p_exact = min(1, 2 P(X <= min(b, c))), p_mid = 2 P(X <= min) - P(X = min) (Fagerland, Lydersen
     and Laake 2013, BMC Med Res Methodol 13:91); mid-p is 1 at b = c, both are 1 at b + c = 0. The
-    chi-square is (b - c)^2 / (b + c), corrected (|b - c| - 1)^2 / (b + c) but 0 at b = c, as R has
-    it; undefined at b + c = 0. Intervals: Wald; Bonett and Price 2012 (J Educ Behav Stat 37:479),
-    which is Wald's with one image added to b and to c; Fay and Lumbard 2021 (see `melded.py`).
+    chi-square is (b - c)^2 / (b + c), corrected (|b - c| - 1)^2 / (b + c) but 0 at b = c, as in R;
+    undefined at b + c = 0. Intervals: Wald; Bonett and Price 2012 (J Educ Behav Stat 37:479),
+    which is Wald's with one image added to b and to c; Fay and Lumbard 2021 (see `fay_lumbard`).
 
     Args:
         table: [[both right, only A right], [only B right, both wrong]], counts of images.
-        exact: whether `statistic` and `p_value` are the exact test's or the chi-square's.
-        level: of the intervals.
+        exact: whether `statistic` and `p_value` are those of the exact or the chi-square test.
+        level: confidence level of the intervals.
 
     Raises:
-        UserError: for another shape, or counts that are negative or not whole.
+        UserError: the shape is wrong, or a count is negative or not whole.
     """
     check_level(level)
     counts = _counts(table)
     (both, b), (c, _) = counts.tolist()
     n, m = int(counts.sum()), b + c
     if n == 0:
-        return _undefined("the table holds no image")
+        return _undefined("the table holds no images")
     p_exact, p_mid = _binomial(b, c)
     chi2, yates = ((b - c) ** 2 / m, max(0, abs(b - c) - 1) ** 2 / m) if m else (NAN, NAN)
     p_chi2, p_yates = (float(special.chdtrc(1, value)) for value in (chi2, yates))
@@ -87,7 +87,7 @@ def mcnemar(table: ArrayLike, exact: bool = True, *, level: float = 0.95) -> McN
         wald=_wald(b / n, c / n, n, level),
         bonett_price=_wald((b + 1) / (n + 2), (c + 1) / (n + 2), n + 2, level),
         fay_lumbard=fay_lumbard(b, c, n, level=level),
-        reason=None if m else "no image on which one alone is right: no chi-square",
+        reason=None if m else "no discordant images: the chi-square is undefined",
     )
 
 
@@ -95,20 +95,20 @@ def agreement(right_a: ArrayLike, right_b: ArrayLike) -> Ints:
     """Return the table that `mcnemar` takes, int [2, 2], from right or wrong answers.
 
     Args:
-        right_a: bool [N] (or 1.0 and 0.0), whether A has the image right; right_b: the same of B.
+        right_a: bool [N] (or 1.0 and 0.0), whether A has the image right; right_b: the same for B.
 
     Raises:
-        UserError: for arrays of different length, or an image without an answer (NaN).
+        UserError: the arrays have different lengths, or an image has no answer (NaN).
     """
     a, b = (answers.astype(bool) for answers in paired_answers(right_a, right_b))
     return np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]], np.int64)
 
 
 def paired_answers(right_a: ArrayLike, right_b: ArrayLike) -> tuple[Floats, Floats]:
-    """Return both models' answers, 1.0 right and 0.0 wrong, [N]; arguments as `agreement`.
+    """Return both models' answers, 1.0 right and 0.0 wrong, [N]; arguments as in `agreement`.
 
     Raises:
-        UserError: for arrays of different length, or an image without an answer (NaN).
+        UserError: the arrays have different lengths, or an image has no answer (NaN).
     """
     a, b = sample(right_a, "right_a"), sample(right_b, "right_b")
     if a.size != b.size:
@@ -116,13 +116,13 @@ def paired_answers(right_a: ArrayLike, right_b: ArrayLike) -> tuple[Floats, Floa
     if unanswered := int((np.isnan(a) | np.isnan(b)).sum()):
         raise UserError(
             f"Both models need an answer for every image, got none (NaN) for {unanswered} of "
-            f"{a.size}. Predict these anew, or leave them out of both."
+            f"{a.size}. Predict these again, or leave them out on both sides."
         )
     return a, b
 
 
 def called_right(y_true: ArrayLike, probability: ArrayLike, threshold: float = 0.5) -> Floats:
-    """Return 1.0 where the call is right, 0.0 where it is wrong; positive from `threshold` on.
+    """Return 1.0 for a right and 0.0 for a wrong prediction, which is 1 from `threshold` up.
 
     Args:
         y_true: int [N], 0 or 1.
@@ -173,17 +173,18 @@ def _undefined(reason: str) -> McNemar:
 def fay_lumbard(b: int, c: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     """Return the interval of (b - c) / n that agrees with the exact McNemar p.
 
-    The difference is share * (2 favour - 1), share the part of discordant images and favour the
-    part of them that A alone has right. Their Clopper-Pearson limits come from beta
-    distributions: of m = b + c among n, Beta(m, n - m + 1) below and Beta(m + 1, n - m) above; of
-    b among m, Beta(b, c + 1) and Beta(b + 1, c). A limit of the product melds them: the lower one
-    is the alpha / 2 quantile with the lower favour, and the share that makes the product smaller.
-    Fay and Lumbard 2021 (Statistics in Medicine 40:1147); program exact2x2, mcnemarExactDP.
+    The difference is share * (2 favour - 1), where share is the proportion of discordant images
+    and favour the proportion of these that only A has right. Their Clopper-Pearson limits come
+    from beta distributions: for m = b + c out of n, Beta(m, n - m + 1) below and Beta(m + 1, n -
+    m) above; for b out of m, Beta(b, c + 1) and Beta(b + 1, c). A limit of the product melds them:
+    the lower one is the alpha / 2 quantile with the lower favour and the share that makes the
+    product smaller. Fay and Lumbard 2021 (Statistics in Medicine 40:1147); program exact2x2,
+    mcnemarExactDP.
 
     Args:
-        b: images that A alone has right; c: that B alone has right.
-        n: images in all, at least 1.
-        level: of the interval.
+        b: images that only A has right; c: that only B has right.
+        n: number of all images, at least 1.
+        level: confidence level of the interval.
     """
     alpha = (1 - level) / 2
     return _lower(b, c, n, alpha), -_lower(c, b, n, alpha)
@@ -194,12 +195,12 @@ def _lower(b: int, c: int, n: int, alpha: float) -> float:
     m = b + c
     if b == 0:  # favour is 0: the product is minus the larger share
         return -1.0 if m == n else -float(special.betaincinv(m + 1, n - m, 1 - alpha))
-    law = (b, c + 1)  # whole numbers from 1 on: the density is a polynomial
+    law = (b, c + 1)  # whole numbers from 1 up: the density is a polynomial
     low, high = special.betaincinv(*law, FAR), special.betainccinv(*law, FAR)
     x, weight = np.polynomial.legendre.leggauss(NODES)
 
     def mean(start: float, end: float, limit: float, above: bool) -> float:
-        """Return the integral over favour from start to end of the share's chance."""
+        """Return the integral of the share's probability over favour from start to end."""
         start, end = max(start, low), min(end, high)
         if start >= end:
             return 0.0
@@ -213,7 +214,7 @@ def _lower(b: int, c: int, n: int, alpha: float) -> float:
         return float((weight * np.exp(logs) * chance).sum() * (end - start) / 2)
 
     def cdf(limit: float) -> float:
-        kink = (1 + limit) / 2  # beyond this favour even a share of 1 is too little
+        kink = (1 + limit) / 2  # beyond this favour even a share of 1 is too small
         if limit < 0:  # the larger share makes a negative product smaller
             return mean(0, kink, limit, above=True)
         return float(special.betainc(*law, kink)) + mean(kink, 1, limit, above=False)

@@ -1,4 +1,4 @@
-"""How many seeds: power and smallest visible gain of a planned comparison.  [stats, `power`]"""
+"""Number of seeds, power and smallest detectable gain of a planned comparison."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ from fgaug.stats.inference import quantile
 class Plan:
     """A comparison of equal arms with one baseline, before it is run."""
 
-    arms: int  # compared with the baseline, K
+    arms: int  # K, compared with the baseline
     seeds: int  # of each arm
     baseline_seeds: int
     seed_sd: float  # of the metric between seeds
     case_variance: float = 0.0  # over patients, of one arm minus the baseline; 0: these patients
-    patients: int | None = None  # G, that case_variance was estimated from; None: taken as known
-    alpha: float = 0.05  # two-sided, for all arms together
+    patients: int | None = None  # G, from which case_variance was estimated; None: known
+    alpha: float = 0.05  # two-sided, over all arms
 
     def __post_init__(self) -> None:
-        """Refuse sizes and shares that no plan has.
+        """Refuse impossible sizes and shares.
 
         Raises:
-            UserError: naming the field.
+            UserError: names the field.
         """
         for name, least in (("arms", 1), ("seeds", 1), ("baseline_seeds", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
         if not self.seed_sd >= 0 or not self.case_variance >= 0:
-            raise UserError("`seed_sd` and `case_variance` must be 0 or more. Take a pilot's.")
+            raise UserError(
+                "`seed_sd` and `case_variance` must be 0 or more. Use those of a pilot."
+            )
         if not self.seed_sd and not self.case_variance:
-            raise UserError("`seed_sd` and `case_variance` are both 0: any gain would be visible.")
+            raise UserError(
+                "`seed_sd` and `case_variance` are both 0: any gain would be detectable."
+            )
         if self.patients is not None and self.patients < 2:
             raise UserError(f"`patients` must be at least 2, got {self.patients}.")
         if not 0 < self.alpha < 1:
@@ -50,35 +54,35 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectableGain:
-    """Whether a test can be significant at all, whatever the numbers turn out to be."""
+    """Whether a test can be significant at all, whatever the results."""
 
     smallest_p: float  # two-sided, adjusted
     possible: bool  # smallest_p <= alpha
-    seeds_needed: int  # of each arm (and of the baseline, where it has as many), at least
+    seeds_needed: int  # minimum per arm (and for the baseline, if it has as many)
 
 
 def power(plan: Plan, gain: float) -> float:
-    """Return the chance that one arm, truly better by `gain`, is significant after adjustment.
+    """Return the power to find one arm, truly better by `gain`, significant after adjustment.
 
     Noncentral t with gain / sqrt(V), V = sigma^2 (1 / n + 1 / n_0) + Q, beyond the two-sided
-    critical value of all K arms (Dunnett; with patients the arms' differences share half of Q, as
-    arms alike do). Df: sum(S - 1), with patients Satterthwaite's.
+    critical value for all K arms (Dunnett; with patients the differences of the arms share half of
+    Q, as for similar arms). Df: sum(S - 1), or Satterthwaite's with patients.
 
     Args:
         plan: the comparison.
         gain: in units of `seed_sd`; its sign does not matter.
 
-    NaN where one seed everywhere leaves no degrees of freedom.
+    NaN if single seeds leave no degrees of freedom.
     """
     variance, df, critical = _test_of(plan)
     return _beyond(abs(gain) / math.sqrt(variance), df, critical)
 
 
 def smallest_gain(plan: Plan, *, power: float = 0.8) -> float:
-    """Return the gain that is significant with chance `power`, in units of `seed_sd`.
+    """Return the gain that is significant with probability `power`, in units of `seed_sd`.
 
     Raises:
-        UserError: for a power that is not between alpha and 1.
+        UserError: the power is not between alpha and 1.
     """
     if not plan.alpha < power < 1:
         raise UserError(f"`power` must lie between {plan.alpha:g} and 1, got {power:g}. Give 0.8.")
@@ -87,9 +91,9 @@ def smallest_gain(plan: Plan, *, power: float = 0.8) -> float:
 
 
 def ceiling(plan: Plan, gain: float) -> float:
-    """Return the power that no number of seeds can exceed: patients alone are left, V = Q.
+    """Return the limit of the power for any number of seeds: only patients remain, V = Q.
 
-    1 where `case_variance` is 0.
+    It is 1 if `case_variance` is 0.
     """
     if not plan.case_variance:
         return 1.0
@@ -99,16 +103,16 @@ def ceiling(plan: Plan, gain: float) -> float:
 
 
 def seeds_for(plan: Plan, gain: float, *, power: float = 0.8, most: int = 1000) -> int | None:
-    """Return the seeds an arm that reach this power, the baseline having sqrt(K) times as many.
+    """Return the seeds per arm that reach this power, with sqrt(K) times as many for the baseline.
 
-    The square-root rule spends seeds best (Bechhofer and Nocturne 1972; Dunnett 1955). None
-    where `most` seeds do not do it, for example above the `ceiling`.
+    The square-root rule allocates seeds optimally (Bechhofer and Nocturne 1972; Dunnett 1955).
+    None if `most` seeds do not suffice, for example above the `ceiling`.
 
     Args:
-        plan: its own numbers of seeds are ignored.
+        plan: the comparison; its own numbers of seeds are ignored.
         gain: in units of `seed_sd`.
-        power: wanted.
-        most: seeds an arm tried.
+        power: the required power.
+        most: the largest number of seeds per arm to try.
     """
 
     def reached(seeds: int) -> bool:
@@ -125,15 +129,15 @@ def seeds_for(plan: Plan, gain: float, *, power: float = 0.8, most: int = 1000) 
 
 
 def selected(screen: Plan, top: int, gain: float) -> float:
-    """Return the chance that one arm, truly better by `gain`, is among the `top` of a screening.
+    """Return the probability that one arm, truly better by `gain`, is among the `top` screened.
 
-    The K - 1 other arms are taken to be as the baseline. Means over seeds are normal with variance
-    sigma^2 / n + Q / 2 (each arm's own half of the patients' part, as in `power`); integrated over
-    that arm's mean: at most top - 1 of the others, binomial, lie above it.
+    Assumes that the K - 1 other arms equal the baseline. Means over seeds are normal with variance
+    sigma^2 / n + Q / 2 (each arm's own half of the variance over patients, as in `power`).
+    Integrates over that arm's mean: at most top - 1 of the others, binomial, lie above it.
 
     Args:
         screen: the screening; its baseline does not matter.
-        top: arms that go on.
+        top: number of arms that are confirmed.
         gain: in units of `seed_sd`, in the better direction.
     """
     others = screen.arms - 1
@@ -141,34 +145,34 @@ def selected(screen: Plan, top: int, gain: float) -> float:
         return 1.0
     sd = math.sqrt(screen.seed_sd**2 / screen.seeds + screen.case_variance / 2)
     z, weight = normal_nodes()
-    above = special.ndtr(-(z + gain / sd))  # the chance of each other arm
+    above = special.ndtr(-(z + gain / sd))  # probability for each other arm
     return float(weight @ special.bdtr(top - 1, others, above))
 
 
 def two_stage_power(screen: Plan, confirm: Plan, gain: float) -> float:
-    """Return the chance that the arm truly better by `gain` is chosen and then significant.
+    """Return the probability that the arm truly better by `gain` is selected and then significant.
 
-    The product of `selected` and of `power` of the second stage: fresh seeds and other patients
-    make the stages independent. Exact for the normal model; with patients up to the variance of
-    the screening's estimated Q, which choosing the largest means does not use.
+    The product of `selected` and the `power` of the second stage: fresh seeds and other patients
+    make the stages independent. Exact for the normal model; with patients, up to the variance of
+    the screening's estimated Q, which selecting the largest means does not use.
 
     Args:
-        screen: all K arms; its alpha does not matter, as nothing is tested there.
-        confirm: its `arms` are the best of the screening that go on.
+        screen: all K arms; its alpha is ignored, as nothing is tested there.
+        confirm: the second stage; its `arms` are the best of the screening.
         gain: in units of `seed_sd`, in the better direction.
     """
     return selected(screen, confirm.arms, gain) * power(confirm, gain)
 
 
 def smallest_two_stage_gain(screen: Plan, confirm: Plan, *, power: float = 0.8) -> float:
-    """Return the gain that two stages find with chance `power`, in units of `seed_sd`.
+    """Return the gain that two stages detect with probability `power`, in units of `seed_sd`.
 
-    NaN where the second stage has no degrees of freedom.
+    NaN if the second stage has no degrees of freedom.
 
     Raises:
-        UserError: as `smallest_gain`.
+        UserError: as in `smallest_gain`.
     """
-    low = smallest_gain(confirm, power=power)  # what the second stage alone would need
+    low = smallest_gain(confirm, power=power)  # what the second stage needs on its own
     if math.isnan(low) or selected(screen, confirm.arms, low) == 1:
         return low
     high = 2 * low
@@ -188,13 +192,13 @@ def can_ever_be_significant(
 
     Args:
         test: `rank_holm`, `sign_flip_holm`, or `sign_flip_max_t`.
-        seeds: of each arm.
-        baseline_seeds: of the baseline (`rank_holm`); None for as many.
+        seeds: seeds per arm.
+        baseline_seeds: seeds of the baseline (`rank_holm`); by default as many.
         arms: K.
         alpha: two-sided.
 
     Raises:
-        UserError: for another test, sizes below 1, or an alpha outside 0..1.
+        UserError: the test is unknown, a size is below 1, or alpha is outside 0..1.
     """
     if test not in ("rank_holm", "sign_flip_holm", "sign_flip_max_t"):
         raise UserError(
@@ -231,7 +235,7 @@ def _power_with(plan: Plan, seeds: int, baseline_seeds: int, gain: float) -> flo
     return power(changed, gain)
 
 
-@lru_cache(maxsize=256)  # several gains are asked of one plan
+@lru_cache(maxsize=256)  # one plan is evaluated for several gains
 def _test_of(plan: Plan) -> tuple[float, float, float]:
     """Return variance, degrees of freedom and critical value of one arm's difference."""
     own = plan.seed_sd**2 / plan.seeds
@@ -250,10 +254,10 @@ def _test_of(plan: Plan) -> tuple[float, float, float]:
 
 
 def _beyond(shift: float, df: float, critical: float) -> float:
-    """Return P(|T| >= critical), T noncentral t with this shift."""
+    """Return P(|T| >= critical) for a noncentral t with this shift."""
     if math.isnan(critical):
         return NAN
-    scale, weight = scale_nodes(df)  # given the estimated over the true sd, T is normal
+    scale, weight = scale_nodes(df)  # given the ratio of estimated to true sd, T is normal
     limit = critical * scale
     return float(weight @ (special.ndtr(shift - limit) + special.ndtr(-shift - limit)))
 

@@ -1,4 +1,4 @@
-"""Two arms by the ranks of their seeds: P(A > B), exact rank sum and signed ranks."""
+"""Rank tests of two arms over seeds: P(A > B), exact rank sum and signed ranks."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from scipy.stats import rankdata
 from fgaug.stats.arrays import NAN, Floats, Ints, missing, sample
 from fgaug.stats.sign_flips import sign_flip
 
-LARGEST_SAMPLE = 300  # runs in all, of an exact rank sum
-TIE_DIGITS = 10  # of values relative to the largest: 0.82 - 0.81 and 0.81 - 0.80 are one size
+LARGEST_SAMPLE = 300  # runs in total for an exact rank sum
+TIE_DIGITS = 10  # relative to the largest value: 0.82 - 0.81 and 0.81 - 0.80 are tied
 
 
 def prob_greater(a: ArrayLike, b: ArrayLike) -> float:
     """Return P(A > B): the share of run pairs in which A is above B, ties half.
 
-    "Meaningful" from 0.75 on in Bouthillier et al. 2021 (MLSys). Descriptive: with five seeds a
-    side it can hardly be anything else. NaN for no or unusable values.
+    "Meaningful" from 0.75 up in Bouthillier et al. 2021 (MLSys). Descriptive: five seeds per side
+    allow little more. NaN without values or with non-finite ones.
 
     Args:
-        a: float [S_A], one value a seed; b: float [S_B].
+        a: float [S_A], one value per seed; b: float [S_B].
     """
     x, y = sample(a, "a"), sample(b, "b")
     if missing(a=x, b=y):
@@ -33,12 +33,12 @@ def prob_greater(a: ArrayLike, b: ArrayLike) -> float:
 def rank_sum(a: ArrayLike, b: ArrayLike) -> float:
     """Return the exact two-sided p of the rank sum (Wilcoxon, Mann-Whitney), ties midranked.
 
-    All choices of S_A of the S_A + S_B midranks count alike; two-sided by distance from the
-    expected sum. Built by walking through the runs and keeping the chance of each (number chosen,
-    sum), so no choice is listed. NaN for no or unusable values, and beyond 300 runs.
+    All choices of S_A of the S_A + S_B midranks are equally likely; two-sided by distance from the
+    expected sum. Computed run by run from the probabilities of each (number chosen, sum), without
+    enumerating the choices. NaN without values or with non-finite ones, and beyond 300 runs.
 
     Args:
-        a: float [S_A], one value a seed; b: float [S_B].
+        a: float [S_A], one value per seed; b: float [S_B].
     """
     x, y = sample(a, "a"), sample(b, "b")
     if missing(a=x, b=y) or x.size + y.size > LARGEST_SAMPLE:
@@ -53,10 +53,10 @@ def rank_sum(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the two-sided p of Wilcoxon's signed ranks of common seeds; exact up to 300.
+    """Return the two-sided p of Wilcoxon's signed ranks over common seeds; exact up to 300.
 
-    Pairs without a difference are dropped, ties midranked, two-sided by distance from the expected
-    sum. No difference at all: p = 1. NaN for no or unusable values.
+    Drops pairs without a difference and uses midranks for ties; two-sided by distance from the
+    expected sum. p = 1 without any difference. NaN without values or with non-finite ones.
 
     Args:
         a: float [S]; b: float [S], of the same seeds in the same order.
@@ -72,14 +72,14 @@ def signed_rank(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _doubled_midranks(values: Floats) -> Ints:
-    """Return twice the midranks: whole numbers."""
+    """Return twice the midranks, which are whole numbers."""
     largest = float(np.abs(values).max()) or 1.0
     rounded = np.round(values / largest, TIE_DIGITS)
     return np.asarray(2 * rankdata(rounded), dtype=np.int64)
 
 
 def _sums(ranks: Ints, chosen: int) -> Floats:
-    """Return the chance of each sum when `chosen` of the ranks are drawn without replacement."""
+    """Return the probability of each sum of `chosen` ranks drawn without replacement."""
     chance = np.zeros((chosen + 1, int(ranks.sum()) + 1))  # of (number chosen so far, their sum)
     chance[0, 0] = 1.0
     have = np.arange(chosen + 1)[:, None]

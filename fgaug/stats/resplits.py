@@ -1,4 +1,4 @@
-"""Two recipes over repeated re-splits of one data set (level E3; never for one fixed split)."""
+"""Two recipes over repeated re-splits of one dataset (level E3; never for one fixed split)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Resplits:
     """The corrected t test of Nadeau and Bengio and its Bayesian reading."""
 
     test: TTest  # with the corrected standard error
-    uncorrected: TTest  # as if splits did not overlap: too small a p
+    uncorrected: TTest  # ignores the overlap of splits: p is too small
     bayes_left: float  # posterior P(difference < -rope)
     bayes_rope: float  # P(-rope <= difference <= rope)
     bayes_right: float  # P(difference > rope)
@@ -32,7 +32,7 @@ def nadeau_bengio(
     rope: float = 0.0,
     level: float = 0.95,
 ) -> Resplits:
-    """Return the t test of one difference a split, its variance enlarged for their overlap.
+    """Return the t test of one difference per split, with the variance corrected for overlap.
 
     Variance of the mean: s^2 (1 / J + n_test / n_train), t with J - 1 degrees of freedom (Nadeau
     and Bengio 2003, Machine Learning 52:239, section 3). The Bayesian correlated t test (Corani
@@ -42,19 +42,19 @@ def nadeau_bengio(
 
     Args:
         differences: A minus B of each split, float [J].
-        n_train: images trained on in each split; n_test: tested on.
-        rope: half width of the region of practical equivalence, units of the metric.
-        level: of the intervals.
+        n_train: training images per split; n_test: test images per split.
+        rope: half width of the region of practical equivalence, in units of the metric.
+        level: confidence level of the intervals.
 
     Raises:
-        UserError: for sizes below 1 or a negative rope.
+        UserError: a size is below 1, or the rope is negative.
     """
     if n_train < 1 or n_test < 1:
         raise UserError(f"Splits need images on both sides, got {n_train} and {n_test}.")
     if not rope >= 0:
         raise UserError(f"`rope` must be 0 or more, got {rope:g}.")
     d = sample(differences, "differences")
-    reason = missing(differences=d) or ("one split has no spread" if d.size == 1 else None)
+    reason = missing(differences=d) or ("a single split has no variance" if d.size == 1 else None)
     mean = float(d.mean()) if d.size and not missing(differences=d) else NAN
     variance = float(d.var(ddof=1)) if reason is None else NAN
     scale = float(np.abs(d).max(initial=0.0)) if reason is None else 0.0
@@ -76,11 +76,11 @@ def nadeau_bengio(
 
 
 def _outside(test: TTest, rope: float) -> tuple[float, float]:
-    """Return the posterior chances below -rope and above rope."""
+    """Return the posterior probabilities below -rope and above rope."""
     if test.se > 0:
         return (
             upper_tail((rope + test.difference) / test.se, test.df),
             upper_tail((rope - test.difference) / test.se, test.df),
         )
-    # all splits equal: the posterior is a point, and with a rope around it nothing lies outside
+    # all splits equal: the posterior is a point mass, which lies inside the rope
     return (0.0, 0.0) if test.se == 0 and test.difference == 0 and rope > 0 else (NAN, NAN)

@@ -1,4 +1,4 @@
-"""The area under the ROC curve: placements, DeLong's test, patients as clusters."""
+"""Area under the ROC curve: placements, DeLong's test, patients as clusters."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AucInterval:
     se: float
     ci_low: float  # normal, clipped to 0..1
     ci_high: float
-    logit_low: float  # normal on the logit: stays within 0..1 and is the better one near 1
+    logit_low: float  # normal on the logit: stays within 0..1 and is better near 1
     logit_high: float
     reason: str | None
 
@@ -62,23 +62,23 @@ def delong(
 ) -> DeLong:
     """Return two AUCs and DeLong's test of their difference; clustered by patient with `group`.
 
-    Says whether these two trained networks differ on new patients; nothing about their recipes.
-    Equal scores give z 0 and p 1; fewer than two patients with, or without, the second label give
-    NaN and a reason. An AUC below 0.5 stays below it.
+    Tests whether these two trained networks differ on new patients; says nothing about their
+    recipes. Equal scores give z 0 and p 1; fewer than two patients with, or without, the second
+    label give NaN and a reason. An AUC below 0.5 is not flipped.
 
     Args:
         y_true: int [N], 0 or 1.
         p_a: scores of A, float [N], larger for label 1; any scale.
         p_b: scores of B on the same images.
-        group: the patient of each image, [N]; None if every image is a patient of its own.
-        level: of the intervals.
+        group: the patient of each image, [N]; None if every image is its own patient.
+        level: confidence level of the intervals.
 
     Sources: DeLong, DeLong and Clarke-Pearson 1988 (Biometrics 44:837), by midranks as in Sun and
     Xu 2014 (IEEE SPL 21:1389); with patients Obuchowski 1997 (Biometrics 53:567), which is
     DeLong's where every patient has one image.
 
     Raises:
-        UserError: for arrays of other lengths or labels other than 0 and 1.
+        UserError: the arrays have different lengths, or a label is not 0 or 1.
     """
     check_level(level)
     y = class_indices(y_true, 2)
@@ -87,7 +87,7 @@ def delong(
     estimate, influence = auc_influence(y == 1, scores)
     factors, counts = clustered_factors(influence, y, patients, 2)
     reason = why_undefined(counts, estimate)
-    apart = factors[0] - factors[1]  # exactly 0 for scores of the same order
+    apart = factors[0] - factors[1]  # exactly 0 for scores in the same order
     test = t_test(
         float(estimate[0] - estimate[1]),
         float(np.linalg.norm(apart)),
@@ -121,10 +121,10 @@ def delong(
 def auc_interval(
     y_true: ArrayLike, scores: ArrayLike, *, group: ArrayLike | None = None, level: float = 0.95
 ) -> AucInterval:
-    """Return one AUC with a normal and a logit interval; arguments and errors as `delong`.
+    """Return one AUC with a normal and a logit interval; arguments and errors as in `delong`.
 
     The logit interval is expit(logit A -/+ z se / (A (1 - A))) (Pepe 2003, section 5.2.3); NaN
-    for an AUC of 0 or 1, whose variance DeLong's method takes for 0.
+    for an AUC of 0 or 1, where DeLong's variance is 0.
     """
     one = delong(y_true, scores, scores, group=group, level=level)
     se = float(np.sqrt(one.var_a))
@@ -151,17 +151,17 @@ def auc(y_true: ArrayLike, scores: ArrayLike) -> Floats:
         y_true: int [N], 0 or 1.
         scores: float [R, N] or [N].
 
-    NaN for labels of one class and for runs with NaN among their scores.
+    NaN if all labels are of one class, and for runs with NaN scores.
 
     Raises:
-        UserError: as `delong`.
+        UserError: as in `delong`.
     """
     y = class_indices(y_true, 2)
     return _areas(y == 1, run_scores(scores, y.size, "scores"))
 
 
 def auc_influence(positive: Bools, scores: Floats) -> tuple[Floats, Floats]:
-    """Return the AUC of each run, [R], and what each image adds to its error, [R, N].
+    """Return the AUC of each run, [R], and the influence of each image on it, [R, N].
 
     For a positive i it is (V10_i - AUC) / m, for a negative j (V01_j - AUC) / n, with placements
     V10_i = (R_all(i) - R_pos(i)) / n and V01_j = 1 - (R_all(j) - R_neg(j)) / m, R() midranks

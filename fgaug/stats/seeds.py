@@ -1,4 +1,4 @@
-"""Two arms by one value a seed: t tests, equivalence, exact ranks (level E1: these patients)."""
+"""Two arms by one value per seed: t tests, equivalence, sign flips (level E1: these patients)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Equivalence:
     p_lower: float  # of "A is below B by the margin or more"
     p_upper: float  # of "A is above B by the margin or more"
     p_value: float  # the larger: equivalence
-    p_noninferior: float  # p_lower: what is asked where larger is better
-    ci_low: float  # the interval that decides both: 1 - 2 alpha, 90 % by default
+    p_noninferior: float  # p_lower: non-inferiority if higher is better
+    ci_low: float  # the interval that decides both: 1 - 2 alpha, 90% by default
     ci_high: float
     reason: str | None
 
 
 def spread(values: ArrayLike) -> Spread:
-    """Return the mean and both standard deviations of one value a seed, float [S]."""
+    """Return the mean and both standard deviations of one value per seed, float [S]."""
     x = sample(values, "values")
     if reason := missing(values=x):
         return Spread(n=x.size, mean=NAN, sd_sample=NAN, sd_population=NAN, reason=reason)
@@ -48,7 +48,7 @@ def spread(values: ArrayLike) -> Spread:
         mean=float(x.mean()),
         sd_sample=float(x.std(ddof=1)) if x.size > 1 else NAN,
         sd_population=float(x.std()),
-        reason="one seed has no sample standard deviation" if x.size == 1 else None,
+        reason="a single seed has no sample standard deviation" if x.size == 1 else None,
     )
 
 
@@ -56,10 +56,10 @@ def welch(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> TTest:
     """Return Welch's t test of two independent samples (Welch 1947, Biometrika 34:28).
 
     Args:
-        a: float [S_A], one value a seed; b: float [S_B].
-        level: of the interval.
+        a: float [S_A], one value per seed; b: float [S_B].
+        level: confidence level of the interval.
 
-    NaN with fewer than two seeds on a side; all values equal give p = 1.
+    NaN with fewer than two seeds on a side; p = 1 if all values are equal.
     """
     x, y = sample(a, "a"), sample(b, "b")
     if reason := missing(a=x, b=y):
@@ -87,7 +87,7 @@ def student(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> TTest:
     if reason:
         return t_test(NAN, NAN, NAN, level=level, reason=reason)
     if df < 1:
-        reason = "two seeds in all leave no degrees of freedom"
+        reason = "two seeds in total leave no degrees of freedom"
         return t_test(float(x[0] - y[0]), NAN, NAN, level=level, reason=reason)
     squares = ((x - x.mean()) ** 2).sum() + ((y - y.mean()) ** 2).sum()
     se = float(np.sqrt(squares / df * (1 / x.size + 1 / y.size)))
@@ -96,17 +96,19 @@ def student(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> TTest:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> TTest:
-    """Return the paired t test; only for arms whose seeds are really common.
+    """Return the paired t test; only for arms that really share their seeds.
 
     Args:
         a: float [S]; b: float [S], of the same seeds in the same order.
-        level: of the interval.
+        level: confidence level of the interval.
 
     Raises:
-        UserError: for samples of different length.
+        UserError: the samples have different lengths.
     """
     x, y = _pairs(a, b)
-    reason = missing(a=x, b=y) or ("one seed has no standard error" if x.size == 1 else None)
+    reason = missing(a=x, b=y) or (
+        "a single seed gives no standard error" if x.size == 1 else None
+    )
     if reason:
         difference = float((x - y).mean()) if x.size == 1 else NAN
         return t_test(difference, NAN, NAN, level=level, reason=reason)
@@ -116,7 +118,7 @@ def paired_t(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> TTest:
 
 
 def paired_sign_flip(a: ArrayLike, b: ArrayLike) -> float:
-    """Return the exact sign-flip p of common seeds; arguments and errors as `paired_t`."""
+    """Return the sign-flip p over common seeds; arguments and errors as in `paired_t`."""
     x, y = _pairs(a, b)
     return sign_flip(x - y)
 
@@ -124,15 +126,15 @@ def paired_sign_flip(a: ArrayLike, b: ArrayLike) -> float:
 def equivalence(test: TTest, margin: float, *, alpha: float = 0.05) -> Equivalence:
     """Return two one-sided tests of |difference| < margin, from any t test of the difference.
 
-    "Not significant" is not "the same"; this is the test of sameness (Schuirmann 1987).
+    "Not significant" does not mean equal; this is the test of equivalence (Schuirmann 1987).
 
     Args:
-        test: of `welch`, `paired_t`, or over seeds and patients.
-        margin: at least 0, in units of the metric; named before the runs.
+        test: the result of `welch`, `paired_t`, or a test over seeds and patients.
+        margin: at least 0, in units of the metric; specified before the runs.
         alpha: one-sided level; the interval is 1 - 2 alpha.
 
     Raises:
-        UserError: for a negative margin.
+        UserError: the margin is negative.
     """
     if not margin >= 0:
         raise UserError(f"`margin` must be 0 or more, got {margin:g}. Give 0.01 for one point.")
@@ -142,7 +144,7 @@ def equivalence(test: TTest, margin: float, *, alpha: float = 0.05) -> Equivalen
         p_lower = upper_tail((test.difference + margin) / test.se, test.df)
         p_upper = upper_tail((margin - test.difference) / test.se, test.df)
     elif test.se == 0:
-        inner = t_test(NAN, NAN, NAN, reason="no spread between seeds: the standard error is 0")
+        inner = t_test(NAN, NAN, NAN, reason="no variance between seeds: the standard error is 0")
     return Equivalence(
         margin=margin,
         p_lower=p_lower,

@@ -1,6 +1,6 @@
-"""The best of many arms without its luck, and resampling of seeds and patients.
+"""Selection of the best arm corrected for optimism, and resampling of seeds and patients.
 
-Both functions take a `score`: rows of images (with repeats) -> the metric of every run on them.
+Both take a function `score` from image rows (with repeats) to the metric of every run on them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fgaug.errors import UserError
 from fgaug.stats.arrays import NAN, Floats, Ints, patient_codes
 
 Score: TypeAlias = Callable[[Ints], Floats]  # image rows -> [R]
-FEWEST_SEEDS = 4  # below, the seeds left out are too few: patients alone are resampled
+FEWEST_SEEDS = 4  # below this too few seeds are left out: only patients are resampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,25 +26,25 @@ class Draw:
     rows: Ints  # images, with repeats
     runs: Ints  # runs, with repeats
     rows_out: Ints  # images never drawn
-    runs_out: Ints  # runs never drawn; all of them where runs are not resampled
+    runs_out: Ints  # runs never drawn; all of them if runs are not resampled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The best arm, its gain as it looks and without the luck of having been picked."""
+    """The best arm, with its naive gain and its gain corrected for selection."""
 
-    best: int  # arm of the highest mean; the first of equals
+    best: int  # arm with the highest mean; the first if tied
     naive: float  # its mean
     naive_gain: float  # its mean minus the baseline's
-    corrected: float  # mean of the picked arm on what was not drawn
-    corrected_gain: float  # minus the baseline's there
-    n_draws: int  # used; those with nothing left out, or an undefined metric, are skipped
+    corrected: float  # mean score of the selected arms on what was left out
+    corrected_gain: float  # minus the baseline's score there
+    n_draws: int  # draws used; those with nothing left out or an undefined metric are skipped
     reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """The difference of two arms with the spread of its bootstrap."""
+    """The difference of two arms with its bootstrap distribution."""
 
     difference: float  # arm 0 minus arm 1, on all images
     values: Floats  # [B], of each draw
@@ -57,16 +57,17 @@ class Bootstrap:
 def selected_gain(
     score: Score, arm: ArrayLike, draws: Iterable[Draw], *, images: int, baseline: int = 0
 ) -> Selection:
-    """Return the gain of the best arm, naive and corrected for having picked it.
+    """Return the gain of the best arm, naive and corrected for its selection.
 
-    In each draw the arm that is best on what was drawn is scored on what was not; the mean of
-    these is the corrected value (bootstrap bias corrected cross-validation: Tsamardinos, Greasidou
-    and Borboudakis 2018, Machine Learning 107:1895, algorithm 3). The baseline competes too.
+    In each draw, the arm that is best on the drawn sample is scored on what was left out; the mean
+    of these scores is the corrected value (bootstrap bias corrected cross-validation: Tsamardinos,
+    Greasidou and Borboudakis 2018, Machine Learning 107:1895, algorithm 3). The baseline competes
+    too.
 
     Args:
         score: metric of every run on given image rows, larger is better.
         arm: int [R], 0..A - 1.
-        draws: as from `crossed_draws`, or `row_draws`.
+        draws: from `crossed_draws`.
         images: N.
         baseline: index of the baseline arm.
     """
@@ -76,7 +77,7 @@ def selected_gain(
     if not np.isfinite(means).all():
         return Selection(
             best=-1, naive=NAN, naive_gain=NAN, corrected=NAN, corrected_gain=NAN, n_draws=0,
-            reason="the metric is not defined for every run",
+            reason="the metric is undefined for some runs",
         )  # fmt: skip
     best, picked = int(means.argmax()), []
     for draw in draws:
@@ -84,7 +85,7 @@ def selected_gain(
             continue
         inside = _arm_means(score(draw.rows), index, draw.runs)
         outside = _arm_means(score(draw.rows_out), index, draw.runs_out)
-        # an arm whose seeds were all drawn has none to be scored on
+        # an arm with no seed left out cannot be scored
         candidates = np.where(np.isfinite(outside), inside, -np.inf)
         if np.isfinite(inside).all() and np.isfinite(outside[baseline]):
             chosen = int(candidates.argmax())
@@ -106,15 +107,15 @@ def crossed_bootstrap(
 ) -> Bootstrap:
     """Return arm 0 minus arm 1 over draws of seeds and patients (the pigeonhole bootstrap).
 
-    Owen 2007 (Annals of Applied Statistics 1:386). Conservative (2-3 % errors at 5 %), for metrics
-    without influence functions such as ECE and F1; no exact one exists (McCullagh 2000).
+    Owen 2007 (Annals of Applied Statistics 1:386). For metrics without influence functions, such
+    as ECE and F1. Conservative (2-3% errors at 5%); no exact bootstrap exists (McCullagh 2000).
 
     Args:
         score: metric of every run on given image rows.
         arm: int [R], 0 or 1.
-        draws: as from `crossed_draws`.
+        draws: from `crossed_draws`.
         images: N.
-        level: of the percentile interval.
+        level: confidence level of the percentile interval.
     """
     index = _arms(arm)
 
@@ -151,15 +152,15 @@ def crossed_draws(
 ) -> Iterator[Draw]:
     """Yield draws of patients and, within each arm, of runs, both with replacement.
 
-    With fewer than four runs in an arm patients alone are drawn.
+    With fewer than four runs in an arm, only patients are drawn.
 
     Args:
         arm: int [R], 0..A - 1.
-        group: patient of each image; None if every image is a patient of its own.
+        group: patient of each image; None if every image is its own patient.
         images: N.
         count: number of draws.
-        seed: of the generator.
-        common_seeds: whether run i of every arm has the same seed, and is drawn with the others'.
+        seed: seed of the random generator.
+        common_seeds: whether runs i of all arms share a seed and are drawn together.
     """
     index = _arms(arm)
     rows = patient_rows(group, images)
@@ -182,7 +183,7 @@ def draw_of(rows: list[Ints], patients: ArrayLike, runs: ArrayLike, n_runs: int)
     """Return the draw of these patients and runs.
 
     Args:
-        rows: image rows of each patient, as from `patient_rows`.
+        rows: image rows of each patient, from `patient_rows`.
         patients: int [G], drawn patients, with repeats.
         runs: int, drawn runs, with repeats.
         n_runs: R.
@@ -202,7 +203,7 @@ def patient_rows(group: ArrayLike | None, images: int) -> list[Ints]:
     """Return the image rows of each patient, in order of first appearance.
 
     Args:
-        group: patient of each image, [N]; None if every image is a patient of its own.
+        group: patient of each image, [N]; None if every image is its own patient.
         images: N.
     """
     codes = patient_codes(group, images)
@@ -219,7 +220,7 @@ def _arms(arm: ArrayLike) -> Ints:
 
 
 def _arm_means(values: Floats, arm: Ints, runs: Ints) -> Floats:
-    """Return the mean of each arm over these runs, [A]; NaN for an arm without one."""
+    """Return the mean of each arm over these runs, [A]; NaN for an arm without a run."""
     arms = int(arm.max()) + 1
     sums = np.bincount(arm[runs], weights=values[runs], minlength=arms)
     counts = np.bincount(arm[runs], minlength=arms)

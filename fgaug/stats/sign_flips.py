@@ -1,4 +1,4 @@
-"""Sign-flip tests: under the null, every difference could have had the other sign.
+"""Sign-flip tests: under the null hypothesis, every difference could have the opposite sign.
 
 For one comparison, and for many arms against one baseline over common seeds (max-T, level E1).
 """
@@ -13,23 +13,24 @@ from numpy.typing import ArrayLike
 from fgaug.errors import UserError
 from fgaug.stats.arrays import NAN, Floats, Ints, missing, sample
 
-ENUMERATED = 16  # differences whose 2^16 sign vectors are all tried
-FLIPS = 100_000  # sign vectors drawn where there are more
+ENUMERATED = 16  # differences up to which all 2^16 sign vectors are enumerated
+FLIPS = 100_000  # sign vectors drawn beyond that
 BLOCK = 4_000_000  # signs drawn at a time: some 32 MB
-SEED = 20  # of those draws, so that a p value is always the same one
-LARGEST_SUM = 100_000  # of whole numbers counted exactly
+SEED = 20  # of those draws, so that p values are reproducible
+LARGEST_SUM = 100_000  # up to which sums of whole numbers are counted exactly
 TIE = 1e-10  # sums closer than this, relative to the largest possible, are equal
 
 
 def sign_flip(values: ArrayLike) -> float:
     """Return the two-sided p of the sum of differences under flips of their signs.
 
-    Exact for whole numbers (such as net counts of right answers a patient), by the distribution of
-    their signed sum, and for up to 16 differences other than 0, by trying all 2^n; else by
-    100,000 fixed draws, (1 + hits) / (1 + draws). All 0: p = 1. NaN for no or unusable values.
+    Exact for whole numbers (such as net right answers per patient), from the distribution of their
+    signed sum, and for up to 16 nonzero differences, by enumerating all 2^n; otherwise from
+    100,000 fixed draws, (1 + hits) / (1 + draws). p = 1 if all are 0. NaN without values or with
+    non-finite ones.
 
     Args:
-        values: float [n], one independent difference (A minus B) a patient or seed.
+        values: float [n], one independent difference (A minus B) per patient or seed.
     """
     differences = sample(values, "values")
     if missing(values=differences):
@@ -55,7 +56,7 @@ def signs(count: int) -> Floats:
     """Return all 2^count sign vectors, [2^count, count], the identity first; above 16 fixed draws.
 
     Args:
-        count: how many differences have a sign.
+        count: number of differences.
     """
     if count <= ENUMERATED:
         bits = np.arange(2**count)[:, None] >> np.arange(count) & 1
@@ -65,8 +66,8 @@ def signs(count: int) -> Floats:
 
 
 def _whole_numbers(sizes: Ints, observed: int) -> float:
-    """Return P(|signed sum| >= observed), by adding one number after another."""
-    chance = np.ones(1)  # of each sum, shifted by the total so far
+    """Return P(|signed sum| >= observed), adding one number at a time."""
+    chance = np.ones(1)  # probability of each sum, shifted by the total so far
     for size in sizes:
         grown = np.zeros(chance.size + 2 * size)
         grown[: chance.size] += chance / 2
@@ -80,27 +81,27 @@ def _whole_numbers(sizes: Ints, observed: int) -> float:
 class SignFlipMaxT:
     """K arms over S common seeds; arrays are float [K] in the order of the arms."""
 
-    statistic: Floats  # paired t; infinite where all seeds differ by the same amount
-    p_raw: Floats  # two-sided sign-flip p of this arm alone
+    statistic: Floats  # paired t; infinite if all seeds differ by the same amount
+    p_raw: Floats  # two-sided sign-flip p, unadjusted
     p_single_step: Floats  # adjusted for all K by the largest |t|
-    p_step_down: Floats  # the same, stepping down: never larger
-    n_flips: int  # sign vectors tried: 2^S, or 100,000 drawn
+    p_step_down: Floats  # adjusted by step-down: never larger
+    n_flips: int  # number of sign vectors: 2^S, or 100,000 drawn
     reason: str | None
 
 
 def sign_flip_max_t(differences: ArrayLike) -> SignFlipMaxT:
-    """Return arms tested against the baseline together, flipping the sign of whole seeds.
+    """Return joint tests of arms against the baseline, flipping the signs of whole seeds.
 
-    Westfall and Young 1993 (algorithms 2.5 and 2.8): under no effect a seed's differences could as
-    well all have had the other sign; each flip's largest |t| is compared with the observed one.
-    All 2^S flips up to 16 seeds, else 100,000 fixed draws and the identity. An arm with NaN is NaN
-    and takes no part; an arm equal to the baseline has t 0 and p 1.
+    Westfall and Young 1993 (algorithms 2.5 and 2.8): without an effect, all differences of a seed
+    could have the opposite sign. The largest |t| of each flip is compared with the observed one.
+    Uses all 2^S flips up to 16 seeds, otherwise 100,000 fixed draws and the identity. An arm with
+    NaN is NaN and ignored; an arm equal to the baseline has t 0 and p 1.
 
     Args:
-        differences: arm minus baseline, float [S, K], one row a common seed.
+        differences: arm minus baseline, float [S, K], one row per common seed.
 
     Raises:
-        UserError: for another shape.
+        UserError: the shape is wrong.
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 2 or not d.shape[1]:
@@ -110,7 +111,7 @@ def sign_flip_max_t(differences: ArrayLike) -> SignFlipMaxT:
     flips = signs(seeds)
     exact = len(flips) == 2**seeds
     squares = (d**2).sum(axis=0)
-    # |sum| / sqrt(S sum d^2) rises with |t|, and a flip leaves its denominator alone
+    # |sum| / sqrt(S sum d^2) increases with |t|, and flips do not change its denominator
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.abs(flips @ np.where(known, d, 0.0)) / np.sqrt(seeds * squares)
         observed = np.abs(d.sum(axis=0)) / np.sqrt(seeds * squares)
@@ -155,6 +156,6 @@ def _paired_t(d: Floats, known: np.ndarray) -> Floats:
 
 def _reason(known: np.ndarray, seeds: int) -> str | None:
     if seeds < 2:
-        return "fewer than two seeds have no spread"
+        return "fewer than two seeds have no variance"
     missing = int((~known).sum())
     return f"{missing} of {known.size} arms have values that are not finite" if missing else None

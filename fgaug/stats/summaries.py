@@ -1,4 +1,4 @@
-"""Arms of which only means, standard deviations and numbers of seeds are printed (level E1)."""
+"""Comparing arms from printed means, standard deviations and numbers of seeds (level E1)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fgaug.stats.seeds import Spread, welch_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SummaryTest:
-    """Two arms compared from their summaries."""
+    """A comparison of two arms from their summaries."""
 
     test: TTest  # Welch
     p_greater: float  # P(A > B) of single runs, both normal
@@ -40,19 +40,19 @@ def summary(mean: float, sd: float, n: int, *, ddof: int) -> Spread:
     """Return an arm's spread from its printed mean and standard deviation.
 
     Args:
-        mean: of n seeds.
-        sd: at least 0.
-        n: seeds, at least 1.
+        mean: mean over n seeds.
+        sd: standard deviation, at least 0.
+        n: number of seeds, at least 1.
         ddof: 1 if `sd` was divided by n - 1, 0 if by n: then the sample sd is larger by
             sqrt(n / (n - 1)). numpy's std, and so many printed tables, have 0.
 
     Raises:
-        UserError: for another ddof, or numbers that no sample has.
+        UserError: `ddof` is not 0 or 1, or the numbers are impossible.
     """
     if ddof not in (0, 1):
         raise UserError(f"`ddof` must be 0 or 1, got {ddof}. numpy's std has 0.")
     if n < 1 or sd < 0:
-        raise UserError(f"A sample has n of 1 or more and an sd of 0 or more, got {n} and {sd:g}.")
+        raise UserError(f"`n` must be 1 or more and `sd` 0 or more, got {n} and {sd:g}.")
     up = (n / (n - 1)) ** 0.5 if n > 1 else NAN
     return Spread(
         n=n,
@@ -69,12 +69,12 @@ def compare_summaries(
     """Return A against B by Welch's test, P(A > B) of normal runs, and non-inferiority.
 
     Args:
-        a: of `summary` or `spread`; b.
+        a: summary of arm A, from `summary` or `spread`; b: of arm B.
         margin: at least 0, in units of the metric; NaN for none.
-        level: of the interval.
+        level: confidence level of the interval.
 
     Raises:
-        UserError: for a negative margin.
+        UserError: the margin is negative.
     """
     if margin < 0:
         raise UserError(f"`margin` must be 0 or more, got {margin:g}. Give 0.01 for one point.")
@@ -96,11 +96,11 @@ def compare_table(
     """Return each arm against the baseline: Welch with Holm and BH, and Dunnett's test.
 
     Args:
-        baseline: of `summary`; arms: K of them.
-        level: of the intervals.
+        baseline: summary of the baseline, from `summary`; arms: K summaries.
+        level: confidence level of the intervals.
 
     Raises:
-        UserError: without an arm.
+        UserError: there is no arm.
     """
     tests = tuple(welch_of(arm, baseline, level=level) for arm in arms)
     p = np.array([test.p_value for test in tests])

@@ -1,4 +1,4 @@
-"""Two sides of a comparison: a trial, an arm or a file each."""
+"""Comparing two sides, each a trial, an arm or a prediction file."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def compare(
 ) -> TwoModels | TwoArms:
     """Return the comparison of two sides, each RUN, RUN:CELL, RUN:ARM or a prediction file.
 
-    Two single models are compared on new patients (E0); with several seeds on a side, the recipes
-    (E2). A run's predictions are those of its validation images; the sealed test stays sealed
-    unless it is asked for, and then the look is written down first.
-    The numbers are in frames: `.report` (of two models), `.scores` or `.summary`, `.tests`.
+    Two single models are compared on new patients (E0); with several seeds on a side, their
+    recipes are compared (E2). Uses a run's validation predictions; with `open_test` it records a
+    look and uses the sealed test predictions. The numbers are in frames: `.report` (of two
+    models), `.scores` or `.summary`, `.tests`.
 
     Args:
-        a, b: a run may be given alone if it has one trial. CELL is a cell_id, ARM an arm_id, or
-            the first digits of either; `best`, or a mode that has one arm, such as `baseline`.
-            `RUN:best#7` is the arm's trial of seed 7. Where there are rounds the last is taken,
-            or the one that `@` names: `RUN:CELL@5`.
-        metric: the primary one, by which `best` is chosen; None: what the run's plan names.
-        open_test: compare on the runs' sealed test images; `best` is chosen on validation images.
+        a, b: RUN alone works for a run with one trial. CELL is a cell_id and ARM an arm_id, or
+            the first digits of either; ARM may also be `best`, or a mode with one arm, such as
+            `baseline`. `RUN:best#7` is the arm's trial with seed 7. Of several rounds the last
+            counts, or the one after `@`: `RUN:CELL@5`.
+        metric: the primary metric, which selects `best`; by default that of the run's plan.
+        open_test: compare on the sealed test images; `best` is selected on validation images.
 
     Raises:
-        UserError: what cannot be read or found, other images or labels; it counts them.
+        UserError: a side cannot be read or found, or images or labels differ; it counts them.
     """
     sides, planned = _sides((a, b), metric, open_test)
     both = paired_predictions(*sides)
@@ -53,22 +53,22 @@ def compare(
 
 
 def describe(text: str, metric: str | None = None, *, open_test: bool = False) -> OneModel:
-    """Return what one trained model got right: RUN:ARM#SEED, RUN:CELL or a prediction file.
+    """Return the scores of one trained model: RUN:ARM#SEED, RUN:CELL or a prediction file.
 
     Args:
-        text: as a side of `compare`; of an arm with several trials one must be named.
-        metric: by which `best` is chosen; None: what the run's plan names.
-        open_test: on the run's sealed test images; the look is counted.
+        text: as a side of `compare`; must name one trial of an arm with several.
+        metric: the metric that selects `best`; by default that of the run's plan.
+        open_test: use the run's sealed test images; counts as a look.
 
     Raises:
-        UserError: what cannot be read or found, or several trials.
+        UserError: the side cannot be read or found, or has several trials.
     """
     (side,), _ = _sides((text,), metric, open_test)
     return describe_model(side)
 
 
 def describe_lines(truth: Path, answers: Path) -> OneModel:
-    """Return what one model got right, from two files of one number a line.
+    """Return the scores of one model, from two files with one number per line.
 
     Raises:
         UserError: as `read_lines`.
@@ -77,9 +77,9 @@ def describe_lines(truth: Path, answers: Path) -> OneModel:
 
 
 def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
-    """Return the comparison of two models from files of one number a line, in one order.
+    """Return the comparison of two models from files with one number per line, in the same order.
 
-    `.report` is a frame of what the breast-ultrasound study prints of each.
+    `.report` is a frame with what the breast-ultrasound study prints for each model.
 
     Raises:
         UserError: as `read_lines`.
@@ -90,9 +90,9 @@ def compare_lines(truth: Path, a: Path, b: Path) -> TwoModels:
 def _sides(
     texts: Sequence[str], metric: str | None, look_at_test: bool
 ) -> tuple[list[PredictionSet], list[str]]:
-    """Return what is named on each side, and the primary metrics that their runs planned."""
+    """Return the predictions of each side, and the primary metrics planned by their runs."""
     if metric is not None and metric not in METRICS:
-        raise UserError(f"--metric is one of {', '.join(METRICS)}, got {metric}.")
+        raise UserError(f"--metric must be one of {', '.join(METRICS)}, got {metric}.")
     found = [_found(text, metric) for text in texts]
     picked = [each for each in found if isinstance(each, SelectedTrials)]
     looks = _looks(picked) if look_at_test else {}
@@ -104,14 +104,14 @@ def _sides(
 
 
 def _found(text: str, metric: str | None) -> PredictionSet | SelectedTrials:
-    """Return what a side names: a file's predictions, or which trials of a run."""
+    """Return the predictions of a file, or the selected trials of a run."""
     text, number = split_round(text)
     path = Path(text)
     return read_predictions(path, number) if path.is_file() else pick(text, number, metric)
 
 
 def _looks(picked: Sequence[SelectedTrials]) -> dict[Path, Look]:
-    """Write down one look at the test set of each run, and return them."""
+    """Record one look at the test set of each run, and return the looks."""
     looks = {}
     for run in dict.fromkeys(each.run for each in picked):
         here = [each for each in picked if each.run == run]
@@ -119,25 +119,26 @@ def _looks(picked: Sequence[SelectedTrials]) -> dict[Path, Look]:
         tested = (RunPaths(run).trial(cell).sealed.is_file() for cell in cells)
         if not any(tested):
             raise RunError(
-                f"{run} has no test predictions: its dataset has no test set. Leave --open-test "
-                "out, or prepare it with one (`fgaug data prepare --test 0.2`)."
+                f"{run} has no test predictions: its dataset has no test set. Leave out "
+                "--open-test, or prepare the dataset with a test set (`fgaug data prepare "
+                "--test 0.2`)."
             )
         looks[run] = open_test(RunPaths(run), [each.arm_id for each in here], PURPOSE, cells)
     if not looks:
-        raise UserError("--open-test is of a run's sealed test set, and no side is a run.")
+        raise UserError("--open-test opens the sealed test set of a run, but no side is a run.")
     return looks
 
 
 def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
-    """Return the predictions of some trials of one arm, those that are ok.
+    """Return the predictions of the finished trials among some trials of one arm.
 
-    Validation images, or with a look the test images. Failed and pruned trials are noted.
+    Uses validation images, or test images with a look. Failed and pruned trials are noted.
 
     Raises:
-        RunError: no trial that is ok, predictions that are missing or of other images.
+        RunError: no trial has finished, or predictions are missing or of other images.
     """
     run, rows, chosen = picked.run, picked.rows, picked.chosen
-    said = ["validation images, which the stopping of its trials has seen"]
+    said = ["validation images, which were also used to stop its trials"]
     if look is not None:
         said = [f"test images ({look.counted})"]
     words = arm_words(rows, picked.arm_id)
@@ -146,7 +147,7 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
         said += _missing(run, rows, picked.arm_id)
     if len(lost):
         listed = ", ".join(f"seed {row.seed} {row.status}" for row in lost.itertuples())
-        said.append(f"left out, as not finished: {listed}")
+        said.append(f"left out because not finished: {listed}")
     kept: list[PredictionSet] = []
     for row in chosen[chosen["status"].eq("ok")].itertuples():
         trial = RunPaths(run).trial(str(row.cell_id))
@@ -160,7 +161,7 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
     if not kept:
         raise RunError(f"{run}: no usable trial of {words} ({'; '.join(said)}). Train it first.")
     if "stage" in chosen and (second := int(chosen["stage"].eq("confirm").sum())):
-        said.append(f"{second} of the seeds are of a second stage, the others chose its arms")
+        said.append(f"{second} of the seeds are from a second stage; the others selected its arms")
     if leakage := sorted({*map(str, chosen["leakage"].dropna())} - {"none"}):
         said.append(f"leakage: {', '.join(leakage)}")
     name = f"{run}: {words}, {_seeds(kept)}"
@@ -173,12 +174,12 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
         probability=probability,
         runs=tuple(one.runs[0] for one in kept),
         notes=(*first.notes, *said),
-        picked=picked.among if look is None else 1,  # the best is chosen on validation images
+        picked=picked.among if look is None else 1,  # the best is selected on validation images
     )
 
 
 def _missing(run: Path, rows: pd.DataFrame, arm_id: str) -> list[str]:
-    """Return a note of the seeds of an arm that its grid has and that have no row."""
+    """Return a note on the seeds of an arm that are in the grid but have no row."""
     path = RunPaths(run).environment
     environment = files.read_json(path, RunError) if path.is_file() else {}
     known = {*map(str, rows["cell_id"])}

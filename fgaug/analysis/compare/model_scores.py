@@ -1,6 +1,6 @@
-"""Scores of one trained model and of two beside each other, as the breast study prints them.
+"""Scores of one trained model, or of two side by side, as the breast study prints them.
 
-Sensitivity, specificity and their kin from a confusion matrix, and a report for each label.
+Sensitivity, specificity and related scores from a confusion matrix, and a report per label.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fgaug.stats import auc_interval, influence_of, mean_difference
 from fgaug.stats.arrays import NAN, Bools, Floats, Ints
 from fgaug.stats.inference import t_test
 
-THRESHOLD = 0.5  # two labels: the second is called from here on, as `influence_of` has it
+THRESHOLD = 0.5  # with two labels, predict the second from here on, as `influence_of` does
 SCORES = (
     *("quantity", "label", "a", "b", "difference", "a_count", "b_count"),
     *("a_low", "a_high", "b_low", "b_high", "interval"),
@@ -29,18 +29,18 @@ AVERAGES = ("macro", "weighted")
 
 
 def called(probability: Floats) -> Ints:
-    """Return the label each image is called, int [..., N], from float [..., N, L]."""
+    """Return the predicted label of each image, int [..., N], from float [..., N, L]."""
     if probability.shape[-1] == 2:
         return np.asarray(probability[..., 1] >= THRESHOLD, np.int64)
     return np.asarray(probability.argmax(axis=-1), np.int64)
 
 
 def confusion_of(both: PairedPredictions, calls: list[Ints]) -> pd.DataFrame:
-    """Return tn, fp, fn and tp of each model and label, that label as the positive.
+    """Return tn, fp, fn and tp of each model and label, with that label as the positive.
 
     Args:
-        both: with one run a side.
-        calls: the label each image is called, int [N], by A and by B.
+        both: predictions with one run per side.
+        calls: the predicted label of each image, int [N], by A and by B.
     """
     rows = []
     for model, found in zip("AB", calls, strict=True):
@@ -57,11 +57,11 @@ def confusion_of(both: PairedPredictions, calls: list[Ints]) -> pd.DataFrame:
 
 
 def scores_of(both: PairedPredictions, calls: list[Ints]) -> list[dict[str, Any]]:
-    """Return rows of SCORES: those of each label, their averages, those over all images.
+    """Return rows of SCORES: the scores of each label, their averages, and those over all images.
 
     Args:
-        both: with one run a side.
-        calls: the label each image is called, int [N], by A and by B.
+        both: predictions with one run per side.
+        calls: the predicted label of each image, int [N], by A and by B.
     """
     rows = []
     for index, label in enumerate(both.labels):
@@ -119,7 +119,7 @@ class Value:
 
 
 def score(quantity: str, label: str, a: Value, b: Value) -> dict[str, Any]:
-    """Return a row of SCORES; `label` is '' for what is over all images."""
+    """Return a row of SCORES; `label` is '' for a score over all images."""
     return {
         **{"quantity": quantity, "label": label, "a": a.value, "b": b.value},
         **{"difference": a.value - b.value, "a_count": a.count, "b_count": b.count},
@@ -152,14 +152,14 @@ def _share(hit: Bools, among: Bools, group: np.ndarray | None) -> Value:
         values = chosen.astype(np.float64)
         test = mean_difference(values, np.zeros(len(values)), patients).test
         low, high = max(0.0, test.ci_low), min(1.0, test.ci_high)
-        if not test.se:  # all alike: no spread to judge by, which is no certainty
+        if not test.se:  # all equal: no variance to estimate, which is not certainty
             low = high = NAN
         return Value(value=test.difference, count=count, low=low, high=high, how="t over patients")
     return share_of(int(chosen.sum()), len(chosen))
 
 
 def share_of(hits: int, whole: int) -> Value:
-    """Return hits / whole, at least 1, each image a patient of its own, with Wilson's interval."""
+    """Return hits / whole (at least 1) with its Wilson interval; each image is its own patient."""
     wilson = scipy_stats.binomtest(hits, whole).proportion_ci(method="wilson")
     low, high = float(wilson.low), float(wilson.high)
     return Value(value=hits / whole, count=f"{hits}/{whole}", low=low, high=high, how="Wilson")
@@ -179,13 +179,13 @@ REPORT = (
 
 
 def report_of(confusion: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of REPORT: of each model its labels, all images, the averages over labels.
+    """Return rows of REPORT: for each model its labels, all images, the averages over labels.
 
-    `row` is `label`, `all images`, `macro avg` or `weighted avg`; what a row does not have is NaN
-    (of counts NA), as is an AUC without probabilities.
+    `row` is `label`, `all images`, `macro avg` or `weighted avg`. Scores that a row does not have
+    are NaN (NA for counts), as is an AUC without probabilities.
 
     Args:
-        confusion: as `confusion_of` returns it.
+        confusion: the result of `confusion_of`.
         scores: rows of `SCORES`.
     """
     rows = [row for model in "AB" for row in _of_model(model, confusion, scores)]

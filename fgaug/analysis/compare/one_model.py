@@ -1,4 +1,4 @@
-"""One trained model by itself, as the breast-ultrasound study prints it."""
+"""Scores of a single trained model, as the breast-ultrasound study prints them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fgaug.analysis.compare.two_models import LABELS_ONLY, NO_AREA
 from fgaug.errors import UserError
 
 CLAIM = "this trained network on new patients; a single run says nothing about the recipe"
-MOST_RUNS = 8  # that a message lists
+MOST_RUNS = 8  # listed in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneModel:
-    """What one trained model got right. Undefined is NaN."""
+    """Scores of one trained model. Undefined is NaN."""
 
     level: str  # E0
     claim: str
@@ -25,8 +25,8 @@ class OneModel:
     labels: tuple[str, ...]
     n_images: int
     n_patients: int
-    grouped: bool  # False: no patient is named, and each image counts as one
-    confusion: pd.DataFrame  # label, tn, fp, fn, tp: that label as the positive
+    grouped: bool  # False: patients are unknown, and each image counts as one
+    confusion: pd.DataFrame  # label, tn, fp, fn, tp, with that label as the positive
     # quantity, label ('' over all), value, count as text, low and high, the interval's method
     scores: pd.DataFrame
     report: pd.DataFrame  # row, label, counts, precision ... auc: see `report_of`
@@ -36,17 +36,18 @@ class OneModel:
 def describe_model(side: PredictionSet) -> OneModel:
     """Return every score of one model, with counts and 95 % intervals.
 
-    The same numbers as beside another model: see `compare_models`.
+    The numbers equal those of `compare_models`.
 
     Raises:
-        UserError: the side is an arm of several trials, which it names.
+        UserError: the side is an arm with several trials; it lists them.
     """
     if len(side.runs) > 1:
         some = ", ".join(side.runs[:MOST_RUNS])
         more = f" and {len(side.runs) - MOST_RUNS} more" if len(side.runs) > MOST_RUNS else ""
         raise UserError(
-            f"One model is printed, and {side.name} has {len(side.runs)} trials: {some}{more}. "
-            "Name one, such as RUN:ARM#SEED, or give another arm to compare with."
+            f"Only one model can be described, but {side.name} has {len(side.runs)} trials: "
+            f"{some}{more}. Name one, such as RUN:ARM#SEED, or give a second arm to compare it "
+            "with."
         )
     bare = replace(side, notes=())
     both = paired_predictions(bare, bare)
@@ -57,14 +58,15 @@ def describe_model(side: PredictionSet) -> OneModel:
     notes = [*side.notes]
     if side.group is None:
         notes.append(
-            "no column group: every image counts as a patient of its own; where patients have "
-            "several images, intervals are too narrow"
+            "no column group: every image counts as its own patient; if patients have several "
+            "images, the confidence intervals are too narrow"
         )
     if not side.scored:
         notes.append(f"{LABELS_ONLY}: {NO_AREA}")
     if side.picked > 1:
         notes.append(
-            f"the best of {side.picked} arms, picked on these very images: its scores are too high"
+            f"the best of {side.picked} arms, selected on these same images: its scores "
+            "are too high"
         )
     return OneModel(
         level="E0",

@@ -1,6 +1,6 @@
-"""Two sides of a comparison on the same images, in one order.
+"""Predictions of the two sides of a comparison on the same images, in the same order.
 
-A side is one trained model or an arm of several runs.
+A side is one trained model, or an arm with several runs.
 """
 
 from __future__ import annotations
@@ -14,66 +14,66 @@ import pandas as pd
 from fgaug.errors import UserError
 from fgaug.stats.arrays import Floats, Ints
 
-ROUNDING_OF_FILES = 0.02  # what probabilities printed with two digits may add up to beside 1
+ROUNDING_OF_FILES = 0.02  # tolerance of the sum of probabilities printed with two digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionSet:
-    """What one side says of its images."""
+    """Predictions of one side for its images."""
 
-    name: str  # for people: file, or run and arm in words
+    name: str  # for display: file, or run and arm in words
     labels: tuple[str, ...]
-    image_id: tuple[str, ...] | None  # None: a file without one; then rows are taken in order
-    label: tuple[str, ...]  # the truth, of each image
-    group: tuple[str, ...] | None  # the patient of each image; None where no column says it
+    image_id: tuple[str, ...] | None  # None: not in the file; rows are matched in order
+    label: tuple[str, ...]  # true label of each image
+    group: tuple[str, ...] | None  # patient of each image; None if unknown
     probability: Floats  # [runs, images, labels]
-    runs: tuple[str, ...]  # what each run is: `seed 3 (cell ab12...)`
-    scored: bool = True  # False: called labels alone, as ones and noughts in `probability`
-    notes: tuple[str, ...] = ()  # what was left out, how it was chosen
-    picked: int = 1  # arms of which this one is the best on these very images
+    runs: tuple[str, ...]  # name of each run: `seed 3 (cell ab12...)`
+    scored: bool = True  # False: predicted labels only, as 0 and 1 in `probability`
+    notes: tuple[str, ...] = ()  # what was left out, how the side was selected
+    picked: int = 1  # arms out of which this one was selected on these same images
 
     def __post_init__(self) -> None:
-        """Refuse images given twice, unknown labels and numbers that are no probabilities.
+        """Refuse duplicate images, unknown labels and invalid probabilities.
 
         Raises:
-            UserError: with how many, and the first.
+            UserError: with the number of violations, and the first.
         """
         where, p = self.name, self.probability
         _refuse(
-            f"{where}: an image may be there once",
+            f"{where}: each image may occur only once",
             _repeated(self.image_id or ()),
-            "images are there more than once",
-            "Keep one row an image",
+            "images occur more than once",
+            "Keep one row per image",
         )
         _refuse(
-            f"{where}: a label needs its column p_<label>",
+            f"{where}: every label needs a column p_<label>",
             sorted({label for label in self.label if label not in self.labels}),
             f"labels have none (known: {', '.join(self.labels)})",
-            "Add the columns, or mend the labels",
+            "Add the columns, or correct the labels",
         )
         ids = np.asarray(self.image_id or [f"row {n}" for n in range(1, len(self.label) + 1)])
         bad = ~np.isfinite(p).all(axis=(0, 2))
         _refuse(
             f"{where}: probabilities must be numbers",
             ids[bad].tolist(),
-            f"of {len(ids)} images have some that are not",
-            "Mend or remove these images on both sides",
+            f"of {len(ids)} images have other values",
+            "Correct or remove these images on both sides",
         )
         outside = ((p < 0) | (p > 1)).any(axis=(0, 2))
         outside |= (np.abs(p.sum(axis=2) - 1) > ROUNDING_OF_FILES).any(axis=0)
         _refuse(
-            f"{where}: probabilities lie between 0 and 1 and add up to 1",
+            f"{where}: probabilities must lie between 0 and 1 and sum to 1",
             ids[outside].tolist(),
-            f"of {len(ids)} images have others",
+            f"of {len(ids)} images violate this",
             "Give probabilities, not logits or scores",
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedPredictions:
-    """Both sides on the same images, in the order of A's."""
+    """Predictions of both sides on the same images, in the order of A."""
 
-    names: tuple[str, str]  # of A and of B, for people
+    names: tuple[str, str]  # of A and B, for display
     labels: tuple[str, ...]
     y: Ints  # [N], index of each image's label
     group: np.ndarray | None  # [N]
@@ -81,26 +81,27 @@ class PairedPredictions:
     b: Floats
     scored: bool  # whether both have probabilities
     notes: tuple[str, ...]
-    picked: int  # arms of which a side is the best on these very images; 1 if it was named
+    picked: int  # arms out of which a side was selected on these same images; 1: it was named
 
     @property
     def no_verdict(self) -> str | None:
-        """Return why none may be given: a side was picked by what it is judged on."""
+        """Return why no verdict may be given: a side was selected on the same images."""
         if self.picked == 1:
             return None
         return (
-            f"no verdict: the best of {self.picked} arms was picked on these very images, and no "
-            "p is adjusted for that. See `fgaug report`, or confirm it on fresh seeds and patients"
+            f"no verdict: the best of {self.picked} arms was selected on these same images, and "
+            "no p value is adjusted for that. See `fgaug report`, or confirm it with fresh "
+            "seeds and patients"
         )
 
     @property
     def n_patients(self) -> int:
-        """Return the number of patients; of images where no patient is named."""
+        """Return the number of patients, or of images if patients are unknown."""
         return len(self.y) if self.group is None else len(np.unique(self.group))
 
     @property
     def repeats(self) -> bool:
-        """Return whether a patient has several images."""
+        """Return whether any patient has several images."""
         return self.n_patients < len(self.y)
 
 
@@ -108,7 +109,7 @@ def paired_predictions(a: PredictionSet, b: PredictionSet) -> PairedPredictions:
     """Return both sides on the same images, joined by image_id.
 
     Raises:
-        UserError: other labels, images, truths or patients in the two; it counts them.
+        UserError: labels, images, true labels or patients differ; it counts them.
     """
     if set(a.labels) != set(b.labels):
         raise UserError(
@@ -139,13 +140,13 @@ def _order(a: PredictionSet, b: PredictionSet) -> tuple[np.ndarray, list[str]]:
     if a.image_id is None and b.image_id is None:
         if len(a.label) != len(b.label):
             raise UserError(
-                f"Both sides need the same images: {a.name} has {len(a.label)} rows and "
-                f"{b.name} {len(b.label)}, and neither names its images. Add a column image_id."
+                f"Both sides need the same images: {a.name} has {len(a.label)} rows and {b.name} "
+                f"{len(b.label)}, and neither has image ids. Add a column image_id."
             )
-        return np.arange(len(a.label)), ["no image_id: rows were taken in order"]
+        return np.arange(len(a.label)), ["no image_id: rows were matched in order"]
     if a.image_id is None or b.image_id is None:
         lacking = a.name if a.image_id is None else b.name
-        raise UserError(f"{lacking} has no column image_id, the other side has. Add it.")
+        raise UserError(f"{lacking} has no column image_id, but the other side has. Add it.")
     rows = pd.Index(b.image_id).get_indexer(pd.Index(a.image_id))
     only_a = [image for image, row in zip(a.image_id, rows, strict=True) if row < 0]
     only_b = sorted({*b.image_id} - {*a.image_id})
@@ -153,9 +154,9 @@ def _order(a: PredictionSet, b: PredictionSet) -> tuple[np.ndarray, list[str]]:
         shared = len(a.image_id) - len(only_a)
         first = f"the first is {(only_a or only_b)[0]}"
         raise UserError(
-            f"Both sides need the same images: {shared} are in both, {len(only_a)} in {a.name} "
-            f"alone and {len(only_b)} in {b.name} alone ({first}). Predict the same images with "
-            "both, or remove the others."
+            f"Both sides need the same images: {shared} are in both, {len(only_a)} only in "
+            f"{a.name} and {len(only_b)} only in {b.name} ({first}). Predict the same images "
+            "with both, or remove the others."
         )
     return rows, []
 
@@ -171,8 +172,8 @@ def _groups(
     group = groups[0] if groups[0] is not None else groups[1]
     if group is None:
         return None, [
-            "no column group: every image counts as a patient of its own; where patients have "
-            "several images, p is too small and intervals too narrow"
+            "no column group: every image counts as its own patient; if patients have several "
+            "images, p values are too small and confidence intervals too narrow"
         ]
     return group, []
 
@@ -184,7 +185,7 @@ def _differ(a: PredictionSet, b: PredictionSet, what: str, differs: np.ndarray) 
         raise UserError(
             f"Both sides need the same {what} for an image: {int(differs.sum())} of "
             f"{len(differs)} differ between {a.name} and {b.name} (the first is {first}). "
-            "Mend the one that is wrong."
+            "Correct the wrong one."
         )
 
 

@@ -1,4 +1,4 @@
-"""Prediction files of any origin: CSV, Parquet, numbers in lines."""
+"""Prediction files from any source: CSV, Parquet, or one number per line."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from fgaug.analysis.compare.selectors import no_such_round
 from fgaug.core import files
 from fgaug.errors import DataError
 
-WANTED = "image_id, label and p_<label> of each label (group, the patient, where there is one)"
+WANTED = "image_id, label and p_<label> for each label (and group, the patient, if known)"
 _NAMES = ("image_id", "image", "label", "group", "round", "predicted")
 _YES_NO = ("0", "1")
 
 
 def read_predictions(path: Path, number: int | None = None) -> PredictionSet:
-    """Return what a file of predictions says.
+    """Return the predictions in a file.
 
-    Columns: image_id (or image), label, group where patients are known, p_<label> of each label.
-    Of two labels one p_<label> will do; with labels 0 and 1, one column of any name, the
-    probability of 1; without probabilities, the called label as `predicted`. Without image_id the
-    rows are taken in order.
+    Columns: image_id (or image), label, group if patients are known, p_<label> for each label.
+    With two labels, one p_<label> suffices; with labels 0 and 1, so does one column of any name
+    with the probability of 1. Without probabilities, `predicted` holds the predicted label.
+    Without image_id, rows are matched in order.
 
     Args:
         path: CSV or Parquet.
-        number: of the round, where the file has several; None: the last.
+        number: the round to read from a file with several; by default the last.
 
     Raises:
-        DataError: a file that cannot be read, or lacks columns; UserError: as `Side`.
+        DataError: the file cannot be read, or lacks columns.
+        UserError: the predictions are invalid, as in `PredictionSet`.
     """
     frame = _table(path)
     if "label" not in frame:
         raise DataError(f"{path} needs columns {WANTED}; it has {_listed(frame.columns)}.")
     frame, notes = _one_round(path, frame, number)
     if frame.empty:
-        raise DataError(f"{path} has no row. Give the predictions of some images.")
+        raise DataError(f"{path} has no rows. Give the predictions of at least one image.")
     truth = tuple(_plain(text) for text in frame["label"])
     labels, probability, scored = _probabilities(path, frame, truth)
     ids = next((name for name in ("image_id", "image") if name in frame), None)
@@ -57,23 +58,24 @@ def read_predictions(path: Path, number: int | None = None) -> PredictionSet:
 
 
 def read_lines(truth: Path, answers: Path) -> PredictionSet:
-    """Return what two files of one number a line say: the truth, 0 or 1, and a model's answers.
+    """Return predictions from two files of one number per line: true labels (0, 1) and answers.
 
-    Answers that are all 0 or 1 are called labels; others are probabilities of 1.
+    Answers that are all 0 or 1 are predicted labels; others are probabilities of 1.
 
     Raises:
-        DataError: lines that are no number, other numbers of lines, a truth beside 0 and 1.
+        DataError: a line is not a number, the numbers of lines differ, or a true label is not 0
+            or 1.
     """
     y, p = _numbers(truth), _numbers(answers)
     if len(y) != len(p):
         raise DataError(
-            f"{truth} has {len(y)} lines and {answers} has {len(p)}. Each line is an image, in "
-            "one order in both."
+            f"{truth} has {len(y)} lines and {answers} has {len(p)}. Each line must be one "
+            "image, in the same order in both files."
         )
     if not np.isin(y, (0, 1)).all():
         raise DataError(
-            f"{truth}: the truth is 0 or 1, got {y[~np.isin(y, (0, 1))][0]:g}. For more labels "
-            "give tables with p_<label>."
+            f"{truth}: the true label must be 0 or 1, got {y[~np.isin(y, (0, 1))][0]:g}. For "
+            "more labels, give tables with p_<label>."
         )
     return PredictionSet(
         name=str(answers),
@@ -92,7 +94,7 @@ def _table(path: Path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         frame = files.read_table(path, DataError).to_pandas()
     else:
-        try:  # as text: image 007 stays 007, a patient named NA is one
+        try:  # as text: image 007 stays 007, and NA can be the name of a patient
             frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
         except (OSError, ValueError, csv.Error) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -100,14 +102,16 @@ def _table(path: Path) -> pd.DataFrame:
                 f"{path} cannot be read as CSV ({reason}). It needs {WANTED}."
             ) from None
     if len(set(frame.columns)) < len(frame.columns):
-        raise DataError(f"{path}: a column is there twice ({_listed(frame.columns)}). Drop one.")
+        raise DataError(
+            f"{path}: columns must differ, got one twice ({_listed(frame.columns)}). Remove one."
+        )
     return frame
 
 
 def _one_round(
     path: Path, frame: pd.DataFrame, number: int | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows of one round, and a note of which it is."""
+    """Return the rows of one round, and a note that names the round."""
     if number is None and "round" not in frame:
         return frame, ()
     empty = pd.Series(np.nan, index=frame.index)
@@ -125,9 +129,9 @@ def _one_round(
 
 
 def _patients(path: Path, frame: pd.DataFrame, ids: str | None) -> tuple[str, ...] | None:
-    """Return the patient of each image; None where none is named.
+    """Return the patient of each image, or None if patients are unknown.
 
-    A dataset without patients has each image for a group of its own, which names nobody.
+    In a dataset without patients every image is its own group, which identifies nobody.
     """
     if "group" not in frame:
         return None
@@ -147,7 +151,7 @@ def _patients(path: Path, frame: pd.DataFrame, ids: str | None) -> tuple[str, ..
 def _probabilities(
     path: Path, frame: pd.DataFrame, truth: Sequence[str]
 ) -> tuple[tuple[str, ...], np.ndarray, bool]:
-    """Return the labels in order, [images, labels], and whether these are probabilities."""
+    """Return the labels in order, float [images, labels], and whether these are probabilities."""
     given = [name for name in map(str, frame.columns) if name.startswith("p_") and name != "p_"]
     if len(given) > 1:
         values = np.stack([_numeric(frame[name]) for name in given], axis=1)
@@ -157,8 +161,8 @@ def _probabilities(
         others = sorted({*truth} - {label})
         if len(others) != 1:
             raise DataError(
-                f"{path} has the one column {given[0]} and the labels {_listed({*truth})}: one "
-                f"column will do for two labels only. It needs {WANTED}."
+                f"{path} has only the column {given[0]} for the labels {_listed({*truth})}: a "
+                f"single column suffices only for two labels. It needs {WANTED}."
             )
         p = _numeric(frame[given[0]])
         return (others[0], label), np.stack([1 - p, p], axis=1), True
@@ -182,7 +186,9 @@ def _numbers(path: Path) -> np.ndarray:
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}). It needs one number a line.") from None
+        raise DataError(
+            f"{path} cannot be read ({error}). It needs one number per line."
+        ) from None
     found = []
     for number, line in enumerate(lines, start=1):
         text = line.strip().strip(",")
@@ -192,16 +198,16 @@ def _numbers(path: Path) -> np.ndarray:
             found.append(float(text))
         except ValueError:
             raise DataError(
-                f"{path}: line {number} is {text[:40]!r}, not a number. It needs one number a "
+                f"{path}: line {number} is {text[:40]!r}, not a number. It needs one number per "
                 "line and no header."
             ) from None
     if not found:
-        raise DataError(f"{path} is empty. It needs one number a line.")
+        raise DataError(f"{path} is empty. It needs one number per line.")
     return np.array(found)
 
 
 def _plain(value: object) -> str:
-    """Return a label or patient as text; whole numbers as such, so that 1.0 is 1."""
+    """Return a label or patient as text; whole numbers lose their decimals, so 1.0 is 1."""
     text = str(value).strip()
     whole, dot, rest = text.partition(".")
     return whole if dot and whole.lstrip("-").isdigit() and rest.strip("0") == "" else text

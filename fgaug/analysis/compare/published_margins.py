@@ -1,6 +1,6 @@
-"""McNemar's test from published accuracies: what the paired answers may have been.
+"""McNemar's test from published accuracies: bounds over all possible paired answers.
 
-Two accuracies on the same images fix how many more one has right, not how often they disagree.
+Two accuracies on the same images determine their difference, but not how often they disagree.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from fgaug.stats.paired import McNemar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Margins:
-    """The bounds of McNemar's test over every table with these margins; A minus B."""
+    """Bounds of McNemar's test over all tables with given margins; differences are A minus B."""
 
     level: str  # E0
     claim: str
-    fewest: McNemar  # the two disagree as seldom as they can: the smallest p
-    most: McNemar  # as often as they can: the largest p
+    fewest: McNemar  # as few disagreements as possible: the smallest p
+    most: McNemar  # as many as possible: the largest p
     tables: tuple[Ints, Ints]  # of `fewest` and `most`, [[both, only A], [only B, neither]]
-    possible: int  # tables in all
-    significant: int  # of them, whose exact p is at most ALPHA
+    possible: int  # number of tables
+    significant: int  # tables whose exact p is at most ALPHA
 
 
 def margin_bounds(right_a: int, right_b: int, images: int) -> Margins:
-    """Return the bounds of McNemar's p when only the two numbers of right answers are known.
+    """Return the bounds of McNemar's p given only the two numbers of correct answers.
 
-    With d = right_a - right_b fixed, c images that B alone has right and c + d that A alone has,
-    c runs from max(0, -d) to min(images - right_a, right_b). Both p rise with c: two more
+    Let d = right_a - right_b, and let only B be right on c images, so only A on c + d. Then c
+    runs from max(0, -d) to min(images - right_a, right_b). Both p rise with c: two more
     discordant images move the random walk of their signs further than d only if it already
     was within one step of it.
 
     Raises:
-        UserError: for counts that no two models can have.
+        UserError: the counts are impossible.
     """
     if images < 1 or not (0 <= right_a <= images and 0 <= right_b <= images):
         raise UserError(
-            f"The right answers must lie between 0 and the images, got {right_a} and {right_b} "
-            f"of {images}. Give, for example, 270/300,246/300."
+            "The numbers of correct answers must lie between 0 and the number of images, got "
+            f"{right_a} and {right_b} of {images}. Give, for example, 270/300,246/300."
         )
     difference = right_a - right_b
     low, high = max(0, -difference), min(images - right_a, right_b)

@@ -1,7 +1,7 @@
-"""Selectors: which trials `RUN:ARM#SEED@ROUND` names, and the model of each.
+"""Selectors: from `RUN:ARM#SEED@ROUND` to trials of a run.
 
-A selector may name an arm, a seed, a round, `baseline` or `best`; `best` is chosen on validation
-images only.
+A selector may name an arm, a seed, a round, `baseline` or `best`; `best` is selected on
+validation images only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fgaug.runs.preregistration import planned_metric
 from fgaug.runs.results import last_rounds, screened
 
 NOT_NEW = ("baseline", *CONTROLS)  # modes without fakes: never the best arm
-SHOWN = 12  # arms that a message lists
+SHOWN = 12  # arms listed in a message
 COLUMNS = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
 
 
@@ -29,11 +29,11 @@ class SelectedTrials:
     """Some trials of one arm of a run."""
 
     run: Path
-    rows: pd.DataFrame  # of the run, one a trial
-    chosen: pd.DataFrame  # of the arm or trial; failed and pruned ones too
+    rows: pd.DataFrame  # of the run, one per trial
+    chosen: pd.DataFrame  # of the arm or trial, including failed and pruned ones
     number: int | None  # of the round; None: the last
-    among: int  # how many arms it was picked from as the best
-    planned: str  # primary metric of the run's plan, or the one asked for
+    among: int  # number of arms out of which it was selected as the best
+    planned: str  # primary metric: the requested one, or that of the run's plan
 
     @property
     def arm_id(self) -> str:
@@ -41,15 +41,16 @@ class SelectedTrials:
 
 
 def pick(text: str, number: int | None, metric: str | None) -> SelectedTrials:
-    """Return the trials that RUN, RUN:CELL, RUN:ARM, RUN:best or RUN:MODE means.
+    """Return the trials selected by RUN, RUN:CELL, RUN:ARM, RUN:best or RUN:MODE.
 
     Args:
-        text: with `#7` behind the selector, the arm's trial of seed 7.
-        number: of the round; None: the last.
-        metric: by which `best` is chosen; None: what the run's plan names.
+        text: the selector; `#7` at its end selects the arm's trial with seed 7.
+        number: the round; by default the last.
+        metric: the metric that selects `best`; by default that of the run's plan.
 
     Raises:
-        UserError: no such run, arm, trial, seed or round, or several; it lists them.
+        UserError: the run, arm, trial, seed or round does not exist or is ambiguous; it lists
+            the candidates.
     """
     run, selector = Path(text), ""
     if not run.is_dir():
@@ -74,12 +75,12 @@ def pick(text: str, number: int | None, metric: str | None) -> SelectedTrials:
 
 
 def _split_seed(selector: str) -> tuple[str, int | None]:
-    """Return what stands before `#` and the seed behind it; None where none is named."""
+    """Return the text before `#` and the seed after it, or None without a seed."""
     head, mark, tail = selector.rpartition("#")
     if not mark:
         return selector, None
     if not (tail.isascii() and tail.isdecimal()):
-        raise UserError(f"behind # stands a seed, a whole number, got {tail!r} in {selector!r}.")
+        raise UserError(f"a seed after # must be a whole number, got {tail!r} in {selector!r}.")
     return head, int(tail)
 
 
@@ -87,39 +88,39 @@ def _of_seed(name: str, chosen: pd.DataFrame, seed: int) -> pd.DataFrame:
     found = chosen[chosen["seed"].eq(seed)]
     if found.empty:
         known = ", ".join(str(int(each)) for each in sorted(chosen["seed"].unique()))
-        raise UserError(f"{name}: no trial of that arm has the seed {seed}; they have {known}.")
+        raise UserError(f"{name}: no trial of that arm has seed {seed}; its seeds are {known}.")
     return found
 
 
 def _split(text: str) -> tuple[Path, str]:
-    """Return run and selector of `RUN:SELECTOR`; a run's own path may hold colons."""
+    """Return run and selector of `RUN:SELECTOR`; the path of a run may contain colons."""
     head, colon, tail = text.rpartition(":")
     while colon:
         if Path(head).is_dir() and tail:
             return Path(head), tail
         if Path(head).is_file():
-            raise UserError(f"{head} is a file: it takes nothing behind a colon, got :{tail}.")
+            raise UserError(f"{head} is a file: it takes no selector after a colon, got :{tail}.")
         head, colon, more = head.rpartition(":")
         tail = f"{more}:{tail}"
     raise UserError(
         f"{text}: no such run or file. Give RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, or a CSV "
-        "or Parquet file of predictions; with @5 behind it, its round 5."
+        "or Parquet file of predictions; append @5 for its round 5."
     )
 
 
 def arm_words(rows: pd.DataFrame, arm_id: str) -> str:
-    """Return the words that name an arm, with its id."""
+    """Return the name of an arm in words, with its id."""
     first = rows[rows["arm_id"].eq(arm_id)].iloc[0]
     arm = {str(name): value for name, value in first.items() if name != "round"}
     return f"{arm_name(arm, further_axes(rows))} (arm {arm_id})"
 
 
 def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[pd.DataFrame, int]:
-    """Return the rows that a selector means, and of how many arms they were picked as best."""
+    """Return the selected rows, and the number of arms out of which they were selected as best."""
     if not selector:
         if rows["cell_id"].nunique() == 1:
             return rows, 1
-        raise UserError(f"{run} has {len(rows)} trials: say which. {_arms_of(run, rows)}")
+        raise UserError(f"{run} has {len(rows)} trials: name one. {_arms_of(run, rows)}")
     if selector == "best":
         return _best(run, rows, metric)
     if selector in MODES:
@@ -128,7 +129,7 @@ def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[
             return same, 1
         count = same["arm_id"].nunique()
         raise UserError(
-            f"{run}: `{selector}` must name one arm, and {count} have that mode. "
+            f"{run}: `{selector}` must name one arm, but {count} have that mode. "
             f"{_arms_of(run, same if count else rows)}"
         )
     exact = rows[rows["cell_id"].eq(selector) | rows["arm_id"].eq(selector)]
@@ -139,7 +140,7 @@ def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[
     found = arms["arm_id"].nunique() + cells["cell_id"].nunique()
     if found == 1:
         return (arms if len(arms) else cells), 1
-    which = f"{found} arms and trials begin so" if found else "none has it"
+    which = f"{found} arms and trials begin with it" if found else "none matches"
     raise UserError(
         f"{run}: `{selector}` must be an arm_id, a cell_id or the first digits of one; {which}. "
         f"{_arms_of(run, rows)}"
@@ -147,11 +148,13 @@ def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[
 
 
 def _best(run: Path, rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
-    """Return the rows of the arm with fakes of the best mean over seeds, and of how many."""
+    """Return the rows of the arm with fakes and the best mean, and the number of candidates."""
     usable = rows[rows["status"].eq("ok") & ~rows["mode"].isin(NOT_NEW) & screened(rows)]
     means = _values(usable, metric).groupby(usable["arm_id"]).mean().dropna()
     if means.empty:
-        raise UserError(f"{run}: no arm with fakes has a {metric} yet. Name an arm instead.")
+        raise UserError(
+            f"{run}: no arm with fakes has a value of {metric} yet. Name an arm instead."
+        )
     best = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
     return rows[rows["arm_id"].eq(best)], len(means)
 
@@ -164,7 +167,7 @@ def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
 
 
 def _arms_of(run: Path, rows: pd.DataFrame) -> str:
-    """Return a list of a run's arms, as they may be named."""
+    """Return a list of a run's arms, in the form of selectors."""
     names = list(dict.fromkeys(map(str, rows["arm_id"])))
     seeds = rows.groupby("arm_id")["cell_id"].nunique()
     lines = [f"  {run}:{name}  {arm_words(rows, name)}, {seeds[name]} seeds" for name in names]
@@ -173,7 +176,7 @@ def _arms_of(run: Path, rows: pd.DataFrame) -> str:
 
 
 def split_round(text: str) -> tuple[str, int | None]:
-    """Return what stands before `@` and the number of the round; None where none is named."""
+    """Return the text before `@` and the round after it, or None without a round."""
     head, at, tail = text.rpartition("@")
     if not at or not tail.isascii() or not tail.isdecimal() or Path(text).exists():
         return text, None
@@ -181,13 +184,13 @@ def split_round(text: str) -> tuple[str, int | None]:
 
 
 def of_round(name: str, every: pd.DataFrame, chosen: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Return the rows of one round of some cells; of a cell without it the row that it has.
+    """Return the rows of one round of some cells; a cell without it keeps its own row.
 
     Args:
-        name: of the cells, for people.
+        name: the name of the cells in messages.
         every: all rows of the run.
-        chosen: of these, one a cell.
-        number: of the round.
+        chosen: the rows of the cells, one per cell.
+        number: the round.
 
     Raises:
         UserError: as `in_round`.
@@ -202,7 +205,7 @@ def in_round(name: str, rows: pd.DataFrame, number: int) -> pd.DataFrame:
     """Return the rows of one round.
 
     Raises:
-        UserError: there is none; it lists the rounds there are.
+        UserError: the round does not exist; it lists the rounds.
     """
     found = rows[rows["round"].eq(number)]
     if found.empty:
@@ -211,9 +214,9 @@ def in_round(name: str, rows: pd.DataFrame, number: int) -> pd.DataFrame:
 
 
 def no_such_round(name: str, rounds: pd.Series[float], number: int) -> str:
-    """Return the message, with the rounds there are."""
+    """Return the message for a missing round, with a list of the rounds."""
     known = sorted({int(each) for each in rounds.dropna()})
     if not known:
         return f"{name} has no rounds: leave out @{number}."
     listed = ", ".join(map(str, known))
-    return f"{name} has no round {number}. It has {listed}: give one of these behind @."
+    return f"{name} has no round {number}. It has {listed}: give one of these after @."

@@ -1,4 +1,4 @@
-"""Two arms of several seeds on the same images (levels E2 and E1)."""
+"""Comparing two arms with several seeds on the same images (levels E2 and E1)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fgaug.stats import (
 from fgaug.stats.arrays import NAN, Floats
 
 ALPHA = 0.05
-PROBABILITIES = ("auc", "brier", "log_loss")  # metrics that called labels do not have
+PROBABILITIES = ("auc", "brier", "log_loss")  # metrics that need probabilities
 SUMMARY = (
     *("metric", "mean_a", "sd_a", "min_a", "max_a", "mean_b", "sd_b", "min_b", "max_b"),
     *("difference", "p_greater", "run_pairs", "seed_share", "patient_share"),
@@ -37,16 +37,16 @@ SUMMARY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoArms:
-    """Arm A against arm B; differences are A minus B. Undefined is NaN, with a reason."""
+    """Comparison of arms A and B; differences are A minus B. Undefined is NaN, with a reason."""
 
-    level: str  # E2, with E1 beside it in `tests`
+    level: str  # E2; `tests` has E1 as well
     claim: str
     verdict: tuple[str, ...]  # of the primary metric
     names: tuple[str, str]
     labels: tuple[str, ...]
     n_images: int
     n_patients: int
-    grouped: bool  # False: no patient is named, and each image counts as one
+    grouped: bool  # False: patients are unknown, and each image counts as one
     n_runs: tuple[int, int]
     # metric (the primary first), mean, sample sd, least and largest seed, difference, P(A > B)
     # over run pairs, shares of the variance of the difference from seeds and from patients
@@ -56,15 +56,15 @@ class TwoArms:
 
 
 def compare_arms(both: PairedPredictions, metric: str = "auc") -> TwoArms:
-    """Return what can be said of two recipes: E2 over seeds and patients, E1 over seeds alone.
+    """Return the comparison of two recipes: E2 over seeds and patients, E1 over seeds only.
 
-    E2 is the model of Obuchowski and Rockette with seeds in the place of readers (`nested`); where
-    one side has a single run, its seed variance is taken from the other (`contrast`), and E1 is
-    Student's test, else Welch's. With called labels alone only the accuracies are compared.
+    E2 is the Obuchowski-Rockette model with seeds as readers (`nested`), and E1 is Welch's test.
+    If one side has a single run, its seed variance is taken from the other (`contrast`), and E1
+    is Student's test. Without probabilities only the accuracies are compared.
 
     Args:
-        both: with two runs or more on a side.
-        metric: the primary one; the others are secondary.
+        both: predictions with two runs or more on at least one side.
+        metric: the primary metric; the others are secondary.
     """
     usable = [name for name in METRICS if both.scored or name not in PROBABILITIES]
     notes = [*both.notes]
@@ -72,7 +72,9 @@ def compare_arms(both: PairedPredictions, metric: str = "auc") -> TwoArms:
         notes.append(f"{LABELS_ONLY}: no AUC, Brier score or log loss")
     primary = metric if metric in usable else "accuracy"
     if primary != metric:
-        notes.append(f"{metric} needs probabilities: accuracy stands in as the primary metric")
+        notes.append(
+            f"{metric} needs probabilities: accuracy is used as the primary metric instead"
+        )
     ordered = [primary, *(name for name in usable if name != primary)]
     summary, tests = [], []
     for name in ordered:
@@ -83,12 +85,12 @@ def compare_arms(both: PairedPredictions, metric: str = "auc") -> TwoArms:
     if min(sides) == 1:
         single = "AB"[sides.index(1)]
         notes.append(
-            f"{single} is a single run: its recipe's spread between seeds is taken to be that of "
-            "the other side; give it seeds"
+            f"{single} is a single run: the variance between seeds of its recipe is assumed to "
+            "equal that of the other side; add seeds to it"
         )
     return TwoArms(
         level="E2",
-        claim="these recipes on new patients; E1 beside it: on these patients alone",
+        claim="these recipes on new patients; E1: on these patients only",
         verdict=(both.no_verdict or _verdict(primary, tests[0], tests[1]),),
         names=both.names,
         labels=both.labels,
@@ -156,7 +158,7 @@ def _moments(side: str, values: Floats) -> dict[str, float]:
 
 
 def _verdict(metric: str, new: dict[str, Any], these: dict[str, Any]) -> str:
-    """Return the verdict on A in words; what is not significant is not shown, never the same."""
+    """Return the verdict on A; not significant means not shown, never equal."""
     gain = -new["difference"] if metric in LOWER_IS_BETTER else new["difference"]
     word = "better" if gain > 0 else "worse"
     if new["p_value"] <= ALPHA:
@@ -170,5 +172,5 @@ def _verdict(metric: str, new: dict[str, Any], these: dict[str, Any]) -> str:
         return f"{metric}: no test ({new['reason'] or 'undefined'})"
     return (
         f"{metric}: no difference shown (E2, p {new['p_value']:.2g}); this does not show that "
-        "there is none: see the interval"
+        "there is none: see the confidence interval"
     )

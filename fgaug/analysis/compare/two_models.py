@@ -1,6 +1,6 @@
-"""Two trained models on the same images (level E0).
+"""Comparing two trained models on the same images (level E0).
 
-It says nothing about the recipes that trained them: a second run of one may differ as much.
+The result says nothing about the training recipes: a second run of one may differ as much.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from fgaug.stats.arrays import Bools, Ints
 from fgaug.stats.inference import TTest, t_test
 
 SINGLE_RUNS = (
-    "these two trained networks on new patients; two single runs: says nothing about the recipe; "
-    "repeat with seeds"
+    "these two trained networks on new patients; a comparison of two single runs says nothing "
+    "about the recipe: repeat it with several seeds"
 )
-INVALID = "several images a patient: McNemar's test is invalid"
-LABELS_ONLY = "called labels alone, no probabilities"
-NO_AREA = "no AUC (that of called labels is their balanced accuracy), Brier score or log loss"
+INVALID = "several images per patient: McNemar's test is invalid"
+LABELS_ONLY = "predicted labels only, no probabilities"
+NO_AREA = "no AUC (for predicted labels it equals the balanced accuracy), Brier score or log loss"
 ALPHA = 0.05
-EXACT_BELOW = 50  # patients: the score test leans on many (Yang 2010)
+EXACT_BELOW = 50  # patients: the score test needs many (Yang 2010)
 TESTS = (
     *("quantity", "test", "level", "difference", "se", "statistic", "df"),
     *("ci_low", "ci_high", "interval", "p_value", "reason"),
@@ -53,22 +53,22 @@ TESTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoModels:
-    """Model A against model B; differences are A minus B. Undefined is NaN.
+    """Comparison of model A with model B; differences are A minus B. Undefined is NaN.
 
-    As frames: `report` has what the breast-ultrasound study prints of a model, `scores` the same
-    of A beside B with counts and intervals, `tests` statistics and p.
+    The frame `report` has what the breast-ultrasound study prints for a model, `scores` the same
+    for A beside B with counts and intervals, and `tests` has statistics and p values.
     """
 
     level: str  # E0
-    claim: str  # what may be concluded, and what not
-    verdict: tuple[str, ...]  # of accuracy and, where there are probabilities, AUC
+    claim: str  # what may be concluded, and what may not
+    verdict: tuple[str, ...]  # on accuracy and, with probabilities, on AUC
     names: tuple[str, str]
     labels: tuple[str, ...]
     n_images: int
     n_patients: int
-    grouped: bool  # False: no patient is named, and each image counts as one
+    grouped: bool  # False: patients are unknown, and each image counts as one
     agreement: Ints | None  # [[both right, only A right], [only B right, both wrong]]
-    confusion: pd.DataFrame  # model, label, tn, fp, fn, tp: that label as the positive
+    confusion: pd.DataFrame  # model, label, tn, fp, fn, tp, with that label as the positive
     # quantity, label ('' over all), a, b, difference, counts as text, 95 % intervals of a and b
     scores: pd.DataFrame
     report: pd.DataFrame  # model, row, label, counts, precision ... auc: see `report_of`
@@ -79,14 +79,14 @@ class TwoModels:
 def compare_models(both: PairedPredictions) -> TwoModels:
     """Return every score of both models, and the tests of their differences.
 
-    Accuracy: McNemar's mid-p first, then the exact p with Fay and Lumbard's interval; where
-    patients have several images the sign flips of patients (first below 50 patients), the
-    clustered score test, and t over patients. AUC: DeLong's test, clustered by patient; with more
-    labels one-vs-rest macro. Balanced accuracy, Brier and log loss: t over patients. Intervals of
-    one model: Wilson's for shares, logit for AUC; over patients where they repeat.
+    Accuracy: McNemar's mid-p first, then the exact p with the Fay-Lumbard interval. If patients
+    have several images: sign flips of patients (first below 50 patients), the clustered score
+    test, and t over patients. AUC: DeLong's test, clustered by patient; one-vs-rest macro for
+    more than two labels. Balanced accuracy, Brier score and log loss: t over patients. Intervals
+    of one model: Wilson for shares, logit for AUC; over patients if these have several images.
 
     Args:
-        both: with one run a side.
+        both: predictions with one run per side.
     """
     calls = [called(probability[0]) for probability in (both.a, both.b)]
     right = [found == both.y for found in calls]
@@ -117,19 +117,19 @@ def compare_models(both: PairedPredictions) -> TwoModels:
 
 
 def compare_counts(table: Ints) -> TwoModels:
-    """Return what the four counts of paired answers say of two models.
+    """Return the comparison of two models from the four counts of paired answers.
 
     Args:
         table: [[both right, only A right], [only B right, both wrong]], counts of images.
 
     Raises:
-        UserError: for counts that are negative, or all 0.
+        UserError: a count is negative, or all are 0.
     """
     images = int(table.sum())
     if images < 1 or (table < 0).any():
         raise UserError(
-            f"The counts must be 0 or more and some above 0, got {table.ravel().tolist()}. Give "
-            "them as both right, only A right, only B right, neither."
+            f"The counts must be 0 or more, and one at least 1, got {table.ravel().tolist()}. "
+            "Give them as both right, only A right, only B right, neither."
         )
     tests = mcnemar_tests(table)
     rights = [int(table[0].sum()), int(table[:, 0].sum())]
@@ -150,19 +150,19 @@ def compare_counts(table: Ints) -> TwoModels:
         scores=pd.DataFrame(scores, columns=list(SCORES)),
         report=pd.DataFrame(columns=list(REPORT)),
         tests=pd.DataFrame(tests, columns=list(TESTS)),
-        notes=("each image counts as a patient of its own; else McNemar's test is invalid",),
+        notes=("each image counts as its own patient; otherwise McNemar's test is invalid",),
     )
 
 
 def accuracy_tests(
     right_a: Bools, right_b: Bools, group: np.ndarray | None, repeats: bool
 ) -> list[dict[str, Any]]:
-    """Return the rows of tests of a difference in accuracy, the one to read first.
+    """Return the rows of tests of a difference in accuracy, the recommended test first.
 
     Args:
         right_a: bool [N]; right_b: bool [N].
         group: patient of each image, or None.
-        repeats: whether a patient has several images.
+        repeats: whether any patient has several images.
     """
     if not repeats:
         return mcnemar_tests(agreement(right_a, right_b))
@@ -185,9 +185,9 @@ def accuracy_tests(
 
 
 def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
-    """Return the rows of McNemar's tests, mid-p first, exact beside it with its interval.
+    """Return the rows of McNemar's tests: mid-p first, then exact with its interval.
 
-    The statistic of both is the smaller of the two counts of images that one alone has right.
+    The statistic of both is the smaller of the two discordant counts.
     """
     found = mcnemar(table)
     mid = {"test": "McNemar, mid-p", "p_value": found.p_mid}
@@ -214,7 +214,7 @@ def test_row(quantity: str, test: str, level: str, found: TTest) -> dict[str, An
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    """Return a test of two networks in words; what is not significant is not shown."""
+    """Return the verdict of a test of two networks; not significant means not shown."""
     test, p = f"{row['test']}, E0", row["p_value"]
     if np.isnan(p):
         return f"{row['quantity']}: no test ({row['reason'] or 'undefined'})"
@@ -223,7 +223,7 @@ def _verdict(row: dict[str, Any]) -> str:
         return f"{row['quantity']}: A is {word} B on new patients ({test}, p {p:.2g})"
     return (
         f"{row['quantity']}: no difference shown ({test}, p {p:.2g}); this does not show that "
-        "there is none: see the interval"
+        "there is none: see the confidence interval"
     )
 
 

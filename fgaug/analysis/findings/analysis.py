@@ -1,4 +1,4 @@
-"""All that can be said of a run by its plan."""
+"""The complete analysis of a run under its plan."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ABSENT = ("cell_id", "arm_id", "seed", "status", "why")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What a run shows; frames of plain values, NaN with a `reason` where undefined."""
+    """Results of a run: frames of plain values; undefined is NaN with a `reason`."""
 
     plan: AnalysisPlan
-    deviations: tuple[str, ...]  # what differs from the frozen plan: shown as exploratory
+    deviations: tuple[str, ...]  # differences from the frozen plan: reported as exploratory
     arms: pd.DataFrame  # of `arms.arm_table`
     comparisons: pd.DataFrame  # of `comparisons.compare_metric`, the primary metric first
-    verdicts: pd.DataFrame  # of `verdicts.verdicts_of`: a row for each arm with fakes
+    verdicts: pd.DataFrame  # of `verdicts.verdicts_of`: one row per arm with fakes
     best: pd.DataFrame  # of `best.best_of`, the primary metric first
     replacement: pd.DataFrame  # of `replacing.replacement_of`
     exchange: pd.DataFrame  # of `exchange.exchange_of`
@@ -49,13 +49,13 @@ def analyse(
     frozen: AnalysisPlan | None = None,
     resamples: int = 1000,
 ) -> Analysis:
-    """Return what a run shows by its plan.
+    """Return the analysis of a run under its plan.
 
     Args:
-        evidence: of `load_evidence`.
+        evidence: the result of `load_evidence`.
         plan: metric, contrast, margin, alpha.
-        frozen: the plan that the run was started with, if one was written.
-        resamples: of the best arm's corrected gain, at most; large runs get fewer, see `best`.
+        frozen: the plan recorded when the run started, if any.
+        resamples: maximum for the best arm's corrected gain; large runs use fewer, see `best_of`.
     """
     rows = evidence.rows[screened(evidence.rows)]
     arms = arm_table(rows, evidence.missing)
@@ -84,13 +84,13 @@ def analyse(
 
 
 def _stacked(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the frames below each other; empty ones have no types to give."""
+    """Return the frames concatenated; empty ones are skipped because they have no types."""
     full = [part for part in parts if len(part)]
     return pd.concat(full, ignore_index=True) if full else parts[0]
 
 
 def absent(rows: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
-    """Return every cell of the grid without a finished trial, and why."""
+    """Return every cell of the grid without a finished trial, with the reason."""
     lost = rows[rows["status"].ne("ok")]
     known = pd.DataFrame(
         {
@@ -103,13 +103,13 @@ def absent(rows: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(ABSENT))
 
 
-_WHY = {"missing": "not trained yet", "paused": "waits at a rung"}
+_WHY = {"missing": "not trained yet", "paused": "paused at a rung"}
 
 
 def _why(row: Mapping[str, Any]) -> str:
     if row["status"] == "pruned":
         rung = plain(row.get("rung"))
-        return "the scheduler stopped it" + (f" at rung {rung:g}" if rung is not None else "")
+        return "pruned by the scheduler" + (f" at rung {rung:g}" if rung is not None else "")
     lines = str(row.get("error") or "no reason given").splitlines()
     return lines[0] if lines else "no reason given"
 

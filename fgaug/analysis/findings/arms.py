@@ -1,4 +1,4 @@
-"""The arms of a run, and what each is compared with."""
+"""The arms of a run, and their comparators."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ COLUMNS = (
 
 
 def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return one row an arm, baselines and controls too, in the order of modes, psi and ratio.
+    """Return one row per arm, with baselines and controls, ordered by mode, psi and ratio.
 
     Columns: arm_id; name (words); mode, psi, ratio, filter, split (text), real_fraction; family
-    (text: arms that share split, recipe and real_fraction, so one baseline); group (the same less
-    real_fraction: arms on the same images with the same recipe); sheet (text: all but mode, psi
-    and ratio: arms of one mode and sheet cross these two); baseline_id, twin_id (oversample),
-    drop_id and subset_id (the arm with as many fakes that no filter chose), None where there is
-    none; n_real and n_fake (means over the rows); the number of cells that are ok, failed, pruned,
-    and missing.
+    (text: arms with the same split, recipe and real_fraction, so one baseline); group (text: the
+    same without real_fraction: arms on the same images with the same recipe); sheet (text: all
+    axes but mode, psi and ratio: arms of one mode and sheet cross these two); baseline_id, twin_id
+    (oversample), drop_id and subset_id (the arm with the same number of unfiltered fakes), None if
+    there is none; n_real and n_fake (means over the rows); the numbers of ok, failed, pruned and
+    missing cells.
 
     Args:
-        rows: of a run, one a cell; rows of a second stage are left out by the caller.
+        rows: rows of a run, one per cell, without those of a second stage.
         missing: cells without a row, as `Evidence.missing`; those of unknown arms are ignored.
     """
     lost = pd.DataFrame(columns=["arm_id"]) if missing is None else missing
@@ -72,7 +72,7 @@ def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.Dat
 
 
 def compared(arms: pd.DataFrame) -> pd.DataFrame:
-    """Return the arms with fakes: what is compared with baselines and twins."""
+    """Return the arms with fakes, which are compared with baselines and twins."""
     return arms[~arms["mode"].isin(("baseline", *CONTROLS))]
 
 
@@ -112,7 +112,7 @@ def _described(
 
 
 def _amounts(row: Mapping[str, Any], mode: str) -> tuple[Hashable, ...]:
-    """Return what an arm shares with its control, or a control with its arm; see `points`."""
+    """Return the values that an arm and its control have in common; see `grid.points`."""
     removed = frozen(row.get("remove"))
     if mode == "oversample":
         return removed, frozen(row.get("ratio")), frozen(row.get("fakes"))
@@ -120,14 +120,14 @@ def _amounts(row: Mapping[str, Any], mode: str) -> tuple[Hashable, ...]:
 
 
 def _fakes(row: Mapping[str, Any], axes: tuple[str, ...]) -> tuple[Hashable, ...]:
-    """Return all that arms with and without a filter have alike: mode, psi, amount, axes."""
+    """Return what an arm with a filter shares with one without: mode, psi, amount, axes."""
     return ("fakes", *(frozen(row.get(name)) for name in ("mode", "psi", "ratio", *axes)))
 
 
 def _others(
     arm: Mapping[str, Any], row: Mapping[str, Any], keys: Mapping[Hashable, str]
 ) -> dict[str, str | None]:
-    """Return the arms that this one is compared with."""
+    """Return the ids of an arm's comparators."""
     family, mode = arm["family"], arm["mode"]
     baseline = None if mode == "baseline" else keys.get((family, "baseline"))
     twin = drop = None

@@ -1,7 +1,7 @@
-"""The best arm: its gain with and without the luck of having been picked.
+"""The best arm: its gain before and after correction for the selection.
 
-Selection is repeated on resampled patients and seeds. The images of each run are ranked once; a
-resample changes only how often each of them counts.
+The selection is repeated on resampled patients and seeds. The images of each run are ranked once;
+a resample changes only the weight of each image.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ COLUMNS = (
     *("metric", "family", "arm_id", "baseline_id", "arms", "naive_gain", "corrected_gain"),
     *("ci_low", "ci_high", "resamples", "reason"),
 )
-WORK = 2 * 10**9  # predictions looked at over all resamples of a family
-FEWEST = 200  # resamples of a large run
+WORK = 2 * 10**9  # predictions processed over all resamples of a family
+FEWEST = 200  # minimum number of resamples, for large runs
 Score: TypeAlias = Callable[[Ints], Floats]  # image rows, with repeats -> [R]
-BLOCK = 2**18  # predictions ranked or summed in one go: what fits a processor's cache
+BLOCK = 2**18  # predictions ranked or summed at a time: as many as fit a processor's cache
 
 
 def best_of(
@@ -36,18 +36,18 @@ def best_of(
     comparisons: pd.DataFrame,
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """Return a row a metric and family: the best arm's gain over its baseline, three ways.
+    """Return three estimates of the best arm's gain over its baseline, one row per family.
 
-    naive_gain: as it looks; corrected_gain: of what is picked on resampled patients and seeds,
-    scored on those left out (`stats.selected_gain`, BBC); ci_low, ci_high: the interval that holds
-    for all arms together, so for the picked one too. All signed so that more is better. Families
-    with the larger naive gain come first; that the best family was picked is not corrected.
+    naive_gain: the arm's own estimate; corrected_gain: the arm is selected on resampled patients
+    and seeds and scored on those left out (`stats.selected_gain`, BBC); ci_low, ci_high: the
+    simultaneous interval over all arms, so valid for the selected one. Positive is better. The
+    family with the largest naive gain comes first; its selection is not corrected for.
 
     Args:
         measured: one metric by split.
-        arms: that are compared.
-        comparisons: of that metric.
-        resamples: at most; so many that 2e9 predictions are looked at, but 200 at least.
+        arms: the arms that are compared.
+        comparisons: comparisons of that metric.
+        resamples: maximum; limited to 2e9 predictions in total, but at least 200.
     """
     rows = []
     lookup = comparisons[comparisons["against"].eq("baseline")].set_index("arm_id")
@@ -70,8 +70,8 @@ def _row(
         **{"resamples": 0, "reason": None},
     }
     if not metric.has(baseline) or not names:
-        lacking = "the baseline has" if names else "no arm has"
-        return {**row, "reason": metric.reason or f"{lacking} no result"}
+        lacking = "the baseline has no result" if names else "no arm has a result"
+        return {**row, "reason": metric.reason or lacking}
     sign = sign_of(metric.metric)
     means = sign * metric.of([baseline, *names]).mean
     best = names[int(means[1:].argmax())]
@@ -86,7 +86,7 @@ def _row(
 
 
 def _corrected(metric: Measured, names: Sequence[str], resamples: int) -> tuple[Any, int]:
-    """Return the corrected selection among arms, the baseline first, and its draws."""
+    """Return the corrected selection among arms (the baseline first), and the number of draws."""
     runs = metric.runs
     places = np.array([runs.place[name] for name in names])
     chosen = np.flatnonzero(np.isin(runs.arm, places))
@@ -109,12 +109,12 @@ def _signed(
 
 
 def scorer(metric: str, runs: SplitRuns, chosen: Ints) -> Score:
-    """Return what scores some runs on any image rows, the same as `influence_of` would.
+    """Return a function that scores some runs on any image rows, as `influence_of` would.
 
     Args:
         metric: one of `stats.METRICS`.
-        runs: of a split.
-        chosen: int [R], which of its runs.
+        runs: the runs of a split.
+        chosen: int [R], indices of the runs to score.
     """
     cells = [runs.cells[place] for place in chosen]
     probability = [runs.evidence.probability[cell] for cell in cells]
@@ -134,8 +134,8 @@ def scorer(metric: str, runs: SplitRuns, chosen: Ints) -> Score:
 class _RankedAuc:
     """The area under the ROC curve of each run on resampled images.
 
-    Its pairs are the sum over positives of the negatives below, ties half. Where those are in the
-    order of a run's negatives is found once, so a resample costs one cumulative sum a run.
+    It counts, for each positive, the negatives ranked below it, ties half. Their places among a
+    run's sorted negatives are found once, so a resample costs one cumulative sum per run.
     """
 
     def __init__(self, scores: Sequence[NDArray[np.float32]], positive: np.ndarray) -> None:
@@ -144,7 +144,7 @@ class _RankedAuc:
         self.negative = np.flatnonzero(~positive)
         self.order = np.empty((len(scores), self.negative.size), np.int32)
         self.below = np.empty((len(scores), self.positive.size), np.int32)
-        self.upto: dict[int, Ints] = {}  # of runs with ties: negatives below or equal
+        self.upto: dict[int, Ints] = {}  # for runs with ties: negatives below or equal
         for run, score in enumerate(scores):
             ranked = np.argsort(score[self.negative], kind="stable")
             low = score[self.negative][ranked]
@@ -155,7 +155,7 @@ class _RankedAuc:
                 self.upto[run] = upto
 
     def __call__(self, rows: Ints) -> Floats:
-        """Return the area of each run, [R]; NaN where one class is not drawn."""
+        """Return the area of each run, [R]; NaN if a class is not drawn."""
         count = np.bincount(rows, minlength=self.size).astype(np.float32)
         positive, negative = count[self.positive], count[self.negative]
         pairs = float(positive.sum(dtype=float) * negative.sum(dtype=float))
@@ -178,7 +178,7 @@ class _RankedAuc:
 
 
 def _losses(metric: str, probability: list[NDArray[np.float32]], y: Ints) -> NDArray[np.float32]:
-    """Return what each image adds to a mean, float32 [R, N]."""
+    """Return the contribution of each image to the mean, float32 [R, N]."""
     found = np.empty((len(probability), y.size), np.float32)
     rows = np.arange(y.size)
     for place, p in enumerate(probability):

@@ -1,4 +1,4 @@
-"""Every arm against its baseline and its twins, by one metric."""
+"""Comparisons of every arm with its baseline and twins, by one metric."""
 
 from __future__ import annotations
 
@@ -35,37 +35,37 @@ COLUMNS = (
     *("p_raw", "p_value", "p_patients", "p_greater", "run_pairs"),
     *("seed_share", "patient_share", "seed_part", "case_part", "cohen_d", "reason"),
 )
-Pair: TypeAlias = tuple[str, str]  # arm_id, and that of what it is compared with
+Pair: TypeAlias = tuple[str, str]  # arm_id of an arm and of its comparator
 Numbers: TypeAlias = dict[str, Floats]  # of _TESTED, [K]
 
 
 def metrics_of(plan: AnalysisPlan) -> tuple[str, ...]:
-    """Return the metrics that are compared, the primary one first."""
+    """Return the metrics to compare, the primary one first."""
     return (plan.metric, *(name for name in METRICS if name != plan.metric))
 
 
 def compare_metric(
     metric: str, measured: Mapping[str, Measured], arms: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
-    """Return the comparisons of one metric: a row for each arm and what it is compared with.
+    """Return the comparisons of one metric: one row per arm and comparator.
 
-    Against the baseline: max-T within each family (`stats.or_max_t`, level E2), beside it
-    Dunnett's exact p over seeds alone (E1). Against twins: the pairs of a family together by
-    max-T (`contrasts.together`), beside it Holm over t tests on the pooled variance of seeds (E1).
-    Families share the error rate by Bonferroni, and so do the arms without a result with those
-    that have one: no arm that was tried leaves the count.
+    Against the baseline: max-T within each family (`stats.or_max_t`, level E2), and Dunnett's
+    exact p over seeds only (E1). Against twins: max-T over the pairs of a family
+    (`contrasts.together`, E2), and Holm over t tests with the pooled variance of seeds (E1).
+    Families share the error rate by Bonferroni, and so do arms with and without a result: every
+    arm tried counts.
 
     Args:
         metric: one of `stats.METRICS`.
-        measured: it by split; a split without a finished trial is left out.
-        arms: those that are compared, of `arm_table`.
-        plan: names the primary metric and contrast, and alpha.
+        measured: the metric by split; splits without a finished trial are absent.
+        arms: the arms to compare, of `arm_table`.
+        plan: primary metric, contrast and alpha.
 
-    Columns: effect is arm minus the other, so that of a loss (brier, log_loss) negative is better;
-    relative: the effect as a share of the other's mean; ci_low and ci_high hold together over the
-    arms, ci_*_single for this one alone, all at 1 - alpha; p_value (E2) and p_patients (E1) are
-    adjusted; p_greater: share of run pairs in which the arm's value is the larger, ties half;
-    seed_part and case_part add up to se squared.
+    Columns: effect is arm minus comparator, so for a loss (brier, log_loss) negative is better;
+    relative: the effect as a share of the comparator's mean; ci_low and ci_high are simultaneous
+    over the arms, ci_*_single for this arm only, all at 1 - alpha; p_value (E2) and p_patients
+    (E1) are adjusted; p_greater: share of run pairs in which the arm's value is larger, ties
+    half; seed_part and case_part sum to se squared.
     """
     rows: list[dict[str, Any]] = []
     for against, column in AGAINST.items():
@@ -89,7 +89,7 @@ def _of_family(
     families: int,
     plan: AnalysisPlan,
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the arms that share an error rate by what is compared at once."""
+    """Yield the rows of one family of arms, which are tested jointly."""
     metric = measured.get(str(family["split"].iloc[0]))
     usable = [pair for pair in pairs if metric and metric.has(pair[0]) and metric.has(pair[1])]
     places = {pair: place for place, pair in enumerate(usable)}
@@ -109,7 +109,7 @@ def _of_family(
         if (place := places.get(pair)) is not None:
             row |= {name: float(values[place]) for name, values in numbers.items()}
             if np.isnan(row["p_value"]):
-                row["reason"] = why or "no spread between seeds or patients, yet a difference"
+                row["reason"] = why or "a difference, but no variance between seeds or patients"
         else:
             row["reason"] = _why_none(metric, pair, arm)
         yield row | _described(metric, pair, row)
@@ -152,7 +152,7 @@ def _with_twins(
 
 
 def _shared(numbers: Numbers, share: float, alpha: float) -> Numbers:
-    """Return the p values of a grid whose families share the error rate, and lone intervals."""
+    """Return p values adjusted over all families, and unadjusted intervals."""
     low, high = alone(numbers["effect"], numbers["se"], numbers["df"], 1 - alpha)
     return {
         "p_value": np.minimum(1.0, share * numbers["p_value"]),
@@ -163,7 +163,7 @@ def _shared(numbers: Numbers, share: float, alpha: float) -> Numbers:
 
 
 def _described(metric: Measured | None, pair: Pair, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is known of a pair beside its test."""
+    """Return the descriptive columns of a pair."""
     if metric is None:
         nothing = ("mean", "mean_against", "relative", "p_greater", "cohen_d")
         shares = ("seed_share", "patient_share")
@@ -188,7 +188,7 @@ def _described(metric: Measured | None, pair: Pair, row: Mapping[str, Any]) -> d
 
 
 def _cohen(a: Floats, b: Floats) -> float:
-    """Return the difference in standard deviations between seeds, pooled over the two."""
+    """Return the difference in units of the standard deviation over seeds, pooled over both."""
     df = a.size + b.size - 2
     if not a.size or not b.size or df < 1:
         return NAN
@@ -199,12 +199,14 @@ def _cohen(a: Floats, b: Floats) -> float:
 def _why_none(metric: Measured | None, pair: Pair, arm: Mapping[str, Any]) -> str:
     """Return why a pair was not tested."""
     for name in pair:
-        whose = "it" if name == pair[0] else "what it is compared with"
+        whose = "this arm" if name == pair[0] else "the arm it is compared with"
         if metric is None or not metric.values(name).size:
             counts = [f"{arm[s]} {s}" for s in ("failed", "pruned", "missing") if arm[s]]
             said = f" ({', '.join(counts)})" if name == pair[0] and counts else ""
             return f"no finished seed of {whose}{said}"
         bad = int(np.isnan(metric.values(name)).sum())
         if bad and not metric.reason:
-            return f"{bad} of {metric.values(name).size} seeds of {whose} have no such number"
+            return (
+                f"the metric is undefined for {bad} of {metric.values(name).size} seeds of {whose}"
+            )
     return (metric.reason if metric else None) or "undefined"

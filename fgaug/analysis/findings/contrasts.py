@@ -1,6 +1,6 @@
-"""Contrasts: weighted sums of arms tested together, such as each arm against its twin.
+"""Contrasts: joint tests of weighted sums of arms, such as each arm against its twin.
 
-The joint test is an F test over seeds and patients.
+Both adjusted tests by max-T and a joint F test, over seeds and patients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Together:
     statistic: Floats
     seed_part: Floats  # of the variance
     case_part: Floats
-    p_raw: Floats  # two-sided, of this one alone
+    p_raw: Floats  # two-sided, unadjusted
     p_value: Floats  # adjusted for all K by the largest |t|
     ci_low: Floats  # simultaneous
     ci_high: Floats
@@ -35,17 +35,17 @@ class Together:
 
 
 def together(arms: Arms, weights: Floats, *, level: float) -> Together:
-    """Return the tests of several contrasts of arms with p values that hold together.
+    """Return the tests of several contrasts of arms, with jointly adjusted p values.
 
-    Sigma = s2 W diag(1 / S) W' + W C W', s2 the pooled seed variance, C the arms' covariance over
-    patients; p by the largest |t| of the multivariate t with Sigma's correlation and the smallest
-    Satterthwaite df, as `stats.or_max_t`, whose W is [-1, I]. Hothorn, Bretz and Westfall 2008
-    (Biometrical Journal 50:346).
+    Sigma = s2 W diag(1 / S) W' + W C W', with s2 the pooled seed variance and C the covariance of
+    the arms over patients. p values use the largest |t| of the multivariate t with Sigma's
+    correlation and the smallest Satterthwaite df, as in `stats.or_max_t`, where W is [-1, I].
+    Hothorn, Bretz and Westfall 2008 (Biometrical Journal 50:346).
 
     Args:
-        arms: of all that have a weight, or estimate the variance of seeds.
+        arms: all arms that have a weight or contribute to the variance of seeds.
         weights: float [K, A].
-        level: of the simultaneous intervals.
+        level: level of the simultaneous intervals.
     """
     w = np.asarray(weights, np.float64)
     scale = float(np.abs(arms.mean).max())
@@ -81,14 +81,14 @@ def together(arms: Arms, weights: Floats, *, level: float) -> Together:
 
 
 def alone(estimate: Floats, se: Floats, df: Floats, level: float) -> tuple[Floats, Floats]:
-    """Return the interval of each estimate for itself, not adjusted for the others."""
+    """Return the unadjusted interval of each estimate."""
     critical = np.array([quantile(0.5 + level / 2, float(d)) if d > 0 else NAN for d in df])
     half = np.where(se > 0, critical * se, 0 * se)
     return estimate - half, estimate + half
 
 
 def positive(matrix: Floats, terms: float) -> Floats:
-    """Return a covariance without negative eigenvalues or what rounding left of its terms."""
+    """Return a covariance without negative eigenvalues and rounding errors."""
     if not np.isfinite(matrix).all():
         return np.full_like(matrix, NAN)
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
@@ -107,7 +107,7 @@ def degrees(seed_part: Floats, case_part: Floats, arms: Arms) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wald:
-    """The test that several weighted sums of arms are all 0."""
+    """Test of the hypothesis that several weighted sums of arms are all 0."""
 
     statistic: float  # F
     df: int
@@ -117,18 +117,18 @@ class Wald:
 
 
 def wald(arms: Arms, weights: Floats, *, patients: bool) -> Wald:
-    """Return the F test that all of W m are 0, m the arms' means.
+    """Return the F test of W m = 0, with m the means of the arms.
 
-    F = (W m)' V^-1 (W m) / q, V = s2 W diag(1 / S) W' + W C W'. Where V is of seeds alone it has
-    exactly F's law on q and sum(S - 1) (the variance is one number); where it is of patients
-    alone, Hotelling's, F (G - q) / (G - 1) on q and G - q, as C is a whole estimated matrix. In
-    between the two are mixed by the patients' share pi of V: nu by Satterthwaite, d = pi (q - 1),
-    F (nu - d) / nu on q and nu - d.
+    F = (W m)' V^-1 (W m) / q, V = s2 W diag(1 / S) W' + W C W'. If V comes from seeds only, F has
+    exactly an F distribution on q and sum(S - 1) df (the variance is one number). If it comes from
+    patients only, C is a whole estimated matrix and F (G - q) / (G - 1) has Hotelling's
+    distribution, F on q and G - q df. In between the two are mixed by the patients' share pi of V:
+    nu by Satterthwaite, d = pi (q - 1), and F (nu - d) / nu on q and nu - d df.
 
     Args:
-        arms: of `arms_of`.
-        weights: float [q, A], rows independent.
-        patients: whether patients are random too (E2), else seeds alone (E1).
+        arms: the result of `arms_of`.
+        weights: float [q, A], with independent rows.
+        patients: whether patients are random as well (E2), or only seeds (E1).
     """
     w = np.asarray(weights, float)
     rank = len(w)
@@ -142,7 +142,7 @@ def wald(arms: Arms, weights: Floats, *, patients: bool) -> Wald:
     scale = float(np.abs(arms.mean).max())
     if np.linalg.eigvalsh(whole).min() <= SMALL * scale**2:
         same = bool(np.abs(found).max() <= 1e-12 * scale)
-        reason = None if same else "no spread between seeds or patients"
+        reason = None if same else "no variance between seeds or patients"
         p = 1.0 if same else NAN
         return Wald(statistic=0.0 if same else NAN, df=rank, df_error=NAN, p=p, reason=reason)
     inverse = np.linalg.inv(whole)
@@ -151,7 +151,7 @@ def wald(arms: Arms, weights: Floats, *, patients: bool) -> Wald:
     nu = 1 / below
     left = nu - share * (rank - 1)
     if left <= 0:
-        reason = f"{arms.n_patients} patients are too few for {rank} comparisons at once"
+        reason = f"{arms.n_patients} patients are too few for {rank} simultaneous comparisons"
         return Wald(statistic=NAN, df=rank, df_error=left, p=NAN, reason=reason)
     f = float(found @ inverse @ found) / rank * left / nu
     p = float(special.fdtrc(rank, left, f))

@@ -1,4 +1,4 @@
-"""What a run's files say of its arms: rows, and every finished trial's answers in one order."""
+"""Loading a run's rows, and the predictions of all finished trials in one order of images."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from fgaug.runs.results import last_rounds, load_results, screened, splits_of
 
 Singles: TypeAlias = NDArray[np.float32]
 Which: TypeAlias = Literal["valid", "sealed"]
-READERS = 4  # files read at a time: most of the wait is for the disk
+READERS = 4  # files read in parallel: most of the time goes to the disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """All that comparisons rest on."""
+    """The data on which all comparisons rest."""
 
-    rows: pd.DataFrame  # of `load_results`, every status; of a cell with rounds the last
+    rows: pd.DataFrame  # of `load_results`, any status; the last round of a cell with rounds
     labels: tuple[str, ...]  # in the dataset's order
     images: Mapping[str, pd.DataFrame]  # by split: image_id, group, label, y (int)
     probability: Mapping[str, Singles]  # cell_id -> float32 [N, L], in the order of its images
-    missing: pd.DataFrame  # cells of the grid without a row: cell_id, status, what is known of it
+    missing: pd.DataFrame  # cells of the grid without a row: cell_id, status, known axes
 
 
 def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
-    """Return the rows of a run and the predictions of its trials that are ok.
+    """Return the rows of a run and the predictions of its finished trials.
 
     Args:
-        run: its folder.
-        which: `valid`, or the `sealed` test set, of which a look must have been written down.
+        run: the run folder.
+        which: `valid`, or the `sealed` test set, which requires a recorded look.
 
     Raises:
-        RunError: no run, no finished trial, a damaged or missing file, trials of one split that
-            saw other images, or a test set that is still sealed.
+        RunError: there is no run or no finished trial, a file is damaged or missing, trials of
+            one split have different images, or the test set is still sealed.
     """
     folder = RunPaths(Path(run))
     rows = last_rounds(load_results(run))
@@ -75,7 +75,7 @@ def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
 
 
 def _labels(folder: RunPaths, environment: Any, ok: pd.DataFrame, which: Which) -> tuple[str, ...]:
-    """Return the dataset's labels; of a run that did not note them, as its predictions have."""
+    """Return the dataset's labels, from the predictions if the run did not record them."""
     dataset = environment.get("dataset") if isinstance(environment, dict) else None
     if isinstance(dataset, dict) and isinstance(dataset.get("labels"), list):
         return tuple(map(str, dataset["labels"]))
@@ -92,9 +92,9 @@ def _file(folder: RunPaths, cell: str, which: Which) -> Path:
         cure = (
             "Restore the file, or remove the trial's folder and search again."
             if which == "valid"
-            else "A dataset without a test set has none to open."
+            else "A dataset without a test set has no test predictions."
         )
-        raise RunError(f"Cell {cell} is ok, but {path} is missing. {cure}")
+        raise RunError(f"Cell {cell} has finished, but {path} is missing. {cure}")
     return path
 
 
@@ -108,7 +108,9 @@ def _read_split(
     images = table.select(["image_id", "group", "label"]).to_pandas()
     index = {label: number for number, label in enumerate(labels)}
     if unknown := sorted({*map(str, images["label"])} - index.keys()):
-        raise RunError(f"Cell {first} has images of labels its dataset lacks: {unknown[:3]}.")
+        raise RunError(
+            f"Cell {first} has images with labels that its dataset lacks: {unknown[:3]}."
+        )
     images["y"] = images["label"].map(index).astype(np.int64)
     names = [f"p_{label}" for label in labels]
 
@@ -136,16 +138,17 @@ def _probabilities(
         ) from None
     table = _last_round(table)
     if any(name not in table.column_names for name in names):
-        raise RunError(f"{path} of cell {cell} lacks a column of {', '.join(names)}.")
+        raise RunError(f"{path} of cell {cell} lacks one of the columns {', '.join(names)}.")
     ids = table.column("image_id").combine_chunks()
     values = np.stack([table.column(name).to_numpy() for name in names], axis=1)
     if not ids.equals(order):
         places = pc.index_in(order, value_set=ids)
         if len(ids) != len(order) or places.null_count:
             raise RunError(
-                f"Cell {cell} was judged on other images than cell {first} ({len(ids)} and "
-                f"{len(order)}, {len(order) - places.null_count} in common). Runs of one split "
-                "are compared on the same images: keep the grids of two datasets in two folders."
+                f"Cell {cell} was evaluated on other images than cell {first} ({len(ids)} and "
+                f"{len(order)}, {len(order) - places.null_count} in common). Trials of one split "
+                "must be evaluated on the same images: keep grids of different datasets in "
+                "separate run folders."
             )
         values = values[places.to_numpy()]
     return values.astype(np.float32)
@@ -164,12 +167,12 @@ def _refuse_sealed(folder: RunPaths, ok: pd.DataFrame) -> None:
     if shut:
         raise RunError(
             f"The test predictions of {len(shut)} of {len(ok)} trials of {folder.root} are "
-            "sealed. `fgaug report --open-test` writes a look down, and then opens them."
+            "sealed. `fgaug report --open-test` records a look and then opens them."
         )
 
 
 def _missing(folder: RunPaths, environment: Any, known: set[str]) -> pd.DataFrame:
-    """Return the grid's cells without a row; those that wait at a rung are `paused`."""
+    """Return the grid's cells without a row; those paused at a rung are `paused`."""
     columns = ["cell_id", "arm_id", "seed", "status"]
     found = []
     for cell in _grid_cells(environment, cells_of(folder)):
@@ -180,7 +183,7 @@ def _missing(folder: RunPaths, environment: Any, known: set[str]) -> pd.DataFram
 
 
 def _grid_cells(environment: Any, confirmed: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Yield what the run's folder knows of each cell of the grid, named or not."""
+    """Yield each cell of the grid with its recorded axes, or only its id if there are none."""
     if not isinstance(environment, dict):
         return
     left = dict.fromkeys(map(str, environment.get("cells", ())))

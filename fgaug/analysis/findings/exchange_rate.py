@@ -1,6 +1,7 @@
-"""What fakes are worth in real images.
+"""Exchange rate: the number of real images that fakes are worth.
 
-The arms without fakes say what a number of reals brings; an arm with fakes is placed on that line.
+The arms without fakes give the metric as a function of the number of reals; arms with fakes are
+placed on that line.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from fgaug.stats.arrays import NAN, Floats
 from fgaug.stats.inference import quantile
 from fgaug.stats.non_inferiority import fieller
 
-FAKES = 1000  # the worth of so many is given
+FAKES = 1000  # the exchange rate is given per this many fakes
 COLUMNS = (
     *("arm_id", "from", "group", "arms", "n_real", "n_fake", "estimate", "ci_low", "ci_high"),
     *("patients", "patients_low", "patients_high", "sizes", "slope", "p_slope", "note", "reason"),
@@ -30,14 +31,14 @@ COLUMNS = (
 def exchange_of(
     measured: Mapping[str, Measured], arms: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
-    """Return how many real images 1,000 fakes stand for: by mode first, then arm by arm.
+    """Return the number of real images that 1,000 fakes are worth, by mode and then by arm.
 
     The metric of the arms without fakes (baselines at several real_fractions, drop arms) is
     fitted by b log2(reals), weighted by seeds. An arm's lift over that line at its own number of
-    reals, divided by b, is the log2 of the factor by which its fakes multiply the reals; its
-    interval is Fieller's on the covariance over seeds and patients (level E2; for each row
-    alone). A mode's row is the mean lift of its arms. An image counts as one over the evaluation
-    set's images a patient in patients.
+    reals, divided by b, is the log2 of the factor by which its fakes multiply the reals. Its
+    interval is Fieller's, from the covariance over seeds and patients (level E2, unadjusted). A
+    mode's row is the mean lift of its arms. Images convert to patients by the mean number of
+    images per patient in the evaluation set.
 
     Args:
         measured: the primary metric by split.
@@ -64,7 +65,7 @@ def _of_group(
         return
     names = [*reals["arm_id"], *fakes["arm_id"]]
     others = [name for name in known["arm_id"] if name not in names]
-    arms = metric.of([*names, *others])  # all of them tell how far seeds differ
+    arms = metric.of([*names, *others])  # all arms contribute to the variance of seeds
     line = _Line(arms, np.log2(reals["n_real"].to_numpy(float)), sign_of(metric.metric), plan)
     per_patient = metric.runs.n_images / metric.runs.n_patients
     places = {name: place for place, name in enumerate(names)}
@@ -78,7 +79,7 @@ def _of_group(
 
 
 class _Line:
-    """What reals bring: the metric against log2 of their number."""
+    """The metric as a linear function of log2 of the number of reals."""
 
     def __init__(self, arms: Arms, x: Floats, sign: float, plan: AnalysisPlan) -> None:
         self.arms, self.x, self.sign = arms, x, sign
@@ -93,8 +94,8 @@ class _Line:
         self.slope, self.p_slope, self.reason = NAN, NAN, None
         if sizes.size < 2:
             self.reason = (
-                "arms without fakes have one number of reals only: `controls: [drop]` beside "
-                "replacement arms or an axis `real_fraction` gives a second"
+                "all arms without fakes have the same number of reals: add `controls: [drop]` "
+                "to replacement arms, or an axis `real_fraction`"
             )
             return
         weight = arms.n_seeds[: x.size].astype(float)
@@ -107,8 +108,8 @@ class _Line:
         self.slope, self.p_slope = sign * test.difference, test.p_value
         if not (test.p_value <= plan.alpha and self.slope > 0):
             self.reason = (
-                f"more reals are not shown to help here ({p_text(test.p_value, 'E2')}), so "
-                "fakes have no worth in reals"
+                f"more reals were not shown to help here ({p_text(test.p_value, 'E2')}), so "
+                "fakes have no equivalent in reals"
             )
 
     def _padded(self, weights: Floats) -> Floats:
@@ -117,11 +118,11 @@ class _Line:
         return whole
 
     def factor(self, places: Sequence[int], x: float) -> tuple[float, float, float]:
-        """Return log2 of the factor on the reals that some arms show, with its interval.
+        """Return log2 of the factor by which fakes multiply the reals, with its interval.
 
         Args:
-            places: of the arms; their mean counts.
-            x: log2 of the reals they have themselves.
+            places: indices of the arms, which are averaged.
+            x: log2 of the number of reals in these arms.
         """
         lift = -self.mean_weights - (x - self.centre) * self.slope_weights
         lift[list(places)] += 1 / len(places)
@@ -156,7 +157,7 @@ def _row(
     }
     if line.reason:
         return row
-    # arms of fakes alone start from nothing: they are placed from the middle of the line
+    # arms without reals start from nothing: they are placed from the centre of the line
     own = members["n_real"].to_numpy(float)
     x = float(np.log2(own).mean()) if (own > 0).all() else line.centre
     factors = line.factor([places[name] for name in members["arm_id"]], x)
@@ -167,5 +168,5 @@ def _row(
     named = ("patients", "patients_low", "patients_high")
     row |= dict(zip(named, map(float, worth / per_patient), strict=True))
     if reals[0] > line.largest:
-        row["note"] = f"beyond the {line.largest:.0f} reals that were tried: extrapolated"
+        row["note"] = f"extrapolated beyond the {line.largest:.0f} reals that were tried"
     return row

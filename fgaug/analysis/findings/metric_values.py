@@ -1,4 +1,4 @@
-"""The runs of one split as the statistics take them: arms over seeds and patients."""
+"""Metric values of the runs of one split, by arm, seed and patient."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fgaug.runs.results import screened, splits_of
 from fgaug.stats import Arms, Influence, arms_of, influence_of
 from fgaug.stats.arrays import Floats, Ints
 
-BLOCK = 2**21  # predictions that are looked at in one go: the arrays of a metric stay small
+BLOCK = 2**21  # predictions processed at a time, to keep the arrays of a metric small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitRuns:
-    """The finished trials of one split, those of an arm together."""
+    """The finished trials of one split, grouped by arm."""
 
     split: str
     y: Ints  # [N]
@@ -37,7 +37,7 @@ class SplitRuns:
         return int(pd.Series(self.group).nunique())
 
     def blocks(self) -> Iterator[Floats]:
-        """Yield the predictions of some runs at a time, [r, N, L]."""
+        """Yield the predictions of a few runs at a time, [r, N, L]."""
         size = max(1, BLOCK // max(1, self.n_images * len(self.evidence.labels)))
         for start in range(0, len(self.cells), size):
             cells = self.cells[start : start + size]
@@ -55,7 +55,7 @@ class Measured:
     reason: str | None  # why the metric is undefined for all of them
 
     def has(self, arm_id: str | None) -> bool:
-        """Return whether the arm has a finished trial, and all of its trials a defined metric."""
+        """Return whether the arm has a finished trial, and all its trials a defined metric."""
         if arm_id is None or arm_id not in self.runs.place:
             return False
         place = self.runs.place[arm_id]
@@ -67,7 +67,7 @@ class Measured:
         return self.value[slice(*np.searchsorted(self.runs.arm, [place, place + 1]))]
 
     def of(self, arm_ids: Sequence[str]) -> Arms:
-        """Return these arms alone, in this order."""
+        """Return these arms only, in this order."""
         places = [self.runs.place[arm_id] for arm_id in arm_ids]
         return replace(
             self.arms,
@@ -80,7 +80,7 @@ class Measured:
 
 
 def runs_of(evidence: Evidence) -> dict[str, SplitRuns]:
-    """Return the finished trials of the grid by split; those of a second stage are left out."""
+    """Return the finished trials of the grid by split, without those of a second stage."""
     rows = evidence.rows
     rows = rows[rows["status"].eq("ok") & screened(rows)]
     found = {}
@@ -111,7 +111,7 @@ def measure(runs: SplitRuns, metric: str) -> Measured:
     )
     undefined = np.isnan(influence.estimate)
     reason = influence.reason if undefined.all() or np.isnan(influence.factors).all() else None
-    # a run without numbers makes its own arm undefined, and no other
+    # a run with an undefined metric makes only its own arm undefined
     with np.errstate(invalid="ignore"):
         arms = arms_of(_apart(influence, undefined), runs.arm)
     lost = np.unique(runs.arm[undefined])
@@ -121,7 +121,7 @@ def measure(runs: SplitRuns, metric: str) -> Measured:
 
 
 def _apart(influence: Influence, undefined: np.ndarray) -> Influence:
-    """Return the influence with zeros for runs that have none: their arms are set apart."""
+    """Return the influence with zeros for undefined runs, whose arms are handled separately."""
     if not undefined.any():
         return influence
     return replace(

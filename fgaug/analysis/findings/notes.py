@@ -1,4 +1,4 @@
-"""What a reader of an analysis must know beside its numbers."""
+"""Notes: caveats that a reader of an analysis needs beside its numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fgaug.analysis.format import NAMES, many
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.grid.cells import CONTROLS
 
-UNEQUAL = 0.05  # p of Levene's test below which pooling the variance of seeds is remarked on
-FEWEST = 3  # seeds of an arm that takes part in it
+UNEQUAL = 0.05  # p of Levene's test up to which a note warns about pooling seed variances
+FEWEST = 3  # seeds that an arm needs for that test
 
 
 def remarks_of(
@@ -25,10 +25,10 @@ def remarks_of(
     measured: Mapping[str, Measured],
     plan: AnalysisPlan,
 ) -> Iterator[str]:
-    """Yield the notes of an analysis: how p values are shared, what was left out, what is off.
+    """Yield the notes of an analysis: multiplicity, what was left out, what looks wrong.
 
     Args:
-        rows: of the grid, one a cell.
+        rows: rows of the grid, one per cell.
         missing: cells without a row.
         arms: of `arm_table`.
         measured: the primary metric by split.
@@ -44,9 +44,10 @@ def remarks_of(
         yield from _spread(metric, arms, where)
     if "round" in rows and (longest := rows["round"].max()) > 1:
         yield (
-            f"Arms in rounds are judged at the end of their last one, after {longest:g} budgets "
-            "where the baseline had one: what they gain over it may be longer training. Tables "
-            "have the earlier rounds that are reported; random subsets train as long as they do."
+            f"Arms with rounds are evaluated at the end of their last round, after {longest:g} "
+            "budgets against one for the baseline: their gain over it may come from longer "
+            "training. The tables also list the earlier rounds that are reported; random "
+            "subsets train equally long."
         )
     yield from seen_removals(rows)
     if "leakage" in rows:
@@ -56,16 +57,16 @@ def remarks_of(
 
 
 def seen_removals(rows: pd.DataFrame) -> Iterator[str]:
-    """Yield in how many cells a generator had seen what was removed, and where nobody knows.
+    """Yield in how many cells a generator has seen, or may have seen, the removed images.
 
     Args:
-        rows: of `load_results`, with any number of rounds a cell.
+        rows: rows of `load_results`, with any number of rounds per cell.
     """
     if "gan_saw_removed" not in rows:
         return
     said, ok = rows["gan_saw_removed"], rows["status"].eq("ok")
     seen = said.eq(True)
-    # Without a record of every network, earlier versions took all removed images for seen
+    # Without a record of every network, earlier versions counted all removed images as seen
     recorded = rows["leakage"].ne("unknown") if "leakage" in rows else ok
     dropped = pd.to_numeric(rows["n_dropped"]).gt(0) if "n_dropped" in rows else ok
     with_fakes = ~rows["mode"].isin(("baseline", *CONTROLS))
@@ -73,12 +74,13 @@ def seen_removals(rows: pd.DataFrame) -> Iterator[str]:
     if count := rows.loc[seen & recorded, "cell_id"].nunique():
         yield (
             f"In {many(count, 'cell')} the networks were trained on patients whose real images "
-            "were removed: their fakes carry information that such a classifier is said to lack."
+            "were removed: their fakes carry information that the classifier is supposed to "
+            "lack."
         )
     if count := rows.loc[untold, "cell_id"].nunique():
         yield (
             f"In {many(count, 'cell')} the networks may have been trained on patients whose real "
-            "images were removed; it is not known, as not every network has a record of its "
+            "images were removed; this is unknown because not every network has a record of its "
             "training images."
         )
 
@@ -88,44 +90,44 @@ def _sharing(tried: pd.DataFrame, plan: AnalysisPlan) -> Iterator[str]:
     if families > 1:
         yield (
             f"{len(tried)} arms in {families} families, one baseline each: p values are adjusted "
-            f"within a family by max-T and multiplied by {families}, simultaneous intervals are "
-            f"at 1 - {plan.alpha:g} / {families} (Bonferroni over families)."
+            f"within a family by max-T and multiplied by {families}; simultaneous confidence "
+            f"intervals are at level 1 - {plan.alpha:g} / {families} (Bonferroni over families)."
         )
     if alone := int(tried["baseline_id"].isna().sum()):
-        yield f"Without a baseline in this run, and so not compared: {many(alone, 'arm')}."
+        yield f"Not compared, because the run lacks their baseline: {many(alone, 'arm')}."
     if lost := int(tried["ok"].eq(0).sum()):
         yield (
-            f"Without a finished seed: {lost} of {many(len(tried), 'arm')}; p values are adjusted "
-            "for these too."
+            f"Without a finished seed: {lost} of {many(len(tried), 'arm')}; p values are "
+            "adjusted for these as well."
         )
 
 
 def _incomplete(
     rows: pd.DataFrame, missing: pd.DataFrame, tried: pd.DataFrame, *, several: bool
 ) -> Iterator[str]:
-    """Yield what is not finished; `several` is whether some arm has more than one seed."""
+    """Yield notes on unfinished cells; `several` is whether some arm has more than one seed."""
     counts = {status: int(rows["status"].eq(status).sum()) for status in ("failed", "pruned")}
     counts["missing"] = len(missing)
     if said := [f"{count} {status}" for status, count in counts.items() if count]:
-        yield f"Cells without a finished trial: {', '.join(said)}; each is listed."
+        yield f"Cells without a finished trial: {', '.join(said)}; all are listed."
     if unknown := int(missing["arm_id"].isna().sum()):
-        yield f"Missing, and of no arm that the run names: {many(unknown, 'cell')}."
+        yield f"Missing, and not recorded as part of any arm: {many(unknown, 'cell')}."
     mixed = tried[tried["pruned"].gt(0) & tried["ok"].gt(0)]
     if len(mixed):
         yield (
-            f"With finished and stopped seeds: {many(len(mixed), 'arm')}. Means are over the "
-            "finished seeds alone; where a scheduler stops single seeds, those left are the lucky "
-            "ones."
+            f"With finished and pruned seeds: {many(len(mixed), 'arm')}. Means are over the "
+            "finished seeds only; if a scheduler prunes single seeds, the remaining ones are "
+            "the lucky ones."
         )
     if single := int(tried["ok"].eq(1).sum()):
-        spread = "how far their seeds may differ is taken from the arms that have several"
+        spread = "their variance between seeds is estimated from the arms with several seeds"
         if not several:
-            spread = "no arm has several, so how far seeds differ is not known"
+            spread = "no arm has several seeds, so the variance between seeds is unknown"
         yield f"With one finished seed: {many(single, 'arm')}; {spread}."
 
 
 def _spread(metric: Measured, arms: pd.DataFrame, where: str) -> Iterator[str]:
-    """Yield that the seeds of some arms differ more than those of others, where they do."""
+    """Yield a note for each family in which the variance between seeds differs between arms."""
     for family, listed in arms.groupby("family", sort=False):
         groups = [metric.values(name) for name in listed["arm_id"] if metric.has(name)]
         groups = [values for values in groups if values.size >= FEWEST]
@@ -136,6 +138,7 @@ def _spread(metric: Measured, arms: pd.DataFrame, where: str) -> Iterator[str]:
         if p <= UNEQUAL:
             sds = [float(values.std(ddof=1)) for values in groups]
             yield (
-                f"The spread of seeds differs between arms of {family}{where} (Brown-Forsythe p = "
-                f"{p:.2g}, sample sd {min(sds):.4f} to {max(sds):.4f}); tests pool it over arms."
+                f"The variance between seeds differs between arms of {family}{where} "
+                f"(Brown-Forsythe p = {p:.2g}, sample sd {min(sds):.4f} to {max(sds):.4f}); the "
+                "tests pool it over arms."
             )

@@ -1,11 +1,9 @@
-"""Which measure of the fakes predicts the gain of the arms that train on them?
+"""Rank correlation between measures of the fakes and the gain of the arms that train on them.
 
-comparisons, arms, measures of (label, psi, filter) -> [quality_gain] -> report
-
-A point is one set of fakes (psi, filter, snapshot): arms that differ in ratio alone share their
-fakes, so they are no points of their own. A point's gain is the mean over its arms, each less the
-mean of all arms of the same size, so that points with other ratios compare. The measures of its
-labels are averaged.
+A point is one set of fakes (psi, filter, snapshot): arms that differ only in ratio share their
+fakes, so they form one point. A point's gain is the mean over its arms, each less the mean of all
+arms of the same size, so that points with different ratios are comparable. Measures are averaged
+over labels.
 """
 
 from __future__ import annotations
@@ -23,9 +21,9 @@ from fgaug.grid.analysis_plan import LOWER_IS_BETTER
 from fgaug.stats import adjust
 from fgaug.stats.arrays import NAN, Floats
 
-MIN_POINTS = 5  # fewer have no rank correlation worth a number
-EXACT = 8  # points, up to which every order is tried: 40,320
-DRAWS = 20_000  # of orders, beyond that
+MIN_POINTS = 5  # a rank correlation of fewer points is not worth reporting
+EXACT = 8  # points up to which all permutations are enumerated: 40,320
+DRAWS = 20_000  # random permutations beyond that
 LEVEL = 0.95
 WHERE = ("psi", "filter", "snapshot")
 COLUMNS = (
@@ -37,9 +35,9 @@ def points_of(comparisons: pd.DataFrame, arms: pd.DataFrame, against: str) -> pd
     """Return the gain of each set of fakes: mode, psi, filter, snapshot, arms, gain.
 
     Args:
-        comparisons: of one metric, see `comparisons.compare_metric`.
-        arms: of `arms.arm_table`, with the column `snapshot` where the grid has that axis.
-        against: baseline or twin: what the gain is over.
+        comparisons: comparisons of one metric, see `comparisons.compare_metric`.
+        arms: the result of `arms.arm_table`, with the column `snapshot` if the grid has that axis.
+        against: comparator of the gain, baseline or twin.
     """
     own = comparisons[comparisons["against"].eq(against) & comparisons["effect"].notna()]
     named = [name for name in (*WHERE, "mode", "ratio", "n_fake") if name in arms]
@@ -59,18 +57,18 @@ def points_of(comparisons: pd.DataFrame, arms: pd.DataFrame, against: str) -> pd
 def predictors_of(
     points: pd.DataFrame, measures: pd.DataFrame, better_low: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return the rank correlation of every measure with the gain, a row a mode and measure.
+    """Return the rank correlation of every measure with the gain, one row per mode and measure.
 
-    Spearman's rho, turned so that above 0 a better measure goes with a larger gain. The interval
+    Spearman's rho, signed so that above 0 a better measure goes with a larger gain. The interval
     is Fisher's with the variance of Bonett and Wright 2000 (doi:10.1007/BF02294183),
-    (1 + rho^2 / 2) / (n - 3); p is two-sided by permutation of the gains (every order up to EXACT
-    points), p_holm adjusted for the measures of a mode. All are about this grid's arms as they
-    scored; the noise of the gains themselves pulls rho towards 0.
+    (1 + rho^2 / 2) / (n - 3); p is from a two-sided permutation test of the gains (exact up to
+    EXACT points), and p_holm is adjusted over the measures of a mode. All concern this grid's arms
+    with their observed scores; noise in the gains attenuates rho towards 0.
 
     Args:
-        points: of `points_of`.
-        measures: one row a (label, psi, filter, snapshot), a column a measure beside these four.
-        better_low: measures of which less is better.
+        points: the result of `points_of`.
+        measures: one row per (label, psi, filter, snapshot), with one more column per measure.
+        better_low: measures for which lower is better.
     """
     names = [str(name) for name in measures.columns if name not in ("label", *WHERE)]
     means = measures.groupby(list(WHERE), dropna=False)[names].mean().reset_index()
@@ -88,7 +86,7 @@ def predictors_of(
 
 
 def _keyed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a frame with one text that names each set of fakes; no filter is `none`."""
+    """Return a frame with a text key for each set of fakes; no filter is `none`."""
     keys = [
         repr((float(psi), _text(filter_, "none"), _text(snapshot, "")))
         for psi, filter_, snapshot in zip(*(frame[name] for name in WHERE), strict=True)
@@ -105,11 +103,11 @@ def _row(measure: Floats, gain: Floats, low: bool) -> dict[str, Any]:
     x, y = (-measure if low else measure)[known], gain[known]
     row = {"points": len(x), "rho": NAN, "ci_low": NAN, "ci_high": NAN, "p_value": NAN}
     if len(x) < MIN_POINTS:
-        return {**row, "reason": f"too few arms: {len(x)} sets of fakes, {MIN_POINTS} needed"}
+        return {**row, "reason": f"too few arms: {len(x)} sets of fakes, {MIN_POINTS} required"}
     if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return {**row, "reason": "it does not vary"}
+        return {**row, "reason": "the measure or the gain does not vary"}
     rho, p = spearman(x, y)
-    # ranks that agree wholly are taken to lie half a step below 1, the step that a swap makes
+    # a rho of 1 is moved half a step down, where a step is the change by one swap
     most = 1 - 6 / (len(x) * (len(x) ** 2 - 1))
     middle = math.atanh(max(-most, min(most, rho)))
     reach = norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
@@ -121,9 +119,10 @@ def _row(measure: Floats, gain: Floats, low: bool) -> dict[str, Any]:
 
 
 def spearman(x: Floats, y: Floats, seed: int = 0) -> tuple[float, float]:
-    """Return Spearman's rho, ties midranked, and its two-sided p by permutation.
+    """Return Spearman's rho with midranks for ties, and its two-sided permutation p.
 
-    Every order of y counts alike up to EXACT points; beyond, DRAWS random ones and the observed.
+    Enumerates all permutations of y up to EXACT points; beyond, uses DRAWS random ones and the
+    observed one.
     """
     a, b = (rankdata(values) - (len(values) + 1) / 2 for values in (x, y))
     scale = math.sqrt(float(a @ a) * float(b @ b))

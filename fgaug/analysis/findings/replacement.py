@@ -1,4 +1,4 @@
-"""Can fakes stand in for reals? All arms that replaced some."""
+"""Replacement: tests of whether fakes can take the place of removed reals."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ COLUMNS = (
 def replacement_of(
     measured: Mapping[str, Measured], arms: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
-    """Return a row for each replacement arm: assay, retention, fixed margin, TOST (level E2).
+    """Return one row per replacement arm: assay, retention, fixed margin, TOST (level E2).
 
-    Everything is signed so that more is better (losses are turned round). First assay
-    sensitivity: do the removed reals bring anything (`assay_gain`, one-sided `assay_p` at
-    alpha / 2)? Only then the margin counts: the plan's, tested as a fixed one; where it has none,
-    the share 1 - retention of the gain measured here, whose own error the retention test holds,
-    so that `p_non_inferior` is its p. Holm over the arms; an arm without a result counts.
+    Positive is better throughout (losses change sign). The first test is assay sensitivity: do
+    the removed reals bring a gain (`assay_gain`, one-sided `assay_p` at alpha / 2)? Only then is
+    the margin tested. The plan's margin is tested as a fixed one. Without one, the margin is the
+    share 1 - retention of the gain measured here; the retention test accounts for the error of
+    that gain, so `p_non_inferior` is its p. Holm over the arms; arms without a result count.
 
     Args:
         measured: the primary metric by split.
-        arms: of `arm_table`, all of them: arms of one recipe share the variance of seeds.
+        arms: all arms, of `arm_table`: those of one recipe share the variance of seeds.
         plan: margin, retention, alpha.
     """
     listed = arms[arms["mode"].eq("replacement")]
@@ -70,7 +70,11 @@ def _row(
         **{"metric": plan.metric, "sensitive": False, "margin_source": "", "reason": None},
     }
     names = [arm["baseline_id"], arm["arm_id"], arm["drop_id"]]
-    said = ("the baseline", "this arm", "the arm with the reals removed and nothing added (drop)")
+    said = (
+        "the baseline",
+        "this arm",
+        "the control with the reals removed and nothing added (drop)",
+    )
     for name, words in zip(names, said, strict=True):
         if metric is None or not metric.has(name):
             cure = (
@@ -94,11 +98,11 @@ def _tested(arms: Arms, plan: AnalysisPlan) -> dict[str, Any]:
         level=1 - plan.alpha,
     )
     gain = kept.assay.difference
-    margin, source = plan.margin, "the plan's"
+    margin, source = plan.margin, "from the plan"
     if margin is None:
         share = 1 - plan.retention
         margin = max(0.0, share * gain) if np.isfinite(gain) else NAN
-        source = f"{share:.3g} of what the removed reals bring here"
+        source = f"{share:.3g} of the gain from the removed reals in this run"
     row = {
         **{"assay_gain": gain, "assay_p": kept.p_assay, "sensitive": bool(kept.sensitive)},
         **{"retention_p": kept.p_retention, "retained_share": kept.share},
@@ -114,7 +118,7 @@ def _tested(arms: Arms, plan: AnalysisPlan) -> dict[str, Any]:
     }
     if kept.sensitive and plan.margin is not None and margin >= gain:
         row["reason"] = (
-            f"the plan's margin of {margin:g} is as large as all that the removed reals bring "
-            f"({gain:.4g}): adding nothing would pass it"
+            f"the plan's margin of {margin:g} is as large as the whole gain from the removed "
+            f"reals ({gain:.4g}): adding nothing would pass the test"
         )
     return row

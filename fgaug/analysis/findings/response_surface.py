@@ -1,6 +1,6 @@
-"""How a gain depends on psi and ratio over a whole grid.
+"""Response surface: how a gain depends on psi and ratio over a whole grid.
 
-A test of a grid has far more power than one of its arms.
+A test over a grid has far more power than a test of one of its arms.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def surface_of(
     comparisons: pd.DataFrame,
     plan: AnalysisPlan,
 ) -> pd.DataFrame:
-    """Return tests of a family's arms together: any effect, psi, ratio, interaction, trends.
+    """Return joint tests of a family's arms: any effect, psi, ratio, interaction, trends.
 
-    Rows: `any effect` (the smallest p of the max-T over all arms of the family), then for arms of
-    one mode (and filter, removals, further axes, which `mode` then names) over several psis or
-    ratios `psi` and `ratio` (additive fit to the arms' means), `psi x ratio` (what that fit
-    leaves), `trend psi` and `trend ratio` (a straight line in psi, and in log2(1 + ratio)), at
-    level E2, and E1 for seeds alone; p are not adjusted for each other.
+    Rows: `any effect` (the smallest p of the max-T over all arms of the family); then, for arms of
+    one mode (and filter, removals and further axes, which `mode` then names) at several psis or
+    ratios, `psi` and `ratio` (additive fit to the arms' means), `psi x ratio` (its residual),
+    `trend psi` and `trend ratio` (linear in psi and in log2(1 + ratio)). Levels are E2, and E1
+    for seeds only; p values are not adjusted over these tests.
 
     Args:
         measured: the primary metric by split.
@@ -72,7 +72,8 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
     p = float(tests["p_value"].min())
     largest = float((tests["effect"].abs() / tests["se"]).max())
     shown = "An effect" if p <= plan.alpha else "No effect"
-    of = "the one arm" if len(own) == 1 else f"any of {len(own)} arms"
+    of = f"{'at least one' if p <= plan.alpha else 'any'} of {len(own)} arms"
+    of = "the only arm" if len(own) == 1 else of
     return {
         **row,
         **{"statistic": largest, "p": p, "df_error": float(tests["df"].min())},
@@ -81,9 +82,9 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
 
 
 def _sheets(arms: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the arms of a mode that differ in psi and ratio alone, and cross at least one.
+    """Yield each set of arms of one mode that differ only in psi and ratio, with its name.
 
-    With them the mode, and where it has several such sheets what tells this one from the others.
+    The name is the mode, with the axes that distinguish the set if the mode has several.
     """
     crossed = arms[arms["psi"].notna() & arms["ratio"].notna()]
     for (mode, sheet), members in crossed.groupby(["mode", "sheet"], sort=False):
@@ -117,7 +118,7 @@ class _Additive:
     """The additive fit of psi and ratio to the means of arms that cross them."""
 
     def __init__(self, members: pd.DataFrame, width: int) -> None:
-        """Fit by least squares; `width` arms in all, the members first."""
+        """Fit by least squares; `width` is the number of all arms, the members first."""
         self.width = width
         self.values = {
             "psi": np.unique(members["psi"].to_numpy(float)),
@@ -147,11 +148,11 @@ class _Additive:
                     yield f"trend {name}", self.slope(name, x)
 
     def scales(self) -> dict[str, Floats]:
-        """Return where the values of psi and ratio lie on the lines that trends follow."""
+        """Return the values of psi and ratio on the scales in which trends are linear."""
         return {"psi": self.values["psi"], "ratio": np.log2(1 + self.values["ratio"])}
 
     def effects(self, name: str) -> Floats:
-        """Return the weights of each value's effect, the first being 0, [values, width]."""
+        """Return the weights of each value's effect relative to the first, [values, width]."""
         first = 1 if name == "psi" else self.values["psi"].size
         rows = self.inverse[first : first + self.values[name].size - 1]
         return self._padded(np.concatenate([np.zeros((1, rows.shape[1])), rows]))
@@ -168,7 +169,7 @@ class _Additive:
 def _sentence(
     term: str, test: Wald, arms: Arms, fit: _Additive, metric: str, plan: AnalysisPlan
 ) -> str:
-    """Return what a test says; without an effect, how large one may yet be."""
+    """Return the result of a test as a sentence; without an effect, how large one may still be."""
     shown, p = test.p <= plan.alpha, p_text(test.p, "E2")
     name = NAMES[metric]
     if term.startswith("trend"):
@@ -177,7 +178,7 @@ def _sentence(
         unit = "unit of ψ" if axis == "psi" else "doubling of 1 + ratio"
         ends = f"{change(metric, line.ci_low)} to {change(metric, line.ci_high)}"
         head = "" if shown else f"No trend over {WORDS[axis]} is shown: "
-        return f"{head}{name} {change(metric, line.difference)} a {unit} ({ends}, {p})."
+        return f"{head}{name} {change(metric, line.difference)} per {unit} ({ends}, {p})."
     if term == "psi x ratio":
         if shown:
             return f"The effect of ψ depends on the ratio ({p})."
@@ -188,16 +189,16 @@ def _sentence(
         return f"{name} depends on {WORDS[term]} ({p}): by up to {size(metric, most)}."
     widest = float((np.abs(apart) + reach).max())
     return (
-        f"No effect of {WORDS[term]} is shown ({p}); a difference between two values of up to "
-        f"{size(metric, widest)} is compatible with intervals that hold together at "
-        f"{100 * (1 - plan.alpha):g} %."
+        f"No effect of {WORDS[term]} is shown ({p}); differences of up to {size(metric, widest)} "
+        f"between two values are compatible with the simultaneous {100 * (1 - plan.alpha):g}% "
+        "confidence intervals."
     )
 
 
 def _differences(arms: Arms, effects: Floats, alpha: float) -> tuple[Floats, Floats]:
-    """Return all differences of two effects, and half their intervals that hold together.
+    """Return all pairwise differences of effects, and the half widths of simultaneous intervals.
 
-    Bonferroni over the pairs: there may be thousands of them.
+    Bonferroni over the pairs, of which there may be thousands.
     """
     a, b = np.triu_indices(len(effects), 1)
     seed = arms.pooled_seed_variance * (effects / arms.n_seeds) @ effects.T

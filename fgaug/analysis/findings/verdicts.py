@@ -1,4 +1,4 @@
-"""Verdicts: one for each arm, and what more seeds or more patients could still show."""
+"""Verdicts: one per arm, and what more seeds or patients could still show."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ from fgaug.stats.arrays import NAN
 COLUMNS = ("arm_id", "verdict", "sentence", "would_change_it")
 OTHERS = {
     "baseline": "the baseline",
-    "twin": "its twin of repeated reals",
-    "drop": "the same reals with nothing added",
-    "subset": "as many fakes that no filter chose",
+    "twin": "its oversample control",
+    "drop": "the same reals without fakes",
+    "subset": "the same number of unfiltered fakes",
 }
 Row = Mapping[str, Any]
 POWER = 0.8
-STEPS = (3, 4, 5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160)  # seeds an arm that are tried
-ENDLESS = 10**6  # seeds that leave the patients alone
+STEPS = (3, 4, 5, 7, 10, 14, 20, 28, 40, 57, 80, 113, 160)  # candidate seeds per arm
+ENDLESS = 10**6  # seeds: only the variance over patients remains
 
 
 def verdicts_of(
     comparisons: pd.DataFrame, arms: pd.DataFrame, replacement: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
-    """Return a row for each arm with fakes: its verdict, a sentence, and what would change it.
+    """Return one row per arm with fakes: its verdict, a sentence, and what would change it.
 
     "better" and "worse" hold for new patients (E2), adjusted for all arms; "better on these
-    patients only" is adjusted too, at level E1; a replacement arm that is not inferior by the
-    plan's margin is that unless it is better. All else is "not shown", which is no claim that
-    there is nothing.
+    patients only" is adjusted as well, at level E1. "not inferior by the plan's margin" is for
+    replacement arms that are not "better". All else is "not shown", which does not claim that
+    there is no effect.
 
     Args:
         comparisons: of `compare_metric`, with the primary metric.
-        arms: that are compared.
-        replacement: of `replacement_of`, by the same metric.
-        plan: names the primary metric and contrast.
+        arms: the arms that are compared.
+        replacement: the result of `replacement_of` for the same metric.
+        plan: primary metric and contrast.
     """
     primary = comparisons[comparisons["metric"].eq(plan.metric)]
     lookup = {(row["arm_id"], row["against"]): row for row in records(primary)}
@@ -105,17 +105,17 @@ def _sentence(
     verdict: str,
     plan: AnalysisPlan,
 ) -> str:
-    """Return the effect with its interval, level and p, and the cheapest alternative's share."""
+    """Return the effect with its interval, level and p, and how the alternatives compare."""
     name = NAMES[plan.metric]
     if main is None:
-        return f"It has no {plan.contrast} to be compared with: {name} is not judged."
+        return f"The arm has no {plan.contrast} to compare it with: {name} is not evaluated."
     if np.isnan(main["p_value"]):
         return f"No test of {name}: {main['reason']}."
     text = f"{name} {_effect(main, plan)} against {OTHERS[plan.contrast]}"
     if verdict == NOT_SHOWN:
-        text = f"No difference is shown, which does not show that there is none: {text}"
+        text = f"No difference is shown, which does not mean that there is none: {text}"
     if verdict == THESE_ONLY:
-        text += f"; on these patients alone {p_text(main['p_patients'], 'E1')}"
+        text += f"; on these patients only, {p_text(main['p_patients'], 'E1')}"
     parts = [text, *_alternatives(main, rows, plan)]
     if extra is not None:
         parts.append(_kept(extra, plan))
@@ -131,7 +131,7 @@ def _effect(row: Row, plan: AnalysisPlan) -> str:
 
 
 def _alternatives(main: Row, rows: Mapping[str, Row | None], plan: AnalysisPlan) -> Iterator[str]:
-    """Yield what of the effect comes without a fake, and the difference to that."""
+    """Yield the effect of each alternative without fakes, and the difference from it."""
     for against, row in rows.items():
         if row is None or against == plan.contrast:
             continue
@@ -139,7 +139,10 @@ def _alternatives(main: Row, rows: Mapping[str, Row | None], plan: AnalysisPlan)
             yield f"{OTHERS[against]} cannot be compared: {row['reason']}"
         elif plan.contrast == "baseline":
             without = change(plan.metric, row["mean_against"] - main["mean_against"])
-            yield f"{OTHERS[against]}: {without} from the baseline; over that {_effect(row, plan)}"
+            yield (
+                f"{OTHERS[against]}: {without} against the baseline; this arm against it: "
+                f"{_effect(row, plan)}"
+            )
         else:
             yield f"against {OTHERS[against]}: {_effect(row, plan)}"
 
@@ -147,78 +150,86 @@ def _alternatives(main: Row, rows: Mapping[str, Row | None], plan: AnalysisPlan)
 def _kept(extra: Row, plan: AnalysisPlan) -> str:
     if extra["reason"]:
         return f"as a replacement: {extra['reason']}"
-    share = f"{100 * extra['retained_share']:.0f} % of what the removed reals bring are kept"
-    limits = f"{100 * extra['fieller_low']:.0f} to {100 * extra['fieller_high']:.0f} %"
+    share = f"{100 * extra['retained_share']:.0f}% of the gain from the removed reals is retained"
+    limits = f"{100 * extra['fieller_low']:.0f}% to {100 * extra['fieller_high']:.0f}%"
     return (
-        f"as a replacement: {share} ({100 * (1 - plan.alpha):g} % interval {limits}); "
+        f"as a replacement: {share} ({100 * (1 - plan.alpha):g}% confidence interval {limits}); "
         f"margin {size(plan.metric, extra['margin'])} ({extra['margin_source']}), "
-        f"not inferior: {p_text(extra['p_non_inferior_holm'], 'E2')}, one-sided"
+        f"non-inferiority: {p_text(extra['p_non_inferior_holm'], 'E2')}, one-sided"
     )
 
 
 def _change(main: Row | None, outlook: Outlook | None, verdict: str, plan: AnalysisPlan) -> str:
     """Return what would change the verdict: seeds, patients, or a second stage."""
     if main is None:
-        return f"A grid with its {plan.contrast}."
+        return f"A grid that includes its {plan.contrast}."
     if np.isnan(main["p_value"]) or outlook is None or not main["se"] > 0:
-        return f"A result: {main['reason'] or 'there is no spread to judge by'}."
+        return f"A result: {main['reason'] or 'there is no variance between seeds or patients'}."
     shares = (
-        f"{100 * main['patient_share']:.0f} % of the variance come from patients, "
-        f"{100 * main['seed_share']:.0f} % from seeds"
+        f"{100 * main['patient_share']:.0f}% of the variance comes from patients, "
+        f"{100 * main['seed_share']:.0f}% from seeds"
     )
     if verdict in (BETTER, NOT_INFERIOR):
         return (
-            "A second stage on fresh seeds and the sealed test (`fgaug confirm`) would confirm or "
-            f"refute it. {shares}."
+            "A second stage with fresh seeds on the sealed test set (`fgaug confirm`) would "
+            f"confirm or refute it. {shares}."
         )
     if verdict == WORSE:
-        return f"More runs of this arm are unlikely to: it is worse. {shares}."
-    now = f"{shares}; as it stands a gain of {size(plan.metric, outlook.now)} is seen in 80 %"
+        return f"More runs of this arm are unlikely to change it: the arm is worse. {shares}."
+    now = (
+        f"{shares}; the present design detects a gain of {size(plan.metric, outlook.now)} "
+        "with 80% power"
+    )
     gain = sign_of(plan.metric) * main["effect"]
     floor = size(plan.metric, outlook.floor)
     if verdict == THESE_ONLY:
         return (
-            f"More patients: {now}, and no number of seeds shows less than {floor} on these "
-            f"{main['n_patients']:.0f}."
+            f"More patients: {now}, and no number of seeds can detect less than {floor} on these "
+            f"{main['n_patients']:.0f} patients."
         )
     if gain <= 0:
-        return f"{now}. The arm is not above what it is compared with."
+        return f"{now}. The arm is not better than the one it is compared with."
     seeds = outlook.seeds_for(gain)
     seen = size(plan.metric, gain)
     if seeds is None and outlook.floor <= gain:
-        return f"{now}. Over {STEPS[-1]} seeds an arm would show a gain of {seen}, if it is real."
+        return (
+            f"{now}. More than {STEPS[-1]} seeds per arm would detect a gain of {seen}, if "
+            "it is real."
+        )
     if seeds is None:
         return (
-            f"{now}. No number of seeds shows a gain of {seen} on these "
-            f"{main['n_patients']:.0f} patients (they show {floor} at best): more patients would."
+            f"{now}. No number of seeds can detect a gain of {seen} on these "
+            f"{main['n_patients']:.0f} patients ({floor} at best): more patients could."
         )
     if seeds <= main["n_seeds"]:
-        return f"{now}. The same numbers again, on fresh seeds and other patients."
-    return f"{now}. {seeds} seeds an arm would show a gain of {seen}, if it is real."
+        return f"{now}. The same result again, with fresh seeds and other patients."
+    return f"{now}. {seeds} seeds per arm would detect a gain of {seen}, if it is real."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """The gains that the arms of a family can show, in units of the metric, with 80 % power."""
+    """The gains that a family can detect with 80% power, in units of the metric."""
 
     now: float
-    by_seeds: tuple[tuple[int, float], ...]  # seeds an arm, baseline sqrt(K) times as many
+    by_seeds: tuple[
+        tuple[int, float], ...
+    ]  # seeds per arm; the baseline has sqrt(K) times as many
     floor: float  # with any number of seeds on these patients
 
     def seeds_for(self, gain: float) -> int | None:
-        """Return the seeds an arm that show this gain; None where none of those tried do."""
+        """Return the fewest seeds per arm that detect this gain, or None if no candidate does."""
         return next((seeds for seeds, least in self.by_seeds if least <= gain), None)
 
 
 def outlook_of(rows: pd.DataFrame, plan: AnalysisPlan, families: int) -> Outlook:
-    """Return the outlook of a family by its primary comparisons.
+    """Return the outlook of a family from its primary comparisons.
 
-    The variance over patients is the median of the arms', that of seeds the pooled one.
+    Uses the median variance over patients of the arms, and the pooled variance of seeds.
 
     Args:
-        rows: of one family and what it is compared with; those with a result count.
-        plan: its alpha is shared by the families.
-        families: how many.
+        rows: comparisons of one family; those with a result count.
+        plan: the plan, whose alpha the families share.
+        families: number of families.
     """
     known = rows[rows["se"].gt(0)]
     if known.empty:
@@ -248,5 +259,5 @@ def _gain(design: Plan) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Return a number of four digits: families alike are then planned once."""
+    """Return a number rounded to four digits, so that similar families share a cached plan."""
     return float(f"{value:.4g}")

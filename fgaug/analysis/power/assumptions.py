@@ -1,6 +1,6 @@
-"""What a plan assumes where no pilot run tells: spread of seeds, share of patients.
+"""Assumptions of a plan without a pilot run: sd between seeds, variance over patients.
 
-Each number is printed as an assumption. They are those of published fetal-ultrasound runs.
+The defaults come from published fetal-ultrasound runs, and each is printed as an assumption.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from fgaug.errors import UserError
 from fgaug.stats import METRICS
 
 SEED_SD = {"accuracy": 0.0068, "auc": 0.0055}  # sample sd between seeds, pooled over its 37 arms
-EXPECTED = {"accuracy": 0.80, "balanced_accuracy": 0.80, "auc": 0.85}  # of its baseline
-# Between the errors that patients cause in two recipes: 0.89 to 0.96 where the difference of two
-# accuracies near 0.8 on 1,400 images has a standard error of 0.005 to 0.003.
+EXPECTED = {"accuracy": 0.80, "balanced_accuracy": 0.80, "auc": 0.85}  # baseline's metric
+# Of the errors of two recipes over patients. For two accuracies near 0.8 on 1,400 images, 0.89 to
+# 0.96 corresponds to a standard error of the difference of 0.005 to 0.003.
 CORRELATION = 0.9
 
 
@@ -28,24 +28,24 @@ def patient_variance(
 ) -> float:
     """Return the variance over patients of one recipe's metric minus the baseline's.
 
-    2 (1 - correlation) Var, Var that of one recipe on patients of one image each: p (1 - p) / G
-    for an accuracy; the mean over two labels of the same for a balanced one; Hanley and McNeil
-    1982 (Radiology 143:29) for an AUC. A plan's guess: a pilot run measures it.
+    2 (1 - correlation) Var, where Var is the variance of one recipe on patients with one image
+    each: p (1 - p) / G for accuracy, its mean over two labels for balanced accuracy, and that of
+    Hanley and McNeil 1982 (Radiology 143:29) for AUC. This is a guess; a pilot run measures it.
 
     Args:
         metric: accuracy, balanced_accuracy or auc.
         patients: G, at least 4.
         expected: the baseline's metric, between 0 and 1.
-        correlation: of the two recipes' errors over patients, 0 up to 1.
+        correlation: correlation of the two recipes' errors over patients, from 0 to below 1.
         positives: share of patients with the second label, between 0 and 1.
 
     Raises:
-        UserError: another metric, or numbers outside these bounds.
+        UserError: the metric is another one, or a number is outside these bounds.
     """
     if metric not in EXPECTED:
         raise UserError(
-            f"Without a pilot run `metric` is one of {', '.join(EXPECTED)}, got {metric}: nothing "
-            "tells the spread of others. Give --run."
+            f"Without a pilot run `metric` must be one of {', '.join(EXPECTED)}, got {metric}: "
+            "the variance of other metrics is unknown. Give --run."
         )
     for name, value in (("expected", expected), ("positives", positives)):
         if not 0 < value < 1:
@@ -55,8 +55,8 @@ def patient_variance(
     m, n = patients * positives, patients * (1 - positives)
     if min(m, n) < 2:
         raise UserError(
-            f"At least 2 patients of each label are needed, got {m:g} and {n:g}. Give more "
-            "--patients, or another --positives."
+            f"Each label needs at least 2 patients, got {m:g} and {n:g}. Give more --patients, "
+            "or another --positives."
         )
     p = expected
     if metric == "accuracy":
@@ -79,38 +79,40 @@ def assumed(
     correlation: float | None = None,
     positives: float | None = None,
 ) -> tuple[StudyDesign, tuple[str, ...]]:
-    """Return a study without a pilot, and notes that name every number that was assumed.
+    """Return a study design without a pilot, and notes that list every assumed number.
 
     Args:
         metric: one of METRICS.
-        arms: compared with the baseline.
-        patients: of the planned evaluation; None leaves them out (level E1).
+        arms: number of arms compared with the baseline.
+        patients: number of patients in the planned evaluation; None ignores them (level E1).
         seed_sd: sample sd between seeds.
-        expected, correlation, positives: as `patient_variance`; without patients, `expected` only
-            tells the room above the baseline.
+        expected, correlation, positives: as in `patient_variance`; without patients, `expected`
+            only limits the possible gain.
 
     Raises:
-        UserError: for numbers that no study has, or a metric of which nothing tells the spread.
+        UserError: a number is impossible, or the sd of the metric between seeds is unknown.
     """
     if metric not in METRICS:
-        raise UserError(f"--metric is one of {', '.join(METRICS)}, got {metric}.")
+        raise UserError(f"--metric must be one of {', '.join(METRICS)}, got {metric}.")
     notes = []
     if seed_sd is None:
         if metric not in SEED_SD:
-            raise UserError(f"Nothing tells the spread of {metric} between seeds. Give --seed-sd.")
+            raise UserError(f"The sd of {metric} between seeds is unknown. Give --seed-sd.")
         seed_sd = SEED_SD[metric]
-        notes.append(f"assumed: seed sd {seed_sd:g}, of published runs; give --seed-sd or --run")
+        notes.append(
+            f"assumed: sd between seeds {seed_sd:g}, from published runs; give --seed-sd or --run"
+        )
     variance = 0.0
     if patients is None:
-        notes.append("patients are not counted: for new patients (E2) larger gains are needed")
+        notes.append("patients are ignored: for new patients (E2) larger gains are needed")
     else:
         base = EXPECTED.get(metric, 0.5) if expected is None else expected
         if expected is None:
             notes.append(f"assumed: a baseline of {base:g}; give --expected or --run")
         if correlation is None:
             notes.append(
-                f"assumed: two recipes' errors over patients correlate by {CORRELATION:g}; the "
-                "answer hangs on it: better give --run"
+                "assumed: the errors of two recipes over patients have a correlation of "
+                f"{CORRELATION:g}; the result depends strongly on it: preferably give --run"
             )
         variance = patient_variance(
             metric,

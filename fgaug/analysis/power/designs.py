@@ -1,4 +1,4 @@
-"""Designs of a study and what each can see, before it runs."""
+"""Study designs and their power, before a run."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from fgaug.stats import (
     two_stage_power,
 )
 
-MOST_SEEDS = 10**9  # so many that only patients are left
-GAINS = (0.005, 0.0075, 0.01, 0.015)  # whose power is told where none is asked for
+MOST_SEEDS = 10**9  # so many that only the variance over patients remains
+GAINS = (0.005, 0.0075, 0.01, 0.015)  # default gains for which power is reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwoStage:
-    """All arms on a few seeds, then the best again on fresh ones and on other patients."""
+    """Two stages: all arms on a few seeds, then the best on fresh seeds and other patients."""
 
-    screen: int  # seeds of an arm
+    screen: int  # seeds per arm
     confirm: int
     top: int  # arms that are confirmed
 
@@ -36,45 +36,47 @@ class TwoStage:
         """Refuse sizes below 1.
 
         Raises:
-            UserError: naming all three.
+            UserError: names all three.
         """
         if min(self.screen, self.confirm, self.top) < 1:
             raise UserError(
-                "--two-stage is screening seeds, confirming seeds, arms confirmed, each at least "
-                f"1, got {self.screen},{self.confirm},{self.top}. For example 5,20,3."
+                "--two-stage takes screening seeds, confirmation seeds and confirmed arms, each "
+                f"at least 1, got {self.screen},{self.confirm},{self.top}. For example 5,20,3."
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyDesign:
-    """What is known or assumed of a study."""
+    """The known or assumed numbers of a study."""
 
     metric: str
-    arms: int  # compared with the baseline, K
+    arms: int  # K, compared with the baseline
     seed_sd: float
-    patient_variance: float  # of one arm minus the baseline over `patients`; 0: not counted
-    patients: int | None  # of the planned evaluation; None: not counted
-    expected: float | None  # the baseline's metric, for the room above it
+    patient_variance: float  # of one arm minus the baseline over `patients`; 0: ignored
+    patients: int | None  # in the planned evaluation; None: ignored
+    expected: float | None  # the baseline's metric, which limits the possible gain
     alpha: float = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse sizes that no study has.
+        """Refuse impossible sizes.
 
         Raises:
-            UserError: naming the option.
+            UserError: names the option.
         """
         if self.arms < 1:
             raise UserError(f"--arms must be at least 1, got {self.arms}.")
         if self.patients is not None and self.patients < 2:
             raise UserError(f"--patients (or --images) must be at least 2, got {self.patients}.")
         if not 0 <= self.seed_sd < math.inf:
-            raise UserError(f"--seed-sd must be 0 or more, got {self.seed_sd:g}. Give a pilot's.")
+            raise UserError(
+                f"--seed-sd must be 0 or more, got {self.seed_sd:g}. Use that of a pilot."
+            )
 
     def plan(self, arms: int, seeds: int, baseline_seeds: int) -> Plan:
-        """Return the comparison of so many arms on so many seeds.
+        """Return the comparison of `arms` arms on `seeds` seeds each.
 
         Raises:
-            UserError: for sizes below 1.
+            UserError: a size is below 1.
         """
         return Plan(
             arms=arms,
@@ -89,12 +91,12 @@ class StudyDesign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What designs can see; gains are in units of the metric."""
+    """The power of several designs; gains are in units of the metric."""
 
     given: StudyDesign
-    level: str  # E2, or E1 where patients are not counted
-    # design and seeds (words), runs, smallest_gain at power .8, power_<gain>; the last rows, of
-    # level E2 only: what no number of seeds can exceed
+    level: str  # E2, or E1 if patients are ignored
+    # design and seeds (words), runs, smallest_gain at power .8, power_<gain>; at level E2 the last
+    # rows are the limit for any number of seeds
     designs: pd.DataFrame
     gains: tuple[float, ...]
     warnings: tuple[str, ...]
@@ -110,18 +112,20 @@ def outlook(
     stages: TwoStage | None = None,
     notes: Sequence[str] = (),
 ) -> Outlook:
-    """Return runs, smallest visible gain and power of each design.
+    """Return runs, smallest detectable gain and power of each design.
 
     Args:
-        given: of the study.
-        seeds: of an arm; one design for each number, the first is the plan that is warned about.
-        baseline_seeds: None for about sqrt(K) times an arm's, with a design of as many beside it.
-        gains: whose power is told, and what they need where that is below .8; GAINS if none.
-        stages: a design of two stages.
-        notes: what was assumed.
+        given: the numbers of the study.
+        seeds: seeds per arm, one design for each; warnings concern the first.
+        baseline_seeds: None for about sqrt(K) times the seeds of an arm, and a second design with
+            equal seeds.
+        gains: gains for which power is reported, with the requirements of those below .8; by
+            default GAINS.
+        stages: adds a design with two stages.
+        notes: the assumptions.
 
     Raises:
-        UserError: for sizes and gains that no study has.
+        UserError: a size or gain is impossible.
     """
     if bad := [gain for gain in gains if not 0 < gain < math.inf]:
         raise UserError(f"--gain must be above 0, in units of the metric, got {bad[0]:g}.")
@@ -170,17 +174,17 @@ def _row(
 def stage_plans(
     given: StudyDesign, stages: TwoStage, baseline_seeds: int | None
 ) -> tuple[Plan, Plan]:
-    """Return the plans of a screening and of the confirmation of its best arms.
+    """Return the plans of the screening and of the confirmation of the best arms.
 
-    The confirmation's baseline always has about sqrt(top) times the seeds of an arm.
+    The baseline of the confirmation always has about sqrt(top) times the seeds of an arm.
 
     Raises:
-        UserError: more arms to confirm than there are.
+        UserError: more arms are to be confirmed than the study has.
     """
     if stages.top > given.arms:
         raise UserError(
-            f"--two-stage confirms {stages.top} arms of {given.arms}. Confirm fewer, or give more "
-            "--arms."
+            f"--two-stage cannot confirm {stages.top} of {given.arms} arms. Confirm fewer, or "
+            "give more --arms."
         )
     base = baseline_seeds or seeds_of_baseline(given.arms, stages.screen)
     again = seeds_of_baseline(stages.top, stages.confirm)
@@ -207,11 +211,11 @@ def _two_stage_row(
 def _ceilings(
     given: StudyDesign, stages: TwoStage | None, gains: Sequence[float]
 ) -> list[dict[str, object]]:
-    """Return what no number of seeds exceeds, of one stage and of two."""
+    """Return the limits for any number of seeds, with one stage and with two."""
     endless = given.plan(given.arms, MOST_SEEDS, MOST_SEEDS)
     powers = [ceiling(endless, gain) for gain in gains]
     rows = [_row(endless, f"{given.arms} arms", smallest_gain(endless), gains, powers)]
     if stages is not None:
         many = TwoStage(screen=MOST_SEEDS, confirm=MOST_SEEDS, top=stages.top)
         rows.append(_two_stage_row(given, many, MOST_SEEDS, gains))
-    return [{**row, "seeds": "however many", "runs": None} for row in rows]
+    return [{**row, "seeds": "unlimited", "runs": None} for row in rows]

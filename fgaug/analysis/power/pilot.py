@@ -1,4 +1,4 @@
-"""What a finished run tells of the next: spread of seeds, share of patients."""
+"""Pilot: estimates from a finished run for the design of the next one."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ from fgaug.stats import METRICS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
-    """The numbers of a run that a plan needs."""
+    """The estimates from a run that a plan needs."""
 
     metric: str
-    arms: int  # that were compared: no baseline, no control
-    seeds: int  # of an arm, the median of those that finished
-    seed_sd: float  # pooled over all arms; NaN where every arm has one seed
+    arms: int  # arms compared, without baselines and controls
+    seeds: int  # median number of finished seeds per arm
+    seed_sd: float  # pooled over all arms; NaN if every arm has one seed
     seed_df: int
     patient_variance: float  # of an arm minus its baseline, mean over arms, at least 0
     n_images: int
     n_patients: int
-    expected: float | None  # mean of the baselines; None where smaller is better
+    expected: float | None  # mean of the baselines; None if lower is better
     notes: tuple[str, ...]
 
 
 def pilot_of(run: Path, metric: str | None = None) -> Pilot:
-    """Return what a run's validation predictions tell of the next run.
+    """Return the estimates from a run's validation predictions for the next run.
 
     Args:
-        run: its folder.
-        metric: None for the one its plan names.
+        run: the run folder.
+        metric: the metric; by default the one in the run's plan.
 
     Raises:
-        UserError: no such metric; RunError: no run, or no arm beside a baseline that finished.
+        UserError: there is no such metric.
+        RunError: there is no run, or no finished arm with a finished baseline.
     """
     if metric is not None and metric not in METRICS:
-        raise UserError(f"--metric is one of {', '.join(METRICS)}, got {metric}.")
+        raise UserError(f"--metric must be one of {', '.join(METRICS)}, got {metric}.")
     name = metric or planned_metric(run)
     evidence = load_evidence(run)
     measured = [measure(runs, name) for runs in runs_of(evidence).values()]
@@ -61,8 +62,8 @@ def pilot_of(run: Path, metric: str | None = None) -> Pilot:
     ]
     if not pairs:
         raise RunError(
-            f"{run} has no arm with a baseline of which a seed finished with a defined {name}. "
-            "Give --seed-sd and --patients instead of --run."
+            f"{run} has no arm and baseline that both have a finished seed with a defined "
+            f"{name}. Give --seed-sd and --patients instead of --run."
         )
     differences = [
         float(pair.case[0, 0] + pair.case[1, 1] - 2 * pair.case[0, 1]) for _, pair in pairs
@@ -88,7 +89,7 @@ def pilot_of(run: Path, metric: str | None = None) -> Pilot:
 
 
 def _seed_sd(measured: Sequence[Measured]) -> tuple[float, int]:
-    """Return the sd between seeds pooled over all arms, twins too, and its degrees of freedom."""
+    """Return the sd between seeds pooled over all arms and twins, and its degrees of freedom."""
     squares, df = 0.0, 0
     for found in measured:
         usable = np.isfinite(found.arms.seed_variance)
@@ -102,11 +103,14 @@ def _notes(arms: pd.DataFrame, used: int, fewest: int) -> Iterator[str]:
     lost = {name: int(arms[name].sum()) for name in ("failed", "pruned", "missing")}
     if any(lost.values()):
         words = ", ".join(f"{count} {name}" for name, count in lost.items() if count)
-        yield f"trials of its arms that are left out: {words}"
+        yield f"trials left out: {words}"
     if used < len(arms):
-        yield f"{len(arms) - used} of {len(arms)} arms are left out: no finished seed or baseline"
+        yield (
+            f"{len(arms) - used} of {len(arms)} arms are left out for lack of a finished "
+            "seed or baseline"
+        )
     if fewest == 1:
-        yield "arms of one seed make the patients' part too large"
+        yield "arms with one seed inflate the variance over patients"
 
 
 def after_pilot(
@@ -116,31 +120,39 @@ def after_pilot(
     patients: int | None = None,
     seed_sd: float | None = None,
 ) -> tuple[StudyDesign, tuple[str, ...]]:
-    """Return the study that a pilot leads to, and notes that say where its numbers are from.
+    """Return the study design that follows from a pilot, and notes on the source of its numbers.
 
     Args:
-        pilot: of `pilot_of`.
-        arms: K; None for the pilot's.
-        patients: of the planned evaluation; None for the pilot's. The patients' part is scaled.
-        seed_sd: None for the pilot's.
+        pilot: the result of `pilot_of`.
+        arms: K; by default the pilot's.
+        patients: number of patients in the planned evaluation, to which the variance over
+            patients is scaled; by default the pilot's.
+        seed_sd: sd between seeds; by default the pilot's.
 
     Raises:
-        UserError: a pilot of one seed an arm, without `seed_sd`.
+        UserError: the pilot has one seed per arm, and `seed_sd` is not given.
     """
     sd = pilot.seed_sd if seed_sd is None else seed_sd
     if math.isnan(sd):
-        raise UserError("Every arm of the pilot has one seed, so it tells no seed sd: --seed-sd.")
+        raise UserError(
+            "Every arm of the pilot has one seed, so the sd between seeds is unknown. Give "
+            "--seed-sd."
+        )
     people = pilot.n_patients if patients is None else patients
     notes = [
-        f"pilot: {pilot.arms} arms, {pilot.n_images} images of {pilot.n_patients} patients; "
-        f"seed sd {pilot.seed_sd:.4g} ({pilot.seed_df} degrees of freedom), sd over patients of "
-        f"arm minus baseline {math.sqrt(pilot.patient_variance):.4g}",
+        f"pilot: {pilot.arms} arms, {pilot.n_images} images of {pilot.n_patients} patients; sd "
+        f"between seeds {pilot.seed_sd:.4g} ({pilot.seed_df} degrees of freedom), sd over "
+        f"patients of arm minus baseline {math.sqrt(pilot.patient_variance):.4g}",
         *pilot.notes,
     ]
     if pilot.patient_variance == 0:
-        notes.append("no spread over patients between arms and baseline was found: E1 is all")
+        notes.append(
+            "no variance over patients between arms and baseline was found: only level E1 applies"
+        )
     elif people != pilot.n_patients:
-        notes.append(f"the patients' part is scaled from {pilot.n_patients} to {people} patients")
+        notes.append(
+            f"the variance over patients is scaled from {pilot.n_patients} to {people} patients"
+        )
     given = StudyDesign(
         metric=pilot.metric,
         arms=pilot.arms if arms is None else arms,

@@ -1,7 +1,7 @@
-"""The best published cell: its gain without the luck of having been picked (level E1).
+"""The best published cell: its gain corrected for selection (level E1).
 
-By quadrature or in closed form, with no random draws: means are independent and normal about their
-true values with one known standard error.
+Computed by quadrature or in closed form, without random draws: means are independent and normal
+about their true values with one known standard error.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from fgaug.stats.dunnett import MaxOfArms
 from fgaug.stats.inference import quantile
 from fgaug.stats.seeds import Spread
 
-_BOOTSTRAP = "parametric bootstrap, truths shrunk to"
+_BOOTSTRAP = "parametric bootstrap, true means shrunk to"
 _BAYES = "empirical Bayes, to"
-_LEFT_OUT = "ratio chosen on the other psis, scored on the one left out"
-_PICK = "conditional on the pick, median-unbiased, baseline taken as exact"
+_LEFT_OUT = "ratio selected on the other psis, scored on the one left out"
+_PICK = "conditional on selection, median-unbiased, baseline treated as exact"
 NODES = 400  # of the integrals over a standard normal
-REACH = 9.0  # standard deviations that they span on either side
+REACH = 9.0  # integration range in standard deviations on either side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gain:
-    """One estimate of the best cell's gain; intervals are 95 %, NaN where there is none."""
+    """One estimate of the best cell's gain, with a 95% interval or NaN."""
 
     key: str
     words: str
     value: float
     low: float = NAN
     high: float = NAN
-    corrected: bool = True  # for having been picked
+    corrected: bool = True  # for selection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestCell:
-    """The cell of the highest mean and what its gain over the baseline may really be."""
+    """The cell with the highest mean, and estimates of its true gain over the baseline."""
 
     metric: str
     psi: float
@@ -49,27 +49,27 @@ class BestCell:
     baseline: float  # its mean
     pooled_sd: float  # sample sd over seeds, over all cells and the baseline
     df: float
-    null_mean: float  # gain of the best of as many cells, none of which differs
+    null_mean: float  # expected gain of the best of as many cells without any effect
     null_p95: float
-    one_sided_low: float  # Dunnett's lower bound, 95 % one-sided
-    gains: tuple[Gain, ...]  # published first, then the corrected ones, then the interval
-    tau: float  # sd of the truths about their mean
-    weight: float  # kept of what departs from psi + ratio
-    best_after: tuple[float, float, float]  # psi, ratio and gain of the best cell once shrunk so
-    optimism: dict[str, float]  # of the parametric bootstraps, by what truths are shrunk to
-    others: pd.DataFrame  # psi left out, ratio chosen on the others, gain on it
+    one_sided_low: float  # Dunnett's one-sided 95% lower bound
+    gains: tuple[Gain, ...]  # published, corrected ones, simultaneous interval
+    tau: float  # sd of the true means about their mean
+    weight: float  # share retained of the deviations from psi + ratio
+    best_after: tuple[float, float, float]  # psi, ratio and gain of the best cell after shrinkage
+    optimism: dict[str, float]  # of the parametric bootstraps, by shrinkage target
+    others: pd.DataFrame  # psi left out, ratio selected on the others, gain on it
 
     def gain(self, key: str) -> Gain:
-        """Return the gain of that key."""
+        """Return the gain with this key."""
         return next(found for found in self.gains if found.key == key)
 
     def with_images(self, error: float) -> tuple[float, float]:
-        """Return a 95 % interval of the gain shrunk to psi + ratio, image sampling included.
+        """Return a 95% interval of the gain shrunk to psi + ratio, with image sampling.
 
-        The seed error is that of two plain means, as if nothing had been shrunk.
+        The seed error is that of two means without shrinkage.
 
         Args:
-            error: standard error of the difference over images, which was not published.
+            error: assumed standard error of the difference over images (not published).
         """
         middle = self.gain("eb_additive").value
         seeds = self.pooled_sd * (2 / SEEDS) ** 0.5
@@ -78,10 +78,10 @@ class BestCell:
 
 
 def best_cell(thesis: Thesis, metric: str) -> BestCell:
-    """Return the best published cell with every correction of its gain.
+    """Return the best published cell with all corrections of its gain.
 
     Args:
-        thesis: as read.
+        thesis: the thesis's tables.
         metric: `acc` or `auc`.
     """
     cells = thesis.cells.sort_values(["psi", "ratio"])
@@ -142,7 +142,7 @@ def best_cell(thesis: Thesis, metric: str) -> BestCell:
 
 
 def left_out(cells: pd.DataFrame, metric: str, baseline: Spread) -> pd.DataFrame:
-    """Return each psi with the ratio that is best on the others and its gain there.
+    """Return each psi with the ratio that is best on the other psis, and its gain there.
 
     Columns: psi, ratio, gain (mean of that cell minus the baseline).
     """
@@ -156,18 +156,18 @@ def left_out(cells: pd.DataFrame, metric: str, baseline: Spread) -> pd.DataFrame
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shrunk:
-    """Means drawn towards a simpler model of the truths."""
+    """Means shrunk towards a simpler model of the true means."""
 
     truth: Floats  # in the shape of the means
-    weight: float  # kept of what departs from the model, 0..1
-    error: float  # standard error of one truth
+    weight: float  # share retained of the deviations from the model, 0..1
+    error: float  # standard error of one shrunken mean
 
 
 def shrunk_to_mean(means: Floats, se: float) -> Shrunk:
     """Return means shrunk to their mean, [K] (Efron and Morris 1973, JASA 68:117).
 
-    The variance of the truths is that of the means less se^2, at least 0; a mean keeps its share
-    of the whole. One error se for all.
+    The variance of the true means is that of the means less se^2, at least 0; deviations are
+    scaled by its share of the total. All means have the standard error se.
     """
     rest = means - means.mean()
     return _shrunk(means.mean() + 0 * means, rest, float(means.var(ddof=1)), 1 / means.size, se)
@@ -176,7 +176,7 @@ def shrunk_to_mean(means: Floats, se: float) -> Shrunk:
 def shrunk_to_sum(grid: Floats, se: float) -> Shrunk:
     """Return means shrunk to row mean + column mean - grand mean, [P, R], with their error.
 
-    As `shrunk_to_mean`, of the residuals, on (P - 1)(R - 1) degrees of freedom.
+    As `shrunk_to_mean`, for the residuals on (P - 1)(R - 1) degrees of freedom.
     """
     rows, columns = grid.mean(axis=1, keepdims=True), grid.mean(axis=0, keepdims=True)
     surface = rows + columns - grid.mean()
@@ -186,15 +186,15 @@ def shrunk_to_sum(grid: Floats, se: float) -> Shrunk:
 
 
 def optimism_of(truth: Floats, se: float) -> float:
-    """Return how much the best of these cells looks better than it is, on average.
+    """Return the expected optimism of the best of these cells.
 
-    E(X_k - truth_k) of the k with the largest X, X normal about the truths with one error: what a
-    parametric bootstrap estimates by draws, here sum_k of the integral of se z phi(z)
+    E(X_k - truth_k) for the k with the largest X, with X normal about the true means. A parametric
+    bootstrap estimates it by draws; here it is sum_k of the integral of se z phi(z)
     prod_j Phi((truth_k + se z - truth_j) / se) over the other cells j.
 
     Args:
-        truth: float [K].
-        se: of a mean.
+        truth: true means, float [K].
+        se: standard error of a mean.
     """
     z, weight = _normal()
     total = 0.0
@@ -209,8 +209,8 @@ def null_best(count: int, se: float) -> tuple[float, float]:
     """Return mean and 95th percentile of the best gain of cells that equal the baseline.
 
     Args:
-        count: of cells.
-        se: of the mean of a cell and of the baseline.
+        count: number of cells.
+        se: standard error of the mean of a cell, and of the baseline.
     """
     z, weight = _normal()
 
@@ -221,16 +221,16 @@ def null_best(count: int, se: float) -> tuple[float, float]:
 
 
 def given_the_pick(means: Floats, se: float) -> tuple[float, float, float]:
-    """Return the best truth, median-unbiased given that it beat the runner-up, with 95 % interval.
+    """Return the median-unbiased mean of the best cell given its selection, with a 95% interval.
 
-    X of the best cell is normal about its truth, cut off below at the runner-up's mean; the truths
-    at which P(X <= seen | X > runner-up) is .5, .975 and .025 (the conditional interval of
-    Andrews, Kitagawa and McCloskey 2024, QJE 139:305, for independent means). Wide where the
-    runner-up is close. NaN where it is a tie.
+    The mean X of the best cell is normal about its true mean, truncated below at the runner-up.
+    Solves P(X <= observed | X > runner-up) for .5, .975 and .025 (the conditional interval of
+    Andrews, Kitagawa and McCloskey 2024, QJE 139:305, for independent means). Wide if the
+    runner-up is close, NaN for a tie.
 
     Args:
         means: float [K].
-        se: of a mean.
+        se: standard error of a mean.
     """
     second, best = np.sort(means)[-2:]
     if best == second:
@@ -251,9 +251,9 @@ def given_the_pick(means: Floats, se: float) -> tuple[float, float, float]:
 
 
 def one_sided_critical(count: int, df: float, *, alpha: float = 0.05) -> float:
-    """Return what the largest of `count` t statistics exceeds with probability `alpha`.
+    """Return the value that the largest of `count` t statistics exceeds with probability `alpha`.
 
-    Equal numbers of seeds in all cells and the baseline.
+    All cells and the baseline have equal numbers of seeds.
     """
     law = MaxOfArms(np.full(count, 0.5), df)
     low, high = (quantile(1 - alpha / k, df) for k in (1, count))
@@ -265,8 +265,8 @@ def one_sided_critical(count: int, df: float, *, alpha: float = 0.05) -> float:
 def _shrunk(model: Floats, rest: Floats, spread: float, leverage: float, se: float) -> Shrunk:
     """Return model + weight rest.
 
-    The error of a truth has the posterior's part, weight se^2, and the model's own,
-    (1 - weight)^2 h se^2, h the share of its parameters in the means.
+    The variance has a posterior part, weight se^2, and a model part, (1 - weight)^2 h se^2, with h
+    the number of model parameters per mean.
     """
     weight = max(0.0, 1 - se**2 / spread) if spread else 0.0
     error = se * (weight + (1 - weight) ** 2 * leverage) ** 0.5

@@ -20,7 +20,7 @@ LEVEL = "E0, from published counts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Independent:
-    """McNemar's test had the two networks erred independently within each label."""
+    """McNemar's test if the two networks erred independently within each label."""
 
     only_a: int
     only_b: int
@@ -30,14 +30,14 @@ class Independent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trend:
-    """The slope of accuracy over the rounds of the cascade, a round."""
+    """The slope of accuracy per round of the cascade."""
 
-    images: TTest  # as if each round had been judged on images of its own
-    rounds: TTest  # by the scatter of the rounds about the line
+    images: TTest  # as if each round had its own test images
+    rounds: TTest  # from the scatter of the rounds about the line
 
 
 def runs(table: pd.DataFrame) -> pd.DataFrame:
-    """Return each run's scores with 95 % intervals, each image a patient of its own.
+    """Return each run's scores with 95% intervals, treating each image as its own patient.
 
     Columns: training_set, n_train, right, n_test, and value, _low and _high of accuracy,
     sensitivity and specificity (malignant as the positive; Wilson 1927) and AUC (`area_interval`);
@@ -67,10 +67,10 @@ def runs(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def area_interval(auc: float, positives: int, negatives: int) -> tuple[float, float]:
-    """Return a 95 % interval of an AUC of which the scores are not known, on its logit.
+    """Return a 95% interval of an AUC without its scores, on the logit.
 
-    The standard error of Hanley and McNeil 1982 (Radiology 143:29), which takes the scores to be
-    exponential: an approximation.
+    Uses the standard error of Hanley and McNeil 1982 (Radiology 143:29), which assumes exponential
+    scores: an approximation.
     """
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     above = auc * (1 - auc) + (positives - 1) * (q1 - auc**2) + (negatives - 1) * (q2 - auc**2)
@@ -83,10 +83,10 @@ def area_interval(auc: float, positives: int, negatives: int) -> tuple[float, fl
 def bounds(table: pd.DataFrame) -> pd.DataFrame:
     """Return the smallest and largest exact McNemar p that the printed accuracies allow.
 
-    The network trained on reals against each round, and the first round against the last.
-    Columns: a, b, difference (A minus B), net (images that A alone has right less those of B),
-    p_exact_low, p_exact_high, p_mid_low, p_mid_high, tables (how many are possible), significant
-    (of them, with an exact p of at most .05), level.
+    Compares the network trained on reals with each round, and the first round with the last.
+    Columns: a, b, difference (A minus B), net (images that only A has right less those that only B
+    has), p_exact_low, p_exact_high, p_mid_low, p_mid_high, tables (number of possible ones),
+    significant (those with an exact p of at most .05), level.
 
     Args:
         table: of `read_breast`.
@@ -112,8 +112,8 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
 def independent(table: pd.DataFrame) -> Independent:
     """Return reals against the first round if errors were independent within each label.
 
-    The expected numbers of images that one alone has right, summed over the labels and rounded.
-    Networks err on the same hard images, so the true numbers are likely smaller and p too.
+    Uses the expected discordant counts, summed over the labels and rounded. Networks err on the
+    same hard images, so the true counts, and p, are likely smaller.
 
     Args:
         table: of `read_breast`.
@@ -133,9 +133,9 @@ def independent(table: pd.DataFrame) -> Independent:
 def trend(table: pd.DataFrame) -> Trend:
     """Return the least-squares slope of accuracy over the rounds, with two standard errors.
 
-    `images` takes every round's images for its own, binomial: rounds were judged on the same
-    images, and where right answers go together this error is too large, the test cautious (level
-    E0). `rounds` takes the scatter about the line, few as they are: training luck and images both.
+    `images` assumes separate images for every round, binomial. The rounds share their images, so
+    with correlated answers this error is too large and the test conservative (level E0). `rounds`
+    uses the scatter of the few rounds about the line, from both training and images.
 
     Args:
         table: of `read_breast`.
@@ -155,6 +155,6 @@ def trend(table: pd.DataFrame) -> Trend:
 
 
 def _split(table: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """Return the run on reals and those of the cascade, in order."""
+    """Return the run on reals, and the runs of the cascade in order."""
     fakes = table[table["training_set"].eq("fakes")].sort_values("n_train")
     return table[table["training_set"].eq("reals")].iloc[0], fakes

@@ -1,4 +1,4 @@
-"""The breast study's page: what single runs can show."""
+"""Page on the breast study: what single runs can show."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fgaug.analysis.report.parts import Section, Table, Text
 from fgaug.stats.inference import TTest
 
 FILES = ("breast_results.csv",)
-CLAIM = "two single runs; says nothing about the recipe"
+CLAIM = "two single runs, which say nothing about the recipe"
 KIND = (
-    "fgaug report of published tables: synthetic breast-ultrasound images alone. Level E0 (these "
-    "trained networks, on new patients), from published counts"
+    "fgaug report of published tables: training on synthetic breast-ultrasound images only. "
+    "Level E0 (these trained networks, on new patients), from published counts"
 )
 _SCORES = ("accuracy", "sensitivity", "specificity", "auc")
 
@@ -40,38 +40,38 @@ def breast_sections(table: pd.DataFrame) -> tuple[Section, ...]:
 
 def write_breast(out: Path) -> Path:
     """Write the re-analysis of the breast study below `out` and return the page's path."""
-    name = "Synthetic breast-ultrasound images: the published results, analysed anew"
+    name = "Synthetic breast-ultrasound images: a re-analysis of the published results"
     return folder.write(out, name, KIND, breast_sections(read_breast()))
 
 
 def exact(p: float) -> str:
-    """Return a p value with four decimals, two digits where it is tiny."""
+    """Return a p value with four decimals, or two significant digits below 0.001."""
     return f"{p:.4f}" if p >= 0.001 else f"{p:.1e}".replace("e-0", "e-")
 
 
 def _verdict(table: pd.DataFrame) -> Section:
     first, slope = bounds(table).iloc[0], trend(table).images
     lead = (
-        f"The network trained on {first['b']} alone is worse than the one trained on reals: "
-        f"{signed(-100 * first['difference'], 1)} points of accuracy; whatever the paired answers "
-        f"were, McNemar's exact p lies between {exact(first['p_exact_low'])} and "
-        f"{exact(first['p_exact_high'])} (E0: these two networks, on new patients). But these are "
-        f"{CLAIM}: repeat both with seeds."
+        f"The network trained on {first['b']} only is worse than the one trained on reals: "
+        f"{signed(-100 * first['difference'], 1)} points of accuracy. Whatever the paired "
+        f"answers were, McNemar's exact p lies between {exact(first['p_exact_low'])} and "
+        f"{exact(first['p_exact_high'])} (E0: these two networks, on new patients). But these "
+        f"are {CLAIM}: both need repeating with several seeds."
     )
     parts = (
         Text(text=lead, kind="lead"),
         Text(
-            text="That more rounds of fakes help is not shown: accuracy changes by "
-            f"{_slope(slope)} a round (E0)."
+            text="It is not shown that more rounds of fakes help: accuracy changes by "
+            f"{_slope(slope)} per round (E0)."
         ),
         Text(
-            text="Whether images share patients was not published; if they do, every p and "
-            "interval here is too small.",
+            text="Whether images share patients was not published; if they do, every p value is "
+            "too small and every confidence interval too narrow.",
             kind="warning",
         ),
         Text(
-            text="One run an arm. Nothing was seeded, and the images that stopped the training "
-            "were among those trained on; the test images were apart.",
+            text="One run per arm. Nothing was seeded, and the images used for early stopping "
+            "were also used for training; the test images were separate.",
             kind="warning",
         ),
     )
@@ -90,14 +90,14 @@ def _runs(table: pd.DataFrame) -> Section:
         ]
     part = Table(
         name="runs",
-        title="Each network by itself",
+        title="Each network on its own",
         frame=frame,
         text=text,
         words=("trained on",),
         kinds=tuple(frame["training_set"]),
-        note="In brackets 95% intervals: Wilson's for shares, for AUC on the logit with Hanley "
-        "and McNeil's error, which is approximate. Malignant is the positive. "
-        f"Level {LEVEL}, each image taken as a patient of its own.",
+        note="95% confidence intervals in brackets: Wilson for shares; for AUC on the logit "
+        "with the approximate standard error of Hanley and McNeil. Malignant is the "
+        f"positive class. Level {LEVEL}, treating each image as its own patient.",
     )
     return Section(key="runs", title="Single runs", parts=(part,))
 
@@ -118,10 +118,11 @@ def _pairs(table: pd.DataFrame) -> Section:
         }
     )
     about = (
-        "Two accuracies on the same images fix how many more images one has right, not on how "
-        "many they disagree: McNemar's p is known only between bounds. Had reals and 28,000 fakes "
-        f"erred independently within each label, reals alone would be right on {guess.only_a} "
-        f"images and fakes alone on {guess.only_b}: exact p = {exact(guess.p_exact)}, mid-p = "
+        "Two accuracies on the same images determine how many more images one network has "
+        "right, but not on how many the two disagree, so McNemar's p is known only within "
+        "bounds. If the networks trained on reals and on 28,000 fakes erred independently "
+        f"within each label, only the former would be right on {guess.only_a} images and only "
+        f"the latter on {guess.only_b}: exact p = {exact(guess.p_exact)}, mid-p = "
         f"{exact(guess.p_mid)} (E0). Networks err on the same hard images, so the true p is "
         "likely smaller."
     )
@@ -131,7 +132,7 @@ def _pairs(table: pd.DataFrame) -> Section:
         frame=frame,
         text=text,
         words=("A", "B"),
-        note=f"Level {LEVEL}. Each line: {CLAIM}. Not adjusted for the number of lines.",
+        note=f"Level {LEVEL}. Each row compares {CLAIM}. Not adjusted for the number of rows.",
     )
     return Section(key="pairs", title="Two networks", parts=(Text(text=about), part))
 
@@ -154,7 +155,7 @@ def _cascade(table: pd.DataFrame) -> Section:
     text = pd.DataFrame(
         {
             "error from": frame["error_from"],
-            "slope a round, points": [signed(100 * value, 2) for value in frame["slope"]],
+            "slope per round, points": [signed(100 * value, 2) for value in frame["slope"]],
             "95% interval": [
                 f"{signed(100 * low, 2)} to {signed(100 * high, 2)}"
                 for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)
@@ -169,9 +170,9 @@ def _cascade(table: pd.DataFrame) -> Section:
         frame=frame,
         text=text,
         words=("error from", "level"),
-        note="By images: binomial, as if every round had images of its own; they had the same, so "
-        "the test is cautious where right answers go together. By rounds: the scatter of five "
-        "rounds about the line.",
+        note="By images: binomial, as if every round had its own images; the rounds share "
+        "theirs, so the test is conservative if their answers are correlated. By rounds: "
+        "scatter of the five rounds about the line.",
     )
     parts = (cascade_figure(runs(table)), part)
     return Section(key="cascade", title="The cascade", parts=parts)

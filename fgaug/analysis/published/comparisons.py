@@ -1,4 +1,4 @@
-"""Comparisons: each published cell against the baseline, from summaries (level E1)."""
+"""Comparisons of each published cell with the baseline, from summaries (level E1)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fgaug.stats.inference import two_sided
 from fgaug.stats.summaries import SummaryTable
 
 ALPHA = 0.05
-DRAWS = 2000  # of the digits that rounding hid; a share of 0.9 is then known to 0.007
-SEED = 20  # of those draws, so that a share is always the same one
+DRAWS = 2000  # of the digits lost to rounding; the standard error of a share of 0.9 is 0.007
+SEED = 20  # of those draws, so that shares are reproducible
 LEVEL = "E1, from published summaries"
 BETTER, WORSE, OPEN = "better on these patients only", "worse", "not shown"
 
@@ -27,14 +27,14 @@ def against_baseline(thesis: Thesis, metric: str, *, ddof: int = DDOF) -> Summar
     Args:
         thesis: as read.
         metric: `acc` or `auc`.
-        ddof: what the printed stds were divided by, n - ddof; 1 shows what misreading them does.
+        ddof: divisor n - ddof of the printed stds; 1 shows the effect of misreading them.
     """
     arms = [spread_of(row, metric, ddof=ddof) for _, row in thesis.cells.iterrows()]
     return compare_table(spread_of(thesis.baseline, metric, ddof=ddof), arms)
 
 
 def compare_cells(thesis: Thesis, metric: str) -> pd.DataFrame:
-    """Return one row a cell of augmentation, in the order of the tables.
+    """Return one row per augmentation cell, in the order of the tables.
 
     Columns: psi, ratio, metric, mean, sd_population, sd_sample, n_seeds, difference (from the
     baseline), relative_pct, se, t, df, ci_low_single and ci_high_single (Welch, 95 %), p_welch,
@@ -69,7 +69,7 @@ def compare_cells(thesis: Thesis, metric: str) -> pd.DataFrame:
 
 
 def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return how many cells pass each test: quantity, accuracy, auc.
+    """Return the number of cells that pass each test: quantity, accuracy, auc.
 
     Args:
         thesis: as read.
@@ -82,7 +82,7 @@ def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         better = frame["difference"] > 0
         holm, dunnett = frame["p_holm"] < ALPHA, frame["p_dunnett"] < ALPHA
         misread = pd.Series(against_baseline(thesis, metric, ddof=1).p_holm) < ALPHA
-        # complete separation is the only way to the smallest p; a rank test sees no more
+        # only complete separation gives the smallest p; a rank test sees nothing beyond it
         by_rank = frame["separated"] & (ranks.smallest_p < ALPHA)
         tests: dict[str, pd.Series[bool]] = {
             "raw Welch p below .05, better": (frame["p_welch"] < ALPHA) & better,
@@ -103,16 +103,16 @@ def counts(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def rounding(thesis: Thesis, metric: str, *, draws: int = DRAWS, seed: int = SEED) -> pd.DataFrame:
-    """Return in which share of the numbers that print as these digits each cell still passes.
+    """Return how often each cell still passes over all numbers that round to the printed ones.
 
-    Means and stds of all cells and the baseline are drawn evenly within half a unit of the last
+    Means and stds of all cells and the baseline are drawn uniformly within half a unit of the last
     digit. Columns: psi, ratio, metric, survives_holm, survives_dunnett, survives_both: shares of
-    draws with an adjusted p below .05 and a difference of the sign seen.
+    draws with an adjusted p below .05 and a difference of the observed sign.
 
     Args:
         thesis: as read.
         metric: `acc` or `auc`.
-        draws: how many; seed: of them.
+        draws: number of draws; seed: their random seed.
     """
     rng = np.random.default_rng(seed)
     names = [f"{metric}_mean", f"{metric}_std"]
@@ -136,15 +136,15 @@ def rounding(thesis: Thesis, metric: str, *, draws: int = DRAWS, seed: int = SEE
 
 
 def impossible(thesis: Thesis, ddof: int) -> tuple[int, int]:
-    """Return how many printed (mean, std, max, min) no five numbers have, and how many there are.
+    """Return the number of impossible printed (mean, std, max, min) for five values, and of all.
 
-    Of n = 5 numbers with range R and the middle of their range a distance d from their mean, the
-    sum of squared deviations is least when the three others are equal: R^2 / 2 + 10 d^2 / 3.
-    Rounding is granted in full, so what is counted cannot be.
+    For n = 5 values with range R and a midrange at distance d from their mean, the sum of squared
+    deviations is smallest if the three other values are equal: R^2 / 2 + 10 d^2 / 3. Allows for
+    rounding in full, so what is counted is impossible.
 
     Args:
         thesis: as read.
-        ddof: what the stds are taken to be divided by, 5 - ddof.
+        ddof: assumed divisor 5 - ddof of the stds.
     """
     rows = pd.concat(
         [
@@ -171,7 +171,7 @@ def impossible(thesis: Thesis, ddof: int) -> tuple[int, int]:
 
 
 def equal_variances(thesis: Thesis, metric: str) -> float:
-    """Return Bartlett's p that all cells and the baseline have one seed variance.
+    """Return Bartlett's p for equal seed variances in all cells and the baseline.
 
     Bartlett 1937 (Proc. R. Soc. A 160:268), from the printed stds, equal numbers of seeds.
     """
@@ -184,17 +184,17 @@ def equal_variances(thesis: Thesis, metric: str) -> float:
 
 
 def false_claim(thesis: Thesis, both_right: float, *, design: float = 1.0) -> tuple[float, float]:
-    """Return the chance that one run pair of the best cell claims falsely, and its image error.
+    """Return the probability of a false claim by one pair of runs, and the error over images.
 
-    The posterior that the better of two models is not the better one, with a flat Dirichlet prior
-    on (both right, only A, only B, both wrong): A is the better with P(Beta(a + 1, b + 1) > 1/2),
-    a and b images that one alone has right (Christodoulou et al. 2025). The standard error is that
-    of the difference of two accuracies on the same images.
+    The posterior probability that the observed better model is not the better one, with a flat
+    Dirichlet prior on (both right, only A, only B, both wrong): A is better with probability
+    P(Beta(a + 1, b + 1) > 1/2), with a and b the discordant counts (Christodoulou et al. 2025).
+    The standard error is that of the difference of two accuracies on the same images.
 
     Args:
         thesis: as read.
-        both_right: share of the images that both have right, which was not published.
-        design: images a patient make the set this much smaller.
+        both_right: assumed share of the images that both have right (not published).
+        design: design effect of several images per patient, which divides the sample size.
     """
     images = thesis.validation / design
     only_a = thesis.cells["acc_mean"].max() - both_right

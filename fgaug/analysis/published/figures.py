@@ -22,13 +22,14 @@ _SCORES = (("acc", "Accuracy (share correct)"), ("auc", "AUC"), ("loss", "Mean l
 
 
 def ratio_figure(thesis: Thesis) -> Plot:
-    """Return accuracy, AUC and loss against the ratio, a row a psi, from the printed tables."""
+    """Return accuracy, AUC and loss against the ratio from the printed tables, one row per psi."""
     return Plot(
         name="ratio",
         title="Metrics against ratio, by psi",
-        caption="Dots are printed means over five seeds, whiskers reach from the printed smallest "
-        "to the largest; the loss was printed as a mean alone. The grey line and band are the "
-        "baseline's mean and range. One scale for all rows, not from zero.",
+        caption="Dots are the printed means over five seeds; whiskers span the printed minimum "
+        "to maximum. For the loss only the mean was printed. The grey line and band are "
+        "the baseline's mean and range. All rows share one scale, which does not start "
+        "at zero.",
         draw=functools.partial(_ratio, thesis),
     )
 
@@ -38,21 +39,23 @@ def forest_figure(cells: Mapping[str, pd.DataFrame]) -> Plot:
     return Plot(
         name="forest",
         title="All 36 cells against the baseline",
-        caption="Right of 0 is better. Lines are Dunnett's simultaneous 95% intervals over all 36 "
-        "cells, level E1 (these patients, seed noise alone); a filled dot has an interval that "
-        "leaves out 0. Beside them the difference in points (0.01) and Dunnett's adjusted p.",
+        caption="Right of 0 is better. Lines are Dunnett's simultaneous 95% confidence "
+        "intervals over all 36 cells, level E1 (these patients, seed noise only). A "
+        "filled dot marks an interval that excludes 0. The difference in points (0.01) "
+        "and Dunnett's adjusted p are printed beside each line.",
         draw=functools.partial(_forest, cells),
     )
 
 
 def gains_figure(best: Mapping[str, BestCell]) -> Plot:
-    """Return the best cell's gain as published and by each correction."""
+    """Return the best cell's gain as published and after each correction."""
     return Plot(
         name="gains",
-        title="The best cell's gain, as published and without the luck of the pick",
-        caption="The dashed line is the published gain, the grey band what the best of 36 useless "
-        "cells gains in 95 of 100 grids. Open dots are not corrected for the pick. Lines are 95% "
-        "intervals where there is one. Level E1: seed noise alone, these patients.",
+        title="The best cell's gain, as published and corrected for selection",
+        caption="The dashed line is the published gain. The grey band is the gain of the best "
+        "of 36 cells without effect in 95 of 100 grids. Open dots are not corrected for "
+        "selection. Lines are 95% confidence intervals where available. Level E1: seed "
+        "noise only, these patients.",
         draw=functools.partial(_gains, best),
     )
 
@@ -61,14 +64,15 @@ def cascade_figure(runs: pd.DataFrame) -> Plot:
     """Return the accuracy of each round of the cascade.
 
     Args:
-        runs: of `breast.runs`.
+        runs: the result of `breast.runs`.
     """
     return Plot(
         name="cascade",
         title="Accuracy of the cascade by number of fakes",
-        caption="Dots are single runs on the same 300 test images, lines Wilson's 95% intervals "
-        "of each accuracy by itself (level E0). The grey line and band are the network trained on "
-        "real images and its interval. Not from zero.",
+        caption="Dots are single runs on the same 300 test images; lines are unadjusted 95% "
+        "Wilson intervals of the accuracies (level E0). The grey line and band are the "
+        "network trained on real images and its interval. The axis does not start at "
+        "zero.",
         draw=functools.partial(_cascade, runs),
     )
 
@@ -153,7 +157,7 @@ def _gains(best: Mapping[str, BestCell], theme: Theme) -> Figure:
 def _dots(
     axes: Axes, places: np.ndarray, values: pd.Series, filled: pd.Series, theme: Theme
 ) -> None:
-    """Dress an axes of rows and draw a dot in each, filled where so marked."""
+    """Style the axes of a row plot and draw a dot per row, filled if marked."""
     dress(axes, theme)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
@@ -181,11 +185,11 @@ def _cascade(runs: pd.DataFrame, theme: Theme) -> Figure:
         [fakes["accuracy"] - fakes["accuracy_low"], fakes["accuracy_high"] - fakes["accuracy"]]
     )
     axes.errorbar(
-        fakes["n_train"] / 1000, fakes["accuracy"], yerr=spread, label="fakes alone",
+        fakes["n_train"] / 1000, fakes["accuracy"], yerr=spread, label="fakes only",
         color=theme.arm, linewidth=1.4, marker="o", markersize=3.5, elinewidth=0.8, capsize=2,
     )  # fmt: skip
     axes.set_xticks(fakes["n_train"] / 1000)
-    axes.set_xlabel("fakes trained on so far, thousands")
+    axes.set_xlabel("cumulative number of training fakes, thousands")
     axes.set_ylabel("accuracy (share correct)")
     legend(figure, [axes], theme)
     return figure

@@ -1,4 +1,4 @@
-"""Folder: a page with its tables and figures as files."""
+"""Folder of a published study: a page with its tables and figures as files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from fgaug.core.version import __version__
 
 
 def write(out: Path, name: str, kind: str, sections: Sequence[Section]) -> Path:
-    """Write a report below `out`, in place of an earlier one, and return the page's path.
+    """Write a report below `out`, replacing an earlier one, and return the page's path.
 
     Args:
         out: the folder.
         name: the page's heading; kind: the line below it.
-        sections: what it tells; tables go to `tables/`, figures to `figures/`.
+        sections: sections of the page; tables go to `tables/`, figures to `figures/`.
     """
     drawn = draw_all(sections)
     write_files(out, sections, drawn)
@@ -42,8 +42,9 @@ def origin(which: str, files: tuple[str, ...]) -> Section:
         *((f"{name} (SHA-256)", digest) for name, digest in digests(files)),
     )
     note = Text(
-        text="Beside this page: `tables/` has every table as CSV with full digits and as LaTeX "
-        "(`tables/all.tex` shows them), `figures/` every figure as SVG and PNG.",
+        text="Beside this page, `tables/` holds every table as CSV in full precision and as "
+        "LaTeX (`tables/all.tex` shows all of them), and `figures/` every figure as SVG "
+        "and PNG.",
         kind="note",
     )
     return Section(key="provenance", title="Provenance", parts=(Facts(pairs=told), note))

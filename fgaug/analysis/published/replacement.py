@@ -1,4 +1,4 @@
-"""Replacement: what the published cells of tables 4.7 and 4.8 can show and what not (level E1)."""
+"""Replacement: what the cells of tables 4.7 and 4.8 can and cannot show (level E1)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from fgaug.stats import adjust, equivalence
 from fgaug.stats.inference import TTest
 from fgaug.stats.seeds import welch_of
 
-MARGINS = (0.005, 0.01, 0.015, 0.02)  # none was named before the runs: a reader takes a choice
+MARGINS = (0.005, 0.01, 0.015, 0.02)  # none was specified before the runs: a reader may choose
 NO_THIRD_ARM = (
-    "The arm with the same reals removed and nothing added was not published, so nothing supports "
-    "the claim that fakes stand in for real images: no margin tells fakes from adding nothing."
+    "The arm with the same reals removed and nothing added was not published, so nothing "
+    "supports the claim that fakes can replace real images: no margin distinguishes fakes from "
+    "adding nothing."
 )
 _SHOWN = ("0.01", "0.005", "half")
 
 
 def removable(thesis: Thesis) -> int:
-    """Return how many real images the replacement cells do without."""
+    """Return the number of real images that the replacement cells leave out."""
     labels = thesis.replacement_split.set_index("planes").drop(index="total")
     return int(labels["train_no_gan"].astype(int).sum())
 
 
 def worth(thesis: Thesis, metric: str) -> TTest:
-    """Return what the removable reals bring: the baseline of table 4.7 less that of table 4.1.
+    """Return the gain from the removable reals: the baseline of table 4.7 less that of table 4.1.
 
-    The two were judged on different validation halves, so this is a rough size and no test of
-    assay sensitivity.
+    The two were evaluated on different validation halves, so this is a rough estimate and no test
+    of assay sensitivity.
     """
     return welch_of(
         spread_of(thesis.replacement_baseline, metric), spread_of(thesis.baseline, metric)
@@ -38,10 +39,10 @@ def worth(thesis: Thesis, metric: str) -> TTest:
 
 
 def replaced(thesis: Thesis) -> pd.DataFrame:
-    """Return one row a replacement cell, metric and margin, against the baseline with all reals.
+    """Return one row per replacement cell, metric and margin, against the baseline with all reals.
 
     Columns: table, psi, ratio, metric, difference, se, df, p_difference, ci90_low, ci90_high,
-    margin, margin_is (fixed, or half of what the reals bring), p_noninferior,
+    margin, margin_is (fixed, or half the gain from the reals), p_noninferior,
     p_noninferior_holm (over the cells of one metric and margin), p_tost, passes (by Holm), level.
     The margins were chosen after the fact.
     """
@@ -71,15 +72,15 @@ def replaced(thesis: Thesis) -> pd.DataFrame:
 
 
 def replacement_section(thesis: Thesis) -> Section:
-    """Return the non-inferiority tests and why they settle nothing."""
+    """Return the non-inferiority tests, and why they are inconclusive."""
     frame = replaced(thesis)
     gains = {metric: worth(thesis, metric) for metric in METRICS}
     about = (
-        f"The {removable(thesis):,} real images that the cells do without are worth about "
-        f"{gains['acc'].difference:.3f} accuracy and {gains['auc'].difference:.3f} AUC (baseline "
-        "of table 4.7 less that of table 4.1, judged on different validation halves). A margin of "
-        "0.01 is about that whole worth: adding nothing would pass it. At half the worth "
-        f"{_passing(frame)} pass after Holm's correction."
+        f"The {removable(thesis):,} real images that the cells leave out bring a gain of about "
+        f"{gains['acc'].difference:.3f} in accuracy and {gains['auc'].difference:.3f} in AUC "
+        "(baseline of table 4.7 less that of table 4.1, evaluated on different validation "
+        "halves). A margin of 0.01 is about that whole gain: adding nothing would pass. With "
+        f"half the gain as the margin, {_passing(frame)} pass after Holm's correction."
     )
     return Section(
         key="replacement",
@@ -114,7 +115,7 @@ def _table(frame: pd.DataFrame) -> Table:
         }
         for name in _SHOWN:
             p, holm = by.loc[name, "p_noninferior"], by.loc[name, "p_noninferior_holm"]
-            word = "half the worth" if name == "half" else name
+            word = "half the gain" if name == "half" else name
             told[f"margin {word}"] = f"{p_text(p)} ({p_text(holm)})"
         told["TOST 0.01"] = p_text(by.loc["0.01", "p_tost"])
         rows.append(told)
@@ -126,7 +127,7 @@ def _table(frame: pd.DataFrame) -> Table:
         text=text,
         words=("metric",),
         kinds=tuple(text["metric"]),
-        note=f"p one-sided, in brackets with Holm over the four cells; level {LEVEL}. No margin "
-        "was named before the runs: these were chosen by looking back, so a small p is no "
-        "verdict. Other margins are in the CSV.",
+        note=f"One-sided p, in brackets adjusted by Holm over the four cells; level {LEVEL}. No "
+        "margin was specified before the runs: these were chosen in hindsight, so a small "
+        "p is not a verdict. The CSV file lists further margins.",
     )

@@ -1,4 +1,4 @@
-"""Source: the published tables as they ship, as printed and as numbers."""
+"""Source: the shipped tables of the published studies, as printed and as numbers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SEEDS = 5  # runs of every cell of the thesis
 DDOF = 0  # its stds are numpy's: divided by n
 METRICS = ("acc", "auc")
 WORDS = {"acc": "accuracy", "auc": "AUC"}
-HALF = 0.0005  # a printed digit stands for this much on either side
+HALF = 0.0005  # half a unit of the last printed digit
 BASELINES = ("baseline", "replacement_baseline")
-_MISSING = "The published tables ship with the package; install it again or restore the file."
+_MISSING = "The published tables ship with the package; reinstall it or restore the file."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thesis:
-    """The thesis's tables. `printed` holds text, digits as they stand; `cells` numbers."""
+    """The thesis's tables. `printed` holds the digits as printed, `cells` numbers."""
 
     printed: pd.DataFrame  # table, mode, psi, ratio, fakes_*, acc_mean ... loss_avg; all text
     baseline: pd.Series  # of tables 4.1 to 4.5
@@ -37,10 +37,10 @@ class Thesis:
 
 
 def read_thesis() -> Thesis:
-    """Return the thesis's tables as they ship.
+    """Return the shipped tables of the thesis.
 
     Raises:
-        DataError: for a file that is missing or is not the table.
+        DataError: a file is missing or is not the expected table.
     """
     printed = _read("thesis_tables.csv", ("table", "mode", "psi", "ratio", "acc_mean", "loss_avg"))
     numbers = _numbers(printed)
@@ -65,7 +65,7 @@ def read_breast() -> pd.DataFrame:
     """Return the breast study's single runs: training_set, n_train, tn_benign ... auc.
 
     Raises:
-        DataError: for a file that is missing or is not the table.
+        DataError: a file is missing or is not the expected table.
     """
     wanted = ("training_set", "n_train", "tn_benign", "right", "n_test", "auc")
     text = _read("breast_results.csv", wanted)

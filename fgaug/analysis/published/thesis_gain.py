@@ -1,4 +1,4 @@
-"""Sections: the verdict, the best cell's gain."""
+"""Sections on the verdict and the best cell's gain."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ IMAGE_ERRORS = (0.0, 0.002, 0.003, 0.004, 0.005)  # plausible standard errors ov
 BOTH_RIGHT = (0.70, 0.72, 0.74, 0.76, 0.78)
 DESIGNS = {1.0: "images independent", 1.5: "design effect 1.5"}
 OPEN_QUESTIONS = (
-    "Patients: the tables hold no image's prediction, so nothing here speaks of new patients "
-    "(level E2). Image sampling comes on top of every interval.",
-    "One validation set stopped the training, chose the cell and gave the numbers.",
+    "Patients: the tables have no predictions per image, so nothing here applies to new "
+    "patients (level E2). Image sampling would widen every confidence interval.",
+    (
+        "The same validation set was used to stop the training, select the cell and report "
+        "the results."
+    ),
     "No control had the same number of training steps: at ratio 8 an epoch has nine times the "
-    "batches of the baseline, and the gain follows the ratio, not psi. Fakes and longer training "
-    "cannot be told apart.",
+    "batches of the baseline, and the gain follows the ratio, not psi. Fakes and longer "
+    "training cannot be distinguished.",
     "One split and one pair of GANs.",
     "The loss was printed without a standard deviation: its differences cannot be tested.",
 )
@@ -45,28 +48,29 @@ def verdict_section(thesis: Thesis, best: Mapping[str, BestCell]) -> Section:
     ]
     psi = two_way(thesis, "acc").set_index("term")["p_value"]
     lead = (
-        f"Published: accuracy {acc.baseline:.3f} to {acc.baseline + acc.gain('naive').value:.3f}, "
+        f"Published: accuracy {acc.baseline:.3f} to "
+        f"{acc.baseline + acc.gain('naive').value:.3f}, "
         f"{signed(100 * acc.gain('naive').value / acc.baseline, 1)}%, the best of "
-        f"{len(thesis.cells)} cells. Without the luck of having been picked the gain is about "
-        f"{told[0]} and {told[1]}, from seed noise alone. Simultaneous 95% intervals over all "
-        f"cells: {intervals[0]} and {intervals[1]} points. Verdict for the best cell: better on "
-        "these patients only (E1, from published summaries)."
+        f"{len(thesis.cells)} cells. Corrected for selection, the gain is about {told[0]} and "
+        f"{told[1]}, allowing for seed noise only. Simultaneous 95% confidence intervals over "
+        f"all cells: {intervals[0]} and {intervals[1]} points. Verdict for the best cell: better "
+        "on these patients only (E1, from published summaries)."
     )
     parts = [
         Text(text=lead, kind="lead"),
         Text(
-            text="That psi 1 and ratio 6 are special is not shown: the interaction of psi and "
-            f"ratio has p = {p_text(psi['psi x ratio'])} for accuracy (E1). That fakes can stand "
-            "in for real images is not shown either: see Replacement."
+            text="It is not shown that psi 1 and ratio 6 are special: the interaction of psi "
+            f"and ratio has p = {p_text(psi['psi x ratio'])} for accuracy (E1). Nor is it "
+            "shown that fakes can replace real images: see Replacement."
         ),
-        Text(text="What the published tables cannot tell", kind="heading"),
+        Text(text="What the published tables cannot show", kind="heading"),
         *(Text(text=question, kind="warning") for question in OPEN_QUESTIONS),
     ]
     return Section(key="verdict", title="Verdict", parts=tuple(parts))
 
 
 def gain_section(thesis: Thesis, best: Mapping[str, BestCell]) -> Section:
-    """Return the best cell's gain by every correction, and what is missing from all of them."""
+    """Return the best cell's gain after every correction, and what all of them leave out."""
     acc = best["acc"]
     after = acc.best_after
     return Section(
@@ -74,10 +78,10 @@ def gain_section(thesis: Thesis, best: Mapping[str, BestCell]) -> Section:
         title="The best cell's gain",
         parts=(
             Text(
-                text=f"Both metrics are best at psi {acc.psi:g}, ratio {acc.ratio:g}. The mean of "
-                "the winner flatters: it was picked because its noise was kind. Shrunk to psi + "
-                f"ratio, the best cell for accuracy would be psi {after[0]:g}, ratio "
-                f"{after[1]:g}, at {signed(after[2], 4)}."
+                text=f"Both metrics are best at psi {acc.psi:g}, ratio {acc.ratio:g}. The mean "
+                "of the selected cell is optimistic, because favourable noise made its "
+                "selection more likely. Shrunk to psi + ratio, the best cell for accuracy "
+                f"would be psi {after[0]:g}, ratio {after[1]:g}, at {signed(after[2], 4)}."
             ),
             gains_figure(best),
             claim_table(best),
@@ -95,13 +99,13 @@ def claim_table(best: Mapping[str, BestCell]) -> Table:
     text = pd.DataFrame([{"quantity": row["quantity"], **told} for row, told in rows])
     return Table(
         name="claim",
-        title="The gain as published, what luck gives, and the gain corrected",
+        title="The gain: as published, expected by chance, and corrected",
         frame=frame,
         text=text,
         words=("quantity",),
         note=f"Level {LEVEL}; 95% intervals in brackets. The optimism of the bootstraps and the "
-        "best of useless cells are integrals, not draws. *: given that the cell beat the "
-        "runner-up, the baseline taken as exact.",
+        "best of cells without effect are computed by integration, not by draws. *: given "
+        "that the cell beat the runner-up, with the baseline treated as exact.",
     )
 
 
@@ -183,7 +187,7 @@ def _others(best: Mapping[str, BestCell]) -> Table:
         frame=frame,
         text=text,
         words=("metric",),
-        note="Free of the luck of picking the ratio; psi is averaged over.",
+        note="Free of selection bias in the ratio, and averaged over psi.",
         folded=True,
     )
 
@@ -203,11 +207,12 @@ def _with_images(acc: BestCell) -> Table:
     )
     return Table(
         name="with_images",
-        title="Accuracy: what image sampling would add",
+        title="Accuracy: the effect of image sampling",
         frame=frame,
         text=text,
-        note="About the gain shrunk to psi + ratio. The error over images was not published: "
-        "these are plausible sizes. From 0.003 on the gain is no longer clearly above 0.",
+        note="Intervals of the gain shrunk to psi + ratio. The standard error over images was "
+        "not published: these are plausible values. From 0.003 on, the gain is no longer "
+        "clearly above 0.",
     )
 
 
@@ -229,11 +234,12 @@ def _false_claims(thesis: Thesis) -> Table:
     )
     return Table(
         name="false_claim",
-        title="Best cell and baseline, one run each: chance of a false claim of accuracy",
+        title="Best cell and baseline, one run each: probability of a false claim about accuracy",
         frame=frame,
         text=text,
         words=("assumption",),
-        note="Flat prior on the paired answers of one run each (level E0), by the share of images "
-        "that both have right, which was not published. It ignores that the cell was picked.",
+        note="Flat prior on the paired answers of one run each (level E0), for several values "
+        "of the share of images that both have right, which was not published. Ignores the "
+        "selection of the cell.",
         folded=True,
     )

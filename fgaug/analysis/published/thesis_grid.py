@@ -1,4 +1,4 @@
-"""Sections on the tests of all cells, one by one and at once."""
+"""Sections on the tests of all cells, individually and jointly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fgaug.analysis.report.parts import Part, Section, Table, Text
 
 
 def tests_section(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> Section:
-    """Return how many cells pass which test, and what is known of the stds."""
+    """Return the number of cells that pass each test, and what is known about the stds."""
     frame = counts(thesis, cells)
     sample, total = impossible(thesis, 1)
     population, _ = impossible(thesis, 0)
@@ -33,20 +33,20 @@ def tests_section(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> Section:
         frame=frame.assign(level=LEVEL),
         text=frame.astype(str).rename(columns={"auc": "AUC"}),
         words=("quantity",),
-        note=f"Two-sided at 5%, level {LEVEL}, five seeds a cell and five of the baseline.",
+        note=f"Two-sided at 5%, level {LEVEL}, five seeds per cell and five for the baseline.",
     )
     about = (
         f"The printed stds are population stds (divided by n). Of {total} printed sets of mean, "
-        f"std, max and min, {sample} belong to no five numbers if the std is a sample std, "
-        f"{population} if it is a population std, rounding granted. All tests here use the sample "
-        f"std, larger by the square root of 5/4. One seed variance for all cells is plausible: "
-        f"Bartlett p = {equal[0]} and {equal[1]} for accuracy and AUC."
+        f"std, max and min, {sample} are impossible for five numbers if the std is a sample std, "
+        f"and {population} if it is a population std, allowing for rounding. All tests here use "
+        "the sample std, larger by the square root of 5/4. One seed variance for all cells is "
+        f"plausible: Bartlett p = {equal[0]} and {equal[1]} for accuracy and AUC."
     )
     return Section(key="tests", title="How many cells pass", parts=(table, Text(text=about)))
 
 
 def grid_section(thesis: Thesis) -> Section:
-    """Return the two-way view and the contrasts over many cells."""
+    """Return the two-way analysis and the contrasts over many cells."""
     ways = pd.concat([two_way(thesis, metric) for metric in METRICS], ignore_index=True)
     lines = pd.concat([contrasts(thesis, metric) for metric in METRICS], ignore_index=True)
     surface = pd.DataFrame(
@@ -73,12 +73,12 @@ def grid_section(thesis: Thesis) -> Section:
     )
     return Section(
         key="grid",
-        title="The whole grid at once",
+        title="The whole grid jointly",
         parts=(
             Text(
-                text="All 36 cells together have far more power than any one. The gain follows "
-                "the ratio; that psi and ratio act together is not shown, nor an effect of psi on "
-                "AUC. Longer training follows the ratio too."
+                text="All 36 cells together have far more power than any one cell. The gain "
+                "follows the ratio; neither an interaction of psi and ratio nor an effect "
+                "of psi on AUC is shown. The length of training follows the ratio, too."
             ),
             Table(
                 name="two_way", title="Psi, ratio and their interaction", frame=ways,
@@ -87,8 +87,8 @@ def grid_section(thesis: Thesis) -> Section:
             Table(
                 name="contrasts", title="Many cells against the baseline, and the trend",
                 frame=lines, text=told, words=("metric", "contrast"),
-                note="The slope is per doubling of the training set. Intervals are for one "
-                f"contrast each, not simultaneous. {LEVEL}.",
+                note="The slope is per doubling of the training set. Confidence intervals are "
+                f"for single contrasts, not simultaneous. {LEVEL}.",
             ),
         ),
     )  # fmt: skip
@@ -130,9 +130,9 @@ def _cells_table(frame: pd.DataFrame, metric: str) -> Table:
         text=text,
         words=("verdict",),
         kinds=tuple(kinds),
-        note="Intervals and verdicts by Dunnett's test over all 36 cells, level "
-        f"{LEVEL}; p of Welch unadjusted, with Holm and with Benjamini-Hochberg. "
-        "All runs above: the smallest of five is above the largest of the baseline.",
+        note="Confidence intervals and verdicts by Dunnett's test over all 36 cells, level "
+        f"{LEVEL}; Welch's p unadjusted, with Holm and with Benjamini-Hochberg. All runs "
+        "above: the lowest of five exceeds the baseline's highest.",
     )
 
 
@@ -150,11 +150,12 @@ def _rounding_table(thesis: Thesis) -> Table:
     )
     return Table(
         name="rounding",
-        title="How often a cell passes, whatever rounding hid",
+        title="How often a cell passes, allowing for rounding",
         frame=frame.assign(level=LEVEL),
         text=text,
         words=("metric",),
-        note=f"Shares of {DRAWS:,} draws of numbers that print as these digits, with an adjusted "
-        "p below 0.05 and the printed direction. Cells that never pass are in the CSV.",
+        note=f"Shares of {DRAWS:,} draws of numbers that round to the printed ones, with an "
+        "adjusted p below 0.05 and the printed direction. Cells that never pass are in the "
+        "CSV file.",
         folded=True,
     )

@@ -1,4 +1,4 @@
-"""The page on the thesis: its tables digit by digit, and what they support."""
+"""Page on the thesis: its tables with the printed digits, and what they support."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ _TITLES = {
 SD = "std: population standard deviation over five seeds (divided by n, as numpy's std)."
 _SPLITS = {
     "split": ("table_3_1", "Table 3.1: images by plane"),
-    "replacement_split": ("table_4_6", "Table 4.6: images by plane, GAN and no GAN apart"),
+    "replacement_split": ("table_4_6", "Table 4.6: images by plane, GAN and no GAN separately"),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
-    """What the sections tell of, by metric."""
+    """The results for all sections, by metric."""
 
     thesis: Thesis
     cells: dict[str, pd.DataFrame]
@@ -76,16 +76,17 @@ def thesis_sections(found: Analysed) -> tuple[Section, ...]:
 
 def write_thesis(out: Path) -> Path:
     """Write the re-analysis of the thesis below `out` and return the page's path."""
-    name = "StyleGAN2-ADA images for fetal-brain planes: the published tables, analysed anew"
+    name = "StyleGAN2-ADA images for fetal-brain planes: a re-analysis of the published tables"
     return folder.write(out, name, KIND, thesis_sections(analyse_thesis()))
 
 
 def printed_section(thesis: Thesis) -> Section:
-    """Return tables 3.1 and 4.1 to 4.8 with the digits as printed."""
+    """Return tables 3.1 and 4.1 to 4.8 with the printed digits."""
     parts: list[Part] = [
         Text(
-            text="Digits as printed. The baseline of table 4.1 recurs in 4.2 to 4.5, that of 4.7 "
-            f"in 4.8. Ratio is fakes per real image; bl is the baseline. {SD}"
+            text="Digits as printed. The baseline of table 4.1 recurs in 4.2 to 4.5, that of "
+            "4.7 in 4.8. Ratio is the number of fakes per real image; bl is the baseline. "
+            f"{SD}"
         )
     ]
     for name, rows in thesis.printed.groupby("table", sort=False):

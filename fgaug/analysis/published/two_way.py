@@ -1,4 +1,4 @@
-"""Two-way view: psi, ratio and their interaction over all cells at once, from summaries (E1).
+"""Two-way analysis of psi, ratio and their interaction over all cells, from summaries (E1).
 
 The whole grid has far more power than any one cell.
 """
@@ -18,9 +18,9 @@ from fgaug.stats.inference import TTest, t_test
 def two_way(thesis: Thesis, metric: str) -> pd.DataFrame:
     """Return the analysis of variance of psi x ratio with equal numbers of seeds.
 
-    Columns: metric, term (psi, ratio, psi x ratio), f, df, df_error, p_value, level. Mean squares
-    of the means times the seeds over the mean seed variance within cells (Fisher's F); with equal
-    numbers it needs no more than means and stds.
+    Columns: metric, term (psi, ratio, psi x ratio), f, df, df_error, p_value, level. F is
+    the mean square of the means, times the seeds, over the mean seed variance within cells; with
+    equal numbers of seeds, means and stds suffice.
     """
     grid, variances = _grid(thesis, metric)
     p, r = grid.shape
@@ -48,7 +48,7 @@ def contrasts(thesis: Thesis, metric: str) -> pd.DataFrame:
 
     Columns: metric, contrast, n_cells, difference, se, df, ci_low, ci_high, p_value, level. The
     seed variance is pooled over all cells and the baseline. The trend is the slope of the cells'
-    means over log2(1 + ratio): points of the metric a doubling of the training set.
+    means over log2(1 + ratio): units of the metric per doubling of the training set.
     """
     ratio = thesis.cells["ratio"].to_numpy(float)
     means = thesis.cells[f"{metric}_mean"].to_numpy(float)
