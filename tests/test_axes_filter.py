@@ -269,10 +269,10 @@ class TestPlans:
     ) -> None:
         show.plan(planned(root, tmp_path))
         said = capsys.readouterr().out
-        assert "filter agrees keeps an unknown share of `dbp` at psi 1 and has to keep" in said
+        assert "filter agrees keeps an unknown share of `dbp` at psi 1; needed: " in said
         assert "at least" in said
         command = f"fgaug bank score {tmp_path / 'bank'} --dataset {root / 'dataset'} --scorer cl"
-        assert f"what is unknown is told by `{command}" in said
+        assert f"to know earlier, generate some and run `{command}" in said
         plan = planned(root, tmp_path)
         for label in ("dbp", "trv"):
             score(plan.needs[0].source.store, label, 1.0, range(1, 31), SCORERS["classifier"])

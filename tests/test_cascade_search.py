@@ -66,10 +66,10 @@ def test_a_dry_run_says_what_the_rounds_need(
     show.plan(dry_run.sampled(planner.plan(space(root, bank=str(root / "none")), root / "no run")))
     out = capsys.readouterr().out
     assert re.search(r"synthetic +2 rounds +12 +12 +0 +0\n", out)
-    assert "rounds: 2 left for 2 cells; in each a cell trains on 6 fakes a label, of 30" in out
-    assert "60 z_seeds a label in all" in out
-    assert "one round's, as `keep_shards: false` drops the others" in out
-    assert "once the baseline that scores them is trained" in out
+    assert "rounds: 2 left for 2 cells; each trains on 6 fakes per label from its own 30" in out
+    assert "60 z_seeds per label in total" in out
+    assert "for one round; `keep_shards: false` drops the others" in out
+    assert "until the search has trained the baseline that scores the fakes" in out
 
 
 def test_rounds_are_filled_scored_trained_and_dropped_one_after_the_other(

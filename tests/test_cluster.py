@@ -80,6 +80,6 @@ def test_a_search_whose_raylet_dies_says_so_and_goes_on(tmp_path: Path, moment: 
         kill_raylet(psutil.Process(process.pid))
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 3, errors
-    assert "run the same command again to go on" in errors.splitlines()[-1]
+    assert "run the same command again to resume" in errors.splitlines()[-1]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert load_results(tmp_path / "run")["status"].tolist() == ["ok"] * 4

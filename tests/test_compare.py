@@ -416,11 +416,11 @@ def test_margins_against_every_table(a: int, b: int, n: int) -> None:
 
 def test_margins_in_words(fgaug: Any) -> None:
     _, sure, _ = fgaug("compare", "--margins", "270/300,246/300")
-    assert "A is above B whatever the paired answers were" in sure
+    assert "A is above B for every possible pairing of the predictions" in sure
     _, open_, _ = fgaug("compare", "--margins", "150/300,140/300")
-    assert "the paired answers would decide" in open_
+    assert "only the paired predictions can decide" in open_
     _, none, _ = fgaug("compare", "--margins", "150/300,148/300")
-    assert "does not show that there is none" in none
+    assert "does not prove that A equals B" in none
 
 
 def test_files_of_one_number_a_line(tmp_path: Path, fgaug: Any) -> None:
@@ -554,15 +554,15 @@ def test_files_that_are_none(tmp_path: Path, fgaug: Any) -> None:
     [
         ((), "got none"),
         (("x.csv",), "no such run or file"),
-        (("--counts", "1,2,3"), "--counts is four whole numbers"),
-        (("--counts", "1,2,3,-4"), "--counts is four whole numbers"),
+        (("--counts", "1,2,3"), "--counts takes four whole numbers"),
+        (("--counts", "1,2,3,-4"), "--counts takes four whole numbers"),
         (("--counts", "0,0,0,0"), "and one at least 1"),
-        (("--margins", "270/300"), "--margins is like"),
+        (("--margins", "270/300"), "--margins must be correct/images twice"),
         (("--margins", "270/300,246/301"), "got 300 and 301"),
         (("--margins", "370/300,246/300"), "between 0 and the number of images"),
         (("--counts", "1,2,3,4", "--margins", "1/2,1/2"), "got several"),
-        (("--truth", "t.csv"), "--truth goes with --a"),
-        (("--counts", "1,2,3,4", "--format", "xml"), "--format is table, csv or json"),
+        (("--truth", "t.csv"), "--truth needs --a"),
+        (("--counts", "1,2,3,4", "--format", "xml"), "--format must be table, csv or json"),
         (("a", "b", "--metric", "f2"), "--metric must be one of"),
     ],
 )
@@ -604,7 +604,7 @@ def test_each_image_taken_for_a_patient_is_said(
     for side in sides if groups != "constant" else sides[:1]:
         out = fgaug("compare", *side)[1]
         taken = groups in ("own", "none")
-        assert ("12 images, each taken for a patient" in out) == taken
+        assert ("12 images, each counted as its own patient" in out) == taken
         assert ("every image counts as its own patient" in out) == taken
         assert ("12 images of 6 patients" in out) == (groups == "patients")
 

@@ -78,8 +78,8 @@ def test_every_published_row(tmp_path: Path, fgaug: Any, row: int) -> None:
     code, out, err = fgaug("compare", *options(files(tmp_path, row, other)))
     assert (code, err) == (0, "")
     accuracy, counts, *of_labels = PRINTED[row]
-    lines_of = {tuple(line[:2]): line for line in cells(out, "each label as the positive one")}
-    report = {line[0]: line[1:] for line in cells(out, "each label, and the averages over labels")}
+    lines_of = {tuple(line[:2]): line for line in cells(out, "each label as the positive class")}
+    report = {line[0]: line[1:] for line in cells(out, "each label, and averages over labels")}
     for label, digits in zip("01", of_labels, strict=True):
         _, _, _, precision, recall, _, f1 = lines_of[label, "A"]
         assert [rounded(text) for text in (precision, recall, f1)] == list(digits)
@@ -88,7 +88,7 @@ def test_every_published_row(tmp_path: Path, fgaug: Any, row: int) -> None:
             assert text == f"0{in_print}" or (text, in_print) == ("0.812", ".813")
         assert report[label][-1] == "150"
     assert report["accuracy"][2] == f"0{accuracy}"
-    (overall,) = (line for line in cells(out, "over all images, 95 % intervals"))
+    (overall,) = (line for line in cells(out, "all images, 95 % confidence intervals"))
     assert overall[0] == "accuracy"
     assert f"({counts})" in overall[1]
     assert "AUC" not in out.replace("no AUC", "")  # no probabilities, no area under their curve
@@ -97,7 +97,7 @@ def test_every_published_row(tmp_path: Path, fgaug: Any, row: int) -> None:
 @pytest.mark.parametrize("row", ROWS)
 def test_the_table_and_the_counts_of_each_label(tmp_path: Path, fgaug: Any, row: int) -> None:
     _, out, _ = fgaug("compare", *options(files(tmp_path, row, row)))
-    printed = cells(out, "each label as the positive one")
+    printed = cells(out, "each label as the positive class")
     for label in (0, 1):
         at = next(n for n, line in enumerate(printed) if line[:2] == [str(label), "A"])
         found = confusion_matrix(label == TRUTH, called(row) == label)
@@ -117,7 +117,7 @@ def test_averages_are_those_of_scikit_learn(tmp_path: Path, fgaug: Any, row: int
     _, out, _ = fgaug("compare", *options(paths))
     printed = [
         " ".join([line[0], *filter(None, line[1:4]), line[7]])
-        for line in cells(out, "each label, and the averages over labels")
+        for line in cells(out, "each label, and averages over labels")
     ]
     theirs = classification_report(truth, said, digits=3).splitlines()[2:]
     assert printed == [re.sub(r" {2,}", " ", line).strip() for line in theirs if line.strip()]
@@ -158,7 +158,7 @@ def test_mcnemars_table_statistic_and_p(tmp_path: Path, fgaug: Any) -> None:
     right = [answers == TRUTH for answers in (called(0), shuffled)]
     table = stats.agreement(*right)
     assert table[1, 0] > 0
-    printed = cells(out, "McNemar's table, images")
+    printed = cells(out, "McNemar's table (images)")
     assert printed == [
         ["A right", *map(str, table[0].tolist())],
         ["A wrong", *map(str, table[1].tolist())],
@@ -188,7 +188,7 @@ def test_one_model_alone_has_its_published_digits(row: int, tmp_path: Path, fgau
     code, out, _ = fgaug("compare", "--truth", truth, "--a", one)
     assert code == 0
     accuracy, right, *of_labels = PRINTED[row]
-    lines_of = {line[0]: line for line in cells(out, "each label as the positive one")}
+    lines_of = {line[0]: line for line in cells(out, "each label as the positive class")}
     for label, printed in zip("01", of_labels, strict=True):
         _, _, precision, recall, _, f1 = lines_of[label]
         assert [rounded(text) for text in (precision, recall, f1)] == list(printed)
@@ -196,7 +196,7 @@ def test_one_model_alone_has_its_published_digits(row: int, tmp_path: Path, fgau
     assert right in out
     assert "McNemar" not in out
     assert " B " not in out
-    assert "300 images, each taken for a patient (no patient is named)" in out
+    assert "300 images, each counted as its own patient (no patient column)" in out
 
 
 def test_one_model_alone_is_the_same_as_beside_another(tmp_path: Path, fgaug: Any) -> None:
@@ -234,6 +234,6 @@ def test_one_table_of_predictions_alone(
     code, out, _ = fgaug("compare", tmp_path / "one.csv")
     assert code == 0
     assert "40 images of 20 patients" in out
-    assert "each taken for a patient" not in out
+    assert "each counted as its own patient" not in out
     assert all(label in out for label in labels)
     assert "auc" in out

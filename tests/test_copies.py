@@ -345,7 +345,7 @@ class TestBusi:
         code, said, err = fgaug("data", "audit", tmp_path / "d", "--out", tmp_path / "seen")
         assert code == 0, err
         alike = pairs_of(open_dataset(tmp_path / "d")).pairs
-        assert f"{len(alike)} pairs that look alike: " in said
+        assert f"{len(alike)} near-duplicate pairs: " in said
         assert sorted(p.name for p in (tmp_path / "seen").iterdir()) == ["pairs.csv", "pairs.html"]
         table = pd.read_csv(tmp_path / "seen" / "pairs.csv", keep_default_na=False)
         assert len(table) == len(alike)

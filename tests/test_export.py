@@ -155,7 +155,7 @@ class TestFilter:
         for label, z_seeds in (("dbp", dbp), ("trv", trv)):
             assert index.loc[index["label"].eq(label), "z_seed"].tolist() == z_seeds
         kept = len(dbp) + len(trv)
-        assert f"{kept} of 40 fakes kept, {40 - kept} left out" in capsys.readouterr().err
+        assert f"{kept} of 40 fakes kept, {40 - kept} removed" in capsys.readouterr().err
 
     def test_a_sheet_shows_what_passes_everywhere(
         self, scored: Path, tmp_path: Path, capsys: Any
@@ -163,7 +163,7 @@ class TestFilter:
         bank_command("sheet", scored, "--filter", "agrees", "--out", tmp_path / "s.png")
         assert "of 80 fakes kept" in capsys.readouterr().err
         assert (tmp_path / "s.png").is_file()
-        with pytest.raises(UserError, match="1 of the 2 z_seeds of --seeds do not pass"):
+        with pytest.raises(UserError, match="1 of the 2 z_seeds in --seeds fail --filter"):
             bank_command(
                 *("sheet", scored, "--filter", "agrees", "--seeds", "4,5"),
                 *("--out", tmp_path / "t.png"),
@@ -173,8 +173,8 @@ class TestFilter:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            ("realism>=1", r"has no scores `features`.*fgaug bank score .* --scorer features"),
-            ("confidence > 2", "keeps none of 80 fakes"),
+            ("realism>=1", r"has no `features` scores.*fgaug bank score .* --scorer features"),
+            ("confidence > 2", "keeps none of the 80 fakes"),
             ("agree", "agrees"),
             ("agrees and", "expected"),
         ],
@@ -194,7 +194,7 @@ class TestFilter:
         for digest in ("a" * 64, "b" * 64):
             score(tmp_path / "bank", digest)
         given = ("export", tmp_path / "bank", "--to", "png", "--out", tmp_path / "o")
-        with pytest.raises(UserError, match=r"of 2 scorers: .*Name one by --scorer"):
+        with pytest.raises(UserError, match=r"from 2 scorers: .*Choose one with --scorer"):
             bank_command(*given, "--filter", "agrees")
         bank_command(*given, "--filter", "agrees", "--scorer", f"classifier-{'b' * 12}")
         assert len(pd.read_csv(tmp_path / "o" / "index.csv")) == 2 * (10 + 18)
@@ -325,7 +325,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            (["--to", "zip"], ["--to is png or hf, got zip"]),
+            (["--to", "zip"], ["--to must be png or hf, got zip"]),
             (["--label", "dpb", "--label", "x"], ["no label `dpb`", "no label `x`", "dbp, trv"]),
             (["--psi", "0.7,1"], ["no dbp at psi 0.7; its psis are 0.5, 1", "no trv at"]),
             (["--seeds", "20-22"], ["2 of 3 z_seeds of trv at psi 1", "the first is 21"]),

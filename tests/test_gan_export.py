@@ -64,7 +64,7 @@ class TestFolder:
         assert text.out == f"{out}\n"
         assert f"trv, {len(pixels)} images\n" in text.err
         assert "class" not in text.err
-        assert f"Copy {odd_root / 'trv.images.trained_on.parquet'} to x.trained_on" in text.err
+        assert f"copy {odd_root / 'trv.images.trained_on.parquet'} to x.trained_on" in text.err
         assert sorted(path.name for path in odd_root.iterdir()) == [
             "trv.images",
             "trv.images.trained_on.parquet",
@@ -203,7 +203,9 @@ class TestRefusals:
             export("--dataset", folder, "--label", "dpb", "--out", tmp_path / "o")
         assert refused.value.exit_code == 2
         assert 'did you mean "dbp"?' in str(refused.value)
-        with pytest.raises(DataError, match=r"--split is `dataset`, or a seed from 0 .* got -1"):
+        with pytest.raises(
+            DataError, match=r"--split must be `dataset` or a seed from 0 .* got -1"
+        ):
             export(*("--dataset", folder, "--label", "dbp", "--out", tmp_path / "o"), "--split=-1")
         assert not list(tmp_path.iterdir())
 

@@ -292,7 +292,7 @@ class TestCommand:
         place = ["--dataset", few, "--label", "trv", "--out", odd_root / "o"]
         command("export", *place, "--drop", out)
         gone = int(0.1 * counts["trv"])
-        assert f"{gone} images were left out, as {out} says\n" in capsys.readouterr().err
+        assert f"Excluded {gone} images listed in {out}\n" in capsys.readouterr().err
 
 
 class TestRefusals:

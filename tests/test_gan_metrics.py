@@ -434,7 +434,7 @@ class TestCommands:
         assert "network-000004.safetensors" in out
         assert "24 fakes (z_seeds 1-24, psi 1, noise seeded) against" in out
         assert "reals against reals" in out
-        assert "patients kept whole" in out
+        assert "split by patient" in out
         rows = table.read_rows(odd_root)
         best = min(rows, key=lambda row: row["fid"])
         copy = tmp_path / "trv.safetensors"

@@ -448,8 +448,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
-            (["--folder=images", "--psi=1"], "--folder is LABEL=DIR, got images."),
-            (["--folder=a/b=images", "--psi=1"], "A label names a folder of the bank"),
+            (["--folder=images", "--psi=1"], "--folder must be LABEL=DIR, got images."),
+            (["--folder=a/b=images", "--psi=1"], "A label must be a valid folder name"),
             (["--folder=a=b", "--folder=a=c", "--psi=1"], "--folder names `a` twice"),
             (["--folder=a=b", "--psi=0"], "--psi: `psi` 0 gives one image for every seed"),
             (["--folder=a=b", "--psi=nan"], "--psi: must lie from 0.000001 to 1000, got nan"),

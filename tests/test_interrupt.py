@@ -165,7 +165,7 @@ def test_interrupted_twice_it_ends_at_once_and_keeps_what_was_finished(
     assert time.monotonic() - began < 15
     assert process.returncode == 3, errors
     assert "Traceback" not in errors
-    assert "run the same command again to go on" in errors.splitlines()[-1]
+    assert "run the same command again to resume" in errors.splitlines()[-1]
     assert before
     assert all(path.read_bytes() == content for path, content in before.items())
     assert search.search(root / "grid.yaml", run).exit_code == 0

@@ -167,8 +167,8 @@ class TestRoom:
         ("given", "words"),
         [
             (("--gpus", "0.5"), "set `resources: {gpu: 0.5}` in the grid"),
-            (("--cpus", "all"), "take whole numbers, got all"),
-            (("--cpus", "1e9"), "take whole numbers, got 1e9"),
+            (("--cpus", "all"), "must be whole numbers, got all"),
+            (("--cpus", "1e9"), "must be whole numbers, got 1e9"),
         ],
     )
     def test_what_is_no_whole_number(
@@ -255,7 +255,7 @@ class TestRoom:
         path = write_grid(tmp_path, resources={"cpu": 500})
         code, out, err = fgaug("search", path, "--dry-run", "--address", "10.0.0.1:6379")
         assert code == 0, err
-        assert "the cluster at 10.0.0.1:6379 is asked when the search starts" in out
+        assert "those of the cluster at 10.0.0.1:6379, known when the search starts" in out
 
     def test_fewer_cores_by_choice(self, fgaug: Any, tmp_path: Path) -> None:
         phantom_dataset(tmp_path)

@@ -65,7 +65,7 @@ def test_a_dry_run_and_status_change_nothing(text: str | None, made: Path, fgaug
         before = state(made)
         code, out, _ = fgaug("search", made / "grid.yaml", "--out", run.root, "--dry-run")
         assert code == 0
-        assert ("of these 1 with a damaged row" in out) == bool(cell)
+        assert ("damaged rows among these: 1" in out) == bool(cell)
         assert cell in out
         assert fgaug("status", run.root)[0] == 0
         code, _, err = fgaug("results", run.root)

@@ -191,7 +191,7 @@ def test_a_dry_run_says_auto(root: Path, fgaug: Any) -> None:
     path = write_grid(root, resources="auto")
     code, out, _ = fgaug("search", path, "--dry-run", "--out", root / "none")
     assert code == 0
-    assert "`resources: auto`: more or fewer, as measured at the start" in out
+    assert "`resources: auto`: adjusted by a measurement at the start" in out
 
 
 ONE_CELL = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1], "seed": [1]}  # and a baseline

@@ -72,7 +72,7 @@ class TestFetalPlanes:
         code, out, err = fgaug(*given, "--out", tmp_path / "d", "--extend")
         assert code == 0, err
         assert "16 images of 8 groups" in out
-        assert "with gan flag" in out
+        assert "with the gan flag" in out
         code, _, err = fgaug(*given, "--out", tmp_path / "e", "--split-col", "Train")
         assert code == 2
         assert "Columns are those of a label table" in err

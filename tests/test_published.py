@@ -493,9 +493,9 @@ def test_without_a_folder_it_is_made_here(
     ("arguments", "words"),
     [
         (["--published", "thesiss"], "--published must be thesis or breast, got thesiss"),
-        (["runs/x", "--published", "thesis"], "takes no run"),
-        (["--published", "thesis", "--open-test"], "takes no run and no --open-test"),
-        ([], "Give a run, or --published"),
+        (["runs/x", "--published", "thesis"], "cannot be combined with a run"),
+        (["--published", "thesis", "--open-test"], "cannot be combined with a run or --open-test"),
+        ([], "Give either a run or --published"),
         (["runs/x", "--out", "y"], "writes into the run's folder"),
     ],
 )

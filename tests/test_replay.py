@@ -230,14 +230,14 @@ def test_predictions_carry_labels_and_patients_of_a_table(
     code, said, _ = fgaug("compare", out)
     assert code == 0
     assert ("24 images of 8 patients" in said) == patients
-    assert ("24 images, each taken for a patient" in said) != patients
+    assert ("24 images, each counted as its own patient" in said) != patients
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("--csv", "t.csv"), "--csv goes with --image-col and --label-col"),
-        (("--group-col", "who"), "--group-col: a column of --csv"),
+        (("--csv", "t.csv"), "give --image-col and --label-col"),
+        (("--group-col", "who"), "--group-col can be used only with --csv"),
         (("--csv", "t.csv", "--image-col", "a", "--label-col", "b"), "t.csv"),
     ],
 )
@@ -265,7 +265,7 @@ def test_predict_refuses_in_one_message(
         ((model, tmp_path / "none.png"), "no such file"),
         ((model, tmp_path / "empty"), "no image to predict"),
         ((model, good, tmp_path / "broken.png"), "--skip-broken"),
-        ((model, good, "--out", "frame.xlsx"), "--out is a .csv or .parquet file"),
+        ((model, good, "--out", "frame.xlsx"), "--out must be a .csv or .parquet file"),
         ((model, good, "--device", "tpu"), "device is cpu"),
         ((model, good, "--device", "mps"), "device is cpu or cuda, got mps"),
         ((model, good, "--device", "cuda:99"), "CUDA devices"),

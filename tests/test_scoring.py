@@ -450,7 +450,7 @@ class TestCommand:
         assert set(bank.scores("classifier")["label"]) == {"trv"}
         assert fgaug(*arguments, "--scorer", "beauty")[0] == 2
         code, _, err = fgaug(*arguments, "--discriminator", "trv")
-        assert (code, "--discriminator is LABEL=FILE, got trv" in err) == (2, True)
+        assert (code, "--discriminator must be LABEL=FILE, got trv" in err) == (2, True)
 
 
 @pytest.mark.usefixtures("coarse")

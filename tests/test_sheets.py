@@ -142,32 +142,34 @@ class TestBankSheet:
         assert len(places(sheet, enlarged(made.read("a", 1.0, [9])[0], 4))) == 2
         assert not places(sheet, enlarged(made.read("a", 1.0, [11])[0], 4))
         assert not places(sheet, enlarged(made.read("a", 0.5, [2])[0], 4))
-        with pytest.raises(BankError, match="4 z_seeds that all of them hold, the bank has 2"):
+        with pytest.raises(BankError, match="4 z_seeds common to all of them, but the bank has 2"):
             bank_command("sheet", tmp_path / "b", "--out", out, "--grid", 2)
-        with pytest.raises(BankError, match=r"no b at psi 0\.5; its psis are 1"):
+        with pytest.raises(BankError, match=r"no b at psi 0\.5; the bank has psi 1"):
             bank_command("sheet", tmp_path / "b", "--out", out, "--psi", "0.5")
 
     def test_nothing_in_common(self, tmp_path: Path) -> None:
         parts = [("a", 0.5, np.array([1])), ("b", 1.0, np.array([1])), ("b", 0.7, np.array([2]))]
         fill_stub(tmp_path / "b", parts)
-        with pytest.raises(BankError, match="No psi is held by all of a, b"):
+        with pytest.raises(BankError, match="no psi in common for a, b"):
             bank_command("sheet", tmp_path / "b", "--out", tmp_path / "s.png")
-        with pytest.raises(BankError, match="needs 1 z_seeds that all of them hold, the bank has"):
+        with pytest.raises(
+            BankError, match="needs 1 z_seeds common to all of them, but the bank has"
+        ):
             bank_command("sheet", tmp_path / "b", "--out", tmp_path / "s.png", "--label", "b")
 
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            (["--label", "dpb"], "no label `dpb`; its labels are dbp, trv"),
-            (["--psi", "0.7"], r"no dbp at psi 0\.7; its psis are 0\.5, 1(?s:.)*no trv at"),
-            (["--seeds", "19-22"], r"2 of 4 z_seeds of dbp at psi 0\.5 are not .*first is 21"),
-            (["--psi", "x"], "a number or a list such as 0.3,0.5,1, got x"),
+            (["--label", "dpb"], "no label `dpb`; the bank has dbp, trv"),
+            (["--psi", "0.7"], r"no dbp at psi 0\.7; the bank has psi 0\.5, 1(?s:.)*no trv at"),
+            (["--seeds", "19-22"], r"2 of 4 z_seeds of dbp at psi 0\.5 are missing .*first is 21"),
+            (["--psi", "x"], "a number or a list, as 0.3,0.5,1, got x"),
             (["--psi", "0.5,"], "got none"),
             (["--psi", "0"], "one image for every seed"),
             (["--seeds", "1,,2"], "a range or a list"),
             (["--grid", "0"], "--grid must be at least 1, got 0"),
-            (["--grid", "5"], "needs 25 z_seeds that all of them hold, the bank has 20"),
-            (["--grid", "2", "--seeds", "1-5"], "--grid 2 shows 4 z_seeds, --seeds names 5"),
+            (["--grid", "5"], "needs 25 z_seeds common to all of them, but the bank has 20"),
+            (["--grid", "2", "--seeds", "1-5"], "--grid 2 needs 4 z_seeds, but --seeds gives 5"),
             (["--out", "s.jpg"], "must end in .png, got s.jpg"),
         ],
     )
@@ -263,8 +265,8 @@ class TestDataSheet:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            (["--split", "test"], "--split test is sealed"),
-            (["--split", "all"], "--split is train or valid, got all"),
+            (["--split", "test"], "the test set is sealed"),
+            (["--split", "all"], "--split must be train or valid, got all"),
             (["--per-label", 0], "--per-label must be at least 1, got 0"),
             (["--rng", -1], "--rng must be 0 or more, got -1"),
         ],

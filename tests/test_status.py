@@ -216,7 +216,7 @@ def test_the_command_prints_text_and_json(fgaug: Any, tmp_path: Path) -> None:
     value = json.loads(out)
     assert (code, value["ok"], value["searches"]) == (0, 3, ["process 12 on there"])
     assert value["failures"][0]["error"] == "no reason given"
-    assert "no search at work" in fgaug("status", tmp_path)[1]
+    assert "no active search" in fgaug("status", tmp_path)[1]
 
 
 def test_the_command_refuses_what_it_cannot_do(fgaug: Any, tmp_path: Path) -> None:
@@ -225,4 +225,4 @@ def test_the_command_refuses_what_it_cannot_do(fgaug: Any, tmp_path: Path) -> No
     assert "is not a run" in err
     code, _, err = fgaug("status", tmp_path, "--format", "csv")
     assert code == 2
-    assert "--format is text or json, got csv" in err
+    assert "--format must be text or json, got csv" in err

@@ -176,7 +176,7 @@ def test_a_dry_run_says_what_is_not_here_and_prints_each_amount(
         ["replacement", "6", "15720", "9936", "1368", "854"],
         ["replacement", "7", "18340", "11592", "1368", "854"],
     ]
-    assert "on black images" in out
+    assert "with blank images" in out
     assert not re.search(r"\b[0-9a-f]{12}\b", out), "names of cells need the dataset"
     assert not list(tmp_path.iterdir()), "a dry run writes nothing"
 

@@ -550,7 +550,8 @@ class TestImport:
         code, out, err = self.run(fgaug, tmp_path, "--pattern=seed{seed}.png")
         assert code == 0, err
         assert out == "cyst psi 0.7: 2 images\n"
-        assert "1 file that would fit a --pattern with another ending: seed3.bmp" in " ".join(
-            err.split()
+        assert (
+            "1 file with a name that matches --pattern but a different extension: seed3.bmp"
+            in " ".join(err.split())
         )
         assert set(open_bank(tmp_path / "bank").index()["z_seed"]) == {1, 2}

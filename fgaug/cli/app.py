@@ -1,4 +1,4 @@
-"""The command line: parses, calls `study`, prints.  Data to stdout, logs to stderr."""
+"""The command line: parses arguments and prints; data go to stdout, logs to stderr."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ app = typer.Typer(
 
 
 class _LateGroup(TyperGroup):
-    """A group of commands whose module is imported when one of them, or their list, is needed.
+    """A group of commands that imports its module when a command or its help is needed.
 
-    `fgaug --help` and `fgaug status` need none of the three; they would double their start.
+    `fgaug --help` and `fgaug status` need none of the three, which would double their start-up.
     """
 
     load: ClassVar[Callable[[], typer.Typer]]
@@ -49,7 +49,7 @@ class _LateGroup(TyperGroup):
 
 
 def _group(name: str, help: str) -> Callable[[Callable[[], typer.Typer]], None]:
-    """Add the group of commands that a function imports."""
+    """Return a decorator that registers a command group under `name`; the function imports it."""
 
     def add(load: Callable[[], typer.Typer]) -> None:
         late = type("_LateGroup", (_LateGroup,), {"load": staticmethod(load)})
@@ -65,14 +65,14 @@ def _data() -> typer.Typer:
     return data.app
 
 
-@_group("gan", help="Train, judge, inspect and convert networks.")
+@_group("gan", help="Train, evaluate, inspect and convert GANs.")
 def _gan() -> typer.Typer:
     from fgaug.cli import gan
 
     return gan.app
 
 
-@_group("bank", help="Fill, check and exchange banks of fakes.")
+@_group("bank", help="Generate, verify, import and export banks of fake images.")
 def _bank() -> typer.Typer:
     from fgaug.cli import bank
 
@@ -90,22 +90,22 @@ app.command()(power.power)
 app.command()(confirm.confirm)
 
 Out = Annotated[
-    Path | None, typer.Option("--out", help="The run's folder; runs/<name> if left out.")
+    Path | None, typer.Option("--out", help="The run's folder (default: runs/<name>).")
 ]
 
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print the plan; write and train nothing.")
+    bool, typer.Option("--dry-run", help="Print the plan only; train and write nothing.")
 ]
 
 NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
 
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a search.")]
+RunFolder = Annotated[Path, typer.Argument(help="The run's folder.")]
 
 Log = Annotated[
     str,
     typer.Option(
         "--log",
-        help="auto (a live table in a terminal, else lines), json (an object an event) or quiet.",
+        help="auto (live table on a terminal, else lines), json (one object per event) or quiet.",
     ),
 ]
 
@@ -125,21 +125,22 @@ def search(
     no_dashboard: NoDashboard = False,
     log: Log = "auto",
     address: Annotated[
-        str | None, typer.Option("--address", help="Join this Ray cluster; auto: the one here.")
+        str | None,
+        typer.Option("--address", help="Ray cluster to join; auto: one already running."),
     ] = None,
     shard: Annotated[
-        str | None, typer.Option("--shard", help="K/N: train the K-th of N shares of the cells.")
+        str | None, typer.Option("--shard", help="K/N: train only the K-th of N shards.")
     ] = None,
     retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
+        int, typer.Option("--retries", min=0, help="Retries of a failed or crashed trial.")
     ] = 1,
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Train every cell of a grid that has no finished row, filling its bank first.
+    """Generate the fakes a grid needs, then train every cell without a result.
 
-    Exit code: 0 complete, 1 failures, 2 a mistake in the grid or its inputs, 3 incomplete.
-    Ctrl-C once: what trains goes on to its next evaluation and is saved. Twice: ends at once.
+    Exit code: 0 complete, 1 failures, 2 an error in the grid or its inputs, 3 incomplete.
+    Ctrl-C once: trials run to their next evaluation and save a checkpoint. Twice: stop at once.
     """
     from fgaug.study import search as study_search
     from fgaug.study.dry_run import dry_plan
@@ -171,12 +172,14 @@ def search(
 @app.command()
 def results(
     run: RunFolder,
-    by: Annotated[str, typer.Option("--by", help="cell (one row a trial) or arm.")] = "cell",
+    by: Annotated[
+        str, typer.Option("--by", help="cell (one row per trial) or arm (one per arm).")
+    ] = "cell",
     format: Annotated[
         str, typer.Option("--format", help="table, csv, json or parquet.")
     ] = "table",
 ) -> None:
-    """Print the results of a run, one row a trial or one an arm."""
+    """Print the results of a run, one row per trial or per arm."""
     show.results(run, by, format)
 
 
@@ -185,36 +188,38 @@ def status(
     run: RunFolder,
     format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
 ) -> None:
-    """Print how far a run is; a search may be at work in it, in another terminal."""
+    """Print the progress of a run, also while a search is training it."""
     show.status(run, format)
 
 
 @app.command()
 def report(
-    run: Annotated[Path | None, typer.Argument(help="The folder of a search.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
     open_test: Annotated[
         bool,
-        typer.Option("--open-test", help="Report on the sealed test set; the look is counted."),
+        typer.Option("--open-test", help="Report on the sealed test set; counts as a look."),
     ] = False,
     published: Annotated[
         str | None,
-        typer.Option("--published", help="Instead of a run, a source study: thesis or breast."),
+        typer.Option("--published", help="Report on a published study: thesis or breast."),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="With --published: the report's folder; published-NAME."),
+        typer.Option("--out", help="Report folder for --published (default: published-NAME)."),
     ] = None,
 ) -> None:
-    """Write a run's report, one HTML file, its tables and figures beside it; print its path."""
+    """Write the report of a run (HTML, tables and figures) and print its path."""
     from fgaug.analysis.published import write
     from fgaug.analysis.report import write as report_writer
 
     if published is not None and (run is not None or open_test):
-        raise UserError("--published takes no run and no --open-test: its tables ship with fgaug.")
+        raise UserError(
+            "--published cannot be combined with a run or --open-test: fgaug ships its data."
+        )
     if published is None and (run is None or out is not None):
         raise UserError(
-            "`fgaug report RUN` writes into the run's folder; `fgaug report --published thesis "
-            "--out DIR` into another. Give a run, or --published."
+            "Give either a run or --published. `fgaug report RUN` writes into the run's folder; "
+            "only `fgaug report --published thesis` takes --out DIR."
         )
     if published is not None:
         path = write.published(published, out)
@@ -226,11 +231,11 @@ def report(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder of the demo.")] = Path("demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for the demo.")] = Path("demo"),
     dry_run: DryRun = False,
     no_dashboard: NoDashboard = False,
 ) -> None:
-    """Run the shipped example: simulated images, a bank, a grid of trials, a report."""
+    """Run the built-in example: simulated images, a bank of fakes, a grid search, a report."""
     import tempfile
 
     from fgaug.analysis.report import write as report_writer
@@ -255,7 +260,7 @@ def demo(
 
 
 class _LateHandler(logging.Handler):
-    """Prints records on stderr by rich, which is imported with the first of them."""
+    """Prints log records to stderr with rich, imported at the first record."""
 
     @cached_property
     def _rich(self) -> logging.Handler:
@@ -268,11 +273,11 @@ class _LateHandler(logging.Handler):
         self._rich.emit(record)
 
 
-_INTERRUPTED = 130  # what typer makes of Ctrl-C
+_INTERRUPTED = 130  # typer's exit code for Ctrl-C
 
 
 def main() -> None:
-    """Run a command; any error of ours is one message and an exit code, not a traceback."""
+    """Run a command; print errors as one message with an exit code, not as a traceback."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
     logger = logging.getLogger("fgaug")
     if not logger.handlers:  # a program may call several commands
@@ -289,13 +294,13 @@ def main() -> None:
             raise
         sys.exit(_explained(error))
     except KeyboardInterrupt:
-        _complain("Interrupted. What was finished is kept; run the same command again to go on.")
+        _complain("Interrupted. Finished work is kept; run the same command again to resume.")
         sys.exit(3)
 
 
 def _explained(error: Exception) -> int:
     """Print one message for an error and return its exit code."""
-    usage = getattr(error, "format_message", None)  # of typer's own usage errors
+    usage = getattr(error, "format_message", None)  # typer's own usage errors have it
     if isinstance(error, FgaugError):
         _complain(str(error))
         return error.exit_code
@@ -304,7 +309,7 @@ def _explained(error: Exception) -> int:
         return 2
     if isinstance(error, OSError):
         if error.errno in DiskFullError.ERRNOS:
-            _complain(f"No space left on a device ({error}). What was finished before is valid.")
+            _complain(f"No space left on device ({error}). Free some; finished work is intact.")
         else:
             _complain(f"{error}.")
         return 2

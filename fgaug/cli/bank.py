@@ -1,4 +1,4 @@
-"""`fgaug bank`: fakes made ahead of a search, what a bank holds, and whether it still does."""
+"""`fgaug bank`: fill, extend, verify and describe a bank of fakes."""
 
 from __future__ import annotations
 
@@ -21,53 +21,63 @@ app.command()(bank_export.sheet)
 app.command()(bank_score.score)
 app.command()(bank_quality.quality)
 app.command(name="import")(bank_import.import_)
-Bank = Annotated[str, typer.Argument(help="The bank: a folder, file:// or s3:// URI.")]
-Seeds = Annotated[str | None, typer.Option("--seeds", help="z_seeds: 1-2000, or 1,5,9.")]
-Psis = Annotated[list[str] | None, typer.Option("--psi", help="0.7, or 0.3,0.5,1.")]
+Bank = Annotated[str, typer.Argument(help="The bank: a folder, or a file:// or s3:// URI.")]
+Seeds = Annotated[str | None, typer.Option("--seeds", help="z_seeds, such as 1-2000 or 1,5,9.")]
+Psis = Annotated[
+    list[str] | None, typer.Option("--psi", help="Truncation psi, such as 0.7 or 0.3,0.5,1.")
+]
 
 
 @app.command()
 def fill(
     bank: Bank,
-    grid: Annotated[Path | None, typer.Option("--grid", help="Fill what its cells need.")] = None,
+    grid: Annotated[
+        Path | None, typer.Option("--grid", help="Generate what this grid needs.")
+    ] = None,
     snapshot: Annotated[
         list[str] | None,
-        typer.Option("--snapshot", help="LABEL=FILE, or LABEL=FILE:CLASS; once for each label."),
+        typer.Option("--snapshot", help="LABEL=FILE or LABEL=FILE:CLASS, once per label."),
     ] = None,
     psi: Psis = None,
     seeds: Seeds = None,
     noise: Annotated[
-        str, typer.Option("--noise", help="seeded; const (the file's own); none.")
+        str, typer.Option("--noise", help="seeded, const (stored in the network) or none.")
     ] = "seeded",
-    size: Annotated[int | None, typer.Option("--size", help="Pixels; the network's own.")] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Pixels (default: the network's).")
+    ] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
     cutoff: Annotated[
-        int | None, typer.Option("--cutoff", help="Truncate only the first so many layers.")
+        int | None,
+        typer.Option("--cutoff", help="Truncate only this many layers, from the first."),
     ] = None,
     precision: Annotated[
-        str, typer.Option("--precision", help="float32; or float16, bfloat16: a few levels off.")
+        str,
+        typer.Option(
+            "--precision", help="float32, or float16 and bfloat16 (off by a few grey levels)."
+        ),
     ] = "float32",
 ) -> None:
-    """Generate what a bank lacks, for a grid or for seeds of given networks."""
+    """Generate missing fakes, for a grid or for given networks, psis and z_seeds."""
     from fgaug.bank.format import check_options
     from fgaug.study import banks, execute
 
     console = Console(stderr=True)
     if grid is not None:
         if snapshot or psi or seeds:
-            raise BankError("Give --grid, or --snapshot with --psi and --seeds, not both.")
+            raise BankError("Give either --grid, or --snapshot with --psi and --seeds, not both.")
         execute.fill_for_grid(grid, bank, console)
         return
     if not (snapshot and psi and seeds):
         raise BankError(
-            "Say what to fill: --grid grid.yaml, or "
+            "Give the fakes to generate: --grid grid.yaml, or "
             "--snapshot LABEL=FILE --psi 0.7 --seeds 1-2000."
         )
     check_options(size, channels, noise)
     if cutoff is not None and cutoff < 1:
         raise BankError(f"--cutoff must be at least 1, got {cutoff}.")
     if precision not in ("float32", "float16", "bfloat16"):
-        raise BankError(f"--precision is float32, float16 or bfloat16, got {precision}.")
+        raise BankError(f"--precision must be float32, float16 or bfloat16, got {precision}.")
     banks.fill_from_snapshots(
         bank,
         _snapshots(snapshot),
@@ -85,11 +95,11 @@ def fill(
 @app.command()
 def extend(
     bank: Bank,
-    seeds: Annotated[str, typer.Option("--seeds", help="z_seeds to add: 2001-4000.")],
+    seeds: Annotated[str, typer.Option("--seeds", help="z_seeds to add, such as 2001-4000.")],
     psi: Psis = None,
-    label: Annotated[list[str] | None, typer.Option("--label", help="All, if left out.")] = None,
+    label: Annotated[list[str] | None, typer.Option("--label", help="Default: all.")] = None,
 ) -> None:
-    """Add z_seeds, from the bank's own copies of its networks; what is there stays as it is."""
+    """Generate more z_seeds with the bank's own copies of its networks."""
     from fgaug.study import banks
 
     banks.extend_bank(
@@ -101,14 +111,14 @@ def extend(
 def verify(
     bank: Bank,
     images: Annotated[
-        int, typer.Option("--images", min=0, help="Images of each shard to make anew.")
+        int, typer.Option("--images", min=0, help="Images to regenerate per shard.")
     ] = 2,
-    rng: Annotated[int, typer.Option("--rng", min=0, help="Seeds the choice of images.")] = 0,
-    repair: Annotated[bool, typer.Option("--repair", help="Make bad shards anew.")] = False,
+    rng: Annotated[int, typer.Option("--rng", min=0, help="Seed for choosing the images.")] = 0,
+    repair: Annotated[bool, typer.Option("--repair", help="Regenerate bad shards.")] = False,
 ) -> None:
-    """Read every byte of a bank, make a sample of its images anew, and compare.
+    """Check every file of a bank and regenerate a sample of its images for comparison.
 
-    Exit code: 0 clean (or repaired), 1 something is wrong.
+    Exit code: 0 clean (or repaired), 1 damaged.
     """
     from fgaug.study import banks
 
@@ -123,16 +133,18 @@ def verify(
 
 
 def _print(verdict: Verdict) -> None:
-    verified, anew = verdict.verified, verdict.differences
+    verified, regenerated = verdict.verified, verdict.differences
     lines = [
-        f"{len(verified.shards)} whole shards, {verified.images} images: SHA-256, columns and "
-        "index compared",
-        *(f"  not made anew: {reason}" for reason in verdict.skipped),
+        f"{len(verified.shards)} intact shards, {verified.images} images: SHA-256, columns and "
+        "index match",
+        *(f"  not regenerated: {reason}" for reason in verdict.skipped),
     ]
-    if anew:
-        largest = max(each.largest for each in anew)
-        count = sum(each.images for each in anew)
-        lines.append(f"{count} images made anew: largest difference {largest} of 255 levels")
+    if regenerated:
+        largest = max(each.largest for each in regenerated)
+        count = sum(each.images for each in regenerated)
+        lines.append(
+            f"{count} images regenerated: largest difference {largest} of 255 grey levels"
+        )
     lines += [f"  bad: {problem}" for problem in verdict.bad.values()]
     lines.append("clean" if not verdict.bad else f"{len(verdict.bad)} bad")
     sys.stdout.write("\n".join(lines) + "\n")
@@ -140,13 +152,13 @@ def _print(verdict: Verdict) -> None:
 
 @app.command()
 def info(bank: Bank) -> None:
-    """Print what a bank holds; reads no pixels."""
+    """Print the contents of a bank without reading pixels."""
     from fgaug.bank import open_bank
     from fgaug.bank.scores import all_scores, scorers_of
 
     opened = open_bank(bank)
     spec = opened.spec
-    cutoff = "" if spec.cutoff is None else f", truncation of {spec.cutoff} layers"
+    cutoff = "" if spec.cutoff is None else f", truncates {spec.cutoff} layers"
     cutoff += "" if spec.precision == "float32" else f", {spec.precision}"
     lines = [
         f"{opened.store.place()}: {spec.size} px, {spec.channels} channel"
@@ -175,17 +187,17 @@ def _snapshots(texts: list[str]) -> dict[str, tuple[str, int | None]]:
     labels = [label for label, _ in named]
     for label in labels:
         if labels.count(label) > 1:
-            raise BankError(f"--snapshot names `{label}` twice. Give each label one network.")
+            raise BankError(f"--snapshot names `{label}` twice. Give one network per label.")
         if not fit_label(label):
-            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+            raise BankError(f"A label must be a valid folder name, got {label!r}.")
     return dict(named)
 
 
 def _snapshot(text: str) -> tuple[str, tuple[str, int | None]]:
-    """Return the label and its (file, class) of `LABEL=FILE` or `LABEL=FILE:CLASS`."""
+    """Parse `LABEL=FILE` or `LABEL=FILE:CLASS` into the label and its (file, class)."""
     label, equals, rest = text.partition("=")
     if not (label and equals and rest):
-        raise BankError(f"--snapshot is LABEL=FILE or LABEL=FILE:CLASS, got {text}.")
+        raise BankError(f"--snapshot must be LABEL=FILE or LABEL=FILE:CLASS, got {text}.")
     file, colon, last = rest.rpartition(":")
     if colon and last.isdecimal():
         return label, (file, int(last))

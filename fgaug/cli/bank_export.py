@@ -1,4 +1,4 @@
-"""`fgaug bank sheet` and `fgaug bank export`: a bank's fakes for eyes and for other programs."""
+"""`fgaug bank sheet` and `fgaug bank export`: look at fakes, or hand them to other programs."""
 
 from __future__ import annotations
 
@@ -19,43 +19,43 @@ if TYPE_CHECKING:
     from fgaug.bank import Bank, Demand
     from fgaug.core.contact_sheet import Block
 
-SHOWN = 8  # z_seeds of a sheet, if none are named
-BankUri = Annotated[str, typer.Argument(help="A bank's folder or URI.")]
+SHOWN = 8  # z_seeds on a sheet by default
+BankUri = Annotated[str, typer.Argument(help="The bank: a folder, or a file:// or s3:// URI.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="Only this; may be repeated. All if left out.")
+    list[str] | None, typer.Option("--label", help="Only this label; repeatable (default: all).")
 ]
 Psis = Annotated[
-    list[str] | None, typer.Option("--psi", help="0.5, or 0.3,0.5,1. All if left out.")
+    list[str] | None, typer.Option("--psi", help="Such as 0.5 or 0.3,0.5,1 (default: all).")
 ]
 Filter = Annotated[
     str | None,
-    typer.Option("--filter", help="Only fakes that pass, by their scores: agrees, realism>=1."),
+    typer.Option("--filter", help="Only fakes whose scores pass, such as agrees or realism>=1."),
 ]
 Scorers = Annotated[
     list[str] | None,
-    typer.Option("--scorer", help="With --filter: which folder of scores, where several fit."),
+    typer.Option("--scorer", help="Scores folder for --filter, if several match."),
 ]
 
 
 def export(
     bank: BankUri,
-    to: Annotated[str, typer.Option("--to", help="png, or hf (Hugging Face datasets).")],
+    to: Annotated[str, typer.Option("--to", help="png or hf (Hugging Face datasets).")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
     label: Labels = None,
     psi: Psis = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="z_seeds: 1-100, or 1,5,9. All if left out.")
+        str | None, typer.Option("--seeds", help="z_seeds, such as 1-100 or 1,5,9 (default: all).")
     ] = None,
     filter: Filter = None,
     scorer: Scorers = None,
 ) -> None:
-    """Write fakes as PNG files with an index, or as a data set for `datasets.load_dataset`."""
+    """Export fakes as PNG files with an index, or as a Hugging Face dataset."""
     from fgaug.bank import open_bank
     from fgaug.bank.export import check_out, write_hf, write_png
 
     writers = {"png": write_png, "hf": write_hf}
     if to not in writers:
-        raise BankError(f"--to is png or hf, got {to}.")
+        raise BankError(f"--to must be png or hf, got {to}.")
     psis = options.psis(psi or [])
     z_seeds = None if seeds is None else options.z_seeds(seeds)
     check_out(out, to)
@@ -75,17 +75,18 @@ def sheet(
     label: Labels = None,
     psi: Psis = None,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help=f"z_seeds: 1-8, or 1,5. The first {SHOWN}.")
+        str | None,
+        typer.Option("--seeds", help=f"z_seeds, such as 1-8 or 1,5 (default: the first {SHOWN})."),
     ] = None,
     grid: Annotated[
-        int | None, typer.Option("--grid", help="N: N x N z_seeds for each label and psi.")
+        int | None, typer.Option("--grid", help="N: show N x N z_seeds per label and psi.")
     ] = None,
     filter: Filter = None,
     scorer: Scorers = None,
 ) -> None:
-    """Draw fakes on one picture: the same z_seeds in rows, at each psi in columns.
+    """Draw a contact sheet of fakes, one row per z_seed and one column per psi.
 
-    With --filter those z_seeds that pass at every label and psi shown.
+    --filter shows only z_seeds that pass at every label and psi on the sheet.
     """
     from fgaug.bank import open_bank
     from fgaug.core import contact_sheet
@@ -115,8 +116,8 @@ def _check_grid(grid: int, asked: list[int] | None) -> None:
         raise BankError(f"--grid must be at least 1, got {grid}.")
     if asked is not None and len(asked) != grid * grid:
         raise BankError(
-            f"--grid {grid} shows {grid * grid} z_seeds, --seeds names {len(asked)}. "
-            "Name as many, or leave --seeds out for the first ones."
+            f"--grid {grid} needs {grid * grid} z_seeds, but --seeds gives {len(asked)}. "
+            f"Give {grid * grid}, or omit --seeds to show the first ones."
         )
 
 
@@ -128,48 +129,48 @@ def _shown(
     asked: list[int] | None,
     grid: int | None,
 ) -> tuple[list[str], list[float], list[int]]:
-    """Return labels, psis and z_seeds of the sheet: every combination is among the chosen."""
+    """Return the sheet's labels, psis and z_seeds; `chosen` holds every combination of them."""
     import numpy as np
 
     held = chosen.wanted
     gone = [label for label in labels if all(label != other for other, _ in held)]
     if gone:
-        raise BankError(f"--filter keeps no fake of {', '.join(gone)}. Loosen it.")
+        raise BankError(f"--filter keeps no fakes of {', '.join(gone)}. Loosen it.")
     labels = list(dict.fromkeys(labels or [label for label, _ in held]))
     if not psis:
         known = sorted({psi for _, psi in held})
         psis = [psi for psi in known if all((label, psi) in held for label in labels)]
     if not psis:
         raise BankError(
-            f"No psi is held by all of {', '.join(labels)}. Choose labels by --label; "
-            "`fgaug bank info` shows what the bank holds."
+            f"The bank has no psi in common for {', '.join(labels)}. Choose fewer with --label; "
+            "`fgaug bank info` lists what the bank holds."
         )
     if asked is not None:
         options.selected(bank, labels, psis, asked)
     if lacking := [
         f"{label} at psi {psi:g}" for label in labels for psi in psis if (label, psi) not in held
     ]:
-        raise BankError(f"--filter keeps no fake of {', '.join(lacking)}. Loosen it.")
+        raise BankError(f"--filter keeps no fakes of {', '.join(lacking)}. Loosen it.")
     common = reduce(np.intersect1d, [held[label, psi] for label in labels for psi in psis])
     if asked is not None:
         if lost := [z_seed for z_seed in asked if z_seed not in common]:
             raise BankError(
-                f"{len(lost)} of the {len(asked)} z_seeds of --seeds do not pass --filter at "
-                f"every label and psi shown (the first is {lost[0]}). Leave one of the two out."
+                f"{len(lost)} of the {len(asked)} z_seeds in --seeds fail --filter at some label "
+                f"or psi on the sheet (the first is {lost[0]}). Omit --seeds or --filter."
             )
         return labels, psis, asked
     wanted = grid * grid if grid is not None else min(SHOWN, max(1, len(common)))
     if len(common) < wanted:
         raise BankError(
-            f"A sheet of these labels and psis needs {wanted} z_seeds that all of them hold, "
-            f"the bank has {len(common)}. Choose fewer by --label, --psi or --grid; "
-            "`fgaug bank info` shows what it holds."
+            f"A sheet of these labels and psis needs {wanted} z_seeds common to all of them, but "
+            f"the bank has {len(common)}. Reduce --label, --psi or --grid; "
+            "`fgaug bank info` lists what the bank holds."
         )
     return labels, psis, common[:wanted].tolist()
 
 
 def _table(bank: Bank, label: str, psis: list[float], z_seeds: list[int]) -> Block:
-    """Return a block of one row a z_seed and one column a psi."""
+    """Return a block with one row per z_seed and one column per psi."""
     import numpy as np
 
     from fgaug.bank.export import psi_text
@@ -188,7 +189,7 @@ def _table(bank: Bank, label: str, psis: list[float], z_seeds: list[int]) -> Blo
 
 
 def _square(bank: Bank, label: str, psi: float, z_seeds: list[int], side: int) -> Block:
-    """Return a block of `side` x `side` images, row by row."""
+    """Return a block of `side` x `side` images in row order."""
     from fgaug.bank.export import psi_text
     from fgaug.core.contact_sheet import Block
 

@@ -1,4 +1,4 @@
-"""`fgaug bank import`: images made elsewhere into a bank."""
+"""`fgaug bank import`: add images from another generator to a bank."""
 
 from __future__ import annotations
 
@@ -21,28 +21,30 @@ _LOG = logging.getLogger("fgaug")
 
 
 def import_(
-    bank: Annotated[str, typer.Argument(help="The bank's folder or URI.")],
+    bank: Annotated[str, typer.Argument(help="The bank: a folder, or a file:// or s3:// URI.")],
     folder: Annotated[
-        list[str], typer.Option("--folder", help="LABEL=DIR; once for each label of the bank.")
+        list[str], typer.Option("--folder", help="LABEL=DIR, once per label of the bank.")
     ],
-    psi: Annotated[float, typer.Option("--psi", help="The truncation they were made at.")],
+    psi: Annotated[float, typer.Option("--psi", help="Truncation psi of the images.")],
     pattern: Annotated[
         list[str] | None,
         typer.Option(
             "--pattern",
-            help="File names, {seed} for the digits, * for anything: 'trv*seed{seed}.png'; "
-            "or LABEL=PATTERN. Images that end in digits if left out.",
+            help="PATTERN or LABEL=PATTERN for file names: {seed} matches the z_seed, * anything, "
+            "as in 'trv*seed{seed}.png' (default: image names that end in digits).",
         ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option("--size", help="Pixels; those of the bank or the first image.")
+        int | None,
+        typer.Option("--size", help="Pixels (default: the bank's, else the first image's)."),
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
     noise: Annotated[
-        str | None, typer.Option("--noise", help="As it was drawn: seeded, const or none.")
+        str | None,
+        typer.Option("--noise", help="Noise mode of the images: seeded, const or none."),
     ] = None,
 ) -> None:
-    """Add image files that another program made; their names hold the seeds."""
+    """Add images from another program; each file name must contain the z_seed."""
     from fgaug.bank.import_images import import_folders
     from fgaug.bank.seed_files import of_other_endings, some
     from fgaug.data.problems import counted
@@ -67,7 +69,7 @@ def import_(
         )
     if others := of_other_endings(folders):
         _LOG.warning(
-            "Not imported: %s that would fit a --pattern with another ending: %s.",
+            "Not imported: %s with a name that matches --pattern but a different extension: %s.",
             counted(len(others), "file"),
             some([path.name for path in others]),
         )
@@ -81,10 +83,10 @@ def import_(
 
 
 def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
-    """Return the folders with what is read of them, or refuse images of formats that are not.
+    """Return the folders with the file names to skip.
 
     Raises:
-        BankError: images that no decoder reads lie among the others.
+        BankError: a folder holds images in a format that cannot be read.
     """
     from fgaug.bank.seed_files import some
     from fgaug.data.folders.tree import read_tree
@@ -97,13 +99,13 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
             tree = read_tree(each.folder, paired=True)
             skip = frozenset(path.name for path in tree.companions if len(path.parts) == 1)
             report = tree.report(
-                cure="A --pattern that fits them has them imported",
-                way_out="take them out of the folder. No image was imported",
+                cure="To import them, give a --pattern that matches them",
+                way_out="remove them from the folder. No image was imported",
             )
             problems += [f"{each.folder}: {problem}" for problem in report]
             if below := [path.as_posix() for path in tree.images if len(path.parts) > 1]:
                 _LOG.warning(
-                    "%s: not imported: %s in folders below: %s.",
+                    "%s: not imported: %s in subfolders: %s.",
                     each.folder,
                     counted(len(below), "image"),
                     some(below),
@@ -115,7 +117,7 @@ def _looked_into(folders: Sequence[LabelFolder]) -> list[LabelFolder]:
 
 
 def label_folders(folders: Sequence[str], patterns: Sequence[str]) -> list[LabelFolder]:
-    """Return what `--folder LABEL=DIR` and `--pattern [LABEL=]PATTERN` name."""
+    """Parse `--folder LABEL=DIR` and `--pattern [LABEL=]PATTERN` into one folder per label."""
     from fgaug.bank.seed_files import LabelFolder
     from fgaug.data.tables.label_table import fit_label
 
@@ -123,11 +125,11 @@ def label_folders(folders: Sequence[str], patterns: Sequence[str]) -> list[Label
     for text in folders:
         label, _, place = text.partition("=")
         if not label or not place:
-            raise BankError(f"--folder is LABEL=DIR, got {text}.")
+            raise BankError(f"--folder must be LABEL=DIR, got {text}.")
         if not fit_label(label):
-            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+            raise BankError(f"A label must be a valid folder name, got {label!r}.")
         if label in places:
-            raise BankError(f"--folder names `{label}` twice. Give each label one folder.")
+            raise BankError(f"--folder names `{label}` twice. Give one folder per label.")
         places[label] = Path(place)
     of_label: dict[str | None, str] = {}
     for text in patterns:
@@ -136,7 +138,7 @@ def label_folders(folders: Sequence[str], patterns: Sequence[str]) -> list[Label
         if key in of_label:
             raise BankError(
                 f"--pattern is given twice for {f'`{key}`' if key else 'all labels'}: "
-                f"{of_label[key]} and {rest if key else text}. Give each label one: "
+                f"{of_label[key]} and {rest if key else text}. Give one per label: "
                 f"--pattern {next(iter(places))}='...'."
             )
         of_label[key] = rest if key else text

@@ -1,4 +1,4 @@
-"""`fgaug bank quality`: how good a bank's fakes are, set by set, beside reals."""
+"""`fgaug bank quality`: measure each set of fakes against real images."""
 
 from __future__ import annotations
 
@@ -24,30 +24,32 @@ def quality(
     dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
     filter_: Annotated[
         list[str] | None,
-        typer.Option("--filter", help='Measure these too: "agrees", "realism>=1". Repeatable.'),
+        typer.Option(
+            "--filter", help='Also measure fakes that pass, as "realism>=1"; repeatable.'
+        ),
     ] = None,
     label: Labels = None,
     psi: Psis = None,
     images: Annotated[
-        int, typer.Option("--images", help="Fakes of each set, the lowest z_seeds.")
+        int, typer.Option("--images", help="Fakes per set, lowest z_seeds first.")
     ] = 1000,
     features: Annotated[
         str,
-        typer.Option("--features", help="lite0, or inception, vgg16, dinov2, model with :FILE."),
+        typer.Option("--features", help="lite0, or inception, vgg16, dinov2 or model with :FILE."),
     ] = "lite0",
     split: Split = "dataset",
     against: Annotated[
-        str | None, typer.Option("--against", help="Another bank: tell its networks from these.")
+        str | None, typer.Option("--against", help="Second bank to compare these fakes with.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write tables and figures below this folder too.")
+        Path | None, typer.Option("--out", help="Also write tables and figures to this folder.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")] = "auto",
 ) -> None:
-    """Measure each set of fakes (label, psi, filter) beside what reals score in its place.
+    """Measure the quality of each set of fakes (label, psi, filter), with reals as reference.
 
-    FID, KID, precision, recall, density and coverage; copies of training images; machines and high
-    frequencies. The numbers are kept in the bank, where `fgaug report` finds them.
+    Reports FID, KID, precision, recall, density and coverage, copies of training images,
+    strata and high frequencies. The bank stores the results and `fgaug report` shows them.
     """
     from fgaug.analysis.report.bank_pictures import write_quality
     from fgaug.analysis.report.fakes.sets import known_parts

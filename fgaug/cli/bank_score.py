@@ -1,4 +1,4 @@
-"""`fgaug bank score`: what each fake is worth, kept in the bank."""
+"""`fgaug bank score`: score every fake of a bank."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from fgaug.errors import BankError
 if TYPE_CHECKING:
     import pandas as pd
 
-_SHARES = ("agrees",)  # columns of the table that are shares
+_SHARES = ("agrees",)  # columns printed as percentages
 
 
 def score(
     bank: BankUri,
-    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset of the reals.")],
+    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset of real images.")],
     scorer: Annotated[
         list[str] | None,
         typer.Option("--scorer", help="features, classifier, discriminator, or all."),
@@ -39,11 +39,11 @@ def score(
     ] = "lite0",
     classifier: Annotated[
         str,
-        typer.Option("--classifier", help="lite0 (trained now on the reals), or model:FILE."),
+        typer.Option("--classifier", help="lite0 (trained now on real images) or model:FILE."),
     ] = "lite0",
     discriminator: Annotated[
         list[str] | None,
-        typer.Option("--discriminator", help="LABEL=FILE: the pickle that the bank is from."),
+        typer.Option("--discriminator", help="LABEL=FILE: the GAN pickle the bank came from."),
     ] = None,
     label: Labels = None,
     psi: Psis = None,
@@ -52,11 +52,11 @@ def score(
         str, typer.Option("--device", help="auto (all GPUs), cpu, cuda or cuda:1.")
     ] = "auto",
 ) -> None:
-    """Score the fakes of a bank that have no scores yet; the scores are kept in the bank.
+    """Score the fakes of a bank that have no scores yet and store the scores in the bank.
 
-    features: realism, density, the nearest training real and copies of one. classifier: the
-    probability of the fake's own label, by a classifier of training reals alone. discriminator:
-    its logit, where --discriminator names the pickles. Scores serve as `filter` in a grid.
+    features: realism, density, the nearest real training image and whether the fake copies it.
+    classifier: the probability of the fake's label from a classifier trained on reals only.
+    discriminator: its logit; needs --discriminator. A grid can use scores in `filter`.
     """
     from fgaug.bank import open_bank
     from fgaug.core import pixels
@@ -88,7 +88,7 @@ def score(
 
 
 def _names(asked: Sequence[str], discriminators: bool) -> list[str]:
-    """Return the scorers' names; of `all`, discriminators only where their files are named."""
+    """Return the scorer names; `all` includes the discriminator only if its files are given."""
     if "all" in asked:
         return ["features", "classifier", *["discriminator"] * discriminators]
     return list(dict.fromkeys(asked))
@@ -99,9 +99,9 @@ def _discriminators(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     for text in texts:
         label, equals, file = text.partition("=")
         if not (label and equals and file):
-            raise BankError(f"--discriminator is LABEL=FILE, got {text}.")
+            raise BankError(f"--discriminator must be LABEL=FILE, got {text}.")
         if label in found:
-            raise BankError(f"--discriminator names `{label}` twice. Give each label one file.")
+            raise BankError(f"--discriminator names `{label}` twice. Give one file per label.")
         found[label] = file
     return tuple(found.items())
 

@@ -1,4 +1,4 @@
-"""`fgaug compare`: two models, two recipes, or what published counts allow."""
+"""`fgaug compare`: compare two models, two recipes or published counts; describe one model."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json")
 WAYS = (
-    "Give A, or two sides (A B), or --truth with --a (and --b), or --counts, or --margins: one of "
-    "these ways"
+    "Give exactly one input: A, or A and B, or --truth with --a (and --b), or --counts, or "
+    "--margins"
 )
 
 
@@ -33,51 +33,51 @@ def compare(
     a: Annotated[
         str | None,
         typer.Argument(
-            help="RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, RUN with one trial, or a CSV or "
-            "Parquet file of predictions. With #7 behind it: seed 7 alone; with @5: round 5."
+            help="RUN:CELL, RUN:ARM, RUN:best, RUN:baseline, a RUN with one trial, or a CSV or "
+            "Parquet file of predictions. Append #7 for seed 7 only, @5 for round 5."
         ),
     ] = None,
     b: Annotated[
         str | None,
-        typer.Argument(help="As A; differences are A minus B. Left out: one model is printed."),
+        typer.Argument(help="Like A; differences are A minus B. Omit it to describe A alone."),
     ] = None,
     counts: Annotated[
         str | None,
-        typer.Option("--counts", help="Images: both right,only A,only B,neither."),
+        typer.Option("--counts", help="Image counts: both right,only A,only B,neither."),
     ] = None,
     margins: Annotated[
         str | None,
-        typer.Option("--margins", help="Right answers alone, as 270/300,246/300: bounds of p."),
+        typer.Option("--margins", help="Correct/images of A,B, as 270/300,246/300: bounds p."),
     ] = None,
     truth: Annotated[
-        Path | None, typer.Option("--truth", help="One 0 or 1 a line, with --a (and --b).")
+        Path | None,
+        typer.Option("--truth", help="File with one 0 or 1 per line, for --a (and --b)."),
     ] = None,
     file_a: Annotated[
-        Path | None, typer.Option("--a", help="A's answers: one label or probability a line.")
+        Path | None, typer.Option("--a", help="A's predictions: a label or probability per line.")
     ] = None,
-    file_b: Annotated[Path | None, typer.Option("--b", help="B's, in the same order.")] = None,
+    file_b: Annotated[Path | None, typer.Option("--b", help="B's, likewise.")] = None,
     metric: Annotated[
         str | None,
-        typer.Option("--metric", help="The primary one of two arms; the plan's, else auc."),
+        typer.Option("--metric", help="Primary metric (default: the plan's, else auc)."),
     ] = None,
     open_test: Annotated[
         bool,
-        typer.Option("--open-test", help="On the sealed test images; the look is counted."),
+        typer.Option("--open-test", help="Use the sealed test set; counts as a look."),
     ] = False,
     format: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
 ) -> None:
     """Compare two trained models (level E0) or, with several seeds each, two recipes (E2).
 
-    Of one model alone its own table is printed: counts, precision, recall, specificity, F1. The
-    images must be the same on both sides. Of a run the validation images are compared, or
-    with --open-test those of its test set.
+    For a single model, print its counts, precision, recall, specificity and F1. Both sides must
+    predict the same images: a run's validation set or, with --open-test, its test set.
     """
     from fgaug.cli import compare_tables
 
     if format not in FORMATS:
-        raise UserError(f"--format is table, csv or json, got {format}.")
+        raise UserError(f"--format must be table, csv or json, got {format}.")
     if open_test and a is None:
-        raise UserError("--open-test goes with sides (A or A B), one of them a run.")
+        raise UserError("--open-test needs a run: give one as A or B.")
     found = _found(a, b, counts, margins, (truth, file_a, file_b), metric, open_test)
     if format == "json":
         sys.stdout.write(json.dumps(_plain(found), indent=1, ensure_ascii=False) + "\n")
@@ -96,14 +96,14 @@ def _found(
     metric: str | None,
     open_test: bool,
 ) -> OneModel | TwoModels | TwoArms | Margins:
-    """Return the comparison, or what one model got right, by whichever way the input was given."""
+    """Return the comparison, or one model's results, from the single kind of input given."""
     from fgaug.analysis.compare.published_margins import margin_bounds
     from fgaug.analysis.compare.two_models import compare_counts
 
     ways = [any(x is not None for x in way) for way in ((a, b), lines, (counts,), (margins,))]
     if sum(ways) != 1:
-        given = "none" if not any(ways) else "several"
-        raise UserError(f"{WAYS}; got {given}.")
+        count = "none" if not any(ways) else "several"
+        raise UserError(f"{WAYS}; got {count}.")
     if counts is not None:
         import numpy as np
 
@@ -111,7 +111,7 @@ def _found(
     if margins is not None:
         return margin_bounds(*_margins(margins))
     from fgaug.analysis.compare import (
-        compare as comparison,  # it loads torch, which counts and margins need not wait for
+        compare as comparison,  # loads torch, which --counts and --margins do not need
     )
 
     if a is not None and b is not None:
@@ -120,7 +120,9 @@ def _found(
         return comparison.describe(a, metric, open_test=open_test)
     truth, file_a, file_b = lines
     if truth is None or file_a is None:
-        raise UserError("--truth goes with --a, or with --a and --b: one of them is missing.")
+        raise UserError(
+            "--truth needs --a (and optionally --b), and they need --truth; one is missing."
+        )
     if file_b is None:
         return comparison.describe_lines(truth, file_a)
     return comparison.compare_lines(truth, file_a, file_b)
@@ -129,8 +131,8 @@ def _found(
 def _counts(text: str) -> list[int]:
     if not re.fullmatch(r"\s*\d{1,12}(\s*,\s*\d{1,12}){3}\s*", text, re.ASCII):
         raise UserError(
-            f"--counts is four whole numbers, both right,only A,only B,neither, got {text!r}. "
-            "For example 231,39,15,15."
+            f"--counts takes four whole numbers (both right,only A,only B,neither), got {text!r}. "
+            "Give for example 231,39,15,15."
         )
     return [int(part) for part in text.split(",")]
 
@@ -140,17 +142,19 @@ def _margins(text: str) -> tuple[int, int, int]:
         r"\s*(\d{1,12})\s*/\s*(\d{1,12})\s*,\s*(\d{1,12})\s*/\s*(\d{1,12})\s*", text, re.ASCII
     )
     if match is None:
-        raise UserError(f"--margins is like 270/300,246/300 (right/images), got {text!r}.")
+        raise UserError(
+            f"--margins must be correct/images twice, as 270/300,246/300, got {text!r}."
+        )
     right_a, images, right_b, images_b = (int(part) for part in match.groups())
     if images != images_b:
         raise UserError(
-            f"--margins: both models need the same images, got {images} and {images_b}."
+            f"--margins: both models need the same images, got counts {images} and {images_b}."
         )
     return right_a, right_b, images
 
 
 def _plain(value: Any) -> Any:
-    """Return a result as JSON holds it: frames as lists of rows, what is no number as null."""
+    """Convert a result for JSON: frames to lists of rows, NaN and infinity to null."""
     import numpy as np
     import pandas as pd
 
@@ -171,7 +175,7 @@ def _plain(value: Any) -> Any:
 
 
 def _csv(found: OneModel | TwoModels | TwoArms | Margins) -> pd.DataFrame:
-    """Return one table: `part` says what a row is; texts are rows of their own."""
+    """Return one table with a `part` column naming each row's table; texts are rows as well."""
     import pandas as pd
 
     from fgaug.analysis.compare.published_margins import Margins

@@ -1,4 +1,4 @@
-"""Comparisons as terminal tables; single models as the breast-ultrasound study prints them."""
+"""Terminal tables for comparisons and single models, laid out as in the breast study."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _PER_LABEL = ("precision", "recall", "specificity", "f1", "auc")
 _AVERAGED = ("precision", "recall", "f1")  # by `classification_report`
-_AVERAGES = ("macro ", "weighted ")  # they have a table of their own
+_AVERAGES = ("macro ", "weighted ")  # in the per-label table
 _SHORT = {"f1": "F1"}
 
 
@@ -48,7 +48,7 @@ def show(found: Comparison) -> None:
 
 
 def texts(found: Comparison) -> list[str]:
-    """Return what is said in words: what is compared, notes, verdicts, the claim."""
+    """Return the text around the tables: what is compared, notes, verdicts and the claim."""
     from fgaug.analysis.compare.one_model import OneModel
     from fgaug.analysis.compare.published_margins import Margins
 
@@ -69,12 +69,12 @@ def texts(found: Comparison) -> list[str]:
 def _images(found: OneModel | TwoModels | TwoArms) -> str:
     images = many(found.n_images, "image")
     if not found.grouped:
-        return f"{images}, each taken for a patient (no patient is named)"
+        return f"{images}, each counted as its own patient (no patient column)"
     return f"{images} of {many(found.n_patients, 'patient')}"
 
 
 def margin_rows(found: Margins) -> list[dict[str, Any]]:
-    """Return the two extreme tables, each with its tests."""
+    """Return the two extreme tables that the margins allow, each with its tests."""
     rows = []
     for name, table, test in (
         ("fewest disagreements", found.tables[0], found.fewest),
@@ -99,7 +99,7 @@ def _tables(found: Comparison) -> Iterable[Table]:
     from fgaug.analysis.compare.two_models import TwoModels
 
     if isinstance(found, Margins):
-        yield _table("every table between these is possible", _shown(margin_rows(found)))
+        yield _table("all tables between these two are possible", _shown(margin_rows(found)))
         return
     if isinstance(found, OneModel):
         for title, rows in tables_of_one(found):
@@ -110,7 +110,7 @@ def _tables(found: Comparison) -> Iterable[Table]:
             yield _table(title, rows)
     else:
         title = (
-            "over seeds: mean (sample sd); share of the variance of A - B from seeds and from "
+            "over seeds: mean (sample sd); share of the variance of A - B due to seeds and to "
             "patients; the first metric is the primary one"
         )
         yield _table(title, [_arm_row(row) for row in rows_of(found.summary)])
@@ -146,7 +146,7 @@ def _test_row(row: Mapping[str, Any]) -> dict[str, str]:
         "level": row["level"],
         "A - B": number(row["difference"], sign=True),
         "95 % interval": interval,
-        # McNemar's is a count of images
+        # McNemar's statistic is a count of images
         "statistic": number(row["statistic"], 0 if row["test"].startswith("McNemar") else 3),
         "df": number(row["df"], 1),
         "p": p_text(row["p_value"]),
@@ -162,25 +162,29 @@ def _margin_head(found: Margins) -> str:
     one = found.fewest
     rights = [round(one.accuracy_a * one.n), round(one.accuracy_b * one.n)]
     return (
-        f"A right in {rights[0]} of {one.n} images, B in {rights[1]}: A - B "
-        f"{one.difference:+.4f}; how often they disagree is not known"
+        f"A is right on {rights[0]} of {one.n} images, B on {rights[1]}: A - B "
+        f"{one.difference:+.4f}; their number of disagreements is unknown"
     )
 
 
 def _margin_verdict(found: Margins) -> list[str]:
     low, high = found.fewest.p_exact, found.most.p_exact
-    said = f"exact McNemar p (E0) lies between {low:.3g} and {high:.3g}"
+    verdict = f"exact McNemar p (E0) lies between {low:.3g} and {high:.3g}"
     word = "above" if found.fewest.difference > 0 else "below"
     if found.significant == found.possible:
-        said += f": A is {word} B whatever the paired answers were"
+        verdict += f": A is {word} B for every possible pairing of the predictions"
     elif found.significant == 0:
-        said += ": no possible table shows a difference, which does not show that there is none"
+        verdict += ": no possible table is significant, which does not prove that A equals B"
     else:
-        said += (
-            f": at most .05 in {found.significant} of {found.possible} possible tables; the "
-            "paired answers would decide"
+        verdict += (
+            f": p is at most .05 in {found.significant} of {found.possible} possible tables; only "
+            "the paired predictions can decide"
         )
-    return [said, f"level {found.level}: {found.claim}", "note: each image counts as a patient"]
+    return [
+        verdict,
+        f"level {found.level}: {found.claim}",
+        "note: each image counts as its own patient",
+    ]
 
 
 def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -198,7 +202,7 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """Return a table of texts; names are shown as they are, whatever brackets they hold."""
+    """Return a table without its empty columns; brackets in names are not read as markup."""
     empty = {name for name in rows[0] if all(row[name] in ("", DASH) for row in rows)}
     names = [name for name in rows[0] if name not in empty]
     table = Table(title=Text(title), title_justify="left")
@@ -213,18 +217,18 @@ _HEADS = {**_SHORT, "recall": "recall (sensitivity)", "auc": "AUC (one-vs-rest)"
 
 
 def tables_of(found: TwoModels) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Yield the title and the rows of each table but that of the tests."""
+    """Yield the title and rows of each table except the table of tests."""
     if len(found.confusion):
-        yield "each label as the positive one", _per_label(found)
-    yield "over all images, 95 % intervals", list(_overall(found.scores))
+        yield "each label as the positive class", _per_label(found)
+    yield "all images, 95 % confidence intervals", list(_overall(found.scores))
     if len(found.report):
-        yield "each label, and the averages over labels", list(_report(found))
+        yield "each label, and averages over labels", list(_report(found))
     if found.agreement is not None:
-        yield "McNemar's table, images", list(_mcnemar(found.agreement))
+        yield "McNemar's table (images)", list(_mcnemar(found.agreement))
 
 
 def tables_of_one(found: OneModel) -> Iterator[tuple[str, list[dict[str, str]]]]:
-    """Yield the title and the rows of each table of one model."""
+    """Yield the title and rows of each table about one model."""
     scores = found.scores
     rows = []
     for cells in rows_of(found.confusion):
@@ -232,11 +236,11 @@ def tables_of_one(found: OneModel) -> Iterator[tuple[str, list[dict[str, str]]]]
         for one in rows_of(scores[scores["label"].eq(cells["label"])]):
             row[_HEADS.get(one["quantity"], one["quantity"])] = _alone(one, newline=True)
         rows.append(row)
-    yield "each label as the positive one", rows
+    yield "each label as the positive class", rows
     averages = scores["quantity"].str.startswith(_AVERAGES)
     over_all = rows_of(scores[scores["label"].eq("") & ~averages])
     yield (
-        "over all images, 95 % intervals",
+        "all images, 95 % confidence intervals",
         [
             {"score": row["quantity"], "value": _alone(row), "interval": row["interval"] or ""}
             for row in over_all
@@ -246,11 +250,11 @@ def tables_of_one(found: OneModel) -> Iterator[tuple[str, list[dict[str, str]]]]
     shown = []
     for row in rows_of(found.report):
         values = {_SHORT.get(name, name): number(row[name], 3) for name in _AVERAGED}
-        if row["row"] == "all images":  # in the column where scikit-learn has it
+        if row["row"] == "all images":  # in scikit-learn's column
             values = {"precision": "", "recall": "", "F1": number(row["accuracy"], 3)}
         label = row["label"] if row["row"] == "label" else kinds.get(row["row"], row["row"])
         shown.append({"label": label, **values, "images": str(row["images"])})
-    yield "each label, and the averages over labels", shown
+    yield "each label, and averages over labels", shown
 
 
 def _alone(row: Mapping[str, Any], newline: bool = False) -> str:
@@ -259,7 +263,7 @@ def _alone(row: Mapping[str, Any], newline: bool = False) -> str:
 
 
 def _per_label(found: TwoModels) -> list[dict[str, str]]:
-    """Return the rows with each label in turn as the positive."""
+    """Return the rows with each label in turn as the positive class."""
     rows: list[dict[str, str]] = []
     scores = found.scores[found.scores["label"].ne("")]
     for cells in rows_of(found.confusion):
@@ -276,7 +280,7 @@ def _per_label(found: TwoModels) -> list[dict[str, str]]:
 
 
 def _matrix(cells: Mapping[str, Any]) -> str:
-    """Return the 2x2 table of a label as NumPy prints it."""
+    """Return a label's 2x2 table formatted as NumPy prints it."""
     counts = [str(cells[name]) for name in ("tn", "fp", "fn", "tp")]
     wide = max(map(len, counts))
     tn, fp, fn, tp = (count.rjust(wide) for count in counts)
@@ -306,7 +310,7 @@ def _with_interval(row: Mapping[str, Any], side: str, newline: bool = False) -> 
 
 
 def _report(found: TwoModels) -> Iterable[dict[str, str]]:
-    """Yield the rows of scikit-learn's `classification_report`, of A and B side by side."""
+    """Yield the rows of scikit-learn's `classification_report`, A and B side by side."""
     sides = [rows_of(found.report[found.report["model"].eq(model)]) for model in "AB"]
     for pair in zip(*sides, strict=True):
         kind = pair[0]["row"]
@@ -314,7 +318,7 @@ def _report(found: TwoModels) -> Iterable[dict[str, str]]:
         row = {"label": names.get(kind, kind)}
         for side, one in zip("AB", pair, strict=True):
             shown = {name: number(one[name], 3) for name in _AVERAGED}
-            if kind == "all images":  # in the column where scikit-learn has it
+            if kind == "all images":  # in scikit-learn's column
                 shown = {"precision": "", "recall": "", "f1": number(one["accuracy"], 3)}
             row |= {f"{side}\n{_SHORT.get(name, name)}": text for name, text in shown.items()}
         yield {**row, "images": str(pair[0]["images"])}

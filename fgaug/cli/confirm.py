@@ -1,4 +1,4 @@
-"""`fgaug confirm`: named arms of a run on fresh seeds, judged on its sealed test set."""
+"""`fgaug confirm`: retrain chosen arms on fresh seeds and test them on the sealed test set."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from fgaug.cli.room import Cpus, Gpus
 
 
 def confirm(
-    run: Annotated[Path, typer.Argument(help="The folder of a search.")],
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
     arm: Annotated[
-        list[str], typer.Option("--arm", help="An arm_id, or its first digits; may be repeated.")
+        list[str], typer.Option("--arm", help="An arm_id or its first digits; repeatable.")
     ],
     seeds: Annotated[
         int | None,
-        typer.Option("--seeds", min=2, help="Fresh ones of each arm; the grid's, else 20."),
+        typer.Option("--seeds", min=2, help="Fresh seeds per arm (default: the grid's, else 20)."),
     ] = None,
     no_dashboard: Annotated[
         bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")
     ] = False,
     log: Annotated[
-        str, typer.Option("--log", help="auto, json (an object an event) or quiet.")
+        str, typer.Option("--log", help="auto, json (one object per event) or quiet.")
     ] = "auto",
     address: Annotated[
-        str | None, typer.Option("--address", help="Join this Ray cluster; auto: the one here.")
+        str | None,
+        typer.Option("--address", help="Ray cluster to join; auto: one already running."),
     ] = None,
     retries: Annotated[
-        int, typer.Option("--retries", min=0, help="Of a cell that failed or whose process died.")
+        int, typer.Option("--retries", min=0, help="Retries of a failed or crashed trial.")
     ] = 1,
     cpus: Cpus = None,
     gpus: Gpus = None,
 ) -> None:
-    """Train arms of a run on fresh seeds, open its sealed test set and say what it shows.
+    """Train arms of a run on fresh seeds and test them on its sealed test set.
 
-    Each look at the test set is written into looks.json first; the same command again trains
-    nothing and is another look. Exit code: 0 complete, 1 failures, 2 a mistake, 3 incomplete.
+    Every look at the test set is first recorded in looks.json; repeating the command trains
+    nothing but counts as another look. Exit code: 0 complete, 1 failures, 2 error, 3 incomplete.
     """
     from fgaug.study.confirmation import confirm as confirmation_confirm
 

@@ -1,4 +1,4 @@
-"""`fgaug data`: real images into a dataset, and a dataset checked."""
+"""`fgaug data`: prepare, audit and look at datasets of real images."""
 
 from __future__ import annotations
 
@@ -20,85 +20,86 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def prepare(
-    out: Annotated[Path, typer.Option("--out", help="The dataset's folder.")],
-    size: Annotated[int, typer.Option("--size", help="Side in pixels; aspect is not kept.")],
-    source: Annotated[Path | None, typer.Argument(help="A preset's folder.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the dataset.")],
+    size: Annotated[int, typer.Option("--size", help="Side in pixels; aspect ratio is not kept.")],
+    source: Annotated[Path | None, typer.Argument(help="Folder with the preset's images.")] = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Label table: CSV, TSV or Excel (.xlsx).")
     ] = None,
     sheet: Annotated[
-        str | None, typer.Option("--sheet", help="Of a workbook; the first, if left out.")
+        str | None, typer.Option("--sheet", help="Sheet of the workbook (default: the first).")
     ] = None,
-    images: Annotated[str | None, typer.Option("--images", help="Folder of the images.")] = None,
+    images: Annotated[str | None, typer.Option("--images", help="Folder with the images.")] = None,
     image_col: Annotated[str, typer.Option("--image-col")] = "image",
     label_col: Annotated[str, typer.Option("--label-col")] = "label",
-    group_col: Annotated[str | None, typer.Option("--group-col", help="Patient.")] = None,
+    group_col: Annotated[str | None, typer.Option("--group-col", help="Patient ID.")] = None,
     stratum_col: Annotated[
-        list[str] | None, typer.Option("--stratum-col", help="Machine, site...")
+        list[str] | None, typer.Option("--stratum-col", help="Scanner, site...; repeatable.")
     ] = None,
     keep_label: Annotated[
-        list[str] | None, typer.Option("--keep-label", help="Only these labels.")
+        list[str] | None, typer.Option("--keep-label", help="Keep only this label; repeatable.")
     ] = None,
     split_col: Annotated[
-        str | None, typer.Option("--split-col", help="A split that is given: train, valid, test.")
+        str | None, typer.Option("--split-col", help="Predefined split: train, valid, test.")
     ] = None,
     gan_col: Annotated[
-        str | None, typer.Option("--gan-col", help="Whether the GAN was trained on the image.")
+        str | None, typer.Option("--gan-col", help="Marks images the GAN was trained on.")
     ] = None,
     folders: Annotated[
-        Path | None, typer.Option("--folders", help="One folder for each label.")
+        Path | None, typer.Option("--folders", help="Folder with one subfolder per label.")
     ] = None,
     label_level: Annotated[
         int | None,
-        typer.Option("--label-level", help="How many levels below --folders the labels lie."),
+        typer.Option("--label-level", help="How many levels below --folders the labels are."),
     ] = None,
     split_folders: Annotated[
         bool,
-        typer.Option("--split-folders", help="Folders train, valid and test are the split."),
+        typer.Option("--split-folders", help="Take the split from folders train, valid and test."),
     ] = False,
     with_companions: Annotated[
         bool,
-        typer.Option("--with-companions", help="Masks and their kin are images, too."),
+        typer.Option("--with-companions", help="Treat masks and other companions as images."),
     ] = False,
     preset: Annotated[
         str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
     ] = None,
     crop_margin: Annotated[
-        float | None, typer.Option("--crop-margin", help="bus-bra: crop to the box, plus this.")
+        float | None, typer.Option("--crop-margin", help="bus-bra: margin around the lesion box.")
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
-    valid: Annotated[float, typer.Option("--valid", help="Share of groups to validate on.")] = 0.5,
-    test: Annotated[float | None, typer.Option("--test", help="Share kept sealed.")] = None,
+    valid: Annotated[float, typer.Option("--valid", help="Share of groups for validation.")] = 0.5,
+    test: Annotated[
+        float | None, typer.Option("--test", help="Share for the sealed test set.")
+    ] = None,
     test_per_label: Annotated[
-        int | None, typer.Option("--test-per-label", help="Images of each label kept sealed.")
+        int | None,
+        typer.Option("--test-per-label", help="Images per label in the sealed test set."),
     ] = None,
     extend: Annotated[
-        bool, typer.Option("--extend", help="Half of the validation groups join training.")
+        bool, typer.Option("--extend", help="Move half of the validation groups to training.")
     ] = False,
     skip_broken: Annotated[
         bool,
-        typer.Option("--skip-broken", help="Leave out broken images and formats not read."),
+        typer.Option("--skip-broken", help="Skip broken images and unreadable formats."),
     ] = False,
     copies: Annotated[
         str | None,
         typer.Option(
             "--copies",
-            help="Images that look alike: refuse, drop or group (busi: group; else refuse).",
+            help="Near-duplicates: refuse, drop or group (default: busi group, others refuse).",
         ),
     ] = None,
-    drop: Annotated[
-        Path | None, typer.Option("--drop", help="A list of images to leave out.")
-    ] = None,
+    drop: Annotated[Path | None, typer.Option("--drop", help="List of images to exclude.")] = None,
     pairs: Annotated[
         Path | None,
-        typer.Option("--pairs", help="Folder for every pair that looks alike, side by side."),
+        typer.Option("--pairs", help="Folder for a page of near-duplicate pairs."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the split.")] = 19,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the split.")] = 19,
     count: Annotated[
-        int | None, typer.Option("--count", help="phantom: how many images to draw.")
+        int | None, typer.Option("--count", help="phantom: number of images.")
     ] = None,
 ) -> None:
-    """Write a dataset: decoded, resized by Pillow's Lanczos filter, split by patient, audited."""
+    """Prepare a dataset: decode, resize (Lanczos, Pillow), split by patient and audit."""
     from fgaug.data.prepare import prepare as run
 
     with progress_of("reading images") as progress:
@@ -143,10 +144,10 @@ def audit(
     folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for every pair that looks alike, side by side."),
+        typer.Option("--out", help="Folder for a page of near-duplicate pairs."),
     ] = None,
 ) -> None:
-    """Refuse a dataset with a patient on two sides, or copies across splits or labels."""
+    """Check a dataset for patients in several splits and for copies across splits or labels."""
     from fgaug.data import audit as audits
     from fgaug.data import open_dataset
     from fgaug.data.copies.pairs_page import check_folder, pair_table, write_pairs
@@ -163,31 +164,31 @@ def audit(
     if out is not None:
         frame = pair_table(dataset.manifest, alike.pairs)
         written = write_pairs(out, frame, lambda rows: dataset.pixels()[rows], alike.limits)
-        sys.stdout.write(f"{len(frame)} pairs that look alike: {written[-1].resolve()}\n")
+        sys.stdout.write(f"{len(frame)} near-duplicate pairs: {written[-1].resolve()}\n")
     if problems:
         raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
-    sys.stdout.write(_described(folder, dataset) + "\naudit: no problem found\n")
+    sys.stdout.write(_described(folder, dataset) + "\naudit: no problems found\n")
 
 
 @app.command()
 def sheet(
     folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
     out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
-    per_label: Annotated[int, typer.Option("--per-label", help="Images of each label.")] = 8,
+    per_label: Annotated[int, typer.Option("--per-label", help="Images per label.")] = 8,
     split: Annotated[str, typer.Option("--split", help="train or valid.")] = "train",
-    rng: Annotated[int, typer.Option("--rng", help="Seeds the draw of the images.")] = 0,
+    rng: Annotated[int, typer.Option("--rng", help="Seed for choosing the images.")] = 0,
 ) -> None:
-    """Draw real images of each label on one picture; the test images stay sealed."""
+    """Draw a contact sheet of real images for each label; the test set stays sealed."""
     from fgaug.core import contact_sheet
     from fgaug.data import open_dataset
 
     if split == "test":
         raise DataError(
-            "--split test is sealed: a look at its images would count as one at the test set. "
-            "Use train or valid."
+            "--split must be train or valid, got test: the test set is sealed, and seeing its "
+            "images would count as a look."
         )
     if split not in ("train", "valid"):
-        raise DataError(f"--split is train or valid, got {split}.")
+        raise DataError(f"--split must be train or valid, got {split}.")
     if per_label < 1:
         raise DataError(f"--per-label must be at least 1, got {per_label}.")
     if rng < 0:
@@ -201,7 +202,7 @@ def sheet(
 
 
 def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
-    """Return a row of images for each label, the first of a seeded order of its split."""
+    """Return one row of randomly chosen images of the split for each label."""
     import numpy as np
 
     from fgaug.core.contact_sheet import Block
@@ -236,7 +237,7 @@ def _described(folder: Path, dataset: object) -> str:
         counts = rows["label"].value_counts()
         labels = ", ".join(f"{label} {counts.get(label, 0)}" for label in spec.labels)
         flagged = int(rows["gan"].sum())
-        flag = f", {flagged} with gan flag" if flagged else ""
+        flag = f", {flagged} with the gan flag" if flagged else ""
         lines.append(
             f"  {split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels}{flag})"
         )

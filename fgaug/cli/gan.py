@@ -1,4 +1,4 @@
-"""`fgaug gan`: networks; here what a file holds, and its copy as `.safetensors`."""
+"""`fgaug gan`: train GANs, inspect network files and convert them to `.safetensors`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ app.command(name="filter")(gan_data.filter_)
 app.command()(gan_quality.metrics)
 app.command()(gan_quality.select)
 File = Annotated[Path, typer.Argument(help="A network file: .pkl or .safetensors.")]
-# what the program's own image script does where nothing is said
-_PYTORCH = "stylegan2-ada-pytorch's own script takes psi 1 and const noise"
-_TENSORFLOW = "the TensorFlow programs' own scripts take psi 0.5 and draw noise as seeded does"
+# defaults of each program's own image script
+_PYTORCH = "stylegan2-ada-pytorch's generate.py defaults to psi 1 and const noise"
+_TENSORFLOW = "the TensorFlow scripts default to psi 0.5 and random noise, as seeded does"
 
 
 @app.command()
 def inspect(file: File) -> None:
-    """Print what a network file holds; nothing in it is run."""
+    """Print the contents of a network file without executing any of its code."""
     from gan_worker.files import convert as network_files
 
     _print(file, network_files.inspect_network(file))
@@ -36,34 +36,34 @@ def inspect(file: File) -> None:
 @app.command()
 def convert(
     file: File,
-    out: Annotated[Path, typer.Argument(help="The copy, *.safetensors; must not exist yet.")],
+    out: Annotated[Path, typer.Argument(help="New file, *.safetensors.")],
     half: Annotated[
-        bool, typer.Option("--half", help="Write float16: half the size, another identity.")
+        bool, typer.Option("--half", help="Write float16: half the size, a new identity.")
     ] = False,
 ) -> None:
-    """Write a network as .safetensors; the copy makes the same images under the same identity."""
+    """Convert a network to .safetensors; it generates the same images under the same identity."""
     from gan_worker.files import convert as network_files
 
     _print(out, network_files.convert_network(file, out, half=half))
 
 
 def _print(file: Path, snapshot: Snapshot) -> None:
-    """Print the facts of a network, one a line."""
+    """Print the properties of a network, one per line."""
     config = snapshot.config
     w_avg = float(snapshot.tensors["mapping.w_avg"].norm())
     own = _PYTORCH if snapshot.kind == "stylegan2-ada-pytorch" else _TENSORFLOW
     noise = "const (stored in the file), none, seeded"
-    lost = "" if w_avg else " (never trained: psi below 1 pulls towards zero)"
+    lost = "" if w_avg else " (not trained: psi below 1 truncates towards zero)"
     average = (
         "the moving average of the generator"
         if snapshot.averaged
-        else "of which the file does not say whether it is the moving average"
+        else "the file does not say whether it is the moving average"
     )
     exact = snapshot.stored_as == "float32"
     stored = "" if exact else f", stored as {snapshot.stored_as}, used as float32"
     facts = {
-        "kind": f"{snapshot.kind}, first read from {snapshot.source}",
-        "network": f"{snapshot.network}, {average}; no other is used",
+        "kind": f"{snapshot.kind}, originally from {snapshot.source}",
+        "network": f"{snapshot.network}, {average}; other networks in the file are ignored",
         "resolution": f"{snapshot.resolution} px",
         "channels": str(snapshot.channels),
         "labels": str(snapshot.labels) if snapshot.labels else "0 (unconditional)",
@@ -73,7 +73,7 @@ def _print(file: Path, snapshot: Snapshot) -> None:
         "SHA-256": snapshot.sha256,
         "w_avg norm": f"{w_avg:.6g}{lost}",
         "noise modes": noise if config.use_noise else "none (the network was made without noise)",
-        "truncation": f"psi 1 is none, 0 gives w_avg for every seed; {own}",
+        "truncation": f"psi 1 does not truncate, psi 0 gives w_avg for every seed; {own}",
     }
     lines = [str(file), *(f"  {name:<13}{value}" for name, value in facts.items())]
     sys.stdout.write("\n".join(lines) + "\n")

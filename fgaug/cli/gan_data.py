@@ -1,4 +1,4 @@
-"""`fgaug gan export` and `fgaug gan filter`: the images that networks learn from."""
+"""`fgaug gan export` and `fgaug gan filter`: training images for GANs."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from fgaug.errors import DataError
 Dataset = Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")]
 Split = Annotated[
     str,
-    typer.Option("--split", help="Whose training images: dataset, or the seed of another draw."),
+    typer.Option("--split", help="Split of the training images: dataset, or a resplit's seed."),
 ]
 
 
 def export(
     dataset: Dataset,
-    label: Annotated[
-        list[str], typer.Option("--label", help="Repeat for a conditional network's labels.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="A new folder, or a new file *.zip.")],
+    label: Annotated[list[str], typer.Option("--label", help="Repeat for a conditional network.")],
+    out: Annotated[Path, typer.Option("--out", help="A new folder or *.zip file.")],
     drop: Annotated[
-        Path | None, typer.Option("--drop", help="Leave out the images of `fgaug gan filter`.")
+        Path | None, typer.Option("--drop", help="Drop list of `fgaug gan filter`.")
     ] = None,
     split: Split = "dataset",
 ) -> None:
-    """Write a label's training images for the dataset tools of the official GAN programs."""
+    """Export a label's training images for the dataset tools of the official StyleGAN code."""
     from gan_worker.training.export import export_training_images
 
     with progress_of("exporting") as progress:
@@ -40,29 +38,30 @@ def export(
     for number, (name, count) in enumerate(done.counts.items()):
         sys.stderr.write(f"{f'class {number}: ' * several}{name}, {count} images\n")
     if drop is not None:
-        sys.stderr.write(f"{done.dropped} images were left out, as {drop} says\n")
+        sys.stderr.write(f"Excluded {done.dropped} images listed in {drop}\n")
     sys.stderr.write(
-        f"Copy {done.record} to x.trained_on.parquet beside a network x.pkl trained on these: "
-        "searches then see that it meets no validation or test patient.\n"
+        f"After training a network x.pkl on these images, copy {done.record} to "
+        "x.trained_on.parquet beside it: searches then check that the network never saw a "
+        "validation or test patient.\n"
     )
     sys.stdout.write(f"{done.out.resolve()}\n")
 
 
 def filter_(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("--out", help="The drop list, a new JSON file.")],
+    out: Annotated[Path, typer.Option("--out", help="Drop list to write, a new JSON file.")],
     rule: Annotated[
         list[str] | None,
         typer.Option(
             "--rule",
-            help="label: a cross-validated classifier disagrees with it; thin: there are few "
-            "images like it. May be repeated; label if left out.",
+            help="label: a cross-validated classifier disagrees with the label; thin: few "
+            "images are like it. Repeatable (default: label).",
         ),
     ] = None,
     share: Annotated[
-        float, typer.Option("--share", help="thin: of each label's images, those to drop.")
+        float, typer.Option("--share", help="thin: share of each label's images to drop.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option("--seed", help="label: of the folds of patients.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="label: seed of the folds.")] = 0,
     split: Split = "dataset",
     features: Annotated[
         str,
@@ -72,7 +71,7 @@ def filter_(
     ] = "lite0",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
-    """List training images that networks should not learn from, for `train --drop`."""
+    """List atypical or mislabelled training images, for `fgaug gan train --drop`."""
     from fgaug.quality.snapshots.training_filter import filter_training_images
 
     with progress_of("features") as progress:
@@ -92,17 +91,17 @@ def filter_(
         sys.stderr.write(f"{label}: {count} of {considered[label]} training images\n")
     if "label" in found.drops.rules:
         accuracy = found.drops.rules["label"]["balanced_accuracy"]
-        sys.stderr.write(f"The classifier is right on {accuracy:.0%} (balanced over labels)\n")
+        sys.stderr.write(f"Balanced accuracy of the classifier: {accuracy:.0%}\n")
     sys.stdout.write(f"{out.resolve()}\n")
 
 
 def split_of(text: str) -> int | str:
-    """Return `dataset`, or the seed that a split is drawn by."""
+    """Return `dataset`, or the seed of a resplit."""
     if text == "dataset":
         return text
     if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
         raise DataError(
-            f"--split is `dataset`, or a seed from 0 to {2**32 - 1} as on the axis `split` of a "
-            f"grid, got {text}."
+            f"--split must be `dataset` or a seed from 0 to {2**32 - 1}, as on the axis `split` "
+            f"of a grid, got {text}."
         )
     return int(text)

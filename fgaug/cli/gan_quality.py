@@ -1,4 +1,4 @@
-"""`fgaug gan metrics` and `fgaug gan select`: snapshots measured, and one of them chosen."""
+"""`fgaug gan metrics` and `fgaug gan select`: measure snapshots and select one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from fgaug.quality.snapshots.table import Row
 
 _HEADS = {"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"}
-Label = Annotated[str | None, typer.Option("--label", help="Only rows of this label.")]
+Label = Annotated[str | None, typer.Option("--label", help="Only rows with this label.")]
 
 
 def metrics(
     snapshots: Annotated[
-        list[Path], typer.Argument(help="Network files, or folders of trainings with several.")
+        list[Path], typer.Argument(help="Network files, or folders with snapshots.")
     ],
     dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
-    label: Annotated[str, typer.Option("--label", help="Whose training images to compare with.")],
+    label: Annotated[
+        str, typer.Option("--label", help="Compare with this label's training images.")
+    ],
     images: Annotated[
-        int, typer.Option("--images", help="Fakes of each snapshot: z_seeds 1 to this.")
+        int, typer.Option("--images", help="Fakes per snapshot, z_seeds from 1.")
     ] = 5000,
     features: Annotated[
         str,
@@ -37,21 +39,22 @@ def metrics(
         ),
     ] = "lite0",
     noise: Annotated[
-        str, typer.Option("--noise", help="seeded (each image its own), const or none.")
+        str, typer.Option("--noise", help="seeded (per image), const or none.")
     ] = "seeded",
     class_index: Annotated[
-        int | None, typer.Option("--class", help="The label's class in a conditional network.")
+        int | None,
+        typer.Option("--class", help="Class index of the label in a conditional network."),
     ] = None,
     split: Split = "dataset",
     drop: Annotated[
-        Path | None, typer.Option("--drop", help="The drop list that the networks had.")
+        Path | None, typer.Option("--drop", help="Drop list used to train the networks.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
-    """Print FID, KID, precision and recall (k = 3) of snapshots against their training images.
+    """Measure FID, KID, precision and recall (k = 3) of snapshots against real training images.
 
-    Beside them, what reals score against reals. The numbers are kept in metrics.csv and
-    metrics.json beside the snapshots; what is there already is not measured again.
+    Prints the scores of reals against reals as a floor. Stores results in metrics.csv and
+    metrics.json beside the snapshots and reuses the ones already there.
     """
     from fgaug.quality.snapshots.measure import SnapshotOptions, measure_snapshots
 
@@ -72,34 +75,39 @@ def metrics(
 
 
 def select(
-    folder: Annotated[Path, typer.Argument(help="A folder of measured snapshots.")],
+    folder: Annotated[Path, typer.Argument(help="A folder measured with `fgaug gan metrics`.")],
     rule: Annotated[
         str,
         typer.Option(
             "--rule",
-            help="thesis (of the 4 of lowest FID, the highest precision), fid (also breast and "
-            "lowest-fid), lowest-kid, highest-precision, highest-recall.",
+            help="thesis (highest precision among the 4 lowest FIDs), fid (same as breast and "
+            "lowest-fid), lowest-kid, highest-precision or highest-recall.",
         ),
     ],
     among: Annotated[
-        int | None, typer.Option("--among", help="Keep so many of lowest FID first.")
+        int | None,
+        typer.Option("--among", help="Consider only this many snapshots, by lowest FID."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Copy the chosen snapshot there.")
+        Path | None,
+        typer.Option("--out", help="Copy the selected snapshot to this file."),
     ] = None,
     label: Label = None,
     class_index: Annotated[
-        int | None, typer.Option("--class", help="Only rows of this class.")
+        int | None, typer.Option("--class", help="Only rows with this class.")
     ] = None,
     features: Annotated[
-        str | None, typer.Option("--features", help="Only rows of this network: lite0, vgg16...")
+        str | None,
+        typer.Option("--features", help="Only rows with these features: lite0, vgg16..."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option("--images", help="Only rows of so many fakes.")
+        int | None, typer.Option("--images", help="Only rows with this many fakes.")
     ] = None,
-    noise: Annotated[str | None, typer.Option("--noise", help="Only rows of this noise.")] = None,
+    noise: Annotated[
+        str | None, typer.Option("--noise", help="Only rows with this noise.")
+    ] = None,
 ) -> None:
-    """Print a folder's table with the snapshot that a rule chooses; its path is the last line."""
+    """Select a snapshot by a rule; print the table, then the snapshot's path as the last line."""
     from fgaug.quality.snapshots.select import select_snapshot
 
     found = select_snapshot(
@@ -118,7 +126,7 @@ def select(
 
 
 def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
-    """Print comparable rows as two tables, and what their numbers are made of."""
+    """Print comparable rows as two tables, with a note on how they were measured."""
     first = rows[0]
     whole = _table("all fakes against all training images", first)
     same = _table("at the floor's sizes", first)
@@ -134,7 +142,7 @@ def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
 
 
 def _table(title: str, row: Row) -> Table:
-    """Return an empty table; the feature network's label is at the head of every number."""
+    """Return an empty table; every column head names the feature network."""
     table = Table(title=title, title_justify="left")
     table.add_column("  snapshot", no_wrap=True)
     label = row["features"].replace("-", "-\n", 1)
@@ -155,14 +163,14 @@ def _spread(row: Row, name: str, measure: str) -> str:
 
 def _foot(row: Row) -> list[str]:
     of_class = "" if row["class"] is None else f", class {row['class']}"
-    by = {"group": "patients kept whole", "image": "image by image"}[row["floor_by"]]
+    by = {"group": "split by patient", "image": "split by image"}[row["floor_by"]]
     return [
         f"{row['label']}{of_class}: {row['n_fake']} fakes (z_seeds 1-{row['n_fake']}, psi "
         f"{row['psi']:g}, noise {row['noise']}) against {row['n_real']} training images of "
         f"{row['dataset']}",
-        f"features {row['features']}: {row['features_described']}. Numbers of another network do "
-        "not compare",
-        f"floor: {row['floor_n_reference']} reals against {row['floor_n_sample']} others, "
-        f"{row['floor_cuts']} random cuts, {by}, mean ± sd over cuts. Its sizes: so many fakes "
-        "against the same reals: these compare with the floor",
+        f"features {row['features']}: {row['features_described']}. Scores from different feature "
+        "networks are not comparable",
+        f"floor: {row['floor_n_reference']} reals against {row['floor_n_sample']} other reals, "
+        f"mean ± sd over {row['floor_cuts']} random splits, {by}. Compare the floor only with "
+        "the second table, where fakes are measured at the same sample sizes",
     ]

@@ -1,4 +1,4 @@
-"""`fgaug gan train`: networks from a dataset's own images."""
+"""`fgaug gan train`: train GANs on a dataset's own images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from fgaug.errors import UserError
 
 def train(
     dataset: Dataset,
-    out: Annotated[Path, typer.Option("--out", help="A folder below it for each network.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for the networks, one subfolder each.")
+    ],
     label: Annotated[
-        list[str] | None, typer.Option("--label", help="Repeat for several; all if left out.")
+        list[str] | None, typer.Option("--label", help="Repeatable (default: all).")
     ] = None,
     preset: Annotated[
         str,
@@ -27,36 +29,37 @@ def train(
         ),
     ] = "auto",
     kimg: Annotated[
-        int | None, typer.Option("--kimg", help="Thousand real images shown, in all.")
+        int | None, typer.Option("--kimg", help="Training length in thousands of real images.")
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option("--set", help="gamma=0.16: an option that differs from the preset; repeat."),
+        typer.Option("--set", help="Override a preset option, as gamma=0.16; repeatable."),
     ] = None,
     sweep: Annotated[
         list[str] | None,
-        typer.Option("--sweep", help="gamma=0.08,0.16: a training for each value; repeat."),
+        typer.Option("--sweep", help="Train once per value, as gamma=0.08,0.16; repeatable."),
     ] = None,
     conditional: Annotated[
-        bool, typer.Option("--conditional", help="One network of all labels.")
+        bool, typer.Option("--conditional", help="Train one conditional network for all labels.")
     ] = False,
     start: Annotated[
-        Path | None, typer.Option("--from", help="Start from this network: what fits is copied.")
+        Path | None,
+        typer.Option("--from", help="Initialise from this network where shapes match."),
     ] = None,
     drop: Annotated[
-        Path | None, typer.Option("--drop", help="Leave out the images of `fgaug gan filter`.")
+        Path | None, typer.Option("--drop", help="Drop list of `fgaug gan filter`.")
     ] = None,
     split: Split = "dataset",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     gpus: Annotated[
         int,
-        typer.Option("--gpus", min=1, help="That share a network; with --device cpu processes."),
+        typer.Option("--gpus", min=1, help="GPUs per network (with --device cpu: processes)."),
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print every number; train nothing.")
+        bool, typer.Option("--dry-run", help="Print all settings; train nothing.")
     ] = False,
 ) -> None:
-    """Train StyleGAN2-ADA on a dataset's training images; the same command goes on with it."""
+    """Train StyleGAN2-ADA on a dataset's training images; repeat the command to resume."""
     from gan_worker.training import jobs as training_jobs
 
     changes = {name: training_jobs.option_of(name, text) for name, text in _pairs("--set", option)}
@@ -84,7 +87,7 @@ def train(
         sys.stdout.write("\n".join(training_jobs.told(job) for job in jobs) + "\n")
         return
     if not training_jobs.train(jobs, Console(stderr=True)):
-        sys.stderr.write("Stopped; the same command goes on.\n")
+        sys.stderr.write("Interrupted. Run the same command again to resume.\n")
         raise typer.Exit(3)
     for job in jobs:
         sys.stdout.write(f"{job.out}\n")
@@ -95,6 +98,6 @@ def _pairs(flag: str, texts: list[str] | None) -> list[tuple[str, str]]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not equals or not value:
-            raise UserError(f"{flag} is NAME=VALUE, such as gamma=0.16, got {text}.")
+            raise UserError(f"{flag} must be NAME=VALUE, such as gamma=0.16, got {text}.")
         pairs.append((name.strip().replace("-", "_"), value))
     return pairs

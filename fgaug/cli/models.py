@@ -1,4 +1,4 @@
-"""`fgaug predict` and `fgaug replay`: a saved classifier at work, a cell trained again."""
+"""`fgaug predict` and `fgaug replay`: apply a saved classifier, or retrain a cell."""
 
 from __future__ import annotations
 
@@ -19,38 +19,36 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A model.safetensors, its card beside it.")],
+    model: Annotated[Path, typer.Argument(help="A model.safetensors with its card beside it.")],
     images: Annotated[
         list[Path], typer.Argument(help="A folder, image files, or a prepared dataset.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="A .csv or .parquet file, instead of stdout.")
+        Path | None, typer.Option("--out", help="A .csv or .parquet file (default: stdout).")
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="Of a prepared dataset: valid (default) or train."),
+        typer.Option("--split", help="Split of a dataset: valid (default) or train."),
     ] = None,
     csv: Annotated[
-        Path | None, typer.Option("--csv", help="A label table of a folder's images.")
+        Path | None, typer.Option("--csv", help="Table with the labels of the images.")
     ] = None,
     image_col: Annotated[
-        str | None, typer.Option("--image-col", help="Its column of image names.")
+        str | None, typer.Option("--image-col", help="Its image name column.")
     ] = None,
-    label_col: Annotated[
-        str | None, typer.Option("--label-col", help="Its column of labels.")
-    ] = None,
+    label_col: Annotated[str | None, typer.Option("--label-col", help="Its label column.")] = None,
     group_col: Annotated[
-        str | None, typer.Option("--group-col", help="Its column of patients.")
+        str | None, typer.Option("--group-col", help="Its patient column.")
     ] = None,
     device: Device = "cpu",
     skip_broken: Annotated[
-        bool, typer.Option("--skip-broken", help="Leave broken images out.")
+        bool, typer.Option("--skip-broken", help="Skip broken images.")
     ] = False,
 ) -> None:
-    """Print, as CSV, the label that a saved model predicts for each image, with probabilities.
+    """Predict the label and probabilities of each image with a saved model, as CSV.
 
-    Predictions of a prepared dataset, or with --csv, carry the true label and the patient, which
-    `fgaug compare` wants: without patients it takes each image for one.
+    For a prepared dataset, or with --csv, the output includes the true label and the patient for
+    `fgaug compare`, which otherwise counts each image as its own patient.
     """
     from fgaug.core.progress import progress_of
     from fgaug.training import predict as prediction
@@ -59,15 +57,15 @@ def predict(
     table = None
     if csv is not None:
         if image_col is None or label_col is None:
-            raise UserError("--csv goes with --image-col and --label-col: name its columns.")
+            raise UserError("--csv needs its columns: give --image-col and --label-col.")
         table = prediction.LabelTable(
             csv=csv, image_col=image_col, label_col=label_col, group_col=group_col
         )
     elif given := [name for name, value in columns.items() if value is not None]:
-        raise UserError(f"{', '.join(given)}: a column of --csv, and no table is given.")
+        raise UserError(f"{', '.join(given)} can be used only with --csv: give the table too.")
     if out is not None and out.suffix not in (".csv", ".parquet"):
-        raise UserError(f"--out is a .csv or .parquet file, got {out}.")
-    with progress_of("reading the images") as progress:
+        raise UserError(f"--out must be a .csv or .parquet file, got {out}.")
+    with progress_of("reading images") as progress:
         frame = prediction.predict(
             model,
             images,
@@ -87,19 +85,22 @@ def predict(
 
 
 def replay(
-    run: Annotated[Path, typer.Argument(help="The folder of a search.")],
-    cell: Annotated[str, typer.Argument(help="A cell_id, or its first digits.")],
+    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    cell: Annotated[str, typer.Argument(help="A cell_id or its first digits.")],
     device: Annotated[
         str | None,
-        typer.Option("--device", help="cpu or cuda; as the cell was trained, if left out."),
+        typer.Option("--device", help="cpu or cuda (default: the cell's)."),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option("--tolerance", min=0, help="Of metrics and probabilities, absolute.")
+        float,
+        typer.Option(
+            "--tolerance", min=0, help="Absolute tolerance for metrics and probabilities."
+        ),
     ] = 1e-6,
 ) -> None:
-    """Train one cell of a run again and say whether it gives the same numbers.
+    """Retrain one cell of a run and check that it reproduces the same numbers.
 
-    Nothing is written. Exit code: 0 the same, 1 different, 2 a mistake in what is asked.
+    Writes nothing. Exit code: 0 reproduced, 1 different, 2 a usage error.
     """
     from fgaug.study import replay as study_replay
 
@@ -109,26 +110,26 @@ def replay(
 
 
 def _described(replayed: Replay) -> list[str]:
-    """Return the lines that say what is the same, what differs and what may be why."""
+    """Return lines on what was reproduced, what differs, and changes in the environment."""
     cell = f"cell {replayed.cell.cell_id} ({replayed.cell.described})"
-    compared = f"{replayed.compared} columns of its row, predictions of {replayed.images} images"
+    compared = f"{replayed.compared} result columns and predictions on {replayed.images} images"
     largest = max([replayed.predictions, *(change.size for change in replayed.row)])
     environment = [f"  {c.name}: {c.then} in the run, {c.now} now" for c in replayed.environment]
     if replayed.same:
-        exact = "to the last bit" if not largest else f"the largest difference is {largest:.2g}"
+        exact = "bit-identical" if not largest else f"largest difference {largest:.2g}"
         lines = [f"{cell}: same numbers ({compared}; {exact})"]
         return [
             *lines,
-            *(["although the environment differs:", *environment] if environment else []),
+            *(["although the environment has changed:", *environment] if environment else []),
         ]
     lines = [f"{cell}: different numbers ({compared}; tolerance {replayed.tolerance:g})"]
     for change in replayed.beyond:
         by = f" (by {change.size:.3g})" if math.isfinite(change.size) else ""
         lines.append(f"  {change.name}: {change.then} in the run, {change.now} now{by}")
     if not math.isfinite(replayed.predictions):
-        lines.append("  predictions: of other images, or of other labels")
+        lines.append("  predictions: the images or true labels differ")
     elif replayed.predictions > replayed.tolerance:
         lines.append(f"  predictions: probabilities differ by up to {replayed.predictions:.3g}")
     if not environment:
-        return [*lines, "nothing that is recorded of the environment differs"]
-    return [*lines, "what differs in the environment:", *environment]
+        return [*lines, "the recorded environment is the same"]
+    return [*lines, "changes in the environment:", *environment]

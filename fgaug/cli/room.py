@@ -1,4 +1,4 @@
-"""`--cpus` and `--gpus`: how much of this machine a command trains on."""
+"""`--cpus` and `--gpus`: the share of this machine that a command may use."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from fgaug.errors import UserError
 
 
 def whole_number(text: str) -> int:
-    """Return the value of `--cpus` or `--gpus`.
+    """Parse the value of `--cpus` or `--gpus`.
 
     Raises:
-        UserError: it is no whole number.
+        UserError: not a whole number.
     """
     try:
         return int(text)
     except ValueError:
         raise UserError(
-            f"--cpus and --gpus take whole numbers, got {text}. They limit what the whole command "
-            "uses. To give each trial a part of a GPU, set `resources: {gpu: 0.5}` in the grid."
+            f"--cpus and --gpus must be whole numbers, got {text}. They limit the whole command. "
+            "To give each trial a fraction of a GPU, set `resources: {gpu: 0.5}` in the grid."
         ) from None
 
 
@@ -30,7 +30,7 @@ Cpus = Annotated[
         "--cpus",
         parser=whole_number,
         metavar="N",
-        help="Cores to use; all that are allowed if left out.",
+        help="CPU cores to use (default: all available).",
     ),
 ]
 
@@ -40,6 +40,6 @@ Gpus = Annotated[
         "--gpus",
         parser=whole_number,
         metavar="N",
-        help="GPUs to use; all that are visible if left out.",
+        help="GPUs to use (default: all visible).",
     ),
 ]

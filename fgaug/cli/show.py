@@ -1,4 +1,4 @@
-"""What commands print: the plan of a search, its end, its results, how far it is."""
+"""Terminal output of the search commands: plan, closing line, status and results."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _LOGS = ("auto", "json", "quiet")
 
 
 def plan(planned: Plan, room: Room | None = None) -> None:
-    """Print cells, fakes needed and present, disk and a time estimate.
+    """Print the plan of a search: cells, fakes needed and present, disk and estimated time.
 
     Args:
-        planned: what a search would do.
-        room: what its trials may use; all of this machine where None.
+        planned: the plan to print.
+        room: CPUs and GPUs for its trials; None for the whole machine.
     """
     from rich.console import Console
 
@@ -60,12 +60,12 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     cells = many(len(planned.cells), "cell")
     say(f"grid {space.name}: {cells} in {many(arms, 'arm')} ({counts})")
     if planned.absent:
-        say("  which of them are finished only the dataset can tell: none is taken to be")
+        say("  finished: unknown without the dataset; the plan assumes none")
     else:
         say(f"  finished: {len(planned.cells) - len(todo)}, to train: {len(todo)}")
         if lost := damaged(planned.run, (cell.cell_id for cell in todo)):
             names = ", ".join(lost[:5])
-            say(f"  of these {len(lost)} with a damaged row ({names}), which a search sets aside")
+            say(f"  damaged rows among these: {len(lost)} ({names}); a search sets them aside")
     if space.confirmation is not None:
         more = space.confirmation.most_cells(len(space.controls))
         say(
@@ -83,8 +83,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         name = "" if source.snapshot is None else f"snapshot {source.snapshot}, "
         say(
             f"{name}bank {source.store.place()}: {many(needs.demand.count, 'fake')} needed by "
-            f"the grid, {needs.present} present, "
-            f"{needs.missing.count} to generate for the cells to train"
+            f"the grid, {needs.present} present, {needs.missing.count} to generate for the "
+            "cells to train"
         )
         for (label, psi), z_seeds in needs.missing.wanted.items():
             say(f"  {label} psi {psi:g}: {len(z_seeds)} to generate")
@@ -94,37 +94,37 @@ def plan(planned: Plan, room: Room | None = None) -> None:
             say(line)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     trials = many(len(todo), "trial")
-    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and decoded; {trials})")
+    say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and the cache; {trials})")
     if room is not None and room.address is not None:
-        say(f"resources: the cluster at {room.address} is asked when the search starts")
+        say(f"resources: those of the cluster at {room.address}, known when the search starts")
     if todo:
-        threads, auto = 1, " (`resources: auto`: more or fewer, as measured at the start)"
+        threads, auto = 1, " (`resources: auto`: adjusted by a measurement at the start)"
         if not isinstance(space.resources, str):
             threads, auto = max(1, min(int(space.resources.cpu), cores())), ""
         try:
             seconds = estimate.trial_seconds(todo, planned.dataset, space.pool, threads)
         except TrialError as error:
-            say(f"time: not measured, as a trial would fail: {error}")
+            say(f"time: no estimate, because a trial would fail: {error}")
             return
-        on = "on this machine, on black images" if planned.absent else "on this machine"
+        on = "on this machine with blank images" if planned.absent else "on this machine"
         held = (cores(), devices.visible_gpus()) if room is None else (room.cpus, room.gpus)
         at_once = parallel_trials(space, *held)
-        bound = "" if space.budget.unit == "steps" else ", at most: patience may stop trials early"
+        bound = "" if space.budget.unit == "steps" else ", or less if patience stops trials early"
         say(
             f"time: about {_duration(seconds / at_once)} for training, "
-            f"{many(at_once, 'trial')} at once{auto}{bound} (measured now {on}; generation and "
-            "start-up apart)"
+            f"{many(at_once, 'trial')} at once{auto}{bound} (measured now {on}; excludes "
+            "generating fakes and start-up)"
         )
 
 
 def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
-    """Yield what each filter keeps, how many fakes are wanted of it, and what that takes."""
+    """Yield each filter's keep rate, the fakes needed from it, and how many must be scored."""
     space, spec = planned.space, planned.dataset.spec
     image_bytes = spec.size**2 * spec.channels
     for kept in needs.keep_rates:
         of = "" if kept.split == "dataset" else f", split {kept.split}"
         of += "" if kept.round is None else f", round {kept.round}"
-        yield f"  filter {kept.filter}{of} keeps {kept.words} and has to keep {kept.wanted}"
+        yield f"  filter {kept.filter}{of} keeps {kept.words}; needed: {kept.wanted}"
         if kept.to_score:
             least = "" if kept.scored else "at least "
             size = f"{kept.to_make * image_bytes / 1e6:.1f} MB"
@@ -135,16 +135,16 @@ def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     unknown = dict.fromkeys(kept.split for kept in needs.keep_rates if not kept.scored)
     for split in unknown:
         if split in planned.scoring:
-            yield "  what is unknown is told once the baseline that scores them is trained"
+            yield "  unknown until the search has trained the baseline that scores the fakes"
             continue
         yield (
-            f"  what is unknown is told by `{_to_score(needs, space, split)}` once the bank has "
-            "some fakes, or by the search itself, before it trains"
+            "  unknown until the search has scored some fakes; to know earlier, generate some and "
+            f"run `{_to_score(needs, space, split)}`"
         )
 
 
 def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
-    """Return the command that scores a bank as the grid wants it."""
+    """Return the command that scores the bank with the grid's scorers."""
     parts = [f"fgaug bank score {needs.source.store.place()} --dataset {space.dataset}"]
     parts += [f"--scorer {name}" for name in needs.source.scorers[split]]
     if space.scorers is not None:
@@ -156,20 +156,20 @@ def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
 
 
 def console_for(log: str) -> Console:
-    """Return where a search shows itself; mute where --log asks for JSON lines or for quiet.
+    """Return a search's console on stderr, silent unless `log` is auto.
 
     Raises:
-        UserError: no such log.
+        UserError: `log` is none of auto, json and quiet.
     """
     from rich.console import Console
 
     if log not in _LOGS:
-        raise UserError(f"--log is {', '.join(_LOGS[:-1])} or {_LOGS[-1]}, got {log}.")
+        raise UserError(f"--log must be {', '.join(_LOGS[:-1])} or {_LOGS[-1]}, got {log}.")
     return Console(stderr=True, quiet=log != "auto")
 
 
 def closing_line(run: Run, log: str = "auto") -> None:
-    """Print how many cells are ok, pruned, failed and missing: the last line of a search."""
+    """Print the counts of ok, pruned, failed and missing cells as a search's last line."""
     if log == "json":
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         counts = {name: getattr(run, name) for name in ("ok", "pruned", "failed", "missing")}
@@ -180,16 +180,16 @@ def closing_line(run: Run, log: str = "auto") -> None:
         f"{run.root}: {run.ok} ok, {run.pruned} pruned, {run.failed} failed, {run.missing} missing"
     )
     if run.failed or run.missing:
-        line += ". Run the same command again to train what is failed or missing"
+        line += ". Run the same command again to train the failed and missing cells"
     sys.stderr.write(line + "\n")
 
 
 def status(run: Path, format: str) -> None:
-    """Print how far a run is, read from its files: as text or as one JSON object."""
+    """Print the progress of a run from its files, as text or as one JSON object."""
     from fgaug.runs.status import read
 
     if format not in ("text", "json"):
-        raise UserError(f"--format is text or json, got {format}.")
+        raise UserError(f"--format must be text or json, got {format}.")
     found = read(run)
     if format == "json":
         value = {**asdict(found), "root": str(found.root)}
@@ -201,7 +201,7 @@ def status(run: Path, format: str) -> None:
 def _status_lines(found: Status) -> list[str]:
     by, cells = "; ".join(found.searches), "cell" if found.cells == 1 else "cells"
     lines = [
-        f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no search at work'}",
+        f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no active search'}",
         f"  {found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
         f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
     ]
@@ -219,15 +219,15 @@ def _status_lines(found: Status) -> list[str]:
 
 
 def results(run: Path, by: str, format: str) -> None:
-    """Print the rows of a run, one a trial or one an arm, as asked."""
+    """Print the results of a run, one row per trial or per arm."""
     from fgaug.analysis.report.arm_summary import by_arm
     from fgaug.runs.results import load_results, typed
 
     if by not in ("cell", "arm"):
-        raise UserError(f"--by is cell or arm, got {by}.")
+        raise UserError(f"--by must be cell or arm, got {by}.")
     frame = load_results(run)
     if frame.empty:
-        raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
+        raise RunError(f"{run} has no finished trial yet. Run `fgaug search` first.")
     frame = by_arm(frame) if by == "arm" else frame
     if format == "csv":
         frame.to_csv(sys.stdout, index=False)
@@ -237,7 +237,7 @@ def results(run: Path, by: str, format: str) -> None:
     elif format == "parquet":
         if sys.stdout.isatty():
             raise UserError(
-                "--format parquet is binary: send it to a file with `> results.parquet`."
+                "--format parquet is binary. Redirect it to a file: `> results.parquet`."
             )
         import pyarrow.parquet as pq
 
@@ -245,7 +245,7 @@ def results(run: Path, by: str, format: str) -> None:
     elif format == "table":
         _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
     else:
-        raise UserError(f"--format is table, csv, json or parquet, got {format}.")
+        raise UserError(f"--format must be table, csv, json or parquet, got {format}.")
 
 
 def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
@@ -261,7 +261,7 @@ def _filtered(frame: pd.DataFrame) -> bool:
 
 
 def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return an arm's columns for a terminal: mean and population sd in one."""
+    """Return the columns of arms for a terminal, mean ± population sd in one column."""
     hidden = ["arm_id", "note", *([] if _filtered(frame) else ["filter"])]
     hidden += [] if frame["round"].notna().any() else ["round"]
     kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]

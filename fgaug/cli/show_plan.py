@@ -1,4 +1,4 @@
-"""Parts of a dry run: images by arm and label, rounds, and the time to make the fakes."""
+"""Parts of a dry run's output: images by arm and label, rounds, and time to generate fakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def lines(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
-    """Yield what the rounds of a needs need, and how long its fakes take to be made."""
+    """Yield the fakes that the remaining rounds need, and the time to generate them."""
     from fgaug.core import devices
     from fgaug.study.dry_run import fakes_per_s
 
@@ -29,25 +29,25 @@ def lines(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     if not most or (rate := fakes_per_s(needs)) is None:
         return
     gpus = devices.visible_gpus()
-    device = "GPU" if gpus else "machine, on its cores,"
+    device = "GPU" if gpus else "machine's CPU cores"
     hours = _span(least / rate / 3600, most / rate / 3600)
     shared = f", shared by {gpus}" if gpus > 1 else ""
     yield (
-        f"  to make them: about {hours} h of one {device}{shared} ({rate:.3g} fakes/s, "
+        f"  time to generate: about {hours} h of one {device}{shared} ({rate:.3g} fakes/s, "
         "measured now)"
     )
 
 
 def _of_rounds(found: RemainingRounds) -> Iterator[str]:
     yield (
-        f"  rounds: {found.rounds} left for {found.cells} cells; in each a cell trains on "
-        f"{found.size} fakes a label, of {found.block} z_seeds that no other round draws from: "
-        f"{found.z_seeds} z_seeds a label in all"
+        f"  rounds: {found.rounds} left for {found.cells} cells; each trains on {found.size} "
+        f"fakes per label from its own {found.block} z_seeds: {found.z_seeds} z_seeds per label "
+        "in total"
     )
-    unknown = "" if found.least == found.most else " (by what the filters keep)"
-    held = "" if found.keeps else ": one round's, as `keep_shards: false` drops the others"
+    unknown = "" if found.least == found.most else " (depends on the filters)"
+    held = "" if found.keeps else " for one round; `keep_shards: false` drops the others"
     yield (
-        f"  of all rounds: {_span(found.least, found.most)} images to make{unknown}, "
+        f"  all rounds: {_span(found.least, found.most)} images to generate{unknown}, "
         f"{_span(found.least_bytes / 1e9, found.most_bytes / 1e9)} GB in the bank{held}"
     )
 
@@ -59,17 +59,17 @@ def _span(low: float, high: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """What all arms of a mode with one ratio, or one count, train on beside their reals."""
+    """What the arms of a mode with the same ratio or counts train on besides their reals."""
 
     mode: str
-    amount: str  # the ratio, `counts` or so many rounds; empty where nothing is added
-    further: str  # split and share of the patients, where they are not all as prepared
-    added: Mapping[str, int]  # fakes by label, of all rounds; repeats of reals in oversample
-    removed: Mapping[str, int]  # reals by label, by `remove` alone
+    amount: str  # the ratio, `counts` or the number of rounds; empty if nothing is added
+    further: str  # split and share of patients, unless they are the dataset's own
+    added: Mapping[str, int]  # fakes by label over all rounds; repeated reals in oversample
+    removed: Mapping[str, int]  # reals by label removed by `remove`
 
 
 def amounts_of(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> list[Amount]:
-    """Return each amount once, as it is at its first seed."""
+    """Return the distinct amounts, each computed at its first seed."""
     from fgaug.runs.mix import fakes_wanted
     from fgaug.runs.reals import removed_rows
 
@@ -96,7 +96,7 @@ def amounts_of(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> list[Amou
 
 
 def amount_lines(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> Iterator[str]:
-    """Yield a small table, one line an amount."""
+    """Yield the lines of a small table with one amount per line."""
     amounts = amounts_of(cells, reals)
     labels = list(amounts[0].added) if amounts else []
     head = [
