@@ -1,16 +1,16 @@
 """Errors that end a command with one message: the rule, the value, the cure.
 
-FgaugError                  anything this project raises on purpose
-├── UserError               the input is wrong; exit code 2
-│   ├── GridError           a grid file, with every problem found in it
+FgaugError                  any error this project raises on purpose
+├── UserError               invalid input; exit code 2
+│   ├── GridError           a grid file, with all of its problems
 │   ├── DataError           images, label tables, datasets
-│   ├── SnapshotError       a network file that is refused or cannot be read
-│   ├── BankError           a fake bank that is damaged, unfinished or of other snapshots
-│   ├── RunError            a run directory that is missing, damaged or of another grid
-│   └── DiskFullError       no space left; what was finished stays valid
-├── TrainingError           a network's training diverged or collapsed; its snapshots stay; code 1
-├── ClusterError            Ray died under a command; what was finished stays valid; code 3
-└── TrialError              one cell failed (NaN loss, out of memory); the grid goes on; code 1
+│   ├── SnapshotError       a network file that is rejected or cannot be read
+│   ├── BankError           a fake bank that is damaged, unfinished or from other snapshots
+│   ├── RunError            a run folder that is missing, damaged or from another grid
+│   └── DiskFullError       no space left on device; finished work is intact
+├── TrainingError           a GAN training diverged or collapsed; its snapshots remain; code 1
+├── ClusterError            Ray died during a command; finished work is intact; code 3
+└── TrialError              one cell failed (NaN loss, out of memory); the grid continues; code 1
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from collections.abc import Sequence
 
 
 class FgaugError(Exception):
-    """Any error raised on purpose; its text is all that a user needs to read."""
+    """Base of all errors raised on purpose; users see the text, not a traceback."""
 
     exit_code = 1
 
 
 class UserError(FgaugError):
-    """The input breaks a rule; the text names the rule, the value and the cure."""
+    """Invalid input; the text states the rule, the value and the cure."""
 
     exit_code = 2
 
 
 class GridError(UserError):
-    """A grid file with one or more problems, all of them in ``problems``."""
+    """An invalid grid file; ``problems`` lists everything wrong with it."""
 
     def __init__(self, problems: Sequence[str], source: str = "grid") -> None:
         self.problems, self.source = tuple(problems), source
@@ -50,45 +50,45 @@ class DataError(UserError):
 
 
 class SnapshotError(UserError):
-    """A network file that is refused or cannot be read."""
+    """A network file that is rejected or cannot be read."""
 
 
 class BankError(UserError):
-    """A fake bank that is damaged, unfinished, or belongs to other snapshots."""
+    """A fake bank that is damaged, unfinished or from other snapshots."""
 
 
 class RunError(UserError):
-    """A run directory that is missing, damaged or belongs to another grid."""
+    """A run folder that is missing, damaged or from another grid."""
 
 
 class DiskFullError(UserError):
-    """No space left on a device; whatever was finished before stays valid."""
+    """No space left on device; finished work is intact."""
 
     ERRNOS = (errno.ENOSPC, errno.EDQUOT)
 
 
 class TrainingError(FgaugError):
-    """A network's training cannot go on; its last good snapshot stays."""
+    """A GAN training cannot continue; its last good snapshot remains."""
 
 
 class ClusterError(FgaugError):
-    """Ray died under a command; whatever was finished before stays valid."""
+    """Ray died during a command; finished work is intact."""
 
     exit_code = 3
 
 
 class TrialError(FgaugError):
-    """One cell failed; its row says why and the grid goes on."""
+    """One cell failed; its row gives the reason and the grid continues."""
 
 
 def one_line(text: str) -> str:
-    """Return an error's text in one line, all of it but the lines of a traceback.
+    """Return an error's text as one line, without traceback lines.
 
-    A list of problems loses the line that counts them, and other lines are joined.
+    Lists of problems lose the line that counts them; other lines are joined.
     """
     first, *rest = [line for line in text.splitlines() if line.strip()] or [""]
     problems = [line.strip()[2:] for line in rest if line.lstrip().startswith("- ")]
-    told = [line.strip() for line in rest if not line.startswith((" ", "\t"))]
+    others = [line.strip() for line in rest if not line.startswith((" ", "\t"))]
     if problems and re.fullmatch(r".*: \d+ problems?", first):
-        return "; ".join([*problems, *told])
-    return " ".join([first.strip(), "; ".join(problems), *told]).replace("  ", " ").strip()
+        return "; ".join([*problems, *others])
+    return " ".join([first.strip(), "; ".join(problems), *others]).replace("  ", " ").strip()

@@ -159,7 +159,7 @@ class TestGridFile:
             ({"filer": ["agrees"]}, "`axes.filer`: unknown axis, did you mean `filter`?"),
             (
                 {"filter": ["none"], "top__controls": ["random_subset"]},
-                "`controls: random_subset` is the twin of filtered arms, and `filter` has no fil",
+                "`controls: random_subset` needs filtered arms, but `filter` has no value other",
             ),
             (
                 {"filter": ["agrees"], "top__exclude": [{"filter": "copy"}]},

@@ -358,11 +358,15 @@ class TestMistakes:
             (
                 "exclude",
                 {"mode": "baseline", "psi": 0.3},
-                "`exclude.0` matches no cell: each of its values occurs, but not together. "
+                "`exclude.0` matches no cell: its values occur, but never together. "
                 "Correct them, or drop the entry",
             ),
-            ("exclude", {}, "`exclude.0` names no axis, and would take out every cell. Drop it"),
-            ("exclude", {"seed": [3, 5]}, "`exclude` leaves nothing of the grid. Take out less"),
+            ("exclude", {}, "`exclude.0` names no axis and would remove every cell. Drop it"),
+            (
+                "exclude",
+                {"seed": [3, 5]},
+                "`exclude` removes every cell of the grid. Exclude fewer",
+            ),
             ("exclude", {"psi": []}, "`exclude.0.psi`: must not be empty, got []"),
             ("exclude", 3, "`exclude.0`: must be a mapping of keys to values, got 3"),
             ("include", {"psi": 1}, "`include.0.mode` is missing"),
@@ -384,7 +388,7 @@ class TestMistakes:
             (
                 "include",
                 {"mode": "replacement", "psi": 1, "ratio": 1},
-                "`include.0.remove` is missing, but its `mode` has replacement",
+                "`include.0.remove` is missing, but its `mode` contains replacement",
             ),
             (
                 "include",
@@ -395,12 +399,12 @@ class TestMistakes:
             (
                 "include",
                 {"mode": "augmentation", "psi": 0.3, "ratio": 1},
-                "`include.0` adds no cell: the grid has its 2 already. Drop it",
+                "`include.0` adds no cells: the grid already has all 2. Drop it",
             ),
             (
                 "include",
                 {"mode": "baseline", "recipe.pretrained": False, "recipe.weights": "w.pth"},
-                "`include.0.recipe` with `recipe`: `weights` is given but `pretrained` is false; "
+                "`include.0.recipe` with `recipe`: `weights` is given, but `pretrained` is false; "
                 "drop one of them",
             ),
         ],

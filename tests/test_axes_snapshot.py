@@ -168,17 +168,23 @@ class TestNames:
         [
             (
                 [{**PHANTOM, "name": "x"}, {**STUB, "name": "x"}],
-                "`axes.snapshot`: names repeat: x. Give each entry one of its own",
+                "`axes.snapshot`: names repeat: x. Give each entry its own",
             ),
-            ([{**PHANTOM, "name": "a b"}], "must be letters, digits, dots, dashes and underscore"),
-            ([{**PHANTOM, "name": ""}], "`axes.snapshot.0.name`: must be letters, digits, dots"),
+            (
+                [{**PHANTOM, "name": "a b"}],
+                "must consist of letters, digits, dots, dashes and underscore",
+            ),
+            (
+                [{**PHANTOM, "name": ""}],
+                "`axes.snapshot.0.name`: must consist of letters, digits, dots",
+            ),
             (
                 [PHANTOM, {**STUB, "bank": "./banks/q/../p/"}],
-                "`axes.snapshot`: several entries have the bank ",
+                "`axes.snapshot`: several entries share the bank ",
             ),
             (
                 [{**PHANTOM, "bank": "s3://b/x"}, {**STUB, "bank": "s3://b/x/"}],
-                "`axes.snapshot`: several entries have the bank s3://b/x. Give each one",
+                "`axes.snapshot`: several entries share the bank s3://b/x. Give each entry",
             ),
             ([{"generator": {"kind": "stub"}}], "`axes.snapshot.0.bank` is missing"),
             ([{"bank": "b"}], "`axes.snapshot.0.generator` is missing"),
@@ -199,8 +205,8 @@ class TestTogether:
     def test_a_generator_at_the_top_as_well(self) -> None:
         found = problems([PHANTOM], bank="b", generator={"kind": "stub"})
         assert found == [
-            f"`{key}` is given at the top and by `axes.snapshot`, whose values have one each. "
-            "Drop it at the top"
+            f"`{key}` is given at the top level and by each value of `axes.snapshot`. "
+            "Drop it at the top level"
             for key in ("bank", "generator")
         ]
 

@@ -452,7 +452,7 @@ class TestCommand:
             (["--folder=a/b=images", "--psi=1"], "A label must be a valid folder name"),
             (["--folder=a=b", "--folder=a=c", "--psi=1"], "--folder names `a` twice"),
             (["--folder=a=b", "--psi=0"], "--psi: `psi` 0 gives one image for every seed"),
-            (["--folder=a=b", "--psi=nan"], "--psi: must lie from 0.000001 to 1000, got nan"),
+            (["--folder=a=b", "--psi=nan"], "--psi: must be between 0.000001 and 1000, got nan"),
             (
                 ["--folder=a=b", "--psi=1", "--pattern=x{seed}", "--pattern=y{seed}"],
                 "--pattern is given twice for all labels: x{seed} and y{seed}.",

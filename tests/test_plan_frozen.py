@@ -122,7 +122,7 @@ def test_seeds_that_are_drawn_are_counted_too() -> None:
 def test_a_grid_of_baselines_has_nothing_to_confirm() -> None:
     axes = {"mode": ["baseline"], "seed": [1, 2]}
     (found,) = problems(axes=axes, confirmation={})
-    assert found == "`confirmation` confirms arms, and `mode` has the baseline alone"
+    assert found == "`confirmation` needs arms to confirm, but the only `mode` is baseline"
 
 
 # -- seeds of the baseline -----------------------------------------------------------------------

@@ -86,12 +86,15 @@ def test_each_round_draws_its_own_fakes_as_many_of_each_label(bench: Bench) -> N
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rounds": {"size": 20, "count": 3, "report_at": [4]}}, "names round 4 of 3"),
-        ({"rounds": {"size": 20, "count": 3, "report_at": [2, 1]}}, "must rise"),
+        (
+            {"rounds": {"size": 20, "count": 3, "report_at": [4]}},
+            "must not exceed `count` (3), got 4",
+        ),
+        ({"rounds": {"size": 20, "count": 3, "report_at": [2, 1]}}, "must be strictly increasing"),
         ({"rounds": {"size": 20}}, "`rounds.count` is missing"),
-        ({"rounds": None}, "`axes.ratio` (or `fakes`) is missing"),
+        ({"rounds": None}, "`axes.ratio` (or `axes.fakes`) is missing"),
         ({"scheduler": {"type": "arm_asha"}}, "round by round"),
-        ({"axes": {**AXES, "mode": ["augmentation"], "ratio": [1]}}, "are of synthetic arms"),
+        ({"axes": {**AXES, "mode": ["augmentation"], "ratio": [1]}}, "need synthetic arms"),
     ],
 )
 def test_a_grid_that_rounds_do_not_fit_is_refused(changes: Any, message: str) -> None:
@@ -104,7 +107,7 @@ def test_a_grid_that_rounds_do_not_fit_is_refused(changes: Any, message: str) ->
 
 @pytest.mark.parametrize(
     ("size", "pool", "message"),
-    [(21, 60, "2 labels cannot share"), (20, 29, "a round wants 10"), (20, 30, None)],
+    [(21, 60, "2 labels cannot share"), (20, 29, "a round needs 10"), (20, 30, None)],
 )
 def test_a_pool_must_hold_enough_for_each_round(
     bench: Bench, size: int, pool: int, message: str | None

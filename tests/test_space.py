@@ -253,7 +253,8 @@ resources: {gpu: 1.5}
             load_space(path)
         assert str(caught.value).splitlines() == [
             f"{path}: 16 problems",
-            "  - `name`: must be letters, digits, dots, dashes and underscores, got 'two words'",
+            "  - `name`: must consist of letters, digits, dots, dashes and underscores, "
+            "got 'two words'",
             "  - `dataset` is missing",
             "  - `generator.nose`: unknown key, did you mean `noise`?",
             "  - `axes.psi.0`: `psi` 0 gives one image for every seed; "
@@ -269,7 +270,7 @@ resources: {gpu: 1.5}
             "  - `pol`: unknown key, did you mean `pool`?",
             "  - `axes`: give `ratio` or `fakes`, not both",
             "  - `axes.recipe.modle`: unknown recipe field, did you mean `model`?",
-            "  - `remove` is missing, but `mode` has replacement",
+            "  - `remove` is missing, but `axes.mode` contains replacement",
         ]
 
     @pytest.mark.parametrize(
@@ -282,7 +283,7 @@ resources: {gpu: 1.5}
             ({"axes__psi": [float("nan")]}, "`axes.psi.0`: must be a finite number, got nan"),
             (
                 {"axes__ratio": GONE},
-                "`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes",
+                "`axes.ratio` (or `axes.fakes`) is missing or empty, but a mode uses fakes",
             ),
             ({"axes__ratio": [1, 1.0]}, "`axes.ratio`: values repeat: 1.0"),
             ({"axes__ratio": [False]}, "`axes.ratio.0`: must be a number, got False"),
@@ -308,12 +309,12 @@ resources: {gpu: 1.5}
             ),
             (
                 {"axes__recipe.pretrained": [True, False], "recipe__weights": "w.pth"},
-                "`axes.recipe` with `recipe`: `weights` is given but `pretrained` is false; "
+                "`axes.recipe` with `recipe`: `weights` is given, but `pretrained` is false; "
                 "drop one of them",
             ),
             ({"bank": GONE}, "`bank` is missing, but a mode uses fakes"),
             ({"generator": GONE}, "`generator` is missing, but a mode uses fakes"),
-            ({"generator": {}}, "`generator`: give `snapshots: {label: file}`, or another `kind`"),
+            ({"generator": {}}, "`generator`: `kind: stylegan2` needs `snapshots: {label: file}`"),
             (
                 {"generator__kind": "phantom"},
                 "`generator`: `kind: phantom` takes no `snapshots`",
@@ -324,7 +325,7 @@ resources: {gpu: 1.5}
             ),
             (
                 {"generator": {"kind": "external", "repo": "stylegan2-ada"}},
-                "`generator`: give `snapshots: {label: file}`, or another `kind`; "
+                "`generator`: `kind: external` needs `snapshots: {label: file}`; "
                 "`kind: external` needs `python`",
             ),
             (
@@ -338,7 +339,7 @@ resources: {gpu: 1.5}
             (
                 {"generator": {**EXTERNAL, "program": "run_generator.py"}},
                 "`generator`: `program: run_generator.py` takes no `prefix`; "
-                "`program: run_generator.py` takes no `class`, `trv` has one",
+                "`program: run_generator.py` takes no `class`; drop it from `trv`",
             ),
             (
                 {"generator__program": "train.py"},
@@ -346,8 +347,8 @@ resources: {gpu: 1.5}
             ),
             (
                 {"generator__prefix": "../trv"},
-                "`generator.prefix`: must be letters, digits, dots, dashes and underscores, "
-                "got '../trv'",
+                "`generator.prefix`: must consist of letters, digits, dots, dashes and "
+                "underscores, got '../trv'",
             ),
             ({"generator__cutoff": 0}, "`generator.cutoff`: must be at least 1, got 0"),
             ({"generator__cutoff": True}, "`generator.cutoff`: must be a whole number, got True"),
@@ -366,11 +367,12 @@ resources: {gpu: 1.5}
             ),
             (
                 {"budget": {"unit": "steps", "max": 1}},
-                "`budget`: `max` must be at least 2 steps: one frozen, one not",
+                "`budget`: `max` must be at least 2 steps, one with a frozen body and one without",
             ),
             (
                 {"budget": {"evaluations": 3}},
-                "`budget`: `evaluations` belongs to `unit: steps`; epochs evaluate each epoch",
+                "`budget`: `evaluations` belongs to `unit: steps`; epochs are evaluated "
+                "one by one",
             ),
             (
                 {"budget": {"unit": "steps", "max": 5, "evaluations": 9}},
@@ -385,20 +387,23 @@ resources: {gpu: 1.5}
             ({"resources": {"gpu": True}}, "`resources.gpu`: must be a number, got True"),
             (
                 {"remove": {"a": 1.5}},
-                "`remove.a`: must be a count, a share below 1 or `all`, got 1.5",
+                "`remove.a`: must be a count, a fraction below 1 or `all`, got 1.5",
             ),
             (
                 {"remove": {"a": True}},
-                "`remove.a`: must be a count, a share below 1 or `all`, got True",
+                "`remove.a`: must be a count, a fraction below 1 or `all`, got True",
             ),
             (
                 {"remove": {"a": -1}},
-                "`remove.a`: must be a count, a share below 1 or `all`, got -1",
+                "`remove.a`: must be a count, a fraction below 1 or `all`, got -1",
             ),
-            ({"axes__remove": [{"a": 1}]}, "`remove` is given twice: at the top and as an axis"),
+            (
+                {"axes__remove": [{"a": 1}]},
+                "`remove` is given twice: drop it at the top level or in `axes`",
+            ),
             (
                 {"controls": ["drop"]},
-                "`controls: drop` is the twin of replacement, which `mode` lacks",
+                "`controls: drop` needs replacement arms, but no `mode` is replacement",
             ),
             (
                 {"controls": ["drop", "drop"], "axes__mode": ["replacement"]},
@@ -443,12 +448,12 @@ resources: {gpu: 1.5}
         assert problems(**axes) == ["`axes.recipe`: must be a mapping of keys to values, got [1]"]
 
     def test_replacement_needs_removals(self) -> None:
-        expected = ["`remove` is missing, but `mode` has replacement"]
+        expected = ["`remove` is missing, but `axes.mode` contains replacement"]
         assert problems(axes__mode=["replacement"], remove=GONE) == expected
 
     @pytest.mark.parametrize("raw", [None, [], "text", 3])
     def test_a_grid_is_a_mapping(self, raw: Any) -> None:
-        with pytest.raises(GridError, match="a grid is a mapping of keys to values"):
+        with pytest.raises(GridError, match="a grid must be a mapping of keys to values"):
             parse_space(raw)
 
     def test_unknown_keys_with_the_names_of_types(self) -> None:
@@ -532,8 +537,8 @@ class TestYaml:
         assert refused(tmp_path, "[" * 100_000).startswith("not readable as YAML: ")
 
     def test_no_mapping(self, tmp_path: Path) -> None:
-        assert refused(tmp_path, "- 1\n") == "a grid is a mapping of keys to values, got list"
-        assert refused(tmp_path, "") == "a grid is a mapping of keys to values, got NoneType"
+        assert refused(tmp_path, "- 1\n") == "a grid must be a mapping of keys to values, got list"
+        assert refused(tmp_path, "") == "a grid must be a mapping of keys to values, got NoneType"
 
     @pytest.mark.parametrize(
         "text",

@@ -314,7 +314,9 @@ def test_counts_that_are_wrong_are_refused_by_key() -> None:
     ):
         assert words in str(refused.value)
     nothing = {"dbp": {"valid": 1}, "trv": {"train_gan": 1, "valid": 1}}
-    with pytest.raises(GridError, match="a label without training images"):
+    with pytest.raises(
+        GridError, match="has no training images; give `train_gan` or `train_no_gan`"
+    ):
         parse_space({**grid(Path("x")), "counts": {**COUNTS, "labels": nothing}})
 
 

@@ -1,1 +1,1 @@
-"""Grid: the grid file, its axes, and the cells it comes to."""
+"""Grid: the grid file, its axes and the cells they expand to."""

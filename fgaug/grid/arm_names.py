@@ -1,4 +1,4 @@
-"""What names an arm in a row of results: its axes, and the words for people."""
+"""Names of arms in text, built from the axis columns of result rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from fgaug.grid.filters import NONE
 
-# The columns of a result row that describe no arm; what is left over is a further axis.
+# Columns of a result row that are not further axes; any other column may be one.
 _ROW = frozenset(
     (
         *("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "round", "stage"),
@@ -28,7 +28,7 @@ _ROW_PREFIXES = (
 
 
 def frozen(value: Any) -> Hashable:
-    """Return `value` as something that compares: mappings and lists as JSON, NaN as None."""
+    """Return a hashable form of `value`: mappings and lists as JSON, NaN as None."""
     if isinstance(value, Mapping | list | tuple):
         return json.dumps(value, sort_keys=True, default=str)
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
@@ -37,10 +37,10 @@ def frozen(value: Any) -> Hashable:
 
 
 def further_axes(frame: pd.DataFrame) -> tuple[str, ...]:
-    """Return the columns that are axes of the grid beside mode, psi, ratio, filter and seed.
+    """Return the columns that are axes of the grid besides mode, psi, ratio, filter and seed.
 
-    These are the columns the result row does not define. One that differs between the seeds of an
-    arm is a measurement somebody added, not an axis.
+    These are columns that a result row does not define itself and that are constant over the seeds
+    of every arm; a column that varies is a measurement a user added.
     """
     unknown = [
         name for name in map(str, frame.columns)
@@ -54,7 +54,7 @@ def further_axes(frame: pd.DataFrame) -> tuple[str, ...]:
 
 
 def axis_text(name: str, value: Any) -> str:
-    """Return an axis and its value in words: `remove dbp 500, trv 500`."""
+    """Format an axis and its value, as `remove dbp 500, trv 500`."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
             value = json.loads(value)
@@ -70,7 +70,7 @@ def axis_text(name: str, value: Any) -> str:
 
 
 def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
-    """Return the words that name an arm: `augmentation, ψ 0.7, ratio 2, filter agrees, ...`."""
+    """Format the name of an arm, as `augmentation, ψ 0.7, ratio 2, filter agrees, ...`."""
     parts = [str(arm["mode"])]
     for name, word in (("psi", "ψ"), ("ratio", "ratio"), ("round", "round")):
         value = frozen(arm.get(name))

@@ -1,4 +1,4 @@
-"""The axes of a grid, whose combinations are its cells; entries of `include` and `exclude`."""
+"""The axes of a grid, and the entries of `include` and `exclude`."""
 
 from __future__ import annotations
 
@@ -24,26 +24,31 @@ from fgaug.grid.generators import SnapshotEntry, with_names
 from fgaug.grid.messages import Misfits, near, one_line_each
 from fgaug.grid.recipe import Frozen, Recipe
 
-NO_AMOUNT = "`axes.ratio` (or `fakes`) is missing or empty, but a mode uses fakes"
-MAX_POOL = 10_000_000  # fakes a label; each draw permutes the whole pool: 80 MB
+NO_AMOUNT = "`axes.ratio` (or `axes.fakes`) is missing or empty, but a mode uses fakes"
+MAX_POOL = 10_000_000  # fakes per label; each draw permutes the whole pool (80 MB)
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
 Removal = Literal["all"] | float
-Split = Literal["dataset"] | int  # as prepared, or the seed of another draw of its patients
+Split = Literal["dataset"] | int  # as prepared, or the seed of a resplit by patient
 Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
 AnyMode = Literal["baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"]
-_nothing: Any = Field(default_factory=list)  # a key that is not given
+_nothing: Any = Field(default_factory=list)  # the default of omitted keys
 
 
 def usable_psi(psi: float) -> float:
+    """Return a valid truncation psi.
+
+    Raises:
+        ValueError: psi is 0, or its absolute value lies outside 1e-6 to 1000.
+    """
     if psi == 0:
         raise ValueError("`psi` 0 gives one image for every seed; use a value above or below 0")
     if not 1e-6 <= abs(psi) <= 1000:
-        raise ValueError(f"must lie from 0.000001 to 1000, got {psi:g}; 0.3 to 1 are common")
+        raise ValueError(f"must be between 0.000001 and 1000, got {psi:g}; 0.3 to 1 are common")
     return psi
 
 
 def distinct(values: list[Any]) -> list[Any]:
-    """Return a list of distinct values; refuse one that repeats some."""
+    """Return a list whose values are all distinct; raise ValueError on repeated values."""
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"values repeat: {', '.join(repeated)}")
@@ -51,35 +56,35 @@ def distinct(values: list[Any]) -> list[Any]:
 
 
 def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # pydantic takes true for 1.0
+    if isinstance(value, bool):  # pydantic would read true as 1.0
         raise ValueError(f"must be a number, got {value}")
     return value
 
 
-def _removal(asked: Any) -> Removal:
-    if asked == "all":
+def _removal(value: Any) -> Removal:
+    if value == "all":
         return "all"
-    number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
-    if not number or not 0 < asked < 2**32 or (asked > 1 and asked != int(asked)):
-        raise ValueError(f"must be a count, a share below 1 or `all`, got {asked!r}")
-    return float(asked)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < 2**32 or (value > 1 and value != int(value)):
+        raise ValueError(f"must be a count, a fraction below 1 or `all`, got {value!r}")
+    return float(value)
 
 
-def _split(asked: Any) -> Split:
-    whole = isinstance(asked, int) and not isinstance(asked, bool)
-    if asked != "dataset" and not (whole and 0 <= asked < 2**32):
+def _split(value: Any) -> Split:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value != "dataset" and not (whole and 0 <= value < 2**32):
         raise ValueError(
-            f"must be `dataset` or a whole number from 0 to {2**32 - 1}, got {asked!r}"
+            f"must be `dataset` or a whole number from 0 to {2**32 - 1}, got {value!r}"
         )
-    split: Split = asked
+    split: Split = value
     return split
 
 
-def _filter(asked: Any) -> str:
-    if not isinstance(asked, str):
-        raise ValueError(f"must be text such as `agrees` or `confidence>=0.5`, got {asked!r}")
+def _filter(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be text such as `agrees` or `confidence>=0.5`, got {value!r}")
     try:
-        return filters.parse(asked).text
+        return filters.parse(value).text
     except UserError as error:
         raise ValueError(str(error).removesuffix(".")) from None
 
@@ -96,15 +101,15 @@ Share = Annotated[Number, Field(gt=0, le=1)]
 
 SplitChoice = Annotated[Split, PlainValidator(_split)]
 
-FilterText = Annotated[str, PlainValidator(_filter)]  # canonical, see `filters`
+FilterText = Annotated[str, PlainValidator(_filter)]  # in canonical form, see `filters`
 
 Distinct = AfterValidator(distinct)
 
-Some = Field(min_length=1)  # a key that is given names something
+Some = Field(min_length=1)  # a key must not be empty
 
 
 class SeedSample(Frozen):
-    """`random.Random(rng).sample(range(from), sample)`, as the fetal-brain study drew them."""
+    """Seeds drawn by `random.Random(rng).sample(range(from), sample)`, as in the fetal study."""
 
     sample: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     population: Annotated[int, Field(strict=True, ge=1, le=2**32, alias="from")] = 1000
@@ -141,19 +146,19 @@ def _every_fake() -> list[str]:
 
 
 class Lists(Frozen):
-    """Lists whose combinations are cells, of whichever snapshots: see `Axes` and `Included`."""
+    """The lists of values that `Axes` and `Included` share; their combinations are cells."""
 
     mode: Annotated[list[Mode], Some, Distinct]
     psi: Annotated[list[Psi], Distinct] = Field(default_factory=list)
     ratio: Annotated[list[Ratio], Distinct] = Field(default_factory=list)
     fakes: Annotated[list[Counts], Distinct] = Field(default_factory=list)
-    # which fakes are used, by their scores: `none`, `agrees`, `realism>=1 and margin>=0.2`
+    # selects fakes by their scores: `none`, `agrees`, `realism>=1 and margin>=0.2`
     filter: Annotated[list[FilterText], Some, Distinct] = Field(default_factory=_every_fake)
     seed: SeedAxis
     remove: Annotated[list[Removals], Distinct] = Field(default_factory=list)
-    # who trains and who validates: as prepared, or the patients outside the test set drawn anew
+    # training and validation patients: as prepared, or resplit outside the test set
     split: Annotated[list[SplitChoice], Some, Distinct] = Field(default_factory=_as_prepared)
-    # the share of the patients whose images train; ratios count the images of all of them
+    # fraction of the training patients to use; ratios still refer to all training images
     real_fraction: Annotated[list[Share], Some, Distinct] = Field(default_factory=lambda: [1.0])
     recipe: dict[str, Annotated[list[Any], Some, Distinct]] = Field(default_factory=dict)
 
@@ -171,7 +176,7 @@ class Lists(Frozen):
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, drawn where they are to be."""
+        """The seeds, listed or drawn."""
         if isinstance(self.seed, SeedSample):
             drawn = random.Random(self.seed.rng)
             return tuple(drawn.sample(range(self.seed.population), self.seed.sample))
@@ -188,7 +193,7 @@ class Lists(Frozen):
 class Axes(Lists):
     """The lists whose combinations are the grid's cells."""
 
-    # what makes the fakes, instead of the grid's `generator` and `bank`
+    # generators and banks, replacing the grid's `generator` and `bank`
     snapshot: Annotated[list[SnapshotEntry], AfterValidator(with_names)] = Field(
         default_factory=list
     )
@@ -209,7 +214,7 @@ def with_recipe_fields(raw: Any) -> Any:
 
 
 def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
-    """Return what axes say of each other, and of recipes; `axes` may be wrong otherwise."""
+    """Return conflicts among axes and invalid recipe values; `axes` may have other errors."""
     problems = []
     if axes.get("ratio") and axes.get("fakes"):
         problems.append("`axes`: give `ratio` or `fakes`, not both")
@@ -217,7 +222,7 @@ def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
         if not axes.get("psi"):
             problems.append("`axes.psi` is missing or empty, but a mode uses fakes")
         modes = {mode for mode in axes["mode"] if isinstance(mode, str)}
-        # whether synthetic arms need one hangs on `rounds`: see `space_misfits`
+        # synthetic arms with `rounds` need no amount: see `space_misfits`
         if modes - {"baseline", "synthetic"} and not has_amounts(axes):
             problems.append(NO_AMOUNT)
     fields = axes.get("recipe")
@@ -227,18 +232,18 @@ def axes_misfits(axes: Mapping[str, Any]) -> list[str]:
 
 
 def has_amounts(axes: Mapping[str, Any]) -> bool:
-    """Return whether axes say how many fakes; `axes` may be wrong otherwise."""
+    """Return whether axes give an amount of fakes; `axes` may have other errors."""
     return bool(axes.get("ratio") or axes.get("fakes"))
 
 
 def uses_fakes(axes: Mapping[str, Any]) -> bool:
-    """Return whether any mode trains on fakes; `axes` may be wrong otherwise."""
+    """Return whether any mode trains on fakes; `axes` may have other errors."""
     modes = axes.get("mode")
     return isinstance(modes, list) and any(mode != "baseline" for mode in modes)
 
 
 def bad_recipe_values(field: str, values: list[Any], root: str = "axes") -> list[str]:
-    """Return what a recipe says of values of one of its fields, given below the key `root`."""
+    """Return the problems of values for one recipe field, given below the key `root`."""
     if field not in Recipe.model_fields:
         guess = near(field, Recipe.model_fields)
         return [f"`{root}.recipe.{field}`: unknown recipe field{guess}"]
@@ -254,14 +259,14 @@ def bad_recipe_values(field: str, values: list[Any], root: str = "axes") -> list
 
 
 class Included(Lists):
-    """Points beside the axes: one value of each axis, or a list of them to combine.
+    """Extra points besides the axes: for each axis one value, or a list of values to combine.
 
-    What it leaves out is the grid's: seeds, snapshots, removals, the fields of `recipe`; the
-    dataset's split, all its patients and fakes that no filter chose.
+    Omitted keys take the grid's seeds, snapshots, removals and recipe, the dataset's own split,
+    all patients and no filter.
     """
 
     seed: SeedAxis = _nothing
-    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by their names
+    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by name
 
     @model_validator(mode="before")
     @classmethod
@@ -270,10 +275,10 @@ class Included(Lists):
 
 
 class Excluded(Frozen):
-    """What to take out: the cells that have one of the named values on every named axis."""
+    """Cells to remove: those with one of the listed values on every listed axis."""
 
     mode: Annotated[list[AnyMode], Some, Distinct] = _nothing
-    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by their names
+    snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by name
     psi: Annotated[list[Psi], Some, Distinct] = _nothing
     ratio: Annotated[list[Ratio], Some, Distinct] = _nothing
     fakes: Annotated[list[Counts], Some, Distinct] = _nothing
@@ -297,14 +302,14 @@ class Excluded(Frozen):
             for line in bad_recipe_values(field, values, root="exclude")
         ]
         if not self.model_fields_set or (self.model_fields_set == {"recipe"} and not self.recipe):
-            problems.append("`exclude` names no axis, and would take out every cell. Drop it")
+            problems.append("`exclude` names no axis and would remove every cell. Drop it")
         if problems:
             raise Misfits(problems, root="exclude")
         return self
 
     @property
     def named(self) -> dict[str, list[Any]]:
-        """The values it names by axis, as cells have them: `recipe.model`, counts as pairs."""
+        """The listed values by axis, in the form cells use: `recipe.model`, counts as pairs."""
         values: dict[str, list[Any]] = {
             name: list(getattr(self, name))
             for name in Excluded.model_fields
@@ -320,7 +325,7 @@ class Excluded(Frozen):
 
 
 def as_lists(raw: Any) -> Any:
-    """Return an entry with each single value in a list of its own."""
+    """Return an entry with every single value wrapped in a list."""
     raw = with_recipe_fields(raw)
     if not isinstance(raw, dict):
         return raw
@@ -346,7 +351,7 @@ def _is_sample(name: str, value: Any) -> bool:
 
 
 def _is_one_value(field: str, value: Any) -> bool:
-    """Return whether a list is one value of a recipe's field, as an augmentation's steps are."""
+    """Return whether a list is a single value of a recipe field, such as augmentation steps."""
     if not isinstance(value, list) or not value or field not in Recipe.model_fields:
         return False
     try:

@@ -1,4 +1,4 @@
-"""Cells: the points of a grid, each named by its content alone."""
+"""Cells: the points of a grid, each identified by its content alone."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ CONTROLS = ("oversample", "drop")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One point of a grid with one seed: one trial."""
+    """One point of a grid with one seed; it is trained as one trial."""
 
     mode: str  # one of MODES
-    snapshot: str | None = None  # the name of what makes its fakes, where the grid has several
-    psi: float | None  # truncation; None where no fakes are used
-    ratio: float | None  # fakes (oversample: repeats) per real; None if none or counts are given
-    fakes: tuple[tuple[str, int], ...] | None  # counts by label, instead of a ratio
-    filter: str | None = NONE  # canonical, see `filters`; None where no fakes are used
+    snapshot: str | None = None  # name of the generator, where the grid has several
+    psi: float | None  # truncation; None if no fakes are used
+    ratio: float | None  # fakes (oversample: repeats) per real image; None with counts
+    fakes: tuple[tuple[str, int], ...] | None  # fakes by label, instead of a ratio
+    filter: str | None = NONE  # canonical, see `filters`; None if no fakes are used
     remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
     remove_by: str  # image | group
-    split: Split = "dataset"  # who trains and validates: as prepared, or drawn anew by a seed
-    real_fraction: float = 1.0  # share of the training patients whose images are used
-    seed: int  # of the mix, the weights, the batch order and the augmentation
+    split: Split = "dataset"  # as prepared, or the seed of a resplit
+    real_fraction: float = 1.0  # fraction of the training patients whose images are used
+    seed: int  # seeds the mix, the weights, the batch order and the augmentation
     rounds: Rounds | None = None
-    round: int = 1  # that its training has come to: which fakes it needs next
+    round: int = 1  # the round it trains next, which determines the fakes it needs
     recipe: Recipe
     budget: Budget
     axes: tuple[tuple[str, Any], ...]  # values of further axes, for the result row
     cell_id: str  # 12 hex digits, see `identify`
-    arm_id: str  # the same without the seed
-    spared: bool = False  # the grid wants it as an arm's twin: no scheduler stops it
+    arm_id: str  # the same digest without the seed
+    spared: bool = False  # a twin of some arm: no scheduler stops it
 
     @property
     def uses_fakes(self) -> bool:
@@ -58,7 +58,7 @@ class Cell:
 
     @property
     def described(self) -> str:
-        """The cell in words, for messages."""
+        """The cell as text for messages."""
         parts = [self.mode]
         if self.psi is not None:
             parts.append(f"psi {self.psi:g}")
@@ -79,7 +79,7 @@ class Cell:
 
 
 def to_dict(cell: Cell) -> dict[str, Any]:
-    """Return a cell as plain values: what travels to a worker."""
+    """Serialise a cell to plain values, to send it to a worker."""
     fields = {name: getattr(cell, name) for name in cell.__slots__}
     rounds = None if cell.rounds is None else cell.rounds.model_dump()
     parts = {"recipe": cell.recipe.model_dump(), "budget": cell.budget.model_dump()}
@@ -87,7 +87,7 @@ def to_dict(cell: Cell) -> dict[str, Any]:
 
 
 def from_dict(value: Mapping[str, Any]) -> Cell:
-    """Return the cell that `to_dict` wrote."""
+    """Rebuild a cell from the output of `to_dict`."""
     recipe, budget = Recipe.model_validate(value["recipe"]), Budget.model_validate(value["budget"])
     rounds = value["rounds"] and Rounds.model_validate(value["rounds"])
     return Cell(**{**value, "recipe": recipe, "budget": budget, "rounds": rounds})
@@ -95,27 +95,27 @@ def from_dict(value: Mapping[str, Any]) -> Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What identities depend on beside the grid's own values."""
+    """Content outside the grid that cell ids depend on."""
 
     dataset_digest: str
-    generator: Mapping[str, Any]  # content of what makes the fakes, see `study`
+    generator: Mapping[str, Any]  # content of the generator, see `study`
     pool: int
-    weights: Mapping[str, str]  # identity of the pretrained weights by model and recipe
-    # digest of the imported images that cells of a psi can draw, by label
+    weights: Mapping[str, str]  # identity of the pretrained weights by recipe (JSON)
+    # digests of imported images by psi and label
     imported: Mapping[float, Mapping[str, str]] = field(default_factory=dict)
-    # digests of the scorers by name, for each split: they learn from its training images
+    # digests of the scorers by split (they train on its images) and name
     scorers: Mapping[Split, Mapping[str, str]] = field(default_factory=dict)
 
 
 def cells_of(
     space: Space, points: Sequence[Point], contexts: Mapping[str | None, Context]
 ) -> tuple[Cell, ...]:
-    """Return each distinct cell once, in the order of the points.
+    """Return the distinct cells, in the order of the points.
 
     Args:
         space: the grid.
-        points: what `points.expand` returns for it.
-        contexts: by the name of a snapshot; None for cells without one.
+        points: the grid's points, from `points.expand`.
+        contexts: by snapshot name; None for cells without a named snapshot.
     """
     names = (*_further_axes(space), *_recipe_axes(space))
     cells: dict[str, Cell] = {}
@@ -129,12 +129,12 @@ def cells_of(
 
 
 def first_baselines(space: Space, points: Iterable[Point], context: Context) -> dict[Split, str]:
-    """Return the cell_id of the first baseline of each split: of the first seed and recipe.
+    """Return the cell_id of each split's first baseline, with the first seed and recipe.
 
     Args:
         space: the grid.
-        points: what it expands to.
-        context: of cells without a snapshot; the scorers of fakes are left out.
+        points: the grid's points.
+        context: for cells without a snapshot, without scorers.
     """
     found: dict[Split, str] = {}
     for point in points:
@@ -144,12 +144,12 @@ def first_baselines(space: Space, points: Iterable[Point], context: Context) -> 
 
 
 def recipes_of(points: Iterable[Point]) -> Iterator[Recipe]:
-    """Yield every distinct recipe of some points."""
+    """Yield the distinct recipes of the points."""
     yield from {point.recipe_name: point.recipe for point in points}.values()
 
 
 def _further_axes(space: Space) -> Iterator[str]:
-    """Yield the axes beside the usual ones that a grid uses: its rows have a column for each."""
+    """Yield the less common axes that a grid uses; its result rows get a column for each."""
     if space.axes.snapshot:
         yield "snapshot"
     if any(axes.split != ["dataset"] for axes in space.lists):
@@ -191,9 +191,9 @@ def _make(
 
 
 def identify(content: Mapping[str, Any], context: Context) -> str:
-    """Return 12 hex digits of the SHA-256 of the canonical JSON of what makes a cell's numbers.
+    """Return 12 hex digits of the SHA-256 of everything that determines a cell's numbers.
 
-    What lies where, resources, schedulers, hosts and versions are not in it.
+    The digest is taken of canonical JSON without paths, resources, schedulers, hosts or versions.
     """
     recipe: Recipe = content["recipe"]
     named = {
@@ -206,9 +206,9 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
     if content["remove"] is None:
         del named["remove_by"]
     if content["real_fraction"] == 1:
-        del named["real_fraction"]  # as in the names of grids without that axis
+        del named["real_fraction"]  # same id as in grids without this axis
     rounds: Rounds | None = named.pop("rounds")
-    if rounds is not None:  # else as in the names of grids without rounds
+    if rounds is not None:  # else the same id as in grids without rounds
         named["rounds"] = {"size": rounds.size, "count": rounds.count}
     chosen = named.pop("filter")
     if content["mode"] in FAKE_MODES:
@@ -223,16 +223,16 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
 
 
 def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any]:
-    """Return a recipe's fields with the content of its weights instead of their place."""
+    """Return a recipe's fields with the weights' content instead of their path."""
     unused = {"weights", "pretrained", "allow_scratch", *recipe.of_other_backend}
     fields = recipe.model_dump(exclude=unused)
-    if recipe.draws_apart:  # earlier versions gave all steps one seed: other numbers, other names
+    if recipe.draws_apart:  # earlier versions shared one seed among steps and had other ids
         fields["augmentation_streams"] = "one a step"
     return {**fields, "weights": weights[recipe.model_dump_json()]}
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 of a value's canonical JSON; 1 and 1.0 are one value."""
+    """Return the SHA-256 of a value's canonical JSON, in which 1 and 1.0 are equal."""
     text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

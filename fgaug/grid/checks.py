@@ -1,4 +1,4 @@
-"""Checks of a whole grid: what its parts say of each other, and what its points come to."""
+"""Checks of a whole grid: conflicts between its keys, and the points it expands to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from fgaug.grid.space import Space
 
 
 def problems_of(space: Space) -> list[str]:
-    """Return everything that is wrong between the fields of a grid; empty for a valid one."""
+    """Return every conflict between the fields of a grid; an empty list for a valid grid."""
     lists = {"axes": dict(space.axes), "include": [dict(entry) for entry in space.include]}
     problems = space_misfits({**dict(space), **lists})
     problems += [*snapshot_misfits(space), *recipe_misfits(space)]
@@ -36,7 +36,7 @@ def problems_of(space: Space) -> list[str]:
 
 
 def space_misfits(space: Mapping[str, Any]) -> list[str]:
-    """Return what top-level keys and axes say of each other; `space` may be wrong otherwise."""
+    """Return conflicts among top-level keys and axes; `space` may have other errors."""
     problems = []
     axes = space.get("axes")
     axes = axes if isinstance(axes, dict) else {}
@@ -46,31 +46,31 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     for key in ("bank", "generator"):
         if axes.get("snapshot") and space.get(key) is not None:
             problems.append(
-                f"`{key}` is given at the top and by `axes.snapshot`, whose values have one each. "
-                "Drop it at the top"
+                f"`{key}` is given at the top level and by each value of `axes.snapshot`. "
+                "Drop it at the top level"
             )
         elif with_fakes and not axes.get("snapshot") and space.get(key) is None:
             problems.append(f"`{key}` is missing, but a mode uses fakes")
     removals = space.get("remove") or axes.get("remove")
     if space.get("remove") and axes.get("remove"):
-        problems.append("`remove` is given twice: at the top and as an axis")
+        problems.append("`remove` is given twice: drop it at the top level or in `axes`")
     if "replacement" in _modes(axes) and not removals:
-        problems.append("`remove` is missing, but `mode` has replacement")
+        problems.append("`remove` is missing, but `axes.mode` contains replacement")
     for key, entry in entries.items():
         if "replacement" in _modes(entry) and not (removals or entry.get("remove")):
-            problems.append(f"`{key}.remove` is missing, but its `mode` has replacement")
+            problems.append(f"`{key}.remove` is missing, but its `mode` contains replacement")
     controls = space.get("controls")
     modes = [mode for each in lists for mode in _modes(each)]
     known = modes and all(mode in get_args(Mode) for mode in modes)
     if isinstance(controls, list) and "drop" in controls and known and "replacement" not in modes:
-        problems.append("`controls: drop` is the twin of replacement, which `mode` lacks")
+        problems.append("`controls: drop` needs replacement arms, but no `mode` is replacement")
     if isinstance(controls, list) and "random_subset" in controls and not _filters(lists):
         problems.append(
-            "`controls: random_subset` is the twin of filtered arms, and `filter` has no filter "
-            "but `none`"
+            "`controls: random_subset` needs filtered arms, but `filter` has no value other than "
+            "`none`"
         )
     if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
-        problems.append("`confirmation` confirms arms, and `mode` has the baseline alone")
+        problems.append("`confirmation` needs arms to confirm, but the only `mode` is baseline")
     problems += _rounds_misfits(space, lists, modes)
     return problems + _seed_misfits(space, axes, entries)
 
@@ -78,20 +78,20 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
 def _rounds_misfits(
     space: Mapping[str, Any], lists: Iterable[Mapping[str, Any]], modes: list[Any]
 ) -> list[str]:
-    """Return what `rounds` says of modes, amounts and scheduler."""
+    """Return conflicts of `rounds` with modes, amounts and the scheduler."""
     if space.get("rounds") is None:
         lacking = any("synthetic" in _modes(axes) and not has_amounts(axes) for axes in lists)
         return [NO_AMOUNT] if lacking else []
     problems = []
     if modes and "synthetic" not in modes:
-        problems.append("`rounds` are of synthetic arms, which `mode` lacks")
+        problems.append("`rounds` need synthetic arms, but no `mode` is synthetic")
     scheduler = space.get("scheduler")
     kind = scheduler.get("type") if isinstance(scheduler, Mapping) else None
     kind = getattr(scheduler, "type", kind)
     if kind not in (None, "none"):
         problems.append(
-            f"`rounds` are trained all cells together, round by round, which `scheduler: {kind}` "
-            "would tear apart. Leave the scheduler out"
+            f"`rounds` train all cells together, round by round, which does not work with "
+            f"`scheduler: {kind}`. Drop the scheduler"
         )
     return problems
 
@@ -99,7 +99,7 @@ def _rounds_misfits(
 def _seed_misfits(
     space: Mapping[str, Any], axes: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Return what the numbers of seeds that keys name say of the seeds that are listed."""
+    """Return conflicts between seed counts in other keys and the seeds of the axes."""
     problems = []
     seeds = _how_many(axes.get("seed"))
     confirmation = space.get("confirmation")
@@ -109,8 +109,8 @@ def _seed_misfits(
         screen = getattr(confirmation, "screen_seeds", None)
     if seeds and _whole(screen) and screen != seeds:
         problems.append(
-            f"`confirmation.screen_seeds` is {screen}, but `axes.seed` has {seeds}: the grid's "
-            "seeds are the screening's. Correct one of them, or leave `screen_seeds` out"
+            f"`confirmation.screen_seeds` is {screen}, but `axes.seed` has {seeds} seeds, which "
+            "are the screening's. Correct one of them, or drop `screen_seeds`"
         )
     wanted = space.get("baseline_seeds")
     most = max([seeds, *(_how_many(entry.get("seed")) for entry in entries.values())])
@@ -123,12 +123,12 @@ def _seed_misfits(
 
 
 def snapshot_misfits(space: Space) -> list[str]:
-    """Return which entries of `include` name a snapshot that the grid does not have."""
+    """Return the problems of `include` entries that name an unknown snapshot."""
     names = [str(entry.name) for entry in space.axes.snapshot]
     known = ", ".join(names) or "none"
     return [
         f"`include.{place}.snapshot`: no value of `axes.snapshot` is named {name}"
-        f"{near(name, names) or f'; they are {known}'}"
+        f"{near(name, names) or f'; the names are {known}'}"
         for place, further in enumerate(space.include)
         for name in further.snapshot
         if name not in names
@@ -136,7 +136,7 @@ def snapshot_misfits(space: Space) -> list[str]:
 
 
 def recipe_misfits(space: Space) -> list[str]:
-    """Return what fields say of each other in the recipes that the recipe's axes combine to."""
+    """Return conflicts between fields in the recipes that the recipe axes combine to."""
     problems = []
     keys = ("axes", *(f"include.{place}" for place in range(len(space.include))))
     for key, axes in zip(keys, space.lists, strict=True):
@@ -151,7 +151,7 @@ def recipe_misfits(space: Space) -> list[str]:
 
 
 def points_misfits(space: Space) -> list[str]:
-    """Return which entries do nothing, and whether the grid has as many cells as it says."""
+    """Return entries without effect, and a mismatch between `cells` and the actual count."""
     problems = []
     if space.exclude:
         every = distinct(product(space, space.axes)).values()
@@ -159,12 +159,12 @@ def points_misfits(space: Space) -> list[str]:
             problems += _idle_exclude(f"exclude.{place}", entry, every)
     points = distinct(product(space, space.axes, space.exclude))
     if not points:
-        problems.append("`exclude` leaves nothing of the grid. Take out less")
+        problems.append("`exclude` removes every cell of the grid. Exclude fewer")
     for place, further in enumerate(space.include):
         added = distinct(arms_of(space, further))
         if added.keys() <= points.keys():
             problems.append(
-                f"`include.{place}` adds no cell: the grid has its {len(added)} already. Drop it"
+                f"`include.{place}` adds no cells: the grid already has all {len(added)}. Drop it"
             )
         points |= distinct(product(space, further))
     points |= distinct(further_baselines(space, points.values()))
@@ -179,7 +179,7 @@ def points_misfits(space: Space) -> list[str]:
 
 
 def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str]:
-    """Return the values of an entry that no cell has, or that no cell has all of them."""
+    """Return the problems of an entry with values that match no cell, alone or combined."""
     problems = []
     named = entry.named
     for axis, values in named.items():
@@ -188,11 +188,11 @@ def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str
             if value not in known.values():
                 guess = near(value, map(str, known.values())) if isinstance(value, str) else ""
                 shown = sorted(_shown(other) for other in known.values() if other is not None)
-                cure = guess or f"; they have {', '.join(shown) or 'none'}"
+                cure = guess or f"; the cells have {', '.join(shown) or 'none'}"
                 problems.append(f"`{key}.{axis}`: no cell has {_shown(value)}{cure}")
     if not problems and not any(matches(named, point) for point in every):
         problems.append(
-            f"`{key}` matches no cell: each of its values occurs, but not together. "
+            f"`{key}` matches no cell: its values occur, but never together. "
             "Correct them, or drop the entry"
         )
     return problems
@@ -205,7 +205,7 @@ def _shown(value: Any) -> str:
 
 
 def _entries(include: Any) -> dict[str, dict[str, Any]]:
-    """Return the entries of `include` by key, each with lists of values."""
+    """Return the entries of `include` by key, with all values as lists."""
     if not isinstance(include, list):
         return {}
     read = {f"include.{place}": as_lists(entry) for place, entry in enumerate(include)}
@@ -213,7 +213,7 @@ def _entries(include: Any) -> dict[str, dict[str, Any]]:
 
 
 def _how_many(seed: Any) -> int:
-    """Return how many seeds an axis has; 0 where that cannot be said."""
+    """Return the number of seeds of an axis; 0 if unknown."""
     if isinstance(seed, SeedSample):
         return seed.sample
     if isinstance(seed, Mapping):
@@ -226,7 +226,7 @@ def _whole(value: Any) -> TypeGuard[int]:
 
 
 def _filters(lists: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the filters beside `none` that lists of axes name."""
+    """Return the filters in lists of axes, other than `none`."""
     named = [axes.get("filter") for axes in lists]
     return {str(text) for texts in named if isinstance(texts, list) for text in texts} - {NONE}
 

@@ -1,4 +1,4 @@
-"""Counts: how many images a dataset has that is not at hand, as a grid gives them."""
+"""Image counts in a grid, for dry runs on a machine without the dataset."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ class LabelCounts(Frozen):
     """Images of one label, by split and gan flag."""
 
     train_gan: Count = 0  # training images that the GAN was trained on
-    train_no_gan: Count = 0  # training images that it was not
+    train_no_gan: Count = 0  # training images that the GAN was not trained on
     valid: Annotated[int, Field(strict=True, ge=1)]
     test: Count = 0
 
     @model_validator(mode="after")
     def _some_to_train_on(self) -> LabelCounts:
         if not self.train_gan + self.train_no_gan:
-            raise ValueError("give `train_gan` or `train_no_gan`: a label without training images")
+            raise ValueError("has no training images; give `train_gan` or `train_no_gan`")
         return self
 
 
 class DatasetCounts(Frozen):
-    """What is known of a dataset that cannot be had, for `--dry-run` alone; no patients."""
+    """Image counts of an absent dataset, used by `--dry-run` only; patients are unknown."""
 
-    source: Annotated[str, Field(min_length=1)]  # where the counts are printed
+    source: Annotated[str, Field(min_length=1)]  # publication of the counts
     size: Annotated[int, Field(strict=True, ge=1)]  # px
     channels: Literal[1, 3] = 1
     labels: Annotated[dict[str, LabelCounts], Field(min_length=2)]
 
     def rows(self) -> pd.DataFrame:
-        """Return a manifest of so many images, each its own group and none with pixels."""
+        """Return a manifest with that many images, each its own group and without pixels."""
         rows = [
             {"label": label, "split": split, "gan": gan}
             for label, of in sorted(self.labels.items())
@@ -49,13 +49,13 @@ class DatasetCounts(Frozen):
         return table.assign(image_id=names, group=names, sha256=names, source="")
 
     def differences(self, manifest: pd.DataFrame) -> list[str]:
-        """Return where a dataset is another than these counts say, one line a difference."""
+        """Return the differences between a dataset and these counts, one line each."""
         labels = sorted({*self.labels, *manifest["label"]})
-        given, found = _told(self.rows(), labels), _told(manifest, labels)
+        expected, actual = _counted(self.rows(), labels), _counted(manifest, labels)
         return [
-            f"{found[key]} {key[1]} of `{key[0]}` instead of {given[key]}"
-            for key in given
-            if found[key] != given[key]
+            f"{actual[key]} {key[1]} of `{key[0]}` instead of {expected[key]}"
+            for key in expected
+            if actual[key] != expected[key]
         ]
 
 
@@ -66,10 +66,10 @@ def _parts(of: LabelCounts) -> Iterator[tuple[str, bool, int]]:
     yield "test", False, of.test
 
 
-def _told(manifest: pd.DataFrame, labels: Iterable[str]) -> dict[tuple[str, str], int]:
-    """Return how many images of each label train, are multiplied by ratios, validate and test."""
+def _counted(manifest: pd.DataFrame, labels: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Return the numbers of training, ratio base, validation and test images of each label."""
     train = manifest["split"] == "train"
-    # as ratios count: those with gan flag, or all where no image has one
+    # ratios refer to training images with the gan flag, or to all if no image has it
     counted = train & manifest["gan"] if (train & manifest["gan"]).any() else train
     kinds = {
         "training images": train,

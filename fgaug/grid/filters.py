@@ -1,12 +1,11 @@
-"""Filters: words over the scores of fakes -> which of them pass.
+"""Filters: expressions over the scores of fakes that select which fakes to use.
 
     filter = "none" | any            any  = all {"or" all}         all   = one {"and" one}
     one    = "not" one | "(" any ")" | column [sign value]         value = number | true | false
 
-A fake whose score is missing (NaN) makes a test neither true nor false, whichever way it is put,
-and what is not true does not pass: Kleene's logic of three values. Negations are moved to the
-tests while reading (De Morgan's laws hold in that logic), so that no `not` is left and a test that
-is not true may count as false.
+A test of a missing score (NaN) is neither true nor false, negated or not, and a fake passes only
+if the filter is true: Kleene's three-valued logic. The parser pushes negations into the tests (De
+Morgan's laws hold in this logic), so that no `not` remains and "unknown" can count as false.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from fgaug.grid.messages import near
 
 NONE = "none"  # every fake passes
 MAX_LENGTH = 500  # characters
-MAX_DEPTH = 20  # parentheses in parentheses
+MAX_DEPTH = 20  # nested parentheses
 _SIGNS: Mapping[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -63,7 +62,7 @@ class Term:
         yield self
 
     def true(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return for which rows of `frame` it is known to be true: bool [N]."""
+        """Return the rows of `frame` where this is known to be true: bool [N]."""
         truth = isinstance(self.value, bool)
         scores = frame[self.column].astype(pd.BooleanDtype() if truth else pd.Float64Dtype())
         known = scores.notna().to_numpy()
@@ -74,10 +73,10 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Tests of which all, or any, must be true."""
+    """Tests joined by `and` or `or`."""
 
     word: str  # and | or
-    parts: tuple[Term | Group, ...]  # distinct, in the order of their texts; none of this word
+    parts: tuple[Term | Group, ...]  # distinct, sorted by text; no nested group of the same word
 
     @property
     def text(self) -> str:
@@ -90,7 +89,7 @@ class Group:
             yield from part.tests
 
     def true(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return for which rows of `frame` it is known to be true: bool [N]."""
+        """Return the rows of `frame` where this is known to be true: bool [N]."""
         both = np.logical_and if self.word == "and" else np.logical_or
         found: np.ndarray = both.reduce([part.true(frame) for part in self.parts])
         return found
@@ -98,47 +97,47 @@ class Group:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which fakes are used, by their scores; two that mean the same have one text."""
+    """A parsed filter; equivalent filters have the same canonical text."""
 
-    root: Term | Group | None  # None: all of them
+    root: Term | Group | None  # None: all fakes pass
 
     @cached_property
     def text(self) -> str:
-        """Canonical: `realism >= 1.0` and `not realism<1` are `realism>=1`."""
+        """The canonical text: `realism >= 1.0` and `not realism<1` become `realism>=1`."""
         return NONE if self.root is None else self.root.text
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it reads, in the order of COLUMNS."""
+        """The score columns it reads, in the order of COLUMNS."""
         used = set() if self.root is None else {test.column for test in self.root.tests}
         return tuple(column for column in COLUMNS if column in used)
 
     @cached_property
     def scorers(self) -> tuple[str, ...]:
-        """The names of the scorers that give those columns."""
+        """The names of the scorers that compute those columns."""
         return tuple(dict.fromkeys(COLUMNS[column][0] for column in self.columns))
 
     def passes(self, frame: pd.DataFrame) -> np.ndarray:
-        """Return which rows of `frame`, that has `columns`, are used: bool [N]."""
+        """Return which rows of `frame`, which must have `columns`, pass: bool [N]."""
         return np.ones(len(frame), bool) if self.root is None else self.root.true(frame)
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Filter:
-    """Return the filter that `text` names.
+    """Parse a filter.
 
     Raises:
-        UserError: it is none, with the place, what was expected and what there is.
+        UserError: a syntax error or unknown score, with the column, what was expected and found.
     """
     if len(text) > MAX_LENGTH:
-        raise UserError(f"a filter has at most {MAX_LENGTH} characters, got {len(text)}.")
+        raise UserError(f"a filter must have at most {MAX_LENGTH} characters, got {len(text)}.")
     if text.strip() == NONE:
         return Filter(None)
     return Filter(_Reader(text).read())
 
 
 class _Reader:
-    """Reads a filter by recursive descent; each method reads one rule of the grammar."""
+    """A recursive descent parser with one method per rule of the grammar."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -153,7 +152,7 @@ class _Reader:
     def read(self) -> Term | Group:
         found = self._any(negated=False)
         if self.token:
-            self._refuse("expected `and`, `or` or the end")
+            self._refuse("expected `and`, `or` or the end of the filter")
         return found
 
     def _any(self, negated: bool) -> Term | Group:
@@ -176,7 +175,7 @@ class _Reader:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             self.place -= 1
-            self._refuse(f"more than {MAX_DEPTH} parentheses in each other")
+            self._refuse(f"more than {MAX_DEPTH} nested parentheses")
         found = self._any(negated)
         if not self._took(")"):
             self._refuse("expected `)`")
@@ -189,17 +188,17 @@ class _Reader:
             self._refuse_name(column)
         kind = COLUMNS[column][1]
         if kind not in (BOOLEAN, NUMBER):
-            self._refuse(f"`{column}` is a name, which no filter compares")
+            self._refuse(f"`{column}` is text, which filters cannot compare")
         self.place += 1
         sign = self.token if self.token in _SIGNS else None
         if kind == BOOLEAN:
-            wanted = True
+            expected = True
             if sign in ("==", "!="):
                 self.place += 1
-                wanted = self._truth(column) == (sign == "==")
+                expected = self._truth(column) == (sign == "==")
             elif sign is not None:
                 self._refuse(f"`{column}` is true or false: write `{column}` or `{column}==false`")
-            return Term(column, "==", wanted != negated)
+            return Term(column, "==", expected != negated)
         if sign is None:
             self._refuse(f"`{column}` is a number: compare it, as in `{column}>=1`")
         self.place += 1
@@ -207,7 +206,7 @@ class _Reader:
 
     def _truth(self, column: str) -> bool:
         if self.token not in ("true", "false"):
-            self._refuse(f"`{column}` is true or false: expected one of the two")
+            self._refuse(f"`{column}` must be compared with true or false")
         self.place += 1
         return self.tokens[self.place - 1][0] == "true"
 
@@ -217,9 +216,9 @@ class _Reader:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            self._refuse(f"`{column}` is compared with a finite number")
+            self._refuse(f"`{column}` must be compared with a finite number")
         self.place += 1
-        return value + 0.0  # -0.0 is 0
+        return value + 0.0  # turns -0.0 into 0.0
 
     def _took(self, token: str) -> bool:
         taken = self.token == token
@@ -228,20 +227,20 @@ class _Reader:
 
     def _refuse_name(self, name: str) -> NoReturn:
         if name == NONE:
-            self._refuse(f"`{NONE}` stands alone")
+            self._refuse(f"`{NONE}` cannot be combined with other tests")
         if not re.match(r"[A-Za-z_]", name) or name in _WORDS:
             self._refuse("expected a score, `not` or `(`")
         guess = near(name, COLUMNS) or "."
-        self._refuse(f"unknown score{guess} They are {', '.join(COLUMNS)}")
+        self._refuse(f"unknown score{guess} The scores are {', '.join(COLUMNS)}")
 
     def _refuse(self, rule: str) -> NoReturn:
         token, start = self.tokens[self.place]
-        got = f"`{token}`" if token else "the end"
+        got = f"`{token}`" if token else "the end of the filter"
         raise UserError(f"`{self.text}`, column {start + 1}: {rule}; got {got}.")
 
 
 def _group(word: str, parts: list[Term | Group]) -> Term | Group:
-    """Return parts joined by a word, those of the same word taken in, each once and in order."""
+    """Join parts by a word: flatten groups of the same word, drop duplicates and sort."""
     flat: dict[str, Term | Group] = {}
     for part in parts:
         own = isinstance(part, Group) and part.word == word

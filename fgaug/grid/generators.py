@@ -1,4 +1,4 @@
-"""Generators as a grid names them: networks, or what stands for them."""
+"""The key `generator` of a grid, and the values of the axis `snapshot`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fgaug.grid.recipe import Frozen
 
 
 class SnapshotFile(Frozen):
-    """One label's network: a file, and the class where the network is conditional."""
+    """The network of one label: a file, and the class index if the network is conditional."""
 
     file: str
     class_index: Annotated[int, Field(strict=True, ge=0)] | None = Field(None, alias="class")
 
 
-_KEYS_OF_KIND = {  # beside `noise`
+_KEYS_OF_KIND = {  # keys that each kind accepts, besides `noise`
     "stylegan2": ("snapshots", "cutoff", "precision"),
     "external": ("snapshots", "python", "repo", "program", "prefix"),
     "imported": (),
@@ -29,18 +29,22 @@ _KEYS_OF_KIND = {  # beside `noise`
 
 
 class Generator(Frozen):
-    """What makes the fakes, or made them.
+    """How fakes are generated, or were generated before an import.
 
-    An external program and the maker of imported images draw noise of their own: there `noise`
-    records what they draw, and steers nothing.
+    External programs and imported images bring their own noise; for them `noise` only records
+    the mode and has no effect.
     """
 
     kind: Literal["stylegan2", "external", "imported", "phantom", "stub"] = "stylegan2"
     snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
     noise: Literal["const", "none", "seeded"] = "seeded"
-    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None  # w vectors that are truncated
-    precision: Literal["float16", "bfloat16"] | None = None  # of convolutions; None is float32
-    python: Annotated[str, Field(min_length=1)] | None = None  # these four: of an external program
+    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = (
+        None  # number of w vectors (layers) to truncate
+    )
+    precision: Literal["float16", "bfloat16"] | None = None  # of the convolutions; None: float32
+    python: Annotated[str, Field(min_length=1)] | None = (
+        None  # this and the next three keys: external only
+    )
     repo: Annotated[str, Field(min_length=1)] | None = None
     program: Literal["generate.py", "run_generator.py"] | None = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None
@@ -65,7 +69,7 @@ class Generator(Frozen):
         unfit = [f"`{key}`" for key in every if getattr(self, key) and key not in takes]
         problems = []
         if "snapshots" in takes and not self.snapshots:
-            problems.append("give `snapshots: {label: file}`, or another `kind`")
+            problems.append(f"`kind: {self.kind}` needs `snapshots: {{label: file}}`")
         if lacking:
             problems.append(f"`kind: {self.kind}` needs {' and '.join(lacking)}")
         if unfit:
@@ -74,26 +78,28 @@ class Generator(Frozen):
             problems.append("`program: run_generator.py` takes no `prefix`")
         for label, snapshot in self.snapshots.items():
             if self.program == "run_generator.py" and snapshot.class_index is not None:
-                problems.append(f"`program: run_generator.py` takes no `class`, `{label}` has one")
+                problems.append(
+                    f"`program: run_generator.py` takes no `class`; drop it from `{label}`"
+                )
         if problems:
             raise ValueError("; ".join(problems))
         return self
 
 
 class SnapshotEntry(Frozen):
-    """A value of the axis `snapshot`: what makes fakes, and the bank that is for them alone."""
+    """A value of the axis `snapshot`: a generator with its own bank."""
 
     generator: Generator
     bank: Annotated[str, Field(min_length=1)]
-    # what rows, messages and figures call it; `with_names` gives one where it is left out
+    # used in rows, messages and figures; `with_names` fills in a default
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
 
 
 def with_names(entries: list[SnapshotEntry]) -> list[SnapshotEntry]:
-    """Return entries with a name each; refuse names or banks that are not of one entry alone.
+    """Return the entries with default names filled in; raise ValueError on shared names or banks.
 
-    The name is the stem of the first label's network file, or the kind; with the entry's place,
-    from 1, where several entries would have it.
+    The default is the stem of the first label's network file, or the kind. If several entries
+    would get the same default, each gets its position (from 1) appended.
     """
     usual = [entry.name or _usual_name(entry.generator) for entry in entries]
     names = [
@@ -103,10 +109,10 @@ def with_names(entries: list[SnapshotEntry]) -> list[SnapshotEntry]:
     banks = [_place(entry.bank) for entry in entries]
     problems = []
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        problems.append(f"names repeat: {', '.join(repeated)}. Give each entry one of its own")
+        problems.append(f"names repeat: {', '.join(repeated)}. Give each entry its own")
     if shared := sorted({bank for bank in banks if banks.count(bank) > 1}):
         places = ", ".join(map(paths.without_secrets, shared))
-        problems.append(f"several entries have the bank {places}. Give each one of its own")
+        problems.append(f"several entries share the bank {places}. Give each entry its own")
     if problems:
         raise ValueError("; ".join(problems))
     return [
@@ -122,5 +128,5 @@ def _usual_name(generator: Generator) -> str:
 
 
 def _place(bank: str) -> str:
-    """Return one text for all ways to write where a bank lies."""
+    """Return a bank's location in normal form, for comparison."""
     return bank.rstrip("/") if "://" in bank else str(Path(bank).resolve())

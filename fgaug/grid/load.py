@@ -1,4 +1,4 @@
-"""Loading a grid file: YAML to a checked `Space`, all mistakes in one error."""
+"""Loads a grid file into a validated `Space`, with all problems in one error."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
 from fgaug.grid.rounds import Rounds
 from fgaug.grid.space import Resources, Scheduler, Scorers, Space
 
-GRID = "${grid}"  # in a path: the grid file's folder
+GRID = "${grid}"  # in paths, stands for the grid file's folder
 
 
 def load_space(path: str | PathLike[str]) -> Space:
-    """Return the grid in a YAML file.
+    """Load a grid from a YAML file.
 
     Raises:
-        GridError: with every problem of the file.
+        GridError: the file has problems; the error lists all of them.
     """
     file = Path(path)
     raw = read_yaml(file)
@@ -36,15 +36,15 @@ def load_space(path: str | PathLike[str]) -> Space:
 
 
 def parse_space(raw: Any, source: str = "grid") -> Space:
-    """Return the grid that a mapping describes; see `load_space`."""
+    """Build a grid from a mapping; see `load_space`."""
     if not isinstance(raw, dict):
-        problem = f"a grid is a mapping of keys to values, got {type(raw).__name__}"
+        problem = f"a grid must be a mapping of keys to values, got {type(raw).__name__}"
         raise GridError([problem], source)
     try:
         space = Space.model_validate(raw)
     except ValidationError as error:
         lines = one_line_each(error, _MODELS)
-        # pydantic compares keys only where each is valid by itself
+        # pydantic checks keys against each other only once each is valid by itself
         axes = with_recipe_fields(raw.get("axes"))
         lines += axes_misfits(axes) if isinstance(axes, dict) else []
         lines += space_misfits(raw)
@@ -57,7 +57,7 @@ def parse_space(raw: Any, source: str = "grid") -> Space:
 
 
 def _drawn_misfits(raw: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the keys that define the cells, whatever the other keys say."""
+    """Return the problems of the keys that define the cells, ignoring all other keys."""
     drawn = {key: raw[key] for key in _DRAWN if key in raw}
     others: dict[str, Any] = {"name": "g", "dataset": "d"}
     axes = raw.get("axes")

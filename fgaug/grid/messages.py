@@ -1,4 +1,4 @@
-"""Pydantic's findings in a grid, as one line each in our words."""
+"""Rewrites pydantic's validation errors for grid files, one line per problem."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RULES = {
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
     "string_type": "must be text",
-    "string_pattern_mismatch": "must be letters, digits, dots, dashes and underscores",
+    "string_pattern_mismatch": "must consist of letters, digits, dots, dashes and underscores",
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "float_type": "must be a number",
@@ -30,10 +30,10 @@ _RULES = {
 
 
 class Misfits(ValueError):
-    """Keys that are right by themselves and wrong together; each problem names its keys.
+    """Keys that are valid by themselves but conflict; each problem names its keys.
 
-    `root` is the key of the part that was looked at, as the problems name it: where the part
-    stands elsewhere in the file, as an entry of a list does, they name that place instead.
+    `root` is the key under which the problems refer to the checked part; `at` replaces it by the
+    part's actual position in the file, such as an entry of a list.
     """
 
     def __init__(self, problems: list[str], root: str | None = None) -> None:
@@ -41,7 +41,7 @@ class Misfits(ValueError):
         super().__init__("; ".join(problems))
 
     def at(self, key: str) -> list[str]:
-        """Return the problems of a part that stands at `key`."""
+        """Return the problems with `root` replaced by `key`."""
         if self.root is None:
             return self.problems
         return [problem.replace(f"`{self.root}", f"`{key}") for problem in self.problems]
@@ -50,13 +50,13 @@ class Misfits(ValueError):
 def one_line_each(
     error: ValidationError, models: Mapping[str, type[BaseModel]] | None = None
 ) -> list[str]:
-    """Return pydantic's findings as one line each: key, rule, value, near-misses.
+    """Return one line per validation error: key, rule, value and close matches.
 
     Args:
-        error: what pydantic found.
-        models: by key, the models whose keys unknown ones are compared with; "" is the grid's.
+        error: pydantic's error.
+        models: the model at each key, to suggest close matches for unknown keys; "" is the grid.
     """
-    lines: dict[str, None] = {}  # an ordered set: unions report one finding several times
+    lines: dict[str, None] = {}  # an ordered set: unions report an error several times
     for found in error.errors():
         problem = found.get("ctx", {}).get("error")
         if isinstance(problem, Misfits):
@@ -68,7 +68,7 @@ def one_line_each(
 
 def _line(found: ErrorDetails, models: Mapping[str, type[BaseModel]]) -> str:
     if found["type"] == "extra_forbidden":
-        *above, name = found["loc"]  # the name as it is, even where it looks like a branch
+        *above, name = found["loc"]  # verbatim, even if it looks like a union branch
         return _unknown(_keys(above), str(name), models)
     key = ".".join(_keys(found["loc"])) or "grid"
     if found["type"] == "missing":
@@ -78,7 +78,7 @@ def _line(found: ErrorDetails, models: Mapping[str, type[BaseModel]]) -> str:
 
 
 def _unknown(above: list[str], name: str, models: Mapping[str, type[BaseModel]]) -> str:
-    part = ".".join(key for key in above if not key.isdigit())  # an entry's place in its list
+    part = ".".join(key for key in above if not key.isdigit())  # without positions in lists
     model = models.get(part)
     guess = near(name, model.model_fields) if model else ""
     kind = "axis" if part in ("axes", "include", "exclude") else "key"
@@ -86,7 +86,7 @@ def _unknown(above: list[str], name: str, models: Mapping[str, type[BaseModel]])
 
 
 def rule_of(found: ErrorDetails) -> str:
-    """Return the rule that a finding of pydantic names, in our words where we have some."""
+    """Return the rule behind a pydantic error, reworded if `_RULES` has it."""
     if found["type"] in _RULES:
         return _RULES[found["type"]].format(**found.get("ctx", {}))
     message = found["msg"].removeprefix("Value error, ")
@@ -94,7 +94,7 @@ def rule_of(found: ErrorDetails) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Return ", did you mean ...?", or nothing where no known name is close."""
+    """Return ", did you mean ...?" or, if no known name is close, an empty string."""
     known = list(known)
     synonyms = {"truncation": "psi", "trunc": "psi", "seeds": "seed", "modes": "mode"}
     close = difflib.get_close_matches(name, known, n=1)
@@ -103,7 +103,7 @@ def near(name: str, known: Iterable[str]) -> str:
 
 
 def _keys(loc: Iterable[int | str]) -> list[str]:
-    """Return the keys of the file that lead to a finding, without pydantic's names of branches."""
+    """Return the path of keys to an error, without pydantic's names of union branches."""
     return [str(part) for part in loc if not _is_union_branch(part)]
 
 

@@ -1,7 +1,7 @@
-"""Points: what the axes of a grid combine to, less `exclude`, plus `include`.
+"""Points: the combinations of a grid's axes, minus `exclude`, plus `include`.
 
-A point has all of a cell but its name, so a grid is counted and checked before any dataset is
-opened. Baselines and second stages get seeds beyond those of the grid.
+A point is a cell without its id, so a grid can be counted and checked before its dataset is
+opened. Baselines and second stages also get seeds beyond those of the grid.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from fgaug.grid.space import Space
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One combination of values; modes have None, or all patients, on axes they do not use."""
+    """One combination of axis values; axes that the mode does not use hold their neutral value."""
 
     mode: str
-    snapshot: str | None  # by its name; None also where the grid has one generator
+    snapshot: str | None  # a name; None if no fakes are used or the grid has one generator
     psi: float | None
     ratio: float | None
     fakes: tuple[tuple[str, int], ...] | None
-    filter: str | None  # canonical; None where no fakes are used
+    filter: str | None  # canonical; None if no fakes are used
     remove: tuple[tuple[str, Removal], ...] | None
     split: Split
     real_fraction: float
     seed: int
     recipe: Recipe
-    recipe_name: str  # the recipe as JSON: a recipe with a pipeline has no hash
+    recipe_name: str  # the recipe as JSON, since recipes with a pipeline are not hashable
 
     @property
     def key(self) -> Hashable:
@@ -44,24 +44,24 @@ class Point:
 
     @property
     def random_subset(self) -> Point | None:
-        """As many fakes as a filtered point has, chosen by no filter; None for other points."""
+        """The twin with as many fakes but no filter; None for unfiltered points."""
         return None if self.filter in (None, NONE) else replace(self, filter=NONE)
 
     def value(self, axis: str) -> Any:
-        """Return its value on an axis, `recipe.model` for example."""
+        """Return the point's value on an axis, such as `recipe.model`."""
         if axis.startswith("recipe."):
             value = getattr(self.recipe, axis.removeprefix("recipe."))
-            in_parts = isinstance(value, KerasRecipe)  # a row has a column for it
+            in_parts = isinstance(value, KerasRecipe)  # rows hold it in one column, as JSON
             return value.model_dump_json(exclude_defaults=True) if in_parts else value
         return getattr(self, axis)
 
 
 def expand(space: Space) -> tuple[Point, ...]:
-    """Return each distinct point of a grid once, seeds outermost.
+    """Return the distinct points of a grid, ordered by seed.
 
-    `exclude` thins out what the axes combine to; a baseline or a twin that only excluded arms
-    needed goes with them. `include` then adds its points, with the baseline and twins they need.
-    `baseline_seeds` gives baselines, and no twins, seeds of their own: they come last.
+    `exclude` removes arms from the combinations of the axes, along with baselines and twins that
+    no other arm needs. `include` then adds points with their baselines and twins. Last come the
+    additional baselines of `baseline_seeds`.
     """
     kept = distinct(product(space, space.axes, space.exclude))
     for entry in space.include:
@@ -73,7 +73,7 @@ def expand(space: Space) -> tuple[Point, ...]:
 
 
 def matches(named: Mapping[str, list[Any]], point: Point) -> bool:
-    """Return whether a point has one of the named values on every named axis."""
+    """Return whether a point has one of the listed values on every listed axis."""
     return all(point.value(axis) in values for axis, values in named.items())
 
 
@@ -84,7 +84,7 @@ def _seeds(space: Space) -> Iterator[int]:
 
 
 def distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
-    """Return the points by their key, the first of those that are alike."""
+    """Return the points by key, keeping the first of equal ones."""
     found: dict[Hashable, Point] = {}
     for point in points:
         found.setdefault(point.key, point)
@@ -92,7 +92,7 @@ def distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
 
 
 def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
-    """Yield each arm after its baseline and twins, less what `exclude` names."""
+    """Yield each arm, preceded by its baseline and twins, without excluded points."""
     entries = [entry.named for entry in exclude]
     for arm in arms_of(space, axes):
         if not any(matches(named, arm) for named in entries):
@@ -102,7 +102,7 @@ def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iter
 
 
 def _controls(space: Space, arm: Point) -> Iterator[Point]:
-    """Yield what an arm is compared to: same seed, recipe, split and patients."""
+    """Yield the baseline and twins of an arm, with the same seed, recipe, split and patients."""
     baseline = _baseline(arm)
     yield baseline
     if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
@@ -120,10 +120,10 @@ def _baseline(arm: Point) -> Point:
 
 
 def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
-    """Yield the baselines with further seeds that `baseline_seeds` asks for, family by family.
+    """Yield the additional baselines that `baseline_seeds` requires, family by family.
 
-    A family are the arms that are compared with one baseline, whose further seeds come after those
-    that its arms have: a larger family has those of a smaller one, and some more.
+    A family is a baseline and the arms compared with it. Additional seeds continue after the
+    family's own, so a larger family has all the additional seeds of a smaller one.
     """
     if space.baseline_seeds is None:
         return
@@ -149,7 +149,7 @@ def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
 
 
 def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
-    """Yield the points of the modes that axes name; copies are alike where a mode uses no axis."""
+    """Yield the arms of the axes' modes; a mode yields equal copies along axes it ignores."""
     for seed in axes.seeds or space.seeds:
         for recipe in combined_recipes(space.recipe, axes):
             name = recipe.model_dump_json()
@@ -166,7 +166,7 @@ def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
                         filter=kept,
                         remove=tuple(sorted(remove.items())) if remove is not None else None,
                         split=split,
-                        real_fraction=1.0 if mode == "synthetic" else share,  # it has no patient
+                        real_fraction=1.0 if mode == "synthetic" else share,  # no reals
                         seed=seed,
                         recipe=recipe,
                         recipe_name=name,
@@ -191,17 +191,17 @@ def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:
         removals = tuple(axes.remove) or space.removals
     amounts: tuple[Amount, ...] = axes.amounts
     if mode == "synthetic" and space.rounds is not None:
-        amounts = ((None, None),)  # each round has its size
+        amounts = ((None, None),)  # `rounds.size` sets the amount
     for snapshot, remove, amount in itertools.product(snapshots, removals, amounts):
         for psi, kept in itertools.product(axes.psi, axes.filter):
             yield snapshot, psi, amount, kept, remove
 
 
 def combined_recipes(base: Recipe, axes: Lists) -> Iterator[Recipe]:
-    """Yield the recipes that the recipe's axes combine to.
+    """Yield the combinations of the recipe axes as recipes.
 
     Raises:
-        pydantic.ValidationError: values that are no recipe together.
+        pydantic.ValidationError: a combination of values is not a valid recipe.
     """
     names = sorted(axes.recipe)
     for values in itertools.product(*(axes.recipe[name] for name in names)):
@@ -210,10 +210,11 @@ def combined_recipes(base: Recipe, axes: Lists) -> Iterator[Recipe]:
 
 
 def seeds_after(axes: Lists, taken: Collection[int]) -> Iterator[int]:
-    """Yield seeds that are not `taken`, without end, always the same ones in the same order.
+    """Yield an endless, reproducible sequence of seeds that are not in `taken`.
 
-    Where the axis is a draw, the next of that draw, so that a larger `sample` has them in the same
-    order; where it is a list, and once all of a draw's population are used, the smallest numbers.
+    If the axis is a draw, the sequence continues that draw, so a larger `sample` yields the same
+    seeds in the same order. If it is a list, or the population is used up, the smallest unused
+    integers follow.
     """
     known = set(taken)
     drawn = _rest_of(axes.seed) if isinstance(axes.seed, SeedSample) else iter(())
@@ -224,10 +225,10 @@ def seeds_after(axes: Lists, taken: Collection[int]) -> Iterator[int]:
 
 
 def _rest_of(sample: SeedSample) -> Iterator[int]:
-    """Yield what `random.sample` would go on to draw, until its population is spent.
+    """Yield what `random.sample` would draw next, until the population is used up.
 
-    It swaps positions of a list where the population is small, and otherwise draws numbers until
-    one is new.
+    CPython swaps positions of a list for small populations and otherwise draws until a number is
+    new. A Python version that samples differently would change additional seeds only.
     """
     population = range(sample.population)
     rng = random.Random(sample.rng)

@@ -1,6 +1,6 @@
-"""Recipe and budget: how each cell trains its classifier.
+"""Recipe and budget: how a cell trains its classifier.
 
-Both are values: frozen, compared by content, and part of a cell's identity.
+Both are frozen values, compared by content, and part of a cell's identity.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pydantic import (
     model_validator,
 )
 
-RECIPE_VERSION = 1  # raised whenever the same cell would give other numbers
+RECIPE_VERSION = 1  # increased whenever the same cell would produce different numbers
 Transform = dict[str, dict[str, Any]]
 
 
 class Frozen(BaseModel):
-    """A part of a grid: never changed, and without keys or numbers that nobody expects."""
+    """Base of the parts of a grid: immutable, without unknown keys, NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -38,7 +38,7 @@ def _form(value: Any) -> str:
     return "[none]" if value == "none" else "[value]"
 
 
-# `null` in a grid; a word here, as resolved grids leave nulls out
+# `null` in a grid becomes "none", because resolved grids omit nulls
 _None = Annotated[Literal["none"], Tag("[none]")]
 
 _Whole = Annotated[int, Field(strict=True, ge=0, le=2**16), Tag("[value]")]
@@ -51,7 +51,7 @@ ShareOrNone = Annotated[_None | _Share, Discriminator(_form), BeforeValidator(_n
 
 
 class Plateau(Frozen):
-    """Lower the learning rate where the validation loss stands still."""
+    """Lowers the learning rate when the validation loss stops improving."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Field(strict=True, ge=1)] = 3  # evaluations
@@ -63,20 +63,20 @@ PlateauOrNone = Annotated[
 
 
 class KerasRecipe(Frozen):
-    """What `backend: keras` asks for beside the model; the defaults are the breast study's."""
+    """Settings of `backend: keras`; the defaults are the breast study's."""
 
-    hidden: WholeOrNone = 1024  # width of the dense layer before the last
-    # layers with a smaller index do not learn, but those named `batch_normalization*`
+    hidden: WholeOrNone = 1024  # width of the hidden dense layer
+    # layers with a smaller index are frozen, except those named `batch_normalization*`
     freeze_below: WholeOrNone = "none"
-    # of the moving statistics of batch normalizations; none: as the network has it, mostly .99 or
-    # .999, which from scratch takes some thousand steps to forget where it began
+    # momentum of the batch norm statistics; none: the network's own, mostly .99 or .999, which
+    # needs thousands of steps to converge when training from scratch
     norm_momentum: ShareOrNone = "none"
-    scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or as the model's own weights want
-    shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # at most, as a share of the side
+    scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or the model's own preprocessing
+    shift: Annotated[float, Field(ge=0, le=1)] = 0.1  # maximum shift, as a fraction of the side
     flip: StrictBool = True
     plateau: PlateauOrNone = Plateau()
-    restore_best: StrictBool = True  # false: the last weights are kept
-    # training_fold: a tenth of the training images, which are trained on all the same
+    restore_best: StrictBool = True  # false: keep the last weights
+    # training_fold: a tenth of the training images, which still are trained on
     validate_on: Literal["held_out", "training_fold"] = "held_out"
 
     @field_validator("hidden")
@@ -97,23 +97,27 @@ _KERAS_DEFAULTS = {
 
 
 class Recipe(Frozen):
-    """How a classifier is made and trained.
+    """How a classifier is built and trained.
 
-    The defaults are the fetal-brain study's; under `backend: keras` the breast study's.
+    The defaults are the fetal-brain study's, with `backend: keras` the breast study's.
     """
 
     backend: Literal["torch", "keras"] = "torch"
     model: str = "resnet18"
     pretrained: StrictBool = True
-    weights: str | None = None  # local file of ImageNet weights, instead of the library's cache
-    allow_scratch: StrictBool = False  # where no pretrained weights are found
+    weights: str | None = None  # local file of pretrained weights, instead of the library's cache
+    allow_scratch: StrictBool = False  # if no pretrained weights are found
     augmentation: Literal["none", "fastai"] | tuple[Transform, ...] = "fastai"
     batch_size: Annotated[int, Field(strict=True, ge=2, le=2**16)] = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3  # peak while frozen; half of it after
-    lr_mult: Annotated[float, Field(ge=1)] = 100  # head's rate over the first layers'
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3  # peak while frozen; half of it afterwards
+    lr_mult: Annotated[float, Field(ge=1)] = (
+        100  # learning rate of the head over that of the first layers
+    )
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5  # before the last layer; half of it before
-    keras: KerasRecipe | None = None  # of that backend; None under torch
+    dropout: Annotated[float, Field(ge=0, lt=1)] = (
+        0.5  # before the last layer; half before the hidden layer
+    )
+    keras: KerasRecipe | None = None  # settings of that backend; None with torch
 
     @model_validator(mode="before")
     @classmethod
@@ -135,17 +139,17 @@ class Recipe(Frozen):
     @classmethod
     def _of_keras(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("backend") == "torch" and value is not None:
-            raise ValueError("`keras` belongs to `backend: keras`; drop it, or take that backend")
+            raise ValueError("`keras` belongs to `backend: keras`; drop it, or set that backend")
         return value
 
     @property
     def of_other_backend(self) -> tuple[str, ...]:
-        """The fields that say nothing of how this recipe trains."""
+        """The fields that this recipe's backend ignores."""
         return _TORCH_ONLY if self.backend == "keras" else ("keras",)
 
     @property
     def draws_apart(self) -> bool:
-        """Whether the augmentation is a pipeline of several steps, nested ones counted."""
+        """Whether the augmentation is a pipeline of several steps, including nested ones."""
         if not isinstance(self.augmentation, tuple):
             return False
         options = [given for step in self.augmentation for given in step.values()]
@@ -158,22 +162,23 @@ class Recipe(Frozen):
             for step in value:
                 if len(step) != 1:
                     raise ValueError(
-                        f"each step of a pipeline is one `Name: {{options}}`, got {sorted(step)}"
+                        f"each pipeline step must be one `Name: {{options}}`, got {sorted(step)}"
                     )
         return value
 
     @model_validator(mode="after")
     def _weights_need_pretrained(self) -> Recipe:
         if self.weights is not None and not self.pretrained:
-            raise ValueError("`weights` is given but `pretrained` is false; drop one of them")
+            raise ValueError("`weights` is given, but `pretrained` is false; drop one of them")
         return self
 
 
 class Budget(Frozen):
     """How long a trial trains.
 
-    `epochs`: one frozen epoch, then up to `max`, stopped by `patience` on validation loss.
-    `steps`: exactly `max` optimiser steps, evaluated `evaluations` times, no patience.
+    `epochs`: one epoch with a frozen body, then up to `max` epochs with early stopping after
+    `patience` epochs without a better validation loss.
+    `steps`: exactly `max` optimiser steps with `evaluations` evaluations, no early stopping.
     """
 
     unit: Literal["epochs", "steps"] = "epochs"
@@ -186,7 +191,7 @@ class Budget(Frozen):
         if self.unit == "epochs":
             if self.evaluations is not None:
                 raise ValueError(
-                    "`evaluations` belongs to `unit: steps`; epochs evaluate each epoch"
+                    "`evaluations` belongs to `unit: steps`; epochs are evaluated one by one"
                 )
             object.__setattr__(self, "patience", self.patience or 5)
         else:
@@ -194,7 +199,9 @@ class Budget(Frozen):
                 raise ValueError("`patience` belongs to `unit: epochs`; steps always run to `max`")
             object.__setattr__(self, "evaluations", self.evaluations or min(21, self.max))
             if self.max < 2:
-                raise ValueError("`max` must be at least 2 steps: one frozen, one not")
+                raise ValueError(
+                    "`max` must be at least 2 steps, one with a frozen body and one without"
+                )
             if (self.evaluations or 0) > self.max:
                 raise ValueError(f"`evaluations` must not exceed `max` ({self.max} steps)")
         return self

@@ -1,4 +1,4 @@
-"""Space: a grid as a frozen value, each field valid by itself; `grid_load` reads it from YAML."""
+"""Space: a grid as a frozen value; `load` reads it from YAML, `checks` validates it as a whole."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Logger = Literal["tensorboard", "mlflow", "wandb"]
 
 
 class Scheduler(Frozen):
-    """Early stopping: which arms train on, judged at equal shares of the budget.
+    """Stops unpromising arms early, at equal fractions of the budget.
 
-    `arm_asha` halves arms at rungs, `race` adds seeds to arms round by round; both compare means
-    over seeds. `asha` is Ray's own and compares single cells; what it stopped stays so under it
-    and goes on under the others. None stops the baseline or a control.
+    `arm_asha` halves the arms at each rung and `race` adds seeds to arms round by round; both
+    compare means over seeds. `asha` is Ray's own scheduler and compares single cells; the cells
+    it stopped resume under the other schedulers. No scheduler stops baselines or controls.
     """
 
     type: Literal["none", "arm_asha", "race", "asha"] = "none"
-    eta: Annotated[int, Field(strict=True, ge=2)] = 3  # of both asha: one in `eta` goes on
-    rungs: Annotated[int, Field(strict=True, ge=1, le=10)] = 3  # levels, the full budget included
-    min_seeds: Annotated[int, Field(strict=True, ge=1)] | None = None  # 2; of a race 3
-    fast: bool = False  # race: .05 a round instead of .05 in all
-    metric: Literal["auc", "acc", "loss"] = "auc"  # of the best validation look so far
+    eta: Annotated[int, Field(strict=True, ge=2)] = 3  # both asha types: one in `eta` continues
+    rungs: Annotated[int, Field(strict=True, ge=1, le=10)] = 3  # levels, including the full budget
+    min_seeds: Annotated[int, Field(strict=True, ge=1)] | None = None  # default 2, for `race` 3
+    fast: bool = False  # race: alpha .05 per round instead of .05 in total
+    metric: Literal["auc", "acc", "loss"] = "auc"  # of the best validation result so far
 
     @model_validator(mode="after")
     def _single_cells_have_no_seeds(self) -> Scheduler:
@@ -51,13 +51,13 @@ class Scheduler(Frozen):
             if unfit:
                 raise ValueError(
                     f"`type: asha` compares single cells and takes no {' and no '.join(unfit)}; "
-                    "drop it, or take `type: arm_asha` or `race`"
+                    "drop it, or use `type: arm_asha` or `race`"
                 )
         return self
 
 
 class Resources(Frozen):
-    """What one trial holds of a machine."""
+    """CPU cores and GPUs per trial."""
 
     cpu: Annotated[Number, Field(gt=0)] = 1
     gpu: Annotated[Number, Field(ge=0)] = 0
@@ -89,22 +89,22 @@ ResourcesOrAuto = Annotated[
 
 
 class Scorers(Frozen):
-    """Which networks give the scores that filters read; see `fgaug bank score`."""
+    """The networks behind the scores that filters read; see `fgaug bank score`."""
 
-    features: Annotated[str, Field(min_length=1)] = "lite0"  # of realism, density, copies
-    # or model:FILE, one kept by a search; or baseline: this search's own, trained first
+    features: Annotated[str, Field(min_length=1)] = "lite0"  # for realism, density and copies
+    # or model:FILE, saved by a search; or baseline: trained first by this search
     classifier: Annotated[str, Field(min_length=1)] = "lite0"
 
 
 class Space(Frozen):
-    """A grid: what to train, from which images and fakes, for how long, on what.
+    """A grid: what to train, on which images and fakes, for how long and with which resources.
 
-    Fields are validated one by one; `grid_fit.problems_of` returns what is wrong between them.
+    Fields are validated one by one; `checks.problems_of` finds conflicts between them.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
     dataset: str
-    # of a dataset that cannot be had: a dry run without it goes by them, nothing else does
+    # counts for a dry run without the dataset; nothing else uses them
     counts: DatasetCounts | None = None
     bank: str | None = None
     generator: Generator | None = None
@@ -112,25 +112,27 @@ class Space(Frozen):
     axes: Axes
     exclude: list[Excluded] = Field(default_factory=list)
     include: list[Included] = Field(default_factory=list)
-    cells: Annotated[int, Field(strict=True, ge=1)] | None = None  # as many as are meant; checked
-    scorers: Scorers | None = None  # None: the packaged ones
+    cells: Annotated[int, Field(strict=True, ge=1)] | None = (
+        None  # the expected number of cells, checked
+    )
+    scorers: Scorers | None = None  # None: the packaged networks
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"
-    rounds: Rounds | None = None  # of synthetic arms: fresh fakes again and again, no ratio
-    # twins: repeated reals, removals alone, as many fakes as a filter chose but chosen by none
+    rounds: Rounds | None = None  # synthetic arms: fresh fakes each round, no ratio
+    # matched controls: repeated reals, removals only, or as many fakes without the filter
     controls: Annotated[list[Control], AfterValidator(distinct)] = Field(default_factory=list)
     recipe: Recipe = Recipe()
     budget: Budget = Budget()
     scheduler: Scheduler = Scheduler()
-    # seconds of training after which a search pauses what runs and ends; the next goes on
+    # seconds of training after which a search pauses its trials and exits; the next resumes
     time_budget: Annotated[Number, Field(gt=0)] | None = None
     resources: ResourcesOrAuto = Resources()
-    keep_models: Literal["none", "best", "all"] = "none"  # best: of each arm, by valid_auc
+    keep_models: Literal["none", "best", "all"] = "none"  # best: the best of each arm by valid_auc
     analysis: AnalysisPlan = AnalysisPlan()
     confirmation: Confirmation | None = None
-    # of each baseline: as many as its arms have, unless it is to be known better than they are
+    # seeds per baseline (default: as many as an arm's)
     baseline_seeds: BaselineSeeds | None = None
-    # other programs that are told what trials report
+    # experiment trackers that also receive the results
     loggers: Annotated[list[Logger], AfterValidator(distinct)] = Field(default_factory=list)
 
     @property
@@ -140,25 +142,25 @@ class Space(Frozen):
 
     @property
     def lists(self) -> tuple[Lists, ...]:
-        """The axes, and those of each entry of `include`."""
+        """The axes, then each entry of `include`."""
         return (self.axes, *self.include)
 
     @property
     def snapshot_entries(self) -> tuple[SnapshotEntry, ...]:
-        """What makes the fakes: each value of the axis `snapshot`, or the one without a name."""
+        """The generators: the values of the axis `snapshot`, or the unnamed one of the grid."""
         if self.axes.snapshot or self.bank is None or self.generator is None:
             return tuple(self.axes.snapshot)
         return (SnapshotEntry(generator=self.generator, bank=self.bank),)
 
     @property
     def removals(self) -> tuple[Removals, ...]:
-        """The removals that replacement arms go through."""
+        """The removals of replacement arms."""
         return tuple(self.axes.remove) or ((self.remove,) if self.remove else ())
 
     def to_yaml(self) -> str:
         """Return the resolved grid: defaults written out, seeds drawn."""
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        if self.baseline_seeds is None:  # else the rest of a draw is the baseline's
+        if self.baseline_seeds is None:  # else baselines need the rest of the draw
             value["axes"]["seed"] = list(self.seeds)
         for key, entries in (("exclude", self.exclude), ("include", self.include)):
             value[key] = [_resolved(entry) for entry in entries]
@@ -171,7 +173,7 @@ class Space(Frozen):
 
 
 def _resolved(entry: Included | Excluded) -> dict[str, Any]:
-    """Return what an entry names, seeds drawn: what it leaves out stays the grid's."""
+    """Return an entry's own keys with its seeds drawn; omitted keys stay omitted."""
     written = entry.model_dump(mode="json", by_alias=True, exclude_unset=True)
     if isinstance(entry, Included) and entry.seed:
         written["seed"] = list(entry.seeds)
