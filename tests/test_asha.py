@@ -216,7 +216,7 @@ class TestGrid:
         assert parse_space(yaml.safe_load(space.to_yaml())) == space
 
     def test_no_shards(self, root: Path) -> None:
-        with pytest.raises(GridError, match=r"`scheduler: asha` .* Leave --shard out"):
+        with pytest.raises(GridError, match=r"`scheduler: asha` .* Drop --shard"):
             planner.plan(parse_space(asha_grid(root)), root / "none", Shard(1, 2))
 
     def test_one_warning(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -341,7 +341,7 @@ class TestLogits:
         )  # fmt: skip
 
     def test_they_need_a_network(self, root: Path, tmp_path: Path) -> None:
-        with pytest.raises(GridError, match=r"`filter`: `logit` is said by .* `kind: phantom` ha"):
+        with pytest.raises(GridError, match=r"`filter`: `logit` needs .* `kind: phantom` ha"):
             planned(root, tmp_path, filter=["logit>0"])
 
     def test_they_need_the_networks_own_size(self, root: Path, tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ class TestPlans:
         with pytest.raises(GridError) as refused:
             planner.plan(parse_space(raw), tmp_path / "run")
         assert list(refused.value.problems) == [
-            "`axes.snapshot`: phantom-1 and phantom-2 make the same images. Keep one of them"
+            "`axes.snapshot`: phantom-1 and phantom-2 give the same images. Drop one of them"
         ]
 
     def test_what_is_wrong_names_the_entry(self, root: Path, tmp_path: Path) -> None:
@@ -304,8 +304,8 @@ class TestPlans:
             planner.plan(parse_space(raw), tmp_path / "run")
         key = "`axes.snapshot.1.generator.snapshots"
         assert list(refused.value.problems) == [
-            f"{key}` has no network for the label `trv`",
-            f"{key}.x`: the dataset has no such label, it has `dbp`, `trv`",
+            f"{key}` has no network for label `trv`",
+            f"{key}.x`: the dataset has no such label; its labels are `dbp`, `trv`",
         ]
 
     def test_a_bank_of_other_fakes_is_refused(self, root: Path, tmp_path: Path) -> None:
@@ -318,7 +318,9 @@ class TestPlans:
             needs.missing,
         )
         raw["axes"]["snapshot"][1]["generator"] = {"kind": "stub", "noise": "none"}
-        with pytest.raises(GridError, match=r"^small: 1 .*\n.*`axes.snapshot.1.bank`: .* other f"):
+        with pytest.raises(
+            GridError, match=r"^small: 1 .*\n.*`axes.snapshot.1.bank`: .* different"
+        ):
             planner.plan(parse_space(raw), tmp_path / "run")
 
     def test_leaks_are_looked_for_in_each(self, root: Path, data: Dataset, tmp_path: Path) -> None:
@@ -335,8 +337,8 @@ class TestPlans:
             planner.plan(parse_space(raw), tmp_path / "run")
         (problem,) = refused.value.problems
         assert problem.startswith(
-            "`axes.split` 3: nothing tells which images the networks of `dbp`, `trv` in the "
-            "snapshot b saw, and "
+            "`axes.split` 3: the training images of the networks of `dbp`, `trv` in the "
+            "snapshot b are unknown, so "
         )
         raw["exclude"] = [{"snapshot": "b", "split": 3}]
         sources = planner.plan(parse_space(raw), tmp_path / "run").sources
@@ -362,7 +364,9 @@ class TestPlans:
         self, root: Path, tmp_path: Path
     ) -> None:
         path = written(tmp_path, two(root, tmp_path))
-        with pytest.raises(GridError, match=r"other is no bank of its `axes.snapshot`; they are "):
+        with pytest.raises(
+            GridError, match=r"other is not a bank of `axes.snapshot`. Give one of these: "
+        ):
             execute.fill_for_grid(path, str(tmp_path / "other"), QUIET)
 
 
@@ -445,7 +449,7 @@ class TestSearch:
         console = Console(file=said, soft_wrap=True)
         execute.fill_for_grid(folder / "grid.yaml", bank, console)
         held = len(open_bank(bank).index())
-        assert said.getvalue() == f"bank {bank}: holds all {held} fakes of the grid\n"
+        assert said.getvalue() == f"bank {bank} already holds all {held} fakes of the grid\n"
 
     def test_cells_are_replayed(self, searched: RunPaths) -> None:
         frame = load_results(searched.root)

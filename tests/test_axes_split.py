@@ -287,10 +287,10 @@ class TestLeakage:
         with pytest.raises(GridError) as refused:
             self.planned(root, tmp_path, ["dataset", 0, 1])
         assert list(refused.value.problems) == [
-            "`axes.split` 0, 1: nothing tells which images the networks of `dbp`, `trv` saw, and "
-            "such a split validates on others than the dataset's. Train networks on that split "
-            "and keep their record (`x.trained_on.parquet` beside `x.pkl`), take `kind: phantom` "
-            "or `stub`, or train modes without fakes only"
+            "`axes.split` 0, 1: the training images of the networks of `dbp`, `trv` are unknown, "
+            "so a resplit may validate on them. Train networks on that split and keep their "
+            "record (`x.trained_on.parquet` beside `x.pkl`), use `kind: phantom` or `stub`, or use "
+            "only modes without fakes"
         ]
         assert self.planned(root, tmp_path, [0, 1], mode="baseline").cells
 
@@ -303,8 +303,8 @@ class TestLeakage:
         assert flagged > 0
         (problem,) = refused.value.problems
         assert problem.startswith(
-            f"`axes.split` 6 validates on {flagged} images with gan flag, so the networks of "
-            "`dbp`, `trv` saw them. Train networks on that split and"
+            f"`axes.split` 6 validates on {flagged} images with the gan flag, on which the "
+            "networks of `dbp`, `trv` were trained. Train networks on that split and"
         )
 
     def test_flags_that_a_split_keeps_in_training_are_fine(self, tmp_path: Path) -> None:

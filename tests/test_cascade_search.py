@@ -107,7 +107,7 @@ def test_the_baseline_that_scores_is_the_first_and_its_model_is_kept(
     assert models == [scoring]
     RunPaths(whole.root).trial(scoring).model.rename(root / "model")
     try:
-        with pytest.raises(GridError, match=f"wants the model of cell {scoring}"):
+        with pytest.raises(GridError, match=f"needs the model of cell {scoring}"):
             planner.plan(space(root), whole.root)
     finally:
         (root / "model").rename(RunPaths(whole.root).trial(scoring).model)
@@ -130,7 +130,7 @@ def test_cells_that_wait_for_each_other_are_not_searched_by_shards(
 ) -> None:
     from fgaug.study.plan import Shard
 
-    with pytest.raises(GridError, match="shards do not"):
+    with pytest.raises(GridError, match="which shards cannot"):
         planner.plan(space(root, **changes), root / "no run", Shard(1, 2))
 
 

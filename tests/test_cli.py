@@ -103,7 +103,7 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
     [
         ({"dataset": "nowhere"}, ["dataset", "nowhere"]),
         ({"generator": {"snapshots": {"dbp": "no.pkl", "trv": "no.pkl"}}}, ["no.pkl"]),
-        ({"generator": {"snapshots": {"dbp": "no.pkl"}}}, ["no network for the label `trv`"]),
+        ({"generator": {"snapshots": {"dbp": "no.pkl"}}}, ["no network for label `trv`"]),
         ({"pool": 5}, ["`pool` holds 5"]),
         ({"recipe": {"model": "resnet81", "pretrained": False}}, ["resnet81", "did you mean"]),
         ({"recipe": {"model": "resnet34"}}, ["no pretrained weights", "pretrained: false"]),
@@ -268,7 +268,7 @@ def test_places_that_are_taken(
     fgaug: Any, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_grid(tmp_path, dataset=str(prepared / "dataset"))
-    refused(fgaug("search", path, "--out", path), "is a file; a run is a folder")
+    refused(fgaug("search", path, "--out", path), "is a file, but a run needs a folder")
     refused(fgaug("search", path, "--out", prepared / "dataset"), "is a dataset")
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / "file"))

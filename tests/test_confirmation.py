@@ -109,9 +109,9 @@ def test_what_cannot_be_chosen_is_listed_with_its_reason() -> None:
     assert found == ()
     reasons = [line.split(": ")[1] for line in left_out]
     assert reasons == [
-        "the scheduler stopped it",
+        "stopped by the scheduler",
         *2 * ["no finished seed with a defined auc"],
-        "the grid excludes its baseline",
+        "its baseline is excluded by the grid",
     ]
 
 
@@ -227,7 +227,7 @@ def test_failed_runs_are_counted_and_an_arm_without_a_run_has_a_reason() -> None
     assert gone["reason"] == "no seed of b finished"
     assert np.isnan(gone["p_value"])
     rows["status"] = "failed"
-    with pytest.raises(RunError, match="nothing to judge"):
+    with pytest.raises(RunError, match="nothing to test"):
         verdict.judge(stage_of(), sealed, rows, AUC)
 
 
@@ -290,7 +290,7 @@ def check_whole(run: run.Run, said: str) -> None:
     # two arms, their twin and the baseline twice; then an arm, its twin and the baseline twice
     assert (run.ok, run.pruned, run.failed, run.missing) == (8 + 6, 0, 0, 0)
     assert "second stage: 6 of 6 cells to train" in said
-    assert "confirmed on the sealed test set (look 1 of 1 planned)" in said
+    assert "results on the sealed test set (look 1 of 1 planned)" in said
     assert "level E2 (new patients)" in said
 
 
@@ -355,7 +355,7 @@ def test_a_second_search_trains_nothing_opens_nothing_and_says_the_same(
     assert (run.ok, run.exit_code) == (14, 0)
     assert (times(whole), (whole / "confirmation.json").read_bytes()) == (before, record)
     assert len(looks_of(RunPaths(whole))) == 1
-    assert "confirmed on the sealed test set (look 1 of 1 planned)" in said
+    assert "results on the sealed test set (look 1 of 1 planned)" in said
 
 
 def test_the_look_is_written_before_anything_is_read_and_counted_once(
@@ -397,7 +397,7 @@ def test_cut_off_between_the_stages_and_within_one_it_comes_to_the_same_verdict(
     monkeypatch.setattr(execute, "execute", cut_later)
     run, said = searched(space_of(root), copy)
     assert (run.ok, run.missing, run.exit_code) == (10, 4, 3)
-    assert "2 of 6 cells done; the test set was not opened" in said
+    assert "2 of 6 cells done; the test set is still sealed" in said
     assert not (copy / "looks.json").exists()
     monkeypatch.setattr(execute, "execute", train_here)
     assert searched(space_of(root), copy)[0].ok == 14
@@ -430,7 +430,7 @@ def test_a_shard_leaves_the_second_stage_to_a_whole_search(copy: Path, root: Pat
     said = io.StringIO()
     console = Console(file=said, width=200)
     search.search(space_of(root), copy, shard=Shard(1, 2), console=console)
-    assert "without --shard trains the second stage" in said.getvalue()
+    assert "Shards do not train the second stage" in said.getvalue()
     assert not (copy / "confirmation.json").exists()
 
 
@@ -455,7 +455,7 @@ def test_a_stage_of_arms_that_are_gone_is_refused_while_it_is_unfinished(
     forget(copy, stage=False)
     other = planner.plan(space_of(root, axes={**AXES, "psi": [0.7]}), copy)
     gone = [each.arm_id for each in stage_in(copy).shortlist]
-    with pytest.raises(RunError, match=rf"no longer gives \({gone[0]}\)"):
+    with pytest.raises(RunError, match=rf"no longer contains \({gone[0]}\)"):
         confirm.second_stage(other, train_here, None, Console(quiet=True))
 
 
@@ -518,9 +518,9 @@ def test_confirm_after_a_search_that_confirmed_is_a_further_look(copy: Path, fga
 @pytest.mark.parametrize(
     ("named", "said"),
     [
-        ("ffffffffffff", "is no arm to be confirmed"),
-        ("", "is no arm to be confirmed"),
-        ("baseline", "is no arm to be confirmed"),
+        ("ffffffffffff", "matches no arm"),
+        ("", "matches no arm"),
+        ("baseline", "matches no arm"),
     ],
 )
 def test_confirm_refuses_what_is_no_arm(whole: Path, named: str, said: str, fgaug: Any) -> None:
@@ -549,7 +549,7 @@ def test_confirm_uses_the_cores_and_gpus_that_are_named(
     with pytest.raises(RunError, match="as far as it goes"):
         confirm.confirm(tmp_path, ["a"], cpus=room[0], gpus=room[1])
     assert asked == [room_of(*room, None)]
-    with pytest.raises(UserError, match="--cpus must lie from 1 to"):
+    with pytest.raises(UserError, match="--cpus must be from 1 to"):
         confirm.confirm(tmp_path, ["a"], cpus=0)
 
 
@@ -569,7 +569,7 @@ def test_a_dry_run_tells_of_the_second_stage(root: Path, tmp_path: Path, fgaug: 
 
 def test_a_dataset_without_a_test_set_is_refused(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
-    with pytest.raises(GridError, match="`confirmation` judges arms on the test set") as refused:
+    with pytest.raises(GridError, match="`confirmation` tests arms on the test set") as refused:
         planner.plan(space_of(tmp_path), tmp_path / "run")
     assert len(refused.value.problems) == 1
 

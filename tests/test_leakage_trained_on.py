@@ -152,7 +152,7 @@ def test_patients_of_another_dataset_may_only_share_their_names(
         planner.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
     message = str(refused.value)
     assert "trained on 0 validation or test images and on images of 1 of their pat" in message
-    assert "It shares no image with this dataset: if its patients are others" in message
+    assert "The record shares no image with this dataset: if only the patient names" in message
 
 
 @pytest.mark.parametrize("columns", [["sha256"], ["group", "label"]])

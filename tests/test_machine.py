@@ -139,10 +139,10 @@ class TestRoom:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            ({"cpus": 1000}, "--cpus must lie from 1 to"),
-            ({"cpus": 0}, "--cpus must lie from 1 to"),
-            ({"gpus": 1000}, "--gpus must lie from 0 to 2"),
-            ({"gpus": -1}, "--gpus must lie from 0 to"),
+            ({"cpus": 1000}, "--cpus must be from 1 to"),
+            ({"cpus": 0}, "--cpus must be from 1 to"),
+            ({"gpus": 1000}, "--gpus must be from 0 to 2"),
+            ({"gpus": -1}, "--gpus must be from 0 to"),
             ({"cpus": 1, "address": "auto"}, "Give one or the other"),
         ],
     )
@@ -158,7 +158,7 @@ class TestRoom:
         self, monkeypatch: pytest.MonkeyPatch, asked: int
     ) -> None:
         monkeypatch.setattr("fgaug.study.resources.visible_gpus", lambda: 0)
-        with pytest.raises(UserError, match=r"sees no GPU\. Leave --gpus out") as caught:
+        with pytest.raises(UserError, match=r"sees no GPU, got \d+\. Omit --gpus") as caught:
             room_of(None, asked, None)
         assert "CUDA_VISIBLE_DEVICES" in str(caught.value)
 
@@ -182,15 +182,23 @@ class TestRoom:
     @pytest.mark.parametrize(
         ("resources", "room", "words"),
         [
-            (Resources(cpu=2, gpu=0), (1, 0), "2 cores, there is 1. Set it to 1 or less, or give"),
+            (
+                Resources(cpu=2, gpu=0),
+                (1, 0),
+                "2 cores, but there is 1. Set it to 1 or less, or raise",
+            ),
             (
                 Resources(cpu=3, gpu=0),
                 (2, 0),
-                "there are 2. Set it to 2 or less, or give --cpus 3",
+                "there are 2. Set it to 2 or less, or raise --cpus to 3",
             ),
-            (Resources(cpu=9, gpu=0), (1, 0), "or run where a process may use more cores"),
-            (Resources(cpu=1, gpu=2), (1, 1), "2 GPUs, there is 1. Set it to 1 or less, or give"),
-            (Resources(cpu=1, gpu=4), (1, 1), "4 GPUs, there is 1. Set it to 1 or less"),
+            (Resources(cpu=9, gpu=0), (1, 0), "or run with more cores"),
+            (
+                Resources(cpu=1, gpu=2),
+                (1, 1),
+                "2 GPUs, but there is 1. Set it to 1 or less, or raise",
+            ),
+            (Resources(cpu=1, gpu=4), (1, 1), "4 GPUs, but there is 1. Set it to 1 or less"),
         ],
     )
     def test_the_cure_depends_on_what_the_flags_left_out(

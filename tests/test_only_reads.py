@@ -108,7 +108,7 @@ def test_a_search_sets_damaged_rows_aside_and_says_so(
     assert [each.cell_id for each in planned.todo] == [cell]
     execute.set_aside_damaged(planned)
     assert run.trial(cell).result.with_suffix(".json.corrupt").read_text() == "{"
-    assert f"1 damaged row set aside as result.json.corrupt ({cell})" in caplog.text
+    assert f"set aside 1 damaged row as result.json.corrupt ({cell})" in caplog.text
     execute.set_aside_damaged(planned)
     assert caplog.text.count("set aside") == 1
 

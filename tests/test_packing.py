@@ -255,4 +255,4 @@ def test_one_trial_on_a_gpu_of_unknown_memory(root: Path) -> None:
         found = probe.resources_for(planned.todo, planned.dataset, Console(file=said))
     assert found == Resources(cpu=2, gpu=1)
     assert "2 at once; measured: " in said.getvalue()
-    assert "no CUDA here, so one trial on each GPU" in said.getvalue()
+    assert "no CUDA here, so one trial per GPU" in said.getvalue()

@@ -80,7 +80,7 @@ def test_a_changed_network_needs_another_bank(root: Path, tmp_path: Path) -> Non
     )
     assert planner.plan(space, tmp_path / "run").needs[0].missing.count == 0
     (tmp_path / "trv.pkl").write_bytes((NETWORKS / "c.pkl").read_bytes())
-    with pytest.raises(GridError, match=r"holds other fakes.*snapshot of `trv`"):
+    with pytest.raises(GridError, match=r"holds different fakes.*snapshot of `trv`"):
         planner.plan(space, tmp_path / "run")
 
 

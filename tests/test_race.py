@@ -262,10 +262,10 @@ def test_any_order_and_any_cut_decide_the_same_and_run_no_more(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"min_seeds": 1}, "`min_seeds` of a race must be at least 2, got 1"),
+        ({"min_seeds": 1}, "`min_seeds` must be at least 2 in a race, got 1"),
         ({"min_seeds": 6}, "`min_seeds` is 6, but an arm has 5 seeds"),
-        ({"level": 0.0}, "`level` must lie between 0 and 0.5, got 0"),
-        ({"level": math.nan}, "`level` must lie between 0 and 0.5, got nan"),
+        ({"level": 0.0}, "`level` must be between 0 and 0.5, got 0"),
+        ({"level": math.nan}, "`level` must be between 0 and 0.5, got nan"),
     ],
 )
 def test_what_cannot_be_raced_is_refused(options: dict[str, Any], message: str) -> None:

@@ -369,14 +369,14 @@ def test_cells_that_cannot_be_replayed_say_why(fgaug: Any, run: RunPaths) -> Non
         assert code == 2
         assert message in err
     shutil.copytree(run.trial(cell).root, run.trials / f"{cell}0")
-    with pytest.raises(RunError, match="is the start of 2 cells"):
+    with pytest.raises(RunError, match="matches 2 cells"):
         replay.replay(run.root, cell)
     results.write_row(run.trial(cell), {"status": "failed", "error": "x"})
     shutil.rmtree(run.trials / f"{cell}0")
     with pytest.raises(RunError, match="has status failed"):
         replay.replay(run.root, cell)
     run.trial(cell).result.unlink()
-    with pytest.raises(RunError, match="has no row yet"):
+    with pytest.raises(RunError, match="has no results yet"):
         replay.replay(run.root, cell)
     with pytest.raises(RunError, match="is not a run"):
         replay.replay(run.root / "trials", cell)
@@ -397,12 +397,12 @@ def test_a_changed_dataset_is_named(run: RunPaths, tmp_path: Path) -> None:
     other = phantom_dataset(tmp_path, images=60)
     text = yaml.safe_load(run.space.read_text(encoding="utf-8"))
     run.space.write_text(yaml.safe_dump({**text, "dataset": str(other)}), encoding="utf-8")
-    with pytest.raises(RunError, match=r"no longer gives cell \w+: .* has the digest \w{12}, the"):
+    with pytest.raises(RunError, match=r"no longer contains cell \w+: .* has digest \w{12}, but"):
         replay.replay(run.root, cell_of(run))
 
 
 def test_a_changed_budget_is_no_longer_the_cell(run: RunPaths) -> None:
     text = run.space.read_text(encoding="utf-8")
     run.space.write_text(text.replace("max: 4", "max: 6"), encoding="utf-8")
-    with pytest.raises(RunError, match=r"no longer gives cell \w+: space\.resolved\.yaml was"):
+    with pytest.raises(RunError, match=r"no longer contains cell \w+: space\.resolved\.yaml has"):
         replay.replay(run.root, cell_of(run))

@@ -172,7 +172,9 @@ class TestKeepRates:
         assert found["dbp"].most == passed < 80
         assert found["dbp"].problem is not None
         assert f"keeps {passed} of 100 fakes of `dbp` at psi 0.7 (" in found["dbp"].problem
-        assert f"at most {passed}, but an arm needs 80" in found["dbp"].problem
+        assert (
+            f"at most {passed} of the `pool` of 100, but an arm needs 80" in found["dbp"].problem
+        )
         assert found["trv"].problem is None
 
     def test_a_sample_refuses_what_its_interval_rules_out(self, store: Store) -> None:

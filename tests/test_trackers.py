@@ -171,7 +171,7 @@ def test_a_store_that_cannot_be_written_ends_no_search(
     own = [record for record in caplog.records if record.name == "fgaug"]
     assert len(own) == 1
     assert "MLflow's store cannot be written" in own[0].message
-    assert "the search goes on" in own[0].message
+    assert "the search continues" in own[0].message
 
 
 def test_the_users_own_store(

@@ -170,7 +170,9 @@ class TestRerendering:
             writer.write("trv", 0.7, z_seeds, images)
             writer.commit()
         verdict = banks.verify_bank(str(tmp_path), images=3, rng=0, console=quiet())
-        assert "images made anew differ by up to" in verdict.bad["shards/trv/psi_0.7/1-8.parquet"]
+        assert (
+            "regenerated images differ by up to" in verdict.bad["shards/trv/psi_0.7/1-8.parquet"]
+        )
 
     def test_imported_images_are_left_out(self, tmp_path: Path) -> None:
         imported = dataclasses.replace(SPEC.sources["trv"], kind="imported")

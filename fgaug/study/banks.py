@@ -1,4 +1,4 @@
-"""Banks filled, grown, checked and repaired on a cluster."""
+"""Fills, extends, verifies and repairs banks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What `verify_bank` found."""
+    """The result of `verify_bank`."""
 
     verified: Verified
     differences: tuple[Difference, ...]
-    skipped: tuple[str, ...]  # why some labels were not made anew
+    skipped: tuple[str, ...]  # reasons why some labels were not regenerated
 
     @property
     def bad(self) -> dict[str, str]:
-        """What is wrong, by file; empty for a clean bank."""
+        """Problems by file; empty for a clean bank."""
         off = {
-            each.shard: f"{each.shard}: images made anew differ by up to {each.largest} levels, "
-            f"{each.share:.2%} of their values. It is of another network, psi or noise."
+            each.shard: f"{each.shard}: regenerated images differ by up to {each.largest} grey "
+            f"levels in {each.share:.2%} of their values. The shard comes from another network, "
+            "psi or noise."
             for each in self.differences
             if not each.tolerable
         }
@@ -48,7 +49,7 @@ def fill_bank(
     demand: Demand,
     console: Console,
 ) -> None:
-    """Fill a bank on the cluster that this process is connected to, showing progress."""
+    """Fill a bank on the connected Ray cluster and show progress."""
     from gan_worker.filling.actor import actor_run, workers_of_cluster
     from gan_worker.filling.fill import fill
 
@@ -78,9 +79,9 @@ def fill_from_snapshots(
     precision: str,
     console: Console,
 ) -> None:
-    """Fill a bank from network files alone: `fgaug bank fill --snapshot`.
+    """Fill a bank from network files, without a grid: `fgaug bank fill --snapshot`.
 
-    `files` holds (file, class or None) by label.
+    `files` maps each label to (file, class index or None).
     """
     from gan_worker.files.snapshot import read_snapshot
     from gan_worker.filling.label_generators import LabelSource, check_sources, describe
@@ -113,14 +114,14 @@ def fill_from_snapshots(
 def extend_bank(
     bank: str, z_seeds: list[int], labels: list[str], psis: list[float], console: Console
 ) -> None:
-    """Add z_seeds to a bank from its own copies of the networks: `fgaug bank extend`.
+    """Generate more z_seeds with the bank's own copies of its networks: `fgaug bank extend`.
 
     Args:
-        labels: empty for all of the bank's.
-        psis: empty for those that each label has.
+        labels: empty for all labels of the bank.
+        psis: empty for the psis that each label already has.
 
     Raises:
-        BankError: a label that the bank does not have, or whose images it cannot make by itself.
+        BankError: the bank lacks a label, or has no network of its own for it.
     """
     from gan_worker.filling.label_generators import check_sources
     from gan_worker.filling.rerender import own_sources
@@ -129,11 +130,13 @@ def extend_bank(
     spec, own = opened.spec, own_sources(opened.spec)
     for label in labels or spec.sources:
         if label not in spec.sources:
-            raise BankError(f"{bank} has no label `{label}`; it has {', '.join(spec.sources)}.")
+            raise BankError(
+                f"{bank} has no label `{label}`. Its labels: {', '.join(spec.sources)}."
+            )
         if label not in own:
             raise BankError(
-                f"{bank} holds {spec.sources[label].kind} images of `{label}`, which it cannot "
-                "make by itself. Import more, or fill it from a grid."
+                f"{bank} has no network to generate `{label}`: its images are "
+                f"{spec.sources[label].kind}. Import more of them, or fill the bank from a grid."
             )
     sources = {label: own[label] for label in labels or spec.sources}
     check_sources(sources, spec, opened.store)
@@ -145,30 +148,30 @@ def extend_bank(
         for psi in psis or held.loc[held["label"] == label, "psi"]
     )
     if not demand.count:
-        raise BankError(f"{bank} holds no image yet, so --psi must say which to make.")
+        raise BankError(f"{bank} is empty. Give the truncation of the new images by --psi.")
     with cluster.started(dashboard=False):
         fill_bank(opened.store, spec, sources, demand, console)
 
 
 def verify_bank(bank: str, *, images: int, rng: int, console: Console) -> Verdict:
-    """Return what is wrong with a bank's files and with a sample of its images made anew."""
+    """Verify a bank's files, and regenerate a random sample of its images for comparison."""
     from gan_worker.filling.rerender import differences
 
     store = open_store(bank)
-    with progress_of("reading the bank", console) as looked:
-        verified = verify(store, looked)
-    with progress_of("making images anew", console) as looked:
+    with progress_of("reading the bank", console) as progress:
+        verified = verify(store, progress)
+    with progress_of("regenerating images", console) as progress:
         found, skipped = differences(
-            store, verified.spec, verified.shards, images, np.random.default_rng(rng), looked
+            store, verified.spec, verified.shards, images, np.random.default_rng(rng), progress
         )
     return Verdict(verified=verified, differences=tuple(found), skipped=tuple(skipped))
 
 
 def repair_bank(bank: str, verdict: Verdict, console: Console) -> None:
-    """Make the images of a bank's bad shards anew: `fgaug bank verify --repair`.
+    """Regenerate the bad shards of a bank: `fgaug bank verify --repair`.
 
     Raises:
-        BankError: bad shards hold images that the bank cannot make by itself.
+        BankError: a bad shard holds images that the bank has no network for.
     """
     from gan_worker.filling.rerender import own_sources
 
@@ -179,7 +182,7 @@ def repair_bank(bank: str, verdict: Verdict, console: Console) -> None:
         if shard.label not in sources:
             raise BankError(
                 f"{shard.path} holds {verified.spec.sources[shard.label].kind} images, which the "
-                "bank cannot make by itself. Remove the file and bring its images again."
+                "bank cannot regenerate. Remove the file and import its images again."
             )
     wanted = [(shard.label, shard.psi, verified.z_seeds_of(shard)) for shard in lost]
     for name in {*(shard.path for shard in lost), BankNames.index} & {*verdict.bad}:

@@ -1,4 +1,4 @@
-"""Checks of what a search needs: dataset, models, mixes, disks. Each returns its problems."""
+"""Checks of a search's dataset, models, mixes and disks; each returns a list of problems."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from fgaug.grid.space import Space
 from fgaug.runs import mix, reals
 from fgaug.study.fake_source import listed
 
-OPTIONAL_LOGGERS = ("mlflow", "wandb")  # packages, and extras of this one
-DISK_MARGIN = 256 << 20  # left free on a disk that a search writes to
-SAMPLE = 3  # training images that pipelines are tried on
+OPTIONAL_LOGGERS = ("mlflow", "wandb")  # optional packages, also the names of the extras
+DISK_MARGIN = 256 << 20  # bytes to leave free on every disk a search writes to
+SAMPLE = 3  # training images to test pipelines on
 _log = logging.getLogger("fgaug")
 _FROM_SCRATCH = (
-    "no pretrained weights of {} on this machine: it trains from scratch, as `allow_scratch` "
-    "allows"
+    "no pretrained weights of {} on this machine; training from scratch because `allow_scratch` "
+    "is set"
 )
 
 
 def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
-    """Return the dataset of a grid, and its problems: leaks, and labels that the grid lacks.
+    """Return the dataset of a grid and its problems: leaks and mismatched labels.
 
-    The dataset is None where it cannot be opened.
+    The dataset is None if it cannot be opened.
     """
     try:
         dataset = open_dataset(space.dataset)
@@ -47,14 +47,14 @@ def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
     problems += label_problems(space, dataset.spec.labels)
     if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
         _log.warning(
-            f"{space.dataset} is not what the grid's `counts` say: {'; '.join(other)}. "
-            "The dataset is what counts; mend the grid, or look for the cause"
+            f"{space.dataset} does not match the grid's `counts`: {'; '.join(other)}. "
+            "The search uses the dataset; correct the grid, or find the cause"
         )
     return dataset, problems
 
 
 def label_problems(space: Space, known: Iterable[str]) -> list[str]:
-    """Return where counts of fakes or removals name other labels than the dataset has."""
+    """Return the problems of fake counts and removals that do not name the dataset's labels."""
     labels = set(known)
     named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
     named += [("remove", set(removal)) for removal in space.removals]
@@ -62,7 +62,7 @@ def label_problems(space: Space, known: Iterable[str]) -> list[str]:
         named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
         named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
     return [
-        f"`{key}` must name the labels {listed(labels)}, it names {listed(names)}"
+        f"`{key}` must name the labels {listed(labels)}, got {listed(names)}"
         for key, names in named
         if names != labels
     ]
@@ -70,21 +70,21 @@ def label_problems(space: Space, known: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """The first weights of a grid's recipes, and what is wrong with them."""
+    """The initial weights of a grid's recipes, and their problems."""
 
-    identities: Mapping[str, str]  # scratch, or name and digest, by the recipe as JSON
-    scratch: tuple[str, ...]  # models that start from scratch as their weights are not here
+    identities: Mapping[str, str]  # "scratch", or name and digest, by recipe as JSON
+    scratch: tuple[str, ...]  # models whose pretrained weights are not on this machine
     problems: tuple[str, ...]
 
 
 def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
-    """Return the initial weights of each recipe; each recipe is tried out to check it.
+    """Return the initial weights of each recipe, after trying each recipe out.
 
-    Each network takes one pass at the dataset's size, and each step of a pipeline some images.
+    Runs each network once at the dataset's size, and each augmentation step on a few images.
 
     Args:
         recipes: of the grid, each once.
-        dataset: of the grid; its pixels are read where a recipe has a pipeline.
+        dataset: of the grid; its pixels are read if a recipe has an augmentation pipeline.
     """
     from fgaug.training.keras.process import shut_down
 
@@ -92,7 +92,9 @@ def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
     identities: dict[str, str] = {}
     scratch: list[str] = []
     problems: list[str] = []
-    networks: set[tuple[str, str]] = set()  # model and weights: recipes may share them
+    networks: set[tuple[str, str]] = (
+        set()
+    )  # (model, weights) already tested, which recipes may share
     pipelines: list[tuple[Transform, ...]] = []
     for recipe in recipes:
         steps = recipe.augmentation
@@ -111,7 +113,7 @@ def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
         identities[recipe.model_dump_json()] = identity
         if recipe.pretrained and identity == "scratch":
             scratch.append(recipe.model)
-    shut_down()  # the process that tried Keras recipes is not needed while trials run
+    shut_down()  # the process that tested Keras recipes is not needed any more
     return Weights(
         identities=identities,
         scratch=tuple(scratch),
@@ -120,7 +122,7 @@ def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
 
 
 def _pipeline_problems(steps: tuple[Transform, ...], dataset: Dataset) -> list[str]:
-    """Return what is wrong with a pipeline, each step applied to some of the training images."""
+    """Return the problems of a pipeline, after applying each step to a few training images."""
     from fgaug.training.pytorch import pipeline_check
 
     rows = np.flatnonzero(dataset.manifest["split"].to_numpy() == "train")
@@ -130,28 +132,28 @@ def _pipeline_problems(steps: tuple[Transform, ...], dataset: Dataset) -> list[s
             _log.warning(remark)
     except GridError as error:
         return list(error.problems)
-    except UserError as error:  # of the pixels
+    except UserError as error:  # raised by reading pixels
         return [f"`dataset`: {error}"]
     return []
 
 
 def warn_of_scratch(models: Iterable[str]) -> None:
-    """Warn of models that start from scratch as their pretrained weights are not here."""
+    """Warn of models that train from scratch for lack of pretrained weights."""
     for model in models:
         _log.warning(_FROM_SCRATCH.format(model))
 
 
 def _torch_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
-    """Return the identity of a PyTorch recipe's weights; a new network takes one pass.
+    """Return the identity of a PyTorch recipe's weights, after running the network once.
 
     Args:
-        recipe: to be tried.
+        recipe: the recipe to test.
         spec: of the dataset.
-        networks: model and weights of those that were tried; this one is added.
+        networks: (model, weights) already tested; this one is added.
 
     Raises:
-        GridError: no such model, no such weights, or images of a size that it cannot take.
-        UserError: weights that cannot be read.
+        GridError: unknown model or weights, or an image size the network cannot take.
+        UserError: the weights cannot be read.
     """
     from fgaug.training import weights
     from fgaug.training.pytorch import models, size_check
@@ -166,10 +168,10 @@ def _torch_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str
 
 
 def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str, str]]) -> str:
-    """Return the same of a Keras recipe, tried in a TensorFlow process of its own."""
+    """Return the identity of a Keras recipe's weights, tested in a separate TensorFlow process."""
     from fgaug.training.keras.learner import KerasLearner
 
-    del networks  # each Keras recipe is tried: it may alter the network
+    del networks  # a Keras recipe may change the network, so each is tested
     learner = KerasLearner(recipe, spec.labels, 0, "cpu")
     learner.open_for(spec.size, spec.channels)
     learner.close()
@@ -177,9 +179,9 @@ def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str
 
 
 def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
-    """Return what is wrong with each split that is not the dataset's own."""
+    """Return the problems of the resplits, that is of splits other than the dataset's own."""
     return [
-        f"`axes.split` {split}: {problem}. Another number is another draw"
+        f"`axes.split` {split}: {problem}. Try another number"
         for split, divided in splits.items()
         if split != "dataset"
         for problem in audit(divided)
@@ -189,10 +191,10 @@ def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
 def mix_problems(
     cells: tuple[Cell, ...], reals: Mapping[Split, reals.Reals], pool: int
 ) -> list[str]:
-    """Return what cannot be mixed, for the first seed of each arm where something cannot.
+    """Return the problems of mixes, each reported for the first affected seed of an arm.
 
-    Counts do not depend on the seed unless a share of the patients is drawn: the other arms are
-    checked at one seed.
+    Counts depend on the seed only if a fraction of the patients is drawn; other arms are checked
+    at one seed.
     """
     found: dict[str, list[str]] = {}  # by arm
     for cell in cells:
@@ -204,7 +206,7 @@ def mix_problems(
 def warn_of_large_batches(
     cells: tuple[Cell, ...], reals: Mapping[Split, reals.Reals], pool: int
 ) -> None:
-    """Warn of arms whose training set is smaller than a batch."""
+    """Warn of arms with fewer training images than one batch."""
     small: dict[str, tuple[int, str]] = {}  # images and a cell, by arm
     for cell in cells:
         if cell.arm_id not in small:
@@ -216,24 +218,24 @@ def warn_of_large_batches(
     if found:
         count, which = found[0]
         _log.warning(
-            f"{len(found)} of {len(small)} arms train on fewer images than `recipe.batch_size`; "
-            f"the fewest are {count} ({which}). Under `unit: epochs` their batches are smaller, "
-            "under `unit: steps` a batch repeats images"
+            f"{len(found)} of {len(small)} arms have fewer training images than "
+            f"`recipe.batch_size`; the smallest has {count} ({which}). With `unit: epochs` they "
+            "train on smaller batches, with `unit: steps` batches repeat images"
         )
 
 
 def place_problems(run: RunPaths) -> list[str]:
-    """Return what is wrong with the run's folder and with the folder of decoded pixels."""
+    """Return the problems of the run's folder and of the pixel cache."""
     root, problems = run.root, []
     if root.exists() and not root.is_dir():
-        problems.append(f"{root} is a file; a run is a folder. Give another --out")
+        problems.append(f"{root} is a file, but a run needs a folder. Give another --out")
     elif not os.access(_existing(root), os.W_OK | os.X_OK):
         problems.append(
-            f"{root} cannot be written: {_existing(root)} does not allow it. Give another --out"
+            f"{root} cannot be written: no permission for {_existing(root)}. Give another --out"
         )
     for other, file in (("dataset", DatasetPaths(root).spec), ("bank", root / BankNames.spec)):
         if file.exists():
-            problems.append(f"{root} is a {other}. Give the run a folder of its own by --out")
+            problems.append(f"{root} is a {other}. Give the run its own folder by --out")
     try:
         paths.usable_cache()
     except UserError as error:
@@ -242,10 +244,10 @@ def place_problems(run: RunPaths) -> list[str]:
 
 
 def logger_problems(space: Space) -> list[str]:
-    """Return which packages the grid's `loggers` lack, with the cure."""
+    """Return the packages missing for the grid's `loggers`, with the cure."""
     return [
         f"`loggers: {name}` needs a package that is not installed: pip install 'fgaug[{name}]', "
-        "or leave it out"
+        "or drop it"
         for name in space.loggers
         if name in OPTIONAL_LOGGERS and not _installed(name)
     ]
@@ -257,10 +259,10 @@ def _installed(package: str) -> bool:
 
 
 def check_disk(name: str, needs: Mapping[Path, int]) -> None:
-    """Refuse a search that would fill a disk; `needs` are bytes to be written below each folder.
+    """Check that the disks have space for a search; `needs` gives the bytes per folder.
 
     Raises:
-        GridError: with what is needed, what is free and where.
+        GridError: a disk is too small; the message gives needed and free space.
     """
     by_device: dict[int, int] = {}
     for folder, wanted in needs.items():
@@ -272,9 +274,9 @@ def check_disk(name: str, needs: Mapping[Path, int]) -> None:
         if wanted and wanted + DISK_MARGIN > free:
             raise GridError(
                 [
-                    f"the search writes about {wanted / 1e9:.1f} GB below {there} and leaves "
-                    f"{DISK_MARGIN / 1e9:.1f} GB, but {free / 1e9:.1f} GB are free. Free some "
-                    "space, or lower the ratios"
+                    f"the search needs about {wanted / 1e9:.1f} GB below {there} plus a margin of "
+                    f"{DISK_MARGIN / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free. Free "
+                    "some space, or lower the ratios"
                 ],
                 name,
             )

@@ -1,4 +1,4 @@
-"""The demo: its simulated dataset and its grid."""
+"""The demo's simulated dataset and grid."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fgaug.grid.space import Space
 
 
 def demo_space(folder: Path) -> Space:
-    """Return the shipped demo grid, its dataset and banks placed below `folder`."""
+    """Return the demo grid with its dataset and banks below `folder`."""
     space = load_space(paths.shipped("search_spaces") / "demo.yaml")
     entries = [
         entry.model_copy(update={"bank": str(folder / Path(entry.bank).name)})
@@ -21,7 +21,7 @@ def demo_space(folder: Path) -> Space:
 
 
 def demo_dataset(folder: Path) -> None:
-    """Prepare the demo's phantom images below `folder`, unless they are there."""
+    """Prepare the demo's phantom images below `folder` unless they exist."""
     from fgaug.data.prepare import prepare
 
     if not (folder / "dataset" / "manifest.parquet").is_file():

@@ -1,7 +1,7 @@
-"""Dry runs: the plan of a grid, from its dataset or from the counts that the grid gives.
+"""Dry runs: the plan of a grid, based on its dataset or, without it, on the grid's `counts`.
 
-A plan by counts cannot be trained: names of cells, finished rows and patients are those of a
-dataset, so whatever needs them is refused. The speed of the generators is measured on a few fakes.
+Cell ids, finished rows and patients need the dataset, so a plan by counts cannot be trained and
+rejects everything that depends on them. Generator speed is measured on a few fakes.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from fgaug.study.planner import OWN, check_networks, draft, plan
 from fgaug.study.resources import Room
 from fgaug.study.scorers import score_options_of, scorer_of
 
-ENOUGH_S = 1.0  # of images, after a first batch that warms up
+ENOUGH_S = 1.0  # seconds to measure, after a first batch as warm-up
 BATCH_CPU, BATCH_GPU = 4, 64
-SAMPLE = 256  # fakes of a label and psi: a rate of .5 is known to .06
+SAMPLE = 256  # fakes per label and psi: a keep rate of .5 is known to within .06
 
 
 class CountedDataset(Dataset):
-    """Rows without images; what is timed on it sees black ones."""
+    """A dataset without images, whose pixels are all black."""
 
     __slots__ = ()
 
     def pixels(self) -> np.ndarray:
-        """Return zeros, uint8 [N, H, W, C], that take no memory."""
+        """Return zeros, uint8 [N, H, W, C], as a view that takes no memory."""
         spec = self.spec
         return np.broadcast_to(np.uint8(0), (len(self), spec.size, spec.size, spec.channels))
 
 
 def goes_by_counts(space: Space) -> bool:
-    """Return whether a grid gives counts and its dataset is not on this machine."""
+    """Return whether a grid has `counts` and its dataset is not on this machine."""
     return space.counts is not None and not Path(space.dataset).exists()
 
 
@@ -62,33 +62,33 @@ def plan_by_counts(
     scorer_of: ScorerOf,
     room: Room | None = None,
 ) -> Plan:
-    """Return the plan of a grid by its `counts`, all its cells to be trained.
+    """Plan a grid from its `counts`, with all cells to be trained.
 
-    What is not on this machine is listed in the plan's `absent`: the dataset, networks, pretrained
-    weights. What is there is checked as ever.
+    The plan's `absent` lists what is missing on this machine: the dataset, networks, pretrained
+    weights. Everything that is present is checked as usual.
 
     Args:
-        space: the grid; `goes_by_counts`.
-        run: where its run would go.
-        describe: a label and a generator -> what makes its fakes, by content.
-        scorer_of: as of `make_plan`.
-        room: as of `make_plan`; what is missing of it is one more thing that is not here.
+        space: a grid for which `goes_by_counts` is true.
+        run: the run's folder.
+        describe: returns the content of the generator of a label.
+        scorer_of: as in `make_plan`.
+        room: as in `make_plan`; a shortage is added to `absent`.
 
     Raises:
-        GridError: with everything that is wrong, or cannot be told without the dataset.
+        GridError: the grid has problems or needs the dataset itself; all are listed.
     """
     assert space.counts is not None
     dataset = _counted(space.dataset, space.counts)
     absent = [
-        f"dataset {space.dataset} is not on this machine: this plan goes by the published counts "
-        f"in the grid ({space.counts.source}); a search would be refused"
+        f"dataset {space.dataset} is not on this machine: this plan uses the published counts in "
+        f"the grid ({space.counts.source}); a search needs the dataset"
     ]
     absent += [] if room is None else room.misfits(space.resources)
     problems = [*checks.label_problems(space, dataset.spec.labels), *_unknowable(space)]
-    # without pretrained weights a trial takes as long from scratch
+    # a trial from scratch takes as long as one from pretrained weights
     recipe = space.recipe.model_copy(update={"allow_scratch": True})
     timed = space.model_copy(update={"recipe": recipe})
-    networks: dict[str, Source] = {}  # stand-ins by file
+    networks: dict[str, Source] = {}  # stand-ins for missing networks, by file
     drafted = draft(timed, dataset, _with_stand_ins(describe, networks), scorer_of, problems)
     absent += [f"network {file} is not on this machine" for file in networks]
     absent += [
@@ -142,22 +142,22 @@ def _counted(folder: str, counts: DatasetCounts) -> CountedDataset:
 
 
 def _unknowable(space: Space) -> Iterator[str]:
-    """Yield what a grid asks of its dataset that counts do not tell."""
-    cure = "`counts` do not tell them. Prepare the dataset first, or leave it out"
+    """Yield the problems of keys that need the dataset itself, not only its counts."""
+    cure = "`counts` lack these. Prepare the dataset first, or drop the key"
     if any(axes.split != ["dataset"] for axes in space.lists):
-        yield f"`axes.split` divides patients, and {cure}"
+        yield f"`axes.split` needs the dataset's patients; {cure}"
     if any(share < 1 for axes in space.lists for share in axes.real_fraction):
-        yield f"`axes.real_fraction` keeps patients, and {cure}"
+        yield f"`axes.real_fraction` needs the dataset's patients; {cure}"
     if space.remove_by == "group":
-        yield f"`remove_by: group` removes patients, and {cure}"
+        yield f"`remove_by: group` needs the dataset's patients; {cure}"
     filters = {text for axes in space.lists for text in axes.filter} - {NONE}
-    named = space.scorers is not None and space.scorers.classifier == OWN  # by its cell
+    named = space.scorers is not None and space.scorers.classifier == OWN  # identified by its cell
     if any(not named or parse(text).scorers != ("classifier",) for text in filters):
-        yield f"`axes.filter` reads scores that are learned from images, and {cure}"
+        yield f"`axes.filter` needs the dataset's images to train its scorers; {cure}"
 
 
 def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe:
-    """Return `describe`, but for networks that are not here: a stand-in, kept in `networks`."""
+    """Wrap `describe` to return stand-ins for missing networks, and add those to `networks`."""
 
     def described(label: str, generator: Generator) -> Source:
         named = generator.snapshots.get(label)
@@ -177,9 +177,9 @@ def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe
 def _index(
     source: FakeSource, networks: Mapping[str, Source]
 ) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Return the index of a bank, what of it is unknown, and what is wrong with it.
+    """Return the index of a bank, what is unknown about it, and its problems.
 
-    The index is empty where a stand-in cannot be compared with the bank.
+    The index is empty if the source is a stand-in, which cannot be compared with the bank.
     """
     if not set(source.spec.sources.values()) & set(networks.values()):
         index, problems = fake_needs.index_of(source)
@@ -187,17 +187,17 @@ def _index(
     if not source.store.has(BankNames.manifest):
         return fake_needs.EMPTY, [], []
     unknown = (
-        f"bank {source.store.place()} cannot be compared without its networks: it is counted "
-        "as empty"
+        f"bank {source.store.place()} cannot be checked without its networks and counts as empty"
     )
     return fake_needs.EMPTY, [unknown], []
 
 
 def fakes_per_s(needs: FakeNeeds) -> float | None:
-    """Return how many fakes a second one device of this machine makes, by one label's network.
+    """Measure how many fakes per second one label's network generates on this machine.
 
-    A GPU where there is one, else all cores. None where none of our networks, or one that is not
-    here, makes them: simulated fakes take no time, and another program's is not known.
+    Uses one GPU, or all CPU cores without a GPU. Returns None if the network is missing or the
+    fakes come from another kind of generator: phantoms take no time, external programs an unknown
+    time.
     """
     if needs.source.generator.kind != "stylegan2":
         return None
@@ -211,7 +211,7 @@ def fakes_per_s(needs: FakeNeeds) -> float | None:
     try:
         generator = LabelGenerator(label, source, needs.source.spec, device, needs.source.store)
     except SnapshotError:
-        return None  # not on this machine: a plan by counts has said so
+        return None  # not on this machine, as the plan's `absent` says
     generator.generate(np.arange(1, batch + 1), psi)
     made, started = 0, time.perf_counter()
     while (taken := time.perf_counter() - started) < ENOUGH_S:
@@ -223,19 +223,19 @@ def fakes_per_s(needs: FakeNeeds) -> float | None:
 def dry_plan(
     grid: Path, out: Path | None = None, shard: Shard | None = None, room: Room | None = None
 ) -> Plan:
-    """Return the plan that a dry run shows, where need be by the counts that the grid gives.
+    """Return the plan that a dry run prints, based on the grid's counts if the dataset is absent.
 
     Raises:
-        GridError: as `plan`, or what is asked cannot be told without the grid's dataset.
-        SnapshotError: a network that is on this machine cannot be used.
+        GridError: as `plan`, or the grid needs its dataset, which is absent.
+        SnapshotError: a network on this machine cannot be used.
     """
     space = load_space(grid)
     if not goes_by_counts(space):
         return sampled(plan(space, out, shard, room=room))
     if shard is not None:
         problem = (
-            f"--shard divides cells by their names, and {space.dataset}, which is not on this "
-            "machine, is part of them. Leave it out"
+            f"--shard needs cell ids, which depend on {space.dataset}, and that is not on this "
+            "machine. Drop --shard"
         )
         raise GridError([problem], space.name)
     run = RunPaths(out or Path("runs") / space.name)
@@ -248,12 +248,12 @@ def dry_plan(
 
 
 def sampled(planned: Plan) -> Plan:
-    """Return a plan with keep rates by a sample where nothing is scored; nothing is written.
+    """Return a plan whose unknown keep rates are estimated from a sample, writing nothing.
 
-    That needs SAMPLE fakes that the bank holds, or as many as it has.
+    Scores up to SAMPLE fakes from the bank per filter, label and psi.
 
     Raises:
-        GridError: a filter keeps too few of the pool.
+        GridError: a filter keeps too few fakes of the pool.
     """
     return replace(planned, needs=tuple(_sampled(planned, each) for each in planned.needs))
 
@@ -269,7 +269,7 @@ def _sampled(planned: Plan, needs: FakeNeeds) -> FakeNeeds:
     for kept in unknown:
         own = planned.scoring.get(kept.split)
         if own is not None and not planned.run.trial(own).model.is_file():
-            continue  # it is trained first
+            continue  # the search trains it first
         how = score_options_of(planned, needs, kept.split)
         held = index.loc[index["label"].eq(kept.label) & index["psi"].eq(kept.psi), "z_seed"]
         chosen = np.sort(held[held.between(kept.drawn[0], kept.drawn[-1])].to_numpy())[:SAMPLE]

@@ -1,4 +1,4 @@
-"""Estimates: how long a grid takes on this machine, and how many trials fit side by side."""
+"""Estimates a grid's training time on this machine, and how many trials fit at once."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from fgaug.training.backends import open_learner
 from fgaug.training.budget import frozen_epochs, total_steps
 from fgaug.training.images import Images
 
-CUDA_BYTES = 1 << 30  # at most, that CUDA itself takes of a GPU for each process
-MARGIN = 0.2  # of memory left free: fragments, checkpoints being written, other programs
-_PARTS = 10_000  # of a GPU: Ray counts no finer
+CUDA_BYTES = 1 << 30  # upper bound of CUDA's own GPU memory per process
+MARGIN = 0.2  # share of memory to leave free for fragmentation, checkpoints, other programs
+_PARTS = 10_000  # Ray's resolution of a GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a few steps and looks of a recipe took."""
+    """Speed and peak memory of a recipe, measured over a few steps and evaluations."""
 
-    train_per_s: float  # images
-    valid_per_s: float  # images
-    memory_bytes: int  # of the process at its peak; what other processes share with it left out
-    gpu_bytes: int | None  # the same of the GPU, with what CUDA itself takes; None on cores
+    train_per_s: float  # training images per second
+    valid_per_s: float  # validation images per second
+    memory_bytes: int  # peak of the process, without memory shared with other processes
+    gpu_bytes: int | None  # peak on the GPU, including CUDA's own memory; None on CPU
 
 
 def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: int) -> float:
-    """Return how many seconds all `cells` take one after the other, patience left out of account.
+    """Return the estimated seconds to train all `cells` one after the other, without patience.
 
-    Each model is run for a few steps on `threads` threads; the rates are this machine's, now.
+    Measures each recipe for a few steps on `threads` threads of this machine.
     """
-    sides: dict[Split, tuple[Reals, int]] = {}  # of each split, and how many images validate
+    sides: dict[Split, tuple[Reals, int]] = {}  # reals and number of validation images by split
     for split in dict.fromkeys(cell.split for cell in cells):
         manifest = dataset.with_split(split).manifest
         n_valid = int((manifest["split"] == "valid").sum())
         sides[split] = Reals(manifest, dataset.spec.labels), n_valid
-    rates: dict[str, Measured] = {}  # a recipe with a pipeline has no hash
+    rates: dict[str, Measured] = {}  # by recipe as JSON: recipes with a pipeline are not hashable
     total = 0.0
     for cell in cells:
         name = cell.recipe.model_dump_json()
@@ -60,14 +60,14 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
         batch = min(cell.recipe.batch_size, count)
         seconds = steps * batch / rate.train_per_s
         seconds += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
-        total += (cell.last_round - cell.round + 1) * seconds  # each round has a budget
+        total += (cell.last_round - cell.round + 1) * seconds  # each round has the full budget
     return total
 
 
 def measure(recipe: Recipe, dataset: Dataset, threads: int) -> Measured:
-    """Return what a recipe takes on a few batches, on a GPU where this process sees one.
+    """Measure a recipe on a few batches, on a GPU if this process sees one.
 
-    The peaks are those of a trial only in a process that has done nothing else.
+    The memory peaks equal a trial's only in a process that has done nothing else before.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -113,10 +113,10 @@ def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
 
 
 def _gpu_peak() -> int:
-    """Return the bytes of the GPU that this process held at its peak.
+    """Return the peak GPU memory of this process in bytes.
 
-    What CUDA takes for itself torch does not know: it is what is missing on the GPU now beside
-    torch's own, or less, where other processes hold some of that.
+    torch does not count CUDA's own memory. It is estimated as the memory in use now that torch has
+    not reserved, which is too much if other processes use the GPU, hence the bound CUDA_BYTES.
     """
     free, total = torch.cuda.mem_get_info()
     beside = total - free - torch.cuda.memory_reserved()
@@ -131,10 +131,10 @@ def _looks(budget: Budget, recipe: Recipe) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """What one trial takes at its peak."""
+    """Peak memory of one trial."""
 
     memory_bytes: int  # of its process
-    gpu_bytes: int | None  # with what CUDA itself takes; None where it trains on cores
+    gpu_bytes: int | None  # including CUDA's own memory; None when training on CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,21 +144,21 @@ class Node:
     cores: int
     memory_bytes: int
     gpus: int
-    gpu_bytes: int | None  # of its smallest GPU; None where that is unknown
+    gpu_bytes: int | None  # memory of its smallest GPU; None if unknown
 
 
 def assumed(gpus: float) -> Resources:
-    """Return what a trial holds as long as nothing is measured: a core, and a GPU of those."""
+    """Return a trial's resources without a measurement: one core, and one GPU if there is any."""
     return Resources(cpu=1, gpu=1 if gpus else 0)
 
 
 def pack(footprint: Footprint, nodes: Sequence[Node]) -> Resources:
-    """Return what each trial holds, so that as many as fit run at once.
+    """Return the resources per trial with which the most trials fit at once.
 
-    Where there are GPUs, trials share them in equal parts, no more on one than it has memory for
-    and than there are cores a GPU; a GPU of unknown memory gets one trial. Cores that are left
-    over are shared out, and where memory holds fewer trials than there are places, each gets more
-    cores. A machine that has not the memory for a single trial gets one all the same.
+    With GPUs, trials share each GPU in equal parts, as many as its memory and the cores per GPU
+    allow; a GPU of unknown memory gets one trial. Leftover cores are distributed, and if memory
+    limits the number of trials, each gets more cores. A machine with too little memory for one
+    trial still gets one.
 
     Raises:
         ValueError: no machine has a core.
@@ -182,7 +182,7 @@ def pack(footprint: Footprint, nodes: Sequence[Node]) -> Resources:
 
 
 def at_once(resources: Resources, nodes: Sequence[Node]) -> int:
-    """Return how many trials that hold `resources` run at a time."""
+    """Return how many trials with these resources run at once."""
     found = 0
     for node in nodes:
         places = int(node.cores / resources.cpu)
@@ -196,7 +196,7 @@ def _on_each_gpu(footprint: Footprint, node: Node, fits: int) -> int:
     if footprint.gpu_bytes is None or node.gpu_bytes is None:
         return 1
     by_memory = _usable(node.gpu_bytes) // footprint.gpu_bytes
-    # the machine's memory counts too: Ray would fill the first GPU and leave the last idle
+    # main memory counts too, or Ray would fill the first GPU and leave the last idle
     return max(1, min(by_memory, node.cores // node.gpus, -(-fits // node.gpus)))
 
 
@@ -205,19 +205,19 @@ def _usable(memory_bytes: int) -> int:
 
 
 def _equal_part(whole: int, most: int) -> int:
-    """Return the largest equal part of `whole` that fits in often enough, but `most` times.
+    """Return the largest integer part that divides `whole` into as many parts as `most` allows.
 
-    The smallest part that fits in no more than `most` times says how often that is; parts of that
-    number may then be a little larger: thirds of 10,000 are 3,333, not 2,501.
+    The smallest part that fits at most `most` times determines the number of parts; that number
+    may allow a larger part: a third of 10,000 is 3,333, not 2,501.
     """
     smallest = whole // (most + 1) + 1
     return whole // (whole // smallest)
 
 
 def parallel_trials(space: Space, cpus: float, gpus: float) -> int:
-    """Return how many trials run at once on so many cores and GPUs; `auto` is assumed."""
-    asked = space.resources
-    held = assumed(gpus) if isinstance(asked, str) else asked
+    """Return how many trials run at once on these cores and GPUs; `auto` counts as `assumed`."""
+    resources = space.resources
+    held = assumed(gpus) if isinstance(resources, str) else resources
     fits = cpus / held.cpu
     if held.gpu:
         share = held.gpu

@@ -1,4 +1,4 @@
-"""Execution of a plan: the bank filled, the cells trained, old weights pruned."""
+"""Executes a plan: fills banks, trains cells and removes superseded models."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def execute(
     log: str,
     room: Room | None = None,
 ) -> None:
-    """Fill the banks of a plan and train its cells, on a cluster of this process or of others."""
+    """Fill the banks of a plan and train its cells, on a local or existing Ray cluster."""
     space = planned.space
     cpus, gpus = (None, None) if room is None else (room.cpus, room.gpus)
     with cluster.starting(cpus=cpus, gpus=gpus, dashboard=dashboard, address=address) as ready:
         from fgaug.study.tune import (
             probe,
-            runner,  # a second of imports, while Ray starts
+            runner,  # a second of imports, while Ray starts up
         )
 
         running = ready()
@@ -79,7 +79,7 @@ def execute(
                 keep=planned.scoring.values(),
             )
             if not is_through(planned.run, wave):
-                return  # interrupted, or out of time
+                return  # interrupted, or the time budget is used up
             if wave.round is not None:
                 drop_round_shards(
                     (needs.source for needs in planned.needs),
@@ -91,47 +91,47 @@ def execute(
 
 
 def set_aside_damaged(planned: Plan) -> None:
-    """Rename the damaged rows of a plan's cells, which it trains again, and say so."""
+    """Rename damaged result files of a plan's cells, which are then retrained, and warn."""
     if lost := results.set_aside_damaged(planned.run, [c.cell_id for c in planned.cells]):
         _log.warning(
-            f"{len(lost)} damaged row{'s' * (len(lost) > 1)} set aside as result.json.corrupt "
-            f"({', '.join(lost[:5])}{', ...' * (len(lost) > 5)}): these cells are trained again"
+            f"set aside {len(lost)} damaged row{'s' * (len(lost) > 1)} as result.json.corrupt "
+            f"({', '.join(lost[:5])}{', ...' * (len(lost) > 5)}) and retraining these cells"
         )
 
 
 def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
-    """Fill a bank with every fake a grid's cells need of it: `fgaug bank fill --grid`.
+    """Fill a bank with all fakes that a grid needs from it: `fgaug bank fill --grid`.
 
     Raises:
-        GridError: the grid has an axis `snapshot`, and none of its banks is this one.
+        GridError: the grid has an axis `snapshot` without this bank.
     """
     space = load_space(grid)
     if not space.axes.snapshot:
         space = space.model_copy(update={"bank": bank})
     uri = open_store(bank).uri
     planned = plan(space)
-    meant = [needs for needs in planned.needs if needs.source.store.uri == uri]
-    if not meant:
+    matching = [needs for needs in planned.needs if needs.source.store.uri == uri]
+    if not matching:
         banks = ", ".join(needs.source.store.place() for needs in planned.needs) or "none"
         raise GridError(
-            [f"{bank} is no bank of its `axes.snapshot`; they are {banks}. Give one of them"],
+            [f"{bank} is not a bank of `axes.snapshot`. Give one of these: {banks}"],
             space.name,
         )
-    (needs,) = meant
+    (needs,) = matching
     if not needs.missing.count and not planned.unscored(needs):
-        console.print(f"bank {bank}: holds all {needs.demand.count} fakes of the grid")
+        console.print(f"bank {bank} already holds all {needs.demand.count} fakes of the grid")
         return
     with cluster.started(dashboard=False):
         fill_and_score(planned, needs, console)
 
 
 def prune_models(planned: Plan) -> None:
-    """Remove what `keep_models: best` does not keep: every model but the best of each arm."""
+    """With `keep_models: best`, remove every model except the best of each arm."""
     if planned.space.keep_models != "best":
         return
     arms: dict[str, list[str]] = {}
-    for cell in planned.grid_cells:  # those of other shards too
-        if cell.cell_id not in planned.scoring.values():  # a search scores fakes by it
+    for cell in planned.grid_cells:  # including those of other shards
+        if cell.cell_id not in planned.scoring.values():  # its model scores fakes
             arms.setdefault(cell.arm_id, []).append(cell.cell_id)
     for cell_ids in arms.values():
         saved_model.keep_best(planned.run.trial(cell_id) for cell_id in cell_ids)

@@ -1,6 +1,6 @@
-"""The fakes that a grid needs and a bank lacks.
+"""The fakes that a grid needs from its banks, and which of them are missing.
 
-With filters, that depends on their keep rates: the share of fakes that pass.
+With filters, the need depends on their keep rates: the share of fakes that pass.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fgaug.runs.fake_selection import PASSES, UNSCORED, FakeSelection
 from fgaug.study.fake_source import FakeSource
 
 EMPTY = pd.DataFrame({"label": [], "psi": [], "z_seed": []})  # the index of a new bank
-LEVEL = 0.95  # of the interval of a keep rate
+LEVEL = 0.95  # confidence level of keep rates
 _Key = tuple[str, Split, str, float, int | None]  # filter, split, label, psi, round
 
 
@@ -33,20 +33,20 @@ class FakeNeeds:
     """What the cells that use one fake source need from its bank."""
 
     source: FakeSource
-    demand: Demand  # of all its cells
-    present: int  # how many of those fakes the bank holds
-    missing: Demand  # those of the cells to train that the bank lacks
-    keep_rates: tuple[KeepRate, ...]  # of each filter, as far as its fakes are scored
+    demand: Demand  # all fakes of its cells
+    present: int  # how many of them the bank holds
+    missing: Demand  # fakes of the cells to train that the bank lacks
+    keep_rates: tuple[KeepRate, ...]  # per filter, from the fakes scored so far
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes of the missing fakes: as many in the bank as decoded in this machine's cache."""
+        """Bytes of the missing fakes in the bank; the cache takes as many again, decoded."""
         spec = self.source.spec
         return self.missing.count * spec.size**2 * spec.channels
 
 
 def index_of(source: FakeSource) -> tuple[pd.DataFrame, list[str]]:
-    """Return the index of a bank, empty where it is new, and what is wrong with the bank."""
+    """Return the index of a bank (empty if the bank is new) and the bank's problems."""
     bank = source.store
     try:
         if not bank.has(BankNames.spec):
@@ -54,10 +54,10 @@ def index_of(source: FakeSource) -> tuple[pd.DataFrame, list[str]]:
             return EMPTY, []
         found = read_spec(bank).differences(source.spec)
         if found and not is_empty(bank):
-            whose = "this grid" if source.snapshot is None else f"the snapshot {source.snapshot}"
+            owner = "this grid" if source.snapshot is None else f"the snapshot {source.snapshot}"
             problem = (
-                f"`{source.key}bank`: {bank.place()} holds other fakes: {'; '.join(found)}. Give "
-                f"{whose} a bank of its own"
+                f"`{source.key}bank`: {bank.place()} holds different fakes: {'; '.join(found)}. "
+                f"Give {owner} its own bank"
             )
             return EMPTY, [problem]
         if bank.has(BankNames.manifest):
@@ -76,25 +76,25 @@ def needs_of(
     pool: int,
     screens: Mapping[Split, FakeSelection] | None = None,
 ) -> FakeNeeds:
-    """Return what the cells that use a fake source need from its bank.
+    """Return the fakes that the cells of a fake source need from its bank.
 
-    A cell with a filter needs the fakes to be scored next until its draw is complete.
+    Until the draw of a cell with a filter is complete, it needs the fakes to be scored next.
 
     Args:
-        source: of the fakes; cells that use another one are left out.
-        index: of its bank.
-        cells: of the grid.
-        todo: of them, those to train.
-        reals: of each split.
+        source: the fake source; cells with another source are ignored.
+        index: of the source's bank.
+        cells: all cells of the grid.
+        todo: the cells to train.
+        reals: by split.
         pool: fakes are drawn from z_seeds 1..pool.
-        screens: tell which fakes pass a filter; None: by the scores on disk.
+        screens: select the fakes that pass, by split; None: from the scores on disk.
     """
     screens = source.screens(pool) if screens is None else screens
     own, waiting = (
         [cell for cell in of if cell.snapshot == source.snapshot] for of in (cells, todo)
     )
     needed = mix.demand(own, reals, pool, screens)
-    # mostly all or none of them wait
+    # usually all or none of the cells are to be trained
     lacking = needed if waiting == own else mix.demand(waiting, reals, pool, screens)
     return FakeNeeds(
         source=source,
@@ -107,33 +107,33 @@ def needs_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRate:
-    """How many fakes of one label and psi a filter keeps, and how many a grid needs."""
+    """The share of fakes of one label and psi that a filter keeps, and the number needed."""
 
     filter: str
-    split: Split  # whose training images the scorers learned from
+    split: Split  # the scorers were trained on its training images
     label: str
     psi: float
     round: int | None  # None for cells without rounds
-    drawn: range  # the z_seeds of the pool that cells draw from: those of their round
-    wanted: int  # fakes: the most that a cell draws
-    scored: int  # of those
-    passed: int
-    to_score: int  # for the cells to train, at the rate so far; with no rate, the least
-    to_make: int  # of those, what the bank lacks
+    drawn: range  # z_seeds that cells draw from: the pool, or their round's block
+    wanted: int  # the largest number of fakes that a cell draws
+    scored: int  # fakes of `drawn` with a score
+    passed: int  # fakes of `scored` that pass
+    to_score: int  # fakes to score next for the cells to train; a minimum if the rate is unknown
+    to_make: int  # how many of those the bank lacks
 
     @property
     def pool(self) -> int:
-        """How many fakes cells draw from."""
+        """The number of fakes that cells draw from."""
         return len(self.drawn)
 
     @property
     def rate(self) -> float:
-        """The share that passes; NaN where nothing is scored."""
+        """The share of scored fakes that pass; NaN if none is scored."""
         return self.passed / self.scored if self.scored else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper and Pearson's interval of the rate, at LEVEL."""
+        """The Clopper-Pearson confidence interval of the rate, at LEVEL."""
         if not self.scored:
             return 0.0, 1.0
         found = scipy_stats.binomtest(self.passed, self.scored).proportion_ci(LEVEL, "exact")
@@ -141,34 +141,32 @@ class KeepRate:
 
     @property
     def most(self) -> int:
-        """How many of the pool can pass, by the upper end of that interval."""
+        """The largest plausible number of passing fakes, by the interval's upper limit."""
         return self.passed + math.ceil((self.pool - self.scored) * self.interval[1])
 
     @property
     def problem(self) -> str | None:
-        """Why its cells cannot be trained; None where they can, or nothing is known."""
+        """Why the cells cannot be trained; None if they can, or if nothing is known yet."""
         if self.most >= self.wanted:
             return None
         if self.round is None:
-            pool, less = f"a `pool` of {self.pool}", "the ratio"
+            pool, less = f"the `pool` of {self.pool}", "the ratio"
         else:
-            pool = f"the {self.pool} of the pool that are for round {self.round}"
-            less = "`rounds.size`"
+            pool, less = f"the {self.pool} of round {self.round}", "`rounds.size`"
         return (
-            f"`filter` {self.filter} keeps {self.words}: of {pool} that is at "
-            f"most {self.most}, but an arm needs {self.wanted}. Raise `pool`, lower {less}, "
-            "or ask less of a fake"
+            f"`filter` {self.filter} keeps {self.words}: at most {self.most} of {pool}, but an "
+            f"arm needs {self.wanted}. Raise `pool`, lower {less}, or loosen the filter"
         )
 
     @property
     def words(self) -> str:
-        """The rate with its interval, for people."""
+        """The rate with its confidence interval, as text."""
         if not self.scored:
             return f"an unknown share of `{self.label}` at psi {self.psi:g}"
         low, high = self.interval
         return (
             f"{self.passed} of {self.scored} fakes of `{self.label}` at psi {self.psi:g} "
-            f"({100 * self.rate:.1f}%, {100 * LEVEL:g}% interval {100 * low:.1f} to "
+            f"({100 * self.rate:.1f}%, {100 * LEVEL:g}% confidence interval {100 * low:.1f} to "
             f"{100 * high:.1f}%)"
         )
 
@@ -180,14 +178,14 @@ def keep_rates(
     screens: Mapping[Split, FakeSelection],
     index: pd.DataFrame,
 ) -> Iterator[KeepRate]:
-    """Yield what each filter of some cells keeps, for each split, label, psi (and round).
+    """Yield the keep rate of every filter, split, label, psi and round of the cells.
 
     Args:
-        cells: of one bank; those without a filter are left out.
-        todo: of them, those to train.
-        reals: of each split.
-        screens: of that bank, for each split.
-        index: of that bank.
+        cells: all cells of one bank; cells without a filter are ignored.
+        todo: the cells to train.
+        reals: by split.
+        screens: of the bank, by split.
+        index: of the bank.
     """
     wanted: dict[_Key, int] = {}
     drawn: dict[_Key, range] = {}
@@ -229,7 +227,7 @@ def unscored(
     reals: Mapping[Split, reals.Reals],
     screens: Mapping[Split, FakeSelection],
 ) -> dict[tuple[Split, str], Demand]:
-    """Return the fakes that cells need scored next, by split and name of the scorer."""
+    """Return the fakes to score next for the cells, by split and scorer name."""
     parts: dict[tuple[Split, str], list[tuple[str, float, np.ndarray]]] = {}
     for cell in cells:
         if cell.filtered:

@@ -1,4 +1,4 @@
-"""Where the fakes of a grid come from: banks, networks, and their content as cells name it."""
+"""The sources of a grid's fakes: generators, banks and their identity in cell ids."""
 
 from __future__ import annotations
 
@@ -28,38 +28,38 @@ from fgaug.grid.space import Space
 from fgaug.runs.fake_selection import FakeSelection
 
 _log = logging.getLogger("fgaug")
-Describe = Callable[[str, Generator], Source]  # label, generator -> its source by content
+Describe = Callable[[str, Generator], Source]  # (label, generator) -> content of the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSource:
-    """What makes the fakes of some cells of a grid, and the bank that holds them."""
+    """A generator of fakes and the bank that holds them."""
 
-    snapshot: str | None  # its name on the axis; None where the grid has no such axis
-    key: str  # what stands before its keys in the grid: `axes.snapshot.0.`, or nothing
+    snapshot: str | None  # name on the axis `snapshot`; None without that axis
+    key: str  # prefix of its keys in the grid: `axes.snapshot.0.`, or empty
     generator: Generator
     store: Store
-    spec: BankSpec  # what the bank must be; its sources make each label's fakes
-    # what filters read, by name, for each split: scorers learn from its training images
+    spec: BankSpec  # the required spec of the bank, with the source of each label
+    # the scorers of filters by split (they train on its images) and name
     scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
 
     @property
     def scorer_digests(self) -> dict[Split, dict[str, str]]:
-        """The scorers by content, as cells are named by them."""
+        """The digests of the scorers, which cell ids include."""
         return {
             split: {name: scorer.digest for name, scorer in named.items()}
             for split, named in self.scorers.items()
         }
 
     def screens(self, pool: int) -> dict[Split, FakeSelection]:
-        """Return the screens of its bank, for each split, over the scores that there are now."""
+        """Return the fake selections of the bank by split, from the scores on disk now."""
         return {
             split: FakeSelection(self.store, named, pool) for split, named in self.scorers.items()
         }
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What alters an image: a part of the identity of every cell that uses these fakes."""
+        """Everything that affects the images, as part of the id of every cell that uses them."""
         options = {name: getattr(self.generator, name) for name in ("cutoff", "precision")}
         sources = self.spec.sources.items()
         return {
@@ -72,16 +72,16 @@ class FakeSource:
         }
 
 
-# name, grid, dataset with one of its splits, fake source, its split's first baseline -> scorer
+# (name, grid, dataset with a split, fake source, that split's scoring baseline) -> scorer
 ScorerOf = Callable[[str, Space, Dataset, FakeSource, str | None], Scorer]
 
 
 def fake_sources_of(
     space: Space, dataset: DatasetSpec | None, describe: Describe
 ) -> tuple[tuple[FakeSource, ...], list[str]]:
-    """Return what makes a grid's fakes, by content, and what is wrong with it.
+    """Return the fake sources of a grid and their problems.
 
-    Without a dataset only the banks are looked at.
+    Without a dataset only the banks' locations are checked.
     """
     found: list[FakeSource] = []
     problems: list[str] = []
@@ -118,17 +118,17 @@ def _sources(
     describe: Describe,
     key: str,
 ) -> tuple[dict[str, Source], list[str]]:
-    """Return what makes each label's fakes, by content, and what is wrong with it."""
+    """Return the content of each label's source and the problems of the generator."""
     problems: list[str] = []
     if generator.snapshots:
         for label in labels:
             if label not in generator.snapshots:
-                problems.append(f"`{key}.snapshots` has no network for the label `{label}`")
+                problems.append(f"`{key}.snapshots` has no network for label `{label}`")
         for label in generator.snapshots:
             if label not in labels:
                 problems.append(
-                    f"`{key}.snapshots.{label}`: the dataset has no such label, "
-                    f"it has {listed(labels)}"
+                    f"`{key}.snapshots.{label}`: the dataset has no such label; "
+                    f"its labels are {listed(labels)}"
                 )
     known = _known_sources(bank)
     found = {}
@@ -139,8 +139,8 @@ def _sources(
         held = known.get(label)
         if named and held and not Path(named.file).exists() and _same_name(named, held):
             _log.warning(
-                f"{named.file} is not here; the bank's own record of a network of that name, "
-                f"{held.sha256[:12]}, stands for it"
+                f"{named.file} does not exist; using the bank's record of a network with the same "
+                f"name, {held.sha256[:12]}"
             )
             found[label] = held
             continue
@@ -152,7 +152,7 @@ def _sources(
 
 
 def _same_name(named: SnapshotFile, held: Source) -> bool:
-    """Return whether a bank's network goes by the name and class that a grid gives it."""
+    """Return whether a bank's network has the file name and class given in the grid."""
     return (held.kind, held.name, held.class_index) == (
         "stylegan2",
         Path(named.file).name,
@@ -161,7 +161,7 @@ def _same_name(named: SnapshotFile, held: Source) -> bool:
 
 
 def _known_sources(bank: Store) -> Mapping[str, Source]:
-    """Return what a bank says of its networks; nothing where it is new or cannot be read."""
+    """Return the sources recorded in a bank; empty if the bank is new or unreadable."""
     try:
         return read_spec(bank).sources
     except BankError:
@@ -169,7 +169,7 @@ def _known_sources(bank: Store) -> Mapping[str, Source]:
 
 
 def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[str, str]]:
-    """Return the digest of the imported images that the pool can draw, by psi and label."""
+    """Return the digests of the imported images within the pool, by psi and label."""
     labels = [label for label, s in fake_source.spec.sources.items() if s.kind == "imported"]
     if not labels or not fake_source.store.has(BankNames.manifest):
         return {}
@@ -188,7 +188,7 @@ def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[
 def alike(
     sources: Iterable[FakeSource], imported_of: Mapping[str | None, Mapping[float, Any]]
 ) -> list[str]:
-    """Return which fake sources would make the same images under two names."""
+    """Return the problems of fake sources that generate identical images."""
     problems: list[str] = []
     known: list[FakeSource] = []
     for source in sources:
@@ -197,10 +197,10 @@ def alike(
             if source.identity != other.identity or mine != imported_of[other.snapshot]:
                 continue
             if source.generator.kind == "imported" and not mine:
-                continue  # two banks that are still to be imported
+                continue  # two banks without imported images so far
             problems.append(
-                f"`axes.snapshot`: {other.snapshot} and {source.snapshot} make the same images. "
-                "Keep one of them"
+                f"`axes.snapshot`: {other.snapshot} and {source.snapshot} give the same images. "
+                "Drop one of them"
             )
         known.append(source)
     return problems

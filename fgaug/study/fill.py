@@ -1,7 +1,7 @@
-"""Banks filled, and scored for filters, until cells have all they draw.
+"""Fills banks and scores fakes for filters, until every cell has the fakes it draws.
 
-A filter's draw is known only once its fakes are scored: prefixes of each cell's order are made and
-scored, longer ones as the keep rate becomes known, before any trial starts.
+Which fakes pass a filter is known only after scoring. So growing prefixes of each cell's order are
+generated and scored, guided by the keep rate so far, before any trial starts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from fgaug.study.scorers import score_options_of
 
 
 def fill_and_score(planned: Plan, needs: FakeNeeds, console: Console) -> None:
-    """Fill a bank, on this process's cluster, with what the cells to train lack.
+    """Generate the missing fakes of the cells to train, on the connected Ray cluster.
 
-    Where cells have a filter, it is scored too, and filled on until each draw is whole.
+    With filters, also score fakes and continue until every cell's draw is complete.
 
     Raises:
-        GridError: a filter keeps too few of the pool.
+        GridError: a filter keeps too few fakes of the pool.
     """
     while True:
         if needs.missing.count:
@@ -41,7 +41,7 @@ def fill_and_score(planned: Plan, needs: FakeNeeds, console: Console) -> None:
 def score_waiting(
     planned: Plan, needs: FakeNeeds, waiting: Mapping[tuple[Split, str], Demand], console: Console
 ) -> None:
-    """Score fakes that are in the bank, scorer by scorer."""
+    """Score fakes in the bank, one scorer after the other."""
     from fgaug.quality.scoring.score_bank import score_fakes
 
     bank = open_bank(needs.source.store)

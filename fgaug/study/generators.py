@@ -1,4 +1,4 @@
-"""The generator of each label of a grid, and what a plan records about it."""
+"""The generator of each label, as filling needs it and as plans record it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check_critics(planned: Plan, needs: FakeNeeds) -> None:
-    """Refuse discriminators that cannot judge the fakes that wait for it, before any is made.
+    """Check that the discriminators can score the fakes, before any fake is generated.
 
     Raises:
-        SnapshotError: a file holds none, or one of images of another size.
+        SnapshotError: a file has no discriminator, or one for another image size.
     """
     if not any(name == "discriminator" for _, name in planned.unscored(needs)):
         return
@@ -30,14 +30,15 @@ def check_critics(planned: Plan, needs: FakeNeeds) -> None:
         critic = Critic(snapshot.file, class_index=snapshot.class_index)
         if (critic.size, critic.channels) != (spec.size, spec.channels):
             raise SnapshotError(
-                f"The discriminator of `{label}` judges {critic.size} px of {critic.channels} "
-                f"channels, the dataset has {spec.size} px of {spec.channels}. Leave `logit` out "
-                "of the filters, or prepare the dataset in the network's size."
+                f"The discriminator of `{label}` takes images of {critic.size} px and "
+                f"{critic.channels} channels, but the dataset has {spec.size} px and "
+                f"{spec.channels}. Drop `logit` from the filters, or prepare the dataset at the "
+                "network's size."
             )
 
 
 def label_sources(source: FakeSource) -> dict[str, LabelSource]:
-    """Return what makes each label's fakes, as the parts that make them want it."""
+    """Return the source of each label in the form that gan_worker takes."""
     return {label: _label_source(label, source.generator) for label in source.spec.sources}
 
 

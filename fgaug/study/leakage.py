@@ -1,7 +1,7 @@
-"""Leakage: what a grid's networks saw of the images that their fakes are judged on.
+"""Leakage: whether a grid's networks were trained on validation or test images.
 
-A network's record, written when it was trained,
-names its images and patients; without one, gan flags in the dataset may.
+A network's record, written during its training, names its images and patients; without a record,
+gan flags in the dataset may.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from fgaug.grid.generators import SnapshotFile
 from fgaug.runs.row import Exposure
 from fgaug.study.fake_source import FakeSource
 
-UNTRAINED = ("phantom", "stub")  # kinds that never saw an image
-_COLUMNS = ["sha256", "group"]  # of a record that count here
+UNTRAINED = ("phantom", "stub")  # kinds that were not trained on images
+_COLUMNS = ["sha256", "group"]  # the columns of a record used here
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     place: str
-    seen: pd.DataFrame  # sha256 and group of each image that the network was trained on
+    seen: pd.DataFrame  # sha256 and group of the network's training images
 
 
 def leakage(
     fake_source: FakeSource, splits: Mapping[Split, Dataset]
 ) -> tuple[Literal["none", "unknown"], list[str]]:
-    """Return whether the networks' training images are known to leak nothing, and the leaks.
+    """Return "none" if the networks are known not to leak, else "unknown", and the problems.
 
-    A network that saw a validation or test image of any of the splits, or another image of its
-    patient, is a problem; so is a redrawn split whose leaks cannot be determined.
+    It is a problem if a network was trained on a validation or test image of any split, or on
+    another image of such a patient; so is a resplit whose leaks cannot be determined.
 
     Args:
-        fake_source: the networks, and the bank of their fakes, which keeps records too.
-        splits: the dataset as divided by each split that the fakes are used in.
+        fake_source: the networks, and their bank, which keeps records too.
+        splits: the dataset with each split that uses the fakes.
     """
     problems: list[str] = []
     found = _records(fake_source)
@@ -57,16 +57,16 @@ def leakage(
     if unrecorded:
         labels = ", ".join(f"`{label}`" for label in unrecorded)
         of = "" if fake_source.snapshot is None else f" in the snapshot {fake_source.snapshot}"
-        problems += _untold(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
+        problems += _unknown(f"the network{'s' * (len(unrecorded) > 1)} of {labels}{of}", splits)
     return "unknown" if unrecorded else "none", problems
 
 
 def exposure(fake_source: FakeSource, dataset: Dataset) -> Exposure:
-    """Return which images of a dataset the networks of a fake source were trained on.
+    """Return which images of a dataset a fake source's networks were trained on.
 
-    A network's record decides. Of one without a record the dataset's gan flags tell, where some
-    image has one; else nothing is known. A record of another dataset may name the same patients
-    by chance: where it shares no image with this one, that is not known either.
+    A network's record decides. Without a record the dataset's gan flags do, if any image has one;
+    otherwise exposure is unknown. It is also unknown for patients named in a record that shares no
+    image with this dataset, because different datasets may use the same patient names.
     """
     manifest = dataset.manifest
     seen = pd.Series(False, index=manifest.index)
@@ -90,7 +90,7 @@ def exposure(fake_source: FakeSource, dataset: Dataset) -> Exposure:
 
 
 def _records(fake_source: FakeSource) -> dict[str, _Record | None]:
-    """Return the record of each label's network, None where it has none."""
+    """Return the record of each label's network; None if it has none."""
     sources, files = fake_source.spec.sources.items(), fake_source.generator.snapshots
     return {
         label: _record(files.get(label), source, fake_source.store)
@@ -100,7 +100,7 @@ def _records(fake_source: FakeSource) -> dict[str, _Record | None]:
 
 
 def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record | None:
-    """Return what a network was trained on, from beside its file or from the bank."""
+    """Return a network's record of its training images, stored beside its file or in the bank."""
     beside = paths.record_of(Path(named.file)) if named else None
     if beside is not None and beside.is_file():
         seen = files.read_table(beside, SnapshotError, _COLUMNS).to_pandas()
@@ -122,8 +122,8 @@ def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[st
     of_split = "" if split == "dataset" else f" of `axes.split` {split}"
     shared = divided.manifest["sha256"].isin(record.seen["sha256"]).any()
     elsewhere = (
-        "It shares no image with this dataset: if its patients are others of the same names, "
-        "rename those of one dataset. Else use"
+        "The record shares no image with this dataset: if only the patient names coincide, rename "
+        "the patients of one dataset. Otherwise use"
     )
     return [
         f"`{key}` was trained on {images} validation or test images{of_split} and on images of "
@@ -132,11 +132,11 @@ def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[st
     ]
 
 
-def _untold(networks: str, splits: Mapping[Split, Dataset]) -> Iterator[str]:
-    """Yield which splits of another draw may hold out what networks without a record saw."""
+def _unknown(networks: str, splits: Mapping[Split, Dataset]) -> Iterator[str]:
+    """Yield the problems of resplits that may hold out images networks without a record saw."""
     cure = (
         "Train networks on that split and keep their record (`x.trained_on.parquet` beside "
-        "`x.pkl`), take `kind: phantom` or `stub`, or train modes without fakes only"
+        "`x.pkl`), use `kind: phantom` or `stub`, or use only modes without fakes"
     )
     blind = []
     for split, divided in splits.items():
@@ -146,13 +146,14 @@ def _untold(networks: str, splits: Mapping[Split, Dataset]) -> Iterator[str]:
             continue
         if flagged:
             yield (
-                f"`axes.split` {split} validates on {flagged} images with gan flag, so "
-                f"{networks} saw them. {cure}"
+                f"`axes.split` {split} validates on {flagged} images with the gan flag, on which "
+                f"{networks} {'were' if networks.startswith('the networks') else 'was'} trained. "
+                f"{cure}"
             )
         elif not manifest["gan"].any():
             blind.append(str(split))
     if blind:
         yield (
-            f"`axes.split` {', '.join(blind)}: nothing tells which images {networks} saw, and "
-            f"such a split validates on others than the dataset's. {cure}"
+            f"`axes.split` {', '.join(blind)}: the training images of {networks} are unknown, so "
+            f"a resplit may validate on them. {cure}"
         )

@@ -1,4 +1,4 @@
-"""The plan of a search: its cells, the fakes they need and what is done already."""
+"""The plan of a search: its cells, the fakes they need and the results so far."""
 
 from __future__ import annotations
 
@@ -22,90 +22,90 @@ from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.rounds import RemainingRounds, remaining_rounds
 from fgaug.study.schedule import Wave
 
-TRIAL_BYTES = 100_000  # row, curve and predictions of a trial of a thousand images
+TRIAL_BYTES = 100_000  # row, curve and predictions of a trial with a thousand images
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A fixed share of a grid's cells, whatever else it holds: the `number`-th of `count`."""
+    """Shard `number` of `count`: a fixed subset of a grid's cells, independent of other cells."""
 
     number: int  # from 1
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Return the shard that `3/16` names.
+        """Parse a shard such as `3/16`.
 
         Raises:
-            UserError: not two whole numbers, or out of range.
+            UserError: not two whole numbers K/N with 1 <= K <= N.
         """
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-            raise UserError(f"--shard is K/N with 1 <= K <= N, such as 3/16, got {text}.")
+            raise UserError(f"--shard must be K/N with 1 <= K <= N, such as 3/16, got {text}.")
         return cls(int(number), int(count))
 
     @property
     def name(self) -> str:
-        """The shard as its lock is named: `3-of-16`."""
+        """The name of the shard's lock, such as `3-of-16`."""
         return f"{self.number}-of-{self.count}"
 
     def of(self, cells: tuple[Cell, ...]) -> tuple[Cell, ...]:
-        """Return its cells: those whose identity, a number, leaves the shard's remainder."""
+        """Return the shard's cells: those whose cell_id modulo `count` is `number` - 1."""
         return tuple(c for c in cells if int(c.cell_id, 16) % self.count == self.number - 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """All that is settled before a search starts."""
+    """Everything that is decided before a search starts."""
 
     space: Space
     dataset: Dataset
     run: RunPaths
     cells: tuple[Cell, ...]  # of this shard
     grid_cells: tuple[Cell, ...]  # of the whole grid
-    statuses: Mapping[str, str]  # of cells that have a row: ok, pruned or failed
-    stopped: frozenset[str]  # cells that the scheduler stops, given what is on disk
+    statuses: Mapping[str, str]  # ok, pruned or failed, for cells with a row
+    stopped: frozenset[str]  # cells that the scheduler stops, given the results on disk
     needs: tuple[FakeNeeds, ...]  # one for each value of the axis `snapshot`
-    sources: Mapping[str | None, TrialSources]  # of cells by the name of their snapshot
+    sources: Mapping[str | None, TrialSources]  # by snapshot name
     reals: Mapping[Split, reals.Reals]
-    # cells whose classifiers score fakes, by split: baselines
+    # baselines whose classifiers score fakes, by split
     scoring: Mapping[Split, str] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()  # what is not on this machine; only a dry run goes without
+    absent: tuple[str, ...] = ()  # what this machine lacks; only for dry runs by counts
 
     @property
     def todo(self) -> tuple[Cell, ...]:
-        """Cells that may need training, seeds outermost: not ok, and not of a stopped arm."""
+        """Cells that may need training, ordered by seed: neither ok nor stopped."""
         return tuple(c for c in self.cells if not is_over(c, self.statuses, self.stopped))
 
     @property
     def missing_bytes(self) -> int:
-        """Disk that the missing fakes take: in banks and decoded in this machine's cache."""
+        """Disk space of the missing fakes, in the banks and decoded in this machine's cache."""
         return 2 * sum(self.bank_bytes(needs) for needs in self.needs)
 
     def bank_bytes(self, needs: FakeNeeds) -> int:
-        """Return at least how many bytes a bank grows by, all rounds together."""
+        """Return the minimum number of bytes a bank grows by, over all rounds."""
         rounds = self.rounds_left(needs)
         return max(needs.missing_bytes, rounds.least_bytes if rounds else 0)
 
     def rounds_left(self, needs: FakeNeeds) -> RemainingRounds | None:
-        """Return what the remaining rounds of the cells to train need; None without rounds."""
+        """Return the needs of the remaining rounds of the cells to train; None without rounds."""
         own = (cell for cell in self.todo if cell.snapshot == needs.source.snapshot)
         return remaining_rounds(own, self.reals, self.space.pool, self.dataset.spec)
 
     def unscored(self, needs: FakeNeeds) -> dict[tuple[Split, str], Demand]:
-        """Return the fakes of a bank that cells to train need scored next; see `keeping`."""
+        """Return the fakes of a bank to score next for the cells to train; see `fake_needs`."""
         source = needs.source
         own = (cell for cell in self.todo if cell.snapshot == source.snapshot)
         return fake_needs.unscored(own, self.reals, source.screens(self.space.pool))
 
     def of_wave(self, wave: Wave) -> Plan:
-        """Return the plan of one wave's cells, and what the banks lack for them as they are now.
+        """Return the plan of one wave's cells, with the fakes missing from the banks now.
 
         Raises:
-            GridError: a filter keeps too few of the pool.
+            GridError: a filter keeps too few fakes of the pool.
         """
         if wave.cells == self.cells:
-            return self  # as it was planned: there is no wave before it
+            return self  # the only wave: the plan is still current
         here = replace(self, cells=wave.cells)
         indices = [fake_needs.index_of(each.source) for each in self.needs]
         if problems := [problem for _, wrong in indices for problem in wrong]:
@@ -121,10 +121,10 @@ class Plan:
         index: pd.DataFrame,
         screens: Mapping[Split, FakeSelection] | None = None,
     ) -> FakeNeeds:
-        """Return the needs as the bank is now: by its `index`, and its scores or `screens`.
+        """Return the needs updated for the bank's current `index` and its scores or `screens`.
 
         Raises:
-            GridError: a filter keeps too few of the pool.
+            GridError: a filter keeps too few fakes of the pool.
         """
         pool, source = self.space.pool, needs.source
         found = fake_needs.needs_of(

@@ -1,4 +1,4 @@
-"""The planner: every check before anything runs, then the cells and the fakes they need."""
+"""The planner: validates a search and returns its cells and the fakes they need."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("fgaug")
 NO_TEST = (
-    "`confirmation` judges arms on the test set, and {} has none. Prepare it with one "
-    "(`fgaug data prepare --test 0.2`), or leave `confirmation` out"
+    "`confirmation` tests arms on the test set, but {} has none. Prepare the dataset with one "
+    "(`fgaug data prepare --test 0.2`), or drop `confirmation`"
 )
-OWN = "baseline"  # of `scorers.classifier`: trained by the search itself
+OWN = "baseline"  # value of `scorers.classifier`: a model trained by this search
 
 
 def plan(
@@ -58,9 +58,9 @@ def plan(
     keep: Callable[[Cell], bool] | None = None,
     room: Room | None = None,
 ) -> Plan:
-    """Return the plan of a grid, all checks made; see `planning.make_plan`."""
+    """Plan the search of a grid, with all checks; see `make_plan`."""
     space = grid if isinstance(grid, Space) else load_space(Path(grid))
-    # `load_space` has checked its grid; `keep` comes with one derived from a checked grid
+    # `load_space` has checked its grid, and `keep` comes only with grids derived from those
     if isinstance(grid, Space) and keep is None and (problems := problems_of(space)):
         raise GridError(problems, space.name)
     place = Path(out) if out is not None else None
@@ -72,7 +72,7 @@ def plan(
 
 
 def check_networks(needs: FakeNeeds, sources: Mapping[str, LabelSource]) -> None:
-    """Refuse networks that cannot make the fakes that their bank lacks."""
+    """Check that the networks can generate the fakes missing from their bank."""
     if needs.missing.count:
         from gan_worker.filling.label_generators import check_sources
 
@@ -81,15 +81,15 @@ def check_networks(needs: FakeNeeds, sources: Mapping[str, LabelSource]) -> None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A grid on a dataset: its cells and what makes their fakes, before any run is looked at."""
+    """A grid on a dataset: cells and fake sources, independent of the run's folder."""
 
     cells: tuple[Cell, ...]
-    fake_sources: tuple[FakeSource, ...]  # with their scorers
+    fake_sources: tuple[FakeSource, ...]  # including their scorers
     scoring: Mapping[Split, str]  # cells whose classifiers score fakes, by split
     splits: Mapping[Split, Dataset]
     reals: Mapping[Split, reals.Reals]
-    scratch: tuple[str, ...]  # models that start from scratch as their weights are not here
-    problems: tuple[str, ...]  # of the cells, to be reported with those of later checks
+    scratch: tuple[str, ...]  # models whose pretrained weights are not on this machine
+    problems: tuple[str, ...]  # reported together with those of later checks
 
 
 def draft(
@@ -100,18 +100,18 @@ def draft(
     problems: Iterable[str],
     keep: Callable[[Cell], bool] | None = None,
 ) -> Draft:
-    """Return the cells of a grid on a dataset, the grid expanded once.
+    """Return the cells and fake sources of a grid on a dataset, expanding the grid once.
 
     Args:
         space: the grid.
-        dataset: of the grid, or rows that stand for it.
-        describe: as of `make_plan`.
-        scorer_of: as of `make_plan`.
-        problems: found before; reported with those of networks, banks and models.
-        keep: the cells that the grid consists of; None: all.
+        dataset: of the grid, or a stand-in with counts only.
+        describe: as in `make_plan`.
+        scorer_of: as in `make_plan`.
+        problems: from earlier checks, to report with those of networks, banks and models.
+        keep: selects cells; None: all.
 
     Raises:
-        GridError: with what is wrong so far, if anything is.
+        GridError: there are problems so far; all are listed.
     """
     points = expand(space)
     recipes = recipes_of(points)
@@ -160,15 +160,15 @@ def make_plan(
 
     Args:
         space: the grid.
-        out: the run's folder, `runs/<name>` where None.
-        describe: a label and a generator -> what makes its fakes, by content.
-        scorer_of: name, grid, a split of the dataset and a fake source -> the scorer.
-        shard: a fixed share of the cells.
-        keep: of which cells the grid is to consist; None: all.
-        room: what trials may use; None where that does not matter, or is known later.
+        out: the run's folder; None: `runs/<name>`.
+        describe: returns the content of the generator of a label.
+        scorer_of: returns a scorer by name, grid, dataset with a split, and fake source.
+        shard: plans only this shard of the cells.
+        keep: selects cells of the grid; None: all.
+        room: resources for trials; None if irrelevant or not yet known.
 
     Raises:
-        GridError: with everything that is wrong, each line a rule, a value and a cure.
+        GridError: there are problems; all are listed, each with rule, value and cure.
     """
     problems = checks.logger_problems(space)
     problems += room.misfits(space.resources) if room is not None else []
@@ -185,8 +185,9 @@ def make_plan(
     problems += [] if shard is None else _shard_problems(space, scoring)
     if scoring and space.confirmation is not None:
         problems.append(
-            "`scorers.classifier: baseline` is of this stage's seeds, and `confirmation` has "
-            "others. Keep a baseline's model by a grid of its own, and give it as model:FILE"
+            "`scorers.classifier: baseline` cannot be combined with `confirmation`, whose cells "
+            "have other seeds. Train and keep a baseline's model with a grid of its own, and give "
+            "it as `scorers: {classifier: model:FILE}`"
         )
     problems += checks.split_problems(drafted.splits)
     problems += checks.mix_problems(cells, reals, space.pool)
@@ -206,8 +207,8 @@ def make_plan(
         _log.warning(history.ASHA_CAUTION)
     statuses = results.statuses_of(run, [cell.cell_id for cell in cells])
     cells = tuple(at_its_round(run, cell, statuses.get(cell.cell_id)) for cell in cells)
-    if unkept := _unkept(run, scoring, statuses):
-        raise GridError(unkept, space.name)
+    if unsaved := _unsaved(run, scoring, statuses):
+        raise GridError(unsaved, space.name)
     stopped = stopped_cells(space, run, cells, statuses)
     todo = [cell for cell in cells if not is_over(cell, statuses, stopped)]
     needs = tuple(
@@ -234,27 +235,29 @@ def make_plan(
 
 
 def _shard_problems(space: Space, scoring: Mapping[Split, str]) -> list[str]:
-    """Return why the cells of a grid cannot be divided among shards."""
+    """Return the reasons why a grid cannot be divided into shards."""
     problems = []
     if space.scheduler.type != "none":
         problems.append(
-            f"`scheduler: {space.scheduler.type}` compares a cell with those of the whole grid, "
-            "which no shard sees. Leave --shard out, or the scheduler"
+            f"`scheduler: {space.scheduler.type}` compares cells of the whole grid, which a shard "
+            "does not see. Drop --shard or the scheduler"
         )
     if scoring or (space.rounds and not space.rounds.keep_shards):
         key = "scorers.classifier: baseline" if scoring else "rounds.keep_shards: false"
         problems.append(
-            f"`{key}` has the cells of a grid wait for each other, which shards do not. Leave "
-            "--shard out, or the key"
+            f"`{key}` makes cells of the grid wait for each other, which shards cannot. Drop "
+            "--shard or the key"
         )
     return problems
 
 
-def _unkept(run: RunPaths, scoring: Mapping[Split, str], statuses: Mapping[str, str]) -> list[str]:
-    """Return which baselines score fakes but were trained before their models were kept."""
+def _unsaved(
+    run: RunPaths, scoring: Mapping[Split, str], statuses: Mapping[str, str]
+) -> list[str]:
+    """Return the problems of scoring baselines that were trained without saving their models."""
     return [
-        f"`scorers.classifier: baseline` wants the model of cell {cell_id}, which was trained "
-        f"without keeping it. Remove {run.trial(cell_id).root}; it is trained again"
+        f"`scorers.classifier: baseline` needs the model of cell {cell_id}, which was trained "
+        f"without saving it. Remove {run.trial(cell_id).root} to train the cell again"
         for cell_id in dict.fromkeys(scoring.values())
         if statuses.get(cell_id) == "ok" and not run.trial(cell_id).model.is_file()
     ]
@@ -263,10 +266,10 @@ def _unkept(run: RunPaths, scoring: Mapping[Split, str], statuses: Mapping[str, 
 def stopped_cells(
     space: Space, run: RunPaths, cells: tuple[Cell, ...], statuses: Mapping[str, str]
 ) -> frozenset[str]:
-    """Return the cells that the grid's scheduler stops, given what is on disk.
+    """Return the cells that the grid's scheduler stops, given the results on disk.
 
     Raises:
-        GridError: its arms have too few seeds for it.
+        GridError: arms have too few seeds for the scheduler.
     """
     try:
         return history.stopped_cells(run, cells, statuses, space.scheduler)
@@ -275,14 +278,14 @@ def stopped_cells(
 
 
 def _bytes_to_write(plan: Plan) -> dict[Path, int]:
-    """Return the bytes a search adds below each folder."""
+    """Return the bytes that a search adds to each folder."""
     found = {plan.run.root: len(plan.todo) * TRIAL_BYTES}
     sizes = [plan.bank_bytes(needs) for needs in plan.needs]
     for needs, size in zip(plan.needs, sizes, strict=True):
         if needs.source.store.folder is not None:
             found[needs.source.store.folder] = size
     if plan.needs:
-        found[paths.cache_root()] = sum(sizes)  # decoded
+        found[paths.cache_root()] = sum(sizes)  # the same fakes, decoded
     return found
 
 
@@ -293,7 +296,7 @@ def with_scorers(
     scorer_of: ScorerOf,
     baselines: Mapping[Split, str],
 ) -> tuple[tuple[FakeSource, ...], list[str]]:
-    """Return the fake sources with the scorers that the grid's filters read, and what is wrong.
+    """Return the fake sources with the scorers of the grid's filters, and any problems.
 
     Args:
         baselines: cells of this search that score fakes, see `scoring_baselines`.
@@ -320,14 +323,14 @@ def with_scorers(
 
 
 def scoring_baselines(space: Space, points: Iterable[Point], context: Context) -> dict[Split, str]:
-    """Return the baselines, by split, that `scorers.classifier: baseline` scores fakes by.
+    """Return the baselines whose models score fakes (`scorers.classifier: baseline`), by split.
 
     Args:
         context: of cells without fakes.
     """
-    asked = space.scorers is not None and space.scorers.classifier == OWN
+    own = space.scorers is not None and space.scorers.classifier == OWN
     read = (parse(text).scorers for axes in space.lists for text in axes.filter)
-    if not asked or not any("classifier" in names for names in read):
+    if not own or not any("classifier" in names for names in read):
         return {}
     return first_baselines(space, points, context)
 
@@ -335,7 +338,7 @@ def scoring_baselines(space: Space, points: Iterable[Point], context: Context) -
 def contexts_of(
     space: Space, context: Context, fake_sources: tuple[FakeSource, ...]
 ) -> tuple[dict[str | None, Context], list[str]]:
-    """Return what cell ids depend on beside the grid, by snapshot, and what is wrong with it.
+    """Return the context of cell ids by snapshot, and any problems.
 
     Args:
         context: of cells without fakes.
@@ -359,7 +362,7 @@ def sources_of(
     fake_sources: tuple[FakeSource, ...],
     splits: Mapping[Split, Dataset],
 ) -> tuple[dict[str | None, TrialSources], list[str]]:
-    """Return where trials find their images, by the snapshot of their cell, and the leaks."""
+    """Return the image sources of trials by snapshot, and the leaks of their networks."""
     problems: list[str] = []
     no_fakes = TrialSources(
         dataset=str(dataset.root.resolve()),
@@ -371,12 +374,12 @@ def sources_of(
     )
     found: dict[str | None, TrialSources] = {None: no_fakes}
     for fake_source in fake_sources:
-        judged = {
+        used_in = {
             cell.split: splits[cell.split]
             for cell in cells
             if cell.uses_fakes and cell.snapshot == fake_source.snapshot
         }
-        known, leaks = leakage(fake_source, judged)
+        known, leaks = leakage(fake_source, used_in)
         problems += leaks
         by_label = fake_source.spec.sources.items()
         found[fake_source.snapshot] = replace(

@@ -1,7 +1,4 @@
-"""One cell of a run trained again, and compared.
-
-The run's folder is only read.
-"""
+"""Retrains one cell of a run and compares the results, without writing to the run's folder."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from fgaug.runs import folder, results
 from fgaug.study.plan import Plan
 from fgaug.study.planner import plan
 
-TOLERANCE = 1e-6  # of metrics and probabilities; on the same machine they are the same
+TOLERANCE = 1e-6  # for metrics and probabilities; on the same machine they are identical
 _SHOWN = 8
 _COUNTS = (
     *("stopped_by", "n_real", "n_fake", "n_dropped", "budget_used", "best_epoch", "best_step"),
@@ -40,7 +37,7 @@ _METRICS = ("valid_", "precision_", "recall_", "specificity_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One thing that is not as it was."""
+    """A value that has changed."""
 
     name: str
     then: object
@@ -48,7 +45,7 @@ class Change:
 
     @property
     def size(self) -> float:
-        """The absolute difference; infinite where the two are not numbers."""
+        """The absolute difference; infinite unless both values are numbers."""
         if not (_is_number(self.then) and _is_number(self.now)):
             return math.inf
         return abs(float(self.then) - float(self.now))
@@ -56,24 +53,24 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A cell trained again beside its row in the run."""
+    """A retrained cell compared with its results in the run."""
 
     cell: Cell
-    compared: int  # columns of the row
+    compared: int  # number of compared columns
     images: int  # validation images whose predictions were compared
-    row: tuple[Change, ...]  # every column that is not exactly as it was
-    predictions: float  # largest difference of a probability; infinite for other images
+    row: tuple[Change, ...]  # every column that differs at all
+    predictions: float  # largest difference of a probability; infinite if images or labels differ
     environment: tuple[Change, ...]
     tolerance: float
 
     @property
     def same(self) -> bool:
-        """Whether counts are equal, metrics and probabilities within the tolerance."""
+        """Whether counts are equal, and metrics and probabilities within the tolerance."""
         return not self.beyond and self.predictions <= self.tolerance
 
     @property
     def beyond(self) -> tuple[Change, ...]:
-        """The columns that differ by more than their tolerance; counts have none."""
+        """The columns that differ by more than the tolerance, which for counts is 0."""
         return tuple(
             change
             for change in self.row
@@ -89,17 +86,17 @@ def replay(
     tolerance: float = TOLERANCE,
     console: Console | None = None,
 ) -> Replay:
-    """Train one cell of a run again, outside its grid, and return how the numbers compare.
+    """Retrain one cell of a run and compare the results.
 
     Args:
         run: the folder of a search.
-        cell: a cell_id, or its first digits where no other cell has them.
-        device: cpu or cuda; where None, the kind that trained the cell if this machine has it.
-        tolerance: of metrics and probabilities, absolute.
-        console: where progress is shown, stderr where None.
+        cell: a cell_id or unique first digits of one.
+        device: cpu or cuda; None: the kind that trained the cell, if this machine has it.
+        tolerance: absolute, for metrics and probabilities.
+        console: for progress; None: stderr.
 
     Raises:
-        RunError: no such cell or none that finished, or one that its grid no longer gives.
+        RunError: the cell is unknown, not finished, or no longer part of the run's grid.
     """
     from fgaug.core.devices import usable_device
 
@@ -109,8 +106,8 @@ def replay(
     row = results.read_rows(trial_paths)[-1]
     if row.get("status") != "ok":
         raise RunError(
-            f"Cell {cell_id} has status {row.get('status')}: there are no final numbers to "
-            "compare. Finish it by `fgaug search`, or name another cell."
+            f"Cell {cell_id} has status {row.get('status')} and so no final results to compare. "
+            "Finish it with `fgaug search`, or choose another cell."
         )
     then = files.read_table(trial_paths.predictions, RunError).to_pandas()
     environment = files.read_json(run_paths.environment, RunError)
@@ -130,7 +127,7 @@ def replay(
 
 
 def _cell_id(run: RunPaths, prefix: str) -> str:
-    """Return the one finished cell of a run whose name starts so."""
+    """Return the one finished cell of a run whose id starts with `prefix`."""
     if not run.trials.is_dir() or not run.space.is_file():
         raise RunError(f"{run.root} is not a run. Give the folder of a search.")
     names = sorted(folder.name for folder in run.trials.iterdir() if folder.is_dir())
@@ -138,20 +135,20 @@ def _cell_id(run: RunPaths, prefix: str) -> str:
     if not found:
         some = ", ".join(names[:_SHOWN]) or "none"
         raise RunError(
-            f"{run.root} has no cell {prefix}; it has {len(names)} ({some}). `fgaug results "
-            f"{run.root} --format csv` lists them."
+            f"{run.root} has no cell {prefix}. Choose one of its {len(names)} cells ({some}); "
+            f"`fgaug results {run.root} --format csv` lists all."
         )
     if len(found) > 1:
         some = ", ".join(found[:_SHOWN])
-        raise RunError(f"{prefix} is the start of {len(found)} cells ({some}). Give more digits.")
+        raise RunError(f"{prefix} matches {len(found)} cells ({some}). Give more digits.")
     if not run.trial(found[0]).result.is_file():
-        raise RunError(f"Cell {found[0]} has no row yet. Finish it by `fgaug search`.")
+        raise RunError(f"Cell {found[0]} has no results yet. Finish it with `fgaug search`.")
     return found[0]
 
 
 def _planned(run: RunPaths, cell_id: str, row: Mapping[str, Any]) -> tuple[Plan, Cell]:
-    """Return the plan that gives a cell: of the run's grid, or of an earlier one."""
-    # a plan looks up, and may set aside, what lies in its run's folder: this one has none
+    """Return the plan of the run's current or an earlier grid that contains a cell."""
+    # a folder that does not exist, so that the plan finds no earlier results
     nowhere = run.root.absolute().with_name(f"{run.root.name}.replay-{cell_id}")
     plans = []
     for grid in (run.space, *sorted(run.root.glob("space.resolved.*.yaml"), reverse=True)):
@@ -160,7 +157,7 @@ def _planned(run: RunPaths, cell_id: str, row: Mapping[str, Any]) -> tuple[Plan,
             if cell.cell_id == cell_id:
                 return plans[-1], cell
     raise RunError(
-        f"The grid of {run.root} no longer gives cell {cell_id}: {_why_gone(plans[0], row)}."
+        f"The grid of {run.root} no longer contains cell {cell_id}: {_why_gone(plans[0], row)}."
     )
 
 
@@ -168,27 +165,27 @@ def _why_gone(planned: Plan, row: Mapping[str, Any]) -> str:
     then, now = str(row.get("dataset_digest")), planned.dataset.spec.digest
     if then != now:
         return (
-            f"{planned.space.dataset} has the digest {now[:12]}, the cell was trained on one "
-            f"with {then[:12]}. Prepare that dataset again in this place"
+            f"{planned.space.dataset} has digest {now[:12]}, but the cell was trained on one "
+            f"with digest {then[:12]}. Restore that dataset in its place"
         )
     known = [each.snapshots for each in planned.sources.values() if each.snapshots]
     if row.get("snapshots") not in (None, *known):
-        return f"its fakes are of {row['snapshots']}, the grid's are now {' or '.join(known)}"
+        return f"its fakes came from {row['snapshots']}, the grid now has {' or '.join(known)}"
     if row.get("version") != __version__:
         return (
-            f"fgaug {row.get('version')} trained it, this is {__version__}, which may name "
-            "cells otherwise. Install that version"
+            f"fgaug {row.get('version')} trained it, and this is {__version__}, which may give "
+            "cells other ids. Install the earlier version"
         )
     return (
-        "space.resolved.yaml was changed, or this machine has other pretrained weights, networks "
-        "or imported images than those that it was trained with"
+        "space.resolved.yaml has changed, or this machine has other pretrained weights, networks "
+        "or imported images than the cell was trained with"
     )
 
 
 def _train(
     planned: Plan, cell: Cell, device: str, row: Mapping[str, Any], console: Console
 ) -> tuple[Mapping[str, Any], pd.DataFrame]:
-    """Return the row and the predictions of a cell trained now."""
+    """Train a cell and return its row and predictions."""
     from fgaug.runs.trial import Trial
 
     with _threads(row), progress_of(f"training {cell.described}", console) as progress:
@@ -202,7 +199,7 @@ def _train(
 
 @contextlib.contextmanager
 def _threads(row: Mapping[str, Any]) -> Iterator[None]:
-    """Compute with the threads that trained the row: sums over others round otherwise."""
+    """Use as many threads as the original training, because rounding depends on their number."""
     import torch
 
     before = torch.get_num_threads()
@@ -224,9 +221,9 @@ def _device_of(row: Mapping[str, Any]) -> str:
 def _environment(
     recorded: Mapping[str, Any], row: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-    """Return (then, now) of versions, commit, device and host.
+    """Return (then, now) for versions, commit, device and host.
 
-    The versions are those of the last search in the run's folder.
+    The earlier versions are those of the last search in the run's folder.
     """
     pairs = {"fgaug": (row.get("version"), new["version"])}
     pairs["python"] = (recorded.get("python"), platform.python_version())
@@ -259,7 +256,7 @@ def _undefined(value: object) -> bool:
 
 
 def _largest(then: pd.DataFrame, now: pd.DataFrame) -> float:
-    """Return the largest difference of a probability, image by image."""
+    """Return the largest difference of a probability; infinite if the images differ."""
     columns = [name for name in now if str(name).startswith("p_")]
     if not {"image_id", *columns} <= set(then.columns):
         return math.inf

@@ -1,7 +1,7 @@
-"""Rounds: the fakes that later rounds of a cell need, and those that can be dropped after a round.
+"""Rounds: the fakes that later rounds need, and the shards to drop after a round.
 
-Without a filter the need is known; with one it lies between the fakes that are drawn and all that
-a round may draw from. Finished rounds drop their shards where `rounds.keep_shards` is false.
+With a filter the need is known only as a range, from the fakes that a round trains on to all that
+it may draw from. With `rounds.keep_shards: false`, finished rounds drop their shards.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from fgaug.study.schedule import Wave
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemainingRounds:
-    """The rounds that cells of one fake source still have to train."""
+    """The remaining rounds of the cells of one fake source, and the fakes they need."""
 
     cells: int
-    rounds: int  # of the cell that has the most left
-    size: int  # fakes of a label that a cell trains on in a round
-    block: int  # z_seeds of a label that a round draws from, which no other does
-    z_seeds: int  # of a label, of all these rounds
-    least: int  # images of all labels and psis, in all these rounds
-    most: int
-    most_of_round: int
-    image_bytes: int  # of one
+    rounds: int  # the most that any cell has left
+    size: int  # fakes per label that a cell trains on in a round
+    block: int  # z_seeds per label that a round draws from, disjoint from other rounds
+    z_seeds: int  # per label, over the remaining rounds
+    least: int  # minimum images of all labels and psis, over the remaining rounds
+    most: int  # maximum, likewise
+    most_of_round: int  # maximum for one round
+    image_bytes: int  # per image
     keeps: bool  # whether the bank keeps a round's shards
 
     @property
     def least_bytes(self) -> int:
-        """Of the bank at its largest; as much again is decoded in a machine's cache."""
+        """Minimum peak size of the bank; the cache takes as much again, decoded."""
         return self._largest(self.least)
 
     @property
     def most_bytes(self) -> int:
-        """The same at the most."""
+        """Maximum peak size of the bank."""
         return self._largest(self.most)
 
     def _largest(self, images: int) -> int:
@@ -54,11 +54,11 @@ class RemainingRounds:
 def remaining_rounds(
     cells: Iterable[Cell], reals: Mapping[Split, reals.Reals], pool: int, spec: DatasetSpec
 ) -> RemainingRounds | None:
-    """Return what the remaining rounds of cells need; None where no cell has rounds.
+    """Return the needs of the cells' remaining rounds; None if no cell has rounds.
 
     Args:
-        cells: to be trained, all of one fake source, each at the round that it trains next.
-        reals: of each split.
+        cells: cells to train of one fake source, each at its next round.
+        reals: by split.
         pool: fakes are drawn from z_seeds 1..pool.
         spec: of the dataset.
     """
@@ -94,7 +94,7 @@ def remaining_rounds(
 def _drawn(
     cells: list[Cell], reals: Mapping[Split, reals.Reals], pool: int
 ) -> Iterator[tuple[str, float, np.ndarray]]:
-    """Yield what cells draw, each filter left out."""
+    """Yield the fakes that cells draw, ignoring filters."""
     for cell in cells:
         yield from mix.sizes(cell, reals[cell.split], pool).drawn
 
@@ -106,16 +106,16 @@ def drop_round_shards(
     reals: Mapping[Split, reals.Reals],
     pool: int,
 ) -> None:
-    """Drop the shards of a round that all its cells have trained on.
+    """Drop the shards of a round that all its cells have finished.
 
-    Cells without rounds keep what they draw. The scores of the fakes stay: they tell which fakes
+    Keeps shards with fakes of cells without rounds, and all scores, which determine the fakes that
     were drawn.
 
     Args:
-        sources: of the grid's fakes.
+        sources: the grid's fake sources.
         cells: of the whole grid.
-        wave: the round, trained by all its cells.
-        reals: of each split.
+        wave: the finished round.
+        reals: by split.
         pool: fakes are drawn from z_seeds 1..pool.
     """
     rounds = wave.cells[0].rounds
@@ -138,7 +138,7 @@ def drop_round_shards(
 def _only_of_round(
     wave: Wave, bank: Bank, needed: Mapping[tuple[str, float], np.ndarray], pool: int
 ) -> list[str]:
-    """Return the shards that a round draws from and no cell without rounds needs."""
+    """Return the shards within a round's block that no cell without rounds needs."""
     drawn = mix.drawn_from(wave.cells[0], pool)
     index = bank.index()
     psis = {cell.psi for cell in wave.cells}

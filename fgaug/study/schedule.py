@@ -1,8 +1,7 @@
-"""Waves: which cells of a search train together, one wave after the other.
+"""Waves: groups of cells that train together, one group after the other.
 
-First the baselines by which fakes are scored,
-then all other cells, then those with rounds, round by round: what a wave needs of the bank is made
-and scored before it trains.
+First come the baselines whose models score fakes, then all cells without rounds, then those with
+rounds, round by round. The fakes of a wave are generated and scored before it trains.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from fgaug.study.tune.policy import reached
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wave:
-    """Cells that train until they have used the same share of their budget."""
+    """Cells that train together to the same fraction of their budget."""
 
     cells: tuple[Cell, ...]
     until: float = 1.0
-    round: int | None = None  # of cells with rounds
+    round: int | None = None  # for cells with rounds
 
 
 def waves_of(run: RunPaths, cells: Sequence[Cell], scoring: Collection[str]) -> Iterator[Wave]:
-    """Yield each wave once its turn has come: what it consists of follows from the run's files.
+    """Yield the waves one by one, each determined from the run's files at its turn.
 
-    A cell that failed in its round is in no later one, and one that was cut short neither.
+    A cell that failed or was interrupted in a round is not in any later round.
 
     Args:
-        run: where the cells leave their files.
-        cells: also those that need no training: a scheduler compares others with them.
-        scoring: of them, those whose classifiers score the fakes of the others.
+        run: the run's folder.
+        cells: all cells, including finished ones, which schedulers compare others with.
+        scoring: ids of the cells whose classifiers score fakes.
     """
     first = tuple(cell for cell in cells if cell.cell_id in scoring)
     plain = tuple(cell for cell in cells if cell.rounds is None and cell.cell_id not in scoring)
@@ -50,17 +49,17 @@ def waves_of(run: RunPaths, cells: Sequence[Cell], scoring: Collection[str]) -> 
 
 
 def at_its_round(run: RunPaths, cell: Cell, status: str | None) -> Cell:
-    """Return a cell with the round that it trains next; of one whose status is ok the last."""
+    """Return a cell set to its next round, or to its last one if its status is ok."""
     if cell.rounds is None:
         return cell
     share = 1.0 if status == "ok" else paused_share(run.trial(cell.cell_id))
     ends = [number / cell.last_round for number in range(1, cell.last_round + 1)]
-    done = reached(ends, share)  # a round that is half through is not done
+    done = reached(ends, share)  # only complete rounds count
     return replace(cell, round=min(done + 1, cell.last_round))
 
 
 def is_through(run: RunPaths, wave: Wave) -> bool:
-    """Return whether each of a wave's cells has come to its end or failed: the next may begin."""
+    """Return whether every cell of a wave is finished or failed, so that the next may start."""
     statuses = statuses_of(run, [cell.cell_id for cell in wave.cells])
     waiting = (cell for cell in wave.cells if cell.cell_id not in statuses)
     shares = (paused_share(run.trial(cell.cell_id)) for cell in waiting)

@@ -1,4 +1,4 @@
-"""The scorers that a grid asks for."""
+"""The scorers of a grid's filters."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 def scorer_of(
     name: str, space: Space, dataset: Dataset, source: FakeSource, baseline: str | None = None
 ) -> Scorer:
-    """Return a scorer by what the grid says of it; `dataset` has the split that it learns from.
+    """Return the scorer `name` as configured in the grid.
 
-    `baseline` is the cell of this search that scores, where one does.
+    `dataset` has the split to train the scorer on. `baseline` is the cell of this search whose
+    model scores the fakes, if any.
     """
     from fgaug.quality.scoring import score_bank
 
     if name == "discriminator" and not source.generator.snapshots:
         raise UserError(
-            f"`logit` is said by the discriminator beside a network, and `kind: "
-            f"{source.generator.kind}` has none. Leave it out of the filters."
+            f"`logit` needs the discriminator of a network, but `kind: "
+            f"{source.generator.kind}` has none. Drop it from the filters."
         )
     own = baseline and score_bank.OwnBaseline(cell_id=baseline, file="")
     return score_bank.scorer_of(name, dataset, _score_options(space, source, own or None))
 
 
 def score_options_of(planned: Plan, needs: FakeNeeds, split: Split) -> ScoreOptions:
-    """Return by what fakes are scored for a split."""
+    """Return the options for scoring fakes of a split."""
     from fgaug.quality.scoring.score_bank import OwnBaseline
 
     cell_id = planned.scoring.get(split)
@@ -51,10 +52,10 @@ def _score_options(
 ) -> ScoreOptions:
     from fgaug.quality.scoring.score_bank import ScoreOptions
 
-    asked, snapshots = space.scorers or Scorers(), source.generator.snapshots
+    scorers, snapshots = space.scorers or Scorers(), source.generator.snapshots
     return ScoreOptions(
-        features=asked.features,
-        classifier=asked.classifier,
+        features=scorers.features,
+        classifier=scorers.classifier,
         baseline=baseline,
         discriminators=tuple((label, each.file) for label, each in snapshots.items()),
     )

@@ -1,4 +1,4 @@
-"""A search from its grid to its rows: plan, fill, train, confirm."""
+"""Runs a search: plan the grid, fill the banks, train the cells, confirm the best arms."""
 
 from __future__ import annotations
 
@@ -36,26 +36,27 @@ def search(
     cpus: int | None = None,
     gpus: int | None = None,
 ) -> Run:
-    """Train every cell of a grid that has no finished row, filling its bank first.
+    """Generate the fakes a grid needs, then train every cell without a result.
 
-    Where the grid has `confirmation`, the best arms are then trained on fresh seeds and judged on
-    the sealed test set: see `confirming.second_stage`.
+    If the grid has `confirmation`, the best arms are then trained on fresh seeds and tested on the
+    sealed test set: see `confirmation.confirm.second_stage`.
 
     Args:
         grid: a YAML file or a Space.
-        out: the run's folder, `runs/<name>` where None.
-        dashboard: start Ray's dashboard on loopback.
-        console: where progress is shown, stderr where None.
-        address: of a running Ray cluster to join, `auto` for the one of this machine; its nodes
-            see the same folders.
-        shard: train only this share of the cells; other shards may write to the run meanwhile.
-        retries: how often a cell that failed, or whose process died, is tried again.
-        cpus: cores to use, all that this process may use where None.
-        gpus: GPUs to use, all that this process sees where None.
+        out: the run's folder; None: `runs/<name>`.
+        dashboard: start Ray's dashboard on the loopback interface.
+        console: for progress; None: stderr.
+        address: of a running Ray cluster to join, whose nodes share the file system; `auto`: the
+            cluster running on this machine.
+        shard: train only this shard of the cells; other shards may use the run at the same time.
+        retries: how often to retry a failed or crashed trial.
+        log: `auto` (table or lines), `json` (one object per event) or `quiet`.
+        cpus: CPU cores to use; None: all that this process may use.
+        gpus: GPUs to use; None: all that this process sees.
 
     Raises:
-        GridError: the grid, dataset, bank or snapshots break a rule; nothing was started.
-        RunError: another search holds the run's folder.
+        GridError: the grid, dataset, bank or snapshots have problems; nothing was started.
+        RunError: another search is running in the run's folder.
     """
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
@@ -97,7 +98,7 @@ def _counts(planned: Plan) -> Counter[str]:
     found: Counter[str] = Counter()
     for cell in planned.cells:
         status = statuses.get(cell.cell_id, "missing")
-        # a pruned cell that is wanted again is one that waits to go on
-        wanted_again = status == "pruned" and cell.cell_id not in stopped
-        found["missing" if wanted_again else status] += 1
+        # a pruned cell that the scheduler no longer stops waits to be resumed
+        resumable = status == "pruned" and cell.cell_id not in stopped
+        found["missing" if resumable else status] += 1
     return found

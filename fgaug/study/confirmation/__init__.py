@@ -1,1 +1,1 @@
-"""Confirmation: the second stage, the best arms again with fresh seeds."""
+"""Confirmation: the second stage, which retrains the best arms on fresh seeds."""

@@ -1,7 +1,7 @@
-"""A second stage trained and judged: arms, fresh seeds, one look at the test.
+"""Runs a second stage: trains arms on fresh seeds and tests them with one look at the test set.
 
-Every step is on disk before the next begins (arms and seeds, rows, the look, the verdict), so a
-stage that was cut off anywhere goes on by the same command.
+Every step is on disk before the next begins (arms and seeds, rows, the look, the verdict), so the
+same command resumes a stage after any interruption.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ from fgaug.study.planner import NO_TEST
 from fgaug.study.planner import plan as plan_grid
 from fgaug.study.resources import room_of
 
-SEEDS = 20  # fresh ones of each arm, where neither grid nor command says
+SEEDS = 20  # default number of fresh seeds per arm
 PURPOSE = "confirmation"
 NOT_BY_SHARDS = (
-    "A shard sees no other's cells: once all are through, `fgaug search` of this grid without "
-    "--shard trains the second stage."
+    "Shards do not train the second stage. Once all shards have finished, run `fgaug search` on "
+    "this grid without --shard."
 )
 Train = Callable[[Plan], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmed:
-    """A second stage as far as it has come."""
+    """The current state of a second stage."""
 
     root: Path
     stage: SecondStage
-    statuses: tuple[str, ...]  # of its cells: ok, failed or missing
+    statuses: tuple[str, ...]  # ok, failed or missing, for each of its cells
 
     @property
     def exit_code(self) -> int:
@@ -68,10 +68,10 @@ class Confirmed:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What was found, in words; while the stage is incomplete, how far it is."""
+        """The verdict as text; while the stage is incomplete, its progress."""
         if "missing" not in self.statuses and self.stage.judged:
             return tuple(verdict.in_words(self.stage, self.stage.judged[-1]))
-        return (_how_far(self.stage, self.statuses),)
+        return (_progress(self.stage, self.statuses),)
 
 
 def confirm(
@@ -87,25 +87,26 @@ def confirm(
     cpus: int | None = None,
     gpus: int | None = None,
 ) -> Confirmed:
-    """Train named arms of a run on fresh seeds and judge them on its sealed test set.
+    """Train arms of a run on fresh seeds and test them on its sealed test set.
 
-    The test set is opened once all cells are there, and the look is written down first. The same
-    command again trains nothing, and is another look.
+    The test set is opened once all cells are finished, and the look is recorded first. Repeating
+    the command trains nothing but counts as another look.
 
     Args:
         run: the folder of a search.
-        arms: arm_ids, or their first digits.
-        seeds: fresh ones of each arm and its twins; None: as the grid's `confirmation`, else 20.
-        dashboard, console, address, retries, log, cpus, gpus: as of `search`.
+        arms: arm_ids or their first digits.
+        seeds: fresh seeds per arm and twin; None: from the grid's `confirmation`, else 20.
+        dashboard, console, address, retries, log, cpus, gpus: as in `search`.
 
     Raises:
-        RunError: no such run or arm, no test set, another search at work, a damaged file.
+        RunError: unknown run or arm, no test set, another active search, or a damaged file.
         GridError: the run's grid can no longer be trained.
     """
     folder = RunPaths(Path(run))
     if not folder.space.is_file():
         raise RunError(
-            f"{folder.root} is not a run (no file {folder.space.name}). Give a search's folder."
+            f"{folder.root} is not a run (no file {folder.space.name}). Give the folder of a "
+            "search."
         )
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
@@ -114,8 +115,8 @@ def confirm(
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:
         raise RunError(
-            f"{folder.root} scores fakes by its own baseline, which has other seeds than a second "
-            "stage trains. Give that model to a grid as `scorers: {classifier: model:FILE}`."
+            f"{folder.root} scores fakes with its own baseline, which a second stage with other "
+            "seeds cannot use. Give that model to a grid as `scorers: {classifier: model:FILE}`."
         )
     chosen = resolved(arms, candidates(planned.grid_cells), folder.root)
     planned_seeds = planned.space.confirmation
@@ -135,43 +136,43 @@ def confirm(
             rows = _rows(planned)
             listed = named(chosen, rows, plan)
             stage = designed("confirm", plan.metric, listed, (), seeds, _used(planned, rows))
-        stage = _carried_on(planned, stage, plan, train, None, console)
+        stage = _resumed(planned, stage, plan, train, None, console)
         return Confirmed(root=folder.root, stage=stage, statuses=_statuses(folder, stage))
 
 
 def second_stage(
     planned: Plan, train: Train, seconds: float | None, console: Console
 ) -> tuple[str, ...]:
-    """Confirm the best arms of a screening that is complete, or go on where a search was cut off.
+    """Confirm the best arms of a complete screening, or resume an interrupted second stage.
 
-    The shortlist is made once. Returns the status of each of the stage's cells.
+    The shortlist is made once. Returns the status of each cell of the stage.
 
     Args:
         planned: the screening's plan.
-        train: trains what a plan lacks.
-        seconds: left for training; None: any number.
-        console: where it is said what is done, and found.
+        train: trains the missing cells of a plan.
+        seconds: time left for training; None: unlimited.
+        console: prints progress and results.
     """
     run, plan = planned.run, _plan_of(planned)
-    asked = planned.space.confirmation
-    assert asked is not None
+    settings = planned.space.confirmation
+    assert settings is not None
     stage = next((each for each in confirmation_records.read(run) if each.by == "search"), None)
     if stage is None:
         rows = _rows(planned)
-        listed, left_out = shortlist(candidates(planned.grid_cells), rows, plan, asked.top)
+        listed, left_out = shortlist(candidates(planned.grid_cells), rows, plan, settings.top)
         if not listed:
             raise RunError(f"No arm of {run.root} can be confirmed: {'; '.join(left_out)}.")
         used = _used(planned, rows)
-        stage = designed("search", plan.metric, listed, left_out, asked.confirm_seeds, used)
+        stage = designed("search", plan.metric, listed, left_out, settings.confirm_seeds, used)
     if not stage.judged:
-        stage = _carried_on(planned, stage, plan, train, seconds, console)
+        stage = _resumed(planned, stage, plan, train, seconds, console)
     confirmed = Confirmed(root=run.root, stage=stage, statuses=_statuses(run, stage))
     for line in confirmed.lines:
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     return confirmed.statuses
 
 
-def _carried_on(
+def _resumed(
     planned: Plan,
     stage: SecondStage,
     plan: AnalysisPlan,
@@ -179,7 +180,7 @@ def _carried_on(
     seconds: float | None,
     console: Console,
 ) -> SecondStage:
-    """Return a stage after what it lacked was trained and, if all is there, judged."""
+    """Train the missing cells of a stage; once all are finished, add a verdict to it."""
     run = planned.run
     these = _planned(planned.space, run, stage, seconds)
     if not stage.cells:
@@ -188,7 +189,7 @@ def _carried_on(
     run_folder.note_cells(run, stage.cells)
     if these.todo and seconds != 0:
         arms = "; ".join(f"{arm.arm} ({arm.arm_id})" for arm in stage.shortlist)
-        say = f"second stage: {len(these.todo)} of {len(these.cells)} cells to train, of {arms}"
+        say = f"second stage: {len(these.todo)} of {len(these.cells)} cells to train for {arms}"
         console.print(say, highlight=False, soft_wrap=True, markup=False)
         train(these)
     if "missing" in _statuses(run, stage):
@@ -203,11 +204,11 @@ def _carried_on(
 
 
 def _planned(space: Space, run: RunPaths, stage: SecondStage, seconds: float | None) -> Plan:
-    """Return the plan of a stage's cells: the run's grid on other seeds, less its other arms.
+    """Return the plan of a stage's cells: arms of the run's grid on the stage's seeds.
 
     No scheduler stops any of them.
     """
-    longest = max(map(list, stage.seeds.values()), key=len)  # the others are its first ones
+    longest = max(map(list, stage.seeds.values()), key=len)  # other lists are prefixes of it
     changes = {
         "axes": space.axes.model_copy(update={"seed": longest}),
         "include": [entry.model_copy(update={"seed": []}) for entry in space.include],
@@ -225,17 +226,16 @@ def _planned(space: Space, run: RunPaths, stage: SecondStage, seconds: float | N
     if gone:
         arms = ", ".join(sorted({arm for arm, _ in gone}))
         raise RunError(
-            f"The second stage of {run.root} is of arms that the grid no longer gives ({arms}). "
-            "Search with the grid that they were chosen from, or give this one another --out."
+            f"The second stage of {run.root} has arms that the grid no longer contains ({arms}). "
+            "Search with the grid they were chosen from, or give this grid another --out."
         )
     return planned
 
 
 def _judged(run: RunPaths, stage: SecondStage, plan: AnalysisPlan) -> SealedVerdict:
-    """Write the look down, open the test set and return the verdict.
+    """Record the look, open the test set and return the verdict.
 
-    A look that was written down and came to no verdict, as its command was killed, is not counted
-    again.
+    If a command was killed between look and verdict, its recorded look is reused.
     """
     last = stage.judged[-1].look if stage.judged else 0
     begun = [look for look in looks_of(run) if look.cells == stage.cells and look.number > last]
@@ -252,19 +252,19 @@ def _judged(run: RunPaths, stage: SecondStage, plan: AnalysisPlan) -> SealedVerd
 
 
 def _plan_of(planned: Plan) -> AnalysisPlan:
-    """Return what the run set out to show, whatever its grid says now."""
+    """Return the run's preregistered analysis plan, regardless of later changes of the grid."""
     now = preregistration.plan_of(planned.space, planned.grid_cells, planned.dataset)
     return preregistration.freeze(planned.run, now).analysis
 
 
 def _rows(planned: Plan) -> pd.DataFrame:
-    """Return the rows of the screening's cells; of one with rounds the last."""
+    """Return the rows of the screening's cells; for cells with rounds, the last row."""
     frame = last_rounds(results.load_results(planned.run.root))
     return frame[frame["cell_id"].isin([cell.cell_id for cell in planned.grid_cells])]
 
 
 def _used(planned: Plan, rows: pd.DataFrame) -> set[int]:
-    """Return every seed that the run has used, will use for its grid, or must not use."""
+    """Return all seeds that the run has used, will use for its grid, or excludes."""
     everything = results.load_results(planned.run.root)["seed"] if len(rows) else ()
     used = {int(seed) for seed in everything} | {cell.seed for cell in planned.grid_cells}
     for entry in planned.space.exclude:
@@ -279,16 +279,16 @@ def _statuses(run: RunPaths, stage: SecondStage) -> tuple[str, ...]:
     return tuple(known.get(cell, "missing") for cell in stage.cells)
 
 
-def _how_far(stage: SecondStage, statuses: Sequence[str]) -> str:
+def _progress(stage: SecondStage, statuses: Sequence[str]) -> str:
     done = len(statuses) - statuses.count("missing")
     return (
-        f"second stage: {done} of {len(statuses)} cells done; the test set was not opened. Run "
-        "the same command again to go on."
+        f"second stage: {done} of {len(statuses)} cells done; the test set is still sealed. Run "
+        "the same command again to resume."
     )
 
 
 def _plain(row: dict[Any, Any]) -> dict[str, Any]:
-    """Return a row as strict JSON holds it: what is undefined is null."""
+    """Convert a row for strict JSON; NaN becomes null."""
     return {
         str(name): None if isinstance(value, float) and math.isnan(value) else value
         for name, value in row.items()

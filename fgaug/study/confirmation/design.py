@@ -1,7 +1,7 @@
-"""A second stage: which arms of a grid, on which fresh seeds.
+"""Designs a second stage: selects arms of a grid and fresh seeds for them.
 
-Its runs are none that selection saw, nor is the test set: `judging` needs no correction for the
-arms that were screened.
+Selection never saw the stage's runs nor the test set, so the verdict needs no correction for the
+number of screened arms.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fgaug.grid.cells import CONTROLS, Cell
 from fgaug.runs.confirmation_records import SecondStage, ShortlistedArm
 
 _OF_ROW = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
-FIRST_FRESH = 1_000_000  # beyond what grids list or draw, so that a grown grid meets none of them
+FIRST_FRESH = 1_000_000  # larger than seeds in grids, so that an extended grid avoids them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +30,15 @@ class Candidate:
     """An arm that could be confirmed."""
 
     arm_id: str
-    arm: str  # in words
-    baseline: str | None  # arm_id; None where the grid excludes it
-    twins: Mapping[str, str]  # control -> arm_id, of the grid's controls
+    arm: str  # its description
+    baseline: str | None  # arm_id; None if the grid excludes it
+    twins: Mapping[str, str]  # arm_id by control
 
 
 def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
-    """Return the arms of a grid that are no baseline and no control, in the order of its cells.
+    """Return the arms of a grid except baselines and controls, in the order of its cells.
 
-    A random subset that the grid wants is a candidate too, and the twin of its filtered arm.
+    A random subset of the grid is both a candidate and the twin of its filtered arm.
     """
     firsts = {cell.arm_id: cell for cell in reversed(cells)}
     subsets = {_unfiltered(cell): cell.arm_id for cell in firsts.values() if cell.spared}
@@ -58,16 +58,16 @@ def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
 def shortlist(
     arms: Sequence[Candidate], rows: pd.DataFrame, plan: AnalysisPlan, top: int
 ) -> tuple[tuple[ShortlistedArm, ...], tuple[str, ...]]:
-    """Return the best arms on validation, and those that could not be chosen, each with a reason.
+    """Return the best arms on the validation set, and the ineligible arms with reasons.
 
-    Best is the largest mean of the primary metric over the seeds that are ok, above its baseline's
-    (with one baseline the order of the means); of equals the first in the grid.
+    Arms rank by their gain: the mean primary metric over the seeds that are ok, minus that of the
+    baseline. Ties keep the order of the grid.
 
     Args:
-        arms: of the grid, in its order.
-        rows: of its screening cells.
-        plan: names the metric.
-        top: how many.
+        arms: candidates in the order of the grid.
+        rows: of the screening's cells.
+        plan: gives the metric.
+        top: number of arms to select.
     """
     ok = rows[rows["status"].eq("ok")]
     values = _values(ok, plan.metric).groupby(ok["arm_id"].to_numpy())
@@ -89,22 +89,25 @@ def shortlist(
 def named(
     arms: Sequence[Candidate], rows: pd.DataFrame, plan: AnalysisPlan
 ) -> list[ShortlistedArm]:
-    """Return arms that somebody chose, with what is known of them on validation.
+    """Return arms chosen by the user, with their validation results.
 
     Raises:
-        RunError: an arm has no baseline to be compared with.
+        RunError: an arm has no baseline to compare it with.
     """
     known = {each.arm_id: each for each in shortlist(arms, rows, plan, len(arms))[0]}
     for arm in arms:
         if arm.baseline is None:
-            raise RunError(f"{arm.arm} ({arm.arm_id}) has no baseline: the grid excludes it.")
+            raise RunError(
+                f"{arm.arm} ({arm.arm_id}) has no baseline, because the grid excludes it. Choose "
+                "another arm, or search with the baseline."
+            )
     return [known.get(arm.arm_id) or _listed(arm, None, None, 0) for arm in arms]
 
 
 def asked_before(
     stages: Iterable[SecondStage], arms: Iterable[Candidate], seeds: int
 ) -> SecondStage | None:
-    """Return the stage that somebody asked for by these arms and this number of seeds."""
+    """Return the earlier stage that `confirm` made for these arms and number of seeds, if any."""
     wanted = {arm.arm_id: seeds for arm in arms}
     for stage in stages:
         found = {arm.arm_id: len(stage.seeds[arm.arm_id]) for arm in stage.shortlist}
@@ -114,24 +117,24 @@ def asked_before(
 
 
 def resolved(asked: Sequence[str], arms: Sequence[Candidate], run: str | Path) -> list[Candidate]:
-    """Return the arms that ids, or their first digits, name.
+    """Return the arms with the given ids or first digits.
 
     Raises:
-        RunError: an id names no arm, or several.
+        RunError: an id matches no arm, or several.
     """
     found: dict[str, Candidate] = {}
     for prefix in asked:
         meant = [arm for arm in arms if prefix and arm.arm_id.startswith(prefix)]
         if len(meant) != 1:
             some = ", ".join(f"{arm.arm_id} ({arm.arm})" for arm in (meant or arms)[:3])
-            what = f"is the start of {len(meant)} arms" if meant else "is no arm to be confirmed"
+            what = f"matches {len(meant)} arms" if meant else "matches no arm"
             raise RunError(
-                f"--arm {prefix} {what} of {run}; it has {some}. `fgaug results RUN --by arm "
-                "--format csv` lists them; a baseline or a control is trained beside its arms."
+                f"--arm {prefix} {what} of {run}, such as {some}. `fgaug results RUN --by arm "
+                "--format csv` lists all; baselines and controls are trained with their arms."
             )
         found[meant[0].arm_id] = meant[0]
     if not found:
-        raise RunError("Name at least one arm by --arm.")
+        raise RunError("Give at least one --arm.")
     return list(found.values())
 
 
@@ -143,17 +146,17 @@ def designed(
     seeds: int,
     used: Collection[int],
 ) -> SecondStage:
-    """Return a second stage of arms: `seeds` fresh ones for each and for its twins.
+    """Return a second stage with `seeds` fresh seeds for each arm and its twins.
 
-    A baseline has about sqrt(K) times as many, K the arms that are compared with it.
+    A baseline gets about sqrt(K) times as many, where K arms are compared with it.
 
     Args:
         by: search or confirm.
-        metric: that the arms were chosen by.
+        metric: the metric that selected the arms.
         arms: the shortlist.
-        left_out: what could not be chosen, in words.
-        seeds: of an arm.
-        used: seeds of any cell of the run so far.
+        left_out: descriptions of ineligible arms.
+        seeds: number per arm.
+        used: all seeds of the run so far.
     """
     families: dict[str, int] = {}
     for arm in arms:
@@ -172,7 +175,7 @@ def designed(
 
 
 def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """Return the plan's metric on validation of each row."""
+    """Return the validation value of the plan's metric for each row."""
     if metric == "log_loss":
         return rows["valid_loss"]
     if metric == "balanced_accuracy":
@@ -184,9 +187,9 @@ def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
 
 def _why(arm: Candidate, mean: float, pruned: Collection[str], metric: str) -> str:
     if arm.arm_id in pruned:
-        return "the scheduler stopped it"
+        return "stopped by the scheduler"
     if arm.baseline is None:
-        return "the grid excludes its baseline"
+        return "its baseline is excluded by the grid"
     return f"no finished seed with a defined {metric}" if math.isnan(mean) else "no baseline value"
 
 
@@ -217,7 +220,7 @@ def _random_subset(arm: Cell, subsets: Mapping[Any, str]) -> dict[str, str]:
 
 
 def _unfiltered(cell: Cell) -> tuple[Any, ...]:
-    """Return all that an arm with a filter shares with the one without."""
+    """Return the key that a filtered arm shares with its unfiltered twin."""
     amount = (cell.ratio, cell.fakes, cell.remove)
     shared = (cell.mode, cell.snapshot, cell.psi, *amount, cell.split, cell.real_fraction)
     return (*shared, cell.recipe.model_dump_json())
@@ -228,7 +231,7 @@ def _compared(cell: Cell) -> bool:
 
 
 def _place(cell: Cell, mode: str | None = None) -> tuple[Any, ...]:
-    """Return what arms share with the baseline, or with the control, that belongs to them."""
+    """Return the key that an arm shares with its baseline or control."""
     mode = mode or cell.mode
     shared = (mode, cell.split, cell.real_fraction, cell.recipe.model_dump_json())
     if mode == "baseline":
@@ -242,6 +245,6 @@ def _now() -> str:
 
 
 def fresh_seeds(count: int, used: Collection[int]) -> tuple[int, ...]:
-    """Return the first `count` seeds from FIRST_FRESH on that are not `used`."""
+    """Return the `count` smallest seeds from FIRST_FRESH that are not `used`."""
     unused = (seed for seed in itertools.count(FIRST_FRESH) if seed not in used)
     return tuple(itertools.islice(unused, count))

@@ -1,4 +1,4 @@
-"""The verdict of a second stage: its arms on the sealed test."""
+"""The verdict of a second stage: its arms compared on the sealed test set."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import LOWER_IS_BETTER, AnalysisPlan
 from fgaug.runs.confirmation_records import NUMBERS, SealedVerdict, SecondStage, ShortlistedArm
 
-# what a control is called in a comparison
+# the name of each control in comparisons
 _AGAINST = {"oversample": "twin", "drop": "drop", "random_subset": "subset"}
 
 
 def judge(
     stage: SecondStage, sealed: pd.DataFrame, rows: pd.DataFrame, plan: AnalysisPlan
 ) -> pd.DataFrame:
-    """Return what the sealed test says of a stage's arms on new patients (level E2).
+    """Compare a stage's arms on the sealed test set, for claims about new patients (level E2).
 
-    Each arm against its baseline: max-T over the shortlist by the Obuchowski-Rockette model, seed
-    variance pooled (`stats.or_max_t`; several baselines share the error rate by Bonferroni).
-    Against its twins: one contrast each, Bonferroni over the shortlist. With L planned looks all
-    are at alpha / L.
+    Each arm is compared with its baseline by max-T over the shortlist with the Obuchowski-Rockette
+    model and pooled seed variance (`stats.or_max_t`; several baselines share the error rate by
+    Bonferroni), and with each of its twins by a contrast, with Bonferroni over the shortlist. With
+    L planned looks, all tests are at alpha / L.
 
     Args:
-        stage: the arms, by whose cells alone they are judged.
+        stage: the arms; only the stage's own cells are used.
         sealed: test predictions of the stage's cells that are ok, with `cell_id`.
         rows: of the stage's cells.
         plan: metric, contrast, alpha, looks.
 
     Returns:
-        One row a comparison: arm_id, arm, against (baseline, twin, drop, subset), against_id,
+        One row per comparison: arm_id, arm, against (baseline, twin, drop, subset), against_id,
         metric, primary, n_seeds, n_seeds_against, n_failed, n_failed_against, n_images,
-        n_patients, mean, mean_against, effect (arm minus the other; of a loss negative is better),
-        se, df, ci_low and ci_high (simultaneous at 1 - alpha), p_raw, p_value (adjusted),
-        compared, level, alpha, verdict, reason. NaN with a reason where something is undefined.
+        n_patients, mean, mean_against, effect (arm minus the other; for a loss, negative is
+        better), se, df, ci_low and ci_high (simultaneous at 1 - alpha), p_raw, p_value (adjusted),
+        compared, level, alpha, verdict, reason. Undefined values are NaN, with a reason.
     """
     runs = _Runs(stage, sealed, rows, plan.metric)
     alpha = plan.at_a_look().alpha
@@ -64,7 +64,7 @@ def judge(
 
 
 class _Runs:
-    """The runs of a stage: test predictions in one order of images, by arm."""
+    """The test predictions of a stage by arm, with all images in the same order."""
 
     def __init__(
         self, stage: SecondStage, sealed: pd.DataFrame, rows: pd.DataFrame, metric: str
@@ -85,16 +85,22 @@ class _Runs:
                 images = by_cell[cell].set_index("image_id")
                 first = images if first is None else first
                 if not images.index.sort_values().equals(first.index.sort_values()):
-                    raise RunError(f"Cell {cell} was tested on other images than {cells[0]}.")
+                    raise RunError(
+                        f"Cell {cell} was tested on different images than {cells[0]}. Restore "
+                        "the dataset the run started with."
+                    )
                 parts.append(images.loc[first.index, labels].to_numpy())
             self.probabilities[arm] = np.stack(parts)
         if first is None:
-            raise RunError("No cell of the second stage is ok: there is nothing to judge.")
+            raise RunError(
+                "No cell of the second stage is ok, so there is nothing to test. See `fgaug "
+                "status` for the errors and run the command again."
+            )
         self.truth = np.array([labels.index(f"p_{label}") for label in first["label"]])
         self.group = first["group"].to_numpy()
 
     def arms(self, names: Sequence[str]) -> stats.Arms:
-        """Return the named arms, all of which have runs, over seeds and patients."""
+        """Return the influence values of arms, all with finished runs, over seeds and patients."""
         parts = [self.probabilities[name] for name in names]
         influence = stats.influence_of(
             self.metric, self.truth, np.concatenate(parts), group=self.group
@@ -104,7 +110,7 @@ class _Runs:
     def against_baseline(
         self, baseline: str, listed: Sequence[ShortlistedArm], alpha: float, families: int
     ) -> list[dict[str, Any]]:
-        """Return a row an arm of one family; arms without a run have a reason."""
+        """Return one row per arm of a family; arms without finished runs get a reason."""
         arms = [arm for arm in listed if arm.arm_id in self.cells]
         if baseline not in self.cells or not arms:
             return [self._row(arm, "baseline", baseline) for arm in listed]
@@ -130,10 +136,10 @@ class _Runs:
     def against_twin(
         self, arm: ShortlistedArm, twin: str, against: str, alpha: float, tests: int
     ) -> dict[str, Any]:
-        """Return the row of an arm and one of its twins."""
+        """Return the row that compares an arm with one of its twins."""
         if arm.arm_id not in self.cells or twin not in self.cells:
             return self._row(arm, against, twin)
-        # all arms of the stage estimate the spread of seeds
+        # all arms of the stage contribute to the seed variance
         names = [
             arm.arm_id,
             twin,
@@ -193,11 +199,11 @@ def _verdict(effect: float, p_value: float, alpha: float, metric: str) -> str:
 
 
 def in_words(stage: SecondStage, judged: SealedVerdict) -> Iterator[str]:
-    """Yield the lines that say what a stage found, the level beside every p."""
+    """Yield the verdict as text, one comparison per line, with the level beside every p value."""
     rows = judged.comparisons
     first = rows[0]
     yield (
-        f"confirmed on the sealed test set ({judged.counted}): "
+        f"results on the sealed test set ({judged.counted}): "
         f"{many(first['n_images'], 'image')} of {many(first['n_patients'], 'patient')}, fresh "
         f"seeds, level {first['level']} (new patients)"
     )
@@ -215,14 +221,14 @@ def in_words(stage: SecondStage, judged: SealedVerdict) -> Iterator[str]:
         if row["p_value"] is None or math.isnan(row["p_value"]):
             yield f"{head}undefined: {row['reason']}"
             continue
-        share = f"{100 * (1 - row['alpha']):g}%"
+        level = f"{100 * (1 - row['alpha']):g}%"
         yield (
-            f"{head}{row['verdict']}; {row['metric']} {row['effect']:+.4f} ({share} interval "
+            f"{head}{row['verdict']}; {row['metric']} {row['effect']:+.4f} ({level} CI "
             f"{row['ci_low']:+.4f} to {row['ci_high']:+.4f}), p {_p(row['p_value'])} adjusted for "
             f"{many(row['compared'], 'arm')}, {row['level']}"
         )
     if stage.left_out:
-        yield f"  could not be chosen: {'; '.join(stage.left_out)}"
+        yield f"  not eligible: {'; '.join(stage.left_out)}"
 
 
 def _p(value: float) -> str:

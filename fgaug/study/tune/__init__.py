@@ -1,1 +1,1 @@
-"""Tune: the Ray Tune executor, cells as trials on fractions of a machine."""
+"""Tune: trains cells as Ray Tune trials, each on a fraction of a machine."""

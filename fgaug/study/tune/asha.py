@@ -1,7 +1,7 @@
-"""Ray's own ASHA, asked about shares of the budget instead of epochs.
+"""Ray's own ASHA scheduler, applied to fractions of the budget instead of epochs.
 
-Offered for those who know it. It stops single trials on what happens to be there when they reach
-a rung (Li et al. 2020, arXiv:1810.05934), so its outcome depends on the order of arrival.
+It compares a trial with the trials that reached the same rung before it (Li et al. 2020,
+arXiv:1810.05934), so the outcome depends on the order of arrival.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from fgaug.study.tune.history import SIGNS
 from fgaug.study.tune.policy import CellProgress, levels_of, reached, stoppable, value_at
 
 _TIME = "level"  # 1, eta, eta ** 2, ...: the full budget is the last of `rungs`
-_NO_CONTROLLER: Any = None  # Ray's ASHA does not look at it
+_NO_CONTROLLER: Any = None  # Ray's ASHA does not use it
 
 
 def asked_at(scheduler: Scheduler) -> tuple[float, ...]:
-    """Return the shares of the budget at which Ray's ASHA may stop a cell; none if not asked."""
+    """Return the budget fractions at which ASHA may stop a cell; empty for other schedulers."""
     if scheduler.type != "asha":
         return ()
     return levels_of(scheduler.eta, scheduler.rungs)[:-1]
 
 
 class ShareASHA(ASHAScheduler):
-    """Ray's decisions at `eta ** -(rungs - 1), ..., 1 / eta` of the budget, each made once.
+    """ASHA with rungs at `eta ** -(rungs - 1), ..., 1 / eta` of the budget.
 
-    A cell is judged at every level below the full budget that it reaches, by the best look so
-    far; the baseline and controls neither stop nor count. A value that is not finite stops the
-    cell and is not recorded (Ray itself would let it run on: a comparison with NaN is false). A
-    cell that is over by patience is recorded at the levels it leaves out and stopped at none.
+    A cell is compared once at each rung it reaches, by its best evaluation so far. Baselines and
+    controls are neither stopped nor compared with. A value that is not finite stops the cell and
+    is not recorded (Ray would let it continue, as comparisons with NaN are false). A cell that
+    ends early by patience is recorded at the remaining rungs and stopped at none.
 
     Args:
         cells: of the search, in the order of the grid.
-        seen: what is on disk of them. It fills the levels first, so that a search that goes on
-            compares with what was there; a level that a cell had reached it is not asked again.
-        cut: taken note of here: cell_id -> rung, from 0, at which a cell was stopped.
+        seen: progress on disk by cell. It fills the rungs first, so that a resumed search compares
+            with earlier results; rungs a cell had reached are not decided again.
+        cut: output: the rung, from 0, at which each stopped cell was stopped, by cell_id.
     """
 
     def __init__(
@@ -58,9 +58,9 @@ class ShareASHA(ASHAScheduler):
             mode="min" if scheduler.metric == "loss" else "max",
             grace_period=1,
             reduction_factor=scheduler.eta,
-            # Ray takes logarithms to count its rungs: half a rung more, so that none gets lost
+            # Ray counts rungs by logarithms; half a rung more makes up for rounding
             max_t=scheduler.eta ** (scheduler.rungs - 0.5),
-            stop_last_trials=False,  # they end by themselves; also makes Ray ask each rung once
+            stop_last_trials=False,  # they end by themselves; also makes Ray decide each rung once
         )
         self.eta, self.cut = scheduler.eta, cut
         self.levels = asked_at(scheduler)
@@ -77,7 +77,7 @@ class ShareASHA(ASHAScheduler):
             self._passes(cell_id, rung, sign * value)
 
     def _passes(self, cell_id: str, rung: int, value: float) -> bool:
-        """Record a value at a rung and return whether Ray lets the cell go on."""
+        """Record a value at a rung and return whether the cell may continue."""
         self.judged[cell_id] = rung + 1
         if not math.isfinite(value):
             return False
@@ -86,7 +86,7 @@ class ShareASHA(ASHAScheduler):
         return bool(action == self.CONTINUE)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Return Ray's word on an evaluation; CONTINUE where no new level is reached."""
+        """Return ASHA's decision on an evaluation; CONTINUE between rungs."""
         cell_id, share = str(trial.config["cell_id"]), float(result["share"])
         if cell_id not in self.judged:
             return str(self.CONTINUE)
@@ -97,15 +97,15 @@ class ShareASHA(ASHAScheduler):
         return str(self.CONTINUE)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing: cells were added at the start."""
+        """Do nothing: all cells were added at the start."""
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Nothing: the last evaluation has told all."""
+        """Do nothing: the last evaluation was handled in `on_trial_result`."""
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
-        """Nothing, as above."""
+        """Do nothing, as above."""
 
 
 def _named(cell_id: str) -> Any:
-    """Return a trial as Ray's ASHA knows it: a cell has a new trial in every search."""
+    """Return a stand-in trial whose id is the cell's, since every search has new trial ids."""
     return SimpleNamespace(trial_id=cell_id)

@@ -1,6 +1,6 @@
-"""Counts: where the cells of a search are, by arm, with rates, time left and the best arm.
+"""Counts of a search's cells by state and arm, with rates, time left and the best arm.
 
-An event costs the same whatever the number of cells.
+The cost of an event does not depend on the number of cells.
 """
 
 from __future__ import annotations
@@ -27,30 +27,30 @@ _DETAILS = (
     "wall_s",
     "error",
     "traceback",
-)  # of JSON lines, where an event has them
-OVER = ("ok", "pruned", "failed")  # states that need no training
+)  # fields of JSON lines, if an event has them
+OVER = ("ok", "pruned", "failed")  # final states
 
 
 def rates(tally: SearchCounts, elapsed_s: float, ended: int) -> str:
-    """Return cells a minute, images a second and the time left.
+    """Return cells per minute, images per second and the time left, as text.
 
     Args:
-        elapsed_s: since the first cell of this search began.
-        ended: cells that ended since then.
+        elapsed_s: seconds since the first cell of this search started.
+        ended: cells finished since then.
     """
     rate = ended / elapsed_s * 60
     parts = [f"{rate:.{1 if rate < 100 else 0}f} cells/min"] if ended else []
     speed = sum(images_per_s(report) for report in tally.running.values())
     parts += [f"{speed:.0f} images/s"] if speed else []
     if tally.trained > 0 and tally.left > 1e-6:
-        # arms that are stopped later make it shorter
+        # an upper bound if more arms may be stopped
         bound = "at most" if tally.counts["paused"] or tally.counts["pruned"] else "about"
         parts.append(f"{bound} {duration(elapsed_s / tally.trained * tally.left)} left")
     return ", ".join(parts)
 
 
 def best_arm(tally: SearchCounts) -> str:
-    """Return the arm with the highest mean AUC; nothing while no cell has ended."""
+    """Return the arm with the highest mean AUC as text; empty before any cell has finished."""
     scored = [(mean, arm) for arm in tally.arms.values() if (mean := arm.mean("auc"))]
     if not scored:
         return ""
@@ -59,20 +59,20 @@ def best_arm(tally: SearchCounts) -> str:
 
 
 def images_per_s(report: Mapping[str, Any]) -> float:
-    """Return the images that a running cell trains a second; 0 before its first evaluation."""
+    """Return the training speed of a running cell; 0 before its first evaluation."""
     seconds = float(report.get("train_s") or 0.0)
     return float(report.get("images_seen") or 0.0) / seconds if seconds > 0 else 0.0
 
 
 def duration(seconds: float) -> str:
-    """Return a time as it is said: a minute, 12 min, 3.4 h."""
+    """Format a duration: a minute, 12 min, 3.4 h."""
     if seconds < 60:
         return "a minute"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def event_of(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a JSON line says of a cell and of what it reported last."""
+    """Return the fields of a JSON line about a cell and its latest report."""
     names = ("cell_id", "arm_id", "mode", "psi", "ratio", "seed")
     return {
         **{name: getattr(cell, name) for name in names},
@@ -84,11 +84,11 @@ def event_of(cell: Cell, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome(result: Mapping[str, Any]) -> str:
-    """Return how a cell ended: its validation metrics, or why it failed."""
+    """Return the result of a cell as text: its validation metrics, or its error."""
     if result.get("status") == "failed":
         where = result.get("traceback")
-        told = f" (traceback: {where})" if where else ""
-        return f"failed: {one_line(str(result.get('error') or ''))}{told}"
+        trace = f" (traceback: {where})" if where else ""
+        return f"failed: {one_line(str(result.get('error') or ''))}{trace}"
     return (
         f"acc {result['valid_acc']:.3f} auc {result['valid_auc']:.3f} "
         f"loss {result['valid_loss']:.3f} in {result['wall_s']:.1f} s"
@@ -97,21 +97,21 @@ def outcome(result: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Arm:
-    """What is known of one arm."""
+    """Counts and results of one arm."""
 
     name: str
     seeds: int = 0
-    states: Counter[str] = field(default_factory=Counter)  # of its cells; those waiting left out
+    states: Counter[str] = field(default_factory=Counter)  # of its cells, without waiting ones
     values: dict[str, list[float]] = field(default_factory=lambda: {"auc": [], "loss": []})
-    rung: int | None = None  # after which it was stopped
+    rung: int | None = None  # where it was stopped
 
     def mean(self, name: str) -> float | None:
-        """Return the mean over the seeds that were trained to their end."""
+        """Return the mean over fully trained seeds; None if there are none."""
         return math.fsum(self.values[name]) / len(self.values[name]) if self.values[name] else None
 
     @property
     def state(self) -> str:
-        """Its state in a word."""
+        """Its state: running, done, pruned, paused or waiting."""
         if self.states["running"]:
             return "running"
         if sum(self.states[name] for name in OVER) == self.seeds:
@@ -120,11 +120,11 @@ class Arm:
 
 
 class SearchCounts:
-    """Where the cells of a search are, kept up with each event at the same small cost.
+    """The state of every cell of a search, updated with each event.
 
     Args:
-        cells: all cells of the search, also those that need no training.
-        already: how many of them those are, while it is not known which.
+        cells: all cells of the search, including finished ones.
+        already: number of finished cells, until `resume` identifies them.
     """
 
     def __init__(self, cells: Sequence[Cell], already: int) -> None:
@@ -134,20 +134,20 @@ class SearchCounts:
         for cell in cells:
             arm = self.arms.setdefault(cell.arm_id, Arm(name=_arm_name(cell)))
             arm.seeds += 1
-        self.states: dict[str, str] = {}  # by cell; a cell that waits has none
+        self.states: dict[str, str] = {}  # by cell; waiting cells have none
         self.counts: Counter[str] = Counter()  # of these states
-        self.ended: Counter[str] = Counter()  # times that a cell came to one of OVER, this search
-        self.running: dict[str, Mapping[str, Any]] = {}  # last report by cell
-        self.shares: dict[str, float] = {}  # of the budget, trained so far, by cell
-        self.trained = 0.0  # cells' worth of training since the start
-        self.left = float(len(cells) - already)  # the same, still to be trained
+        self.ended: Counter[str] = Counter()  # how often cells reached each final state
+        self.running: dict[str, Mapping[str, Any]] = {}  # latest report by running cell
+        self.shares: dict[str, float] = {}  # fraction of the budget trained so far, by cell
+        self.trained = 0.0  # training since the start, in units of whole cells
+        self.left = float(len(cells) - already)  # training left, in the same units
 
     def arm(self, cell_id: str) -> Arm:
         return self.arms[self.cells[cell_id].arm_id]
 
     @property
     def done(self) -> int:
-        """Cells that need no training any more."""
+        """The number of cells in a final state."""
         return self.unnamed + sum(self.counts[name] for name in OVER)
 
     @property
@@ -155,9 +155,9 @@ class SearchCounts:
         return len(self.cells) - self.unnamed - sum(self.counts.values())
 
     def move(self, cell_id: str, state: str | None) -> None:
-        """Change a cell's state in all counts; None: it waits."""
+        """Change a cell's state in all counts; None means waiting."""
         old = self.states.pop(cell_id, None)
-        if old == "failed":  # it is tried again, from its checkpoint or from the start
+        if old == "failed":  # retried, from its checkpoint or from the start
             self.left += self.shares.pop(cell_id, 0.0)
         rest = 1.0 - self.shares.get(cell_id, 0.0)
         self.left += rest * ((old == "pruned") - (state == "pruned"))
@@ -173,23 +173,23 @@ class SearchCounts:
             self.running.pop(cell_id, None)
 
     def trained_to(self, cell_id: str, share: float, earlier: bool = False) -> None:
-        """Note how far a cell is; `earlier`: it came so far in another search."""
+        """Record a cell's progress; `earlier` if an earlier search trained it so far."""
         more = share - self.shares.get(cell_id, 0.0)
         self.shares[cell_id] = share
         self.left -= more
         self.trained += 0.0 if earlier else more
 
     def score(self, cell_id: str, row: Mapping[str, Any]) -> None:
-        """Take the values of a cell that was trained to its end into its arm's means."""
+        """Add the results of a fully trained cell to its arm's means."""
         for name, values in self.arm(cell_id).values.items():
             value = number(row.get(f"valid_{name}"))
             if value is not None:
                 values.append(value)
 
     def resume(self, run: RunPaths) -> None:
-        """Take over what earlier searches left; failed cells are to be trained again.
+        """Count the results of earlier searches; failed cells count as waiting.
 
-        Which cells stay pruned is the feed's to say: see `Progress.on_pruned`.
+        Pruned cells are reported by the searcher: see `Progress.on_pruned`.
         """
         self.left, self.unnamed = self.left + self.unnamed, 0
         for cell_id in self.cells:
@@ -205,7 +205,7 @@ class SearchCounts:
         self.ended.clear()
 
     def counted(self) -> str:
-        """Return the counts of cells in words."""
+        """Return the counts of cells as text."""
         parts = [f"{self.done} of {len(self.cells)} cells done"]
         parts += [f"{self.counts['running']} running", f"{self.waiting} waiting"]
         parts += [
@@ -214,7 +214,7 @@ class SearchCounts:
         return ", ".join(parts)
 
     def furthest(self) -> dict[int, str]:
-        """Return how far the furthest running cell of each arm is."""
+        """Return the progress of the furthest running cell of each arm, by id of the arm."""
         cells = sorted(self.running, key=lambda cell_id: self.shares.get(cell_id, 0.0))
         return {
             id(self.arm(cell_id)): _at(self.cells[cell_id].budget, self.running[cell_id])
@@ -223,7 +223,7 @@ class SearchCounts:
 
 
 def arms_table(tally: SearchCounts, room: int) -> Table:
-    """Return a row for each of at most `room` arms, those running first, then the best."""
+    """Return a table with at most `room` arms: running arms first, then by mean AUC."""
     table = Table(title_justify="left", caption_justify="left")
     table.add_column("arm", overflow="ellipsis", no_wrap=True)
     for name in ("seeds", "auc", "loss"):
@@ -252,7 +252,7 @@ def _arm_name(cell: Cell) -> str:
 
 
 def _row_in(path: Any) -> Mapping[str, Any] | None:
-    """Return the last row of a file; None if it is missing or damaged: others speak of that."""
+    """Return the last row of a file; None if damaged, which is reported elsewhere."""
     try:
         return dict(read_json(path, RunError)["rows"][-1])
     except (RunError, LookupError, TypeError, ValueError):
@@ -268,7 +268,7 @@ def _at(budget: Budget, report: Mapping[str, Any]) -> str:
 
 
 def _urgency(arm: Arm) -> tuple[bool, float]:
-    """Order arms: those running, then the best."""
+    """Return the sort key of an arm: running arms first, then by mean AUC."""
     mean = arm.mean("auc")
     return not arm.states["running"], math.inf if mean is None else -mean
 

@@ -1,4 +1,4 @@
-"""What is on disk of a search's cells, as policies want it."""
+"""Reads the progress of a search's cells from disk, for policies."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from fgaug.study.tune.seed_racing import SeedRace
 from fgaug.study.tune.successive_halving import ArmHalving
 
 ASHA_CAUTION = (
-    "`scheduler: {type: asha}` is Ray's own and compares single cells: within an arm it keeps the "
-    "lucky seeds, so that the mean of those left is biased upwards; it compares equal shares of "
-    "the budget, where an arm of many fakes takes many times the steps of another; and it lets "
-    "the first arrivals through. `type: arm_asha` compares arms, with all their seeds."
+    "`scheduler: {type: asha}` compares single cells: within an arm it keeps the lucky seeds, "
+    "which biases the arm's mean upwards; it compares equal fractions of the budget, although an "
+    "arm with many fakes takes many more steps; and it favours early arrivals. To compare arms "
+    "with all their seeds, use `type: arm_asha`."
 )
-SIGNS = {"auc": 1.0, "acc": 1.0, "loss": -1.0}  # policies want larger values to be better
+SIGNS = {"auc": 1.0, "acc": 1.0, "loss": -1.0}  # for policies, larger is better
 
 
 def policy_of(scheduler: Scheduler, cells: Iterable[Cell], until: float = 1.0) -> Policy:
-    """Return the policy that a grid asks for.
+    """Return the policy of a grid's scheduler.
 
     Args:
-        scheduler: the grid's.
-        cells: its cells.
-        until: the share of the budget to train to, where no scheduler stops any.
+        scheduler: the grid's scheduler.
+        cells: the grid's cells.
+        until: without a scheduler, the fraction of the budget to train to.
 
     Raises:
-        ValueError: its arms have too few seeds for it.
+        ValueError: arms have too few seeds for the scheduler.
     """
     arms = arms_of(tuple(cells))
     if scheduler.type == "arm_asha":
@@ -50,10 +50,10 @@ def policy_of(scheduler: Scheduler, cells: Iterable[Cell], until: float = 1.0) -
 def stopped_cells(
     run: RunPaths, cells: Sequence[Cell], statuses: Mapping[str, str], scheduler: Scheduler
 ) -> frozenset[str]:
-    """Return the cells that the grid's scheduler stops, given what is on disk.
+    """Return the cells that the grid's scheduler stops, given the results on disk.
 
     Raises:
-        ValueError: its arms have too few seeds for it.
+        ValueError: arms have too few seeds for the scheduler.
     """
     policy = policy_of(scheduler, cells)
     decision = policy.decide(seen_of(run, cells, statuses, scheduler))
@@ -64,7 +64,7 @@ def stopped_cells(
 def seen_of(
     run: RunPaths, cells: Iterable[Cell], statuses: Mapping[str, str], scheduler: Scheduler
 ) -> dict[str, CellProgress]:
-    """Return what is on disk of each cell that has begun; failed cells count as not begun."""
+    """Return the progress of every started cell; failed cells count as not started."""
     found = {}
     for cell in cells:
         seen = seen_cell(run, cell, statuses.get(cell.cell_id), scheduler)
@@ -76,13 +76,13 @@ def seen_of(
 def seen_cell(
     run: RunPaths, cell: Cell, status: str | None, scheduler: Scheduler
 ) -> CellProgress | None:
-    """Return what is on disk of one cell; None where it has not come to a first rung."""
+    """Return the progress of one cell on disk; None before its first rung."""
     trial = run.trial(cell.cell_id)
     if status is None and trial.paused.is_file() and trial.checkpoint.is_file():
         status = "paused"
     if status is None:
         return None
-    if scheduler.type == "none":  # a thousand curves are not read for nothing
+    if scheduler.type == "none":  # saves reading a thousand unused curves
         return CellProgress(status=status, curve=())
     try:
         curve = files.read_table(trial.curve, RunError).to_pandas()
@@ -94,10 +94,10 @@ def seen_cell(
 def best_so_far(
     curve: pd.DataFrame, budget: Budget, metric: str
 ) -> tuple[tuple[float, float], ...]:
-    """Return (share of the budget, value) of each evaluation of a curve.
+    """Return (fraction of the budget, value) for each evaluation of a curve.
 
-    The value is that of the look with the lowest validation loss so far: what the row would say if
-    the cell ended there. Looks of the frozen epoch of an epoch budget do not compete later.
+    The value is taken at the lowest validation loss so far, as the result row would if the cell
+    ended there. Evaluations of an epoch budget's frozen epoch are ignored afterwards.
     """
     points = []
     best_loss, best_value = math.inf, math.nan

@@ -1,7 +1,7 @@
-"""Ctrl-C: the first lets what trains reach its next evaluation, the second ends it at once.
+"""Ctrl-C: the first lets running trials reach their next evaluation, the second stops at once.
 
-Tune's own answer to the first is five seconds for all
-trials to stop, then it kills them; one evaluation may be minutes away.
+Tune itself would give trials five seconds and then kill them, but the next evaluation may be
+minutes away.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Whether a search was told to stop, for this process and for those that train.
+    """Whether a search was interrupted, for this process and its trials.
 
-    They learn it from a file, as they may be on other nodes, which see the run's folder too. Its
-    name is this search's alone: a search that was killed leaves nothing that stops the next one.
+    Trials may run on other nodes, so they look for a file in the shared run folder. Its name is
+    unique to this search: a killed search leaves nothing that would stop the next one.
     """
 
     def __init__(self, run: RunPaths) -> None:
@@ -32,13 +32,13 @@ class Interrupt:
         self.before: dict[signal.Signals, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles what its searcher holds for a restore that never happens here
+        return {}  # Tune pickles its searcher's state for a restore that is never used
 
     def __enter__(self) -> Interrupt:
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-        if threading.current_thread() is threading.main_thread():  # no other may take signals
+        if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
-            # one that is ignored, as Ctrl-C is by a script's background jobs, stays so
+            # ignored signals stay ignored, such as Ctrl-C in a script's background jobs
             self.before = {k: v for k, v in handlers.items() if v not in (signal.SIG_IGN, None)}
             for number in self.before:
                 signal.signal(number, self._received)
@@ -50,9 +50,9 @@ class Interrupt:
         self.file.unlink(missing_ok=True)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        """Take a signal; nothing is printed here, as it may come in the middle of a print."""
+        """Handle a signal; prints nothing, because it may arrive in the middle of a print."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        with contextlib.suppress(OSError):  # no space: no new cell starts, those at work train on
+        with contextlib.suppress(OSError):  # disk full: running trials continue, no new ones start
             self.file.touch()

@@ -1,4 +1,4 @@
-"""What trials report, in the form of other programs: TensorBoard's here."""
+"""The callbacks of a grid's `loggers`, and TensorBoard's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fgaug.grid.cells import Cell
 from fgaug.study.tune.mlflow_wandb import MLflow, WandB
 from fgaug.study.tune.tracker import WHOLE, TrackerCallback, scalars_of
 
-_LONGEST = 120  # characters of a cell in words: file names have at most 255 bytes
+_LONGEST = 120  # characters of a cell's description in file names, which have at most 255 bytes
 
 
 def loggers_of(
@@ -24,21 +24,21 @@ def loggers_of(
 
 
 class TensorBoard(TrackerCallback):
-    """Writes each cell's evaluations by step into a folder of its own below the run's folder.
+    """Writes each cell's evaluations to its own folder below the run's folder.
 
-    While a cell trains its evaluations are added one by one. Where it goes on in a new leg, and
-    once that leg ends, the folder is written anew from the cell's curve: so no step is there
-    twice, and what a killed search did not get to write is there too.
+    Evaluations are appended while a cell trains. When it resumes in a new segment, and when that
+    segment ends, the folder is rewritten from the cell's curve, so no step appears twice and none
+    is lost if a search is killed.
     """
 
     def __init__(self, run: RunPaths, cells: Iterable[Cell]) -> None:
         super().__init__(run)
         self.where = run.tensorboard
         self.names = {cell.cell_id: folder_of(cell) for cell in cells}
-        self.files: dict[str, Any] = {}  # open event files by cell: of those that train, no other
+        self.files: dict[str, Any] = {}  # open event files of running cells
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        for cell_id in list(self.files):  # of a search that was cut short
+        for cell_id in list(self.files):  # left open if the search was interrupted
             self._close(cell_id)
 
     def _add(self, cell_id: str, report: Mapping[str, Any]) -> None:
@@ -62,7 +62,7 @@ class TensorBoard(TrackerCallback):
         folder = self.run.tensorboard / self.names[cell_id]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        # not its SummaryWriter: that has a thread and a pipe for each cell, and loses errors
+        # SummaryWriter would use a thread and a pipe per cell, and lose errors
         self.files[cell_id] = EventsWriter(str(folder / "events"))
 
     def _close(self, cell_id: str) -> None:
@@ -91,6 +91,6 @@ _KINDS: dict[str, type[TensorBoard | MLflow | WandB]] = {
 
 
 def folder_of(cell: Cell) -> str:
-    """Return a cell's name as a folder: in words, as far as files allow, and by its identity."""
+    """Return a folder name for a cell: its description, shortened, and its cell_id."""
     words = re.sub(r"[^A-Za-z0-9._-]+", "_", cell.described)[:_LONGEST]
     return f"{words}-{cell.cell_id}"

@@ -1,7 +1,7 @@
-"""MLflow and W&B through Ray's own callbacks, a run a cell.
+"""MLflow and W&B through Ray's own callbacks, with one run per cell.
 
-Ray's callbacks take a trial of Tune for a run and its config for the parameters. A trial here is a
-leg, whose config names a cell and how far, so they are given the cell in the trial's place.
+Ray's callbacks log one run per Tune trial, with the trial's config as parameters. Here a trial is
+only a segment of a cell's training, so the callbacks receive the cell in place of the trial.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from fgaug.grid.cells import Cell
 from fgaug.runs.row import identity_columns
 from fgaug.study.tune.tracker import WHOLE, TrackerCallback, scalars_of
 
-FOUND = ("valid_loss", "valid_acc", "valid_auc", "wall_s")  # of the row, as `result/...`
-UPLOAD_S = 120  # what an upload may hold up the end of a search
+FOUND = ("valid_loss", "valid_acc", "valid_auc", "wall_s")  # of the row, logged as `result/...`
+UPLOAD_S = 120  # how long uploads may delay the end of a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellAsTrial:
-    """A cell as Ray's callbacks see it: what they read of a trial."""
+    """A cell with the attributes of a trial that Ray's callbacks read."""
 
     trial_id: str
-    leg: int  # of this search, where a run ends with each
+    leg: int  # number of the segment, for trackers that need a new process for each
     name: str = field(compare=False)
     config: dict[str, Any] = field(compare=False)
     local_path: str = field(compare=False)
@@ -38,18 +38,18 @@ class CellAsTrial:
 
 
 class Tracker(TrackerCallback):
-    """Tells one of Ray's callbacks each step of a cell once, in as many legs as it may train.
+    """Logs every step of a cell once to one of Ray's callbacks, over all its segments.
 
-    A step that was told is not told again, whatever checkpoint a killed search left: training goes
-    on with the same numbers.
+    After a killed search, training may repeat steps from a checkpoint; since it repeats the same
+    numbers, steps already logged are skipped.
     """
 
     def __init__(self, run: RunPaths, cells: Iterable[Cell]) -> None:
         super().__init__(run)
         self.cells = {cell.cell_id: cell for cell in cells}
-        self.tracker: Any = None  # Ray's callback; it is made when there is something to tell
+        self.tracker: Any = None  # Ray's callback, created at the first thing to log
         self.running: dict[str, CellAsTrial] = {}
-        self.told: dict[str, int] = {}  # the last step by cell
+        self.logged: dict[str, int] = {}  # the last logged step by cell
 
     @abstractmethod
     def _made(self) -> Any:
@@ -57,14 +57,14 @@ class Tracker(TrackerCallback):
 
     @abstractmethod
     def _named(self, cell_id: str) -> CellAsTrial:
-        """Return the cell as the trial of a leg that begins."""
+        """Return the cell as the trial of a new segment."""
 
     def _begun(self, trial: CellAsTrial) -> None:
-        """Say that a cell trains, again or for the first time; overridden where that is known."""
+        """Log that a cell starts or resumes training."""
         self.tracker.log_trial_start(trial)
 
     def _over(self, trial: CellAsTrial, status: str) -> None:
-        """Say that a leg ended; overridden where more is known than failed or not."""
+        """Log that a segment ended."""
         self.tracker.log_trial_end(trial, failed=status not in WHOLE)
 
     def _add(self, cell_id: str, report: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ class Tracker(TrackerCallback):
         status = str(result.get("status"))
         if cell_id not in self.running:
             if status not in (*WHOLE, "failed"):
-                return  # the leg did not begin
+                return  # the segment did not start
             self._begin(cell_id)
         trial = self.running.pop(cell_id)
         if status in WHOLE:
@@ -88,7 +88,7 @@ class Tracker(TrackerCallback):
         if status == "ok":
             found = {f"result/{name}": result[name] for name in FOUND}
             finite = {name: value for name, value in found.items() if math.isfinite(value)}
-            self._log(trial, self.told.get(cell_id, 0), finite)
+            self._log(trial, self.logged.get(cell_id, 0), finite)
         self._over(trial, status)
 
     def _begin(self, cell_id: str) -> None:
@@ -100,19 +100,19 @@ class Tracker(TrackerCallback):
     def _tell(
         self, cell_id: str, row: Mapping[str, Any], trial: CellAsTrial | None = None
     ) -> None:
-        if row["step"] > self.told.get(cell_id, 0):
+        if row["step"] > self.logged.get(cell_id, 0):
             self._log(trial or self.running[cell_id], row["step"], scalars_of(row))
-            self.told[cell_id] = row["step"]
+            self.logged[cell_id] = row["step"]
 
     def _log(self, trial: CellAsTrial, step: int, values: Mapping[str, float]) -> None:
-        # the step of a trial has this name in Tune, and so has it in these programs
+        # Tune's name for the step of a trial, which the callbacks expect
         self.tracker.log_trial_result(step, trial, {"training_iteration": step, **values})
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
         self._guarded(lambda: self._close(trials))
 
     def _close(self, trials: list[Any]) -> None:
-        for cell_id in list(self.running):  # of a search that was cut short
+        for cell_id in list(self.running):  # if the search was interrupted
             self._end(cell_id, {"status": "cut short"})
         if self.tracker is not None:
             self.tracker.on_experiment_end(trials)
@@ -130,28 +130,28 @@ class Tracker(TrackerCallback):
 
 
 class MLflow(Tracker):
-    """A run of MLflow for each cell, in a store of files below the run's folder.
+    """An MLflow run per cell, stored in files below the run's folder.
 
-    A server is used where the user has named one (`MLFLOW_TRACKING_URI`). A cell that waits at a
-    rung, or was stopped there, is KILLED; it is RUNNING again, in the same run, when it goes on.
-    An evaluation takes the driver 17 ms (two cores, shared), of a server several requests.
+    `MLFLOW_TRACKING_URI` selects a server instead. A cell that is paused or stopped at a rung has
+    status KILLED; when it resumes, the same run is RUNNING again. Logging an evaluation takes the
+    driver 17 ms (two shared cores), or several requests to a server.
     """
 
     where = "MLflow's store"
 
     def _made(self) -> Any:
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        asked = os.environ.get("MLFLOW_TRACKING_URI")
-        if asked is None:  # else it refuses: it would rather have a database
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        if uri is None:  # MLflow rejects file stores unless told otherwise
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         from mlflow.tracking import MlflowClient
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-        where = asked or self.run.mlflow.resolve().as_uri()
+        where = uri or self.run.mlflow.resolve().as_uri()
         experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.run.root.resolve().name
         tracker: Any = MLflowLoggerCallback(tracking_uri=where, experiment_name=experiment)
         tracker.setup()
-        if asked is None:  # it was set for child processes; a later search is another's
+        if uri is None:  # setup has set it for child processes; later searches must not see it
             os.environ.pop("MLFLOW_TRACKING_URI", None)
         self.client = MlflowClient(tracking_uri=where)
         for run in self._runs(tracker.mlflow_util.experiment_id):
@@ -159,11 +159,11 @@ class MLflow(Tracker):
             if cell_id in self.cells:
                 tracker._trial_runs[self._as_trial(cell_id)] = run.info.run_id
                 steps = self.client.get_metric_history(run.info.run_id, "training_iteration")
-                self.told[cell_id] = max((metric.step for metric in steps), default=0)
+                self.logged[cell_id] = max((metric.step for metric in steps), default=0)
         return tracker
 
     def _runs(self, experiment_id: str) -> Iterable[Any]:
-        """Yield what earlier searches left."""
+        """Yield the MLflow runs of earlier searches."""
         token = None
         while True:
             page = self.client.search_runs([experiment_id], page_token=token)
@@ -187,9 +187,9 @@ class MLflow(Tracker):
 
 
 class WandB(Tracker):
-    """A run of W&B for each cell, offline below the run's folder unless the user asks for more.
+    """A W&B run per cell, stored offline below the run's folder.
 
-    `WANDB_MODE` or `WANDB_API_KEY` in the environment ask for it.
+    Set `WANDB_MODE` or `WANDB_API_KEY` in the environment to log online.
     """
 
     where = "W&B"
@@ -199,26 +199,26 @@ class WandB(Tracker):
             os.environ.setdefault("WANDB_MODE", "offline")
         from ray.air.integrations.wandb import WandbLoggerCallback
 
-        asked: dict[str, Any] = {}
-        if "WANDB_MODE" in os.environ:  # processes of Ray need not have it from here
-            asked["mode"] = os.environ["WANDB_MODE"]
+        options: dict[str, Any] = {}
+        if "WANDB_MODE" in os.environ:  # Ray's processes may not inherit it
+            options["mode"] = os.environ["WANDB_MODE"]
         tracker: Any = WandbLoggerCallback(
             project=os.environ.get("WANDB_PROJECT") or "fgaug",
             resume="allow",
             upload_timeout=UPLOAD_S,
-            **asked,
+            **options,
         )
         tracker.setup()
         self.legs = 0
         return tracker
 
     def _named(self, cell_id: str) -> CellAsTrial:
-        self.legs += 1  # Ray ends a process with each leg: the next is another's
+        self.legs += 1  # Ray ends the W&B process with each segment
         return self._as_trial(cell_id, self.legs)
 
 
 def parameters_of(cell: Cell) -> dict[str, Any]:
-    """Return what names a cell, as a result row has it, with its recipe and budget."""
+    """Return the parameters of a cell: its columns in result rows, its recipe and budget."""
     named = {name: value for name, value in identity_columns(cell).items() if value is not None}
     return {
         **named,

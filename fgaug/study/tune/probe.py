@@ -1,4 +1,4 @@
-"""`resources: auto`: each recipe is measured where it will train."""
+"""`resources: auto`: measures every recipe on the cluster to size its trials."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from fgaug.study.estimate import Footprint, Measured, Node
 
 
 def resources_for(cells: Sequence[Cell], dataset: Dataset, console: Console) -> Resources:
-    """Return what each trial shall hold of the cluster, and print why, in one line.
+    """Return the resources per trial, and print them with the reason.
 
-    A few steps of every recipe of `cells` are run in a process of its own; the largest peaks
-    decide. What cannot be measured is left to its trials to fail of.
+    Runs a few steps of every recipe in its own process and uses the largest peaks. Recipes that
+    fail here are ignored; their trials will report the error.
     """
     nodes = _nodes()
     gpus = sum(node.gpus for node in nodes)
@@ -37,23 +37,23 @@ def resources_for(cells: Sequence[Cell], dataset: Dataset, console: Console) -> 
         resources = estimate.pack(footprint, nodes)
         why = f"measured: {_described(footprint, measured)}"
         if gpus and footprint.gpu_bytes is None:
-            why += "; no CUDA here, so one trial on each GPU"
+            why += "; no CUDA here, so one trial per GPU"
     else:
-        resources, why = estimate.assumed(gpus), f"not measured: {found[0]}"
+        resources, why = estimate.assumed(gpus), f"measurement failed: {found[0]}"
     held = f"{{cpu: {resources.cpu:g}, gpu: {resources.gpu:g}}}"
     count = estimate.at_once(resources, nodes)
-    line = f"resources: auto: {held} a trial, {count} at once; {why}"
+    line = f"resources: auto: {held} per trial, {count} at once; {why}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     return resources
 
 
 def _apart(**options: Any) -> Any:
-    """Return Ray's decorator of tasks that each have a process of their own."""
+    """Return a Ray decorator for tasks that run in their own process."""
     return ray.remote(max_calls=1, **options)
 
 
 def _measured(recipe: Recipe, dataset: str, on_gpu: bool) -> Measured | str:
-    """Return what a recipe takes, or why that could not be found out."""
+    """Measure a recipe; return the reason as text if that fails."""
     task = _apart(max_retries=0, num_cpus=1, num_gpus=int(on_gpu))(_measure)
     try:
         found: Measured | str = ray.get(task.remote(recipe.model_dump_json(), dataset))
@@ -93,8 +93,8 @@ def _nodes() -> list[Node]:
 def _smallest_gpu() -> int | None:
     """Return the memory of a machine's smallest GPU; None without CUDA.
 
-    Ray hides the GPUs from a task that holds none; to hold all of them this one would have to
-    wait until nobody else on the cluster does. Nothing has asked CUDA in this process before.
+    Ray hides GPUs from a task that requests none, and requesting all would mean waiting until they
+    are free. So the task unsets CUDA_VISIBLE_DEVICES, in a process that has not used CUDA yet.
     """
     os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     count = torch.cuda.device_count()
@@ -111,7 +111,7 @@ def _largest(measured: Sequence[Measured]) -> Footprint:
 
 
 def _described(footprint: Footprint, measured: Sequence[Measured]) -> str:
-    """Return the peaks, and the slowest and the fastest recipe, in words."""
+    """Return the peak memory and the range of speeds as text."""
     rates = sorted(round(one.train_per_s) for one in measured)
     speed = f"{rates[0]}" if len(rates) == 1 else f"{rates[0]} to {rates[-1]}"
     words = f"{footprint.memory_bytes / 1e9:.2f} GB of memory"

@@ -1,7 +1,7 @@
-"""Progress of a running search: a table of arms, lines, or JSON lines, with the load of the GPUs.
+"""Progress of a running search as a table of arms, lines or JSON lines, with GPU usage.
 
-It counts what Tune and the searcher report and decides nothing. A row is an arm, not a cell, so
-that 10,000 cells stay readable; an event costs the same whatever their number.
+It counts what Tune and the searcher report and decides nothing. Table rows are arms, not cells, so
+that 10,000 cells stay readable; the cost of an event does not depend on their number.
 """
 
 from __future__ import annotations
@@ -30,25 +30,26 @@ from fgaug.study.tune.counts import (
     rates,
 )
 
-LOGS = ("auto", "json", "quiet")  # a table or lines, JSON lines, failures alone
+LOGS = ("auto", "json", "quiet")  # table or lines, JSON lines, failures only
 ROWS = 20  # arms on the screen
-REDRAW_S = 0.5  # at least, between two drawings: one takes 12 ms, with 2,000 arms too
-IDLE_REDRAW_S = 5.0  # where nothing happens but time
-MANY = 200  # cells above which a log no longer has a line for each
-LINE_S = 10.0  # at least, between two lines of such a log
-STOPPING = "interrupted: what trains goes on to its next evaluation; Ctrl-C again ends at once"
+REDRAW_S = 0.5  # minimum between redraws, which take 12 ms even with 2,000 arms
+IDLE_REDRAW_S = 5.0  # between redraws when nothing happens
+MANY = 200  # above this number of cells, a log has no line for each cell
+LINE_S = 10.0  # minimum between two lines of such a log
+STOPPING = "interrupted: trials run to their next evaluation; press Ctrl-C again to stop at once"
 
 
 class Progress(tune.Callback):
-    """Counts cells as they go on and shows them.
+    """A Tune callback that counts cells and shows their progress.
 
     Args:
-        cells: all cells of the search, also those that need no training.
-        already: how many of them those are; `resume` finds out which.
+        cells: all cells of the search, including finished ones.
+        already: number of finished cells; `resume` identifies them.
         dashboard: address of Ray's dashboard.
-        log: `auto` a live table in a terminal, else lines; `json` one object an event and `quiet`
-            failures alone, both straight to the console's file, as the console may be mute.
-        stopping: whether the search was interrupted and waits for what trains.
+        console: prints the progress.
+        log: `auto`: a live table on a terminal, else lines. `json` (one object per event) and
+            `quiet` (failures only) write to the console's file, since the console may be silent.
+        stopping: returns whether the search was interrupted.
     """
 
     def __init__(
@@ -64,21 +65,21 @@ class Progress(tune.Callback):
         assert log in LOGS, log
         self.tally = SearchCounts(cells, already)
         self.dashboard, self.console, self.log = dashboard, console, log
-        self.stopping, self.told = stopping, False
-        self.ended = 0  # cells, since the start
+        self.stopping, self.announced = stopping, False
+        self.ended = 0  # cells finished since the start
         self.full_disk: str | None = None
-        self.dead: dict[str, str] = {}  # how often and why, by cell
+        self.dead: dict[str, str] = {}  # how often and why processes died, by cell
         self.first_start: float | None = None
         self.live: Live | None = None
         self.drawn_at, self.changed = -math.inf, False
-        self.said_at, self.said = -math.inf, 0
+        self.printed_at, self.printed = -math.inf, 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks for a restore that never happens here
+        return {}  # Tune pickles its callbacks for a restore that is never used
 
     def __enter__(self) -> Progress:
         if self.log == "auto" and self.console.is_terminal:
-            # drawn when told: a thread of its own would read the counts while they change
+            # no refresh thread: it would read the counts while they change
             self.live = Live(self._table(), console=self.console, auto_refresh=False)
             self.live.start(refresh=True)
         return self
@@ -93,7 +94,7 @@ class Progress(tune.Callback):
         self._event("end", {"cells": len(self.tally.cells), **counts})
 
     def resume(self, run: RunPaths) -> None:
-        """Find out which cells earlier searches finished; call it before the first trial."""
+        """Count the results of earlier searches; call this before the first trial."""
         self.tally.resume(run)
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -130,15 +131,15 @@ class Progress(tune.Callback):
         self._end(cell_id, {"status": "failed", "error": f"its process died{reason}"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self.stopping() and not self.told:
-            self.told = self.changed = True
+        if self.stopping() and not self.announced:
+            self.announced = self.changed = True
             self._event("interrupted", {"running": self.tally.counts["running"]})
             if self.log == "auto" and self.live is None:
                 self._print(STOPPING)
         self._draw()
 
     def on_pruned(self, cell_id: str, rung: int) -> None:
-        """Count a cell whose arm was stopped after `rung`: the feed's word, Tune knows nothing."""
+        """Count a cell whose arm the searcher stopped after `rung`, which Tune does not report."""
         if self.tally.states.get(cell_id) == "pruned":
             return
         arm = self.tally.arm(cell_id)
@@ -149,7 +150,7 @@ class Progress(tune.Callback):
             self._print(f"pruned at rung {rung}: {arm.name}")
 
     def why_dead(self, cell_id: str) -> str:
-        """Return what is known of a cell whose process died more often than it is retried."""
+        """Return the error of a cell whose process died more often than it is retried."""
         return (
             "The trial's process died (killed, or out of memory) "
             f"{self.dead.get(cell_id, 'for no reason given')}"
@@ -160,11 +161,11 @@ class Progress(tune.Callback):
         return len(self.tally.cells) <= MANY
 
     def _wait(self, cell_id: str, result: Mapping[str, Any]) -> None:
-        """Count a cell that stopped at a rung, or because the search is to stop."""
+        """Count a cell that paused at a rung or because of an interruption."""
         if result["status"] == "paused":
             so_far = {**self.tally.running.get(cell_id, {}), **result}
             self._event("paused", self._named(cell_id, so_far))
-        if self.tally.states.get(cell_id) == "pruned":  # the feed may have heard of it first
+        if self.tally.states.get(cell_id) == "pruned":  # the searcher may have pruned it already
             return
         share = float(result.get("share", self.tally.shares.get(cell_id, 0.0)))
         self.tally.trained_to(cell_id, share)
@@ -205,10 +206,10 @@ class Progress(tune.Callback):
         self.console.file.flush()
 
     def _print_now_and_then(self) -> None:
-        """Say how far the search is, 10 s and one percent after the last time."""
+        """Print the progress at most every 10 s and every one percent of the cells."""
         now, done = time.monotonic(), self.tally.done
-        if now - self.said_at >= LINE_S and done - self.said >= len(self.tally.cells) / 100:
-            self.said_at, self.said = now, done
+        if now - self.printed_at >= LINE_S and done - self.printed >= len(self.tally.cells) / 100:
+            self.printed_at, self.printed = now, done
             self._print(self._summary())
 
     def _named(self, cell_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,14 +242,14 @@ class Progress(tune.Callback):
 
     def _table(self) -> Table:
         rates_of_all = ", ".join(filter(None, (self._rates(), gpu_use())))
-        said = (self.tally.counted(), rates_of_all, STOPPING if self.told else "")
-        title = [line for line in said if line]
-        # head, frame and caption take seven lines beside it
+        lines = (self.tally.counted(), rates_of_all, STOPPING if self.announced else "")
+        title = [line for line in lines if line]
+        # the table's head, frame and caption take seven more lines
         room = max(1, min(ROWS, self.console.height - 7 - len(title)))
         table = arms_table(self.tally, room)
         table.title = "\n".join(title)
         if self.dashboard:
-            table.caption = f"dashboard {self.dashboard} (its token: `ray get-auth-token`)"
+            table.caption = f"dashboard {self.dashboard} (token: `ray get-auth-token`)"
         return table
 
 
@@ -257,18 +258,18 @@ def _cell_of(trial: Any) -> str:
 
 
 def gpu_use() -> str:
-    """Return the use of the GPUs that this process sees, as `GPU 63% 4.1/80 GB`.
+    """Return the usage of the visible GPUs, such as `GPU 63% 4.1/80 GB`.
 
-    The mean share of time that they were busy, and their memory in all (GB of 10^9 bytes),
-    whatever programs use it. Nothing where there is no GPU, or no NVML to ask.
+    Mean utilisation and total memory (1 GB = 10^9 bytes) over all programs. Empty without a GPU or
+    without NVML.
     """
     try:
-        return _asked()
-    except Exception:  # torch and NVML have errors of their own; none of them may end a search
+        return _nvml_use()
+    except Exception:  # no error of torch or NVML may end a search
         return ""
 
 
-def _asked() -> str:
+def _nvml_use() -> str:
     import torch
 
     count = torch.cuda.device_count()
@@ -276,8 +277,8 @@ def _asked() -> str:
         return ""
     import pynvml
 
-    # torch's own way to NVML, which heeds CUDA_VISIBLE_DEVICES; its `mem_get_info` would take
-    # hundreds of megabytes of each GPU for a context of this process, which trains nothing
+    # torch's access to NVML respects CUDA_VISIBLE_DEVICES; `mem_get_info` would take hundreds of
+    # megabytes of each GPU for a CUDA context in this process, which trains nothing
     handles = [torch.cuda._get_pynvml_handler(device) for device in range(count)]
     memory = [pynvml.nvmlDeviceGetMemoryInfo(handle) for handle in handles]
     busy = sum(torch.cuda.utilization(device) for device in range(count)) / count

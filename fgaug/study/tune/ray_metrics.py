@@ -1,6 +1,6 @@
-"""What a search is at as metrics of Ray, for Prometheus.
+"""Ray metrics of a running search, for Prometheus.
 
-Ray adds `ray_` to each name and serves them on the metrics port of the driver's node.
+Ray prefixes each name with `ray_` and serves the metrics on the driver node's metrics port.
 """
 
 from __future__ import annotations
@@ -15,24 +15,26 @@ from ray.util import metrics
 
 from fgaug.study.tune.counts import OVER, SearchCounts, images_per_s
 
-EVERY_S = 2.0  # Ray exports every 10 s what was set since, so a cell that trains is always there
+EVERY_S = 2.0  # Ray exports every 10 s what was set since, so running cells always appear
 
 
 class Metrics(tune.Callback):
-    """Sets the metrics from time to time, whatever the number of reports.
+    """A Tune callback that updates the metrics at fixed intervals.
 
-    A cell's gauges are set again as long as it trains: Ray forgets the others soon after, so that
-    10,000 cells leave no 10,000 series.
+    Gauges are updated only for running cells; Ray soon forgets the others, so 10,000 cells do not
+    leave 10,000 series.
     """
 
     def __init__(self, tally: SearchCounts) -> None:
         self.tally = tally
         self.set_at, self.counted = -math.inf, Counter[str]()
         gauge, of_cell = metrics.Gauge, ("cell",)
-        self.speed = gauge("fgaug_images_per_second", "Trained by a running cell.", of_cell)
-        self.steps = gauge("fgaug_steps_done", "By a running cell.", of_cell)
-        self.epochs = gauge("fgaug_epochs_done", "By a running cell.", of_cell)
-        self.done = metrics.Counter("fgaug_cells_done", "In this search, by status.", ("status",))
+        self.speed = gauge("fgaug_images_per_second", "Training speed of a running cell.", of_cell)
+        self.steps = gauge("fgaug_steps_done", "Steps trained by a running cell.", of_cell)
+        self.epochs = gauge("fgaug_epochs_done", "Epochs trained by a running cell.", of_cell)
+        self.done = metrics.Counter(
+            "fgaug_cells_done", "Cells finished in this search, by status.", ("status",)
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its callbacks for a restore that never happens here
@@ -46,10 +48,10 @@ class Metrics(tune.Callback):
         self.export()
 
     def export(self) -> None:
-        """Hand the present numbers to Ray."""
+        """Update Ray's metrics."""
         for cell_id, report in self.tally.running.items():
             if not report:
-                continue  # it has not been evaluated yet
+                continue  # not evaluated yet
             tags = {"cell": f"{self.tally.cells[cell_id].described} ({cell_id})"}
             self.speed.set(images_per_s(report), tags)
             self.steps.set(report["step"], tags)

@@ -1,4 +1,4 @@
-"""The runner: cells that have no finished row -> one Ray Tune experiment -> rows on disk."""
+"""Runs the cells of a search as Ray Tune experiments."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from fgaug.study.tune.ray_metrics import Metrics
 from fgaug.study.tune.searcher import CellSearcher
 from fgaug.study.tune.worker import CellTrainable
 
-# Tune keeps 0.1 MB of every trial until its experiment ends, so one follows the other. Each costs
-# some seconds, and its last trials leave places free.
+# Tune keeps 0.1 MB per trial until its experiment ends, so a search runs several in a row. Each
+# costs some seconds, and its last trials leave resources idle.
 LEGS, LEGS_A_PLACE = 400, 40
 
 
@@ -51,16 +51,16 @@ def run_cells(
     until: float = 1.0,
     keep: Collection[str] = (),
 ) -> None:
-    """Train what the grid's policy asks of `cells`; each leaves its files before Tune hears of it.
+    """Train cells as the grid's policy decides; a cell writes its files before it reports to Tune.
 
     Args:
-        cells: all cells of the grid, seeds outermost; what is on disk of them is looked up.
-        sources: of the cells by the name of their snapshot.
-        at_once: how many trials the cluster holds at a time.
-        already: cells of the grid that need no training, for the counts on the screen.
-        retries: how often a cell that failed, or whose process died, is tried again.
-        until: the share of the budget to train to, where no scheduler stops any: a round's end.
-        keep: cells whose models are kept, whatever the grid says of the others.
+        cells: all cells of the grid, ordered by seed; loads existing results.
+        sources: image sources by snapshot name.
+        at_once: how many trials the cluster runs at once.
+        already: number of finished cells, for the progress display.
+        retries: how often to retry a failed or crashed trial.
+        until: without a scheduler, the fraction of the budget to train to (the end of a round).
+        keep: cells whose models are kept regardless of `keep_models`.
 
     Raises:
         DiskFullError: no space left; finished cells are kept.
@@ -82,10 +82,10 @@ def run_cells(
         "keep": tuple(keep),
         "levels": asked_at(space.scheduler),
     }
-    # Tune picks among the trials it has staged in no particular order: with as many staged as run
-    # at a time, cells are trained in theirs, and a search cut short has its first seeds whole.
+    # Tune starts staged trials in arbitrary order. Staging only as many as run at once keeps the
+    # cells in order, so that an interrupted search has its first seeds complete.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # a cell that failed reports no metric
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # failed cells report no metrics
     progress = Progress(
         cells, already, dashboard, console, log=log, stopping=lambda: interrupt.asked
     )
@@ -145,17 +145,17 @@ def run_cells(
 def _fit(trainable: Any, tune_config: Any, run_config: Any) -> None:
     tuner = tune.Tuner(trainable, tune_config=tune_config, run_config=run_config)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Tune's advice about settings chosen on purpose
+        warnings.simplefilter("ignore")  # Tune's advice about deliberate settings
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
         tuner.fit()
     del tuner
     gc.collect()  # its trials refer to each other
-    with contextlib.suppress(OSError, AttributeError):  # the C library is another one
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 class _StopWhenFull(tune.Stopper):
-    """Stops the experiment once a trial could not write its files."""
+    """Stops the experiment as soon as a trial cannot write its files."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -176,10 +176,10 @@ def _directory(trial: Any) -> str:
 
 
 def check_fits(resources: Resources, cpus: float, gpus: float) -> None:
-    """Refuse trials that ask for more than the cluster has; they would wait for ever.
+    """Check that a trial fits on the cluster; otherwise it would wait forever.
 
     Raises:
-        UserError: with what is asked, what there is, and the cure.
+        UserError: a trial needs more than there is; the message gives both and the cure.
     """
     if problems := misfits(resources, cpus, gpus):
         raise UserError(f"{'. '.join(problems)}.")

@@ -1,7 +1,7 @@
-"""Feeds Tune with the next leg that is certain to be needed.
+"""A Tune searcher that suggests the next segments certain to be needed.
 
-Tune asks for trials one by one; each is a leg: one cell, trained to a share of its budget. What
-runs next follows from the files of the run alone, so a search that is started again goes on.
+Each Tune trial is a segment: one cell, trained to a fraction of its budget. What runs next depends
+only on the files of the run, so restarting a search resumes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fgaug.study.tune.policy import CellProgress, Segment
 
 
 class CellSearcher(Searcher):
-    """Suggests legs, and writes the rows that no trial can: of pruned cells and dead processes."""
+    """Suggests segments, and writes the rows of pruned cells and of trials whose process died."""
 
     def __init__(
         self,
@@ -42,20 +42,20 @@ class CellSearcher(Searcher):
     ) -> None:
         super().__init__()
         self.run, self.sources, self.scheduler = run, sources, scheduler
-        self.left = math.inf  # legs that may still be suggested, see `allow`
+        self.left = math.inf  # segments that may still be suggested, see `allow`
         self.deadline, self.stopping, self.died = deadline, stopping, died
         self.retries = retries
         self.tell_pruned = pruned
-        self.tried: Counter[str] = Counter()  # times that each cell failed in this search
+        self.tried: Counter[str] = Counter()  # failures of each cell in this search
         self.cells = {cell.cell_id: cell for cell in cells}
         self.policy = policy_of(scheduler, cells, until)
         statuses = statuses_of(run, self.cells)
         self.seen: dict[str, CellProgress] = seen_of(run, cells, statuses, scheduler)
-        self.running: dict[str, str] = {}  # cell by trial
+        self.running: dict[str, str] = {}  # cell_id by trial
         self.waiting: deque[Segment] = deque()
-        self.given: set[Segment] = set()  # of this search: no leg is given twice
-        self.pruned: set[str] = set()  # cells whose row says so
-        self.cut: dict[str, int] = {}  # cells that Tune's scheduler stopped just now -> rung
+        self.given: set[Segment] = set()  # segments suggested in this search, each only once
+        self.pruned: set[str] = set()  # cells with a pruned row
+        self.cut: dict[str, int] = {}  # rung of cells that Tune's scheduler has just stopped
         self._decide()
         for cell_id in self.policy.decide(self.seen).kept:
             self.tell_pruned(cell_id, int(read_rows(run.trial(cell_id))[-1]["rung"]))
@@ -63,11 +63,11 @@ class CellSearcher(Searcher):
     def set_search_properties(
         self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any
     ) -> bool:
-        return True  # results are judged by the policy, not by Tune
+        return True  # the policy evaluates results, not Tune
 
     def suggest(self, trial_id: str) -> Any:
-        """Return the next leg, None while it is not known, FINISHED where there is none."""
-        if self.left < 1 or self._told_to_end():
+        """Return the next segment, None if it is not known yet, FINISHED if there is none."""
+        if self.left < 1 or self._must_stop():
             return Searcher.FINISHED
         busy = set(self.running.values())
         leg = next((leg for leg in self.waiting if leg.cell_id not in busy), None)
@@ -80,15 +80,15 @@ class CellSearcher(Searcher):
         return {"cell_id": leg.cell_id, "until": leg.until}
 
     def allow(self, legs: float) -> None:
-        """Suggest no more than so many legs from now on."""
+        """Limit the number of segments to suggest from now on."""
         self.left = legs
 
     @property
     def more(self) -> bool:
-        """Whether there are legs to run, nothing being at work."""
-        return bool(self.waiting) and not self._told_to_end()
+        """Whether segments are left to run."""
+        return bool(self.waiting) and not self._must_stop()
 
-    def _told_to_end(self) -> bool:
+    def _must_stop(self) -> bool:
         late = self.deadline is not None and time.time() >= self.deadline
         return late or self.stopping()
 
@@ -101,7 +101,7 @@ class CellSearcher(Searcher):
             row = failed_row(cell, self.sources[cell.snapshot], self.died(cell_id))
             write_row(self.run.trial(cell_id), row)
         status = statuses_of(self.run, [cell_id]).get(cell_id)
-        if status == "pruned":  # an earlier search's row; the cell has gone on since
+        if status == "pruned":  # a row of an earlier search; the cell has resumed since
             status = None
         if cell_id in self.cut:
             self._prune(cell_id, self.cut.pop(cell_id))
@@ -111,11 +111,11 @@ class CellSearcher(Searcher):
             return
         if seen is not None:
             self.seen[cell_id] = seen
-        if self.scheduler.type != "none":  # else what was decided at the start stands
+        if self.scheduler.type != "none":  # else the initial decision is final
             self._decide()
 
     def _again(self, cell_id: str) -> bool:
-        """Put a cell that failed back into the queue, unless it did so too often."""
+        """Requeue a failed cell; return False if it has no retries left."""
         self.tried[cell_id] += 1
         if self.tried[cell_id] > self.retries:
             return False
@@ -124,10 +124,10 @@ class CellSearcher(Searcher):
         return True
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing is decided before a leg has ended."""
+        """Do nothing: decisions are made at the end of a segment."""
 
     def _decide(self) -> None:
-        """Ask the policy what follows from the files, and write the rows of beaten arms."""
+        """Update the waiting segments by the policy, and write the rows of stopped arms."""
         decision = self.policy.decide(self.seen)
         self.waiting = deque(leg for leg in decision.legs if leg not in self.given)
         if not decision.stopped:
@@ -147,14 +147,14 @@ class CellSearcher(Searcher):
         self.tell_pruned(cell_id, rung)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the run's own files are the state."""
+        """Do nothing: the run's files are the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
+        """Do nothing, as above."""
 
 
 def unstarted_row(cell: Cell, sources: TrialSources) -> Mapping[str, Any]:
-    """Return the row of a cell that was never begun: a race had dropped its arm."""
+    """Return the row of a cell that never started because its arm was stopped in a race."""
     return {
         **identity_columns(cell),
         "error": None,

@@ -1,4 +1,4 @@
-"""Seed racing: seeds are added round by round, arms that fell behind get no more."""
+"""Seed racing: adds seeds round by round and stops arms that have fallen behind."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ Bools = NDArray[np.bool_]
 
 
 class SeedRace:
-    """Every seed runs to its end; an arm far enough behind the leader gets no more seeds.
+    """Trains each seed fully; an arm far enough behind the leader gets no more seeds.
 
-    Round r trains the r-th seed of every arm that is still in. After each round from `min_seeds`
-    seeds on, an arm is out if its mean difference to the leader (best mean) over the n seeds that
-    both have exceeds `t(1 - a, df) * sqrt(v / n)`, one-sided, with
+    Round r trains the r-th seed of every remaining arm. After each round, once there are
+    `min_seeds` seeds, an arm is dropped if its mean difference to the leader (best mean) over the
+    n seeds that both have exceeds `t(1 - a, df) * sqrt(v / n)`, one-sided, with
 
-    - `a = level / (K * rounds)`, K all stoppable arms, rounds all seeds;
-    - v the larger of twice the residual variance of arms still in by seeds (two-way, df =
+    - `a = level / (K * rounds)`, where K is the number of stoppable arms and rounds that of seeds;
+    - v the larger of twice the residual variance of the remaining arms by seeds (two-way, df =
       (arms - 1) * (n - 1)) and the variance of this pair's own differences.
 
-    **Error rate.** Where values are arm + seed + normal noise of one size, the best arm can only
-    be dropped by one of K arms in one of the rounds, so P(the truly best is ever dropped) <=
-    `level` (union bound; exact but for the choice of the arms in v). Simulated with 36 equal arms
+    **Error rate.** If values are arm + seed + normal noise with equal variance, only one of K arms
+    in one of the rounds can drop the best arm, so P(the truly best is ever dropped) <= `level`
+    (union bound; exact except for the selection of the arms in v). Simulated with 36 equal arms
     and 20 seeds: 0.010. If the best arm has twice the others' noise: 0.065; v without the pair's
-    own variance gives 0.17 to 0.20. `fast` takes `a = level` at every look: no such bound, only
-    for screening before fresh seeds.
+    own variance gives 0.17 to 0.20. `fast` uses `a = level` in every round, which has no such
+    bound and is only for screening before fresh seeds.
 
     **Why paired.** The r-th cells of all arms share their seed: weights, batch order, draws.
     Shares of runs saved in 2,000 simulated races of 36 arms of SD 1 and 20 seeds, by SD of the
@@ -67,15 +67,16 @@ class SeedRace:
     def __init__(
         self, arms: Sequence[Arm], min_seeds: int = 3, level: float = 0.05, fast: bool = False
     ) -> None:
-        """Take the arms; the r-th cell of each must have the same seed.
+        """Set up a race; the r-th cell of every arm must have the same seed.
 
         Raises:
-            ValueError: for a `level` outside 0..0.5, or fewer than 2 or `min_seeds` seeds.
+            ValueError: `level` is outside 0 to 0.5, `min_seeds` is below 2, or an arm has too few
+                seeds.
         """
         if not 0 < level < 0.5:
-            raise ValueError(f"`level` must lie between 0 and 0.5, got {level:g}. Give 0.05.")
+            raise ValueError(f"`level` must be between 0 and 0.5, got {level:g}. Give 0.05.")
         if min_seeds < 2:
-            raise ValueError(f"`min_seeds` of a race must be at least 2, got {min_seeds}.")
+            raise ValueError(f"`min_seeds` must be at least 2 in a race, got {min_seeds}.")
         check_seeds(arms, min_seeds)
         self.min_seeds = min_seeds
         self.stoppable = [arm for arm in arms if arm.stoppable]
@@ -85,9 +86,9 @@ class SeedRace:
         self.alpha = level if fast else level / max(1, len(self.stoppable) * self.rounds)
 
     def decide(self, seen: Mapping[str, CellProgress]) -> Decision:
-        """Return the round's cells, then those of arms that are not stoppable.
+        """Return the cells of the current round, then those of arms that are not stoppable.
 
-        The first `min_seeds` seeds of every arm are certain to be needed and make one round.
+        The first `min_seeds` seeds of every arm are always needed and form one round.
         """
         over, values = self._results(seen)
         inside = np.ones(len(self.stoppable), dtype=np.bool_)
@@ -111,10 +112,10 @@ class SeedRace:
         return Decision(legs=tuple(legs), stopped=stopped, complete=not legs)
 
     def _results(self, seen: Mapping[str, CellProgress]) -> tuple[Bools, Floats]:
-        """Return arms by seeds: whether nothing is left to train, and the final value.
+        """Return two arrays, arms by seeds: whether training is over, and the final value.
 
-        NaN is no value (failed, or not yet over), -inf one that is not finite. Seeds that an arm
-        of fewer seeds lacks are over and without value.
+        The value is NaN if there is none (failed or unfinished), and -inf if it is not finite. For
+        arms with fewer seeds, the missing seeds are over and NaN.
         """
         over = np.ones((len(self.stoppable), self.rounds), dtype=np.bool_)
         values = np.full(over.shape, np.nan)
@@ -128,7 +129,7 @@ class SeedRace:
         return over, values
 
     def _out(self, inside: Bools, values: Floats) -> Bools:
-        """Return which arms the seeds given so far speak against."""
+        """Return which arms the results of the seeds so far rule out."""
         has = ~np.isnan(values)
         n = has.sum(axis=1)
         out: Bools = self.seeds - (values.shape[1] - n) < self.min_seeds  # too many failed
@@ -140,9 +141,10 @@ class SeedRace:
 
 
 def beaten(values: Floats, alpha: float) -> Bools:
-    """Return which arms (rows) lie behind the best one, seed by seed (columns), at `alpha`.
+    """Return which arms (rows) are significantly worse than the best over seeds (columns).
 
-    NaN is a value that is lacking; an arm without any is not beaten. The rule is `SeedRace`'s.
+    Tests at level `alpha` by the rule of `SeedRace`. NaN marks missing values; an arm without
+    values is not beaten.
     """
     has = ~np.isnan(values)
     whole = values[has.all(axis=1)]

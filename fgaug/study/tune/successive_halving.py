@@ -1,9 +1,9 @@
-"""Successive halving over arms: the worse ones stop early, all seeds together.
+"""Successive halving over arms: worse arms stop early, with all their seeds.
 
-Jamieson & Talwalkar 2016 (arXiv:1502.07943) give the rule: train all a little, keep the best part,
-train those longer. Li et al. 2020 (arXiv:1810.05934) let it run without waiting by promoting on
-what happens to be there, so the outcome hangs on who came first. Here arms are compared, not
-trials, and the decisions are those of the waiting form; only the work does not wait.
+Jamieson & Talwalkar 2016 (arXiv:1502.07943) give the rule: train all a little, keep the best
+fraction, train it longer. Li et al. 2020 (arXiv:1810.05934) make it asynchronous by promoting from
+the results at hand, so the outcome depends on the order of arrival. Here arms are compared, not
+trials, and the decisions are those of the synchronous rule; only the work is asynchronous.
 """
 
 from __future__ import annotations
@@ -28,45 +28,44 @@ from fgaug.study.tune.policy import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Standing:
-    """How arms stand at one rung."""
+    """The state of the arms at one rung."""
 
-    ranked: list[Arm]  # measured, best first
-    waiting: dict[str, list[str]]  # cells that have not come so far, by arms that lack them
-    out: list[Arm]  # too many seeds failed
+    ranked: list[Arm]  # complete at the rung, best first
+    waiting: dict[str, list[str]]  # cells that have not reached the rung, by arm_id
+    out: list[Arm]  # with too many failed seeds
 
 
 class ArmHalving:
-    """Synchronous successive halving over arms, worked off without waiting.
+    """Synchronous successive halving over arms, executed asynchronously.
 
-    The budget has `rungs` levels, `eta ** -(rungs - 1), ..., 1 / eta, 1`. At each but the last,
-    the n arms that came so far are ranked by the mean over their seeds of the value at the level
-    (`value_at`); the best `max(1, n // eta)` go on, the others stop with all their seeds. Equal
-    means rank in the order of the arms; a mean that is not finite ranks last. 36 arms become 12
-    and 4 (eta 3, rungs 3) for 7/27 of the steps of the whole grid.
+    The budget has `rungs` levels, `eta ** -(rungs - 1), ..., 1 / eta, 1`. At each level except the
+    last, the n arms that reach it are ranked by the mean over seeds of their value at the level
+    (`value_at`); the best `max(1, n // eta)` continue, the others stop with all their seeds. Ties
+    rank in the order of the arms; a mean that is not finite ranks last. With eta 3 and rungs 3, 36
+    arms become 12 and then 4, for 7/27 of the steps of the whole grid.
 
-    A seed that failed beyond a level counts at that level; one that failed before it does not. An
-    arm of which fewer than `min_seeds` seeds are left is out at that rung, before any ranking.
+    A seed that failed after a level still counts at that level. An arm with fewer than `min_seeds`
+    seeds left is dropped at the rung, before the ranking.
 
-    An arm is sure of its promotion once it would be among the best even if all that are not yet
-    measured came out better, and it is beaten once as many as may go on are better. Both are
-    known, not guessed, so they hold whatever comes later. A beaten arm has been measured, that is
-    all its seeds have reached the rung: no seed is ever cut that its own rung still needs.
+    An arm is promoted as soon as it would be among the best even if all incomplete arms turned out
+    better, and stopped as soon as enough complete arms are better. Both are certain, so later
+    results cannot change them. An arm is stopped only after all its seeds have reached the rung.
 
-    Arms that are not stoppable run to their end and are compared with none. If the grid grows
-    later, everything is decided anew from the same curves: an arm that was stopped may go on from
-    its checkpoints, and arms that are trained to their end already take part at no cost.
+    Arms that are not stoppable are trained fully and compared with none. If the grid is extended
+    later, everything is decided again from the same curves: a stopped arm may resume from its
+    checkpoints, and fully trained arms take part at no cost.
     """
 
     def __init__(
         self, arms: Sequence[Arm], eta: int = 3, rungs: int = 3, min_seeds: int = 2
     ) -> None:
-        """Take the arms, each with its cells in the order of seeds.
+        """Set up successive halving; the cells of each arm must be ordered by seed.
 
         Raises:
-            ValueError: for an `eta` below 2, no rung, or an arm of fewer than `min_seeds` seeds.
+            ValueError: `eta` is below 2, `rungs` below 1, or an arm has too few seeds.
         """
         if eta < 2:
-            raise ValueError(f"`eta` must be at least 2, got {eta}: one in `eta` arms goes on.")
+            raise ValueError(f"`eta` must be at least 2, got {eta}: one in `eta` arms continues.")
         if rungs < 1:
             raise ValueError(f"`rungs` must be at least 1, got {rungs}. Give for example 3.")
         check_seeds(arms, min_seeds)
@@ -76,20 +75,20 @@ class ArmHalving:
         self.others = [arm for arm in arms if not arm.stoppable]
 
     def decide(self, seen: Mapping[str, CellProgress]) -> Decision:
-        """Return what may run now: the lowest rung first, what is not stoppable last.
+        """Return what may run now: lowest rung first, arms that are not stoppable last.
 
-        Above the lowest rung that is still open stand only arms that are sure to be there.
+        Above the lowest incomplete rung, only arms that are certain of promotion may run.
         """
         legs: list[Segment] = []
         stopped: dict[str, int] = {}
-        inside = self.stoppable  # sure to be in this rung, in the order of the arms
-        most = len(inside)  # that may be in it once the rungs below are settled
+        inside = self.stoppable  # arms certain to be in this rung, in their original order
+        most = len(inside)  # arms that may be in it once lower rungs are complete
         for rung, level in enumerate(self.levels[:-1]):
             at = self._standing(inside, level, seen)
             cells = seeds_outermost(at.waiting.values())
             legs += (Segment(cell_id=cell_id, until=level) for cell_id in cells)
-            # If fewer than `most` come, `places` falls by at most one for each that does not, and
-            # so does the number of those who may still come out better: what is sure stays sure.
+            # If fewer than `most` arms arrive, `places` falls by at most one for each missing arm,
+            # and so does the number of arms that may turn out better: certain stays certain.
             places = max(1, most // self.eta)
             unknown = most - len(inside) + len(at.waiting)
             stopped |= {arm.arm_id: rung for arm in (*at.out, *at.ranked[places:])}
@@ -127,7 +126,7 @@ class ArmHalving:
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean, the same for any order of the values; -inf if one is not finite."""
+    """Return the mean, independent of the order of the values; -inf if any is not finite."""
     if not all(map(math.isfinite, values)):
         return -math.inf
     return math.fsum(values) / len(values)

@@ -1,6 +1,6 @@
-"""What all copies of the results in other programs share.
+"""The base class of experiment trackers, which receive copies of the results.
 
-A copy for those who like to watch there; the run's own files are the record.
+The run's own files remain the record.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from fgaug.errors import RunError
 from fgaug.study.tune.counts import images_per_s
 
 SCALARS = ("train_loss", "valid_loss", "valid_acc", "valid_auc")  # and images_per_s
-WHOLE = ("ok", "paused")  # ends of a leg that leave the cell's curve on disk, up to there
+WHOLE = ("ok", "paused")  # statuses of a segment whose complete curve is on disk
 _log = logging.getLogger("fgaug")
 
 
 class TrackerCallback(tune.Callback, ABC):
-    """Passes each evaluation of a cell on, and the end of each of its legs.
+    """A Tune callback that passes on every evaluation of a cell and the end of every segment.
 
-    The last evaluation of a leg is told by its end alone: it is in the cell's curve by then.
+    The last evaluation of a segment is passed on with its end, when it is in the cell's curve.
     """
 
-    where: object  # the copy, for messages
+    where: object  # destination of the copy, for messages
 
     def __init__(self, run: RunPaths) -> None:
         self.run = run
         self.broken = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its callbacks for a restore that never happens here
+        return {}  # Tune pickles its callbacks for a restore that is never used
 
     @abstractmethod
     def _add(self, cell_id: str, report: Mapping[str, Any]) -> None:
-        """Pass on an evaluation of a cell that trains."""
+        """Pass on an evaluation of a running cell."""
 
     @abstractmethod
     def _end(self, cell_id: str, result: Mapping[str, Any]) -> None:
-        """Pass on that a leg ended, `result["status"]` says how."""
+        """Pass on the end of a segment with the status `result["status"]`."""
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -63,14 +63,14 @@ class TrackerCallback(tune.Callback, ABC):
         self._guarded(lambda: self._end(str(trial.config["cell_id"]), {"status": "failed"}))
 
     def _guarded(self, write: Callable[[], None]) -> None:
-        """Write, or give up for good: a copy of the results must not end a search."""
+        """Write, and give up for good on an error: a tracker must not end a search."""
         if self.broken:
             return
         try:
             write()
-        except Exception as error:  # other programs have errors of their own
+        except Exception as error:  # trackers raise errors of their own
             self.broken = True
-            _log.warning(f"{self.where} cannot be written ({error}); the search goes on")
+            _log.warning(f"{self.where} cannot be written ({error}); the search continues without")
 
     def _curve(self, cell_id: str) -> list[dict[str, Any]]:
         path = self.run.trial(cell_id).curve
@@ -81,7 +81,7 @@ class TrackerCallback(tune.Callback, ABC):
 
 
 def scalars_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the numbers of an evaluation by name, but those that are none."""
+    """Return the finite metrics of an evaluation by name."""
     found = {name: row[name] for name in SCALARS} | {"images_per_s": images_per_s(row)}
     return {
         name: value for name, value in found.items() if value is not None and math.isfinite(value)

@@ -1,7 +1,7 @@
-"""The trainable: one process trains cell after cell.
+"""The Tune trainable, a process that trains one cell after the other.
 
-A trial writes its files first and reports last; Tune's own state is never read back. Tune knows
-only which cell and how far: a leg that is interrupted goes on from the cell's own checkpoint.
+A trial writes its files before it reports; Tune's own state is never read back. An interrupted
+segment resumes from the cell's own checkpoint.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from fgaug.study.tune.policy import reached
 from fgaug.training import saved_model
 from fgaug.training.learner import Evaluation
 
-CHECKPOINT_S = 60.0  # of training at stake if the process dies
+CHECKPOINT_S = 60.0  # seconds of training to lose at most if the process dies
 
 
 class CellTrainable(tune.Trainable):
-    """Trains one leg; reused for the next, so that imports and mapped pixels are paid once."""
+    """Trains one segment; reused for the next, to import modules and map pixels only once."""
 
     def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
-        """Take what all trials of the search share: run, sources, resources, deadline, cells..."""
-        # What is imported by now lives as long as the process: left out of every later collection.
+        """Store what all trials of the search share: run, sources, resources, cells and so on."""
+        # Modules imported so far live as long as the process: exclude them from collection.
         gc.collect()
         gc.freeze()
         assert shared is not None
@@ -51,7 +51,7 @@ class CellTrainable(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         import torch
 
-        # Keep as many threads as the trial has cores, so that trials side by side do not fight.
+        # As many threads as the trial has cores, so that parallel trials do not compete.
         torch.set_num_threads(max(1, int(self.shared["cpu"])))
         self.device = "cuda" if self.shared["gpu"] and torch.cuda.is_available() else "cpu"
         self.cell: Cell = from_dict(self.shared["cells"][config["cell_id"]])
@@ -59,12 +59,12 @@ class CellTrainable(tune.Trainable):
         self.paths = RunPaths(Path(self.shared["run"])).trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.points: Iterator[Evaluation] = iter(())
-        self.rungs = 0  # of `levels`, that its files on disk have reached
+        self.rungs = 0  # how many of `levels` the files on disk have reached
         self.saved_at = time.monotonic()
         _forget_previous_trial(torch)
 
     def step(self) -> dict[str, Any]:
-        """Train to the next evaluation, or end; a failure becomes a row, never a dead trial."""
+        """Train to the next evaluation or the end; a failure becomes a row, not a failed trial."""
         if self.trial is None and self._told_to_stop():
             return {"done": True, "status": "unstarted"}
         try:
@@ -81,30 +81,30 @@ class CellTrainable(tune.Trainable):
 
     def _opened(self) -> Trial:
         if self.trial is None:
-            self.paths.result.unlink(missing_ok=True)  # it says failed or pruned: not any more
+            self.paths.result.unlink(missing_ok=True)  # an outdated failed or pruned row
             self.paths.traceback.unlink(missing_ok=True)
             gpu = float(self.shared["gpu"])
             self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
             if not self.trial.restore(self.paths.checkpoint):
-                self.paths.checkpoint.unlink(missing_ok=True)  # the cell begins again
+                self.paths.checkpoint.unlink(missing_ok=True)  # the cell restarts
             self.points = iter(self.trial)
             waits = self.paths.paused.is_file()
             self.rungs = reached(self.shared["levels"], self.trial.share) if waits else 0
         return self.trial
 
     def _evaluated(self, trial: Trial, point: Evaluation) -> dict[str, Any]:
-        """Report an evaluation; where Tune may stop the cell, its files are written by then."""
+        """Report an evaluation; at a rung, where Tune may stop the cell, write its files first."""
         report = _report(point, trial)
         if trial.ended or reached(self.shared["levels"], trial.share) <= self.rungs:
             self._save_now_and_then(trial)
             return report
         self._keep(trial)
-        self.trial = None  # its best weights are in place now: the next step opens it again
+        self.trial = None  # it now holds its best weights; the next step reopens it
         return {**report, "status": "paused"}
 
     def _far_enough(self, trial: Trial) -> bool:
         if trial.ended:
-            return False  # there is only its row left to write
+            return False  # only its row is left to write
         deadline = self.shared["deadline"]
         late = deadline is not None and time.time() >= deadline
         due = bool(trial.curve) and (late or self._told_to_stop())
@@ -136,14 +136,14 @@ class CellTrainable(tune.Trainable):
         return {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
 
     def _prune_models(self) -> None:
-        """Leave the best model of the arm; what is left over the driver removes at its end."""
+        """Keep only the best model of the arm; the driver removes leftovers at the end."""
         cells, run = self.shared["cells"], RunPaths(Path(self.shared["run"]))
         arm = (
             cell_id
             for cell_id, cell in cells.items()
             if cell["arm_id"] == self.cell.arm_id and cell_id not in self.shared["keep"]
         )
-        with contextlib.suppress(OSError):  # the trial itself is whole
+        with contextlib.suppress(OSError):  # the trial itself is complete
             saved_model.keep_best(run.trial(cell_id) for cell_id in arm)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
@@ -185,7 +185,7 @@ def _report(point: Evaluation, trial: Trial) -> dict[str, Any]:
 
 
 def _forget_previous_trial(torch: Any) -> None:
-    """Free what the last trial of this process held on to."""
+    """Free the memory of the previous trial in this process."""
     gc.collect()
     if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES"):
         torch.cuda.empty_cache()
