@@ -289,8 +289,8 @@ class TestLeakage:
         assert list(refused.value.problems) == [
             "`axes.split` 0, 1: the training images of the networks of `dbp`, `trv` are unknown, "
             "so a resplit may validate on them. Train networks on that split and keep their "
-            "record (`x.trained_on.parquet` beside `x.pkl`), use `kind: phantom` or `stub`, or use "
-            "only modes without fakes"
+            "record (`x.trained_on.parquet` beside `x.pkl`), use `kind: phantom` or `stub`, or "
+            "use only modes without fakes"
         ]
         assert self.planned(root, tmp_path, [0, 1], mode="baseline").cells
 

@@ -442,7 +442,7 @@ def test_a_grown_grid_keeps_its_shortlist_and_no_scheduler_stops_the_stage(
     run, _ = searched(grown, copy)
     assert (run.ok, run.exit_code) == (16, 0)
     assert stage_in(copy) == begun
-    assert "arms compared: 2 in the plan, 3 now (1 added, 0 gone)" in caplog.text
+    assert "arms compared: 2 in the plan, 3 now (1 added, 0 removed)" in caplog.text
     racing = space_of(root, scheduler={"type": "race", "min_seeds": 2})
     these = confirm._planned(racing, RunPaths(copy), begun, None)
     assert these.space.scheduler.type == "none"
@@ -490,7 +490,7 @@ def test_confirm_names_arms_and_each_call_is_a_look(plain: Path, fgaug: Any) -> 
     assert len(before) == 6 + 4
     code, out, _ = fgaug(*one)
     assert code == 0
-    assert "look 2 of 1 planned: not planned, so what it shows is exploratory" in out
+    assert "look 2 of 1 planned: not planned, so its results are exploratory" in out
     assert times(plain) == before
     code, out, _ = fgaug(*one, "--arm", arms[1])  # another shortlist
     assert code == 0

@@ -114,7 +114,7 @@ def test_without_a_plan_before_the_first_result_no_look_was_planned(
         frozen(run)
     look = open_test(run, ["arm a"], "report")
     assert not look.planned
-    assert look.counted == "look 1, none was planned before the first result"
+    assert look.counted == "look 1, no looks were planned before the first result"
 
 
 def test_looks_from_two_sides_at_once_are_all_kept(run: RunPaths) -> None:

@@ -131,8 +131,8 @@ class TestFakes:
 
     def test_the_pool_bounds_the_ratio(self) -> None:
         assert refusal(cell("augmentation", ratio=5.1)) == (
-            "`pool` holds 100 fakes a label, but augmentation psi 0.7 ratio 5.1 seed 1 needs 102 "
-            "of `dbp` (20 real). Raise `pool` or lower the ratio"
+            "`pool` holds 100 fakes per label, but augmentation psi 0.7 ratio 5.1 seed 1 needs "
+            "102 of `dbp` (20 real). Raise `pool` or lower the ratio"
         )
 
     def test_seeds_and_labels_draw_apart(self) -> None:
@@ -215,7 +215,7 @@ class TestRemovals:
         asked = cell("replacement", remove=(("dbp", 9.0), ("trv", 1.0)))
         assert plan(asked, PLAIN, POOL).n_dropped == 10
         assert refusal(asked, FLAGS) == (
-            "`remove` asks for 9 images of `dbp`, the training set has 8 without gan flag. "
+            "`remove` takes 9 images of `dbp`, but the training set has 8 without the gan flag. "
             "Lower it, or prepare the dataset with `--extend`"
         )
         asked = cell("drop", remove=(("dbp", 21.0), ("trv", 1.0)))
@@ -328,8 +328,8 @@ class TestShareOfThePatients:
 
     def test_too_few_for_every_label(self) -> None:
         assert refusal(cell("baseline", real_fraction=0.1)) == (
-            "`real_fraction` 0.1 keeps 1 of 11 patients, but at seed 1 it takes 2 to have an "
-            "image of each of 2 labels. Raise it, to 0.182 for example"
+            "`real_fraction` 0.1 keeps 1 of 11 patients, but at seed 1 at least 2 are needed to "
+            "cover all 2 labels. Raise it, for example to 0.182"
         )
         assert len(patients(manifest(), shared(0.182).real)) == 2
 
@@ -358,7 +358,7 @@ class TestShareOfThePatients:
         left = labels_of(share, manifest())["dbp"]
         asked = cell("drop", remove=(("dbp", left + 1.0), ("trv", 1.0)), real_fraction=0.5)
         assert refusal(asked) == (
-            f"`remove` asks for {left + 1} images of `dbp`, the training set has {left} at "
+            f"`remove` takes {left + 1} images of `dbp`, but the training set has {left} at "
             "`real_fraction` 0.5 and seed 1. Lower it, or prepare the dataset with `--extend`"
         )
 
@@ -425,8 +425,8 @@ class TestOversample:
     def test_nothing_left_to_repeat(self) -> None:
         remove = (("dbp", "all"), ("trv", 1.0))
         assert refusal(cell("oversample", remove=remove)) == (
-            "`controls: oversample` has no real of `dbp` left to repeat "
-            "for oversample ratio 1 remove dbp all, trv 1 seed 1"
+            "`controls: oversample` has no reals of `dbp` left to repeat for oversample ratio 1 "
+            "remove dbp all, trv 1 seed 1. Remove fewer, or drop the control"
         )
 
 
@@ -526,7 +526,7 @@ class TestCheck:
             assert mix.check(cell(mode), FLAGS, POOL) == []
 
     def test_a_label_without_a_training_image(self) -> None:
-        cure = "leaves no training image of `trv`. Raise its fakes, or remove fewer reals"
+        cure = "leaves no training images of `trv`. Add more fakes, or remove fewer reals"
         asked = cell("synthetic", ratio=None, fakes=(("dbp", 5), ("trv", 0)))
         assert mix.check(asked, PLAIN, POOL) == [
             f"synthetic psi 0.7 fakes dbp 5, trv 0 seed 1 {cure}"
@@ -537,6 +537,6 @@ class TestCheck:
     def test_an_arm_without_a_fake(self) -> None:
         asked = cell("augmentation", ratio=0.01)
         assert mix.check(asked, PLAIN, POOL) == [
-            "augmentation psi 0.7 ratio 0.01 seed 1 adds no fake. "
+            "augmentation psi 0.7 ratio 0.01 seed 1 adds no fakes. "
             "Raise the ratio or the counts, or drop the mode"
         ]

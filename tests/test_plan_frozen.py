@@ -282,11 +282,11 @@ def test_the_digest_is_of_the_content_alone() -> None:
         ),
         (
             {"arms": ("a", "b", "c")},
-            "arms compared: 2 in the plan, 3 now (1 added, 0 gone)",
+            "arms compared: 2 in the plan, 3 now (1 added, 0 removed)",
         ),
-        ({"arms": ("a", "x")}, "arms compared: 2 in the plan, 2 now (1 added, 1 gone)"),
-        ({"seeds": 6}, "seeds of an arm: 5 in the plan, 6 now"),
-        ({"baseline_seeds": 30}, "seeds of a baseline: 8 in the plan, 30 now"),
+        ({"arms": ("a", "x")}, "arms compared: 2 in the plan, 2 now (1 added, 1 removed)"),
+        ({"seeds": 6}, "seeds per arm: 5 in the plan, 6 now"),
+        ({"baseline_seeds": 30}, "seeds per baseline: 8 in the plan, 30 now"),
         ({"dataset_digest": "e" * 64}, "dataset: dddddddddddd in the plan, eeeeeeeeeeee now"),
         (
             {"sizes": {**PLAN.sizes, "test": {"images": 50, "patients": 20}}},
@@ -302,13 +302,13 @@ def test_each_change_is_a_line(changes: dict[str, Any], said: str) -> None:
 def test_a_file_that_was_edited_and_a_plan_made_late_are_said(run: RunPaths) -> None:
     write_row(run.trial("a"), {"cell_id": "a", "status": "ok"})
     (late,) = deviations(freeze(run, PLAN), PLAN)
-    assert late == "the plan was written when 1 cells already had a result"
+    assert late == "the plan was frozen when 1 cells already had a result"
     written = json.loads(run.plan.read_text())
     files.write_json(run.plan, {**written, "earlier": 0, "analysis": {"metric": "brier"}})
     edited = read(run)
     assert edited is not None
     (first, *rest) = deviations(edited, replace(PLAN, analysis=AnalysisPlan(metric="brier")))
-    assert first.startswith("the file of the plan was edited")
+    assert first.startswith("the plan file was edited")
     assert rest == []
 
 
@@ -363,7 +363,7 @@ def test_a_search_notes_its_plan_before_its_first_trial(
     assert latest is not None
     found = deviations(frozen, latest)
     assert [line.split(":")[0] for line in found] == [
-        *("`analysis.metric`", "`analysis.looks`", "arms compared", "seeds of a baseline"),
+        *("`analysis.metric`", "`analysis.looks`", "arms compared", "seeds per baseline"),
     ]
     (record,) = caplog.records
     assert all(line in record.message for line in found)

@@ -244,7 +244,7 @@ def test_ctrl_c_ends_with_one_message_and_everything_listens_on_loopback(own_roo
 
 def test_a_run_folder_has_one_search_at_a_time(own_root: Path) -> None:
     planned = planner.plan(own_root / "grid.yaml", own_root / "run")
-    with folder.held(planned.run), pytest.raises(UserError, match="held by another search"):
+    with folder.held(planned.run), pytest.raises(UserError, match="in use by another search"):
         search.search(own_root / "grid.yaml", own_root / "run")
 
 

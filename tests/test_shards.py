@@ -60,7 +60,7 @@ class TestShards:
             with folder.held(run, "2-of-2"):
                 pass
             for other in ("1-of-2", None):
-                with pytest.raises(RunError, match="held by another"), folder.held(run, other):
+                with pytest.raises(RunError, match="in use by another"), folder.held(run, other):
                     pass
         with folder.held(run), pytest.raises(RunError), folder.held(run, "1-of-2"):
             pass

@@ -222,7 +222,7 @@ def test_what_counts_do_not_tell_is_refused_in_one_message(tmp_path: Path, fgaug
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"remove": {"dbp": 8, "trv": 5}}, r"asks for 8 images of `dbp`, .* has 7 without gan"),
+        ({"remove": {"dbp": 8, "trv": 5}}, r"takes 8 images of `dbp`, .* has 7 without the gan"),
         ({"remove": {"dbp": 1, "nose": 1}}, "`remove` must name the labels `dbp`, `trv`"),
         ({"remove": {"dbp": 1, "trv": 1}, "pool": 5}, "`pool` holds 5"),
         ({"remove": {"dbp": 1, "trv": 1}, "recipe": {"model": "resnet81"}}, "did you mean"),

@@ -1,1 +1,1 @@
-"""Runs: one trial, and the folder of a run with its rows, looks and status."""
+"""Runs: single trials, and the folder of a run with its results, looks and status."""

@@ -1,4 +1,4 @@
-"""Second stages of a run as they are written down: arms, fresh seeds, what was found."""
+"""Reads and writes a run's record of second stages: arms, fresh seeds and verdicts."""
 
 from __future__ import annotations
 
@@ -18,50 +18,50 @@ NUMBERS = ("mean", "mean_against", "effect", "se", "df", "ci_low", "ci_high", "p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortlistedArm:
-    """An arm that is confirmed, and what it is compared with."""
+    """An arm to confirm, and the arms it is compared with."""
 
     arm_id: str
-    arm: str  # in words
-    mean: float | None  # of the metric on validation over the screening seeds that are ok
-    gain: float | None  # of that mean over its baseline's; larger is better for every metric
+    arm: str  # its description
+    mean: float | None  # mean validation metric over the screening seeds that are ok
+    gain: float | None  # gain of that mean over the baseline's; larger is better for every metric
     seeds: int  # screening seeds that are ok
     baseline: str  # arm_id
-    twins: Mapping[str, str]  # control -> arm_id
+    twins: Mapping[str, str]  # arm_id by control
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealedVerdict:
-    """What the sealed test said of a stage."""
+    """The comparisons of a stage at one look at the sealed test set."""
 
     date: str
     look: int
-    counted: str  # the look among those planned, in words
-    comparisons: tuple[Mapping[str, Any], ...]  # rows of `judging.judge`; undefined is None
+    counted: str  # text such as "look 1 of 1 planned"
+    comparisons: tuple[Mapping[str, Any], ...]  # rows of `verdict.judge`; None if undefined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecondStage:
-    """Arms trained again on seeds that the run had not used, to be judged on the sealed test."""
+    """Arms retrained on seeds that the run had not used, to be tested on the sealed test set."""
 
-    by: str  # search: by the grid's `confirmation`; confirm: named by somebody
+    by: str  # search: from the grid's `confirmation`; confirm: chosen by the user
     date: str
     metric: str
     shortlist: tuple[ShortlistedArm, ...]
-    left_out: tuple[str, ...]  # arms that could not be chosen, each with its reason
-    seeds: Mapping[str, tuple[int, ...]]  # arm_id -> fresh seeds; twins and baselines too
+    left_out: tuple[str, ...]  # ineligible arms with reasons
+    seeds: Mapping[str, tuple[int, ...]]  # fresh seeds by arm_id, twins and baselines included
     cells: tuple[str, ...] = ()
-    judged: tuple[SealedVerdict, ...] = ()  # each time that the test was opened for it
+    judged: tuple[SealedVerdict, ...] = ()  # one per look at the test set for this stage
 
     @property
     def comparisons(self) -> pd.DataFrame:
-        """The latest verdict: one row an arm and what it is compared with; empty before."""
+        """The latest verdict, one row per comparison; empty before the first."""
         frame = pd.DataFrame(list(self.judged[-1].comparisons) if self.judged else [])
         numbers = [name for name in frame if name in NUMBERS]
         return frame.assign(**{str(name): frame[name].astype(float) for name in numbers})
 
 
 def read(run: RunPaths) -> tuple[SecondStage, ...]:
-    """Return the second stages of a run in their order; none where there is no such file.
+    """Return the second stages of a run in order; empty if there is no record.
 
     Raises:
         RunError: the file is damaged.
@@ -75,13 +75,13 @@ def read(run: RunPaths) -> tuple[SecondStage, ...]:
         return tuple(_stage(value) for value in raw["stages"])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            f"{run.stages} is no record of second stages of this version of fgaug ({error}). "
-            "Restore it: which arms were chosen, on which seeds, must not be decided again."
+            f"{run.stages} is damaged or from another version of fgaug ({error}). Restore it: "
+            "the choice of arms and seeds must not be repeated."
         ) from None
 
 
 def write(run: RunPaths, stages: Iterable[SecondStage]) -> None:
-    """Write all second stages of a run, whole or not at all."""
+    """Write all second stages of a run atomically."""
     files.write_json(run.stages, {"schema": SCHEMA, "stages": [asdict(each) for each in stages]})
 
 

@@ -1,7 +1,7 @@
-"""Screens: which fakes of a bank pass a filter, as far as they are scored.
+"""Selects the fakes of a bank that pass a filter, based on the scores so far.
 
-A search fills and scores
-the bank until each draw is whole; from then on what a cell draws is on disk, in its scores alone.
+A search generates and scores fakes until every draw is complete. From then on, the scores on disk
+determine what each cell draws.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from fgaug.bank.scores import Scorer, read_scores, unscored
 from fgaug.grid.filters import parse
 
 PASSES, FAILS, UNSCORED = 1, 0, -1
-MARGIN = 2.0  # standard deviations of a binomial count: each step has a fill's start-up time
+MARGIN = 2.0  # binomial standard deviations to score extra, since each step has a start-up time
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """The fakes of one label that a cell draws, as far as that is known."""
+    """The fakes of one label that a cell draws, as far as known."""
 
-    z_seeds: np.ndarray  # int64 [n]: the first of the order that pass
-    whole: bool  # all that were wanted are there, and everything before them is scored
+    z_seeds: np.ndarray  # int64 [n]: the first in drawing order that pass
+    whole: bool  # whether the draw is complete and every fake before its last is scored
 
 
 class FakeSelection:
-    """The filters of a grid over the scores of one bank, for one split of the dataset.
+    """Applies a grid's filters to the scores of one bank, for one split of the dataset.
 
-    Verdicts are kept: a screen sees the scores that there are when it first looks.
+    Verdicts are cached, so scores added after the first use of a filter are not seen.
     """
 
     def __init__(self, store: Store, scorers: Mapping[str, Scorer], pool: int) -> None:
-        """Take the bank, its scorers by name, and how many z_seeds of it are drawn from."""
+        """Select from z_seeds 1..pool of a bank, with its scorers by name."""
         self.store, self.scorers, self.pool = store, scorers, pool
         self._verdicts: dict[tuple[str, str, float], np.ndarray] = {}
 
     def verdicts(self, text: str, label: str, psi: float) -> np.ndarray:
-        """Return PASSES, FAILS or UNSCORED for z_seeds 1..pool: int8 [pool].
+        """Return PASSES, FAILS or UNSCORED for z_seeds 1..pool, int8 [pool].
 
-        A z_seed counts as scored once all scorers that the filter reads have scored it.
+        A z_seed counts as scored once all scorers of the filter have scored it.
         """
         key = (text, label, psi)
         if key not in self._verdicts:
@@ -51,7 +51,7 @@ class FakeSelection:
         return self._verdicts[key]
 
     def suppose(self, text: str, label: str, psi: float, sample: pd.DataFrame) -> None:
-        """Take a sample for all that is scored: z_seed and the columns that a filter reads."""
+        """Treat `sample` (z_seed and the filter's score columns) as all scores there are."""
         verdicts = np.full(self.pool, UNSCORED, np.int8)
         passes = parse(text).passes(sample)
         verdicts[sample["z_seed"].to_numpy() - 1] = np.where(passes, PASSES, FAILS)
@@ -72,10 +72,10 @@ class FakeSelection:
     def prefix(
         self, text: str, label: str, psi: float, order: np.ndarray, wanted: int
     ) -> np.ndarray:
-        """Return how much of an order to score next, so that about `wanted` of it pass.
+        """Return the prefix of an order to score next, so that about `wanted` of it pass.
 
-        What is unscored is taken to pass at the rate of what is scored, less MARGIN so that one
-        step is mostly enough; where nothing is scored, all of it.
+        Unscored fakes are expected to pass at the rate so far, less MARGIN so that one step is
+        usually enough; without any scores, all are expected to pass.
         """
         verdicts = self.verdicts(text, label, psi)
         scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
@@ -91,8 +91,8 @@ class FakeSelection:
         return order
 
     def _judged(self, text: str, label: str, psi: float) -> np.ndarray:
-        wanted, every = parse(text), np.arange(1, self.pool + 1)
-        used = [self.scorers[name] for name in wanted.scorers]
+        rule, every = parse(text), np.arange(1, self.pool + 1)
+        used = [self.scorers[name] for name in rule.scorers]
         verdicts = np.full(self.pool, FAILS, np.int8)
         for scorer in used:
             lacking = unscored(self.store, scorer, label, psi, every)
@@ -102,12 +102,12 @@ class FakeSelection:
         for scorer in used:
             scores = read_scores(self.store, scorer, label, psi, every[known])
             found |= {column: scores[column] for column in scorer.columns}
-        verdicts[known[wanted.passes(pd.DataFrame(found))]] = PASSES
+        verdicts[known[rule.passes(pd.DataFrame(found))]] = PASSES
         return verdicts
 
 
 def _starts(order: np.ndarray, wanted: int) -> Iterator[np.ndarray]:
-    """Yield longer and longer starts of an order, mostly much shorter than all of it."""
+    """Yield growing prefixes of an order; usually a short one is enough."""
     size = 4 * wanted + 256
     while size < len(order):
         yield order[:size]

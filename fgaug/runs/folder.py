@@ -1,4 +1,4 @@
-"""The folder of a run while a search works in it: its locks, and its record of the environment."""
+"""The folder of a run during a search: its locks, and the record of grid and environment."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from fgaug.runs.row import identity_columns
 
 _log = logging.getLogger("fgaug")
 _OF_A_CELL = ("cell_id", "seed")
-# Distributions that change pixels or numbers; of OpenCV's any, as albumentations takes either
+# Distributions that affect pixels or numbers; albumentations accepts any of OpenCV's
 PACKAGES = (
     *("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow", "scipy"),
     *("scikit-learn", "pillow", "albumentations", "albucore", "opencv-python-headless"),
     *("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
     *("torch-fidelity", "tensorflow", "keras"),
 )
-_OF_KERAS = ("tensorflow", "keras")  # a search without that backend never loads them
+_OF_KERAS = ("tensorflow", "keras")  # not loaded without `backend: keras`
 
 
 @contextlib.contextmanager
 def held(run: RunPaths, part: str | None = None) -> Iterator[None]:
-    """Hold the run's folder for one search; the lock goes with the process, however it ends.
+    """Lock the run's folder for one search; the lock ends with the process in any case.
 
-    Shards hold it together, each with a lock of its own; a search of the whole grid holds it
-    alone.
+    Shards share the folder's lock and have one lock each; a search of the whole grid locks the
+    folder exclusively.
 
     Args:
-        run: the folder, made where it is missing.
-        part: names a shard, `3-of-16`; None is the whole grid.
+        run: the folder, created if missing.
+        part: name of a shard, such as `3-of-16`; None: the whole grid.
 
     Raises:
-        RunError: another search holds it.
+        RunError: another search holds the lock.
     """
     run.root.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -65,7 +65,7 @@ def held(run: RunPaths, part: str | None = None) -> Iterator[None]:
 
 
 def _sweep(run: RunPaths) -> None:
-    """Remove what writers that were killed left half written; nobody else writes these now."""
+    """Remove temporary files of killed writers; nobody else writes to the folder now."""
     halves = (run.trials.glob("*/.*.tmp"), run.root.glob(f".{run.results.name}.*.tmp"))
     for path in itertools.chain(*halves):
         path.unlink(missing_ok=True)
@@ -79,8 +79,8 @@ def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
         except OSError:
             lock.seek(0)
             raise RunError(
-                f"{run.root} is held by another search ({lock.read().strip() or 'unknown'}). "
-                "Wait for it, stop it, or give this one another --out."
+                f"{run.root} is in use by another search ({lock.read().strip() or 'unknown'}). "
+                "Wait for it, stop it, or give this search another --out."
             ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
@@ -89,16 +89,16 @@ def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
 
 
 def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Dataset) -> None:
-    """Write down the grid, the environment and the plan of a search that starts.
+    """Record the grid, the environment and the plan of a starting search.
 
-    Another grid of an earlier search is kept. The first search of a run freezes the plan: see
-    `frozen_plan`.
+    Keeps the grid of an earlier search if it differs. The first search of a run freezes the plan:
+    see `preregistration`.
 
     Args:
-        run: its folder.
+        run: the run's folder.
         space: the grid.
-        cells: of the whole grid, those of other shards included.
-        dataset: that it trains on.
+        cells: of the whole grid, including other shards'.
+        dataset: the grid's dataset.
     """
     text = space.to_yaml()
     if run.space.is_file() and run.space.read_text(encoding="utf-8") != text:
@@ -132,7 +132,7 @@ def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Data
 
 
 def _versions_of(cells: Iterable[Cell]) -> dict[str, str]:
-    """Return the versions of the packages that a search's pixels and numbers depend on."""
+    """Return the versions of the packages that affect a search's pixels and numbers."""
     with_keras = any(cell.recipe.backend == "keras" for cell in cells)
     names = [name for name in PACKAGES if with_keras or name not in _OF_KERAS]
     found = {name: version_of(name) for name in names}
@@ -140,7 +140,7 @@ def _versions_of(cells: Iterable[Cell]) -> dict[str, str]:
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of an installed package; None where it is not installed."""
+    """Return the version of a package; None if it is not installed."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
@@ -148,9 +148,9 @@ def version_of(package: str) -> str | None:
 
 
 def computing() -> dict[str, str]:
-    """Return what sums and products are computed by: libraries beneath NumPy, SciPy and torch.
+    """Return the numerical libraries beneath NumPy, SciPy and torch.
 
-    The threads of a trial stand in its row (`device`).
+    The number of threads is in each trial's row (`device`).
     """
     import numpy
     import scipy
@@ -180,14 +180,14 @@ def _cudnn() -> str:
 
 
 def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Return each arm's columns of a result row and its cells with their seeds.
+    """Return each arm's result columns and its cells with their seeds.
 
-    So that a cell that has no row yet has a name: an analysis lists what is missing.
+    With these, an analysis can name cells that have no row yet.
     """
     arms: dict[str, dict[str, Any]] = {}
     for cell in cells:
         if cell.arm_id not in arms:
-            columns = {**identity_columns(cell), "round": None}.items()  # an arm is in all of them
+            columns = {**identity_columns(cell), "round": None}.items()  # arms span all rounds
             kept = {name: _plain(value) for name, value in columns if name not in _OF_A_CELL}
             arms[cell.arm_id] = {**kept, "cells": {}}
         arms[cell.arm_id]["cells"][cell.cell_id] = cell.seed
@@ -195,12 +195,12 @@ def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as a result row has it."""
+    """Convert a value to the form used in result rows."""
     return json.dumps(value, sort_keys=True) if isinstance(value, tuple | list | dict) else value
 
 
 def note_cells(run: RunPaths, cells: Iterable[str]) -> None:
-    """Add cells beside the grid's to what is searched: those of a second stage."""
+    """Add the cells of a second stage to the record of the run's cells."""
     environment = files.read_json(run.environment, RunError)
     environment["cells"] = _with(environment["cells"], cells)
     files.write_json(run.environment, environment)
@@ -213,19 +213,19 @@ def _with(known: list[str], further: Iterable[str]) -> list[str]:
 def _frozen(
     run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Dataset
 ) -> preregistration.Preregistration:
-    """Return a search's plan, that of the run frozen and compared with it."""
+    """Return a search's plan; freeze it if the run is new, else warn of deviations."""
     now = preregistration.plan_of(space, cells, dataset)
     frozen = preregistration.freeze(run, now)
     if changes := preregistration.deviations(frozen, now):
         _log.warning(
-            f"not as planned when {run.root} was started ({frozen.date}): "
-            f"{'; '.join(changes)}. What follows from it is exploratory, and reported as such"
+            f"the search deviates from the plan frozen when {run.root} started ({frozen.date}): "
+            f"{'; '.join(changes)}. Its results are exploratory and reported as such"
         )
     return now
 
 
 def git_commit() -> str | None:
-    """Return the commit of the code, where it runs from a clone."""
+    """Return the git commit of the code; None outside a clone."""
     here = Path(__file__).parent
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         found = subprocess.run(

@@ -1,6 +1,6 @@
-"""Looks at the sealed test set: written down before anything of it is read.
+"""Looks at the sealed test set, each recorded before any test prediction is read.
 
-It is a seal against fooling oneself, not a lock: the files are Parquet that anybody can open.
+The seal guards against self-deception; it is not a lock: the files are plain Parquet.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ class Look:
 
     number: int  # from 1, of this run
     date: str
-    arms: tuple[str, ...]  # arm_ids, baselines and twins too
-    cells: tuple[str, ...]  # of those arms; empty where all of them were opened
+    arms: tuple[str, ...]  # arm_ids, including baselines and twins
+    cells: tuple[str, ...]  # of those arms; empty if all of them were opened
     purpose: str  # confirmation, report...
-    planned: bool  # within the number that the frozen plan has
-    allowed: int  # that number; 0 where no plan was frozen before the first result
+    planned: bool  # whether it is within the number of planned looks
+    allowed: int  # planned looks; 0 if no plan was frozen before the first result
 
     @property
     def counted(self) -> str:
-        """The look among those planned, in words."""
+        """The number of the look among the planned ones, as text."""
         if not self.allowed:
-            return f"look {self.number}, none was planned before the first result"
-        further = "" if self.planned else ": not planned, so what it shows is exploratory"
+            return f"look {self.number}, no looks were planned before the first result"
+        further = "" if self.planned else ": not planned, so its results are exploratory"
         return f"look {self.number} of {self.allowed} planned{further}"
 
 
@@ -60,19 +60,19 @@ def looks_of(run: RunPaths) -> tuple[Look, ...]:
         )
     except (LookupError, TypeError, ValueError) as error:
         raise RunError(
-            f"{run.looks} is no record of looks of this version of fgaug ({error}). Restore it: "
-            "how often the test set was looked at must not be forgotten."
+            f"{run.looks} is damaged or from another version of fgaug ({error}). Restore it: the "
+            "number of looks at the test set must not be lost."
         ) from None
 
 
 def open_test(run: RunPaths, arms: Iterable[str], purpose: str, cells: Iterable[str] = ()) -> Look:
-    """Write down a look at the test predictions of some arms, and return it.
+    """Record a look at the test predictions of some arms, and return it.
 
     Args:
         run: the run.
-        arms: arm_ids that are looked at, with the baselines and twins they are compared to.
-        purpose: what for, in a word or two.
-        cells: which cells of those arms; all where none is named.
+        arms: arm_ids to open, including their baselines and twins.
+        purpose: a word or two.
+        cells: cells of those arms; empty: all.
 
     Raises:
         RunError: the record of earlier looks is damaged.
@@ -80,7 +80,7 @@ def open_test(run: RunPaths, arms: Iterable[str], purpose: str, cells: Iterable[
     plan = preregistration.read(run)
     allowed = plan.analysis.looks if plan is not None and not plan.earlier else 0
     with run.looks.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a report and a confirmation may look at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a report and a confirmation may run at the same time
         earlier = looks_of(run)
         look = Look(
             number=len(earlier) + 1,
@@ -99,7 +99,7 @@ def open_test(run: RunPaths, arms: Iterable[str], purpose: str, cells: Iterable[
 def still_sealed(
     run: RunPaths, cell_ids: Iterable[str], arm_of: Callable[[str], str]
 ) -> list[str]:
-    """Return the cells whose test predictions no look covers, by themselves or by their arm."""
+    """Return the cells not covered by any look, neither by cell nor by arm."""
     looks = looks_of(run)
     whole = {arm for look in looks if not look.cells for arm in look.arms}
     named = {cell for look in looks for cell in look.cells}
@@ -107,19 +107,19 @@ def still_sealed(
 
 
 def load_sealed(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
-    """Return the test predictions of cells, one row an image and cell, with `cell_id`.
+    """Return the test predictions of cells, one row per image and cell, with `cell_id`.
 
-    Of cells with rounds, those of their last one.
+    For cells with rounds, these are the predictions of the last round.
 
     Raises:
-        RunError: no look covers them all, or a file is missing or damaged.
+        RunError: some cells are not covered by a look, or a file is missing or damaged.
     """
     shut = still_sealed(run, cell_ids, lambda cell: _arm_of(run, cell))
     if shut:
         raise RunError(
             f"The test predictions of {len(shut)} of {len(cell_ids)} cells of {run.root} are "
-            f"sealed ({', '.join(shut[:3])}). A look is written down first: by `fgaug confirm` "
-            "or `fgaug report --open-test`."
+            f"sealed ({', '.join(shut[:3])}). Open them with `fgaug confirm` or `fgaug report "
+            "--open-test`, which record the look."
         )
     parts = []
     for cell in cell_ids:

@@ -1,8 +1,8 @@
-"""Mixes: which real images and which fakes train a cell.
+"""Mixes: the real images and fakes that a cell trains on.
 
 Plans hold row numbers and z_seeds, never pixels. Every draw is a prefix of a seeded permutation of
-all there is, so a small ratio's draw is part of a larger one's at the same seed, and what else the
-bank holds changes nothing.
+the whole pool, so at the same seed the draw of a small ratio is part of that of a larger one, and
+other fakes in the bank have no influence.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from fgaug.runs.reals import Reals, removed_rows
 class MixPlan:
     """The training set of one cell."""
 
-    real: np.ndarray  # int64, rows of the dataset's manifest; repeats are listed again
+    real: np.ndarray  # int64, rows of the dataset's manifest, with repeats
     fakes: Mapping[str, np.ndarray]  # int64 z_seeds by label, in drawing order
-    psi: float  # truncation that the fakes are drawn at; NaN where there are none
-    dropped: np.ndarray  # int64, rows of reals left out, by `real_fraction` and by removals
+    psi: float  # truncation of the fakes; NaN without fakes
+    dropped: np.ndarray  # int64, rows of reals left out by `real_fraction` and removals
 
     @property
     def drawn(self) -> Iterator[tuple[str, float, np.ndarray]]:
-        """The fakes as (label, psi, z_seeds), the way a bank is asked for them."""
+        """The fakes as (label, psi, z_seeds), the form that banks take."""
         return ((label, self.psi, z_seeds) for label, z_seeds in self.fakes.items())
 
     @property
@@ -52,17 +52,17 @@ class MixPlan:
 
 
 def plan(cell: Cell, reals: Reals, pool: int, screen: FakeSelection | None = None) -> MixPlan:
-    """Return the training set of a cell, to the letter of its mode.
+    """Return the training set of a cell.
 
     Args:
         cell: the cell.
         reals: of its split.
-        pool: z_seeds that a label's fakes are drawn from.
-        screen: of its split and bank; what a cell with a filter draws is in its scores.
+        pool: fakes are drawn from z_seeds 1..pool.
+        screen: of its split and bank; required for cells with a filter.
 
     Raises:
-        GridError: more fakes than the pool holds, more removals than there are images, or a label
-            without a real to repeat.
+        GridError: the cell needs more fakes than the pool holds, more removals than there are
+            images, or repeats of a label without reals.
         BankError: fakes that the cell may draw are not scored.
     """
     here = reals.share(cell.real_fraction, cell.seed)
@@ -87,7 +87,7 @@ def plan(cell: Cell, reals: Reals, pool: int, screen: FakeSelection | None = Non
         return MixPlan(real=real, fakes={}, psi=math.nan, dropped=dropped)
     if cell.mode == "synthetic":
         real = np.empty(0, np.int64)
-        dropped = np.empty(0, np.int64)  # none is used, so none is missed
+        dropped = np.empty(0, np.int64)  # reals are not used at all
     else:
         real = np.concatenate(list(kept.values()))
     fakes, psi = {}, math.nan
@@ -105,9 +105,9 @@ def demand(
     pool: int,
     screens: Mapping[Split, FakeSelection] | None = None,
 ) -> Demand:
-    """Return every fake that `cells` need next; `reals` and `screens` are those of each split.
+    """Return all fakes that `cells` need next; `reals` and `screens` are given by split.
 
-    That is what they train on; of a cell with a filter, until what it draws is whole, the fakes
+    These are the fakes they train on or, until the draw of a cell with a filter is complete, those
     to be scored for it.
     """
     parts: list[tuple[str, float, np.ndarray]] = []
@@ -123,20 +123,20 @@ def demand(
 def to_screen(
     cell: Cell, reals: Reals, screen: FakeSelection
 ) -> Iterator[tuple[str, float, np.ndarray]]:
-    """Yield (label, psi, z_seeds) that a cell with a filter needs next, see `demand`."""
+    """Yield the (label, psi, z_seeds) that a cell with a filter needs next; see `demand`."""
     assert cell.filter is not None
     assert cell.psi is not None
     for label in reals.labels:
         wanted = fakes_wanted(cell, reals, label)
-        asked = (cell.filter, label, cell.psi, order(cell, label, screen.pool), wanted)
-        draw = screen.draw(*asked)
-        yield label, cell.psi, draw.z_seeds if draw.whole else screen.prefix(*asked)
+        query = (cell.filter, label, cell.psi, order(cell, label, screen.pool), wanted)
+        draw = screen.draw(*query)
+        yield label, cell.psi, draw.z_seeds if draw.whole else screen.prefix(*query)
 
 
 def order(cell: Cell, label: str, pool: int) -> np.ndarray:
-    """Return the z_seeds of a pool in the order in which a cell draws them; they count from 1.
+    """Return the z_seeds of a pool, counted from 1, in the order in which a cell draws them.
 
-    In rounds, each has an order of its own.
+    Every round has its own order.
     """
     of_cell = drawn_from(cell, pool)
     purpose = Stream.FAKES if cell.rounds is None else Stream.FAKES.of_round(cell.round)
@@ -144,21 +144,21 @@ def order(cell: Cell, label: str, pool: int) -> np.ndarray:
 
 
 def drawn_from(cell: Cell, pool: int) -> range:
-    """Return the z_seeds that a cell draws from: the pool, in rounds its round's block of it."""
+    """Return the z_seeds that a cell draws from: the pool, or its round's block of the pool."""
     if cell.rounds is None:
         return range(1, pool + 1)
     return block(pool, cell.rounds.count, cell.round)
 
 
 def sizes(cell: Cell, reals: Reals, pool: int) -> MixPlan:
-    """Return a plan of as many images as the cell's, whatever is scored: its filter left out."""
+    """Return a plan with the cell's numbers of images, ignoring its filter."""
     return plan(replace(cell, filter=NONE) if cell.filtered else cell, reals, pool)
 
 
 def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
-    """Return how many fakes (or repeats) of a label a cell adds: int(n_l x ratio) or the count.
+    """Return the number of fakes (or repeats) of a label a cell adds: int(n_l x ratio) or a count.
 
-    In rounds: those of one round.
+    For cells with rounds, this is the number per round.
     """
     if cell.rounds is not None:
         return cell.rounds.size // len(reals.labels)
@@ -169,9 +169,9 @@ def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
 
 
 def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
-    """Return why a cell cannot be mixed, one line a problem; empty where it can.
+    """Return the problems of a cell's mix, one line each; empty if there are none.
 
-    What its filter keeps is not looked at: see `keeping`.
+    Filters are not considered here: see `study.fake_needs`.
     """
     if cell.rounds is not None and (bad := [*cell.rounds.misfits(pool, len(reals.labels))]):
         return bad
@@ -180,10 +180,10 @@ def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
     except GridError as error:
         return list(error.problems)
     if cell.uses_fakes and not mixed.n_fake:
-        return [f"{cell.described} adds no fake. Raise the ratio or the counts, or drop the mode"]
+        return [f"{cell.described} adds no fakes. Raise the ratio or the counts, or drop the mode"]
     return [
-        f"{cell.described} leaves no training image of `{label}`. "
-        "Raise its fakes, or remove fewer reals"
+        f"{cell.described} leaves no training images of `{label}`. "
+        "Add more fakes, or remove fewer reals"
         for label in reals.labels
         if not len(mixed.fakes.get(label, ())) and not np.isin(reals.rows(label), mixed.real).any()
     ]
@@ -196,7 +196,7 @@ def _fakes(
     if wanted > pool:
         raise GridError(
             [
-                f"`pool` holds {pool} fakes a label, but {cell.described} needs {wanted} of "
+                f"`pool` holds {pool} fakes per label, but {cell.described} needs {wanted} of "
                 f"`{label}` ({reals.count(label)} real). Raise `pool` or lower the ratio"
             ]
         )
@@ -209,19 +209,19 @@ def _fakes(
     draw = screen.draw(cell.filter, label, cell.psi, ordered, wanted)
     if not draw.whole:
         raise BankError(
-            f"{screen.store.place()} lacks scores that {cell.described} needs to choose {wanted} "
-            f"fakes of `{label}`. Run `fgaug search` of its grid: it makes and scores them"
+            f"{screen.store.place()} lacks scores that {cell.described} needs to select {wanted} "
+            f"fakes of `{label}`. Run `fgaug search` on its grid to generate and score them"
         )
     return draw.z_seeds
 
 
 def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarray:
-    """Return `wanted` repeats of a label's reals: whole passes first, then part of one."""
+    """Return `wanted` repeats of a label's reals: full passes over all, then a partial pass."""
     if wanted and not len(rows):
         raise GridError(
             [
-                f"`controls: oversample` has no real of `{label}` left to repeat "
-                f"for {cell.described}"
+                f"`controls: oversample` has no reals of `{label}` left to repeat for "
+                f"{cell.described}. Remove fewer, or drop the control"
             ]
         )
     if not wanted:

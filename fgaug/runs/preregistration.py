@@ -1,4 +1,4 @@
-"""The plan of a run as it was when its first trial started, and what has changed since."""
+"""The plan of a run, frozen when its first trial starts, and later deviations from it."""
 
 from __future__ import annotations
 
@@ -25,32 +25,32 @@ _PARTS = ("analysis", "confirmation", "arms", "seeds", "baseline_seeds", "sizes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preregistration:
-    """What is claimed, of which arms, on how many seeds and patients."""
+    """A frozen plan: the analysis, the arms, and the numbers of seeds and patients."""
 
     analysis: AnalysisPlan
     confirmation: Confirmation | None
-    arms: tuple[str, ...]  # arm_ids that are compared: no baseline, no twin; sorted
-    seeds: int  # the most that an arm has
-    baseline_seeds: int  # the most that a baseline has
-    sizes: Mapping[str, Mapping[str, int]]  # of valid (also `valid, split 1`) and test
+    arms: tuple[str, ...]  # sorted arm_ids to compare, without baselines and twins
+    seeds: int  # the largest number of an arm
+    baseline_seeds: int  # the largest number of a baseline
+    sizes: Mapping[str, Mapping[str, int]]  # of valid (with resplits `valid, split 1`) and test
     dataset_digest: str
-    date: str = ""  # when it was written; empty where it was not
-    earlier: int = field(default=0)  # cells that had a row by then
-    recorded: str = ""  # the digest as it was written
+    date: str = ""  # when it was frozen; empty before
+    earlier: int = field(default=0)  # cells that already had a row by then
+    recorded: str = ""  # the digest when it was frozen
 
     @property
     def digest(self) -> str:
-        """Return the SHA-256 of what it says, without when that was written."""
+        """Return the SHA-256 of the content, without the date."""
         return digest({name: _plain(getattr(self, name)) for name in _PARTS})
 
 
 def plan_of(space: Space, cells: Sequence[Cell], dataset: Dataset) -> Preregistration:
-    """Return the plan of a grid as it is now.
+    """Return the current plan of a grid.
 
     Args:
         space: the grid.
         cells: all of its cells.
-        dataset: theirs, as it was prepared.
+        dataset: of the grid, with its original split.
     """
     seeds = Counter(cell.arm_id for cell in cells)
     modes = {cell.arm_id: cell.mode for cell in cells}
@@ -73,7 +73,7 @@ def plan_of(space: Space, cells: Sequence[Cell], dataset: Dataset) -> Preregistr
 
 
 def freeze(run: RunPaths, now: Preregistration) -> Preregistration:
-    """Return the plan that a run was started with; write `now` where it has none yet."""
+    """Return the frozen plan of a run; if there is none, freeze `now`."""
     known = read(run)
     if known is not None:
         return known
@@ -88,7 +88,7 @@ def freeze(run: RunPaths, now: Preregistration) -> Preregistration:
 
 
 def read(run: RunPaths) -> Preregistration | None:
-    """Return the plan that a run was started with; None where none was written.
+    """Return the frozen plan of a run; None if there is none.
 
     Raises:
         RunError: the file is damaged.
@@ -99,10 +99,10 @@ def read(run: RunPaths) -> Preregistration | None:
 
 
 def read_latest(run: RunPaths) -> Preregistration | None:
-    """Return the plan as the last search of a run had it; None where it did not note it.
+    """Return the plan of a run's latest search; None if it was not recorded.
 
     Raises:
-        RunError: no such run, or a damaged file.
+        RunError: the run does not exist, or a file is damaged.
     """
     environment = files.read_json(run.environment, RunError)
     found = environment.get("plan") if isinstance(environment, dict) else None
@@ -110,27 +110,28 @@ def read_latest(run: RunPaths) -> Preregistration | None:
 
 
 def deviations(frozen: Preregistration, now: Preregistration) -> tuple[str, ...]:
-    """Return what of a plan is no longer as it was frozen, a line each: what makes it exploratory.
+    """Return the deviations of a plan from the frozen one, one line each.
 
-    A larger grid is one: its arms share an error rate with those of the plan.
+    Deviations make an analysis exploratory. A larger grid is one, because its arms share the error
+    rate with the planned arms.
     """
     lines = []
     if frozen.recorded != frozen.digest:
         lines.append(
-            f"the file of the plan was edited: its digest says {frozen.recorded[:12] or 'nothing'}"
-            f", its content has {frozen.digest[:12]}"
+            f"the plan file was edited: it records digest {frozen.recorded[:12] or 'none'}, but "
+            f"its content has {frozen.digest[:12]}"
         )
     if frozen.earlier:
-        lines.append(f"the plan was written when {frozen.earlier} cells already had a result")
+        lines.append(f"the plan was frozen when {frozen.earlier} cells already had a result")
     lines += _changed("analysis", frozen.analysis, now.analysis)
     lines += _changed("confirmation", frozen.confirmation, now.confirmation)
     more, fewer = (len({*a} - {*b}) for a, b in ((now.arms, frozen.arms), (frozen.arms, now.arms)))
     if more or fewer:
         lines.append(
             f"arms compared: {len(frozen.arms)} in the plan, {len(now.arms)} now "
-            f"({more} added, {fewer} gone)"
+            f"({more} added, {fewer} removed)"
         )
-    for name, words in (("seeds", "seeds of an arm"), ("baseline_seeds", "seeds of a baseline")):
+    for name, words in (("seeds", "seeds per arm"), ("baseline_seeds", "seeds per baseline")):
         then, current = getattr(frozen, name), getattr(now, name)
         if then != current:
             lines.append(f"{words}: {then} in the plan, {current} now")
@@ -145,17 +146,17 @@ def deviations(frozen: Preregistration, now: Preregistration) -> tuple[str, ...]
 
 
 def to_dict(plan: Preregistration) -> dict[str, Any]:
-    """Return a plan as JSON holds it."""
+    """Convert a plan for JSON."""
     content = {name: _plain(getattr(plan, name)) for name in _PARTS}
     written = {"date": plan.date, "earlier": plan.earlier, "digest": plan.recorded}
     return {"schema": SCHEMA, **content, **written}
 
 
 def from_dict(value: Any, source: str) -> Preregistration:
-    """Return the plan that `to_dict` wrote.
+    """Rebuild a plan from the output of `to_dict`.
 
     Raises:
-        RunError: it is none.
+        RunError: `value` is not a plan.
     """
     try:
         if value["schema"] != SCHEMA:
@@ -176,24 +177,24 @@ def from_dict(value: Any, source: str) -> Preregistration:
     except (LookupError, TypeError, ValueError, AttributeError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise RunError(
-            f"{source} holds no plan of this version of fgaug ({reason}). Restore it; without it "
-            "what a search was meant to show is not known."
+            f"{source} is damaged or from another version of fgaug ({reason}). Restore it: "
+            "without the frozen plan, the analysis planned for the run is unknown."
         ) from None
 
 
 def _changed(key: str, then: BaseModel | None, now: BaseModel | None) -> list[str]:
-    """Return a line for each field of a part of the grid that has another value."""
+    """Return one line for every changed field of a part of the grid."""
     if then is None or now is None:
-        return [] if then is now else [f"`{key}`: {_said(then)} in the plan, {_said(now)} now"]
+        return [] if then is now else [f"`{key}`: {_text(then)} in the plan, {_text(now)} now"]
     pairs = [(name, getattr(then, name), getattr(now, name)) for name in type(then).model_fields]
     return [
-        f"`{key}.{name}`: {_said(a)} in the plan, {_said(b)} now" for name, a, b in pairs if a != b
+        f"`{key}.{name}`: {_text(a)} in the plan, {_text(b)} now" for name, a, b in pairs if a != b
     ]
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, BaseModel):
-        return ", ".join(f"{name} {_said(inner)}" for name, inner in value if inner is not None)
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value if inner is not None)
     return "none" if value is None else str(value)
 
 
@@ -211,6 +212,6 @@ def _sized(size: Mapping[str, int]) -> str:
 
 
 def planned_metric(run: Path) -> str:
-    """Return the primary metric that a run's plan names; auc where it names none."""
+    """Return the primary metric of a run's frozen plan; auc without a plan."""
     frozen = read(RunPaths(run))
     return "auc" if frozen is None else str(frozen.analysis.metric)

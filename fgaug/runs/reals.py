@@ -1,6 +1,6 @@
-"""The reals of a cell: its pool, its patients, and the images that `replacement` removes.
+"""The real images of a cell: selection of patients, and the images that `replacement` removes.
 
-Removals are the first of one seeded order, by image as in the thesis.
+Removals are a prefix of one seeded order, by image as in the thesis.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from fgaug.core.seeding import Stream, permutation
 from fgaug.errors import GridError
 from fgaug.grid.cells import Cell
 
-MAX_SHARES = 16  # tables of shares kept; the cells of a seed follow one another
+MAX_SHARES = 16  # cached selections; cells with the same seed come one after the other
 
 
 def removed_rows(cell: Cell, label: str, candidates: pd.DataFrame, *, flagged: bool) -> np.ndarray:
-    """Return the manifest rows of a label that a cell leaves out.
+    """Return the manifest rows of a label that a cell removes.
 
     Args:
-        cell: names how many.
+        cell: gives the number or fraction.
         label: of the images.
-        candidates: rows of the manifest that may be removed.
-        flagged: whether some images have a gan flag: the candidates have none then.
+        candidates: manifest rows that may be removed.
+        flagged: whether the dataset has gan flags, in which case the candidates have none.
 
     Raises:
-        GridError: more removals than there are candidates.
+        GridError: more removals than candidates.
     """
     if cell.remove is None:
         return np.empty(0, np.int64)
     wanted = _removals(dict(cell.remove)[label], len(candidates))
     if wanted > len(candidates):
-        flag = " without gan flag" if flagged else ""
+        flag = " without the gan flag" if flagged else ""
         if cell.split != "dataset":
             flag += f" at `split` {cell.split}"
         if cell.real_fraction < 1:
             flag += f" at `real_fraction` {cell.real_fraction:g} and seed {cell.seed}"
         raise GridError(
             [
-                f"`remove` asks for {wanted} images of `{label}`, the training set has "
+                f"`remove` takes {wanted} images of `{label}`, but the training set has "
                 f"{len(candidates)}{flag}. Lower it, or prepare the dataset with `--extend`"
             ]
         )
@@ -53,16 +53,16 @@ def removed_rows(cell: Cell, label: str, candidates: pd.DataFrame, *, flagged: b
     return removed
 
 
-def _removals(asked: float | str, removable: int) -> int:
-    """Return a count: `all`, a share (below 1) of what may be removed, or the count itself."""
-    if asked == "all":
+def _removals(amount: float | str, removable: int) -> int:
+    """Convert `all`, a fraction (below 1) of the removable images, or a count to a count."""
+    if amount == "all":
         return removable
-    assert not isinstance(asked, str)
-    return int(removable * asked) if asked < 1 else int(asked)
+    assert not isinstance(amount, str)
+    return int(removable * amount) if amount < 1 else int(amount)
 
 
 def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int) -> np.ndarray:
-    """Return the images of whole patients, in seeded order, until at least `wanted` are gone."""
+    """Return the images of whole patients in seeded order, at least `wanted` images in total."""
     groups = sorted(candidates["group"].unique())
     order = permutation(cell.seed, Stream.REMOVED_GROUPS, label, len(groups))
     gone: list[np.ndarray] = []
@@ -77,7 +77,7 @@ def _whole_groups(cell: Cell, candidates: pd.DataFrame, label: str, wanted: int)
 
 
 class Patients:
-    """The groups of a training split: which labels they have, which of them the GAN has seen."""
+    """The patients of a training split, with their labels and whether the GAN has seen them."""
 
     def __init__(self, train: pd.DataFrame, labels: tuple[str, ...]) -> None:
         self.labels = labels
@@ -90,15 +90,15 @@ class Patients:
         self._seen[self.of_image[train["gan"].to_numpy(bool)]] = True
 
     def keeps(self, fraction: float, seed: int) -> np.ndarray:
-        """Return which images (bool, in the order of `train`) are of a patient that is kept.
+        """Return which images (bool, in the order of `train`) belong to the selected patients.
 
-        `max(1, round(fraction * patients))` patients are kept: the first of a seeded order, in
-        which one patient of each label comes first, so that no label is lost; then those with gan
-        flag; and in either part the sets of labels that patients have alternate in proportion, so
-        that a share has about the class balance of the whole.
+        Selects the first `max(1, round(fraction * patients))` patients in a seeded order. One
+        patient of each label comes first, so that no label is lost, then patients with the gan
+        flag. Within each group, patients with different sets of labels alternate in proportion, so
+        that any selection has about the class balance of the whole.
 
         Raises:
-            GridError: fewer patients than it takes to have each label.
+            GridError: too few patients to cover every label.
         """
         order, least = self._order(seed)
         kept = max(1, round(fraction * self.count))
@@ -107,17 +107,17 @@ class Patients:
             raise GridError(
                 [
                     f"`real_fraction` {fraction:g} keeps {kept} of {self.count} patients, but at "
-                    f"seed {seed} it takes {least} to have an image of each of "
-                    f"{len(self.labels)} labels. Raise it, to {enough:g} for example"
+                    f"seed {seed} at least {least} are needed to cover all {len(self.labels)} "
+                    f"labels. Raise it, for example to {enough:g}"
                 ]
             )
         chosen: np.ndarray = np.isin(self.of_image, order[:kept])
         return chosen
 
     def _order(self, seed: int) -> tuple[np.ndarray, int]:
-        """Return the patients in the order in which they are kept, and how many are a must."""
+        """Return the patients in order of selection, and how many it takes to cover all labels."""
         rank = np.argsort(permutation(seed, Stream.REAL_FRACTION, "", self.count))
-        place = np.empty(self.count)  # of a patient among its like, from 0 to 1
+        place = np.empty(self.count)  # relative position among patients of the same kind, 0 to 1
         like = np.unique(np.column_stack([self._seen, self._has]), axis=0, return_inverse=True)[1]
         like = like.ravel()
         for one in np.unique(like):
@@ -134,7 +134,7 @@ class Patients:
 
 
 class Reals:
-    """The training part of one split of a dataset, in an order set by its content alone."""
+    """The training images of one split of a dataset, in an order that depends only on content."""
 
     def __init__(self, manifest: pd.DataFrame, labels: tuple[str, ...]) -> None:
         train = manifest[manifest["split"] == "train"].sort_values(["label", "sha256", "image_id"])
@@ -150,15 +150,15 @@ class Reals:
         return self._of[label].index.to_numpy(np.int64)
 
     def count(self, label: str) -> int:
-        """Return n_l: training images of a label with gan flag (all, where no image has one).
+        """Return n_l: the training images of a label with the gan flag (all, if none has it).
 
-        Ratios multiply it, and it is counted before any removal: a share of the patients has the
-        n_l of them all, so that an arm adds the same fakes at every `real_fraction`.
+        Ratios multiply n_l. It is counted before removals and before `real_fraction`, so that an
+        arm adds the same fakes at every `real_fraction`.
         """
         return self._n[label]
 
     def seen(self, label: str, rows: pd.Index[int] | np.ndarray) -> int:
-        """Return how many of a label's images the GAN was trained on (all, without flags)."""
+        """Return how many of a label's images in `rows` the GAN was trained on."""
         return int(self._of[label].loc[rows, "gan"].sum()) if self.any_flag else len(rows)
 
     @cached_property
@@ -166,7 +166,7 @@ class Reals:
         return Patients(self._train, self.labels)
 
     def share(self, fraction: float, seed: int) -> Reals:
-        """Return the reals of a share of the patients; see `Patients.keeps`."""
+        """Return the reals of a fraction of the patients; see `Patients.keeps`."""
         if fraction == 1:
             return self
         if (fraction, seed) not in self._shares:
@@ -179,6 +179,6 @@ class Reals:
         return self._shares[fraction, seed]
 
     def removable(self, label: str) -> pd.DataFrame:
-        """Return the images that replacement may remove: those the GAN has not seen."""
+        """Return the images that replacement may remove: those the GAN was not trained on."""
         of = self._of[label]
         return of[~of["gan"]] if self.any_flag else of

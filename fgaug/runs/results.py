@@ -1,7 +1,7 @@
-"""Results: one row, curve and predictions a trial, written whole.
+"""Results: the row, curve and predictions of each trial, written atomically.
 
-`result.json` is written last, so a cell that has one is finished. JSON because 10,000 small
-Parquet files take half a minute to load and as many JSON files a second.
+`result.json` is written last, so a cell that has one is finished. It is JSON because loading
+10,000 small Parquet files takes half a minute, and as many JSON files one second.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COSTS = (
     *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest", "snapshots"),
     *("version", "host", "device", "started_at"),
 )
-# of a pruned cell; of one that ran out of memory; what its network started from
+# for pruned cells; for cells that ran out of memory (two); initial weights
 FURTHER = ("rung", "micro_batch", "oom_events", "weights")
 METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 PER_LABEL = ("precision", "recall", "specificity")
@@ -54,30 +54,30 @@ _WHOLE = (
 )
 _REAL = ("psi", "ratio", "real_fraction", "wall_s", "train_images_per_s", "train_loss", "train_s")
 _REAL_PREFIXES = ("valid_", "test_", "precision_", "recall_", "specificity_", "peak_", "p_")
-USUAL_SPLIT = "dataset"  # of a grid without the axis `split`
+USUAL_SPLIT = "dataset"  # for grids without the axis `split`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialResult:
-    """All that a finished trial leaves on disk."""
+    """Everything that a finished trial writes to disk."""
 
     row: Mapping[str, Any]  # of the last round
-    earlier: Sequence[Mapping[str, Any]] = ()  # of the rounds before that are reported
-    curve: pd.DataFrame  # one row an evaluation
+    earlier: Sequence[Mapping[str, Any]] = ()  # of earlier reported rounds
+    curve: pd.DataFrame  # one row per evaluation
     predictions: pd.DataFrame  # validation: image_id, group, label, round, p_<label>...
-    sealed: pd.DataFrame | None  # the same for the test set, where there is one
-    model: SavedModel | None = None  # the classifier itself, where it is to be kept
+    sealed: pd.DataFrame | None  # the same for the test set, if there is one
+    model: SavedModel | None = None  # the classifier, if it is to be kept
 
 
 def columns(labels: Sequence[str]) -> list[str]:
-    """Return the columns of a result row in the contract's order, further axes left out."""
+    """Return the columns of a result row in the documented order, without further axes."""
     metrics = [f"valid_{name}" for name in METRICS]
     per_label = [f"{name}_{label}" for name in PER_LABEL for label in labels]
     return [*IDENTITY, *OUTCOME, *metrics, *per_label, *COSTS, *FURTHER]
 
 
 def write_trial(trial: TrialPaths, result: TrialResult) -> None:
-    """Write a trial's files; the row last, so that a torn trial is never taken for finished."""
+    """Write a trial's files, the row last, so that a partly written trial never looks finished."""
     _write_frame(trial.curve, result.curve)
     _write_frame(trial.predictions, result.predictions)
     if result.sealed is not None:
@@ -90,9 +90,9 @@ def write_trial(trial: TrialPaths, result: TrialResult) -> None:
 
 
 def write_paused(trial: TrialPaths, result: TrialResult, share: float) -> None:
-    """Write what a cell found until it waits: curve, predictions, its row so far.
+    """Write the curve, predictions and preliminary row of a paused cell.
 
-    It waits at a rung, or between two rounds, after `share` of its budget.
+    A cell pauses at a rung, between two rounds or on an interruption, after `share` of its budget.
     """
     _write_frame(trial.curve, result.curve)
     _write_frame(trial.predictions, result.predictions)
@@ -101,17 +101,17 @@ def write_paused(trial: TrialPaths, result: TrialResult, share: float) -> None:
 
 
 def paused_share(trial: TrialPaths) -> float:
-    """Return the share of its budget after which a cell waits; 0 where it can not go on."""
+    """Return the fraction of the budget at which a cell is paused; 0 if it cannot be resumed."""
     if not (trial.paused.is_file() and trial.checkpoint.is_file()):
         return 0.0
     try:
         return float(files.read_json(trial.paused, RunError).get("share", 0.0))
     except (RunError, AttributeError, TypeError, ValueError):
-        return 0.0  # a damaged file: it begins again
+        return 0.0  # a damaged file: the cell restarts
 
 
 def write_pruned(trial: TrialPaths, rung: int, row: Mapping[str, Any]) -> None:
-    """Give a cell of a beaten arm its row: what it found at its rung, else `row`."""
+    """Write the row of a pruned cell: its results at the rung, or `row` if it has none."""
     if trial.paused.is_file():
         row = _rows_in(trial.paused)[-1]
     status = {"status": "pruned", "stopped_by": "scheduler", "rung": rung}
@@ -119,12 +119,12 @@ def write_pruned(trial: TrialPaths, rung: int, row: Mapping[str, Any]) -> None:
 
 
 def write_row(trial: TrialPaths, row: Mapping[str, Any]) -> None:
-    """Write a trial's row alone: what a failed trial leaves."""
+    """Write only a trial's row, as for failed trials."""
     write_rows(trial, [row])
 
 
 def write_rows(trial: TrialPaths, found: Sequence[Mapping[str, Any]]) -> None:
-    """Write a trial's rows: one, or one a reported round."""
+    """Write a trial's rows: one, or one per reported round."""
     clean = [{key: as_plain(value) for key, value in row.items()} for row in found]
     files.write_json(trial.result, {"schema": SCHEMA, "rows": clean})
 
@@ -145,22 +145,24 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
         or raw.get("schema") != SCHEMA
         or not isinstance(raw.get("rows"), list)
     ):
-        raise RunError(f"{path} is not a result of this version of fgaug.")
+        raise RunError(
+            f"{path} is damaged or from another version of fgaug. Restore it, or remove it and "
+            "search again."
+        )
     return list(raw["rows"])
 
 
 def statuses_of(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
-    """Return the status (ok, pruned, failed) of each of the cells that has a row.
+    """Return the status (ok, pruned, failed) of every cell with a row.
 
-    Nothing is written: a cell with a damaged row counts as not yet trained, see
-    `set_aside_damaged`.
+    Only reads: a cell with a damaged row counts as not trained, see `set_aside_damaged`.
     """
     found = ((cell_id, _status(run.trial(cell_id))) for cell_id in cell_ids)
     return {cell_id: status for cell_id, status in found if status is not None}
 
 
 def damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
-    """Return which of the cells have a row that cannot be read."""
+    """Return the cells whose row cannot be read."""
     return [
         cell_id
         for cell_id in cell_ids
@@ -169,9 +171,9 @@ def damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
 
 
 def set_aside_damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
-    """Rename each damaged row to `result.json.corrupt`, and return the cells that had one.
+    """Rename damaged rows to `result.json.corrupt` and return their cells.
 
-    Called by a search that holds the run's folder, right before it trains these cells again.
+    A search that holds the run's lock calls this right before it retrains these cells.
     """
     found = damaged(run, cell_ids)
     for cell_id in found:
@@ -181,7 +183,7 @@ def set_aside_damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
 
 
 def _status(trial: TrialPaths) -> str | None:
-    """Return what the last row of a trial says of it; None without a row that can be read."""
+    """Return the status in a trial's last row; None if there is no readable row."""
     if not trial.result.is_file():
         return None
     try:
@@ -191,12 +193,13 @@ def _status(trial: TrialPaths) -> str | None:
 
 
 def load_results(run: str | PathLike[str]) -> pd.DataFrame:
-    """Return all rows of a run, one a trial (one a reported round), as a pandas frame.
+    """Return all rows of a run as a DataFrame, one per trial (per reported round).
 
-    Where the run has a second stage, `stage` tells its rows, `confirm`, from the rest, `screen`.
+    If the run has a second stage, the column `stage` is `confirm` for its rows and `screen` for
+    the others.
 
     Raises:
-        RunError: no such run, or a damaged row (named).
+        RunError: the run does not exist, or a row is damaged.
     """
     run_paths = _opened(run)
     rows: list[dict[str, Any]] = []
@@ -213,26 +216,26 @@ def load_results(run: str | PathLike[str]) -> pd.DataFrame:
 
 
 def load_curves(run: str | PathLike[str]) -> pd.DataFrame:
-    """Return the learning curves of a run, one row an evaluation, with `cell_id`."""
+    """Return the learning curves of a run, one row per evaluation, with `cell_id`."""
     return _gathered(run, lambda trial: trial.curve)
 
 
 def load_predictions(run: str | PathLike[str]) -> pd.DataFrame:
-    """Return the validation predictions of a run, one row an image and trial, with `cell_id`."""
+    """Return the validation predictions of a run, one row per image and trial, with `cell_id`."""
     return _gathered(run, lambda trial: trial.predictions)
 
 
 def compact(run: RunPaths) -> None:
-    """Write all rows into results.parquet: handy for other tools, never the only copy."""
+    """Write all rows to results.parquet, a copy for other tools."""
     files.write_table(run.results, typed(load_results(run.root)))
 
 
 def typed(frame: pd.DataFrame) -> pa.Table:
-    """Return rows, curves or predictions as a table in which every column has its declared type.
+    """Return rows, curves or predictions as a table with declared column types.
 
-    A type that followed from the values would differ between runs: a column that is empty in one
-    run would be `null` there, a count with a gap `double`, and no program could read two runs as
-    one table. Axes, which are declared nowhere, are numbers (`double`), true or false, or text.
+    Inferred types would differ between runs: an empty column would be `null`, a count with gaps
+    `double`, and no program could read two runs as one table. Axes, which have no declared type,
+    become numbers (`double`), booleans or text.
     """
     fields = [pa.field(str(name), _type(str(name), frame[name])) for name in frame]
     texts = {
@@ -246,7 +249,7 @@ def typed(frame: pd.DataFrame) -> pa.Table:
 
 
 def _type(name: str, column: pd.Series[Any]) -> pa.DataType:
-    if name == "group":  # of the dataset's own type, which the order of patients rests on
+    if name == "group":  # keeps the dataset's type, which determines the order of patients
         found = pa.array(column, from_pandas=True).type
         return found if pa.types.is_primitive(found) else pa.string()
     if name in _TEXT:
@@ -254,7 +257,7 @@ def _type(name: str, column: pd.Series[Any]) -> pa.DataType:
     if name in _FLAGS:
         return pa.bool_()
     if name in _WHOLE or name.startswith("n_"):
-        whole = pd.to_numeric(column).dropna().mod(1).eq(0).all()  # but a mean of counts
+        whole = pd.to_numeric(column).dropna().mod(1).eq(0).all()  # means of counts are not
         return pa.int64() if whole else pa.float64()
     if name in _REAL or name.startswith(_REAL_PREFIXES):
         return pa.float64()
@@ -290,9 +293,9 @@ def _gathered(run: str | PathLike[str], of: Callable[[TrialPaths], Path]) -> pd.
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with the contract's columns first in their order, numbers as numbers."""
+    """Return the frame with columns in the documented order and numeric columns as numbers."""
     for axis, usual in (("split", "dataset"), ("real_fraction", 1.0)):
-        if axis in frame:  # else a row from before its grid had the axis
+        if axis in frame:  # rows from before the grid had the axis lack a value
             frame = frame.assign(**{axis: frame[axis].fillna(usual)})
     names = [str(name) for name in frame.columns]
     labels = [name.removeprefix("recall_") for name in names if name.startswith("recall_")]
@@ -312,7 +315,7 @@ def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _is_number(name: str) -> bool:
-    """Return whether columns of a name's kind hold numbers: scores, counts and peaks."""
+    """Return whether a column's name marks it as numeric: metrics, counts and peaks."""
     return name.startswith(("n_", *_REAL_PREFIXES))
 
 
@@ -321,7 +324,7 @@ def _write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def as_plain(value: Any) -> Any:
-    """Return a value as strict JSON can hold it; what is not a number becomes null."""
+    """Convert a value for strict JSON; NaN and infinity become null, containers text."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -332,7 +335,7 @@ def as_plain(value: Any) -> Any:
 
 
 def last_rounds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a cell: of a trial with several rounds the last."""
+    """Return one row per cell, for trials with several rounds the last."""
     if rows["cell_id"].is_unique:
         return rows
     order = rows.sort_values("round", kind="stable", na_position="first")
@@ -347,7 +350,7 @@ def splits_of(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def screened(rows: pd.DataFrame) -> pd.Series[bool]:
-    """Return which rows belong to the grid itself, not to a second stage on fresh seeds."""
+    """Return which rows belong to the grid itself rather than to a second stage."""
     if "stage" not in rows:
         return pd.Series(True, index=rows.index)
     return rows["stage"].ne("confirm")

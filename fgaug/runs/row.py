@@ -1,4 +1,4 @@
-"""Rows: what one trial says of itself, in the contract's columns."""
+"""Builds the result row of a trial."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from fgaug.runs.mix import MixPlan, fakes_wanted
 from fgaug.runs.reals import Reals
 from fgaug.training.learner import PeakMemory, TrainingResult
 
-MAX_ERROR = 20_000  # characters of a row
+MAX_ERROR = 20_000  # characters of an error in a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """Which of a dataset's images the generators of the fakes were trained on.
+    """Which images of a dataset the generators of the fakes were trained on.
 
-    An image counts as seen where another image of its patient is.
+    An image also counts as seen if another image of its patient was.
     """
 
     seen: frozenset[int] = frozenset()  # rows of the manifest
-    unknown: frozenset[int] = frozenset()  # rows of which nothing tells whether they were seen
+    unknown: frozenset[int] = frozenset()  # rows that may have been seen
 
     def to(self, rows: Iterable[int]) -> bool | None:
-        """Return whether any of some images was seen; None where that is not known."""
-        asked = {int(row) for row in rows}
-        if asked & self.seen:
+        """Return whether any of these images was seen; None if unknown."""
+        images = {int(row) for row in rows}
+        if images & self.seen:
             return True
-        return None if asked & self.unknown else False
+        return None if images & self.unknown else False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialSources:
-    """Where a trial's images are, and what its row says of them; small enough to send around."""
+    """Where a trial finds its images, and their provenance; small enough to send to workers."""
 
     dataset: str
     bank: str | None
     pool: int
-    leakage: str  # none | unknown | by_choice: what is known of the snapshots' training images
+    leakage: str  # none | unknown | by_choice: leakage by the networks' training images
     snapshots: str  # short digests by label, for the row
     dataset_digest: str
-    exposure: Exposure = field(default_factory=Exposure)  # of the generators that made the fakes
-    # what filters read, by name, for each split
+    exposure: Exposure = field(default_factory=Exposure)  # of the generators of the fakes
+    # the scorers of filters by split and name
     scorers: Mapping[Split, Mapping[str, Scorer]] = field(default_factory=dict)
 
 
@@ -66,10 +66,10 @@ def failed_row(cell: Cell, sources: TrialSources, error: str) -> dict[str, Any]:
 
 
 def identity_columns(cell: Cell) -> dict[str, Any]:
-    """Return the columns of a row that name the cell: the contract's, counts, removals, axes."""
+    """Return the columns that identify the cell, including counts, removals and further axes."""
     further: dict[str, Any] = dict(cell.axes)
     if "split" in further:
-        further["split"] = str(cell.split)  # a column of numbers and words has no type
+        further["split"] = str(cell.split)  # mixed numbers and text would have no column type
     if cell.fakes is not None:
         further["fakes"] = _counts(cell.fakes)
     if cell.remove is not None:
@@ -88,7 +88,7 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
 
 
 def provenance(cell: Cell, sources: TrialSources, weights: str) -> dict[str, Any]:
-    """Return the columns of a row that say what it was made from."""
+    """Return the columns on a trial's inputs: digests, weights, leakage, version and host."""
     named = {cell.recipe.model_dump_json(): weights}
     return {
         "leakage": _leakage(cell, sources),
@@ -102,7 +102,7 @@ def provenance(cell: Cell, sources: TrialSources, weights: str) -> dict[str, Any
 
 
 def _leakage(cell: Cell, sources: TrialSources) -> str:
-    """Return what is known of images on both sides: of the GAN, of early stopping."""
+    """Return the leakage of a cell: by choice of the validation images, or by the networks."""
     keras = cell.recipe.keras
     if keras is not None and keras.validate_on == "training_fold":
         return "by_choice"
@@ -110,13 +110,13 @@ def _leakage(cell: Cell, sources: TrialSources) -> str:
 
 
 def outcome(cell: Cell, plan: MixPlan, fitted: TrainingResult) -> dict[str, Any]:
-    """Return the columns of a row that say what trained it, how long, which look won."""
+    """Return the columns on training: status, numbers of images, budget and best evaluation."""
     return {
         "status": "ok",
         "stopped_by": fitted.stopped_by,
         "error": None,
         "n_real": plan.n_real,
-        "n_fake": cell.round * plan.n_fake,  # in rounds: of all so far, each has as many
+        "n_fake": cell.round * plan.n_fake,  # over all rounds so far, which have equal numbers
         "n_dropped": plan.n_dropped,
         "budget_unit": cell.budget.unit,
         "budget_used": fitted.last.step if cell.budget.unit == "steps" else fitted.last.epoch,
@@ -134,7 +134,7 @@ def metrics(valid: Mapping[str, float]) -> dict[str, float]:
 
 
 def added(plan: MixPlan, cell: Cell, label: str, reals: Reals) -> int:
-    """Return the fakes (oversample: the repeats) of a label in a plan."""
+    """Return the number of fakes (oversample: repeats) of a label in a plan."""
     if cell.mode == "oversample":
         return fakes_wanted(cell, reals, label)
     return len(plan.fakes.get(label, ()))

@@ -1,6 +1,6 @@
-"""How far a run is, read from its files alone by another process.
+"""The progress of a run, read from its files.
 
-Nothing is written or renamed: a search may be at work in the folder.
+Only reads, because a search may be running in the folder.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import GridError, RunError, one_line
 
-WINDOW_S = 3600.0  # over which the rate is measured
-FAILURES = 3  # the latest, shown with their reasons
+WINDOW_S = 3600.0  # period for measuring the rate
+FAILURES = 3  # number of latest failures to show
 _NO_FILTER = "none"  # filters.NONE, whose module loads pandas
 _NAMES = ("mode", "psi", "ratio", "filter", "seed")
 
@@ -34,41 +34,41 @@ class Failure:
     """A cell that failed, and why."""
 
     cell_id: str
-    cell: str  # mode, psi, ratio and seed in words
-    error: str  # in one line
-    traceback: str | None  # its file, where an error of nobody's doing left one
+    cell: str  # mode, psi, ratio and seed as text
+    error: str  # as one line
+    traceback: str | None  # its file, if the error was unexpected
     age_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What the files of a run say of it at one moment."""
+    """The state of a run at one moment."""
 
     name: str
     root: Path
-    searches: tuple[str, ...]  # at work in the folder now, each `process 12 on host`
-    cells: int  # of the grid searched last
+    searches: tuple[str, ...]  # active in the folder now, as `process 12 on host`
+    cells: int  # of the latest grid
     ok: int
     pruned: int
     failed: int
-    paused: int  # wait at a rung with a checkpoint
-    missing: int  # neither a row nor a checkpoint at a rung: running or not begun
-    newest_age_s: float | None  # since the newest result was written; None without results
+    paused: int  # with a checkpoint at a rung
+    missing: int  # neither a row nor such a checkpoint: running or not started
+    newest_age_s: float | None  # seconds since the newest result; None without results
     cells_per_h: float  # trained (ok or failed) in the last hour
-    left_s: float | None  # at most, at that rate; None where no search is at work or no rate known
+    left_s: float | None  # upper bound at that rate; None without an active search or a rate
     failures: tuple[Failure, ...]  # newest first
 
     @property
     def done(self) -> int:
-        """Cells that need no training, unless failed ones are tried again."""
+        """The number of cells with a row; a search retries failed ones."""
         return self.ok + self.pruned + self.failed
 
 
 def read(run: str | PathLike[str]) -> Status:
-    """Return how far a run is: 10,000 cells in under a second from a warm disk cache.
+    """Read the progress of a run: 10,000 cells in under a second from a warm disk cache.
 
     Raises:
-        RunError: no such run.
+        RunError: the run does not exist.
     """
     folder = RunPaths(Path(run))
     if not folder.environment.is_file():
@@ -79,7 +79,7 @@ def read(run: str | PathLike[str]) -> Status:
     environment = files.read_json(folder.environment, RunError)
     cell_ids = environment.get("cells") if isinstance(environment, dict) else None
     if not isinstance(cell_ids, list):
-        raise RunError(f"{folder.environment} names no cells. Start the search again.")
+        raise RunError(f"{folder.environment} lists no cells. Run the search again to restore it.")
     now = time.time()
     searches = dict(_searches(folder))
     began = min(searches.values(), default=-math.inf)
@@ -121,10 +121,9 @@ def read(run: str | PathLike[str]) -> Status:
 
 
 def _searches(run: RunPaths) -> Iterator[tuple[str, float]]:
-    """Yield the owner of each lock that a living process holds, and when it took it.
+    """Yield the owner of each lock held by a living process, and when it was taken.
 
-    A lock is tried by sharing it for a moment. The shards of a grid share `search.lock` as well
-    and hold one each of their own.
+    Tests a lock by sharing it for a moment. Shards share `search.lock` and hold one lock each.
     """
     for path in sorted(run.root.glob(f"{run.lock.stem}*{run.lock.suffix}")):
         try:
@@ -138,9 +137,9 @@ def _searches(run: RunPaths) -> Iterator[tuple[str, float]]:
 
 
 def _state(trial: TrialPaths) -> tuple[str, float, dict[str, Any] | None]:
-    """Return a cell's status, and of one with a row, when that was written and the row.
+    """Return a cell's status and, if it has a row, the time of writing and the row.
 
-    A damaged row counts as missing, as it does to the next search.
+    A damaged row counts as missing, as in the next search.
     """
     try:
         with trial.result.open("rb") as file:
@@ -153,7 +152,7 @@ def _state(trial: TrialPaths) -> tuple[str, float, dict[str, Any] | None]:
 
 
 def _name(run: RunPaths) -> str:
-    """Return the grid's name, the folder's where that cannot be read."""
+    """Return the grid's name, or the folder's if the grid cannot be read."""
     try:
         return str(read_yaml(run.space)["name"])
     except (GridError, OSError, LookupError, TypeError):
@@ -161,8 +160,8 @@ def _name(run: RunPaths) -> str:
 
 
 def _described(row: dict[str, Any]) -> str:
-    told = (name for name in _NAMES[1:] if row.get(name) not in (None, _NO_FILTER))
-    words = [f"{name} {row[name]}" for name in told]
+    known = (name for name in _NAMES[1:] if row.get(name) not in (None, _NO_FILTER))
+    words = [f"{name} {row[name]}" for name in known]
     return _printable(" ".join([str(row.get("mode")), *words]))
 
 
@@ -171,5 +170,5 @@ def _traceback_of(trial: TrialPaths) -> str | None:
 
 
 def _printable(text: str) -> str:
-    """Return text without the control codes that a terminal would obey."""
+    """Return text without terminal control codes."""
     return "".join(char if char.isprintable() else " " for char in text).strip()

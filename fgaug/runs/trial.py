@@ -1,6 +1,6 @@
-"""One trial: a cell and its inputs give a trained classifier, rows, curve and predictions.
+"""Trains one cell and returns its rows, curve, predictions and classifier.
 
-It knows nothing of Ray: the Tune worker, tests and replays call the same code.
+Independent of Ray: the Tune worker, tests and replays call the same code.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = logging.getLogger("fgaug")
 
 
 def run_trial(cell: Cell, sources: TrialSources, device: str = "cpu") -> TrialResult:
-    """Return the result of training one cell to its end; see `Trial` for what can go wrong."""
+    """Train one cell fully and return its result; see `Trial` for errors."""
     trial = Trial(cell, sources, device)
     for _ in trial:
         pass
@@ -46,11 +46,11 @@ def run_trial(cell: Cell, sources: TrialSources, device: str = "cpu") -> TrialRe
 
 
 class Trial:
-    """One cell being trained: iterate over it for its evaluations, then take its result.
+    """The training of one cell: iterate over its evaluations, then call `result`.
 
-    Between two evaluations it can be saved; the same cell goes on from the file with the same
-    numbers as if it had never stopped. A cell with rounds is trained in one after the other, each
-    from the weights that the one before left; only the images of the round at work are read.
+    It can be saved between evaluations; a resumed training gives the same numbers as one that
+    never stopped. Rounds are trained one after the other, each from the weights of the round
+    before; only the images of the current round are read.
 
     Raises:
         UserError: the dataset, the bank or the weights cannot be read.
@@ -67,21 +67,21 @@ class Trial:
         self.learner = open_learner(cell.recipe, labels, cell.seed, device, gpu_share)
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
-        self.best: Evaluation | None = None  # of the round at work, or of the one before it
+        self.best: Evaluation | None = None  # of the current round, or of the one before
         self._left: list[
             RoundResult
-        ] = []  # of the rounds before: those that get a row, and the last
-        self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of the rounds before
-        self._open: tuple[mix.MixPlan, Training] | None = None  # of the round at work
+        ] = []  # results of earlier rounds: those with a row, and the last
+        self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of earlier rounds
+        self._open: tuple[mix.MixPlan, Training] | None = None  # of the current round
 
     @property
     def plan(self) -> mix.MixPlan:
-        """The training set of the round at work."""
+        """The training set of the current round."""
         return self._opened()[0]
 
     @property
     def training(self) -> Training:
-        """The training of the round at work."""
+        """The training of the current round."""
         return self._opened()[1]
 
     def _opened(self) -> tuple[mix.MixPlan, Training]:
@@ -103,10 +103,10 @@ class Trial:
         return self._open
 
     def __iter__(self) -> Iterator[Evaluation]:
-        """Train on, yielding each evaluation, counted from the start of the first round.
+        """Train and yield every evaluation, with steps counted from the start of the first round.
 
         Raises:
-            TrialError: the loss is not a number.
+            TrialError: the loss is NaN.
         """
         while not self.ended:
             for found in self.training:
@@ -118,24 +118,24 @@ class Trial:
                     break
 
     def _turn(self) -> None:
-        """Close the round at work where it has ended: the next one opens when it is asked for."""
+        """Close the current round if it has ended; the next one opens lazily."""
         if self.training.stopped_by is None or self.cell.round == self.cell.last_round:
             return
         self._left = [*self._reported, self._outcome()]
         last = self.curve[-1]
-        frozen = frozen_epochs(self.cell.recipe)  # a round's own count starts at 0 with them
+        frozen = frozen_epochs(self.cell.recipe)  # each round counts them from 0
         epochs = 0 if last["epoch"] is None else last["epoch"] + frozen
         self._start = epochs, last["step"], last["images_seen"], last["train_s"]
         self.cell, self._open = replace(self.cell, round=self.cell.round + 1), None
 
     @property
     def _reported(self) -> list[RoundResult]:
-        """What is left of the rounds before that get a row."""
+        """The results of earlier rounds that get a row."""
         named = self.cell.rounds.report_at if self.cell.rounds is not None else ()
         return [each for each in self._left if each.row["round"] in named]
 
     def _counted(self, point: Evaluation) -> Evaluation:
-        """Return an evaluation of the round at work, counted from the start of the first one."""
+        """Return an evaluation of the current round, with steps counted from the first round."""
         epochs, steps, images, seconds = self._start
         return replace(
             point,
@@ -147,18 +147,18 @@ class Trial:
 
     @property
     def share(self) -> float:
-        """How much of the budget is used, that of all rounds."""
+        """The fraction of the budget used so far, over all rounds."""
         of_round = 0.0 if self._open is None else self.training.share
         return (self.cell.round - 1 + of_round) / self.cell.last_round
 
     @property
     def ended(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether training is over."""
         last = self.cell.round == self.cell.last_round
         return last and self._open is not None and self.training.stopped_by is not None
 
     def result(self, keep_model: bool = False) -> TrialResult:
-        """Return rows, curve and predictions with the best weights found so far."""
+        """Return rows, curve and predictions with the best weights so far."""
         between = self._open is None or self.training.best is None
         now = self._left[-1] if between and self._left else self._outcome()
         earlier = [each for each in self._reported if each is not now]
@@ -175,7 +175,7 @@ class Trial:
         )
 
     def _outcome(self) -> RoundResult:
-        """Return what the round at work leaves, its best weights put back."""
+        """Return the result of the current round, after restoring its best weights."""
         fitted = self.training.finish()
         fitted = replace(fitted, best=self._counted(fitted.best), last=self._counted(fitted.last))
         sealed = None
@@ -229,7 +229,7 @@ class Trial:
         return self.device.partition(":")[0]
 
     def save(self, path: Path) -> None:
-        """Write all that the rest of the training depends on, whole or not at all."""
+        """Write a checkpoint of the training, atomically."""
         begun = self._open is not None and self.training.best is not None
         tensors = {} if begun else self.learner.tensors()
         state = {
@@ -248,16 +248,16 @@ class Trial:
             torch.save(state, temporary)
 
     def restore(self, path: Path) -> bool:
-        """Go on from a file that `save` wrote; False where it cannot be used."""
+        """Resume from a checkpoint; return False if it cannot be used."""
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self._device_type)
         except FileNotFoundError:
             return False
-        except Exception as error:  # torch names no set of errors for a torn file
-            _log.warning(f"{path} cannot be read ({type(error).__name__}); the cell starts again")
+        except Exception as error:  # torch documents no errors for damaged files
+            _log.warning(f"{path} cannot be read ({type(error).__name__}); restarting the cell")
             return False
-        if not fits or "left" not in state:  # that of an earlier version
+        if not fits or "left" not in state:  # from an earlier version
             return False
         self.cell = replace(self.cell, round=state["round"])
         self._left = [from_state(each) for each in state["left"]]
@@ -275,22 +275,22 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundResult:
-    """What a round leaves, of a cell without rounds its training."""
+    """The result of one round, or of the whole training of a cell without rounds."""
 
     row: dict[str, Any]
     valid: np.ndarray  # float64 [N, L], probabilities of the validation images
-    sealed: np.ndarray | None  # of the test images, where there are some
+    sealed: np.ndarray | None  # the same for the test images, if there are any
 
 
 def predictions(
     dataset: Dataset, split: str, outcomes: Iterable[RoundResult]
 ) -> pd.DataFrame | None:
-    """Return the probabilities of one side of the split, round by round; None where it has none.
+    """Return the predictions on the validation or test set by round; None if there are none.
 
     Args:
-        dataset: divided as the trial's.
+        dataset: with the trial's split.
         split: valid or test.
-        outcomes: of the rounds that are reported.
+        outcomes: of the reported rounds.
     """
     frames = []
     for outcome in outcomes:
@@ -311,13 +311,13 @@ def predictions(
 
 
 def as_state(outcome: RoundResult) -> dict[str, Any]:
-    """Return an outcome as a checkpoint holds it."""
+    """Convert a round's result for a checkpoint."""
     sealed = None if outcome.sealed is None else torch.from_numpy(outcome.sealed)
     row = json.dumps({name: as_plain(value) for name, value in outcome.row.items()})
     return {"row": row, "valid": torch.from_numpy(outcome.valid), "sealed": sealed}
 
 
 def from_state(state: dict[str, Any]) -> RoundResult:
-    """Return the outcome that `as_state` gave."""
+    """Rebuild a round's result from the output of `as_state`."""
     sealed = None if state["sealed"] is None else state["sealed"].numpy()
     return RoundResult(row=json.loads(state["row"]), valid=state["valid"].numpy(), sealed=sealed)

@@ -1,6 +1,6 @@
-"""What a trial reads: the dataset, its bank, and the images that a plan names.
+"""The inputs of a trial: dataset, bank and the images of its plan.
 
-Opened once a process while it stays the same.
+Datasets and banks are opened once per process and reopened only if they change.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from fgaug.training.images import Images
 
 
 def training_images(plan: mix.MixPlan, dataset: Dataset, bank: Bank | None) -> Images:
-    """Return the images that a plan names, as references into memory-mapped pixels.
+    """Return the images of a plan as references into memory-mapped pixels.
 
     Args:
         plan: the training set.
-        dataset: of the reals.
-        bank: of the fakes; None for a plan without any.
+        dataset: of the real images.
+        bank: of the fakes; None for a plan without fakes.
     """
     classes = {label: index for index, label in enumerate(dataset.spec.labels)}
     real_labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)
@@ -51,23 +51,23 @@ def dataset_at(root: str) -> Dataset:
 
 
 def bank_at(root: str) -> Bank:
-    """Return the bank at a place, as it is now."""
+    """Return the current state of the bank at a location."""
     folder = open_store(root).folder  # a bank on object storage is complete before trials start
     return _bank_once(root, _written_at(folder / BankNames.manifest) if folder else 0)
 
 
 @lru_cache(maxsize=4)
 def _dataset_once(root: str, written_at: int) -> Dataset:
-    del written_at  # part of the key: a dataset prepared anew is opened again
+    del written_at  # part of the cache key: a changed dataset is reopened
     return open_dataset(root)
 
 
 @lru_cache(maxsize=4)
 def _bank_once(root: str, written_at: int) -> Bank:
-    del written_at  # part of the key: a bank that grew is opened again
+    del written_at  # part of the cache key: a changed bank is reopened
     return open_bank(root)
 
 
 def _written_at(path: Path) -> int:
-    """Return when a file was last written, in ns; 0 if it is missing, as opening it says."""
+    """Return a file's modification time in ns; 0 if missing, which opening it will report."""
     return path.stat().st_mtime_ns if path.is_file() else 0
