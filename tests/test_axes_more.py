@@ -306,7 +306,7 @@ class TestCount:
     def test_the_count_that_is_meant(self) -> None:
         assert len(cells(cells=14)) == 14
         assert problems(cells=12) == [
-            "`cells` says 12, but the grid has 14: 8 augmentation, 4 oversample, 2 baseline. "
+            "`cells` is 12, but the grid has 14: 8 augmentation, 4 oversample, 2 baseline. "
             "Correct the count or the axes"
         ]
 
@@ -325,9 +325,9 @@ class TestMistakes:
             (
                 "exclude",
                 {"psi": 0.5},
-                "`exclude.0.psi`: no cell has 0.5; they have 0.3, 0.7",
+                "`exclude.0.psi`: no cell has 0.5; the cells have 0.3, 0.7",
             ),
-            ("exclude", {"seed": 4}, "`exclude.0.seed`: no cell has 4; they have 3, 5"),
+            ("exclude", {"seed": 4}, "`exclude.0.seed`: no cell has 4; the cells have 3, 5"),
             (
                 "exclude",
                 {"mode": "synthetic"},
@@ -429,11 +429,11 @@ class TestMistakes:
         assert found == [
             "`generator.nose`: unknown key, did you mean `noise`?",
             "`pool`: must be at least 1, got 0",
-            "`exclude.1.psi`: no cell has 0.5; they have 0.3, 0.7",
-            "`exclude.2.ratio`: no cell has 2; they have 1, 8",
-            "`exclude.2.seed`: no cell has 4; they have 3, 5",
+            "`exclude.1.psi`: no cell has 0.5; the cells have 0.3, 0.7",
+            "`exclude.2.ratio`: no cell has 2; the cells have 1, 8",
+            "`exclude.2.seed`: no cell has 4; the cells have 3, 5",
         ]
-        assert problems(pool=0, cells=3)[1].startswith("`cells` says 3, but the grid has 14: ")
+        assert problems(pool=0, cells=3)[1].startswith("`cells` is 3, but the grid has 14: ")
 
     def test_fakes_of_entries_need_a_bank(self) -> None:
         axes = {"mode": ["baseline"], "psi": [], "ratio": []}

@@ -221,7 +221,7 @@ def test_a_number_is_a_family_s_whole_number_and_excluded_seeds_stay_out() -> No
 def test_the_cells_a_grid_says_it_has_count_them() -> None:
     assert len(expand(with_arms(4, cells=30))) == 4 * 5 + 10
     (found,) = problems(axes=AXES, baseline_seeds=4, cells=6)
-    assert "`cells` says 6, but the grid has 8" in found
+    assert "`cells` is 6, but the grid has 8" in found
 
 
 def test_fresh_seeds_lie_beyond_what_grids_use() -> None:

@@ -502,7 +502,7 @@ def test_a_grid_made_in_python_is_checked_before_its_dataset_is_opened() -> None
     with pytest.raises(GridError) as caught:
         planner.plan(space)
     assert list(caught.value.problems) == problems(cells=3)
-    assert "`cells` says 3" in caught.value.problems[0]
+    assert "`cells` is 3" in caught.value.problems[0]
 
 
 class TestYaml:

@@ -148,7 +148,7 @@ def _margins(text: str) -> tuple[int, int, int]:
     right_a, images, right_b, images_b = (int(part) for part in match.groups())
     if images != images_b:
         raise UserError(
-            f"--margins: both models need the same images, got counts {images} and {images_b}."
+            f"--margins: both models need the same images, got {images} and {images_b}."
         )
     return right_a, right_b, images
 

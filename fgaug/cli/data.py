@@ -64,7 +64,8 @@ def prepare(
         str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
     ] = None,
     crop_margin: Annotated[
-        float | None, typer.Option("--crop-margin", help="bus-bra: margin around the lesion box.")
+        float | None,
+        typer.Option("--crop-margin", help="bus-bra: crop to the box plus this margin."),
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
     valid: Annotated[float, typer.Option("--valid", help="Share of groups for validation.")] = 0.5,

@@ -40,7 +40,7 @@ def power(
     ] = None,
     images: Annotated[
         int | None,
-        typer.Option("--images", help="Instead of --patients if each is one image."),
+        typer.Option("--images", help="Instead of --patients if each image is a patient."),
     ] = None,
     seed_sd: Annotated[
         float | None, typer.Option("--seed-sd", help="Sample sd of the metric over seeds.")

@@ -172,7 +172,7 @@ def points_misfits(space: Space) -> list[str]:
         modes = Counter(point.mode for point in points.values())
         counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
         problems.append(
-            f"`cells` says {space.cells}, but the grid has {len(points)}: {counts}. "
+            f"`cells` is {space.cells}, but the grid has {len(points)}: {counts}. "
             "Correct the count or the axes"
         )
     return problems

@@ -38,13 +38,11 @@ class Generator(Frozen):
     kind: Literal["stylegan2", "external", "imported", "phantom", "stub"] = "stylegan2"
     snapshots: dict[str, SnapshotFile] = Field(default_factory=dict)
     noise: Literal["const", "none", "seeded"] = "seeded"
-    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = (
-        None  # number of w vectors (layers) to truncate
-    )
+    # number of w vectors (layers) to truncate
+    cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None
     precision: Literal["float16", "bfloat16"] | None = None  # of the convolutions; None: float32
-    python: Annotated[str, Field(min_length=1)] | None = (
-        None  # this and the next three keys: external only
-    )
+    # this and the next three keys: external only
+    python: Annotated[str, Field(min_length=1)] | None = None
     repo: Annotated[str, Field(min_length=1)] | None = None
     program: Literal["generate.py", "run_generator.py"] | None = None
     prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")] | None = None

@@ -110,13 +110,11 @@ class Recipe(Frozen):
     augmentation: Literal["none", "fastai"] | tuple[Transform, ...] = "fastai"
     batch_size: Annotated[int, Field(strict=True, ge=2, le=2**16)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3  # peak while frozen; half of it afterwards
-    lr_mult: Annotated[float, Field(ge=1)] = (
-        100  # learning rate of the head over that of the first layers
-    )
+    # learning rate of the head over that of the first layers
+    lr_mult: Annotated[float, Field(ge=1)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    dropout: Annotated[float, Field(ge=0, lt=1)] = (
-        0.5  # before the last layer; half before the hidden layer
-    )
+    # before the last layer; half before the hidden layer
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     keras: KerasRecipe | None = None  # settings of that backend; None with torch
 
     @model_validator(mode="before")

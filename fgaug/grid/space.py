@@ -112,9 +112,8 @@ class Space(Frozen):
     axes: Axes
     exclude: list[Excluded] = Field(default_factory=list)
     include: list[Included] = Field(default_factory=list)
-    cells: Annotated[int, Field(strict=True, ge=1)] | None = (
-        None  # the expected number of cells, checked
-    )
+    # the expected number of cells, checked
+    cells: Annotated[int, Field(strict=True, ge=1)] | None = None
     scorers: Scorers | None = None  # None: the packaged networks
     remove: Removals | None = None
     remove_by: Literal["image", "group"] = "image"

@@ -68,9 +68,8 @@ class Trial:
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
         self.best: Evaluation | None = None  # of the current round, or of the one before
-        self._left: list[
-            RoundResult
-        ] = []  # results of earlier rounds: those with a row, and the last
+        # results of earlier rounds: those with a row, and the last
+        self._left: list[RoundResult] = []
         self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of earlier rounds
         self._open: tuple[mix.MixPlan, Training] | None = None  # of the current round
 

@@ -92,9 +92,7 @@ def weights_of(recipes: Iterable[Recipe], dataset: Dataset) -> Weights:
     identities: dict[str, str] = {}
     scratch: list[str] = []
     problems: list[str] = []
-    networks: set[tuple[str, str]] = (
-        set()
-    )  # (model, weights) already tested, which recipes may share
+    networks: set[tuple[str, str]] = set()  # (model, weights) already tested; recipes share some
     pipelines: list[tuple[Transform, ...]] = []
     for recipe in recipes:
         steps = recipe.augmentation
