@@ -345,7 +345,9 @@ class TestLogits:
             planned(root, tmp_path, filter=["logit>0"])
 
     def test_they_need_the_networks_own_size(self, root: Path, tmp_path: Path) -> None:
-        with pytest.raises(SnapshotError, match=r"`dbp` judges 32 px of 1 channels, the dataset"):
+        with pytest.raises(
+            SnapshotError, match=r"`dbp` takes images of 32 px and 1 channels, but"
+        ):
             planner.plan(self.grid(root, tmp_path, 16), tmp_path / "run")
 
     def test_they_come_from_the_grids_own_networks(self, root: Path, tmp_path: Path) -> None:

@@ -471,8 +471,8 @@ class TestOnADataset:
         with pytest.raises(GridError) as caught:
             planner.plan(parse_space(small_grid(root, include=[entry])), tmp_path / "run")
         assert list(caught.value.problems) == [
-            "`include.0.fakes` must name the labels `dbp`, `trv`, it names `dbp`",
-            "`include.0.remove` must name the labels `dbp`, `trv`, it names `x`",
+            "`include.0.fakes` must name the labels `dbp`, `trv`, got `dbp`",
+            "`include.0.remove` must name the labels `dbp`, `trv`, got `x`",
         ]
 
     def test_rows(self, root: Path, tmp_path: Path) -> None:

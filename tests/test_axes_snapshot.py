@@ -214,7 +214,7 @@ class TestTogether:
         found = problems([PHANTOM], pool=0, exclude=[{"psi": 9}])
         assert found == [
             "`pool`: must be at least 1, got 0",
-            "`exclude.0.psi`: no cell has 9; they have 0.3, 0.7",
+            "`exclude.0.psi`: no cell has 9; the cells have 0.3, 0.7",
         ]
 
     def test_names_that_are_not_there(self) -> None:
@@ -224,11 +224,12 @@ class TestTogether:
             "`stub`?"
         ]
         assert problems([PHANTOM, STUB], include=[{**entry, "snapshot": "9"}]) == [
-            "`include.0.snapshot`: no value of `axes.snapshot` is named 9; they are phantom, stub"
+            "`include.0.snapshot`: no value of `axes.snapshot` is named 9; the names are phantom, "
+            "stub"
         ]
         top = {"bank": "b", "generator": {"kind": "stub"}}
         assert problems([], include=[{**entry, "snapshot": "a"}], **top) == [
-            "`include.0.snapshot`: no value of `axes.snapshot` is named a; they are none"
+            "`include.0.snapshot`: no value of `axes.snapshot` is named a; the names are none"
         ]
         assert problems([PHANTOM, STUB], exclude=[{"snapshot": "stubb"}]) == [
             "`exclude.0.snapshot`: no cell has stubb, did you mean `stub`?"

@@ -125,7 +125,9 @@ class TestCells:
             ("oversample", 4),
             ("augmentation", 4),
         ]
-        with pytest.raises(GridError, match=r"`exclude.0.split`: no cell has 3; they have 0, dat"):
+        with pytest.raises(
+            GridError, match=r"`exclude.0.split`: no cell has 3; the cells have 0, dat"
+        ):
             grid(["dataset", 0], exclude=[{"split": 3}])
 
     def test_what_is_resolved_is_the_same_grid(self) -> None:

@@ -327,7 +327,7 @@ class TestRefusals:
         [
             (["--to", "zip"], ["--to must be png or hf, got zip"]),
             (["--label", "dpb", "--label", "x"], ["no label `dpb`", "no label `x`", "dbp, trv"]),
-            (["--psi", "0.7,1"], ["no dbp at psi 0.7; its psis are 0.5, 1", "no trv at"]),
+            (["--psi", "0.7,1"], ["no dbp at psi 0.7; the bank has psi 0.5, 1", "no trv at"]),
             (["--seeds", "20-22"], ["2 of 3 z_seeds of trv at psi 1", "the first is 21"]),
         ],
     )

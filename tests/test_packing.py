@@ -219,7 +219,9 @@ class TestOnCores:
     def test_a_search_measures_and_says_so_once(self, root: Path) -> None:
         run, line = searched(root / "run")
         assert (run.ok, run.missing) == (2, 0)
-        assert line.startswith("resources: auto: {cpu: 1, gpu: 0} a trial, 3 at once; measured: ")
+        assert line.startswith(
+            "resources: auto: {cpu: 1, gpu: 0} per trial, 3 at once; measured: "
+        )
         assert line.endswith(" images/s")
         taken = float(line.split("measured: ")[1].split(" GB of memory")[0])
         assert 0.1 < taken < 3
@@ -233,7 +235,7 @@ class TestOnCores:
         """A machine of 3 cores with memory for one trial: it trains on three threads."""
         monkeypatch.setattr(probe, "_nodes", lambda: [node(3, 0.5)])
         run, line = searched(root / "short")
-        assert line.startswith("resources: auto: {cpu: 3, gpu: 0} a trial, 1 at once; ")
+        assert line.startswith("resources: auto: {cpu: 3, gpu: 0} per trial, 1 at once; ")
         assert set(load_results(run.root)["device"]) == {"cpu x3"}
 
     @pytest.mark.slow
@@ -242,7 +244,10 @@ class TestOnCores:
         recipe = {**grid(root)["recipe"], "learning_rate": 1e30}
         run, line = searched(root / "nan", recipe=recipe)
         assert (run.failed, run.missing) == (2, 0)
-        assert "{cpu: 1, gpu: 0} a trial, 3 at once; not measured: The training loss bec" in line
+        assert (
+            "{cpu: 1, gpu: 0} per trial, 3 at once; measurement failed: The training loss bec"
+            in line
+        )
 
 
 @pytest.mark.slow

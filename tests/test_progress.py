@@ -383,7 +383,7 @@ def test_the_command_knows_its_logs(fgaug: Any, capsys: Any, tmp_path: Path) -> 
 
     code, _, err = fgaug("search", tmp_path / "grid.yaml", "--log", "loud")
     assert code == 2
-    assert "--log is auto, json or quiet, got loud" in err
+    assert "--log must be auto, json or quiet, got loud" in err
     assert show._LOGS == search_progress.LOGS
     run = Run(root=tmp_path, ok=3, pruned=1, failed=0, missing=2)
     show.closing_line(run, "json")
