@@ -116,7 +116,7 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
                 "axes": {"mode": ["replacement"], "psi": [1], "ratio": [1], "seed": [1]},
                 "remove": {"dbp": 5000, "trv": 1},
             },
-            ["`remove` asks for 5000"],
+            ["`remove` takes 5000"],
         ),
         ({"remove": {"dbp": 1}}, ["`remove` must name the labels"]),
         ({"bank": "nowhere://bucket/bank"}, ["not the address of a bank"]),

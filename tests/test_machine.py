@@ -235,9 +235,9 @@ class TestRoom:
     @pytest.mark.parametrize(
         ("resources", "words"),
         [
-            ({"gpu": 0.25}, "`resources.gpu` asks for 0.25 GPUs, there are 0"),
+            ({"gpu": 0.25}, "`resources.gpu` needs 0.25 GPUs, but there are 0"),
             ({"gpu": 1}, "Set it to 0 to train on CPUs"),
-            ({"cpu": 5000}, "`resources.cpu` asks for 5000 cores"),
+            ({"cpu": 5000}, "`resources.cpu` needs 5000 cores"),
         ],
     )
     def test_dry_run_and_search_refuse_the_same(

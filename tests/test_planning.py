@@ -97,7 +97,7 @@ def test_wrong_networks_are_refused_before_anything_starts(root: Path, tmp_path:
 
 def test_a_disk_that_would_fill_up_is_refused(tmp_path: Path) -> None:
     checks.check_disk("small", {tmp_path: 1000})
-    with pytest.raises(GridError, match=r"writes about 1000000.0 GB .* GB are free"):
+    with pytest.raises(GridError, match=r"needs about 1000000.0 GB .* GB are free"):
         checks.check_disk("large", {tmp_path / "not" / "there": 10**15})
     # two folders on one disk share what is free
     half = 10**15 // 2

@@ -120,7 +120,7 @@ def test_more_gpus_than_there_are_is_said_before_anything_starts(
     cluster: None, root: Path
 ) -> None:
     space = parse_space(grid(root, resources={"cpu": 1, "gpu": 3}))
-    with pytest.raises(UserError, match="asks for 3 GPUs, there are 2"):
+    with pytest.raises(UserError, match="needs 3 GPUs, but there are 2"):
         search.search(space, root / "many")
 
 
