@@ -332,7 +332,7 @@ class TestMistakes:
                 "exclude",
                 {"mode": "synthetic"},
                 "`exclude.0.mode`: no cell has synthetic; "
-                "they have augmentation, baseline, oversample",
+                "the cells have augmentation, baseline, oversample",
             ),
             (
                 "exclude",
