@@ -161,7 +161,7 @@ def test_images_of_another_size_are_refused(data: Dataset, tmp_path: Path) -> No
     from small_bank import small_bank
 
     bank = small_bank(tmp_path / "bank", size=16)
-    with pytest.raises(BankError, match="16 px, 1 channels"):
+    with pytest.raises(BankError, match="16 px and 1 channels"):
         measure_bank(bank, held(bank), FakeSetOptions(dataset=data.root, device="cpu"))
     other = small_bank(tmp_path / "other", labels=("other",), size=32)
     with pytest.raises(DataError, match="has no label other; its labels are dbp, trv"):

@@ -302,8 +302,8 @@ class TestRefusals:
             ({"rules": ["labels"]}, "--rule is label or thin, got labels"),
             ({"rules": []}, "got none"),
             ({"share": 0.0}, "--share must lie between 0 and 1, got 0"),
-            ({"seed": -1}, "--seed must lie from 0"),
-            ({"network": "resnet"}, "--features is lite0"),
+            ({"seed": -1}, "--seed must be from 0"),
+            ({"network": "resnet"}, "--features must be lite0"),
             ({"device": "cuda:99"}, "this machine has .* CUDA devices"),
         ],
     )

@@ -195,10 +195,10 @@ class TestClasses:
         self, data: Dataset, tmp_path: Path, quick: FeatureNetwork
     ) -> None:
         file = network_file(tmp_path / "both.safetensors", 1, **self.CONDITIONAL)
-        with pytest.raises(SnapshotError, match="classes 0 to 1, --class asks for 2"):
+        with pytest.raises(SnapshotError, match="classes 0 to 1, but --class is 2"):
             measure_snapshots([file], how(data, class_index=2))
         file = network_file(tmp_path / "one.safetensors", 1)
-        with pytest.raises(SnapshotError, match="has no classes, --class asks for 0"):
+        with pytest.raises(SnapshotError, match="has no classes, but --class is 0"):
             measure_snapshots([file], how(data, class_index=0))
 
 
@@ -400,7 +400,7 @@ class TestSelected:
         with pytest.raises(SnapshotError, match=r"was measured as network .* is .* now"):
             select_snapshot(folder, "breast")
         (folder / "network-000003.safetensors").unlink()
-        with pytest.raises(SnapshotError, match="is gone"):
+        with pytest.raises(SnapshotError, match="no longer exists"):
             select_snapshot(folder, "breast")
 
     def test_rows_that_do_not_compare(self, tmp_path: Path) -> None:
@@ -408,7 +408,9 @@ class TestSelected:
         table_of(folder, *TestRules.NUMBERS)
         table_of(folder, *TestRules.NUMBERS[::-1], features="vgg16-aaaa@224")
         table_of(folder, *TestRules.NUMBERS, label="dbp")
-        with pytest.raises(SnapshotError, match=r"several ways.*label: dbp, trv; features: lite0"):
+        with pytest.raises(
+            SnapshotError, match=r"different settings.*label: dbp, trv; features: lite0"
+        ):
             select_snapshot(folder, "breast")
         assert select_snapshot(folder, "breast", label="trv", features="lite0").row["kimg"] == 3
         assert select_snapshot(folder, "breast", features="vgg16").row["kimg"] == 1

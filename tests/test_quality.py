@@ -312,7 +312,7 @@ class TestRefusals:
             ([["a", "b"]] * 9, "must be numbers"),
             (np.full((9, 8), np.nan), "9 of 9 images"),
             (np.where(np.eye(9, 8) > 0, np.inf, 1.0), r"8 of 9 images.*row 0"),
-            (np.zeros((9, 7)), "from one network, got 7 and 8"),
+            (np.zeros((9, 7)), "from the same network, got 7 and 8"),
         ],
     )
     def test_what_is_no_set_of_features(self, features: Any, words: str) -> None:

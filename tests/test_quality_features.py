@@ -159,7 +159,7 @@ class TestDinov2:
     def test_other_weights_are_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "w.pth"
         torch.save({"fc.weight": torch.zeros(2, 2)}, path)
-        with pytest.raises(UserError, match="weights of another network than vit_small"):
+        with pytest.raises(UserError, match="does not hold the weights of vit_small"):
             load_network(f"dinov2:{path}")
 
 

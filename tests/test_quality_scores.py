@@ -61,7 +61,7 @@ class TestNeighbours:
         assert found.density[0] == 0
 
     def test_features_of_another_network_are_refused(self) -> None:
-        with pytest.raises(UserError, match="features of one network, got 4 and 5"):
+        with pytest.raises(UserError, match="features of the same network, got 4 and 5"):
             Reference(drawn(0)[0]).scores(np.zeros((1, 4)))
         with pytest.raises(UserError, match="at least 6 images"):
             Reference(np.zeros((5, 3)))

@@ -285,7 +285,7 @@ class TestWhatIsAskedFor:
 
     def test_a_scorer_of_other_reals(self, bank: Bank, data: Dataset) -> None:
         other = scorer_of("features", data.with_split(5), CPU)
-        with pytest.raises(UserError, match="is not the one of these files now"):
+        with pytest.raises(UserError, match="no longer matches its files"):
             score_fakes(bank, [other], "dbp", 0.5, [1], data, how=CPU)
 
 
@@ -347,11 +347,11 @@ class TestKeptClassifier:
     @pytest.mark.parametrize(
         ("changes", "told"),
         [
-            ({"cell": "augmentation psi 0.7 ratio 1 seed 3"}, "is of mode augmentation"),
-            ({"cell": "synthetic psi 0.7 seed 3"}, "is of mode synthetic"),
-            ({"dataset_digest": "ee" * 32}, "learnt from the dataset eeeeeeeeeeee"),
-            ({"labels": ("dbp", "xyz")}, "knows the labels dbp, xyz"),
-            ({"split": 11}, r"learnt from another split \(11\)"),
+            ({"cell": "augmentation psi 0.7 ratio 1 seed 3"}, "has the mode augmentation"),
+            ({"cell": "synthetic psi 0.7 seed 3"}, "has the mode synthetic"),
+            ({"dataset_digest": "ee" * 32}, "was trained on the dataset eeeeeeeeeeee"),
+            ({"labels": ("dbp", "xyz")}, "has the labels dbp, xyz"),
+            ({"split": 11}, r"was trained on another split \(11\)"),
         ],
     )
     def test_others_are_refused(
@@ -409,7 +409,7 @@ class TestDiscriminator:
         with pytest.raises(SnapshotError, match=r"--discriminator dbp=tiny\.pkl"):
             scored(bank, tiny, "discriminator", "dbp", 0.7, CPU)
         how = ScoreOptions(discriminators=(("dbp", str(NETWORK.parent / "a.pkl")),), device="cpu")
-        with pytest.raises(SnapshotError, match="Name the pickle that the bank was filled from"):
+        with pytest.raises(SnapshotError, match="Name the pickle from which the bank was filled"):
             scored(bank, tiny, "discriminator", "dbp", 0.7, how)
 
 
@@ -428,7 +428,7 @@ class TestCommand:
         dbp, trv = (row for row in rows if row[0] == "│")
         assert [dbp[at] for at in (1, 3, 5, 11)] == ["dbp", "1", "21", "1"]  # one copy
         assert [trv[at] for at in (1, 3, 5, 11)] == ["trv", "0.5", "20", "0"]
-        assert "training reals, by classifiers that saw no image of their patient: dbp" in out
+        assert "training reals, by classifiers that never saw their patients: dbp" in out
         assert "validation reals of trv (" in out
         last = out.splitlines()[-1]
         assert Path(last).is_dir()
@@ -461,14 +461,14 @@ def test_reals_that_are_too_few(tmp_path: Path) -> None:
     manifest = data.manifest.assign(split=data.manifest["split"].where(keep, "valid"))
     few = dataclasses.replace(data, manifest=manifest)
     bank = bank_of(tmp_path / "bank", {("dbp", 1.0): [draws("dbp", 5)]})
-    with pytest.raises(DataError, match="dbp has 5 training images; scores by neighbours need 6"):
+    with pytest.raises(DataError, match="dbp has 5 training images; neighbour scores need 6"):
         scored(bank, few, "features", "dbp", 1.0)
     alone = dataclasses.replace(
         data,
         manifest=manifest[manifest["label"] == "trv"],
         spec=dataclasses.replace(data.spec, labels=("trv",)),
     )
-    with pytest.raises(DataError, match="has the label trv alone"):
+    with pytest.raises(DataError, match="has only the label trv"):
         scored(bank_of(tmp_path / "b", {("trv", 1.0): [noise(2)]}), alone, "classifier", "trv", 1)
 
 

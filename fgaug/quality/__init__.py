@@ -1,8 +1,8 @@
-"""How good a set of fakes is: measures on features of real and generated images.
+"""Quality of sets of fakes: measures on features of real and generated images.
 
-features -> [quality] -> study.  Pure functions on float arrays [N, D], an image a row. In every
-function of two sets that are not alike the reals come first: swapped, precision and recall change
-places. Networks that make features are in `fgaug.quality.features.networks`, which loads torch.
+Pure functions on float arrays [N, D], one image per row. In every asymmetric function of two sets
+the reals come first: swapping them exchanges precision and recall. Networks that compute features
+are in `fgaug.quality.features.networks`, which loads torch.
 """
 
 from __future__ import annotations

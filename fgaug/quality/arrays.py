@@ -1,4 +1,4 @@
-"""Features as arrays, checked at the door."""
+"""Validation of feature arrays."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Features = NDArray[np.float64]  # [N, D]
 
 
 def checked(features: ArrayLike, name: str = "features", least: int = 2) -> Features:
-    """Return features in float64; refuse what is no array [N, D] of finite numbers.
+    """Return features as float64 [N, D]; refuse other shapes and non-finite numbers.
 
     Args:
-        features: an image a row.
-        name: of the set, for messages.
-        least: how many images the measure needs.
+        features: one image per row.
+        name: name of the set in messages.
+        least: number of images that the measure needs.
     """
     try:
         array = np.asarray(features, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{name} must be numbers, one row an image ({error}).") from None
+        raise UserError(f"{name} must be numbers, one row per image ({error}).") from None
     if array.ndim != 2 or not array.shape[1]:
         raise UserError(f"{name} must have the shape [images, features], got {array.shape}.")
     if len(array) < least:
@@ -31,8 +31,9 @@ def checked(features: ArrayLike, name: str = "features", least: int = 2) -> Feat
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
         raise UserError(
-            f"{name} must be finite numbers, {np.sum(~finite)} of {len(array)} images have others "
-            f"(the first is row {int(np.argmin(finite))}). Leave them out, or look at the network."
+            f"{name} must be finite numbers; {np.sum(~finite)} of {len(array)} images have "
+            f"others (the first is row {int(np.argmin(finite))}). Leave them out, or check the "
+            "network."
         )
     return array
 
@@ -40,11 +41,11 @@ def checked(features: ArrayLike, name: str = "features", least: int = 2) -> Feat
 def checked_pair(
     first: ArrayLike, second: ArrayLike, names: tuple[str, str], least: int = 2
 ) -> tuple[Features, Features]:
-    """Return two sets of features of one network, as `checked` does."""
+    """Return two sets of features of the same network, validated by `checked`."""
     a, b = checked(first, names[0], least), checked(second, names[1], least)
     if a.shape[1] != b.shape[1]:
         raise UserError(
-            f"{names[0]} and {names[1]} must come from one network, got {a.shape[1]} and "
-            f"{b.shape[1]} features an image."
+            f"{names[0]} and {names[1]} must come from the same network, got {a.shape[1]} and "
+            f"{b.shape[1]} features per image."
         )
     return a, b

@@ -1,19 +1,19 @@
-"""Are fakes copies of training images? As near as no new patient's image would come.
+"""Detection of fakes that copy training images: nearer than images of new patients would be.
 
-The null distribution is what a new patient gives by chance: the distance of held-out reals (their
-patients are not in the training set) to the nearest training image of the same label. A fake
-nearer than `scores.copy_threshold`, a low quantile of these distances, is called a copy; of images
-that copy nothing, at most the share alpha is called so too: the rate of false alarms. It holds on
-average over held-out patients; as they are few, what theirs happens to be has an upper limit
-beside it. So low a quantile of few patients carries no test of a whole set, so the set is tested
-at a higher one: `near` is the share of fakes nearer than NEAR of held-out reals are. Its interval
-resamples held-out patients, whole, and fakes.
+The null distribution comes from new patients: the distances of held-out reals, whose patients are
+not in the training set, to the nearest training image of the same label. A fake below
+`image_scores.copy_threshold`, a low quantile of these distances, is flagged as a copy. Images that
+copy nothing are flagged at a rate of at most alpha, the false positive rate. This holds on average
+over held-out patients; because they are few, the rate for the actual ones comes with an upper
+limit. So low a quantile of few patients cannot support a test of a whole set, which therefore uses
+a higher one: `near` is the share of fakes nearer than NEAR of held-out reals. Its interval
+resamples whole held-out patients, and fakes.
 
-To compare distances of samples to the training set with those of held-out data is Meehan et al.
-2020 (arXiv:2004.05675); `nearer` is their rank statistic in one cell, as a probability. Whether an
-image lies nearer to a training image than that image's own nearest neighbour does is Alaa et al.
-2022 (arXiv:2102.08921, authenticity): it sees copies of lone images and is not misled where
-truncation moves all fakes to the crowded middle. The share below a quantile of held-out distances
+Comparing the distances of samples and held-out data to the training set follows Meehan et al. 2020
+(arXiv:2004.05675); `nearer` is their rank statistic in one cell, as a probability. Comparing an
+image's distance to a training image with that image's own nearest neighbour follows Alaa et al.
+2022 (arXiv:2102.08921, authenticity): it detects copies of isolated images and is not misled when
+truncation moves all fakes to the dense centre. The share below a quantile of held-out distances
 and its interval by patient are our own; the quantiles are conformal, see `copy_threshold`.
 """
 
@@ -30,30 +30,30 @@ from fgaug.errors import UserError
 from fgaug.quality.scoring.image_scores import ALPHA, copies, copy_threshold
 from fgaug.stats import patient_rows
 
-NEAR = 0.05  # of held-out reals, that whole sets are compared with
+NEAR = 0.05  # quantile of held-out reals with which whole sets are compared
 RESAMPLES, LEVEL = 1000, 0.95
-MIN_PATIENTS = 10  # held out; what is near by chance is not told by fewer
+MIN_PATIENTS = 10  # held out; fewer do not show what is near by chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """What the distances of one set of fakes say."""
+    """Results from the distances of one set of fakes."""
 
     n_fake: int
     n_held: int  # held-out reals
-    n_patients: int  # of them
+    n_patients: int  # of the held-out reals
     alpha: float
-    threshold: float  # below this distance, and at 0, a fake is called a copy
-    false_alarms_high: float  # upper limit (97.5 %) of the rate at which new reals are called so
-    share: float  # of fakes called copies
+    threshold: float  # below this distance, and at 0, a fake is flagged as a copy
+    false_alarms_high: float  # upper limit (97.5%) of the rate at which new reals are flagged
+    share: float  # of fakes flagged as copies
     share_low: float  # LEVEL, of new fakes by this threshold
     share_high: float
     near: float  # share of fakes nearer than NEAR of the held-out reals are
     near_low: float  # LEVEL, over new held-out patients and new fakes
     near_high: float
-    p_value: float  # one-sided, over both: that no more than NEAR of fakes are that near
-    exact: int  # fakes at no distance from a training image
-    nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: no nearer
+    p_value: float  # one-sided, over both; null: no more than NEAR of fakes are near
+    exact: int  # fakes at distance 0 from a training image
+    nearer: float  # P(a fake is nearer than a held-out real), ties half; 0.5: equally near
     nearer_low: float
     nearer_high: float
 
@@ -72,24 +72,24 @@ def copies_of(
 
     Args:
         fake: float [n], the distance of each fake to its nearest training image.
-        held: float [N], the same of held-out reals of the same label.
+        held: float [N], the same for held-out reals of the same label.
         groups: the patient of each held-out real, [N].
-        alpha: share of new reals that may be called copies.
-        near: share of new reals that may be called near.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
+        alpha: share of new reals that may be flagged as copies.
+        near: share of new reals that may be near.
+        resamples: number of bootstrap resamples.
+        seed: random seed of the bootstrap.
 
     Raises:
-        UserError: no fakes, or held-out reals of fewer than MIN_PATIENTS patients.
+        UserError: there are no fakes, or held-out reals of fewer than MIN_PATIENTS patients.
     """
     fakes, reals = np.asarray(fake, np.float64), np.asarray(held, np.float64)
     rows = patient_rows(groups, len(reals))
     if not len(fakes):
-        raise UserError("Copies are looked for among at least 1 fake, got none.")
+        raise UserError("A search for copies needs at least 1 fake, got none.")
     if len(rows) < MIN_PATIENTS:
         raise UserError(
-            f"What is near by chance is told by held-out reals of at least {MIN_PATIENTS} "
-            f"patients, got {len(rows)}. Hold out more (`fgaug data prepare --valid`)."
+            f"A search for copies needs held-out reals of at least {MIN_PATIENTS} patients, got "
+            f"{len(rows)}. Hold out more (`fgaug data prepare --valid`)."
         )
     limit = copy_threshold(reals, alpha)
     random = np.random.default_rng(seed)
@@ -127,22 +127,22 @@ def copies_of(
 def authentic(
     distance: NDArray[np.float64], nearest: NDArray[np.int64], radius: NDArray[np.float64]
 ) -> float:
-    """Return the share of images that lie further from a training image than its own neighbour.
+    """Return the share of images that lie farther from a training image than its own neighbour.
 
-    Alaa et al. 2022, section 4: an image is authentic where its distance to its nearest training
-    image is above that one's distance to the nearest other training image. Of held-out reals the
-    share is what to expect of fakes.
+    Alaa et al. 2022, section 4: an image is authentic if its distance to its nearest training
+    image exceeds that image's distance to the nearest other training image. The share of held-out
+    reals is what to expect of fakes.
 
     Args:
-        distance: [n], to the nearest training image.
-        nearest: int [n], which one.
-        radius: [N], the distance of each training image to its nearest other one.
+        distance: [n], distance to the nearest training image.
+        nearest: int [n], index of that training image.
+        radius: [N], distance of each training image to the nearest other one.
     """
     return float((distance > radius[nearest]).mean())
 
 
 def closest(distance: NDArray[np.float64], nearest: NDArray[np.int64], count: int) -> list[int]:
-    """Return the fakes of the closest pairs, nearest first, each training image once."""
+    """Return the fakes of the closest pairs, nearest first, with each training image once."""
     order = np.argsort(distance, kind="stable")
     _, first = np.unique(nearest[order], return_index=True)
     return [int(fake) for fake in order[np.sort(first)[:count]]]
@@ -153,8 +153,8 @@ def _false_alarms_high(
 ) -> float:
     """Return the upper limit of the share of new reals that lie below a threshold.
 
-    That of a tolerance limit (Wilks 1941, doi:10.1214/aoms/1177731788), by patients: which share
-    of them has an image below. Exact copies alone are no false alarm.
+    A tolerance limit (Wilks 1941, doi:10.1214/aoms/1177731788) for the share of patients with an
+    image below. If only exact copies are flagged, there are no false alarms.
     """
     if limit == 0:
         return 0.0

@@ -1,17 +1,17 @@
-"""What a perfect generator would score: reals against reals.
+"""Floors: the scores of a perfect generator, measured with reals against reals.
 
 Measures of finite sets have a floor above their ideal (FID), or a ceiling below it (precision,
-recall), that depends on the sizes of both sets. It is measured by cutting the reals into two
-disjoint parts, again and again. With N reals and n fakes the parts have m = min(n, N // 2) images
-(the sample, in place of the fakes) and all the others (the reference): no part of N reals can
-stand for more than half of them. So wherever n is above N / 2 the floor is one of smaller sets
-than the fakes were measured with, and a *higher* one. The fakes' own value at the floor's sizes,
-`at_sizes_of`, is what compares with it: m of the fakes against the same references.
+recall), that depends on the sizes of both sets. It is measured with repeated random cuts of the
+reals into two disjoint parts. With N reals and n fakes, the sample, in place of the fakes, has
+m = min(n, N // 2) images, and the reference has all others: the sample cannot have more than half
+of the reals. So if n exceeds N / 2, the floor is that of smaller sets than those with which the
+fakes were measured, and *higher*. The comparable value of the fakes is `at_sizes_of`, from m fakes
+against the same references.
 
-Parts keep patients whole where groups are given: a generator draws new patients, and images of
-one patient on both sides would put the floor too low. The spread over cuts is that of the cut
-alone; all of them are cuts of the same N images. A generator that copies the images it was trained
-on can pass the floor: it has seen the reference, the sample has not.
+Cuts keep patients whole if groups are given: a generator draws new patients, and images of one
+patient on both sides would lower the floor. The sd over cuts is that of the cuts only; all are
+cuts of the same N images. A generator that copies its training images can beat the floor: it has
+seen the reference, whereas the sample has not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Measures = Callable[[Features, Features], dict[str, float]]  # of fakes against 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """Measures over cuts: MEASURES, or what another `measuring` gives."""
+    """Mean and sd of measures over cuts: MEASURES, or those of another `measuring`."""
 
     mean: Mapping[str, float]
     sd: Mapping[str, float]  # divided by cuts - 1
@@ -45,21 +45,21 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Floor:
-    """Reals against reals, and the cuts that it is made of."""
+    """The scores of reals against reals, and the cuts that gave them."""
 
     values: Spread
     cuts: tuple[Cut, ...]
-    by: str  # what is never on both sides: image, or group
-    measuring: Measures  # what made the values, and makes those that compare with them
+    by: str  # unit that is never on both sides: image, or group
+    measuring: Measures  # function that gave the values, for comparable values of fakes
 
     @property
     def n_reference(self) -> int:
-        """Return the images of every reference."""
+        """Return the number of images in each reference."""
         return len(self.cuts[0][0])
 
     @property
     def n_sample(self) -> int:
-        """Return the images of every sample."""
+        """Return the number of images in each sample."""
         return len(self.cuts[0][1])
 
 
@@ -79,23 +79,23 @@ def real_floor(
     seed: int = 0,
     measuring: Measures | None = None,
 ) -> Floor:
-    """Return what reals score against reals, as near to the sizes N and n as N reals allow.
+    """Return the scores of reals against reals, at sizes as near to N and n as N reals allow.
 
     Args:
         real: [N, D].
-        n: fakes that the floor is for.
-        groups: patient of each real; images part on their own where None, or where all are of one.
-        cuts: how many random cuts to measure.
-        k: of precision and recall; no part is cut so small that an image lacks k neighbours.
-        seed: of the cuts.
-        measuring: other measures than MEASURES, which may look at up to k neighbours.
+        n: number of fakes for which the floor is.
+        groups: patient of each real; with None or a single patient, cuts are by image.
+        cuts: number of random cuts.
+        k: neighbours of precision and recall; every part keeps more than k images.
+        seed: random seed of the cuts.
+        measuring: measures to use instead of MEASURES, with up to k neighbours.
 
     Raises:
-        UserError: too few reals to cut, fewer than two cuts.
+        UserError: there are too few reals, or fewer than two cuts.
     """
     array = checked(real, "real", least=2 * (k + 1))
     if cuts < 2:
-        raise UserError(f"A floor needs at least 2 cuts, got {cuts}. Take 10.")
+        raise UserError(f"A floor needs at least 2 cuts, got {cuts}. Use 10.")
     alone = np.arange(len(array))
     patients = alone if groups is None else _numbers(groups)
     if len(patients) != len(array):
@@ -106,8 +106,8 @@ def real_floor(
     parts = _cuts(alone if one else patients, n, cuts, seed)
     if min(len(parts[0][0]), len(parts[0][1])) <= k:
         raise UserError(
-            f"Cut by patient, a part of the {len(array)} reals holds no more than {k} images. "
-            "Give more reals, or no groups."
+            f"A cut of the {len(array)} reals by patient leaves a part with no more than {k} "
+            "images. Give more reals, or no groups."
         )
     by = "image" if groups is None or one else "group"
     measure = measuring or partial(_measures, k=k)
@@ -116,13 +116,13 @@ def real_floor(
 
 
 def at_sizes_of(floor: Floor, real: ArrayLike, fake: ArrayLike) -> Spread:
-    """Return the measures of fakes at a floor's sizes: what compares with the floor.
+    """Return the measures of fakes at a floor's sizes, which are comparable with the floor.
 
     Args:
-        floor: of these reals, for this many fakes.
-        real: [N, D], the floor's.
-        fake: [n, D], n at least the floor's sample; a random part of that size meets each
-            reference.
+        floor: floor of these reals for this number of fakes.
+        real: [N, D], the reals of the floor.
+        fake: [n, D], n at least the floor's sample; each reference is compared with a random part
+            of that size.
     """
     a, b = checked_pair(real, fake, ("real", "fake"), least=floor.n_sample)
     found = []
@@ -133,14 +133,14 @@ def at_sizes_of(floor: Floor, real: ArrayLike, fake: ArrayLike) -> Spread:
 
 
 def beside_floor(floor: Floor, real: ArrayLike, fake: ArrayLike) -> dict[str, float | int | str]:
-    """Return the columns that stand beside the measures of fakes in a table.
+    """Return the columns of the floor for a table with measures of fakes.
 
     `<measure>_at_floor` of the fakes at the floor's sizes and `floor_<measure>` of the reals, each
-    with its `_sd` over cuts, and what the floor is made of.
+    with its `_sd` over cuts, and the sizes, number and unit of the cuts.
 
     Args:
-        floor: of these reals, for this many fakes.
-        real: [N, D], the floor's.
+        floor: floor of these reals for this number of fakes.
+        real: [N, D], the reals of the floor.
         fake: [n, D].
     """
     same = at_sizes_of(floor, real, fake)
@@ -160,7 +160,7 @@ def beside_floor(floor: Floor, real: ArrayLike, fake: ArrayLike) -> dict[str, fl
 
 
 def _numbers(groups: Sequence[object] | pd.Series) -> NDArray[np.int64]:
-    """Return the patients as 0, 1, 2, ...; those without a name are one."""
+    """Return the patients as 0, 1, 2, ...; unnamed ones count as one patient."""
     return pd.factorize(pd.Series(groups), use_na_sentinel=False)[0].astype(np.int64)
 
 
@@ -183,7 +183,7 @@ def _spread(found: Sequence[Mapping[str, float]]) -> Spread:
 
 
 def _cuts(patients: NDArray[np.int64], n: int, count: int, seed: int) -> tuple[Cut, ...]:
-    """Return random cuts of whole patients, all with the sizes of the smallest parts."""
+    """Return random cuts by whole patients, all with the sizes of the smallest parts."""
     wanted = min(n, len(patients) // 2)
     sizes = np.bincount(patients)
     parts = []

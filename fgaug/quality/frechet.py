@@ -17,7 +17,7 @@ from fgaug.quality.arrays import Features, checked, checked_pair
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gaussian:
-    """Mean and covariance of one set; made once where the set is compared several times."""
+    """Mean and covariance of one set, for repeated comparisons."""
 
     mean: Features  # [D]
     factor: Features  # [at most D, D]; factor.T @ factor is the covariance, divided by N - 1
@@ -36,9 +36,9 @@ class Gaussian:
         """Return the squared Frechet distance.
 
         The eigenvalues of S1 S2 = A'A B'B are the squared singular values of A B', so the trace
-        of its root is their sum. Neither a covariance nor a root of one is formed: eigenvalues
-        that are 0 (fewer images than features, features that are always 0) stay 0, where the root
-        of their rounding errors would add up.
+        of its root is the sum of these. Neither a covariance nor its root is formed, so that zero
+        eigenvalues (fewer images than features, features that are always 0) stay 0 instead of
+        adding up the roots of their rounding errors.
         """
         shift = self.mean - other.mean
         shared = np.linalg.norm(self.factor @ other.factor.T, ord="nuc")
@@ -49,8 +49,8 @@ class Gaussian:
 def fid(features_a: ArrayLike, features_b: ArrayLike) -> float:
     """Return the Frechet distance of two sets, covariances divided by N - 1; symmetric.
 
-    It is called FID where the features are the Inception network's of 2015-12-05. It falls as the
-    sets grow, by an amount that differs between networks and sets: compare it at equal sizes only,
+    With the features of the Inception network of 2015-12-05 this is the FID. It decreases as the
+    sets grow, by an amount that differs between networks and sets: compare it only at equal sizes,
     and with `real_floor`.
     """
     a, b = checked_pair(features_a, features_b, ("features_a", "features_b"))

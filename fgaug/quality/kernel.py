@@ -2,7 +2,7 @@
 
 Binkowski et al. 2018 (arXiv:1801.01401): KID is the squared maximum mean discrepancy under the
 kernel k(x, y) = (x.y / D + 1)^3, estimated without bias: pairs of an image with itself are left
-out, so a value below 0 is possible, and the mean does not depend on the sizes of the sets.
+out, so values below 0 are possible, and the mean does not depend on the sizes of the sets.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class KidSubsets:
     mean: float
     sd: float  # population sd over the subsets: the spread of *one* subset's value
     subsets: int
-    size: int  # images of a subset, of each set
+    size: int  # images per subset from each set
 
 
 def kid(features_a: ArrayLike, features_b: ArrayLike) -> float:
@@ -47,22 +47,22 @@ def kid_subsets(
 ) -> KidSubsets:
     """Return the mean and spread of the KID over random subsets, as it is usually published.
 
-    `sd` says how far one subset's value lies from the mean. It is no standard error of `kid` or of
-    `mean`: subsets overlap, and where a set has no more than `size` images all of them are taken
-    each time.
+    `sd` is the spread of a single subset's value about the mean. It is not a standard error of
+    `kid` or of `mean`: subsets overlap, and a set of no more than `size` images is used whole each
+    time.
 
     Args:
         features_a: [N, D].
         features_b: [M, D].
-        subsets: how many.
-        size: images drawn from each set without replacement; all where a set has fewer.
-        seed: of the draws, which are torch-fidelity's.
+        subsets: number of subsets.
+        size: images drawn from each set without replacement; all of a smaller set.
+        seed: random seed of the draws, which equal torch-fidelity's.
     """
     a, b = checked_pair(features_a, features_b, _NAMES)
     if subsets < 1 or size < 2:
         raise UserError(
-            "KID needs at least 1 subset of at least 2 images, "
-            f"got {subsets} of {size}. Published are 100 of 1000."
+            f"KID needs at least 1 subset of at least 2 images, got {subsets} of {size}. "
+            "Published values use 100 of 1000."
         )
     size = min(size, len(a), len(b))
     random = np.random.RandomState(seed)
@@ -77,25 +77,27 @@ def kid_subsets(
 
 
 def kid_error(real: ArrayLike, fake: ArrayLike, groups: ArrayLike | None = None) -> float:
-    """Return the jackknife standard error of `kid`, patients of the reals left out whole.
+    """Return the jackknife standard error of `kid`, leaving out whole patients of the reals.
 
-    Left out in turn are each fake and each patient; of a statistic of two samples the variance is
-    the sum of both (Arvesen 1969, doi:10.1214/aoms/1177697287). All values come from one pass over
-    the kernel. Where the two sets are alike it is too large rather than too small.
+    Leaves out each fake and each patient in turn; the variance of a two-sample statistic is the
+    sum of both parts (Arvesen 1969, doi:10.1214/aoms/1177697287). All values come from one pass
+    over the kernel. For similar sets it is too large rather than too small.
 
     Args:
         real: [N, D].
         fake: [M, D].
-        groups: patient of each real, [N]; every image by itself where None.
+        groups: patient of each real, [N]; None if every image is its own patient.
 
     Raises:
-        UserError: fewer than 3 images of a set, or reals of fewer than 3 patients.
+        UserError: a set has fewer than 3 images, or the reals fewer than 3 patients.
     """
     a, b = checked_pair(real, fake, ("real", "fake"), least=3)
     codes = np.arange(len(a)) if groups is None else pd.factorize(np.asarray(groups))[0]
     sizes = np.bincount(codes)
     if len(sizes) < 3:
-        raise UserError(f"A KID's error needs reals of at least 3 patients, got {len(sizes)}.")
+        raise UserError(
+            f"The standard error of KID needs reals of at least 3 patients, got {len(sizes)}."
+        )
     cross_a, cross_b = np.zeros(len(a)), np.zeros(len(b))
     for start, base in _bases(a, b):
         values = base**3
@@ -122,7 +124,7 @@ def _within_without(x: Features, codes: NDArray[np.int64]) -> tuple[float, NDArr
     own = np.bincount(codes, (np.square(x).sum(axis=1) / x.shape[1] + 1) ** 3, minlength=count)
     rows, blocks = rows - own, blocks - own
     left = len(x) - np.bincount(codes)
-    # pairs with g are in the sum twice, those within g were then taken away once too often
+    # pairs with g are counted twice in the sum; pairs within g are then subtracted once too often
     without = (rows.sum() - 2 * rows + blocks) / (left * (left - 1))
     return float(rows.sum() / (len(x) * (len(x) - 1))), without
 

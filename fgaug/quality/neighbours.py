@@ -1,14 +1,14 @@
-"""Measures by nearest neighbours: do fakes lie among reals, and reals among fakes?
+"""Nearest-neighbour measures: do fakes lie among reals, and reals among fakes?
 
-Every image of a set has a ball that reaches to its
-k-th neighbour in that set, itself not counted. Kynkaanniemi et al. 2019 (arXiv:1904.06991):
-precision, recall, realism, by closed balls. Naeem et al. 2020 (arXiv:2002.09797): density,
-coverage, by open balls. The two differ in ties alone, which copies make: a fake that is a copy of
-a real lies exactly on the balls of those whose k-th neighbour it copies.
+Every image of a set has a ball whose radius is the distance to its k-th nearest neighbour in that
+set, not counting itself. Kynkaanniemi et al. 2019 (arXiv:1904.06991) define precision, recall and
+realism with closed balls; Naeem et al. 2020 (arXiv:2002.09797) define density and coverage with
+open balls. The two differ only for ties, which copies cause: a fake that copies a real lies
+exactly on the balls of the images whose k-th neighbour it copies.
 
-Distances are computed in float64, in blocks by scikit-learn. Rounding decides nothing: distances
-within one part in 10^9 tie, and vectors that differ by less than float32 features can are copies,
-at distance 0.
+Distances are computed in float64, in blocks by scikit-learn. Rounding does not matter: distances
+within one part in 10^9 are ties, and vectors that differ by less than the resolution of float32
+features are copies at distance 0.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fgaug.errors import UserError
 from fgaug.quality.arrays import Features, checked_pair
 
 _BLOCK_MB = 64
-TIE = 1e-9  # of a distance; the products' rounding is about 1e-14 of it
-COPY = 3e-7  # of the largest distance from the mean; float32 resolves 6e-8 of a feature
+TIE = 1e-9  # relative to a distance; rounding errors are about 1e-14
+COPY = 3e-7  # relative to the largest distance from the mean; float32 resolves 6e-8
 _NAMES = ("real", "fake")
 
 
 def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[float, float]:
-    """Return the share of fakes in the ball of some real, and of reals in that of some fake.
+    """Return the share of fakes in the ball of any real, and of reals in the ball of any fake.
 
     Kynkaanniemi et al. 2019, equations 1 and 2; they use k = 3.
     """
@@ -44,7 +44,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
 
 
 def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
-    """Return in how many reals' balls a fake lies, over k, and the share of reals that hold one.
+    """Return density, reals' balls per fake over k, and coverage, the share of balls with a fake.
 
     Naeem et al. 2020, equations 3 and 4; they use k = 5. Density can exceed 1.
     """
@@ -62,15 +62,15 @@ def realism(
 ) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """Return each fake's realism [N]: the largest over the reals of radius / distance.
 
-    Kynkaanniemi et al. 2019, equation 5. At 1 and above the fake lies in some real's ball; a copy
-    of a real has an infinite realism.
+    Kynkaanniemi et al. 2019, equation 5. From 1 up the fake lies in the ball of a real; a copy of
+    a real has infinite realism.
 
     Args:
         real: [N, D].
         fake: [M, D].
-        k: the neighbour that a real's ball reaches to.
-        prune_median: leave out reals with a radius above the median, as the paper does: the balls
-            of lone reals are so large that whatever lies about them would look real.
+        k: the neighbour that sets the radius of a real's ball.
+        prune_median: leave out reals with a radius above the median, as in the paper: the balls of
+            isolated reals are so large that anything near them would look real.
     """
     reals, fakes, copy = _centred(real, fake, k)
     radii = radii_of(reals, k, copy)
@@ -92,18 +92,18 @@ def realism_from(radii: Features, distance: Features) -> NDArray[np.float64]:
 
 
 def within_median(radii: Features) -> NDArray[np.bool_]:
-    """Return which reals keep their ball, as the paper does."""
+    """Return which reals keep their ball, as in the paper."""
     kept: NDArray[np.bool_] = radii <= np.median(radii) * (1 + TIE)  # neighbours share theirs
     return kept
 
 
 def _centred(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[Features, Features, float]:
-    """Return both sets moved to the reals' mean, and the distance below which images are copies.
+    """Return both sets centred at the reals' mean, and the distance below which images are copies.
 
-    Distances stay; what cancels in |x|^2 - 2 x.y + |y|^2 becomes as small as it can be.
+    Centring keeps distances and minimises the cancellation in |x|^2 - 2 x.y + |y|^2.
     """
     if k < 1:
-        raise UserError(f"k must be at least 1, got {k}. Published are 3 and 5.")
+        raise UserError(f"k must be at least 1, got {k}. Published values use 3 and 5.")
     first, second = checked_pair(real, fake, _NAMES, least=k + 1)
     mean = first.mean(axis=0)
     first, second = first - mean, second - mean
@@ -112,7 +112,7 @@ def _centred(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[Features, Featur
 
 
 def radii_of(features: Features, k: int, copy: float) -> NDArray[np.float64]:
-    """Return the distance of each image to its k-th neighbour in its own set."""
+    """Return the distance of each image to its k-th nearest neighbour in its own set."""
     from sklearn.neighbors import NearestNeighbors
 
     search = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(features)
@@ -122,7 +122,7 @@ def radii_of(features: Features, k: int, copy: float) -> NDArray[np.float64]:
 
 
 def blocks(rows: Features, columns: Features, copy: float) -> Iterator[tuple[int, Features]]:
-    """Yield (number of the first row, distances [some rows, all columns])."""
+    """Yield (index of the first row, distances [some rows, all columns])."""
     from sklearn.metrics import pairwise_distances_chunked
 
     start = 0

@@ -1,7 +1,6 @@
-"""How good each set of a bank's fakes is, beside what reals would score in its place.
+"""Measures of each set of a bank's fakes, with those of reals in its place.
 
-A set is
-the fakes of one label at one psi that pass one filter.
+A set consists of the fakes of one label at one psi that pass one filter.
 """
 
 from __future__ import annotations
@@ -23,26 +22,26 @@ from fgaug.quality.neighbours import density_coverage, precision_recall
 MEASURES = ("fid", "kid", "precision", "recall", "density", "coverage")
 LOWER_IS_BETTER = ("fid", "kid")
 K, K_DENSITY = 3, 5  # neighbours, as in Kynkaanniemi et al. 2019 and in Naeem et al. 2020
-MIN_FAKES = 2 * (K_DENSITY + 1)  # of a set; the floor's parts hold half of it
+MIN_FAKES = 2 * (K_DENSITY + 1)  # per set; the parts of the floor have half as many
 
 
 class RealFeatures:
-    """The reals of one label that sets of fakes are measured against, and their floors."""
+    """The reals of one label with which sets of fakes are compared, and their floors."""
 
     def __init__(self, features: ArrayLike, groups: Sequence[object] | pd.Series) -> None:
-        """Take features, float [N, D], and the patient of each image, [N]."""
+        """Validate features, float [N, D], and store the patient of each image, [N]."""
         self.features = checked(features, "real", least=MIN_FAKES)
         self.groups = np.asarray(groups)
         self._floors: dict[int, Floor] = {}
 
     def measured(self, fake: ArrayLike) -> dict[str, Any]:
-        """Return MEASURES of a set of fakes, KID's error, and the floor's columns beside them.
+        """Return MEASURES of a set of fakes, the standard error of KID, and the floor's columns.
 
         Columns: n_real, n_fake; MEASURES, fakes against all reals; kid_error (`kernel.kid_error`);
-        those of `floors.beside_floor`.
+        the columns of `floors.beside_floor`.
 
         Raises:
-            UserError: fewer than MIN_FAKES fakes.
+            UserError: there are fewer than MIN_FAKES fakes.
         """
         fakes = checked(fake, "fake", least=MIN_FAKES)
         return {
@@ -54,7 +53,7 @@ class RealFeatures:
         }
 
     def _floor(self, n: int) -> Floor:
-        """Return what reals score in the place of n fakes, measured once for all that share it."""
+        """Return the floor for n fakes, measured once per sample size."""
         n = min(n, len(self.features) // 2)
         if n not in self._floors:
             self._floors[n] = real_floor(
@@ -72,16 +71,16 @@ def measures_of(real: Features, fake: Features) -> dict[str, float]:
 
 
 def shortfall(row: Mapping[str, Any], measure: str) -> float:
-    """Return how far fakes are from reals at equal sizes, positive where they are worse."""
+    """Return how much worse fakes are than reals at equal sizes; positive is worse."""
     apart = float(row[f"{measure}_at_floor"]) - float(row[f"floor_{measure}"])
     return apart if measure in LOWER_IS_BETTER else -apart
 
 
 def drawn(z_seeds: np.ndarray, most: int) -> np.ndarray:
-    """Return at most `most` of a set's z_seeds, the lowest ones: a bank's order means nothing.
+    """Return the lowest `most` of a set's z_seeds; the order in the bank is irrelevant.
 
     Raises:
-        UserError: too few to measure.
+        UserError: `most` is too small to measure.
     """
     if most < MIN_FAKES:
         raise UserError(f"--images must be at least {MIN_FAKES}, got {most}. The default is 1000.")

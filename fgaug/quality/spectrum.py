@@ -1,9 +1,8 @@
-"""High frequencies alone: are fakes told from reals by what no reader of the images looks at?
+"""High frequencies: can fakes be distinguished from reals by what no reader of images sees?
 
-Upsampling leaves marks in the
-spectrum of what convolutional generators make (Durall et al. 2020, arXiv:2003.01826, who classify
-by the azimuthally averaged power spectrum). A classifier may learn such marks in the place of a
-label, where each label has a network of its own.
+Upsampling leaves traces in the spectrum of images from convolutional generators (Durall et al.
+2020, arXiv:2003.01826, who classify by the azimuthally averaged power spectrum). If each label has
+its own network, a classifier may learn such traces instead of the label.
 """
 
 from __future__ import annotations
@@ -13,29 +12,29 @@ import numpy as np
 from fgaug.errors import UserError
 from fgaug.quality.two_sample import MIN_PATIENTS, ToldApart, two_sample_test
 
-STRENGTH = 1.0  # weight of the data: features are few, unlike those of networks
-MIN_SIZE = 16  # px; smaller images have no spectrum to speak of
+STRENGTH = 1.0  # weak regularisation: there are few features, unlike those of networks
+MIN_SIZE = 16  # px; the spectrum of smaller images is too coarse
 _BATCH = 512
-_FLOOR = 1e-6  # of power, in squared levels: an image of one colour has none
+_FLOOR = 1e-6  # added power in squared levels: an image of one colour has none
 
 
 def high_frequencies(images: np.ndarray) -> np.ndarray:
-    """Return `radial_power` from half the Nyquist frequency up to it, [N, H // 2 - H // 4 + 1]."""
+    """Return `radial_power` from half to the full Nyquist frequency, [N, H // 2 - H // 4 + 1]."""
     return radial_power(images)[:, images.shape[1] // 4 :]
 
 
 def radial_power(images: np.ndarray) -> np.ndarray:
     """Return log10 of the mean power at each radius of the spectrum, float64 [N, H // 2 + 1].
 
-    Of the image's mean over channels, less its mean and under a Hann window, as an image's edges
-    do not meet. Radii are whole cycles over the image, from 0 to the Nyquist frequency; the
-    corners beyond are left out.
+    Uses the mean over channels, centred and with a Hann window because opposite edges do not
+    match. Radii are whole cycles over the image, from 0 to the Nyquist frequency; the corners
+    beyond are left out.
 
     Args:
         images: uint8 [N, H, H, C], memory-mapped or not.
 
     Raises:
-        UserError: images below MIN_SIZE.
+        UserError: images are smaller than MIN_SIZE.
     """
     size = images.shape[1]
     if size < MIN_SIZE:
@@ -57,7 +56,7 @@ def radial_power(images: np.ndarray) -> np.ndarray:
 
 
 def real_or_fake(real: np.ndarray, groups: np.ndarray, fake: np.ndarray) -> ToldApart:
-    """Return how well fakes are told from reals by `high_frequencies`.
+    """Return the two-sample test of fakes against reals on `high_frequencies`.
 
     Args:
         real: float [N, D], their high frequencies.
@@ -68,7 +67,7 @@ def real_or_fake(real: np.ndarray, groups: np.ndarray, fake: np.ndarray) -> Told
 
 
 def halves(real: np.ndarray, groups: np.ndarray, seed: int = 0) -> ToldApart:
-    """Return the same of two halves of the reals, by patient: what chance looks like."""
+    """Return the same test for two halves of the reals, split by patient, as a reference."""
     patients = np.unique(groups)
     if len(patients) < 2 * MIN_PATIENTS:
         raise UserError(

@@ -1,15 +1,16 @@
-"""Strata: which machines do the fakes show? A classifier of machines, applied to fakes.
+"""Strata in the fakes: a classifier of machines, sites or operators, applied to fakes.
 
-A classifier learns the stratum (machine, site, operator) of the training reals, from features of a
-network or from plain statistics of their appearance, whichever separates reals better. Its calls
-on reals are out of fold by patient. Its calls on fakes are compared with its calls on reals of the
-same label, errors included (chi-square). They are also corrected for its confusion: the shares q
-of the strata that give the calls on fakes, calls = sum of q_k x P(called | k), by least squares on
-the simplex: the adjusted count of Forman 2008 (doi:10.1007/s10618-008-0097-y) for several strata.
+A classifier learns the stratum (machine, site, operator) of the training reals, from the features
+of a network or from simple statistics of their appearance, whichever separates reals better. Its
+predictions for reals are out of fold by patient. Its predictions for fakes are compared with those
+for reals of the same label, errors included (chi-square). They are also corrected for its
+confusion matrix: the shares q of the strata solve predictions = sum of q_k x P(predicted | k) by
+least squares on the simplex, the adjusted count of Forman 2008 (doi:10.1007/s10618-008-0097-y) for
+several strata.
 
-Appearance means how an image was recorded, whatever it shows: levels, gain over depth, grain. A
-machine's settings move these numbers and anatomy hardly does; networks trained on photographs
-mostly ignore them.
+Appearance is how an image was recorded, whatever it shows: gray levels, gain over depth, grain.
+The settings of a machine change these numbers, anatomy hardly does; networks trained on
+photographs mostly ignore them.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from fgaug.quality.snapshots.training_filter import STRENGTH, fitted, out_of_fol
 from fgaug.quality.spectrum import radial_power
 from fgaug.stats import patient_rows
 
-MIN_PATIENTS = 5  # of a stratum; rarer ones are left out, no classifier can learn them
-STRENGTHS = {"appearance": 1.0}  # of the data against the penalty; STRENGTH for other inputs
+MIN_PATIENTS = 5  # per stratum; rarer ones are left out, as no classifier can learn them
+STRENGTHS = {"appearance": 1.0}  # inverse regularisation; STRENGTH for other inputs
 RESAMPLES, LEVEL = 1000, 0.95
-MISSING = 1 / 3  # of a stratum's share of the reals: fakes that surely have less of it lack it
+MISSING = 1 / 3  # of the reals' share: a stratum with a smaller upper limit is missing
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 _QUANTILES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
@@ -38,26 +39,26 @@ _BATCH = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Machines:
-    """A classifier of strata and how well it knows those of reals."""
+    """A classifier of strata, with its out-of-fold performance on reals."""
 
-    inputs: str  # what it looks at, by name
+    inputs: str  # name of its inputs
     strata: tuple[str, ...]  # those with MIN_PATIENTS patients
     left_out: tuple[str, ...]  # those with fewer
-    truth: Ints  # [N], the stratum of each real that was used
-    called: Ints  # [N], out of fold
+    truth: Ints  # [N], true stratum of each real used
+    called: Ints  # [N], predicted out of fold
     groups: np.ndarray  # [N]
-    rows: Ints  # [N], which of the reals given
+    rows: Ints  # [N], indices among the given reals
     accuracy: float  # balanced over strata, out of fold
-    least: float  # the accuracy from which on its calls are worth reading
-    model: Callable[[np.ndarray], np.ndarray]  # probabilities, learnt from all of them
+    least: float  # the accuracy from which its predictions are informative
+    model: Callable[[np.ndarray], np.ndarray]  # probabilities, trained on all reals
 
     @property
     def tells(self) -> bool:
-        """Whether it can tell the machines of reals apart at all."""
+        """Whether it can distinguish the machines of reals at all."""
         return self.accuracy >= self.least
 
     def call(self, inputs: Mapping[str, np.ndarray]) -> Ints:
-        """Return the stratum of each image, int [n], from the inputs that it has learnt from."""
+        """Return the predicted stratum of each image, int [n], from inputs by name."""
         likeliest: Ints = self.model(inputs[self.inputs]).argmax(axis=1)
         return likeliest
 
@@ -70,15 +71,15 @@ class Shares:
     fake: Floats  # [K], estimated shares of the fakes
     low: Floats  # [K], LEVEL, over new patients and new fakes
     high: Floats
-    called_real: Floats  # [K], what the classifier calls the reals, and the fakes
+    called_real: Floats  # [K], shares of the predictions for reals, and for fakes
     called_fake: Floats
-    missing: tuple[bool, ...]  # [K]: the fakes surely have less than MISSING of the reals' share
-    total_variation: float  # half the sum of |fake - real|: 0 alike, 1 nothing in common
+    missing: tuple[bool, ...]  # [K]: the upper limit is below MISSING of the reals' share
+    total_variation: float  # half the sum of |fake - real|: 0 is alike, 1 nothing in common
     tv_low: float
     tv_high: float
-    tv_chance: float  # what fakes with the reals' strata would be below, at LEVEL
-    chi_square: float  # of the calls
-    p_value: float  # that calls differ so by chance, patients resampled whole
+    tv_chance: float  # upper limit, at LEVEL, for fakes with the reals' strata
+    chi_square: float  # of the predictions
+    p_value: float  # of chi_square, resampling whole patients
 
 
 def learn_machines(
@@ -90,10 +91,10 @@ def learn_machines(
     """Return a classifier of the strata of training reals.
 
     Args:
-        inputs: float [N, D] each, by name; those that tell the reals' strata best are taken.
-        strata: of each real; those without one are left out.
+        inputs: float [N, D] each, by name; uses those that predict the reals' strata best.
+        strata: stratum of each real; reals without one are left out.
         groups: patient of each real, [N].
-        seed: of the folds.
+        seed: random seed of the folds.
 
     Raises:
         UserError: fewer than two strata have MIN_PATIENTS patients.
@@ -105,8 +106,8 @@ def learn_machines(
     if len(kept) < 2:
         told = ", ".join(f"{name} {count}" for name, count in patients.items()) or "none"
         raise UserError(
-            f"Strata are told apart where two or more have at least {MIN_PATIENTS} patients each; "
-            f"their patients are: {told}."
+            f"A classifier of strata needs two or more with at least {MIN_PATIENTS} patients "
+            f"each; their patients are: {told}."
         )
     rows = np.flatnonzero(np.isin(names, kept))
     truth = np.searchsorted(kept, names[rows]).astype(np.int64)
@@ -131,22 +132,22 @@ def learn_machines(
 
 
 def shares_of(machines: Machines, reals: NDArray[np.bool_], called: Ints, seed: int = 0) -> Shares:
-    """Return the strata of fakes against those of the reals that they should look like.
+    """Return the strata of fakes compared with those of the reals of their label.
 
-    Intervals and p resample patients whole (of all reals that the classifier knows) and the calls
-    on fakes.
+    Intervals and p resample whole patients, of all reals of the classifier, and the predictions
+    for fakes.
 
     Args:
-        machines: of `learn_machines`.
-        reals: bool [N], which of the classifier's reals carry the fakes' label.
-        called: int [n], of `Machines.call`.
-        seed: of the resamples.
+        machines: the result of `learn_machines`.
+        reals: bool [N], which of the classifier's reals have the fakes' label.
+        called: int [n], the result of `Machines.call`.
+        seed: random seed of the resampling.
 
     Raises:
-        UserError: no reals, or no fakes.
+        UserError: there are no reals, or no fakes.
     """
     if not len(called) or not reals.any():
-        raise UserError("Strata are compared between at least one fake and one real.")
+        raise UserError("A comparison of strata needs at least one fake and one real.")
     calls = np.bincount(called, minlength=len(machines.strata))
     confusion, real, real_calls = _of_reals(machines, reals, np.arange(len(reals)))
     fake, chi_square = _shares(calls, confusion), _chi_square(calls, real_calls)
@@ -176,9 +177,9 @@ class _Drawn:
     """B resamples of patients and fakes."""
 
     fake: Floats  # [B, K], shares of the fakes
-    apart: Floats  # [B], their total variation from the reals'
-    apart_by_chance: Floats  # [B], the same of fakes that have the reals' shares
-    by_chance: Floats  # [B], chi-square of the calls where fakes are called as reals are
+    apart: Floats  # [B], their total variation from the reals' shares
+    apart_by_chance: Floats  # [B], the same for fakes with the reals' shares
+    by_chance: Floats  # [B], chi-square if fakes are predicted as reals are
 
 
 def _resampled(machines: Machines, reals: NDArray[np.bool_], calls: Ints, seed: int) -> _Drawn:
@@ -194,12 +195,12 @@ def _resampled(machines: Machines, reals: NDArray[np.bool_], calls: Ints, seed: 
         if not reals[rows].any():
             continue
         matrix, shares, new_calls = _of_reals(machines, reals, rows)
-        # Jeffreys' prior: that no fake was called a machine does not mean that none ever will be
+        # Jeffreys' prior: a machine that was never predicted for a fake can still occur
         fake.append(_shares(random.dirichlet(calls + 0.5), matrix))
         apart.append(_variation(fake[-1], shares))
         same = _shares(random.multinomial(n_fake, real @ confusion), matrix)
         alike.append(_variation(same, shares))
-        # reals move from the shared mean as far as these patients moved from theirs
+        # shift the reals from the pooled mean as far as these patients moved from theirs
         moved = np.maximum(0, pooled + new_calls / new_calls.sum() - real_calls / n_real)
         others = n_real * moved / moved.sum()
         by_chance.append(_chi_square(random.multinomial(n_fake, pooled), others))
@@ -219,9 +220,9 @@ def _variation(first: Floats, second: Floats) -> float:
 def _of_reals(
     machines: Machines, reals: NDArray[np.bool_], rows: Ints
 ) -> tuple[Floats, Floats, Ints]:
-    """Return P(called | true) [K, K], the label's true shares [K] and its calls [K] of some rows.
+    """Return P(predicted | true) [K, K], and the label's true shares and predictions [K] of rows.
 
-    A stratum without an image among them is taken to be called by its own name.
+    A stratum without an image among the rows counts as predicted perfectly.
     """
     count = len(machines.strata)
     truth, called, own = machines.truth[rows], machines.called[rows], reals[rows]
@@ -233,7 +234,7 @@ def _of_reals(
 
 
 def _shares(calls: Ints | Floats, confusion: Floats) -> Floats:
-    """Return the shares [K] that come nearest to the calls, given P(called | true)."""
+    """Return the shares [K] that fit the predictions best, given P(predicted | true)."""
     from scipy.optimize import nnls
 
     found = nnls(confusion.T, calls / calls.sum())[0]
@@ -242,7 +243,7 @@ def _shares(calls: Ints | Floats, confusion: Floats) -> Floats:
 
 
 def _chi_square(first: Floats | Ints, second: Floats | Ints) -> float:
-    """Return Pearson's statistic of two rows of counts, strata that neither has left out."""
+    """Return Pearson's statistic of two rows of counts, without strata that both lack."""
     table = np.stack([first, second]).astype(np.float64)
     table = table[:, table.sum(axis=0) > 0]
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
@@ -250,10 +251,10 @@ def _chi_square(first: Floats | Ints, second: Floats | Ints) -> float:
 
 
 def appearance(images: np.ndarray) -> np.ndarray:
-    """Return what a few plain statistics say of images, float64 [N, D].
+    """Return simple statistics of the appearance of images, float64 [N, D].
 
-    Quantiles, mean and spread of the gray levels (the mean over channels), the mean of each of
-    eight bands of rows, and the power at each radius of the spectrum.
+    Quantiles, mean and sd of the gray levels (the mean over channels), the mean of each of eight
+    bands of rows, and the power at each radius of the spectrum.
 
     Args:
         images: uint8 [N, H, H, C], memory-mapped or not; at least `spectrum.MIN_SIZE` px.

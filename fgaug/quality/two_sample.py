@@ -1,4 +1,4 @@
-"""Can two sets of images be told apart? By a classifier that saw neither image nor patient."""
+"""Classifier two-sample test: can two sets of images be distinguished?"""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from fgaug.quality.snapshots.training_filter import STRENGTH, out_of_fold
 from fgaug.stats import influence_of
 from fgaug.stats.inference import quantile
 
-MIN_PATIENTS = 10  # of a set
+MIN_PATIENTS = 10  # per set
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToldApart:
-    """How well two sets are told apart; 0.5 is chance."""
+    """How well two sets can be distinguished; 0.5 is chance."""
 
     n_first: int
     n_second: int
@@ -39,29 +39,29 @@ def two_sample_test(
     shared: bool = False,
     seed: int = 0,
 ) -> ToldApart:
-    """Return how well a logistic regression tells two sets apart, cross-validated by patient.
+    """Return how well logistic regression distinguishes two sets, cross-validated by patient.
 
-    Intervals are for new patients with the classifiers as they are (Obuchowski 1997 for the AUC,
-    see `stats.influence_of`), cut off at 0 and 1.
+    Intervals are for new patients with the classifiers fixed (Obuchowski 1997 for the AUC, see
+    `stats.influence_of`), clipped to 0..1.
 
     Args:
         first: float [N, D].
         second: float [M, D].
-        groups_first: patient of each image, [N]; a fake is a patient of its own.
+        groups_first: patient of each image, [N]; a fake is its own patient.
         groups_second: [M].
         strength: see `training_filter.out_of_fold`.
-        shared: a group of both sets is one, such as a z_seed of two networks; else the sets share
-            no group, whatever their names.
-        seed: of the folds.
+        shared: whether equal names in both sets are the same group, such as a z_seed of two
+            networks; otherwise the sets share no group.
+        seed: random seed of the folds.
 
     Raises:
-        UserError: fewer than MIN_PATIENTS groups of a set.
+        UserError: a set has fewer than MIN_PATIENTS groups.
     """
     for groups in (groups_first, groups_second):
         if (count := len(np.unique(groups))) < MIN_PATIENTS:
             raise UserError(
-                f"Two sets are told apart where each has at least {MIN_PATIENTS} patients (or "
-                f"fakes), got {count}."
+                f"A two-sample test needs at least {MIN_PATIENTS} patients (or fakes) per set, "
+                f"got {count}."
             )
     tags = ("", "") if shared else ("a", "b")
     named = [

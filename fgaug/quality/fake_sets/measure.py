@@ -1,4 +1,4 @@
-"""A bank's fakes measured set by set."""
+"""Measuring the sets of fakes in a bank."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ from fgaug.quality.strata import Machines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeSetOptions:
-    """How a bank's fakes are measured."""
+    """Options for measuring a bank's fakes."""
 
     dataset: Path
-    filters: tuple[str, ...] = ()  # beside no filter
-    images: int = 1000  # of each set, the lowest z_seeds
+    filters: tuple[str, ...] = ()  # in addition to no filter
+    images: int = 1000  # per set, the lowest z_seeds
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
-    split: int | str = "dataset"  # whose training images: as prepared, or the seed of a draw
-    against: str | None = None  # another bank, whose networks are told from this one's
-    device: str = "auto"  # all GPUs where there are some; cpu, cuda or cuda:1
+    split: int | str = "dataset"  # of the training images: as prepared, or the seed of a draw
+    against: str | None = None  # another bank, whose networks are compared with this one's
+    device: str = "auto"  # all GPUs if there are any; cpu, cuda or cuda:1
 
 
 def measure_bank(
     bank: Bank, wanted: Demand, how: FakeSetOptions, progress: Advance = lambda done, wanted: None
 ) -> SetRecord:
-    """Return what is known of a bank's fakes, kept in the bank: `fgaug bank quality`.
+    """Measure a bank's fakes, store the record in the bank and return it: `fgaug bank quality`.
 
-    Sets that were measured before in the same way stay beside those that are measured now.
+    Keeps earlier measurements of other sets made in the same way.
 
     Args:
-        bank: open.
-        wanted: its labels and psis to measure; how many of each, `how` says.
-        how: against what, and by what.
-        progress: told (images whose features are known, images in all).
+        bank: the open bank.
+        wanted: labels and psis to measure; `how` sets the number of fakes.
+        how: dataset, features and filters.
+        progress: called with (images with features, images in total).
 
     Raises:
-        BankError: a filter's scores are not there, or images of another size than the dataset's.
-        DataError: a dataset or a label that cannot be used.
-        UserError: a feature network or a filter that cannot be used.
+        BankError: a filter's scores are missing, or image sizes differ from the dataset's.
+        DataError: the dataset or a label cannot be used.
+        UserError: the feature network or a filter cannot be used.
     """
     from fgaug.quality.features.networks import load_network
 
@@ -99,10 +99,10 @@ def measure_bank(
 
 
 def kept_of(store: Store, dataset_digest: str) -> list[SetRecord]:
-    """Return what a bank keeps of measurements against a dataset, one a network and split.
+    """Return a bank's records of measurements against a dataset, one per network and split.
 
     Raises:
-        BankError: a file that cannot be read.
+        BankError: a file cannot be read.
     """
     found = []
     for name in store.sizes(BankNames.quality):
@@ -125,13 +125,13 @@ def _keep(bank: Bank, found: SetRecord) -> SetRecord:
 
 
 def _filters(how: FakeSetOptions) -> list[Filter]:
-    """Return no filter and those that are asked for, each once."""
+    """Return the empty filter and the requested ones, without duplicates."""
     found = [parse(NONE), *(parse(text) for text in how.filters)]
     return list({each.text: each for each in found}.values())
 
 
 def _machines(found: TableRows, reals: AllReals) -> dict[str, Machines]:
-    """Add how well strata of reals are told; return the classifiers that tell them."""
+    """Add a row per stratum of the reals; return the classifiers that can predict one."""
     machines = {}
     for column, machine in reals.machines().items():
         found.tables["machines"].append(_machine_row(column, machine))
@@ -141,7 +141,7 @@ def _machines(found: TableRows, reals: AllReals) -> dict[str, Machines]:
 
 
 def _shared(other: Bank, each: Fakes) -> np.ndarray:
-    """Return which of the fakes' z_seeds another bank has too: bool [n]."""
+    """Return which of the fakes' z_seeds another bank also has: bool [n]."""
     index = other.index()
     held = index[index["label"].eq(each.label) & index["psi"].eq(each.psi)]["z_seed"]
     return np.isin(each.z_seeds, held.to_numpy())

@@ -1,8 +1,7 @@
-"""The reals that a bank's fakes are held against.
+"""The reals with which a bank's fakes are compared.
 
-Training images of a label, whether a network
-learnt from them or not, as for the scores of single fakes; validation images tell what is near by
-chance; test images are not read.
+Uses the training images of a label, whether or not a network was trained on them, as do the scores
+of individual fakes. Validation images show what is near by chance; test images are not read.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from fgaug.quality.strata import Machines, appearance, learn_machines
 if TYPE_CHECKING:
     from fgaug.quality.features.networks import FeatureNetwork
 
-APPEARANCE = "appearance"  # a classifier's input beside a network's features
+APPEARANCE = "appearance"  # a classifier's input as an alternative to a network's features
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 Done = Callable[[int], None]
 
 
 def quantiles_of(name: str, values: np.ndarray) -> dict[str, float]:
     """Return QUANTILES of a score as columns `<name>_q05` and so on."""
-    found = np.quantile(values, QUANTILES, method="lower")  # of infinite ones none is between
+    found = np.quantile(values, QUANTILES, method="lower")  # no interpolation: values may be inf
     return {f"{name}_q{100 * q:02.0f}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
 
 
@@ -46,7 +45,7 @@ class LabelReals:
     """The training images of one label, and its held-out reals."""
 
     label: str
-    among: NDArray[np.bool_]  # [all training images], which of them are these
+    among: NDArray[np.bool_]  # [all training images], mask of this label's
     image_ids: np.ndarray  # [N]
     groups: np.ndarray  # [N]
     features: NDArray[np.float32]  # [N, D]
@@ -56,17 +55,17 @@ class LabelReals:
 
     @cached_property
     def measured(self) -> RealFeatures:
-        """What sets of fakes are measured against."""
+        """The reference for measuring sets of fakes."""
         return RealFeatures(self.features, self.groups.tolist())
 
     @cached_property
     def reference(self) -> Reference:
-        """What single images are held against."""
+        """The reference for scoring individual images."""
         return Reference(self.features)
 
     @cached_property
     def of_held(self) -> NeighbourScores:
-        """The scores that held-out reals have."""
+        """The scores of the held-out reals."""
         return self.reference.scores(self.held)
 
     @cached_property
@@ -86,7 +85,7 @@ class AllReals:
     """All training images and held-out reals of a dataset, with their features."""
 
     def __init__(self, dataset: Dataset, network: FeatureNetwork, done: Done) -> None:
-        """Compute features; `done` is told how many of the images have theirs."""
+        """Compute features; `done` is called with the number of images that have theirs."""
         self.dataset, self.network = dataset, network.label
         self._train, self._held = training_part(dataset), heldout_part(dataset)
         self.features = features_of(self._train.images, network, done)
@@ -111,7 +110,7 @@ class AllReals:
         )
 
     def machines(self) -> dict[str, Machines | str]:
-        """Return a classifier of each stratum, or why there is none."""
+        """Return a classifier of each stratum, or the reason why there is none."""
         found: dict[str, Machines | str] = {}
         inputs: dict[str, np.ndarray] = {}
         for column in self.dataset.spec.strata:
@@ -127,7 +126,7 @@ class AllReals:
         return found
 
     def own_labels(self) -> Mapping[str, dict[str, Any]]:
-        """Return how sure classifiers are of reals whose patient they never saw, by label."""
+        """Return classifiers' confidence in reals of patients that they never saw, by label."""
         labels = self.dataset.spec.labels
         if len(labels) < 2:
             return {}

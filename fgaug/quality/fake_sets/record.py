@@ -1,9 +1,8 @@
-"""What was measured of a bank's fakes, as it is kept beside its scores.
+"""The record of measurements of a bank's fakes, stored beside its scores.
 
-study -> [kept] -> `quality/<dataset>-<split>-<network>.json` of the bank -> report
-
-Numbers and names alone: no pixels and no features, so that a bank that is passed on carries no
-image of a patient. Pairs name the fake by its z_seed and the real by its image_id.
+The file is `quality/<dataset>-<split>-<network>.json` of the bank. It holds numbers and names
+only, no pixels and no features, so that a bank that is passed on contains no image of a patient.
+Pairs name the fake by its z_seed and the real by its image_id.
 """
 
 from __future__ import annotations
@@ -20,42 +19,42 @@ from fgaug.errors import BankError
 
 QUALITY_VERSION = 1  # raised when the same fakes and reals would give other numbers
 _SET = ("label", "psi", "filter")
-TABLES: Mapping[str, tuple[str, ...]] = {  # what a row of each stands for
-    "sets": _SET,  # measures, see `set_measures.Reals`
+TABLES: Mapping[str, tuple[str, ...]] = {  # the key of a row of each table
+    "sets": _SET,  # measures, see `set_measures.RealFeatures`
     "copies": _SET,  # see `copies.Copies`
-    "reals": ("label",),  # what scores the reals of a label have
+    "reals": ("label",),  # scores of the reals of a label
     "pairs": (*_SET, "rank"),  # the closest fakes and training images
-    "machines": ("stratum",),  # how well each stratum of reals is told, see `fingerprint.Machines`
-    "shares": (*_SET, "stratum", "value"),  # see `fingerprint.Shares`
-    "spectrum": _SET,  # fakes told from reals by high frequencies, see `told_apart.ToldApart`
-    "networks": ("label", "psi", "other"),  # told from the fakes of another bank
+    "machines": ("stratum",),  # how predictable each stratum of reals is, see `strata.Machines`
+    "shares": (*_SET, "stratum", "value"),  # see `strata.Shares`
+    "spectrum": _SET,  # fakes against reals by high frequencies, see `two_sample.ToldApart`
+    "networks": ("label", "psi", "other"),  # against the fakes of another bank
 }
-SAME = ("version", "dataset_digest", "split", "features", "images")  # or rows do not compare
+SAME = ("version", "dataset_digest", "split", "features", "images")  # of comparable rows
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetRecord:
-    """The measurements of one bank against one dataset by the features of one network."""
+    """The measurements of one bank against one dataset with the features of one network."""
 
-    head: Mapping[str, Any]  # SAME, and in words of what and how
+    head: Mapping[str, Any]  # SAME, and descriptions
     tables: Mapping[str, Sequence[Row]]  # by name of TABLES
 
     @property
     def name(self) -> str:
-        """The name of the file below the bank."""
+        """The name of the file in the bank."""
         head = self.head
         return f"{head['dataset_digest'][:12]}-{head['split']}-{head['features']}.json"
 
     def frame(self, table: str) -> pd.DataFrame:
-        """Return a table, with the columns that name a row even where it is empty."""
+        """Return a table, with its key columns even if it is empty."""
         rows = self.tables.get(table) or []
         return pd.DataFrame(list(rows), columns=None if rows else list(TABLES[table]))
 
     def with_newer(self, newer: SetRecord) -> SetRecord:
-        """Return both in one: newer rows in the place of older ones of the same name.
+        """Return both merged: newer rows replace older ones with the same key.
 
-        Older rows that were measured in another way are dropped.
+        Drops all older rows if they were measured in another way.
         """
         if any(self.head[name] != newer.head[name] for name in SAME):
             return newer
@@ -76,10 +75,10 @@ class SetRecord:
 
 
 def read(data: bytes, place: str) -> SetRecord | None:
-    """Return what a file holds; None where another version wrote it.
+    """Return the content of a file; None if another version wrote it.
 
     Raises:
-        BankError: no such file.
+        BankError: the file is not a record of measurements.
     """
     try:
         value = json.loads(data)
@@ -92,14 +91,14 @@ def read(data: bytes, place: str) -> SetRecord | None:
         whole = False
     if not whole:
         raise BankError(
-            f"{place} holds no measurements of fakes. Remove it, and run `fgaug bank quality` "
+            f"{place} holds no measurements of fakes. Remove it and run `fgaug bank quality` "
             "again."
         )
     return SetRecord(head=value, tables=tables)
 
 
 def _parents(key: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what rows are replaced together by: a set's pairs, a set's strata."""
+    """Return the key by which rows are replaced together: a set's pairs, a set's strata."""
     return key[:3]
 
 
@@ -108,13 +107,13 @@ def _key(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _order(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
-    """Return what sorts rows: no filter first, numbers as numbers."""
+    """Return the sort key of a row: no filter first, numbers as numbers."""
     values = _key(row, names)
     return tuple((value != "none", isinstance(value, str), value) for value in values)
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: undefined and infinite numbers as words."""
+    """Return a value for JSON: undefined and infinite numbers become words."""
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
@@ -127,7 +126,7 @@ def _plain(value: Any) -> Any:
 
 
 def _numbers(row: Row) -> Row:
-    """Return a row with its words for numbers read back."""
+    """Return a row with words for numbers converted back."""
     words = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
     return {
         name: words.get(each, each) if isinstance(each, str) and name not in _NAMES else each

@@ -1,4 +1,4 @@
-"""Rows about one set of fakes: measures, copies, strata, frequencies."""
+"""Rows of the record for one set of fakes: measures, copies, strata, frequencies."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from fgaug.quality.spectrum import halves, high_frequencies, real_or_fake
 from fgaug.quality.strata import Machines, Shares, appearance, shares_of
 from fgaug.quality.two_sample import two_sample_test
 
-PAIRS = 6  # of each set: the closest fakes and training images
+PAIRS = 6  # closest fakes and training images per set
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class TableRows:
-    """Rows as they are measured, by table."""
+    """Rows collected while measuring, by table."""
 
     tables: dict[str, list[Row]] = field(default_factory=lambda: {name: [] for name in TABLES})
 
@@ -41,22 +41,22 @@ class TableRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fakes:
-    """The fakes of one label and psi that any of the filters takes."""
+    """The fakes of one label and psi that pass any of the filters."""
 
     label: str
     psi: float
     z_seeds: np.ndarray  # [n]
     taken: Mapping[str, np.ndarray]  # by filter: bool [n]
-    counts: Mapping[str, Row]  # by filter: how many the bank has, are scored, pass
+    counts: Mapping[str, Row]  # by filter: numbers in the bank, scored, and passing
 
 
 def fakes_of(bank: Bank, wanted: Demand, filters: list[Filter], images: int) -> list[Fakes]:
-    """Return the fakes to measure: at most `images` of each filter, the lowest z_seeds.
+    """Return the fakes to measure: at most `images` per filter, the lowest z_seeds.
 
-    A filter reads the scores that there are; what is not scored does not pass.
+    Filters read the existing scores; fakes without scores do not pass.
 
     Raises:
-        BankError: the bank has no scores of a filter's.
+        BankError: the bank lacks the scores of a filter.
     """
     scorers = list(dict.fromkeys(name for each in filters for name in each.scorers))
     index = bank.index(scores=scorers)
@@ -84,7 +84,7 @@ def fakes_of(bank: Bank, wanted: Demand, filters: list[Filter], images: int) -> 
 
 
 def add_reals(found: TableRows, reals: LabelReals, own: Row) -> None:
-    """Add what reals of a label score themselves, `own` among it."""
+    """Add the scores of a label's reals, including `own`."""
     held = quantiles_of("realism", reals.of_held.realism) if len(reals.held) else {}
     key = {
         **{"label": reals.label, "n_real": len(reals.features), "n_held": len(reals.held)},
@@ -131,7 +131,7 @@ def add_networks(
     features: tuple[np.ndarray, np.ndarray],
     z_seeds: np.ndarray,
 ) -> None:
-    """Add how well the fakes of two banks' networks of one label are told apart."""
+    """Add the two-sample test of the fakes of two banks' networks of one label."""
     own, other = (bank.spec.sources[fakes.label].sha256 for bank in banks)
     key: Row = {"label": fakes.label, "psi": fakes.psi, "other": other}
     further = {"other_name": banks[1].spec.sources[fakes.label].name, "own": own}
@@ -166,7 +166,7 @@ def _told(reals: LabelReals, frequencies: np.ndarray) -> Row:
 
 
 def _shares(key: Row, machines: Machines, found: Shares) -> Iterator[Row]:
-    """Yield a row a value of a stratum, with what is said of all of them in each."""
+    """Yield one row per value of a stratum; each repeats the values for the whole stratum."""
     whole = {name: getattr(found, name) for name in _OF_ALL}
     for number, value in enumerate(machines.strata):
         yield {**key, "value": value, **{n: getattr(found, n)[number] for n in _OF_EACH}, **whole}

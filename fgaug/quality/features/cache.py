@@ -1,8 +1,8 @@
-"""Features of an image set, computed once a machine.
+"""Features of an image set, computed once per machine.
 
-Kept beside the decoded pixels (`fgaug.core.pixels`), named by what they follow from: the images'
-content, the network's weights, and how it is fed. Not by the device: a GPU's last digits differ,
-and no measure turns on them.
+Cached beside the decoded pixels (`fgaug.core.pixels`) under a key of everything that determines
+them: the images' content, the network's weights and its preprocessing. The device is not part of
+the key: the last digits differ on a GPU, but no measure depends on them.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from fgaug.quality.features.networks import FeatureNetwork
 
 VERSION = 1  # raised when the same images, weights and label give other features
-_BLOCK = 1024  # images read at once, and a task of a device
-Done = Callable[[int], None]  # images of the set that have their features
+_BLOCK = 1024  # images read at a time, and per task of a device
+Done = Callable[[int], None]  # takes the number of images that have their features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """N images that are named by their content."""
+    """N images, identified by their content."""
 
-    digest: str  # of the pixels, in their order
+    digest: str  # of the pixels, in order
     count: int
-    part: Callable[[int, int], np.ndarray]  # images from one number to another
-    anywhere: bool = True  # another process can read them by `part`; it is pickled, they are not
+    part: Callable[[int, int], np.ndarray]  # images of a range
+    anywhere: bool = True  # whether other processes can read them by a pickled `part`
 
 
 def features_of(
@@ -44,10 +44,10 @@ def features_of(
     """Return the features of a set, float32 [N, D], memory-mapped and read-only.
 
     Args:
-        images: of one content, whatever the place that it is read from.
+        images: identified by their content, wherever they are read from.
         network: see `load_network` in `fgaug.quality.features.networks`. With device `cuda`, all
             GPUs of the machine share the work; `cuda:1` or `cpu` is one device.
-        done: told how many images have their features; at once, where they are kept already.
+        done: called with the number of images that have features; once if they are cached.
     """
 
     def compute() -> NDArray[np.float32]:
@@ -65,7 +65,7 @@ def features_of(
 
 
 def of_dataset(dataset: Dataset, rows: np.ndarray) -> ImageSet:
-    """Return some images of a dataset, by their rows in its manifest."""
+    """Return images of a dataset by their rows in its manifest."""
     listed = "\n".join(dataset.manifest["sha256"].iloc[rows])
     told = hashlib.sha256(f"{dataset.spec.digest}\n{listed}".encode())
     rows = np.asarray(rows, np.int64)
@@ -74,7 +74,7 @@ def of_dataset(dataset: Dataset, rows: np.ndarray) -> ImageSet:
 
 
 def of_array(images: np.ndarray) -> ImageSet:
-    """Return images that lie in memory, uint8 [N, H, W, C]."""
+    """Return images in memory, uint8 [N, H, W, C]."""
     told = hashlib.sha256(f"{images.shape}\n".encode())
     told.update(np.ascontiguousarray(images).data)
     return ImageSet(
@@ -99,7 +99,7 @@ class _Rows:
 
 @lru_cache(maxsize=4)
 def _pixels(root: Path, digest: str) -> np.ndarray:
-    """Return a dataset's pixels, memory-mapped; a folder that was prepared anew is opened anew."""
+    """Return a dataset's memory-mapped pixels; a re-prepared folder is opened again."""
     dataset = open_dataset(root)
     assert dataset.spec.digest == digest, "the dataset was replaced meanwhile"
     return dataset.pixels()
@@ -116,7 +116,7 @@ def _here(images: ImageSet, network: FeatureNetwork, done: Done) -> NDArray[np.f
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A block of a set for one device; pixels are read there, they do not travel."""
+    """A block of a set for one device, which reads the pixels itself."""
 
     images: ImageSet
     start: int
@@ -131,14 +131,14 @@ class _Task:
 
 @lru_cache(maxsize=1)
 def _network(asked: str, device: str) -> FeatureNetwork:
-    """Return a network, loaded once a process."""
+    """Return a network, loaded once per process."""
     from fgaug.quality.features.networks import load_network
 
     return load_network(asked, device)
 
 
 def _shared(images: ImageSet, asked: str, device: str, done: Done) -> NDArray[np.float32]:
-    """Return the features as computed by all devices of the cluster, a block a task."""
+    """Return features computed by all devices of the cluster, one block per task."""
     tasks = [
         _Task(images, start, min(start + _BLOCK, images.count), asked, device)
         for start in range(0, images.count, _BLOCK)

@@ -1,7 +1,7 @@
-"""The bodies of feature networks, each from a local file or a package.
+"""Feature extractors, each from a local file or a package.
 
-A body takes uint8 [N, 3, H, W] of any size, resizes as its network was trained to be, and gives
-float32 [N, D]. Nothing is downloaded, and no file's code is run.
+An extractor takes uint8 [N, 3, H, W] of any size, resizes it as in its network's training, and
+returns float32 [N, D]. Nothing is downloaded, and no code in a file is run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from fgaug.training import saved_model, weights
 from fgaug.training.pytorch import models
 from fgaug.training.weights import IMAGENET_MEAN, IMAGENET_STD, LITE0
 
-LITE0_PX = 224  # the side of the images that it was trained on
+LITE0_PX = 224  # side of its training images
 DINOV2, DINOV2_PX = "vit_small_patch14_dinov2", 224  # 16 x 16 patches, as its authors evaluate it
-# torch-fidelity's: (class, layer, side in px that it resizes to itself)
+# torch-fidelity's: (class, layer, side in px to which it resizes)
 _FIDELITY = {
     "inception": ("FeatureExtractorInceptionV3", "2048", 299),
     "vgg16": ("FeatureExtractorVGG16", "fc2_relu", 224),
@@ -35,20 +35,20 @@ _FIDELITY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extractor:
-    """What names a feature network, and what builds it."""
+    """Identity of a feature network, and a function that builds it."""
 
     name: str
     sha256: str  # of its weights
-    side: int  # px that it resizes images to
+    side: int  # px to which it resizes images
     words: str
     build: Callable[[], nn.Module]
 
 
 def extractor_of(asked: str) -> Extractor | None:
-    """Return the extractor that `--features` names, not built yet; None for an unknown name.
+    """Return the extractor that `--features` names, not yet built; None for an unknown name.
 
     Raises:
-        UserError: its file is missing, or is no kept classifier.
+        UserError: its file is missing, or is not a kept classifier.
     """
     name, _, file = asked.partition(":")
     if asked == "lite0":
@@ -63,7 +63,7 @@ def extractor_of(asked: str) -> Extractor | None:
 
 
 def _resized(images: Tensor, side: int, mode: str) -> Tensor:
-    """Return images in [0, 1] with the side that a network wants."""
+    """Return images in [0, 1], resized to the side that a network expects."""
     x = images.float() / 255
     if x.shape[2:] == (side, side):
         return x
@@ -71,7 +71,7 @@ def _resized(images: Tensor, side: int, mode: str) -> Tensor:
 
 
 class _Pooled(nn.Module):
-    """A classifier's body up to its pooled features: uint8 [N, 3, H, W] -> [N, D]."""
+    """A classifier's body up to its pooled features, from uint8 [N, 3, H, W] to [N, D]."""
 
     mean: Tensor
     std: Tensor
@@ -90,7 +90,7 @@ class _Pooled(nn.Module):
 
 
 class _MeanPool(nn.Module):
-    """Average of a feature map: [N, C, H, W] -> [N, C]."""
+    """Mean of a feature map, from [N, C, H, W] to [N, C]."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3))
@@ -102,7 +102,9 @@ def _lite0() -> Extractor:
     assert found.path is not None
 
     def build() -> nn.Module:
-        with torch.random.fork_rng(devices=[]):  # the classifier's head is drawn, and not used
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # initialises the classifier's head, which is not used
             classifier = models.build(recipe, found, labels=2)
         return _Pooled(classifier, LITE0_PX, _MeanPool())
 
@@ -138,7 +140,7 @@ def _kept(file: Path) -> Extractor:
 
 
 class _Dinov2(nn.Module):
-    """The class token of a DINOv2 network after its last norm: uint8 [N, 3, H, W] -> [N, 384]."""
+    """The class token of DINOv2 after its last norm, from uint8 [N, 3, H, W] to [N, 384]."""
 
     mean: Tensor
     std: Tensor
@@ -166,20 +168,20 @@ def _dinov2(file: Path) -> Extractor:
 
 
 def _dinov2_body(file: Path) -> nn.Module:
-    """Return timm's network with a file's weights, their positions fitted to 16 x 16 patches."""
+    """Return timm's network with a file's weights, positions interpolated to 16 x 16 patches."""
     import timm
     from timm.models.vision_transformer import checkpoint_filter_fn
 
     state = weights.read_state(file)
-    with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+    with torch.random.fork_rng(devices=[]):  # weights are initialised, then replaced
         body: Any = timm.create_model(DINOV2, pretrained=False, num_classes=0, img_size=DINOV2_PX)
     try:
         body.load_state_dict(checkpoint_filter_fn(state, body))
     except (RuntimeError, KeyError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{file} holds the weights of another network than {DINOV2} ({reason}). Give the "
-            "state dict of timm's network, or dinov2_vits14_pretrain.pth."
+            f"{file} does not hold the weights of {DINOV2} ({reason}). Give the state dict of "
+            "timm's network, or dinov2_vits14_pretrain.pth."
         ) from None
     return cast(nn.Module, body)
 
@@ -197,7 +199,7 @@ def _fidelity(name: str, file: Path) -> Extractor:
 
 
 class _Fidelity(nn.Module):
-    """One layer of a torch-fidelity network: uint8 [N, 3, H, W] -> [N, D]."""
+    """One layer of a torch-fidelity network, from uint8 [N, 3, H, W] to [N, D]."""
 
     def __init__(self, extractor: Any) -> None:
         super().__init__()
@@ -211,8 +213,8 @@ class _Fidelity(nn.Module):
 def _loaded(class_name: str, layer: str, file: Path) -> Any:
     """Return a torch-fidelity network with a file's weights.
 
-    Its own loader reads a copy that was written here of tensors that were read without running
-    anything: what it does with a file is not ours to trust.
+    Its own loader gets a copy of the tensors, which were read without running any code: it is not
+    trusted with the file itself.
     """
     import torch_fidelity.feature_extractor_inceptionv3 as inception
     import torch_fidelity.feature_extractor_vgg16 as vgg16
@@ -220,7 +222,7 @@ def _loaded(class_name: str, layer: str, file: Path) -> Any:
     made = getattr(inception if "Inception" in class_name else vgg16, class_name)
     state = weights.read_state(file)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks torchvision for networks in an outdated way
+        warnings.simplefilter("ignore")  # it uses a deprecated torchvision call
         copy = Path(folder) / "state.pth"
         torch.save(state, copy)
         try:
@@ -228,7 +230,7 @@ def _loaded(class_name: str, layer: str, file: Path) -> Any:
         except (RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"{file} holds the weights of another network than {class_name} ({reason}). Give "
+                f"{file} does not hold the weights of {class_name} ({reason}). Give "
                 "torch-fidelity's conversion of the Inception weights of 2015-12-05, or "
                 "torchvision's VGG16."
             ) from None

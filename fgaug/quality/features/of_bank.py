@@ -17,11 +17,11 @@ from fgaug.quality.features.cache import ImageSet, features_of
 if TYPE_CHECKING:
     from fgaug.quality.features.networks import FeatureNetwork
 
-Done = Callable[[int], None]  # told how many images of a set are done
+Done = Callable[[int], None]  # takes the number of finished images of a set
 
 
-def nobody(count: int) -> None:
-    """Take the place of who is told of progress."""
+def no_progress(count: int) -> None:
+    """Ignore progress: the default callback."""
 
 
 def features_of_fakes(
@@ -30,14 +30,15 @@ def features_of_fakes(
     psi: float,
     z_seeds: np.ndarray,
     network: FeatureNetwork,
-    done: Done = nobody,
+    done: Done = no_progress,
 ) -> NDArray[np.float32]:
-    """Return the features of fakes in the order asked, float32 [N, D].
+    """Return the features of fakes in the requested order, float32 [N, D].
 
-    Computed and kept a shard at a time; where less than half of a shard is asked for, only that.
+    Computes and caches whole shards, or only the requested fakes if they are less than half of a
+    shard.
 
     Raises:
-        BankError: the bank lacks some of them, or a shard is damaged.
+        BankError: the bank lacks some of the fakes, or a shard is damaged.
     """
     which, row, names = bank.locate(label, psi, np.asarray(z_seeds, np.int64))
     shards = {shard.path: shard for shard in bank.shards}
@@ -54,7 +55,7 @@ def features_of_fakes(
 
 
 def _from(done: Done, before: int, most: int) -> Done:
-    """Return who is told of a part: of its images, those asked for count."""
+    """Return the progress callback for one part, which counts at most its requested images."""
     return lambda count: done(before + min(count, most))
 
 
@@ -88,5 +89,5 @@ class _Rows:
 
 @lru_cache(maxsize=4)
 def _pixels(uri: str, shard: str, sha256: str) -> np.ndarray:
-    del sha256  # part of the key: a shard that was made anew is read anew
+    del sha256  # part of the cache key: a regenerated shard is read again
     return open_bank(uri).pixels(shard)

@@ -1,1 +1,1 @@
-"""Scoring: a score for each fake of a bank."""
+"""Scoring: scores of the individual fakes in a bank."""

@@ -1,7 +1,6 @@
-"""What gives fakes their scores by features: the reals about them, and a classifier of reals.
+"""Scorers on features: the reals near a fake, and a classifier of reals.
 
-Validation images set the distance below which a fake
-is a copy, and nothing else; test images are not read.
+Validation images only set the distance below which a fake is a copy; test images are not read.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from fgaug.bank import Bank
 from fgaug.data import Dataset
 from fgaug.errors import DataError
 from fgaug.quality.features.cache import ImageSet, features_of, of_dataset
-from fgaug.quality.features.of_bank import Done, features_of_fakes, nobody
+from fgaug.quality.features.of_bank import Done, features_of_fakes, no_progress
 from fgaug.quality.scoring.image_scores import Reference, copies, copy_threshold, of_own_label
 
 if TYPE_CHECKING:
@@ -24,18 +23,18 @@ if TYPE_CHECKING:
 
 
 class Judge(Protocol):
-    """Gives the columns of one scorer."""
+    """Computes the columns of one scorer."""
 
     def scores(
-        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = no_progress
     ) -> pd.DataFrame:
-        """Return the columns, a row a fake, in the order asked; `done` is told of images."""
+        """Return the columns, one row per fake in the given order; `done` counts images."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RealPart:
-    """Some reals of a dataset."""
+    """A part of a dataset's reals."""
 
     images: ImageSet
     table: pd.DataFrame  # image_id, label, group of each
@@ -49,7 +48,7 @@ def training_part(dataset: Dataset) -> RealPart:
     """Return the training images.
 
     Raises:
-        DataError: a label has none.
+        DataError: a label has no training image.
     """
     rows = np.flatnonzero(dataset.manifest["split"] == "train")
     part = _part(dataset, rows)
@@ -73,7 +72,7 @@ def _part(dataset: Dataset, rows: np.ndarray) -> RealPart:
 
 
 class FeatureJudge:
-    """Realism, density, nearest training real and copies, label by label."""
+    """Computes realism, density, nearest training real and copies for each label."""
 
     def __init__(
         self,
@@ -82,7 +81,7 @@ class FeatureJudge:
         k_realism: int,
         k_density: int,
         alpha: float,
-        done: Done = nobody,
+        done: Done = no_progress,
     ) -> None:
         self.network, self._k, self._alpha = network, (k_realism, k_density), alpha
         train, heldout = training_part(dataset), heldout_part(dataset)
@@ -95,7 +94,7 @@ class FeatureJudge:
         self._references: dict[str, tuple[Reference, np.ndarray, float]] = {}
 
     def of_features(self, label: str, features: np.ndarray) -> pd.DataFrame:
-        """Return the columns of images whose features are given, as fakes of a label."""
+        """Return the columns for given features, treated as fakes of a label."""
         reference, names, threshold = self._reference(label)
         found = reference.scores(features)
         return pd.DataFrame(
@@ -109,7 +108,7 @@ class FeatureJudge:
         )
 
     def scores(
-        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = no_progress
     ) -> pd.DataFrame:
         """Return realism, density, nearest_distance, nearest and copy of fakes."""
         return self.of_features(
@@ -117,7 +116,7 @@ class FeatureJudge:
         )
 
     def heldout(self, label: str) -> pd.DataFrame | None:
-        """Return the columns of a label's held-out reals, as if they were fakes; None of none."""
+        """Return the columns of a label's held-out reals, treated as fakes; None without any."""
         unseen = self._unseen_of(label)
         return self.of_features(label, unseen) if len(unseen) else None
 
@@ -133,8 +132,8 @@ class FeatureJudge:
             here = (self._train["label"] == label).to_numpy()
             if here.sum() <= max(self._k):
                 raise DataError(
-                    f"{label} has {here.sum()} training images; scores by neighbours need "
-                    f"{max(self._k) + 1} or more. Score it by --scorer classifier alone."
+                    f"{label} has {here.sum()} training images; neighbour scores need "
+                    f"{max(self._k) + 1} or more. Use only --scorer classifier."
                 )
             reference = Reference(self._features[here], *self._k)
             unseen = self._unseen_of(label)
@@ -148,28 +147,30 @@ class FeatureJudge:
 class PackagedClassifier:
     """Logistic regression on the packaged features, trained on the training reals."""
 
-    def __init__(self, dataset: Dataset, network: FeatureNetwork, done: Done = nobody) -> None:
+    def __init__(
+        self, dataset: Dataset, network: FeatureNetwork, done: Done = no_progress
+    ) -> None:
         from fgaug.quality.snapshots.training_filter import fitted
 
         self.labels, self.network = dataset.spec.labels, network
         if len(self.labels) < 2:
             raise DataError(
-                f"{dataset.root} has the label {self.labels[0]} alone, and a classifier needs two "
-                "or more. Score the bank by --scorer features alone."
+                f"{dataset.root} has only the label {self.labels[0]}, but a classifier needs two "
+                "or more. Use only --scorer features."
             )
         self._train = training_part(dataset)
         self._features = features_of(self._train.images, network, done)
         self._predict = fitted(self._features, self._train.classes(self.labels))
 
     def scores(
-        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = no_progress
     ) -> pd.DataFrame:
         """Return confidence, margin and agrees of fakes."""
         features = features_of_fakes(bank, label, psi, z_seeds, self.network, done)
         return label_scores(self._predict(features), self.labels.index(label))
 
     def out_of_fold(self) -> pd.DataFrame:
-        """Return the training reals' columns by classifiers that saw no image of their patient."""
+        """Return the columns of training reals, from classifiers that never saw their patients."""
         from fgaug.quality.snapshots.training_filter import out_of_fold
 
         classes = self._train.classes(self.labels)
@@ -179,6 +180,6 @@ class PackagedClassifier:
 
 
 def label_scores(probabilities: np.ndarray, own: int | np.ndarray) -> pd.DataFrame:
-    """Return the columns of a classifier from probabilities [N, K] and each image's class."""
+    """Return a classifier's columns from probabilities [N, K] and the class of each image."""
     confidence, margin, agrees = of_own_label(probabilities, own)
     return pd.DataFrame({"confidence": confidence, "margin": margin, "agrees": agrees})

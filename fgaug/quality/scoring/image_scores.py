@@ -1,4 +1,4 @@
-"""Scores of single fakes: among reals or not, a copy or not, of its label or not.
+"""Scores of individual fakes: realism and density, copies, agreement with the label.
 
 Pure functions on arrays.
 """
@@ -16,21 +16,21 @@ from fgaug.quality.arrays import checked
 from fgaug.quality.neighbours import COPY, TIE, blocks, radii_of, realism_from, within_median
 
 K_REALISM, K_DENSITY = 3, 5  # as published
-ALPHA = 0.01  # share of unseen reals that the copy check may take for copies
+ALPHA = 0.01  # share of unseen reals that may be flagged as copies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NeighbourScores:
-    """What lies about each of N fakes among the reals of its label."""
+    """Neighbour scores of N fakes among the reals of their label."""
 
-    realism: NDArray[np.float64]  # infinite for the copy of a real
+    realism: NDArray[np.float64]  # infinite for a copy of a real
     density: NDArray[np.float64]
-    nearest_distance: NDArray[np.float64]  # 0 for the copy of a real
-    nearest: NDArray[np.int64]  # number of that real
+    nearest_distance: NDArray[np.float64]  # 0 for a copy of a real
+    nearest: NDArray[np.int64]  # index of that real
 
 
 class Reference:
-    """Reals of one label with their balls, for any number of fakes to be held against.
+    """Reals of one label with their balls, with which any number of fakes can be compared.
 
     Realism: Kynkaanniemi et al. 2019 (arXiv:1904.06991), equation 5: the largest over the reals of
     radius / distance, without the reals whose radius is above the median (see `realism` in
@@ -42,10 +42,10 @@ class Reference:
     def __init__(
         self, real: ArrayLike, k_realism: int = K_REALISM, k_density: int = K_DENSITY
     ) -> None:
-        """Take the reals' features [N, D].
+        """Prepare the reals' features [N, D].
 
         Raises:
-            UserError: too few reals, or features that are no finite numbers.
+            UserError: there are too few reals, or features are not finite.
         """
         found = checked(real, "real", least=max(k_realism, k_density) + 1)
         self._mean, self._k = found.mean(axis=0), k_density
@@ -62,8 +62,8 @@ class Reference:
         fakes = checked(fake, "fake", least=1)
         if fakes.shape[1] != self._reals.shape[1]:
             raise UserError(
-                "Fakes and reals must have features of one network, got "
-                f"{fakes.shape[1]} and {self._reals.shape[1]} an image."
+                f"Fakes and reals must have features of the same network, got {fakes.shape[1]} "
+                f"and {self._reals.shape[1]} per image."
             )
         fakes = fakes - self._mean
         realism, density, distance = (np.empty(len(fakes)) for _ in range(3))
@@ -88,18 +88,19 @@ def _largest(features: NDArray[np.float64]) -> float:
 def copy_threshold(heldout_to_train_distances: ArrayLike, alpha: float = ALPHA) -> float:
     """Return the distance to the nearest training real below which a fake counts as its copy.
 
-    The distances that held-out reals have to their nearest training real are what images come to
-    that were not copied. The threshold is their floor(alpha * (n + 1))-th smallest: of images that
-    come as near as held-out reals do, at most the share alpha lies below it, whatever the
-    distances' distribution (a conformal quantile; Vovk et al. 2005, proposition 2.4). With fewer
-    than 1 / alpha - 1 held-out reals it is 0, and only exact copies count.
+    The distances of held-out reals to their nearest training real are those of images that are not
+    copies. The threshold is the floor(alpha * (n + 1))-th smallest of them: at most the share
+    alpha of images distributed like held-out reals lies below it, whatever the distribution of
+    distances (a conformal quantile; Vovk et al. 2005, proposition 2.4). With fewer than 1 / alpha
+    - 1 held-out reals it is 0, and only exact copies count.
 
     Args:
-        heldout_to_train_distances: [n], of reals of one label, of patients without training image.
+        heldout_to_train_distances: [n], for reals of one label whose patients have no training
+            image.
         alpha: share, between 0 and 1.
 
     Raises:
-        UserError: alpha out of range.
+        UserError: alpha is out of range.
     """
     if not 0 < alpha < 1:
         raise UserError(f"alpha must lie between 0 and 1, got {alpha:g}. The default is {ALPHA}.")
@@ -109,7 +110,7 @@ def copy_threshold(heldout_to_train_distances: ArrayLike, alpha: float = ALPHA) 
 
 
 def copies(nearest_distance: ArrayLike, threshold: float) -> NDArray[np.bool_]:
-    """Return which fakes count as copies: nearer than the threshold, or at no distance at all."""
+    """Return which fakes count as copies: nearer than the threshold, or at distance 0."""
     distance = np.asarray(nearest_distance, np.float64)
     found: NDArray[np.bool_] = (distance < threshold) | (distance == 0)
     return found
@@ -125,9 +126,9 @@ def of_own_label(
         own: the class of each image, or of all.
 
     Returns:
-        confidence [N], the probability of the own label; margin [N], that less the largest of
-        another label, -1 to 1; agrees [N], whether the own label is the likeliest, of equals the
-        first.
+        confidence [N], the probability of the image's own label; margin [N], confidence less the
+        largest probability of another label, -1 to 1; agrees [N], whether its own label is the
+        most likely one, with ties going to the first.
     """
     classes = np.broadcast_to(np.asarray(own, np.int64), (len(probabilities),))
     rows = np.arange(len(probabilities))

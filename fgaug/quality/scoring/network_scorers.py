@@ -1,4 +1,4 @@
-"""Judges that are trained networks: a kept classifier, a snapshot's discriminator."""
+"""Scorers that are trained networks: a kept classifier, a snapshot's discriminator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from fgaug.bank import Bank, Source
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import SnapshotError, UserError
-from fgaug.quality.features.of_bank import Done, nobody
+from fgaug.quality.features.of_bank import Done, no_progress
 from fgaug.quality.scoring.feature_scorers import label_scores, training_part
 from fgaug.training import saved_model
 from fgaug.training.saved_model import SavedModel
@@ -19,12 +19,12 @@ from fgaug.training.saved_model import SavedModel
 if TYPE_CHECKING:
     from gan_worker.generators.critic import Critic
 
-BASELINE = "baseline"  # the mode of a classifier that learnt from reals alone
+BASELINE = "baseline"  # the mode of a classifier trained only on reals
 PACKAGED = "lite0"
 
 
 class KeptClassifier:
-    """A classifier that a search kept: a baseline of the same dataset and split."""
+    """A classifier kept by a search: a baseline of the same dataset and split."""
 
     def __init__(self, dataset: Dataset, kept: SavedModel, device: str) -> None:
         import torch
@@ -36,7 +36,7 @@ class KeptClassifier:
         self._network = load_predictor(kept, torch.device(device))
 
     def scores(
-        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = no_progress
     ) -> pd.DataFrame:
         """Return confidence, margin and agrees of fakes."""
         from fgaug.training.images import Images
@@ -49,19 +49,20 @@ class KeptClassifier:
 
 
 class Discriminators:
-    """The discriminators of the snapshots that a bank was made from."""
+    """The discriminators of the snapshots from which a bank was filled."""
 
     def __init__(self, files: tuple[tuple[str, str], ...], device: str) -> None:
         self._files, self._device = dict(files), device
         self._critics: dict[Source, Critic] = {}
 
     def scores(
-        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = nobody
+        self, bank: Bank, label: str, psi: float, z_seeds: np.ndarray, done: Done = no_progress
     ) -> pd.DataFrame:
         """Return the logit of fakes.
 
         Raises:
-            SnapshotError: the label's file is not named, is not the bank's, or has none.
+            SnapshotError: the label's file is not given, is not the bank's, or has no
+                discriminator.
         """
         source = bank.spec.sources[label]
         if source not in self._critics:
@@ -75,14 +76,14 @@ class Discriminators:
 
         if label not in self._files:
             raise SnapshotError(
-                f"A bank keeps generators alone. Name the file of the discriminator of {label}: "
+                f"A bank keeps only generators. Name the file of the discriminator of {label}: "
                 f"--discriminator {label}={source.name}"
             )
         file = self._files[label]
         if not Path(file).is_file() or identity_of(file) != source.sha256:
             raise SnapshotError(
-                f"The fakes of {label} are of {source.name} ({source.sha256[:12]}), and {file} is "
-                "not that file. Name the pickle that the bank was filled from."
+                f"The fakes of {label} come from {source.name} ({source.sha256[:12]}), and "
+                f"{file} is not that file. Name the pickle from which the bank was filled."
             )
         return Critic(file, self._device, source.class_index)
 
@@ -91,37 +92,37 @@ def kept_classifier(asked: str) -> SavedModel | None:
     """Return the classifier that `--classifier` names; None for the packaged one.
 
     Raises:
-        UserError: another word, or a file that is no kept classifier.
+        UserError: the name is unknown, or the file is not a kept classifier.
     """
     if asked == PACKAGED:
         return None
     kind, _, file = asked.partition(":")
     if kind != "model" or not file:
         raise UserError(
-            f"--classifier is {PACKAGED} or model:FILE, got {asked}. A grid's "
-            f"`scorers.classifier` may be {BASELINE} too: one that its search trains first."
+            f"--classifier must be {PACKAGED} or model:FILE, got {asked}. In a grid, "
+            f"`scorers.classifier` may also be {BASELINE}, which its search trains first."
         )
     return saved_model.read(file)
 
 
 def check_baseline(kept: SavedModel, dataset: Dataset) -> None:
-    """Refuse a classifier that learnt from fakes, or from other reals than the training images."""
+    """Refuse a classifier trained on fakes, or on other reals than the training images."""
     card = kept.card
     mode = card.cell.split(" ")[0]
     problem = None
     if mode != BASELINE:
-        problem = f"is of mode {saved_model.shown(mode)}"
+        problem = f"has the mode {saved_model.shown(mode)}"
     elif card.dataset_digest != dataset.spec.digest:
-        problem = f"learnt from the dataset {card.dataset_digest[:12]}"
+        problem = f"was trained on the dataset {card.dataset_digest[:12]}"
     elif tuple(card.labels) != dataset.spec.labels:
-        problem = f"knows the labels {', '.join(map(saved_model.shown, card.labels))}"
+        problem = f"has the labels {', '.join(map(saved_model.shown, card.labels))}"
     else:
         learnt = open_dataset(dataset.root).with_split(card.split)
         if training_part(learnt).images.digest != training_part(dataset).images.digest:
-            problem = f"learnt from another split ({card.split})"
+            problem = f"was trained on another split ({card.split})"
     if problem:
         raise UserError(
-            f"The classifier {card.cell_id} {problem}. Fakes are scored by one of mode "
+            f"The classifier {card.cell_id} {problem}. Fakes must be scored by one of mode "
             f"{BASELINE}, trained on the training images of {dataset.root} "
             f"({dataset.spec.digest[:12]})."
         )

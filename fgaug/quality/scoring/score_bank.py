@@ -1,4 +1,4 @@
-"""Fakes scored, once each: what a bank lacks, shard by shard."""
+"""Scoring the fakes of a bank that have no scores yet, shard by shard."""
 
 from __future__ import annotations
 
@@ -30,43 +30,43 @@ if TYPE_CHECKING:
     from fgaug.quality.scoring.feature_scorers import Judge
 
 VERSION = 1  # raised when the same files give other scores
-_HELD = 2  # judges that stay in memory: a features and a classifier one
+_HELD = 2  # judges kept in memory: one for features, one classifier
 _judges: dict[tuple[str, str, str], Judge] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnBaseline:
-    """The baseline of a search that scores its own fakes: known before it is trained."""
+    """The baseline of a search that scores its own fakes, identified before it is trained."""
 
     cell_id: str
-    file: str  # where the search keeps it
+    file: str  # where the search stores it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreOptions:
-    """By what fakes are scored."""
+    """Options for scoring fakes."""
 
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
     classifier: str = "lite0"  # logistic regression on the packaged features, or model:FILE
     baseline: OwnBaseline | None = None  # instead of the classifier
     discriminators: tuple[tuple[str, str], ...] = ()  # label, network file of the bank's fakes
-    device: str = "auto"  # all GPUs where there are some; cpu, cuda or cuda:1
+    device: str = "auto"  # all GPUs if there are any; cpu, cuda or cuda:1
 
 
 DEFAULT = ScoreOptions()
 
 
 def scorer_of(name: str, dataset: Dataset, how: ScoreOptions = DEFAULT) -> Scorer:
-    """Return a scorer without scoring: its digest names all that its numbers follow from.
+    """Return a scorer without scoring; its digest covers everything that determines its scores.
 
     Args:
         name: `features`, `classifier` or `discriminator`.
-        dataset: whose training images it knows, as its split divides it.
-        how: the device does not count.
+        dataset: provides the training images, by its split.
+        how: options; the device is not part of the digest.
 
     Raises:
-        UserError: an unknown name, or networks that cannot be had.
-        DataError: a label without training image.
+        UserError: the name is unknown, or a network cannot be used.
+        DataError: a label has no training image.
     """
     content, words = _content(name, dataset, how)
     told = json.dumps({"scorer": name, "version": VERSION, **content}, sort_keys=True)
@@ -75,14 +75,14 @@ def scorer_of(name: str, dataset: Dataset, how: ScoreOptions = DEFAULT) -> Score
 
 
 def _content(name: str, dataset: Dataset, how: ScoreOptions) -> tuple[dict[str, Any], str]:
-    """Return what a scorer's numbers follow from, and the same in words."""
+    """Return what determines a scorer's scores, and a description of it."""
     from fgaug.quality.features.networks import network_label
     from fgaug.quality.snapshots.training_filter import STRENGTH
 
-    if name == "discriminator":  # the bank says whose: it mixes no snapshots of a label
+    if name == "discriminator":  # identified by the bank, which has one snapshot per label
         return {"group_size": 1}, "the snapshot's discriminator, images one by one"
     if name not in SCORERS:
-        raise UserError(f"--scorer is {', '.join(SCORERS)} or all, got {name}.")
+        raise UserError(f"--scorer must be {', '.join(SCORERS)} or all, got {name}.")
     train = training_part(dataset).images.digest
     if name == "features":
         label, sha256 = network_label(how.features)
@@ -94,7 +94,7 @@ def _content(name: str, dataset: Dataset, how: ScoreOptions) -> tuple[dict[str, 
             "alpha": ALPHA,
         }
         return content, f"{label}, realism k = {K_REALISM}, density k = {K_DENSITY}"
-    if how.baseline is not None:  # its cell is named by all that its numbers follow from
+    if how.baseline is not None:  # its cell id covers everything that determines it
         return {"baseline": how.baseline.cell_id}, f"the baseline {how.baseline.cell_id}"
     kept = network_scorers.kept_classifier(how.classifier)
     if kept is not None:
@@ -115,24 +115,25 @@ def score_fakes(
     progress: Advance = lambda done, wanted: None,
     how: ScoreOptions = DEFAULT,
 ) -> None:
-    """Score those of `z_seeds` that have no scores yet, holding the bank for writing.
+    """Score those of `z_seeds` that have no scores yet, under the bank's write lock.
 
-    Each shard's part is written when it is known, so that an interrupted scoring goes on.
+    Writes scores after each shard, so that interrupted scoring can resume.
 
     Args:
-        bank: holds all of them.
-        scorers: as `scorer_of` gives them for this dataset and `how`.
-        label: of all.
-        psi: of all.
+        bank: the bank with the fakes.
+        scorers: results of `scorer_of` for this dataset and `how`.
+        label: label of the fakes.
+        psi: truncation psi of the fakes.
         z_seeds: in any order.
-        dataset: whose training images the scorers know.
-        progress: told (images done, images wanted), reals included; an image counts once a scorer.
-        how: by what.
+        dataset: provides the training images of the scorers.
+        progress: called with (images done, images in total), including reals; an image counts once
+            per scorer.
+        how: options of the scorers.
 
     Raises:
-        BankError: the bank lacks some of them, is of other images than the dataset's, or was taken
-            over by another writer.
-        UserError: networks that cannot be had, or are not those that the scorers name.
+        BankError: the bank lacks some of the fakes, has other images than the dataset, or was
+            taken over by another writer.
+        UserError: a network cannot be used, or does not match its scorer.
     """
     lacking = {
         scorer.folder: unscored(bank.store, scorer, label, psi, z_seeds) for scorer in scorers
@@ -146,7 +147,7 @@ def score_fakes(
             if not lacking[scorer.folder]:
                 continue
             judge = judge_of(scorer, dataset, how, done)
-            # asked again: who held the bank until now may have scored some
+            # checked again: the previous lock holder may have scored some
             left = np.asarray(unscored(bank.store, scorer, label, psi, z_seeds), np.int64)
             for piece in _by_shard(bank, label, psi, left):
                 frame = judge.scores(bank, label, psi, piece, done.within)
@@ -156,36 +157,36 @@ def score_fakes(
 
 
 class ProgressCounter:
-    """Images done of those wanted, which become more when reals must be looked at too."""
+    """Counts finished images; the total grows when reals have to be processed too."""
 
     def __init__(self, told: Advance = lambda done, wanted: None, wanted: int = 0) -> None:
         self._told, self._wanted, self._done = told, wanted, 0
 
     def more(self, count: int) -> None:
-        """Take in images that are wanted too."""
+        """Add images to the total."""
         self._wanted += count
 
     def add(self, count: int) -> None:
-        """Count images that are done."""
+        """Count finished images and report progress."""
         self._done += count
         self._told(self._done, self._wanted)
 
     def within(self, count: int) -> None:
-        """Tell of images that `add` counts later."""
+        """Report images in progress, which `add` counts later."""
         self._told(self._done + count, self._wanted)
 
 
 def judge_of(
     scorer: Scorer, dataset: Dataset, how: ScoreOptions, progress: ProgressCounter
 ) -> Judge:
-    """Return what gives a scorer's columns, kept for the next call."""
+    """Return the judge that computes a scorer's columns, cached for the next call."""
     device = device_of(how.device)
     key = (scorer.digest, device, str(how.discriminators))
     if key not in _judges:
         if scorer_of(scorer.name, dataset, how).digest != scorer.digest:
             raise UserError(
-                f"The scorer {scorer.folder} is not the one of these files now. A network or "
-                "the dataset changed meanwhile; start again."
+                f"The scorer {scorer.folder} no longer matches its files: a network or the "
+                "dataset has changed. Start again."
             )
         while len(_judges) >= _HELD:
             _judges.pop(next(iter(_judges)))
@@ -219,7 +220,7 @@ def _made(
 
 
 def _kept(how: ScoreOptions) -> SavedModel | None:
-    """Return the trained classifier that scores; None for the packaged one."""
+    """Return the trained classifier to score with; None for the packaged one."""
     if how.baseline is None:
         return network_scorers.kept_classifier(how.classifier)
     kept = saved_model.read(how.baseline.file)
@@ -232,7 +233,7 @@ def _kept(how: ScoreOptions) -> SavedModel | None:
 
 
 def device_of(asked: str) -> str:
-    """Return the device that is meant, or refuse one that is not there."""
+    """Return the requested device, or refuse one that is not available."""
     from fgaug.core.devices import usable_device
 
     if asked != "auto":
@@ -243,23 +244,23 @@ def device_of(asked: str) -> str:
 
 
 def _by_shard(bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the z_seeds of each shard, in the order asked."""
+    """Yield the z_seeds of each shard, in the given order."""
     which, _, _ = bank.locate(label, psi, z_seeds)
     for number in np.unique(which):
         yield z_seeds[which == number]
 
 
 def check_fits(bank: Bank, label: str, dataset: Dataset) -> None:
-    """Refuse a dataset that a bank's fakes of a label cannot be held against."""
+    """Refuse a dataset with which a bank's fakes of a label cannot be compared."""
     spec, images = bank.spec, dataset.spec
     if label not in images.labels:
         raise DataError(
             f"{dataset.root} has no label {label}; its labels are {', '.join(images.labels)}. "
-            "Score the bank by the dataset of its reals."
+            "Score the bank with the dataset of its reals."
         )
     if (spec.size, spec.channels) != (images.size, images.channels):
         raise BankError(
-            f"{bank.store.place()} has images of {spec.size} px, {spec.channels} channels, "
-            f"{dataset.root} of {images.size} px, {images.channels}. Score it by a dataset "
-            "prepared in the bank's size."
+            f"{bank.store.place()} has images of {spec.size} px and {spec.channels} channels, "
+            f"{dataset.root} of {images.size} px and {images.channels}. Use a dataset prepared "
+            "at the bank's size."
         )

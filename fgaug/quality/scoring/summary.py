@@ -1,4 +1,4 @@
-"""What was scored, in a few rows."""
+"""Summaries of scores in a few rows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fgaug.quality.scoring.score_bank import DEFAULT, ProgressCounter, ScoreOpti
 
 
 def summary(bank: Bank, scorers: Sequence[Scorer], demand: Demand) -> pd.DataFrame:
-    """Return a row a (label, psi) of scored fakes: n, and what the scorers say of them.
+    """Return one row per (label, psi) of scored fakes: n, and mean scores.
 
-    Mean realism is over the fakes that are no exact copies, whose realism is infinite.
+    Mean realism leaves out exact copies, whose realism is infinite.
     """
     rows = []
     for (label, psi), z_seeds in demand.wanted.items():
@@ -43,7 +43,7 @@ def summary(bank: Bank, scorers: Sequence[Scorer], demand: Demand) -> pd.DataFra
 def reference(
     scorers: Sequence[Scorer], dataset: Dataset, how: ScoreOptions = DEFAULT
 ) -> list[str]:
-    """Return, in words, what real images score: what the fakes' numbers are to be held against."""
+    """Return sentences on the scores of real images, for comparison with those of the fakes."""
     lines = []
     for scorer in scorers:
         if scorer.name == "discriminator":
@@ -56,17 +56,17 @@ def reference(
         else:
             kept = network_scorers.kept_classifier(how.classifier)
             accuracy = kept.card.metrics.get("valid_acc") if kept else None
-            known = "not known" if accuracy is None else f"{accuracy:.1%}"
+            known = "unknown" if accuracy is None else f"{accuracy:.1%}"
             lines.append(f"the classifier's validation accuracy in its search: {known}")
     return lines
 
 
 def _out_of_fold_line(judge: PackagedClassifier) -> str:
-    head = "training reals, by classifiers that saw no image of their patient:"
+    head = "training reals, by classifiers that never saw their patients:"
     try:
         shares = judge.out_of_fold().groupby("label")["agrees"].mean()
     except DataError:  # patients that cannot be divided into folds
-        return f"{head} not known, a label has too few patients"
+        return f"{head} unknown, because a label has too few patients"
     return f"{head} {', '.join(f'{name} {share:.1%}' for name, share in shares.items())} agree"
 
 

@@ -1,1 +1,1 @@
-"""Snapshots: measures of the networks of one training, and the choice among them."""
+"""Snapshots: measures of the networks of one training run, and selection among them."""

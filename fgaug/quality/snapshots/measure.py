@@ -1,6 +1,6 @@
-"""Snapshots measured against the images they learned from.
+"""Measuring snapshots against their training images.
 
-commands -> [quality] -> gan_worker, fgaug.quality -> metrics.json, metrics.csv
+Results are stored in `metrics.json` and `metrics.csv` beside the snapshots.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ if TYPE_CHECKING:
     from gan_worker.files.snapshot import Snapshot
     from gan_worker.training.images import TrainingImages
 
-PSI, K, CUTS = 1.0, 3, 10  # no truncation; neighbour of precision and recall; cuts of the floor
-_STEP = 256  # images made at a time; only their features are kept
+PSI, K, CUTS = 1.0, 3, 10  # no truncation; neighbours of precision and recall; floor cuts
+_STEP = 256  # images generated at a time; only their features are kept
 _PATTERNS = ("network-*.safetensors", "network-*.pkl")  # ours, and the official programs'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotOptions:
-    """How snapshots are measured."""
+    """Options for measuring snapshots."""
 
     dataset: Path
     label: str
     images: int = 5000  # fakes: z_seeds 1 to this
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
-    noise: str = "seeded"  # each image has its own, as in the official programs' metrics
-    split: int | str = "dataset"  # whose training images: as prepared, or the seed of a draw
-    drop: Path | None = None  # a drop list: the images that the networks did not learn from
-    class_index: int | None = None  # of a conditional network; from its record where None
+    noise: str = "seeded"  # separate noise per image, as in the official metrics
+    split: int | str = "dataset"  # of the training images: as prepared, or the seed of a draw
+    drop: Path | None = None  # drop list of images on which the networks were not trained
+    class_index: int | None = None  # of a conditional network; by default from its record
     device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reals:
-    """What every snapshot is measured against."""
+    """The reference for all snapshots."""
 
     features: NDArray[np.float32]
     floor: Floor
@@ -61,10 +61,10 @@ class _Reals:
 
 
 def snapshots_of(given: Sequence[Path]) -> list[Path]:
-    """Return network files: those named, and the snapshots in folders of trainings.
+    """Return network files: those given, and the snapshots in given folders.
 
     Raises:
-        SnapshotError: there is nothing; names every such place.
+        SnapshotError: a path has none; names all such paths.
     """
     found: list[Path] = []
     problems = []
@@ -79,24 +79,26 @@ def snapshots_of(given: Sequence[Path]) -> list[Path]:
         else:
             problems.append(f"{path} does not exist")
     if problems:
-        raise SnapshotError(f"{'; '.join(problems)}. Give network files, or folders with some.")
+        raise SnapshotError(
+            f"{'; '.join(problems)}. Give network files, or folders that contain some."
+        )
     return list(dict.fromkeys(found))
 
 
 def measure_snapshots(
     given: Sequence[Path], how: SnapshotOptions, progress: Advance = lambda done, wanted: None
 ) -> list[Row]:
-    """Return a row for each snapshot, kept in the table beside it: `fgaug gan metrics`.
+    """Return one row per snapshot, stored in the table beside it: `fgaug gan metrics`.
 
     FID, KID, precision and recall of fakes without truncation against all training images of the
-    label (with gan flag, where any image has one), and the same of reals against reals. What the
-    table has already, of the same file and measured in the same way, is not measured again; a new
-    row is written as soon as it is known.
+    label (only those with the gan flag, if any image has one), and of reals against reals. Rows
+    that exist for the same file and settings are reused; a new row is written as soon as it is
+    known.
 
     Raises:
-        SnapshotError: files that are refused, a class that is missing or not the network's.
-        DataError: a dataset or a label that cannot be used.
-        UserError: a feature network that cannot be used, too few images.
+        SnapshotError: a file is refused, or a class is missing or not the network's.
+        DataError: the dataset or the label cannot be used.
+        UserError: the feature network cannot be used, or there are too few images.
     """
     from fgaug.core.devices import usable_device
     from fgaug.data import open_dataset
@@ -142,7 +144,7 @@ def _head(
     images: TrainingImages,
     network: FeatureNetwork,
 ) -> Row:
-    """Return the part of a row that says of what, and how, its numbers are."""
+    """Return the columns of a row that identify the snapshot and the settings."""
     kimg = re.search(r"(\d+)$", file.stem)
     return {
         "snapshot": file.name,
@@ -165,11 +167,11 @@ def _head(
 
 
 def _class_of(file: Path, snapshot: Snapshot, how: SnapshotOptions) -> int | None:
-    """Return the class that makes a label's images; None of a network without classes."""
+    """Return the class that generates a label's images; None for a network without classes."""
     count, asked = snapshot.labels, how.class_index
     if asked is not None and not 0 <= asked < count:
         classes = f"classes 0 to {count - 1}" if count else "no classes"
-        raise SnapshotError(f"{file} has {classes}, --class asks for {asked}.")
+        raise SnapshotError(f"{file} has {classes}, but --class is {asked}.")
     if not count or asked is not None:
         return asked
     record = paths.record_of(file)
@@ -179,13 +181,13 @@ def _class_of(file: Path, snapshot: Snapshot, how: SnapshotOptions) -> int | Non
         if len(labels) == count and how.label in labels:  # in this order they were trained
             return labels.index(how.label)
     raise SnapshotError(
-        f"{file} has {count} classes and no record of training that tells which of them is "
-        f"{how.label}. Say it by --class 0 to --class {count - 1}."
+        f"{file} has {count} classes, and no training record says which of them is {how.label}. "
+        f"Give --class 0 to --class {count - 1}."
     )
 
 
 def _known(file: Path, head: Row) -> Row | None:
-    """Return the row that the table has of this very file, measured in this very way."""
+    """Return the existing row of the same file with the same settings."""
     same = [
         row
         for row in table.read_rows(file.parent)
@@ -201,7 +203,7 @@ def _reals(
     n_fake: int,
     done: Callable[[int], None],
 ) -> _Reals:
-    """Return the features of the training images and what reals score against reals."""
+    """Return the features of the training images and the scores of reals against reals."""
     from fgaug.quality.features.cache import features_of, of_dataset
     from fgaug.quality.floors import real_floor
 
@@ -218,7 +220,7 @@ def _measured(
     reals: _Reals,
     advance: Callable[[int], None],
 ) -> Row:
-    """Return the numbers of one snapshot."""
+    """Return the measures of one snapshot."""
     from fgaug.quality.floors import beside_floor, measures_of
     from fgaug.quality.kernel import kid_subsets
 

@@ -1,4 +1,4 @@
-"""One of the measured snapshots chosen by a stated rule."""
+"""Selecting one of the measured snapshots by a stated rule."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fgaug.quality.snapshots.table import Row
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedSnapshot:
-    """What a rule chose, and of what."""
+    """The snapshot selected by a rule, and its candidates."""
 
-    rows: list[Row]  # all that compare, in the table's order
+    rows: list[Row]  # all comparable rows, in table order
     row: Row
     words: str  # the rule
-    file: Path  # the chosen snapshot, or its copy
+    file: Path  # the selected snapshot, or its copy
 
 
 def select_snapshot(
@@ -34,22 +34,22 @@ def select_snapshot(
     images: int | None = None,
     noise: str | None = None,
 ) -> SelectedSnapshot:
-    """Return the snapshot that a rule chooses of a folder's table: `fgaug gan select`.
+    """Return the snapshot that a rule selects from a folder's table: `fgaug gan select`.
 
     Args:
-        folder: of snapshots that were measured.
+        folder: folder of measured snapshots.
         rule: see `fgaug.quality.snapshots.table.chosen`.
         among: see there.
-        out: where a copy goes, with the record of its training images; none where None.
-        label: with the following: which of the table's rows, where they do not all compare.
-        class_index: of a conditional network.
-        features: the beginning of the feature network's label.
-        images: fakes measured.
+        out: path for a copy with the record of its training images; None for no copy.
+        label: this and the following arguments select rows if not all are comparable.
+        class_index: class of a conditional network.
+        features: prefix of the feature network's label.
+        images: number of measured fakes.
         noise: const, none or seeded.
 
     Raises:
-        SnapshotError: no such rule or row; the file is gone, or was replaced since; `out` is
-            there, or has another suffix.
+        SnapshotError: there is no such rule or row; the file is missing or was replaced; `out`
+            exists or has another suffix.
     """
     rows = table.comparable(
         table.read_rows(folder),
@@ -71,18 +71,20 @@ def select_snapshot(
 def _check_same(file: Path, row: Row) -> None:
     from gan_worker.files.snapshot import identity_of
 
-    cure = "Measure it again by `fgaug gan metrics`"
+    cure = "Measure it again with `fgaug gan metrics`"
     if not file.is_file():
-        raise SnapshotError(f"{file} was chosen and is gone. Restore it, or choose another rule.")
+        raise SnapshotError(
+            f"{file} was selected but no longer exists. Restore it, or choose another rule."
+        )
     found = identity_of(file)
     if found != row["sha256"]:
         raise SnapshotError(
-            f"{file} was measured as network {row['sha256'][:12]} and is {found[:12]} now. {cure}."
+            f"{file} was measured as network {row['sha256'][:12]} but is now {found[:12]}. {cure}."
         )
 
 
 def _copied(file: Path, out: Path) -> Path:
-    """Copy a network file, its record first: where a network is, its record is too."""
+    """Copy a network file after its record, so that no network is without its record."""
     if out.suffix != file.suffix:
         raise SnapshotError(f"--out must end in {file.suffix} as {file.name} does, got {out}.")
     there = [path for path in (out, paths.record_of(out)) if path.exists()]

@@ -1,6 +1,6 @@
-"""The table of measured snapshots beside them, and the rules that choose one of its rows.
+"""The table of measured snapshots, and the rules that select one of its rows.
 
-study -> [snapshot_table] -> metrics.json, metrics.csv -> `fgaug gan select`
+It is stored as `metrics.json` and `metrics.csv` beside the snapshots.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fgaug.errors import SnapshotError
 
 METRICS_VERSION = 1  # raised when the same snapshot would give other numbers
 JSON, CSV = "metrics.json", "metrics.csv"
-# what two rows must share for their numbers to compare
+# columns in which comparable rows are equal
 SAME = (
     "label", "class", "dataset_digest", "n_real", "n_fake", "psi", "noise", "features", "k",
     "metrics_version",
@@ -28,14 +28,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which snapshot is best: the best in `column` of the `among` of lowest FID."""
+    """A selection rule: the best in `column` among the `among` snapshots of lowest FID."""
 
     column: str
     highest: bool
-    among: int | None = None  # all, where None
+    among: int | None = None  # None: all
 
     def words(self, among: int | None) -> str:
-        """Return the rule in words, for a table's foot."""
+        """Return the rule in words, for the foot of a table."""
         best = f"the {'highest' if self.highest else 'lowest'} {self.column.upper()}"
         if self.column in ("precision", "recall"):
             best = best.lower()
@@ -43,7 +43,7 @@ class Rule:
 
 
 RULES = {
-    "thesis": Rule("precision", highest=True, among=4),  # it looked at the three or four best
+    "thesis": Rule("precision", highest=True, among=4),  # it considered the three or four best
     "breast": Rule("fid", highest=False),
     "fid": Rule("fid", highest=False),
     "lowest-fid": Rule("fid", highest=False),
@@ -54,10 +54,10 @@ RULES = {
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Return the rows of a folder's table, none where it has no table yet.
+    """Return the rows of a folder's table; none if there is no table yet.
 
     Raises:
-        SnapshotError: a table that cannot be read.
+        SnapshotError: the table cannot be read.
     """
     path = folder / JSON
     if not path.is_file():
@@ -69,18 +69,18 @@ def read_rows(folder: Path) -> list[Row]:
         for row in rows
     )
     if not whole:
-        raise SnapshotError(f"{path} is no table of snapshots. Move it away and measure again.")
+        raise SnapshotError(f"{path} is not a table of snapshots. Move it away and measure again.")
     assert isinstance(rows, list)
     return rows
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what a row replaces: the same file's row, measured in the same way."""
+    """Return the key of a row: a new row replaces that of the same file and settings."""
     return (row["snapshot"], *(row[name] for name in SAME))
 
 
 def add_row(folder: Path, row: Row) -> None:
-    """Add a row to a folder's table, in the place of the same file's measured in the same way."""
+    """Add a row to a folder's table, replacing one of the same file and settings."""
     rows = [each for each in read_rows(folder) if key_of(each) != key_of(row)]
     rows = sorted([*rows, row], key=_place)
     files.write_json(folder / JSON, {"metrics_version": METRICS_VERSION, "rows": rows})
@@ -89,22 +89,22 @@ def add_row(folder: Path, row: Row) -> None:
 
 
 def frame_of(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return rows as a frame, whole numbers kept whole where some are missing."""
+    """Return rows as a frame; integer columns stay integers if values are missing."""
     frame = pd.DataFrame(rows)
     return frame.astype({name: "Int64" for name in _WHOLE if name in frame})
 
 
 def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
-    """Return the rows that were measured as asked, all of them in one way.
+    """Return the matching rows, which must share all settings.
 
     Args:
-        rows: of a table.
-        place: of the table, for messages.
-        asked: values of `label`, `class`, `n_fake`, `noise` and the beginning of `features`;
-            None for any.
+        rows: rows of a table.
+        place: location of the table, for messages.
+        asked: values of `label`, `class`, `n_fake`, `noise`, and a prefix of `features`; None
+            matches any.
 
     Raises:
-        SnapshotError: no row is as asked, or rows that were measured in several ways are.
+        SnapshotError: no row matches, or the matching rows have different settings.
     """
     wanted = {name: value for name, value in asked.items() if value is not None}
     found = [
@@ -128,29 +128,29 @@ def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
             f"{name}: {', '.join(sorted({str(row[name]) for row in found}))}" for name in differing
         )
         raise SnapshotError(
-            f"{place} has snapshots that were measured in several ways, and their numbers do not "
-            f"compare ({told}). Choose by --label, --class, --features, --images or --noise."
+            f"{place} has snapshots measured with different settings, whose values are not "
+            f"comparable ({told}). Choose by --label, --class, --features, --images or --noise."
         )
     return found
 
 
 def chosen(rows: Sequence[Row], rule: str, among: int | None = None) -> tuple[Row, str]:
-    """Return the row that a rule chooses of comparable ones, and the rule in words.
+    """Return the row that a rule selects from comparable ones, and the rule in words.
 
-    Of equals the one of lower FID, then the first in the table is chosen.
+    Ties go to the lower FID, then to the first row of the table.
 
     Args:
-        rows: comparable ones, at least one.
+        rows: comparable rows, at least one.
         rule: a name of RULES.
-        among: keep so many of lowest FID first, in the place of the rule's own number.
+        among: number of snapshots of lowest FID to choose from, instead of the rule's own.
 
     Raises:
-        SnapshotError: no such rule, or none is left to choose from.
+        SnapshotError: there is no such rule, or no candidate is left.
     """
     if rule not in RULES:
-        raise SnapshotError(f"--rule is one of {', '.join(RULES)}, got {rule}.")
+        raise SnapshotError(f"--rule must be one of {', '.join(RULES)}, got {rule}.")
     if among is not None and among < 1:
-        raise SnapshotError(f"--among must be at least 1, got {among}. The thesis has 3 or 4.")
+        raise SnapshotError(f"--among must be at least 1, got {among}. The thesis used 3 or 4.")
     known, kept = RULES[rule], among or RULES[rule].among
     best = sorted(rows, key=lambda row: row["fid"])[:kept]
     sign = -1 if known.highest else 1

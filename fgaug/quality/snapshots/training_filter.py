@@ -1,6 +1,6 @@
-"""Which training images a network should not learn from: two rules on their features.
+"""Two rules on features that find training images on which a network should not be trained.
 
-One finds likely label errors, the other isolated images; the outcome is a drop list.
+One finds likely label errors, the other isolated images; the result is a drop list.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from gan_worker.training.images import TrainingImages
 
 FOLDS = 5
-# Weight of the data against the penalty, of features of unit variance: small, as there are more
-# features than images. Of 1e-4 to 1, it ranked the wrong labels of simulated heads best: a tenth
-# of them wrong, AUC 0.90 (400 images, 64 px) and 0.87 (800 images, 32 px); at 1, 0.82 and 0.78.
+# Inverse regularisation strength for features of unit variance: small, as there are more features
+# than images. Between 1e-4 and 1 this ranked wrong labels of simulated heads best: with a tenth of
+# them wrong, AUC 0.90 (400 images, 64 px) and 0.87 (800 images, 32 px); at 1, 0.82 and 0.78.
 STRENGTH = 1e-3
-MIN_SKILL = 0.2  # of the way from chance to always right, below which disagreement says nothing
+MIN_SKILL = 0.2  # minimum skill between chance (0) and perfect (1); below it, uninformative
 RULES: tuple[Reason, ...] = ("label", "thin")
-Progress = Callable[[int, int], None]  # images seen, images in all
+Progress = Callable[[int, int], None]  # images done, images in total
 
 
 def out_of_fold(
@@ -36,20 +36,20 @@ def out_of_fold(
     seed: int = 0,
     strength: float = STRENGTH,
 ) -> np.ndarray:
-    """Return class probabilities [N, K] by classifiers that saw neither the image nor its patient.
+    """Return class probabilities [N, K] from classifiers that saw neither image nor patient.
 
-    Logistic regression on standardised features, labels weighted alike; five folds of whole
-    patients that keep the mix of the labels, fewer where a label has fewer patients.
+    Logistic regression on standardised features with equal weights of labels; five folds of whole
+    patients, stratified by label, or fewer if a label has fewer patients.
 
     Args:
         features: float [N, D].
         classes: int [N], 0 to K - 1, each at least once.
         groups: [N], the patient of each image.
-        seed: of the folds.
+        seed: random seed of the folds.
         strength: see `fitted`.
 
     Raises:
-        DataError: one label alone, or one whose patients cannot be divided.
+        DataError: there is only one label, or the patients of a label cannot be divided.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -57,16 +57,16 @@ def out_of_fold(
     patients = min(len(np.unique(groups[classes == label])) for label in range(count))
     if count < 2 or patients < 2:
         raise DataError(
-            "A classifier can disagree with labels where there are two labels or more, each of "
-            f"two patients or more; got {count} of at least {patients}. Use the rule `thin`."
+            "A cross-validated classifier needs two labels or more, each with two patients or "
+            f"more; got {count} with at least {patients}. Use the rule `thin`."
         )
     folds = StratifiedGroupKFold(min(FOLDS, patients), shuffle=True, random_state=seed)
     probabilities = np.zeros((len(classes), count))
     for known, asked in folds.split(features, classes, groups):
         if len(np.unique(classes[known])) < count:
             raise DataError(
-                "The patients of a label all fell into one fold, so no classifier can judge them. "
-                "Try another --seed, or use the rule `thin`."
+                "All patients of a label fell into one fold, so no classifier can be evaluated "
+                "on them. Try another --seed, or use the rule `thin`."
             )
         model = fitted(features[known], classes[known], strength)
         probabilities[asked] = model(features[asked])
@@ -76,15 +76,15 @@ def out_of_fold(
 def fitted(
     features: np.ndarray, classes: np.ndarray, strength: float = STRENGTH
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a classifier: features [N, D] -> class probabilities [N, K], in order of the classes.
+    """Return a classifier from features [N, D] to class probabilities [N, K], in class order.
 
-    Multinomial logistic regression on standardised features, labels weighted alike; the same
-    features give the same classifier.
+    Multinomial logistic regression on standardised features with equal weights of labels; it is
+    deterministic.
 
     Args:
-        features: float [N, D] to learn from.
+        features: training features, float [N, D].
         classes: int [N], 0 to K - 1, each at least once; K is at least 2.
-        strength: weight of the data against the penalty.
+        strength: inverse regularisation strength.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -103,9 +103,9 @@ def fitted(
 
 
 def skill(probabilities: np.ndarray, classes: np.ndarray) -> tuple[float, float]:
-    """Return the balanced accuracy of a classifier, and the least at which it may judge labels.
+    """Return the balanced accuracy of a classifier, and the minimum for it to be informative.
 
-    A classifier at chance disagrees with half of two labels, the right ones as much as the wrong.
+    With two labels, a classifier at chance disagrees with half of them, right and wrong alike.
     """
     labels = range(probabilities.shape[1])
     right = probabilities.argmax(axis=1) == classes
@@ -115,16 +115,16 @@ def skill(probabilities: np.ndarray, classes: np.ndarray) -> tuple[float, float]
 
 
 def label_errors(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return which images (bool [N]) a classifier holds to be of another label than theirs.
+    """Return the images (bool [N]) that a classifier confidently assigns to another label.
 
     Confident learning (Northcutt et al. 2021, doi:10.1613/jair.1.12125, section 3.1): a class is
-    confident of an image where its probability reaches the class's threshold, its mean over the
-    images that carry its label. Of several, the likeliest counts. An image is off the diagonal of
-    the confident joint where that class is not its label; it is held to be an error where its
-    label is not the likeliest of all classes either.
+    confident for an image if its probability reaches the class's threshold, the mean probability
+    over the images with that label. The most likely of several confident classes counts. An image
+    is off the diagonal of the confident joint if that class is not its label; it is an error if
+    its label is not the most likely of all classes either.
 
     Args:
-        probabilities: float [N, K], of classifiers that did not see the image.
+        probabilities: float [N, K], from classifiers that did not see the image.
         classes: int [N], the labels.
     """
     own = [probabilities[classes == label, label] for label in range(probabilities.shape[1])]
@@ -139,9 +139,9 @@ def label_errors(probabilities: np.ndarray, classes: np.ndarray) -> np.ndarray:
 def log_density(features: np.ndarray) -> np.ndarray:
     """Return the log-density (nats, float [N]) of each image under a Gaussian fitted to them all.
 
-    Instance selection (DeVries et al. 2020, arXiv:2007.15255) on standardised features. With
-    fewer images than features no covariance can be inverted as it is, so it is shrunk towards a
-    sphere (Ledoit and Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
+    Instance selection (DeVries et al. 2020, arXiv:2007.15255) on standardised features. With fewer
+    images than features the covariance is singular, so it is shrunk towards a sphere (Ledoit and
+    Wolf 2004, doi:10.1016/S0047-259X(03)00096-4).
 
     Args:
         features: float [N, D] of the images of one label.
@@ -149,7 +149,7 @@ def log_density(features: np.ndarray) -> np.ndarray:
     from sklearn.covariance import LedoitWolf
 
     spread = features.std(axis=0)
-    kept = features[:, spread > 0].astype(np.float64)  # of dead features there is nothing to tell
+    kept = features[:, spread > 0].astype(np.float64)  # constant features carry no information
     if not kept.shape[1]:
         return np.zeros(len(features))
     units = (kept - kept.mean(axis=0)) / spread[spread > 0]
@@ -162,7 +162,7 @@ def log_density(features: np.ndarray) -> np.ndarray:
 
 
 def thinnest(density: np.ndarray, share: float) -> np.ndarray:
-    """Return which images (bool [N]) are the given share, rounded down, of lowest density."""
+    """Return the images (bool [N]) of lowest density, the given share rounded down."""
     chosen = np.zeros(len(density), bool)
     chosen[np.argsort(density, kind="stable")[: int(share * len(density))]] = True
     return chosen
@@ -180,26 +180,26 @@ def filter_training_images(
     device: str = "cpu",
     progress: Progress = lambda done, wanted: None,
 ) -> DropList:
-    """Write which of a dataset's images no network should learn from: `fgaug gan filter`.
+    """Write a drop list of images on which no network should be trained: `fgaug gan filter`.
 
-    Looked at are the images that networks of its labels would learn from, and no others: nothing
-    of a validation or test image reaches a network by this way.
+    Only reads the images on which networks of the dataset's labels would be trained, so that
+    validation and test images cannot influence a network through the list.
 
     Args:
-        folder: of a prepared dataset.
-        out: a new JSON file.
-        rules: `label`, a classifier that saw neither an image nor its patient disagrees with its
-            label; `thin`, it lies where its label has few others.
-        share: of each label's images that `thin` drops.
-        seed: of the folds of patients that `label` takes.
-        split: whose training images are looked at: `dataset`, or the seed of another draw.
-        network: whose features count: see `load_network` in `fgaug.quality.features.networks`.
-        device: that it computes them on.
-        progress: called with (images whose features are known, images in all).
+        folder: folder of a prepared dataset.
+        out: path of a new JSON file.
+        rules: `label` drops an image if a classifier that saw neither it nor its patient disagrees
+            with its label; `thin` drops it if its label has few similar images.
+        share: share of each label's images that `thin` drops.
+        seed: random seed of the patient folds for `label`.
+        split: split of the training images: `dataset`, or the seed of another draw.
+        network: feature network, see `load_network` in `fgaug.quality.features.networks`.
+        device: device of the feature network.
+        progress: called with (images with features, images in total).
 
     Raises:
-        DataError: an unknown rule, a share out of range, images that cannot be judged.
-        UserError: a feature network that cannot be had.
+        DataError: a rule is unknown, the share is out of range, or images cannot be classified.
+        UserError: the feature network cannot be used.
     """
     from fgaug.core.devices import usable_device
     from fgaug.quality.features.cache import features_of, of_dataset
@@ -237,11 +237,13 @@ def filter_training_images(
 def _check(out: Path, rules: Sequence[str], share: float, seed: int) -> None:
     unknown = [rule for rule in rules if rule not in RULES]
     if unknown or not rules:
-        raise DataError(f"--rule is {' or '.join(RULES)}, got {', '.join(unknown) or 'none'}.")
+        raise DataError(
+            f"--rule must be {' or '.join(RULES)}, got {', '.join(unknown) or 'none'}."
+        )
     if not 0 < share < 1:
         raise DataError(f"--share must lie between 0 and 1, got {share:g}. Try 0.1.")
     if not 0 <= seed < 2**32:
-        raise DataError(f"--seed must lie from 0 to {2**32 - 1}, got {seed}.")
+        raise DataError(f"--seed must be from 0 to {2**32 - 1}, got {seed}.")
     if out.exists():
         raise DataError(f"--out {out} exists. Choose another name, or remove it first.")
 
@@ -249,15 +251,15 @@ def _check(out: Path, rules: Sequence[str], share: float, seed: int) -> None:
 def _find_wrong_labels(
     found: dict[int, dict[Reason, float]], features: np.ndarray, images: TrainingImages, seed: int
 ) -> dict[str, Any]:
-    """Add the images whose label a classifier disagrees with; return the rule in words."""
+    """Add the images with whose label a classifier disagrees; return the rule in words."""
 
     classes = images.classes
     probabilities = out_of_fold(features, classes, images.table["group"].to_numpy(), seed)
     accuracy, least = skill(probabilities, classes)
     if accuracy < least:
         raise DataError(
-            f"The rule `label` needs a classifier that is right on {least:.0%} or more (balanced "
-            f"over labels), this one is on {accuracy:.0%}: its disagreement says nothing. Use the "
+            f"The rule `label` needs a classifier with a balanced accuracy of {least:.0%} or "
+            f"more; this one has {accuracy:.0%}, so its disagreement is not informative. Use the "
             "rule `thin`, more images, or larger ones."
         )
     _add(
@@ -281,7 +283,7 @@ def _find_thin_regions(
     images: TrainingImages,
     share: float,
 ) -> dict[str, Any]:
-    """Add the images of each label that have the fewest like them; return the rule in words."""
+    """Add the most isolated images of each label; return the rule in words."""
 
     flagged = np.zeros(len(images), bool)
     density = np.zeros(len(images))
