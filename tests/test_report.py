@@ -10,13 +10,13 @@ import matplotlib
 import pandas as pd
 import pytest
 
+from fgaug.analysis.format import DASH
 from fgaug.analysis.report.arm_summary import by_arm
 from fgaug.analysis.report.chapters.learning_curves import MOST_ARMS, loss_figure
 from fgaug.analysis.report.chapters.ratio import MOST_ROWS, ratio_figures
 from fgaug.analysis.report.chapters.summary import best_arm, cells_by_status, warnings_of
 from fgaug.analysis.report.chapters.tables import formatted, thesis_tables
 from fgaug.analysis.report.drawing import LIGHT, Format, encoded
-from fgaug.analysis.report.format import DASH
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.panels import panels
 from fgaug.analysis.report.parts import Plot

@@ -14,10 +14,10 @@ import pytest
 from made_report import BEST, made_analysis, made_material, made_rows
 from PIL import Image
 
+from fgaug.analysis.format import MINUS
 from fgaug.analysis.report.arm_summary import by_arm
 from fgaug.analysis.report.contents import MOST_TABLE_ROWS, sections
 from fgaug.analysis.report.files import Drawn, draw_all, write_files
-from fgaug.analysis.report.format import MINUS
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.page import render
 from fgaug.analysis.report.parts import Picture, Plot, Section, Table, Text

@@ -11,7 +11,8 @@ from made_report import BASELINE, BEST, TWIN, made_evidence, made_material, made
 from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from fgaug import stats
-from fgaug.analysis.report import format
+from fgaug.analysis import format
+from fgaug.analysis.format import DASH, MINUS
 from fgaug.analysis.report.chapters.forest import MOST_ARMS, forest
 from fgaug.analysis.report.chapters.heat_map import heat_maps
 from fgaug.analysis.report.chapters.learning_curves import stops_figure
@@ -19,14 +20,13 @@ from fgaug.analysis.report.chapters.per_label import per_label
 from fgaug.analysis.report.chapters.predictions import FPR, confusion, roc, scored
 from fgaug.analysis.report.chapters.strata import strata_parts
 from fgaug.analysis.report.drawing import LIGHT
-from fgaug.analysis.report.format import DASH, MINUS
 from fgaug.analysis.report.material import picks
 from fgaug.analysis.report.parts import Table, Text
 
 
 def test_numbers_in_words() -> None:
     assert format.number(0.12349) == "0.123"
-    assert format.number(math.nan) == format.count(None) == format.p_text(math.nan) == DASH
+    assert format.number(math.nan) == format.count(None) == format.p_value(math.nan) == DASH
     assert format.number(0.0) == format.number(-0.0001) == "0.000"
     assert format.effect("auc", 0.0123) == "+1.2"
     assert format.effect("accuracy", -0.0123, with_unit=True) == f"{MINUS}1.2 points"
@@ -34,7 +34,7 @@ def test_numbers_in_words() -> None:
     assert format.effect("auc", -0.0001) == "0.0"
     assert format.interval("auc", -0.003, 0.027) == f"{MINUS}0.3 to +2.7"
     assert format.interval("auc", math.nan, 0.027) == DASH
-    assert [format.p_text(p) for p in (0, 0.0004, 0.01234, 0.2345, 1.0)] == [
+    assert [format.p_value(p) for p in (0, 0.0004, 0.01234, 0.2345, 1.0)] == [
         *("<0.001", "<0.001", "0.012", "0.23", "1.00")
     ]
     assert format.listed(["a", "b", "c"]) == "a, b and c"

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fgaug.analysis.format import many
-from fgaug.cli.numbers import DASH, number, p_text, rows_of
+from fgaug.analysis.format import many, p_value
+from fgaug.cli.numbers import DASH, number, rows_of
 from fgaug.cli.options import FILE_COLUMNS
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _test_row(row: Mapping[str, Any]) -> dict[str, str]:
         # McNemar's statistic is a count of images
         "statistic": number(row["statistic"], 0 if row["test"].startswith("McNemar") else 3),
         "df": number(row["df"], 1),
-        "p": p_text(row["p_value"]),
+        "p": p_value(row["p_value"], "table"),
         "why undefined": row["reason"] if isinstance(row["reason"], str) else "",
     }
 
@@ -194,8 +194,8 @@ def _shown(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
             "95 % interval of A - B": (
                 f"{number(row['ci_low'], sign=True)} to {number(row['ci_high'], sign=True)}"
             ),
-            "McNemar, mid-p": p_text(row["p_mid"]),
-            "McNemar, exact p": p_text(row["p_exact"]),
+            "McNemar, mid-p": p_value(row["p_mid"], "table"),
+            "McNemar, exact p": p_value(row["p_exact"], "table"),
         }
         for row in rows
     ]

@@ -14,7 +14,7 @@ import pandas as pd
 
 from fgaug.analysis.findings.arms import compared
 from fgaug.analysis.findings.metric_values import Measured
-from fgaug.analysis.format import p_text, sign_of
+from fgaug.analysis.format import p_sentence, sign_of
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.stats import Arms, contrast
 from fgaug.stats.arrays import NAN, Floats
@@ -108,7 +108,7 @@ class _Line:
         self.slope, self.p_slope = sign * test.difference, test.p_value
         if not (test.p_value <= plan.alpha and self.slope > 0):
             self.reason = (
-                f"more reals were not shown to help here ({p_text(test.p_value, 'E2')}), so "
+                f"more reals were not shown to help here ({p_sentence(test.p_value, 'E2')}), so "
                 "fakes have no equivalent in reals"
             )
 

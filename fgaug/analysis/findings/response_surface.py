@@ -15,7 +15,7 @@ from scipy import special
 from fgaug.analysis.findings.arms import compared
 from fgaug.analysis.findings.contrasts import Wald, degrees, positive, wald
 from fgaug.analysis.findings.metric_values import Measured
-from fgaug.analysis.format import NAMES, change, p_text, size
+from fgaug.analysis.format import NAMES, change, p_sentence, size
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.stats import Arms, contrast
 from fgaug.stats.arrays import NAN, Floats
@@ -77,7 +77,7 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
     return {
         **row,
         **{"statistic": largest, "p": p, "df_error": float(tests["df"].min())},
-        "sentence": f"{shown} of {of} is shown ({p_text(p, 'E2')}, max-T).",
+        "sentence": f"{shown} of {of} is shown ({p_sentence(p, 'E2')}, max-T).",
     }
 
 
@@ -170,7 +170,7 @@ def _sentence(
     term: str, test: Wald, arms: Arms, fit: _Additive, metric: str, plan: AnalysisPlan
 ) -> str:
     """Return the result of a test as a sentence; without an effect, how large one may still be."""
-    shown, p = test.p <= plan.alpha, p_text(test.p, "E2")
+    shown, p = test.p <= plan.alpha, p_sentence(test.p, "E2")
     name = NAMES[metric]
     if term.startswith("trend"):
         axis = term.removeprefix("trend ")

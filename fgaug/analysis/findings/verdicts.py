@@ -20,8 +20,8 @@ from fgaug.analysis.format import (
     THESE_ONLY,
     WORSE,
     change,
-    interval,
-    p_text,
+    interval_sentence,
+    p_sentence,
     sign_of,
     size,
 )
@@ -115,7 +115,7 @@ def _sentence(
     if verdict == NOT_SHOWN:
         text = f"No difference is shown, which does not mean that there is none: {text}"
     if verdict == THESE_ONLY:
-        text += f"; on these patients only, {p_text(main['p_patients'], 'E1')}"
+        text += f"; on these patients only, {p_sentence(main['p_patients'], 'E1')}"
     parts = [text, *_alternatives(main, rows, plan)]
     if extra is not None:
         parts.append(_kept(extra, plan))
@@ -123,10 +123,10 @@ def _sentence(
 
 
 def _effect(row: Row, plan: AnalysisPlan) -> str:
-    ends = interval(plan.metric, row["ci_low"], row["ci_high"], 1 - plan.alpha)
+    ends = interval_sentence(plan.metric, row["ci_low"], row["ci_high"], 1 - plan.alpha)
     return (
         f"{change(plan.metric, row['effect'])} ({ends} over all arms, "
-        f"adjusted {p_text(row['p_value'], 'E2')})"
+        f"adjusted {p_sentence(row['p_value'], 'E2')})"
     )
 
 
@@ -155,7 +155,7 @@ def _kept(extra: Row, plan: AnalysisPlan) -> str:
     return (
         f"as a replacement: {share} ({100 * (1 - plan.alpha):g}% confidence interval {limits}); "
         f"margin {size(plan.metric, extra['margin'])} ({extra['margin_source']}), "
-        f"non-inferiority: {p_text(extra['p_non_inferior_holm'], 'E2')}, one-sided"
+        f"non-inferiority: {p_sentence(extra['p_non_inferior_holm'], 'E2')}, one-sided"
     )
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgaug.analysis.format import p_value, signed
 from fgaug.analysis.published import folder
 from fgaug.analysis.published.breast import LEVEL, bounds, independent, runs, trend
 from fgaug.analysis.published.figures import cascade_figure
 from fgaug.analysis.published.source import read_breast
-from fgaug.analysis.report.format import p_text, signed
 from fgaug.analysis.report.parts import Section, Table, Text
 from fgaug.stats.inference import TTest
 
@@ -160,7 +160,7 @@ def _cascade(table: pd.DataFrame) -> Section:
                 f"{signed(100 * low, 2)} to {signed(100 * high, 2)}"
                 for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)
             ],
-            "p": frame["p_value"].map(p_text),
+            "p": frame["p_value"].map(p_value),
             "level": frame["level"],
         }
     )
@@ -181,7 +181,7 @@ def _cascade(table: pd.DataFrame) -> Section:
 def _slope(test: TTest) -> str:
     return (
         f"{signed(100 * test.difference, 1)} points (95% interval {signed(100 * test.ci_low, 1)} "
-        f"to {signed(100 * test.ci_high, 1)}, p = {p_text(test.p_value)})"
+        f"to {signed(100 * test.ci_high, 1)}, p = {p_value(test.p_value)})"
     )
 
 

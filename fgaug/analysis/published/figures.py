@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fgaug.analysis.format import p_value, signed
 from fgaug.analysis.published.best_cell import BestCell
 from fgaug.analysis.published.comparisons import OPEN
 from fgaug.analysis.published.source import METRICS, WORDS, Thesis
 from fgaug.analysis.report.drawing import TEXT_PT, TICK_PT, Theme, blank, dress, legend
-from fgaug.analysis.report.format import p_text, signed
 from fgaug.analysis.report.parts import Plot
 
 _SCORES = (("acc", "Accuracy (share correct)"), ("auc", "AUC"), ("loss", "Mean loss (nats)"))
@@ -124,7 +124,7 @@ def _forest(cells: Mapping[str, pd.DataFrame], theme: Theme) -> Figure:
         axes.hlines(places, rows["ci_low"] * 100, rows["ci_high"] * 100, color=theme.arm, lw=0.9)
         axes.set_xlabel(f"difference in {WORDS[metric]}, points")
         for place, (_, row) in zip(places, rows.iterrows(), strict=True):
-            words = f"{signed(100 * row['difference'], 1)}  p {p_text(row['p_dunnett'])}"
+            words = f"{signed(100 * row['difference'], 1)}  p {p_value(row['p_dunnett'])}"
             axes.annotate(
                 words, (1.0, place), xytext=(3, 0), xycoords=("axes fraction", "data"),
                 textcoords="offset points", va="center", fontsize=TICK_PT - 1, color=theme.ink,

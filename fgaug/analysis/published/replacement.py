@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fgaug.analysis.format import p_value, signed
 from fgaug.analysis.published.comparisons import ALPHA, LEVEL
 from fgaug.analysis.published.source import METRICS, WORDS, Thesis, spread_of
-from fgaug.analysis.report.format import p_text, signed
 from fgaug.analysis.report.parts import Section, Table, Text
 from fgaug.stats import adjust, equivalence
 from fgaug.stats.inference import TTest
@@ -116,8 +116,8 @@ def _table(frame: pd.DataFrame) -> Table:
         for name in _SHOWN:
             p, holm = by.loc[name, "p_noninferior"], by.loc[name, "p_noninferior_holm"]
             word = "half the gain" if name == "half" else name
-            told[f"margin {word}"] = f"{p_text(p)} ({p_text(holm)})"
-        told["TOST 0.01"] = p_text(by.loc["0.01", "p_tost"])
+            told[f"margin {word}"] = f"{p_value(p)} ({p_value(holm)})"
+        told["TOST 0.01"] = p_value(by.loc["0.01", "p_tost"])
         rows.append(told)
     text = pd.DataFrame(rows)
     return Table(

@@ -7,12 +7,12 @@ from statistics import median
 
 import pandas as pd
 
+from fgaug.analysis.format import number, p_value, signed
 from fgaug.analysis.published.best_cell import BestCell, Gain
 from fgaug.analysis.published.comparisons import LEVEL, false_claim
 from fgaug.analysis.published.figures import gains_figure
 from fgaug.analysis.published.source import METRICS, WORDS, Thesis
 from fgaug.analysis.published.two_way import two_way
-from fgaug.analysis.report.format import number, p_text, signed
 from fgaug.analysis.report.parts import Section, Table, Text
 
 IMAGE_ERRORS = (0.0, 0.002, 0.003, 0.004, 0.005)  # plausible standard errors over images
@@ -60,7 +60,7 @@ def verdict_section(thesis: Thesis, best: Mapping[str, BestCell]) -> Section:
         Text(text=lead, kind="lead"),
         Text(
             text="It is not shown that psi 1 and ratio 6 are special: the interaction of psi "
-            f"and ratio has p = {p_text(psi['psi x ratio'])} for accuracy (E1). Nor is it "
+            f"and ratio has p = {p_value(psi['psi x ratio'])} for accuracy (E1). Nor is it "
             "shown that fakes can replace real images: see Replacement."
         ),
         Text(text="What the published tables cannot show", kind="heading"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from fgaug.analysis.format import p_value, share, signed
 from fgaug.analysis.published.comparisons import (
     DRAWS,
     LEVEL,
@@ -17,7 +18,6 @@ from fgaug.analysis.published.comparisons import (
 from fgaug.analysis.published.figures import forest_figure, ratio_figure
 from fgaug.analysis.published.source import METRICS, WORDS, Thesis
 from fgaug.analysis.published.two_way import contrasts, two_way
-from fgaug.analysis.report.format import p_text, share, signed
 from fgaug.analysis.report.parts import Part, Section, Table, Text
 
 
@@ -26,7 +26,7 @@ def tests_section(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> Section:
     frame = counts(thesis, cells)
     sample, total = impossible(thesis, 1)
     population, _ = impossible(thesis, 0)
-    equal = [p_text(equal_variances(thesis, metric)) for metric in METRICS]
+    equal = [p_value(equal_variances(thesis, metric)) for metric in METRICS]
     table = Table(
         name="counts",
         title="Cells that pass, of 36",
@@ -55,7 +55,7 @@ def grid_section(thesis: Thesis) -> Section:
             "term": ways["term"],
             "F": ways["f"].map(lambda f: f"{f:.2f}"),
             "df": [f"{a}, {b}" for a, b in zip(ways["df"], ways["df_error"], strict=True)],
-            "p (E1)": ways["p_value"].map(p_text),
+            "p (E1)": ways["p_value"].map(p_value),
         }
     )
     told = pd.DataFrame(
@@ -68,7 +68,7 @@ def grid_section(thesis: Thesis) -> Section:
                 f"{signed(low, 4)} to {signed(high, 4)}"
                 for low, high in zip(lines["ci_low"], lines["ci_high"], strict=True)
             ],
-            "p (E1)": lines["p_value"].map(p_text),
+            "p (E1)": lines["p_value"].map(p_value),
         }
     )
     return Section(
@@ -114,10 +114,10 @@ def _cells_table(frame: pd.DataFrame, metric: str) -> Table:
                 f"{signed(low, 3)} to {signed(high, 3)}"
                 for low, high in zip(frame["ci_low"], frame["ci_high"], strict=True)
             ],
-            "p(E1) Welch": frame["p_welch"].map(p_text),
-            "p(E1) Holm": frame["p_holm"].map(p_text),
-            "p(E1) BH": frame["p_bh"].map(p_text),
-            "p(E1) Dunnett": frame["p_dunnett"].map(p_text),
+            "p(E1) Welch": frame["p_welch"].map(p_value),
+            "p(E1) Holm": frame["p_holm"].map(p_value),
+            "p(E1) BH": frame["p_bh"].map(p_value),
+            "p(E1) Dunnett": frame["p_dunnett"].map(p_value),
             "all runs above": ["yes" if apart else "" for apart in frame["separated"]],
             "verdict": frame["verdict"],
         }

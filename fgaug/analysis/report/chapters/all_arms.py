@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.format import (
+from fgaug.analysis.format import (
     DASH,
     LEVELS,
     NAMES,
@@ -13,7 +12,8 @@ from fgaug.analysis.report.format import (
     effects,
     intervals,
     is_loss,
-    p_text,
+    many,
+    p_value,
     said,
     titled,
 )
@@ -41,7 +41,7 @@ def confirmed_parts(material: Material) -> list[Part]:
                 "seeds": _seeds(rows),
                 titled("effect", metric): effects(metric, rows["effect"]),
                 "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),
-                "p adjusted (E2)": rows["p_value"].map(p_text),
+                "p adjusted (E2)": rows["p_value"].map(p_value),
                 "verdict": rows["verdict"],
                 "note": said(rows["reason"]),
             }
@@ -146,13 +146,13 @@ def _printed(frame: pd.DataFrame, metric: str, *, has_twins: bool) -> pd.DataFra
     text = pd.DataFrame({"arm": frame["arm"], "seeds": _seeds(frame)})
     text[titled("gain over baseline", metric)] = effects(metric, frame["effect"])
     text["interval"] = intervals(metric, frame["ci_low"], frame["ci_high"])
-    text["p (E2)"] = frame["p_value"].map(p_text)
-    text["p (E1)"] = frame["p_patients"].map(p_text)
+    text["p (E2)"] = frame["p_value"].map(p_value)
+    text["p (E1)"] = frame["p_patients"].map(p_value)
     text["pairs better"] = said(frame["run_pairs"], DASH)
     if has_twins:
         text[titled("gain over control", metric)] = effects(metric, frame["twin_effect"])
         text["control interval"] = intervals(metric, frame["twin_ci_low"], frame["twin_ci_high"])
-        text["control p (E2)"] = frame["twin_p_value"].map(p_text)
+        text["control p (E2)"] = frame["twin_p_value"].map(p_value)
     text["verdict"] = said(frame["verdict"], DASH)
     if any(said(frame["reason"])):
         text["note"] = said(frame["reason"])

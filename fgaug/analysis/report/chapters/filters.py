@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.format import (
+from fgaug.analysis.format import (
     DASH,
     LEVELS,
     NAMES,
     effects,
     intervals,
     is_loss,
-    p_text,
+    many,
+    p_value,
     said,
     titled,
 )
@@ -46,7 +46,7 @@ def filter_parts(material: Material) -> list[Part]:
             )],
             titled("gain from the filter", metric): effects(metric, rows["effect"]),
             "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),
-            "p (E2)": rows["p_value"].map(p_text),
+            "p (E2)": rows["p_value"].map(p_value),
             "pairs better": said(rows["run_pairs"], DASH),
             "note": said(rows["reason"]),
         }

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fgaug.analysis.format import many
+from fgaug.analysis.format import NAMES, effect, is_loss, many, p_value, scale, unit
 from fgaug.analysis.report.drawing import TEXT_PT, TICK_PT, Theme, blank, dress, plain
-from fgaug.analysis.report.format import NAMES, effect, is_loss, p_text, scale, unit
 from fgaug.analysis.report.material import Material, compared, names_of
 from fgaug.analysis.report.parts import Plot
 
@@ -146,4 +145,4 @@ def _draw(axes: Axes, rows: pd.DataFrame, places: np.ndarray, metric: str, theme
 
 
 def _words(metric: str, row: pd.Series[Any]) -> str:
-    return f"{effect(metric, row['effect'])}  p {p_text(row['p_value'])}"
+    return f"{effect(metric, row['effect'])}  p {p_value(row['p_value'])}"

@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from fgaug.analysis.format import NAMES, effect, is_loss, scale, unit
 from fgaug.analysis.report.chapters.ratio import x_of
 from fgaug.analysis.report.drawing import TEXT_PT, TICK_PT, Theme, blank, dress, ink_on
-from fgaug.analysis.report.format import NAMES, effect, is_loss, scale, unit
 from fgaug.analysis.report.material import Material, compared
 from fgaug.analysis.report.panels import Panel, panels, title, varying
 from fgaug.analysis.report.parts import Plot

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fgaug.analysis.format import count, number
 from fgaug.analysis.report.arm_summary import labels_of
-from fgaug.analysis.report.format import count, number
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.panels import Panel
 

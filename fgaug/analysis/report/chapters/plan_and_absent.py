@@ -7,8 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.format import LEVELS, NAMES, share
+from fgaug.analysis.format import LEVELS, NAMES, many, share
 from fgaug.analysis.report.material import Material, names_of
 from fgaug.analysis.report.parts import Facts, Part, Table, Text
 from fgaug.grid.arm_names import frozen, further_axes

@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from fgaug.analysis.format import many
+from fgaug.analysis.format import many, number
 from fgaug.analysis.report.drawing import (
     TEXT_PT,
     TICK_PT,
@@ -29,7 +29,6 @@ from fgaug.analysis.report.drawing import (
     plain,
     wrapped,
 )
-from fgaug.analysis.report.format import number
 from fgaug.analysis.report.material import Material, names_of, picks
 from fgaug.analysis.report.parts import Plot, Table
 

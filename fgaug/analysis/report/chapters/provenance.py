@@ -8,9 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.analysis.format import many
+from fgaug.analysis.format import LEVELS, NAMES, listed, many
 from fgaug.analysis.report.chapters.summary import budget_unit, leakage
-from fgaug.analysis.report.format import LEVELS, NAMES, listed
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.parts import Code, Facts, Part, Text
 from fgaug.grid.cells import CONTROLS

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fgaug import stats
-from fgaug.analysis.format import many
+from fgaug.analysis.format import NAMES, count, effects, intervals, is_loss, many, number, titled
 from fgaug.analysis.report.chapters.predictions import splits_of
-from fgaug.analysis.report.format import NAMES, count, effects, intervals, is_loss, number, titled
 from fgaug.analysis.report.material import Material, names_of, picks
 from fgaug.analysis.report.parts import Table, Text
 

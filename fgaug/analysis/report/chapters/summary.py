@@ -9,9 +9,8 @@ from typing import Any
 import pandas as pd
 
 from fgaug.analysis.findings.notes import seen_removals
-from fgaug.analysis.format import many
+from fgaug.analysis.format import count, many, number, undefined
 from fgaug.analysis.report.arm_summary import labels_of
-from fgaug.analysis.report.format import count, number, undefined
 from fgaug.analysis.report.panels import Panel, panels, varying
 from fgaug.grid.arm_names import arm_name, frozen
 from fgaug.grid.cells import CONTROLS

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.analysis.format import DASH, count, effect, interval, number, undefined
 from fgaug.analysis.report.arm_summary import FAKES_OF
-from fgaug.analysis.report.format import DASH, count, effect, interval, number, undefined
 from fgaug.analysis.report.panels import Panel, panels, title, varying
 from fgaug.grid.cells import CONTROLS
 

@@ -6,29 +6,28 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.chapters.all_arms import all_arms, confirmed_parts
-from fgaug.analysis.report.chapters.summary import best_arm, facts, warnings_of
-from fgaug.analysis.report.format import (
+from fgaug.analysis.format import (
+    BETTER,
     NAMES,
+    NOT_INFERIOR,
+    NOT_SHOWN,
+    THESE_ONLY,
+    WORSE,
     effect,
     interval,
     is_loss,
     listed,
+    many,
     p_with,
     said,
     undefined,
 )
+from fgaug.analysis.report.chapters.all_arms import all_arms, confirmed_parts
+from fgaug.analysis.report.chapters.summary import best_arm, facts, warnings_of
 from fgaug.analysis.report.material import Material, Picks, compared, names_of, picks
 from fgaug.analysis.report.parts import Facts, Part, Text
 
-ORDER = (
-    "better",
-    "better on these patients only",
-    "not inferior by the plan's margin",
-    "not shown",
-    "worse",
-)
+ORDER = (BETTER, THESE_ONLY, NOT_INFERIOR, NOT_SHOWN, WORSE)
 NOT_PLANNED = "Deviations from the plan (results that depend on them are exploratory):"
 _SEEN = (
     "These scores are from the validation set, on which every checkpoint and the best arm were "

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.format import (
+from fgaug.analysis.format import (
     DASH,
     LEVELS,
     NAMES,
@@ -15,8 +14,9 @@ from fgaug.analysis.report.format import (
     count,
     effect,
     interval,
+    many,
     number,
-    p_text,
+    p_value,
     said,
     share,
     undefined,
@@ -76,15 +76,15 @@ def replacement_parts(material: Material) -> list[Part]:
             {
                 "arm": names.get(row["arm_id"], str(row["arm_id"])),
                 "gain from the reals": effect(metric, row["assay_gain"]),
-                "p gain (E2)": p_text(row["assay_p"]),
+                "p gain (E2)": p_value(row["assay_p"]),
                 # a share of no gain is meaningless
                 "fakes retain": share(row["retained_share"]) if row["sensitive"] else DASH,
                 "Fieller interval": _shares(row["fieller_low"], row["fieller_high"]),
-                "p retention (E2)": p_text(row["retention_p"]),
+                "p retention (E2)": p_value(row["retention_p"]),
                 "margin": effect(metric, row["margin"]).lstrip("+"),
-                "p not inferior (E2)": p_text(row["p_non_inferior"]),
-                "p by Holm (E2)": p_text(row["p_non_inferior_holm"]),
-                "p equivalent (E2)": p_text(row["p_tost"]),
+                "p not inferior (E2)": p_value(row["p_non_inferior"]),
+                "p by Holm (E2)": p_value(row["p_non_inferior_holm"]),
+                "p equivalent (E2)": p_value(row["p_tost"]),
                 "90% interval": interval(metric, row["ci90_low"], row["ci90_high"]),
                 "verdict": str(row["verdict"]),
                 "note": _reason(row),
@@ -169,8 +169,8 @@ def surface_parts(material: Material) -> list[Part]:
             "statistic": [number(value, 2) for value in main["statistic"]],
             "df": [_plain(value) for value in main["df"]],
             "error df": [_plain(value) for value in main["df_error"]],
-            "p (E2)": main["p"].map(p_text),
-            "p (E1)": [p_text(fixed.get(tuple(key))) for key in main[keys].to_numpy()],
+            "p (E2)": main["p"].map(p_value),
+            "p (E1)": [p_value(fixed.get(tuple(key))) for key in main[keys].to_numpy()],
             "in words": said(main["sentence"]),
             "note": said(main["reason"]),
         }

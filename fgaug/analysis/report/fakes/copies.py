@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.analysis.format import many
+from fgaug.analysis.format import count, listed, many, p_value, undefined
 from fgaug.analysis.report.fakes.format import (
     MOST_ROWS,
     WORDS,
@@ -19,7 +19,6 @@ from fgaug.analysis.report.fakes.format import (
     why,
     without_empty_note,
 )
-from fgaug.analysis.report.format import count, listed, p_text, undefined
 from fgaug.analysis.report.parts import Part, Table, Text
 from fgaug.quality.copies import NEAR
 from fgaug.quality.fake_sets.record import SetRecord
@@ -40,7 +39,7 @@ def copy_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
             "exact": frame["exact"].map(count),
             "near": [percent(row["near"]) for row in rows],
             "near, 95% interval": [percents(row["near_low"], row["near_high"]) for row in rows],
-            "p-value, nearer than by chance": frame["p_value"].map(p_text),
+            "p-value, nearer than by chance": frame["p_value"].map(p_value),
             "nearer than a new patient": [percent(row["nearer"]) for row in rows],
             "nearer, 95% interval": [
                 percents(row["nearer_low"], row["nearer_high"]) for row in rows

@@ -6,8 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from fgaug.analysis.format import many
-from fgaug.analysis.report.format import DASH, number, undefined
+from fgaug.analysis.format import DASH, many, number, undefined
 
 MOST_ROWS = 80
 WORDS = ("label", "filter", "note", "stratum", "value", "in the fakes", "other network")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from fgaug.analysis.findings.quality_gain import MIN_POINTS, points_of, predictors_of
-from fgaug.analysis.report.format import DASH, MINUS, NAMES, number, p_text, p_with, undefined
+from fgaug.analysis.format import DASH, MINUS, NAMES, number, p_value, p_with, undefined
 from fgaug.analysis.report.material import Material, compared
 from fgaug.analysis.report.parts import Part, Table, Text
 from fgaug.quality.fake_sets.record import SetRecord
@@ -103,8 +103,8 @@ def _table(found: pd.DataFrame, material: Material, against: str) -> Table:
                 DASH if undefined(low) else f"{_rho(low)} to {_rho(high)}"
                 for low, high in zip(found["ci_low"], found["ci_high"], strict=True)
             ],
-            "p (E1)": found["p_value"].map(p_text),
-            "by Holm (E1)": found["p_holm"].map(p_text),
+            "p (E1)": found["p_value"].map(p_value),
+            "by Holm (E1)": found["p_holm"].map(p_value),
             "note": [each if isinstance(each, str) else "" for each in found["reason"]],
         }
     )

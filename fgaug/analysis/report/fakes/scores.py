@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgaug.analysis.format import DASH, count, number, undefined
 from fgaug.analysis.report.drawing import TEXT_PT, Theme, blank, dress, plain
 from fgaug.analysis.report.fakes.format import MOST_ROWS, cut, percent, percents
-from fgaug.analysis.report.format import DASH, count, number, undefined
 from fgaug.analysis.report.parts import Part, Plot, Table
 from fgaug.quality.fake_sets.record import SetRecord
 

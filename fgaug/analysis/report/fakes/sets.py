@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from fgaug.analysis.format import DASH, count, number, share, undefined
 from fgaug.analysis.report.drawing import TEXT_PT, TICK_PT, Theme, blank, dress, legend, plain
 from fgaug.analysis.report.fakes.copies import copy_parts
 from fgaug.analysis.report.fakes.format import (
@@ -24,7 +25,6 @@ from fgaug.analysis.report.fakes.format import (
     without_empty_note,
 )
 from fgaug.analysis.report.fakes.strata import print_parts
-from fgaug.analysis.report.format import DASH, count, number, share, undefined
 from fgaug.analysis.report.parts import Part, Picture, Plot, Table, Text
 from fgaug.quality.fake_sets.record import SetRecord
 

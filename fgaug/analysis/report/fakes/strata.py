@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.analysis.format import count, listed, number, p_value
 from fgaug.analysis.report.fakes.format import (
     MOST_ROWS,
     WORDS,
@@ -20,7 +21,6 @@ from fgaug.analysis.report.fakes.format import (
     why,
     without_empty_note,
 )
-from fgaug.analysis.report.format import count, listed, number, p_text
 from fgaug.analysis.report.parts import Part, Table, Text
 from fgaug.quality.fake_sets.record import SetRecord
 
@@ -61,7 +61,7 @@ def _machine_parts(kept: SetRecord, number_: int) -> list[Part]:
                 "in the fakes": [_of_reals(each) for each in rows],
                 "total variation": [_with_ends(each) for each in rows],
                 "upper limit by chance": own["tv_chance"].map(number),
-                "p-value": own["p_value"].map(p_text),
+                "p-value": own["p_value"].map(p_value),
             }
         )
         repeated = own.duplicated(["label", "psi", "filter"]).to_numpy()
