@@ -41,14 +41,14 @@ def test_a_good_set_passes(good: pd.DataFrame) -> None:
 def test_a_group_on_two_sides(good: pd.DataFrame) -> None:
     good.loc[4, "group"] = 1
     assert audit(good) == [
-        "1 group in more than one split: 1. Split by group: leave out the split column"
+        "1 group in more than one split: 1. Omit the split column to have the split drawn by group"
     ]
 
 
 def test_copies_across_splits_and_labels(good: pd.DataFrame) -> None:
     good.loc[4, "sha256"] = good.loc[0, "sha256"]
     (problem,) = audit(good)
-    assert problem.startswith("1 exact copy is in more than one split: a = e.")
+    assert problem.startswith("1 exact duplicate is in more than one split: a = e.")
     good.loc[3, "sha256"] = good.loc[0, "sha256"]
     across, labels = audit(good)
     assert "in more than one split: a = d = e" in across
@@ -92,7 +92,7 @@ def given_set(tmp_path: Path, extra: dict[str, np.ndarray]) -> dict[str, object]
 
 def test_prepare_refuses_a_copy_across_splits(tmp_path: Path) -> None:
     arguments = given_set(tmp_path, {"p4": picture(0)})
-    with pytest.raises(DataError, match=r"1 exact copy is in more than one split: p0 = p4"):
+    with pytest.raises(DataError, match=r"1 exact duplicate is in more than one split: p0 = p4"):
         prepare(out=tmp_path / "d", **arguments)
     assert not (tmp_path / "d").exists()
 
@@ -103,7 +103,7 @@ def test_near_copies_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixt
     arguments = given_set(tmp_path, {"p6": small})
     dataset = prepare(out=tmp_path / "d", **arguments)
     assert audit(dataset) == []
-    assert "1 pair of images on two sides of the split look alike: p1 ~ p6 (valid)" in caplog.text
+    assert "1 pair of near-duplicate images in different splits: p1 ~ p6 (valid)" in caplog.text
 
 
 def test_flags_outside_training_are_a_warning(tmp_path: Path) -> None:

@@ -231,7 +231,9 @@ class TestPlans:
         pair = [one, other]
         seed = next(s for s in range(99) if redrawn(manifest, s).loc[pair, "split"].nunique() > 1)
         self.planned(tmp_path, tmp_path, ["dataset"])
-        with pytest.raises(GridError, match=rf"split` {seed}: 1 exact copy is in more than one"):
+        with pytest.raises(
+            GridError, match=rf"split` {seed}: 1 exact duplicate is in more than one"
+        ):
             self.planned(tmp_path, tmp_path, [seed])
 
     def test_removals_beyond_a_split_name_it(self, root: Path, tmp_path: Path) -> None:

@@ -117,7 +117,9 @@ class TestFinding:
         pictures = np.clip(np.stack(near), 0, 255).astype(np.uint8)[..., None]
         found = find_alike([pictures], [str(number) for number in range(90)])
         (limit,) = found.limits
-        assert "the 100 most alike pairs; at least 3905 less alike ones were not aligned" in limit
+        assert (
+            "the 100 most similar pairs; at least 3905 less similar ones were not aligned" in limit
+        )
 
 
 def set_of(*rows: tuple[str, str, object]) -> pd.DataFrame:
@@ -177,7 +179,9 @@ class TestRules:
         )
         found = pairs((0, 1, EXACT), (2, 3, NEAR))
         assert np.flatnonzero(~settle(given, found, "drop").kept).tolist() == [0, 2]
-        with pytest.raises(DataError, match="--copies group cannot move images, and 2 groups"):
+        with pytest.raises(
+            DataError, match="--copies group cannot move images between splits, and 2 groups"
+        ):
             settle(given, found, "group")
         within = settle(given, pairs((3, 4, NEAR)), "group")
         assert within.table["group"].tolist() == [1, 2, 3, 4, 4, 4, 6]
@@ -268,8 +272,11 @@ class TestBusi:
         code, said, err = fgaug(*given, "--seed", seed, *shares)
         assert code == 0, err
         plain = " ".join(err.split())
-        assert "Copies (group): pairs that look alike: " in plain
-        assert "5 images left out, 5 of them equal to an image under another label" in plain
+        assert "Copies (group): pairs found: " in plain
+        assert (
+            "5 images left out, 5 of them exact duplicates of an image under another label"
+            in plain
+        )
         assert "49 images of 40 groups" in said
         dataset = open_dataset(out)
         table = dataset.manifest.set_index("image_id")
@@ -284,8 +291,8 @@ class TestBusi:
         assert (split[alike["one"]] == split[alike["other"]]).all()
         assert audit(dataset) == []
         labels, twice = suspicions(dataset)
-        assert "1 pair of images under two labels look alike" in labels
-        assert "2 images counted more than once" in twice
+        assert "1 pair of near-duplicate images under two labels" in labels
+        assert "2 images duplicated within one split" in twice
 
     def test_what_was_done_is_kept(self, busi: Path, tmp_path: Path) -> None:
         dataset = prepare(out=tmp_path / "d", size=64, preset="busi", source=busi)
@@ -332,7 +339,7 @@ class TestBusi:
         given = (*BUSI, busi, "--out", tmp_path / "d")
         code, said, err = fgaug(*given, "--copies", "refuse", "--drop", tmp_path / "out.txt")
         assert code == 0, err
-        assert "--drop: 7 images" in " ".join(err.split())
+        assert "--drop: excluded 7 images" in " ".join(err.split())
         assert "47 images of 47 groups" in said
         source = open_dataset(tmp_path / "d").spec.source
         assert source["dropped"] == {"list": "out.txt", "images": 7}
@@ -416,7 +423,7 @@ class TestLists:
         with pytest.raises(DataError, match="is not a file"):
             prepare(**given, drop=tmp_path / "none.txt")
         (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\xd8")
-        with pytest.raises(DataError, match="not text in UTF-8"):
+        with pytest.raises(DataError, match="not UTF-8 text"):
             prepare(**given, drop=tmp_path / "binary")
         assert not (tmp_path / "d").exists()
 
@@ -443,7 +450,9 @@ class TestLists:
         assert less.spec.source["dropped"]["images"] == 2
         images[0]["sha256"] = "0" * 64
         (tmp_path / "drops.json").write_text(json.dumps(drops))
-        with pytest.raises(DataError, match="names 1 image that the set does not have, of 2"):
+        with pytest.raises(
+            DataError, match="names 1 image that the dataset does not contain, of 2"
+        ):
             prepare(**{**given, "out": tmp_path / "none"}, drop=tmp_path / "drops.json")
 
     def test_names_that_are_hostile_in_a_page(self, tmp_path: Path) -> None:
@@ -472,7 +481,9 @@ class TestGivenSplits:
         return {**given, "split_col": "split"}
 
     def test_group_is_refused_where_it_would_move_images(self, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=r"cannot move images, and 2 groups .*: s0, s3\. Use"):
+        with pytest.raises(
+            DataError, match=r"cannot move images between splits, and 2 groups .*: s0, s3\. Use"
+        ):
             prepare(**self.given(tmp_path), copies="group")
         assert not (tmp_path / "d").exists()
 

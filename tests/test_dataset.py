@@ -170,7 +170,7 @@ class TestRefusals:
         path = DatasetPaths(made.root).spec
         raw = json.loads(path.read_text())
         path.write_text(json.dumps({**raw, "schema_version": 2}))
-        with pytest.raises(DataError, match="schema version 2; this program reads 1"):
+        with pytest.raises(DataError, match="schema version 2; this version of fgaug reads 1"):
             open_dataset(made.root)
         path.write_text(json.dumps({**raw, "sise": 8}))
         with pytest.raises(DataError, match="sise"):
@@ -203,7 +203,7 @@ class TestRefusals:
 
     def test_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "x").write_text("x")
-        with pytest.raises(DataError, match="is a file; a dataset is a folder"):
+        with pytest.raises(DataError, match="is a file, not a dataset folder"):
             open_dataset(tmp_path / "x")
 
     def test_an_edited_manifest(self, made: Dataset) -> None:
@@ -212,7 +212,7 @@ class TestRefusals:
         with pytest.raises(DataError, match="was changed after it was prepared"):
             open_dataset(made.root)
         made.manifest.drop(columns="gan").to_parquet(path, index=False)
-        with pytest.raises(DataError, match="lacks gan"):
+        with pytest.raises(DataError, match="has no column gan"):
             open_dataset(made.root)
 
     def test_a_finished_dataset_is_kept(self, tmp_path: Path, made: Dataset) -> None:

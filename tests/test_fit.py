@@ -243,7 +243,7 @@ def test_a_validation_loss_that_is_no_number_fails_the_trial(
         return loss
 
     monkeypatch.setattr(fine_tuning.Steps, "_step", last_step_overflows)
-    with pytest.raises(TrialError, match="validation loss is not a number at step 1"):
+    with pytest.raises(TrialError, match="validation loss became NaN at step 1"):
         trained(tiny(), Budget(unit="steps", max=2))
 
 

@@ -66,7 +66,7 @@ def test_found_where_one_file_fits(
 ) -> None:
     rows = read(make(root, *lie), *named)
     assert sorted(sources(rows)) == sorted(name for name in lie if name[:2] not in ("ma", "GT"))
-    assert "2 images found in another folder than the table says" in caplog.text
+    assert "2 images found in another folder than the table names" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_several_files_fit(root: Path, lie: list[str], named: str, said: str | N
         assert sources(read(root, named, "q")) == ["q.png", "x/1.png"]
     else:
         text = refusal(root, named, "q")
-        assert "1 of the names fit several files (give the extension, and the folder below" in text
+        assert "1 of the names match several files (add the extension and the folder below" in text
         assert said in text
 
 
@@ -117,7 +117,7 @@ def test_another_folder_or_ending_is_no_fit_but_told(
 )
 def test_there_but_not_read(root: Path, lie: str, named: str, said: str) -> None:
     text = refusal(make(root, lie, "q.png"), named, "q")
-    assert "1 image there, but in a format that is not read" in text
+    assert "1 image found, but in an unsupported format" in text
     assert said in text
     assert "not found" not in text
 
@@ -145,7 +145,7 @@ def test_masks_that_the_table_names_are_read_and_named(
     make(root, "1.png", "1_mask.png", "GT/3.png")
     rows = read(root, "1", "1_mask", "GT/3")
     assert len(rows.table) == 3
-    assert "2 files that the table names are masks or alike by name" in caplog.text
+    assert "2 files in the table have names of masks or similar files" in caplog.text
 
 
 def test_what_lies_beside_the_images_is_counted(
@@ -153,8 +153,8 @@ def test_what_lies_beside_the_images_is_counted(
 ) -> None:
     make(root, "1.png", "2.png", "3.png", "4.dcm", "5.txt", "6.txt", ".hidden.png", "far/7.png")
     read(root, "1", "2")
-    assert "Not used: 1 image beside those that the table names: 3.png." in caplog.text
-    assert "Beside the images of the table: 1 image file is not read (1 .dcm)" in caplog.text
+    assert "Not used: 1 image beside the images in the table: 3.png." in caplog.text
+    assert "Beside the images in the table: 1 image file is not read (1 .dcm)" in caplog.text
     assert "Not read: 2 .txt, 1 hidden file." in caplog.text
     caplog.clear()
     (root / "3.png").unlink()

@@ -338,7 +338,7 @@ class TestRefusals:
     )
     def test_files_that_are_no_list(self, tmp_path: Path, text: str, words: str) -> None:
         (tmp_path / "d.json").write_text(text)
-        with pytest.raises(DataError, match=rf"{words}.*Make it by `fgaug gan filter`"):
+        with pytest.raises(DataError, match=rf"{words}.*Create it with `fgaug gan filter`"):
             read_drops(tmp_path / "d.json")
 
     @pytest.mark.parametrize(
@@ -364,5 +364,5 @@ class TestRefusals:
             read_drops(tmp_path / "d.json")
         with (tmp_path / "big").open("wb") as file:
             file.truncate((256 << 20) + 1)
-        with pytest.raises(DataError, match=r"larger than a drop list"):
+        with pytest.raises(DataError, match=r"too large for a drop list"):
             read_drops(tmp_path / "big")

@@ -293,7 +293,7 @@ class TestRefusals:
                 "",
                 "images must be square, it has 6 x 8 px",
                 "images must have 8 px or more, it has 4 px",
-                "a text, not a PNG, JPEG, BMP, TIFF, WEBP",
+                "a text file, not a PNG, JPEG, BMP, TIFF, WEBP",
                 "it has colour, the first image has none; say --channels 1 or 3",
             ),
             strict=True,
@@ -319,7 +319,8 @@ class TestRefusals:
         (tmp_path / "images" / "1.png").write_text("x")
         (line,) = self.refused(tmp_path)
         assert line.endswith(
-            "1.png: a text, not a PNG, JPEG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000 or AVIF image."
+            "1.png: a text file, not a PNG, JPEG, BMP, TIFF, WEBP, GIF, PPM, JPEG2000 or AVIF "
+            "image."
         )
 
     @pytest.mark.parametrize(

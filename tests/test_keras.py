@@ -82,7 +82,7 @@ def test_the_momentum_of_batch_normalizations(images: Images) -> None:
         its = recipe("MobileNetV3Small", keras={"hidden": 8, "norm_momentum": momentum})
         learner = learner_of(its)
         list(learner.train(images, images, Budget(unit="steps", max=2, evaluations=1), 1))
-        means[momentum] = learner.tensors()["conv_bn/moving_mean"]
+        means[momentum] = learner.weights()["conv_bn/moving_mean"]
     assert np.abs(means["none"]).max() > 0
     two = {momentum: 1 - (momentum if momentum != "none" else 0.999) ** 2 for momentum in means}
     ratio = means[0.5] / means["none"]
@@ -93,7 +93,7 @@ def test_both_libraries_answer_alike_with_the_same_weights(images: Images) -> No
     """Convolutions of all kinds, norms, gates, pooling and the head, through both predicts."""
     settings = {"hidden": models.HIDDEN, "scaling": "model"}
     learner = learner_of(recipe("EfficientNetB0", keras=settings))
-    tensors = learner.tensors()
+    tensors = learner.weights()
     twin = models.build(
         Recipe(model="tf_efficientnet_b0", pretrained=False), SCRATCH, labels=2
     ).eval()
@@ -107,7 +107,7 @@ def test_both_libraries_answer_alike_with_the_same_weights(images: Images) -> No
     for name in tensors:
         if name.endswith(("moving_mean", "moving_variance")):
             tensors[name] = slots[name].numpy().copy()
-    learner.take(tensors)
+    learner.load_weights(tensors)
     ours = predict(twin, images, 8, torch.device("cpu"))
     theirs = learner.predict(images)
     assert np.ptp(theirs[:, 0]) > 0.01
@@ -193,7 +193,7 @@ class TestWeights:
         its = recipe("MobileNet", pretrained=True, weights=str(files / name))
         learner = learner_of(its)
         assert learner.identity.startswith("file:")
-        found, wanted = learner.tensors(), np.load(files / "body.npz")
+        found, wanted = learner.weights(), np.load(files / "body.npz")
         assert set(found) - set(wanted) == {
             f"head_{part}/{kind}" for part in ("hidden", "logits") for kind in ("kernel", "bias")
         }
@@ -245,14 +245,14 @@ class TestNetworks:
 
     def test_without_a_hidden_layer(self) -> None:
         learner = learner_of(recipe(keras={"hidden": None}))
-        heads = {name: v.shape for name, v in learner.tensors().items() if "head_" in name}
+        heads = {name: v.shape for name, v in learner.weights().items() if "head_" in name}
         assert heads == {"head_logits/kernel": (512, 2), "head_logits/bias": (2,)}
 
     def test_frozen_layers_stay_and_the_others_move(self, images: Images) -> None:
         learner = learner_of(recipe(keras=SMALL))
-        before = learner.tensors()
+        before = learner.weights()
         list(learner.train(images, images, Budget(unit="steps", max=2, evaluations=1), 1))
-        moved = {n for n, v in learner.tensors().items() if not np.array_equal(v, before[n])}
+        moved = {n for n, v in learner.weights().items() if not np.array_equal(v, before[n])}
         assert {name.split("/")[0] for name in moved} == {
             "block5_conv3",
             "head_hidden",
@@ -298,7 +298,7 @@ class TestLife:
         learner = learner_of(recipe(keras=SMALL))
         pid = learner._process.pid
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(TrialError, match="TensorFlow process of the trial ended by signal 9"):
+        with pytest.raises(TrialError, match="trial's TensorFlow process ended by signal 9"):
             learner.predict(images)
         again = learner_of(recipe(keras=SMALL))
         assert again._process.pid != pid

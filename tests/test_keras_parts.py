@@ -109,7 +109,7 @@ class TestKnown:
     ) -> None:
         monkeypatch.setenv("KERAS_HOME", str(tmp_path))
         recipe = Recipe.model_validate({"backend": "keras"})
-        with pytest.raises(GridError, match="nothing is downloaded"):
+        with pytest.raises(GridError, match="fgaug downloads nothing"):
             applications.find(recipe)
         scratch = Recipe.model_validate({"backend": "keras", "allow_scratch": True})
         assert applications.find(scratch).identity == "scratch"

@@ -148,15 +148,15 @@ class TestIds:
         assert len(set(groups(rows))) == 2
         assert 'Column "patient" has values that' in caplog.text
         assert named in caplog.text
-        assert "kept apart" in caplog.text
+        assert "treated as different" in caplog.text
 
     def test_what_stands_for_unknown_or_was_shortened_is_named(
         self, images: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         read(images, table(["NA", "NA", "1.23457E+17", "1.23457E+17", "5", "5", "-", "x"]))
-        assert '2 rows with "NA", taken as one patient' in caplog.text
+        assert '2 rows with "NA", treated as one patient' in caplog.text
         assert '"-"' not in caplog.text, "one image: no patients merge"
-        assert "1.23457E+17. A spreadsheet program shortens long ids" in caplog.text
+        assert "1.23457E+17. Spreadsheet programs shorten long ids" in caplog.text
 
     @pytest.mark.parametrize("other", ["P1 ", "P1\u00a0", '"P1\t"', '=""P1""'])
     def test_blanks_at_the_ends_are_removed_and_said(
@@ -164,7 +164,7 @@ class TestIds:
     ) -> None:
         rows = read(images, table(["P1", other.replace('""', '"'), "P2", "P2"] * 2))
         assert set(groups(rows)) == {"P1", "P2"}
-        assert "1 value written with and without blanks at the ends" in caplog.text
+        assert "1 value both with and without surrounding blanks" in caplog.text
         assert "'P1'" in caplog.text
 
     @pytest.mark.parametrize("written", ['="{}"', '"=""{}"""', ' ="{}" '])
@@ -191,7 +191,7 @@ class TestLabels:
     ) -> None:
         rows = read(images, table(list(EIGHT), [word, "m"] * 4))
         assert len(set(rows.table["label"])) == 2
-        assert "taken as a class" in caplog.text
+        assert "treated as a class" in caplog.text
 
     @pytest.mark.parametrize("pair", ["True False", "1 0", "0.0 1.0", "yes no", "1e0 0", "-1 1"])
     def test_flags_and_numbers(self, images: Path, pair: str) -> None:
@@ -202,7 +202,7 @@ class TestLabels:
     def test_empty_cells_are_missing(self, images: Path, empty: str) -> None:
         text = refusal(images, table(list(EIGHT), ["b", "m", empty, "b", "m", empty, "b", "m"]))
         assert '2 rows without "lesion": a2.png, a5.png' in text
-        assert "--keep-label reads only rows of the labels that you name" in text
+        assert "with --keep-label, only rows of the named labels are read" in text
 
     @pytest.mark.parametrize(
         ("one", "other"),
@@ -214,7 +214,7 @@ class TestLabels:
         rows = read(images, table(list(EIGHT), [one, other] * 4))
         assert set(rows.table["label"]) == {one, other}
         assert f'"{one}" (4)' in caplog.text
-        assert "Write them alike if they are one class" in caplog.text
+        assert "Use one spelling if they are the same class" in caplog.text
 
     def test_strata_and_names_of_missing_are_text(self, images: Path) -> None:
         more = [",site", ",NA", ",None", ",", ",1.10", ",007", ",True", ",x", ",nan"]
@@ -256,7 +256,7 @@ class TestOtherColumns:
 
     def test_a_wanted_name_that_is_there_twice(self, images: Path) -> None:
         text = refusal(images, table(list(EIGHT)).replace("patient", "patient,lesion ", 1))
-        assert 'column "lesion" is there twice' in text
+        assert 'column "lesion" occurs twice' in text
 
 
 class TestDialects:
@@ -308,7 +308,7 @@ class TestDialects:
             assert len(read(images, "\n".join([header + ",note", *rows])).table) == 8
         else:
             text = refusal(images, "\n".join([header + ",note", *rows]))
-            assert "a quotation mark is not closed" in text
+            assert "unclosed quotation mark" in text
 
     def test_more_values_than_names(self, images: Path) -> None:
         text = refusal(images, table(list(EIGHT)).replace("a3.png,m,3", "a3.png,m,3,x"))
@@ -317,7 +317,7 @@ class TestDialects:
 
     def test_a_title_above_the_header(self, images: Path) -> None:
         text = refusal(images, "Table 1: all patients\n\n" + table(list(EIGHT)))
-        assert "header below other text: 1 row above it" in text
+        assert "header row below other text: 1 row above it" in text
         assert "Table 1: all patients" in text
 
 
@@ -354,7 +354,7 @@ def _zip(name: str) -> bytes:
         (_zip("word/document.xml"), "a Word document"),
         (_zip("ppt/presentation.xml"), "a PowerPoint document"),
         (_zip("a.npy"), "an archive of NumPy arrays"),
-        (pickle.dumps([1]), "a pickle, not a label table. Write the table in it as CSV"),
+        (pickle.dumps([1]), "a pickle, not a label table. Export the table in it as CSV"),
         (b"RDX3\nX\n\0\0", "a file of R"),
         (b"MATLAB 5.0 MAT-file, Platform: PCWIN64" + b" " * 90, "a MATLAB file"),
         (b"\0" * 3000, "a file of zeros"),
@@ -388,15 +388,15 @@ class TestRowsLeftOut:
         [
             (
                 ["b", "m", "n", "b", "m", "n", "b", "m"],
-                "2 rows left out, not of the labels to keep: n (2)",
+                "2 rows skipped, as --keep-label does not name their labels: n (2)",
             ),
             (
                 ["b", "m", "x", "b", "m", "n", "b", "m"],
-                "2 rows left out, not of the labels to keep: n (1), x (1)",
+                "2 rows skipped, as --keep-label does not name their labels: n (1), x (1)",
             ),
             (
                 ["b", "m", "", "b", "m", "", "b", ""],
-                "3 rows left out, not of the labels to keep: no label (3)",
+                "3 rows skipped, as --keep-label does not name their labels: no label (3)",
             ),
         ],
     )
@@ -411,7 +411,7 @@ class TestRowsLeftOut:
         self, images: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         read(images, table(list(EIGHT)), keep_labels=["b", "m"])
-        assert "left out, not" not in caplog.text
+        assert "does not name their labels" not in caplog.text
 
     def test_folders_likewise(self, images: Path, caplog: pytest.LogCaptureFixture) -> None:
         for number in EIGHT:
@@ -419,7 +419,7 @@ class TestRowsLeftOut:
             folder.mkdir(exist_ok=True)
             (images / f"a{number}.png").rename(folder / f"a{number}.png")
         from_folders(images, ["b", "m"])
-        assert "2 images left out, not of the labels to keep: n (2)" in caplog.text
+        assert "2 images skipped, as --keep-label does not name their labels: n (2)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -428,13 +428,13 @@ class TestRowsLeftOut:
         ("N/A", '"N/A" to "N-A"'),
         ("a\\b", '"a\\b" to "a-b"'),
         (".hidden", '".hidden" to "hidden"'),
-        ("x" * 200, "--keep-label names the others"),
+        ("x" * 200, "name the others with --keep-label"),
     ],
 )
 def test_a_label_that_is_no_name_gets_a_cure(images: Path, label: str, cure: str) -> None:
     text = refusal(images, table(list(EIGHT), [label, "m", "b", "b", "m", "b", "m", "b"]))
     assert cure in text
-    assert "--keep-label names the others" in text
+    assert "name the others with --keep-label" in text
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_a_label_that_is_no_name_gets_a_cure(images: Path, label: str, cure: str
         ("01", "for example train for 0 and test for 1"),
         (("FALSE", "TRUE"), "for example train for FALSE and test for TRUE"),
         ("123", "for example train for 1 and test for 2 and valid for 3"),
-        ("01234", "Numbers of folds are no split"),
+        ("01234", "Fold numbers are not a split"),
     ],
 )
 def test_a_split_in_numbers_gets_a_hint(images: Path, values: Sequence[str], hint: str) -> None:
@@ -467,10 +467,10 @@ class TestCentres:
         rows = [f"{line},{'AB'[n in (1, 3)]}" for n, line in enumerate(lines)]
         found = read(images, "\n".join([f"{header},{name}", *rows]))
         assert found.table["group"].nunique() == 4
-        assert f'2 ids of 4 under several centres by column "{name}": 1 (A, B), 2 (A, B)' in (
+        assert f'2 ids of 4 in several centres by column "{name}": 1 (A, B), 2 (A, B)' in (
             caplog.text
         )
-        assert "such as A_1" in caplog.text
+        assert "for example A_1" in caplog.text
 
     @pytest.mark.parametrize("name", ["anatom_site_general", "lesion_site", "website", "position"])
     def test_other_columns_are_no_centres(
@@ -492,7 +492,7 @@ class TestCentres:
             (images / f"a{number}.png").rename(images / place / f"a{number}.png")
             lines[number + 1] = f"{place}/{lines[number + 1]}"
         read(images, "\n".join(lines))
-        assert "4 ids of 4 under several centres by the images' folders" in caplog.text
+        assert "4 ids of 4 in several centres by the images' folders" in caplog.text
 
 
 class TestOneHot:
@@ -549,5 +549,5 @@ def test_the_command(images: Path, tmp_path: Path, fgaug: object) -> None:
     assert "1.10" in err
     code, _, err = fgaug("data", "prepare", *given, "--out", tmp_path / "e", "--sheet", "x")
     assert code == 2
-    assert "--sheet names a sheet of a workbook" in err
+    assert "--sheet works only with workbooks" in err
     assert not (tmp_path / "e").exists()

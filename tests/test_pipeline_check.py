@@ -144,7 +144,7 @@ def test_a_size_that_comes_back_is_none_of_our_business() -> None:
 )
 def test_what_needs_more_than_an_image_is_refused(name: str, needed: str) -> None:
     (problem,) = refused(step(name, p=0.1))
-    assert f"{name} needs `{needed}` beside the image" in problem
+    assert f"{name} needs `{needed}` in addition to the image" in problem
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,13 @@ def test_what_needs_more_than_an_image_is_refused(name: str, needed: str) -> Non
         (step("OneOf", transforms=[]), "needs a list of steps"),
         (step("OneOf", transforms=["Blur"]), "each step is one `Name: {options}`, got 'Blur'"),
         (step("OneOf", transforms=[{"Blur": None}]), "Blur takes a mapping of options"),
-        (step("OneOf", transforms=[step("Blur", p=0)]), "each of them has 0"),
-        (step("OneOf", transforms=[step("Blur")], p=3), "must lie from 0 to 1, got 3"),
+        (step("OneOf", transforms=[step("Blur", p=0)]), "all of them are 0"),
+        (step("OneOf", transforms=[step("Blur")], p=3), "must be between 0 and 1, got 3"),
         (step("SomeOf", transforms=[step("Blur")], n=2), "applies `n: 2` of 1 steps"),
-        (step("SomeOf", transforms=[step("Blur")], n=True), "whole number from 1, got True"),
+        (
+            step("SomeOf", transforms=[step("Blur")], n=True),
+            "whole number of at least 1, got True",
+        ),
         (step("OneOrOther", transforms=[step("Blur")]), "needs two steps"),
         (step("Sequential", transforms=[step("Rotat")]), "did you mean `Rotate`?"),
         (step("GaussianBlur", blur_limits=3), "did you mean `blur_limit`?"),

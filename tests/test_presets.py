@@ -64,8 +64,8 @@ class TestFetalPlanes:
         assert (table.groupby("group")["split"].nunique() == 1).all()
         assert dataset.spec.split["kind"] == "grouped", "the column `Train ` is not used"
         assert dataset.spec.channels == 1
-        assert "8 dbp, 8 trv, as whole images; the thesis had 5311 dbp and 3436" in caplog.text
-        assert "not to be compared" in caplog.text
+        assert "8 dbp, 8 trv, uncropped; the thesis had 5311 dbp and 3436" in caplog.text
+        assert "Do not compare results" in caplog.text
 
     def test_the_command(self, planes: Path, tmp_path: Path, fgaug: Any) -> None:
         given = ("data", "prepare", "--preset", "fetal-planes", planes, "--size", 8)
@@ -75,18 +75,18 @@ class TestFetalPlanes:
         assert "with the gan flag" in out
         code, _, err = fgaug(*given, "--out", tmp_path / "e", "--split-col", "Train")
         assert code == 2
-        assert "Columns are those of a label table" in err
+        assert "Column options belong to a label table" in err
 
     def test_another_folder_of_images(self, planes: Path) -> None:
         (planes / "Images").rename(planes / "crops")
         assert len(fetal_planes(planes, images="crops").table) == 16
-        with pytest.raises(DataError, match="holds no folder Images"):
+        with pytest.raises(DataError, match="has no folder Images"):
             fetal_planes(planes)
 
     def test_a_folder_that_is_another_set(self, tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             fetal_planes(tmp_path / "nowhere")
-        assert "holds no FETAL_PLANES_DB_data.csv and no folder Images" in str(caught.value)
+        assert "has no FETAL_PLANES_DB_data.csv and no folder Images" in str(caught.value)
         (tmp_path / "Images").mkdir()
         (tmp_path / "FETAL_PLANES_DB_data.csv").write_text("image,label\na,b\n")
         with pytest.raises(DataError, match='column "Image_name" is missing'):
@@ -111,7 +111,7 @@ class TestFetalPlanes:
 
     def test_labels_to_keep(self, planes: Path) -> None:
         assert len(fetal_planes(planes, keep_labels=["trv", "dbp"]).table) == 16
-        with pytest.raises(DataError, match="two labels or more are needed, there is only dbp"):
+        with pytest.raises(DataError, match="at least two labels are needed, there is only dbp"):
             fetal_planes(planes, keep_labels=["dbp"])
         with pytest.raises(DataError, match='has no label "femur"'):
             fetal_planes(planes, keep_labels=["dbp", "femur"])
@@ -155,7 +155,7 @@ class TestBusi:
         code, _, err = fgaug(*given, "--keep-label", "benigne", "--out", tmp_path / "e")
         assert code == 2
         assert 'BUSI has no label "benigne", did you mean "benign"?' in err
-        with pytest.raises(DataError, match="names benign alone"):
+        with pytest.raises(DataError, match="names only benign"):
             busi(breasts, keep_labels=["benign"])
         code, _, err = fgaug(*given, "--images", "x", "--out", tmp_path / "e")
         assert code == 2
@@ -167,13 +167,13 @@ class TestBusi:
         assert "no folder benign and no folder malignant and no folder normal" in str(caught.value)
         assert "Dataset_BUSI_with_GT" in str(caught.value)
         save(breasts / "benign" / "scan_7.png", 1)
-        with pytest.raises(DataError, match=r"1 file of another name .*: benign/scan_7.png"):
+        with pytest.raises(DataError, match=r"1 file with a name unlike .*: benign/scan_7.png"):
             busi(breasts)
 
     def test_a_folder_of_masks_alone(self, breasts: Path) -> None:
         for path in (breasts / "normal").glob("normal (?).png"):
             path.unlink()
-        with pytest.raises(DataError, match='no image in the folder "normal"'):
+        with pytest.raises(DataError, match='no images in the folder "normal"'):
             busi(breasts)
 
     def test_copies_across_the_split_are_refused(self, breasts: Path, tmp_path: Path) -> None:

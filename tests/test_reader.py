@@ -159,7 +159,7 @@ class TestKinds:
         assert np.abs(found.mean(axis=2) - expected)[light].max() < 3
         wrong = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
         for profile in (wrong, b"no profile"):
-            with pytest.raises(BrokenImageError, match="CMYK with a colour profile that does not"):
+            with pytest.raises(BrokenImageError, match="CMYK with an unsuitable colour profile"):
                 read(saved(picture, "TIFF", icc_profile=profile))
 
     def test_profiles_of_grey_and_rgb_change_nothing(self, read: object) -> None:
@@ -359,11 +359,11 @@ class TestRefusals:
                 b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
                 "a PostScript drawing; export",
             ),
-            (b"see the readme\n", "a text, not a PNG, JPEG"),
-            (b"\x89PNG\r\n\x1a\n" + bytes(30), "a PNG image, damaged or cut off"),
+            (b"see the readme\n", "a text file, not a PNG, JPEG"),
+            (b"\x89PNG\r\n\x1a\n" + bytes(30), "a PNG image, damaged or truncated"),
             (bytes(344) + b"n+1\0", "a NIfTI volume; export its slices"),
             (bytes(4) + b"ftypisom" + bytes(20), "a video .*; export its frames"),
-            (b"MATLAB 5.0 MAT-file" + b" " * 120, "a MATLAB file .*; save the images in it"),
+            (b"MATLAB 5.0 MAT-file" + b" " * 120, "a MATLAB file .*; save its images"),
             (b"%PDF-1.7\n", "a PDF"),
             (b"8BPS" + bytes(40), "a Photoshop file"),
             (bytes(4) + b"ftypheic" + bytes(20), "a HEIC photograph"),
@@ -447,7 +447,7 @@ class TestWarnings:
         data = saved(first, "MPO", save_all=True, append_images=[preview], quality=100)
         with caplog.at_level(logging.WARNING, "fgaug"):
             self.load(tmp_path, {"phone.jpg": data, "b.png": png(GREY, 16)})
-        assert "1 file holds more than one picture" in caplog.text
+        assert "1 file contains more than one image" in caplog.text
         assert "phone.jpg" in caplog.text
         source = read_source(tmp_path / "phone.jpg")
         assert source.pictures == 2

@@ -259,11 +259,11 @@ def test_predict_refuses_in_one_message(
     good = sources / "dbp" / "2.png"
     for arguments, message in (
         ((model, data, "--split", "test"), "The test set is sealed"),
-        ((model, data, "--split", "all"), "--split is valid or train, got all"),
-        ((model, sources, "--split", "valid"), "--split valid is of a prepared dataset"),
-        ((model, data, sources), "is a prepared dataset; give it alone"),
+        ((model, data, "--split", "all"), "--split must be valid or train, got all"),
+        ((model, sources, "--split", "valid"), "--split valid works only with a prepared dataset"),
+        ((model, data, sources), "is a prepared dataset. Give it without other images"),
         ((model, tmp_path / "none.png"), "no such file"),
-        ((model, tmp_path / "empty"), "no image to predict"),
+        ((model, tmp_path / "empty"), "no images to predict"),
         ((model, good, tmp_path / "broken.png"), "--skip-broken"),
         ((model, good, "--out", "frame.xlsx"), "--out must be a .csv or .parquet file"),
         ((model, good, "--device", "tpu"), "device is cpu"),

@@ -161,7 +161,7 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     points = iter(trained)
     while trained._open is not None or trained.cell.round == 1:
         next(points)
-    weights = {name: value.copy() for name, value in trained.learner.tensors().items()}
+    weights = {name: value.copy() for name, value in trained.learner.weights().items()}
     draws = trained.learner.state()
     losses = [next(points).train_loss, next(points).train_loss]
     from fgaug.core.seeding import stream_seed
@@ -173,7 +173,7 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     learner = open_learner(cell.recipe, labels, cell.seed, "cpu")
     plan = mix.plan(dataclasses.replace(cell, round=2), bench.reals, POOL)
     images = training_images(plan, bench.dataset, bank_at(str(sources.bank)))
-    learner.take(weights)
+    learner.load_weights(weights)
     learner.restore(draws)
     seed = stream_seed(cell.seed, "order of round 2")
     again = learner.train(images, split_images(bench.dataset, "valid"), cell.budget, seed)

@@ -90,7 +90,7 @@ def test_the_card_says_what_the_tensors_mean(
 def test_metrics_that_are_undefined_are_null(bench: Bench) -> None:
     trial = trained(bench)
     row = {**trial.result().row, "valid_auc": math.nan}
-    kept = saved_model.taken(trial.learner.tensors(), bench.dataset.spec, {}, row, "a cell")
+    kept = saved_model.taken(trial.learner.weights(), bench.dataset.spec, {}, row, "a cell")
     assert kept.card.metrics["valid_auc"] is None
     assert json.loads(json.dumps(kept.card.model_dump(), allow_nan=False))
 
@@ -143,7 +143,7 @@ CARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "empty": (written("model.json", b""), "cannot be read as JSON"),
     "binary": (written("model.json", b"\xff\x00"), "cannot be read as JSON"),
     "deep": (written("model.json", b"[" * 100_000), "is not a model's card"),
-    "large": (written("model.json", b" " * (1 << 21)), "larger than a card"),
+    "large": (written("model.json", b" " * (1 << 21)), "too large for a card"),
     "a list": (written("model.json", b"[]"), "is not a model's card"),
     "another version": (changed_card(lambda c: c.update(schema_version=2)), "`schema_version`"),
     "unknown key": (changed_card(lambda c: c.update(run="rm -rf")), "`run`: Extra inputs"),
@@ -162,7 +162,7 @@ CARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another network": (
         changed_card(lambda c: c["recipe"].update(model="resnet14t")),
-        "are not those of resnet14t",
+        "do not fit resnet14t",
     ),
     "unknown recipe": (changed_card(lambda c: c["recipe"].update(optimiser="x")), "`optimiser`"),
     "mean of another": (changed_card(lambda c: c.update(mean=[0.5] * 3)), "different `mean`s"),
@@ -170,12 +170,12 @@ CARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "NaN": (changed_card(lambda c: c.update(mean=[math.nan] * 3)), "`mean.0`"),
 }
 TENSORS: dict[str, tuple[Callable[[Path], None], str]] = {
-    "torn": (lambda m: m.write_bytes(m.read_bytes()[:-10]), "is the card of tensors"),
-    "no safetensors": (lambda m: with_digest(m, b"\x80\x04pickle"), "not a whole safetensors"),
-    "empty": (lambda m: with_digest(m, b""), "not a whole safetensors"),
+    "torn": (lambda m: m.write_bytes(m.read_bytes()[:-10]), "describes tensors"),
+    "no safetensors": (lambda m: with_digest(m, b"\x80\x04pickle"), "not a valid safetensors"),
+    "empty": (lambda m: with_digest(m, b""), "not a valid safetensors"),
     "huge header": (
         lambda m: with_digest(m, (2**60).to_bytes(8, "little") + b"{}"),
-        "not a whole safetensors",
+        "not a valid safetensors",
     ),
     "one lacking": (changed_tensors(lambda t: t.pop("mean")), "mean is None"),
     "one too many": (
@@ -184,7 +184,7 @@ TENSORS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "another shape": (
         changed_tensors(lambda t: t.update(mean=np.zeros((1, 1), np.float32))),
-        "are not those of resnet10t",
+        "do not fit resnet10t",
     ),
     "another type": (
         changed_tensors(lambda t: t.update(mean=t["mean"].astype(np.float16))),

@@ -108,7 +108,7 @@ def test_given_columns_are_kept() -> None:
     split = assign_splits(rows)
     assert split["split"].tolist() == rows["split"].tolist()
     assert split["gan"].tolist() == rows["gan"].tolist()
-    with pytest.raises(DataError, match="split column is given"):
+    with pytest.raises(DataError, match="split is given by a column"):
         assign_splits(rows, test=0.2)
     with pytest.raises(DataError, match="--extend sets the gan flags"):
         assign_splits(rows.drop(columns="split"), extend=True)
@@ -123,7 +123,7 @@ def test_shares_that_are_none(share: float) -> None:
 
 
 def test_two_rules_for_one_test_set() -> None:
-    with pytest.raises(DataError, match="Give one"):
+    with pytest.raises(DataError, match="Give only one"):
         assign_splits(many(), test=0.2, test_per_label=10)
 
 

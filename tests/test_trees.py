@@ -83,7 +83,7 @@ class TestSplits:
         text = refusal(make(tmp_path, *crossed(upper)))
         assert "are folds, not labels. Below them lie cyst (4 images)" in text
         assert "--label-level 2" in text
-        assert "Folds are no split" in refusal(tmp_path, split_folders=True)
+        assert "Folds are not a split" in refusal(tmp_path, split_folders=True)
 
     def test_splits_below_labels_and_in_a_folder_of_all(self, tmp_path: Path) -> None:
         below = make(tmp_path / "below", *crossed(LABELS, ("train", "val")))
@@ -119,9 +119,11 @@ class TestSplits:
     ) -> None:
         make(tmp_path, *crossed(LABELS, ("train", "val")), "cyst/7.png", "8.png")
         assert len(from_folders(tmp_path, split_folders=True).table) == 8
-        said = "Left out 2 images that lie in no folder of a label and a split: 8.png, cyst/7.png"
+        said = (
+            "Skipped 2 images that are not in a label folder and a split folder: 8.png, cyst/7.png"
+        )
         assert said in caplog.text
-        assert "--label-level 2 is that of the split" in refusal(
+        assert "--label-level 2 is the level of the split" in refusal(
             tmp_path, split_folders=True, label_level=2
         )
 
@@ -135,8 +137,8 @@ class TestSplits:
         [
             (("train", "training"), "no folder for valid"),
             (("val", "test"), "no folder for train"),
-            (("train", "val", "holdout"), 'folder "holdout" may be valid or test'),
-            (("site A", "site B"), "no level of folders that are all splits: site A, site B"),
+            (("train", "val", "holdout"), 'folder "holdout" could mean valid or test'),
+            (("site A", "site B"), "a level on which every folder is a split: site A, site B"),
         ],
     )
     def test_a_split_that_is_not_whole(
@@ -153,7 +155,7 @@ class TestSplits:
         given = ("data", "prepare", "--folders", tmp_path / "set", "--size", 8, "--split-folders")
         code, _, err = fgaug(*given, "--out", tmp_path / "d", "--valid", 0.25)
         assert code == 0
-        assert "16 training and 16 test images and none to validate on" in " ".join(err.split())
+        assert "16 training and 16 test images but no validation images" in " ".join(err.split())
         dataset = open_dataset(tmp_path / "d")
         table = dataset.manifest.set_index("image_id")
         assert table["split"].value_counts().to_dict() == {"test": 16, "train": 12, "valid": 4}
@@ -171,7 +173,7 @@ class TestSplits:
         make(tmp_path, *crossed(("train", "test")))
         assert counts(from_folders(tmp_path, label_level=2)) == {"cyst": 4, "nodule": 4}
         assert counts(from_folders(tmp_path, label_level=1)) == {"train": 4, "test": 4}
-        assert "3 folders down: the images lie 2 deep" in refusal(tmp_path, label_level=3)
+        assert "3 folders down: the images are only 2 deep" in refusal(tmp_path, label_level=3)
 
     def test_a_folder_beside_the_splits(self, tmp_path: Path) -> None:
         text = refusal(make(tmp_path, *crossed(("train", "test", "more"))))
@@ -194,13 +196,13 @@ class TestSplits:
         assert "train: 4 images" in out
         code, _, err = fgaug(*given, "--out", tmp_path / "e", "--split-folders", "--test", ".2")
         assert code == 2
-        assert "have nothing to" in err
+        assert "do not apply" in err
         code, _, err = fgaug(
             *("data", "prepare", "--preset", "phantom", "--size", 8, "--out", tmp_path / "f"),
             "--label-level=2",
         )
         assert code == 2
-        assert "--label-level is of --folders" in err
+        assert "--label-level works only with --folders" in err
 
 
 class TestTwoLevels:
@@ -212,7 +214,7 @@ class TestTwoLevels:
         self, tmp_path: Path, upper: tuple[str, ...], lower: tuple[str, ...]
     ) -> None:
         text = refusal(make(tmp_path, *crossed(upper, lower)))
-        assert "Are these the labels?" in text
+        assert "If these are the labels" in text
         assert counts(from_folders(tmp_path, label_level=2)) == dict.fromkeys(lower, 4)
 
     @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ class TestTwoLevels:
     ) -> None:
         rows = from_folders(make(tmp_path, *crossed(upper, lower)))
         assert counts(rows) == dict.fromkeys(upper, 4)
-        assert "The upper ones are taken as the labels" in caplog.text
+        assert "The upper ones are used as labels" in caplog.text
 
     def test_patients_below_labels_raise_nothing(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -272,7 +274,10 @@ class TestTwoLevels:
         names = ("cyst/1.png", "nodule/2.png")
         make(tmp_path, *names, *(f"{copy}/{name}" for name in names))
         text = refusal(tmp_path)
-        assert f"the folder {copy} holds folders named as those beside it: cyst, nodule" in text
+        assert (
+            f"the folder {copy} contains folders with the names of its siblings: cyst, nodule"
+            in text
+        )
         assert f"--folders '{tmp_path / copy}'" in text
         assert len(from_folders(tmp_path / copy).table) == 2, "the cure works"
 
@@ -281,20 +286,20 @@ class TestTwoLevels:
         make(tmp_path, f"{above}/cyst/1.png", f"{above}/nodule/2.png")
         deep = above.count("/") + 2
         text = refusal(tmp_path)
-        assert f"Below it lie cyst, nodule: give {tmp_path / above}, or --label-level" in text
+        assert f"It contains cyst, nodule: give {tmp_path / above}, or --label-level" in text
         assert f"--label-level {deep}" in text
         assert counts(from_folders(tmp_path, label_level=deep)) == {"cyst": 1, "nodule": 1}
 
     def test_images_in_no_folder(self, tmp_path: Path) -> None:
         text = refusal(make(tmp_path, "1.png", "2.png"))
-        assert "the images lie in the folder itself" in text
+        assert "the images are in the folder itself" in text
         assert "--csv" in text
 
     @pytest.mark.parametrize("below", ["images", "x", ""])
     def test_splits_above_no_labels(self, tmp_path: Path, below: str) -> None:
         names = [f"{split}/{below}/{split}.png" for split in ("train", "val", "test")]
         text = refusal(make(tmp_path, *names))
-        assert "there are no folders of labels" in text
+        assert "there are no label folders" in text
         assert "--label-level" not in text, "it would lead to the next refusal"
 
 
@@ -319,7 +324,7 @@ class TestCompanions:
         make(tmp_path, "cyst/scan 1.png", f"cyst/{name}", "nodule/2.png")
         rows = from_folders(tmp_path)
         assert rows.table["image_id"].tolist() == ["cyst/scan 1", "nodule/2"]
-        assert "Left out 1 file that accompanies images" in caplog.text
+        assert "Skipped 1 file that accompanies images" in caplog.text
         assert f"cyst/{name}" in caplog.text
         assert len(from_folders(tmp_path, with_companions=True).table) == 3
 
@@ -376,13 +381,13 @@ class TestCompanions:
         notes = ("train/labels/train-cyst-0.txt", "test/labels/test-nodule-1.txt")
         make(tmp_path, *crossed(("train", "test")), *notes)
         from_folders(tmp_path, split_folders=True)
-        assert "Left out 2 files that accompany images" in caplog.text
+        assert "Skipped 2 files that accompany images" in caplog.text
         assert "--with-companions" not in caplog.text, "it would not make images of them"
 
     def test_a_label_of_masks_alone(self, tmp_path: Path) -> None:
         make(tmp_path, "cyst/1_seg.png", "cyst/2_seg.png", "nodule/2.png", "other/2.png")
         text = refusal(tmp_path)
-        assert 'every image of label "cyst" (2) is a mask or alike' in text
+        assert 'every image of label "cyst" (2) has the name of a mask' in text
         assert "--with-companions" in text
 
     def test_the_same_name_with_two_endings(
@@ -390,7 +395,7 @@ class TestCompanions:
     ) -> None:
         make(tmp_path, "cyst/1.jpg", "cyst/1.png", "nodule/2.png")
         assert len(from_folders(tmp_path).table) == 3
-        assert "2 images share their names but for the ending" in caplog.text
+        assert "2 images differ only in the extension of their names" in caplog.text
 
 
 class TestUnread:
@@ -400,8 +405,8 @@ class TestUnread:
         ("name", "ending", "cure"),
         [
             ("7.dcm", ".dcm", "DICOM to PNG"),
-            ("IM-0001 dicom", "without ending", "DICOM to PNG"),
-            ("1.2.840.113 dicom.17", "without ending", "DICOM to PNG"),
+            ("IM-0001 dicom", "without extension", "DICOM to PNG"),
+            ("1.2.840.113 dicom.17", "without extension", "DICOM to PNG"),
             ("7.nii.gz", ".nii.gz", "Export slices"),
             ("7.MHA", ".mha", "Export slices"),
             ("7.heic", ".heic", "magick"),
@@ -422,7 +427,7 @@ class TestUnread:
         assert cure in text
         assert "--skip-broken" in text
         assert len(from_folders(tmp_path, skip_unread=True).table) == 2
-        assert f"Left out: 1 image file is not read (1 {ending})" in caplog.text
+        assert f"Skipped: 1 image file is not read (1 {ending})" in caplog.text
 
     def test_what_is_no_image_is_counted(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -434,15 +439,15 @@ class TestUnread:
         assert "Not read: 2 .json, 1 .csv, 1 .txt, 3 hidden files." in caplog.text
         assert "Not read: videos (1 .avi): cyst/film.AVI" in caplog.text
         assert "Not read: arrays (1 .npz): cyst/x.npz" in caplog.text
-        assert "1 .dcm, each beside an image of the same name" in caplog.text
+        assert "1 .dcm, each beside a supported image of the same name" in caplog.text
 
     def test_images_outside_the_labels_and_empty_folders(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         make(tmp_path, "cyst/1.png", "nodule/2.png", "cover.png", "later/plan.txt")
         assert len(from_folders(tmp_path).table) == 2
-        assert "Left out 1 image that lies in no folder of a label: cover.png" in caplog.text
-        assert "No image in folder later, so it is no label" in caplog.text
+        assert "Skipped 1 image that is not in a label folder: cover.png" in caplog.text
+        assert "No images in folder later, so it is no label" in caplog.text
 
     def test_links(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         store = make(tmp_path / "store", "x/7.png")
@@ -469,7 +474,7 @@ class TestUnread:
     def test_a_folder_in_the_folder(self, tmp_path: Path) -> None:
         make(tmp_path, "unpacked/cyst/1.png", "unpacked/nodule/2.png")
         text = refusal(tmp_path)
-        assert f"Below it lie cyst, nodule: give {tmp_path / 'unpacked'}" in text
+        assert f"It contains cyst, nodule: give {tmp_path / 'unpacked'}" in text
 
 
 def test_busi_names_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -478,7 +483,7 @@ def test_busi_names_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
         make(tmp_path, f"{label}/{label} (1)_mask.png", f"{label}/{label} (1)_mask_1.png")
     make(tmp_path, "benign/notes.txt", "more/benign (1).png")
     assert len(busi(tmp_path).table) == 6
-    assert "Left out 6 files that accompany images (6 *_mask): benign/benign" in caplog.text
+    assert "Skipped 6 files that accompany images (6 *_mask): benign/benign" in caplog.text
     assert "and 3 more" in caplog.text
     assert "Left out 1 image outside the folders benign, malignant, normal" in caplog.text
     assert "Not read: 1 .txt" in caplog.text
@@ -493,7 +498,7 @@ def test_predict_reads_and_counts_alike(tmp_path: Path, caplog: pytest.LogCaptur
     folder = make(tmp_path / "new", "a/1.png", "a/1_mask.png", "b.webp", "c.pgm", "notes.txt")
     frame = predict(model, folder)
     assert [Path(name).name for name in frame["image"]] == ["b.webp", "c.pgm", "1.png"]
-    assert "Left out 1 file that accompanies images (1 *_mask): a/1_mask.png" in caplog.text
+    assert "Skipped 1 file that accompanies images (1 *_mask): a/1_mask.png" in caplog.text
     assert "Not read: 1 .txt" in caplog.text
     assert len(predict(model, [folder / "a" / "1_mask.png"])) == 1, "named, so asked for"
     make(folder, "d.heic")
@@ -533,7 +538,7 @@ class TestImport:
         assert code == 0, err
         assert out == "cyst psi 0.7: 2 images\n"
         said = " ".join(err.split())
-        assert "Left out 1 file that accompanies images (1 *_mask)" in said
+        assert "Skipped 1 file that accompanies images (1 *_mask)" in said
         assert "not imported: 1 image in folders below: old/seed9.png" in said
         assert "Not read: 1 .txt" in said
 

@@ -122,13 +122,13 @@ def test_a_first_sheet_without_the_columns(images: Path) -> None:
         book.active.append(["Read me"])
         rows(book.create_sheet("Labels"), range(8))
 
-    assert 'sheet "Labels" has. Give --sheet "Labels"' in refusal(images, notes_first)
+    assert 'sheet "Labels" has them. Give --sheet "Labels"' in refusal(images, notes_first)
 
     def title(book: Any) -> None:
         book.active.append(["Table 1"])
         rows(book.active, range(8))
 
-    assert "header below other text" in refusal(images, title)
+    assert "header row below other text" in refusal(images, title)
     assert 'sheet "Sheet" is empty' in refusal(images, lambda book: None)
 
 
@@ -136,9 +136,9 @@ def test_a_first_sheet_without_the_columns(images: Path) -> None:
     ("stored", "said"),
     [
         ("=A1", 'column "patient" has 8 formulas without a stored result'),
-        ("#REF!", 'column "patient" has 8 cells with an error of Excel: #REF!'),
-        ("#N/A", 'column "patient" has 8 cells with an error of Excel: #N/A'),
-        (None, "a7.png. Of merged cells only the first holds the value"),
+        ("#REF!", 'column "patient" has 8 cells with an Excel error: #REF!'),
+        ("#N/A", 'column "patient" has 8 cells with an Excel error: #N/A'),
+        (None, "a7.png. In merged cells only the first has the value"),
     ],
 )
 def test_cells_without_a_value(images: Path, stored: object, said: str) -> None:
@@ -174,7 +174,7 @@ class TestHidden:
                 book.active.row_dimensions[number].hidden = True
 
         assert len(read(images, build).table) == 8
-        assert f"{len(hidden)} of 8 rows hidden, by hand or by a filter" in caplog.text
+        assert f"{len(hidden)} of 8 rows hidden (by hand or by a filter)" in caplog.text
         assert ", ".join(map(str, hidden)) in caplog.text
 
     def test_a_hidden_header_and_rows_without_values_are_not_counted(
@@ -196,4 +196,4 @@ class TestHidden:
             book.active = 1
 
         read(images, build)
-        assert 'sheet "Sheet" is hidden, and is read' in caplog.text
+        assert 'sheet "Sheet" is hidden, but was read' in caplog.text

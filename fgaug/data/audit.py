@@ -1,4 +1,4 @@
-"""Audit: leaks between the sets of a split, found by group, pixels and looks."""
+"""Audit a dataset for leaks between splits: shared groups, duplicates and near-duplicates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SHOW = "`fgaug data audit DATASET --out FOLDER` shows every pair"
 
 
 def audit(data: Dataset | pd.DataFrame) -> list[str]:
-    """Return what makes results on this dataset wrong; an empty list is a good set.
+    """Return the problems that make results on this dataset invalid; empty if there are none.
 
-    Looked for: a group in two splits; exact copies in two splits or under two labels; a label that
-    is missing from a split.
+    Checks for a group in two splits, exact duplicates in two splits or under two labels, and a
+    label that is missing from a split.
 
     Args:
         data: a dataset, or a table with image_id, label, group, split and sha256.
@@ -25,11 +25,11 @@ def audit(data: Dataset | pd.DataFrame) -> list[str]:
 
 
 def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
-    """Return what a person should look at: near copies, misplaced gan flags.
+    """Return what a person should review: near-duplicates and misplaced gan flags.
 
     Args:
         data: a dataset.
-        alike: its pairs of images that look alike; None looks for them.
+        alike: its pairs of duplicates and near-duplicates; None searches for them.
     """
     alike = alike or pairs_of(data)
     return [
@@ -40,7 +40,7 @@ def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
 
 
 def pairs_of(data: Dataset) -> Alike:
-    """Return the pairs of a dataset's images that look alike."""
+    """Return the pairs of duplicate and near-duplicate images in a dataset."""
     return find_alike([data.pixels()], data.manifest["sha256"].tolist())
 
 
@@ -50,8 +50,8 @@ def _shared_groups(table: pd.DataFrame) -> list[str]:
     if not len(shared):
         return []
     return [
-        f"{counted(len(shared), 'group')} in more than one split: {listed(shared)}. "
-        "Split by group: leave out the split column"
+        f"{counted(len(shared), 'group')} in more than one split: {listed(shared)}. Omit the "
+        "split column to have the split drawn by group"
     ]
 
 
@@ -59,15 +59,15 @@ def _copies(table: pd.DataFrame) -> list[str]:
     repeated = table[table["sha256"].duplicated(keep=False)]
     problems = []
     for column, where, cure in (
-        ("split", "in more than one split", "Remove all but one of each"),
-        ("label", "under more than one label", "Find out which label is right"),
+        ("split", "in more than one split", "Keep one of each"),
+        ("label", "under more than one label", "Find out which label is correct"),
     ):
         distinct = repeated.groupby("sha256")[column].nunique()
         guilty = distinct.index[distinct > 1]
         if len(guilty):
             sets = repeated[repeated["sha256"].isin(guilty)].groupby("sha256")["image_id"]
             names = sorted(" = ".join(sorted(ids)) for _, ids in sets)
-            copies = "exact copy is" if len(guilty) == 1 else "exact copies are"
+            copies = "exact duplicate is" if len(guilty) == 1 else "exact duplicates are"
             problems.append(f"{len(guilty)} {copies} {where}: {listed(names)}. {cure}")
     return problems
 
@@ -84,7 +84,7 @@ def _missing_labels(table: pd.DataFrame) -> list[str]:
 
 
 def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
-    pairs = alike.pairs[alike.pairs["kind"] != EXACT]  # exact copies are problems, not suspicions
+    pairs = alike.pairs[alike.pairs["kind"] != EXACT]  # exact ones are problems
     split, label = table["split"].to_numpy(), table["label"].to_numpy()
     one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
     across, differ = split[one] != split[other], label[one] != label[other]
@@ -92,22 +92,22 @@ def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
     if across.any():
         shown = [_named(table, a, b) for a, b in zip(one[across], other[across], strict=True)]
         doubts.append(
-            f"{counted(len(shown), 'pair')} of images on two sides of the split look alike: "
-            f"{listed(shown)}. If a pair is one patient or one recording, give both one group, "
-            f"or prepare with --copies group; {_SHOW}"
+            f"{counted(len(shown), 'pair')} of near-duplicate images in different splits: "
+            f"{listed(shown)}. If a pair comes from one patient or one recording, put both images "
+            f"in one group, or prepare with --copies group; {_SHOW}"
         )
     if differ.any():
         ids = table["image_id"].to_numpy()
         names = [f"{ids[a]} ~ {ids[b]}" for a, b in zip(one[differ], other[differ], strict=True)]
         doubts.append(
-            f"{counted(len(names), 'pair')} of images under two labels look alike: "
-            f"{listed(names)}. Leave out by --drop FILE what is wrong; {_SHOW}"
+            f"{counted(len(names), 'pair')} of near-duplicate images under two labels: "
+            f"{listed(names)}. Exclude the wrong ones with --drop FILE; {_SHOW}"
         )
     return doubts
 
 
 def _counted_twice(table: pd.DataFrame, alike: Alike) -> list[str]:
-    """Return a line on equal images on one side of the split, which are no leak."""
+    """Return a line on exact duplicates within one split, which do not leak."""
     pairs = alike.pairs[alike.pairs["kind"] == EXACT]
     split, ids = table["split"].to_numpy(), table["image_id"].to_numpy()
     one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
@@ -116,13 +116,13 @@ def _counted_twice(table: pd.DataFrame, alike: Alike) -> list[str]:
         return []
     names = [f"{ids[a]} = {ids[b]}" for a, b in zip(one[within], other[within], strict=True)]
     return [
-        f"{counted(len(names), 'image')} counted more than once, as equal to another of the same "
-        f"set: {listed(names)}. --copies drop keeps one of each"
+        f"{counted(len(names), 'image')} duplicated within one split, and so counted more than "
+        f"once: {listed(names)}. Prepare with --copies drop to keep one of each"
     ]
 
 
 def _named(table: pd.DataFrame, one: int, other: int) -> str:
-    """Return `a ~ b (valid)` of an image of the training set and one outside, a first."""
+    """Return `a ~ b (valid)` for two images; an image of the training set comes first."""
     ids, split = table["image_id"].to_numpy(), table["split"].to_numpy()
     one, other = (other, one) if split[other] == "train" else (one, other)
     first = ids[one] if split[one] == "train" else f"{ids[one]} ({split[one]})"
@@ -135,5 +135,5 @@ def _flagged_outside_training(table: pd.DataFrame) -> list[str]:
         return []
     return [
         f"{counted(len(flagged), 'image')} with the gan flag outside the training set: "
-        f"{listed(flagged)}. A search will refuse fakes of a network that saw them"
+        f"{listed(flagged)}. A search refuses fakes of a network that was trained on them"
     ]

@@ -1,6 +1,6 @@
-"""Datasets: prepared real images in a folder, identified by content.
+"""Read and write prepared datasets: folders of real images, identified by content.
 
-Pixels lie in files of about 64 MB.
+Pixels are stored in files of about 64 MB.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ PART_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetSpec:
-    """What `dataset.json` says of a dataset."""
+    """The contents of `dataset.json`."""
 
     labels: tuple[str, ...]  # alphabetical; the index of a label is its class
     size: int  # pixels; images are square
     channels: int  # 1 or 3
     strata: tuple[str, ...]  # columns of the manifest
-    source: dict[str, Any]  # where the images came from, in words
+    source: dict[str, Any]  # where the images came from
     split: dict[str, Any]  # the rule that made the split
     crop: dict[str, Any] | None  # margin and digest of the boxes
     resize_filter: str
@@ -47,7 +47,7 @@ class DatasetSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """A prepared dataset: its spec, one manifest row an image, and the pixels on demand."""
+    """A prepared dataset: its spec, one manifest row per image, and the pixels on demand."""
 
     root: Path
     spec: DatasetSpec
@@ -59,7 +59,7 @@ class Dataset:
     def pixels(self) -> ImageArray:
         """Return all images in manifest order, uint8 [N, H, W, C], memory-mapped."""
         spec = self.spec
-        # The digest is of a set; the cached array is of a sequence, so its order is in the key.
+        # The digest ignores order, but the cached array has one, so the key includes it.
         ordered = "\n".join(self.manifest["image_id"] + "\t" + self.manifest["sha256"])
         order = hashlib.sha256(ordered.encode()).hexdigest()
         key = f"dataset-{spec.digest[:16]}-{order[:16]}"
@@ -67,11 +67,11 @@ class Dataset:
         return cached_memmap(key, len(self), shape, self._decode)
 
     def with_split(self, split: int | str) -> Dataset:
-        """Return this dataset as `split` divides it; its digest and its pixels are the same.
+        """Return this dataset under another split; its digest and pixels are unchanged.
 
         Args:
-            split: `dataset` as it was prepared, or the seed of another draw of the patients
-                outside the test set; see `fgaug.data.split.redrawn`.
+            split: `dataset` for the split it was prepared with, or a seed that redraws the
+                patients outside the test set; see `fgaug.data.split.redrawn`.
         """
         if split == "dataset":
             return self
@@ -97,7 +97,7 @@ def digest_of(
     """Return the SHA-256 that identifies a dataset by content, as 64 hex digits.
 
     It covers the sorted rows (image SHA-256, label, group, strata, split, gan flag), size,
-    channels, crop and resize filter: neither file names, folders nor the order of rows change it.
+    channels, crop and resize filter. File names, folders and row order do not affect it.
     """
     strata = sorted(strata)
     values = zip(*(manifest[name].tolist() for name in strata), strict=True)
@@ -118,28 +118,34 @@ def digest_of(
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Return the dataset in a folder, or refuse one that is missing, unfinished or damaged."""
+    """Open the dataset in a folder.
+
+    Raises:
+        DataError: the dataset is missing, unfinished or damaged."""
     root = Path(path)
     files = paths.DatasetPaths(root)
     if root.is_file():
         raise DataError(
-            f"{root} is a file; a dataset is a folder that `fgaug data prepare` wrote."
+            f"{root} is a file, not a dataset folder. Give a folder written by `fgaug data "
+            "prepare`."
         )
     if not root.is_dir():
         raise DataError(
-            f"The dataset folder {root} does not exist. Make it with `fgaug data prepare`, "
-            "or start from the folder that the path is relative to."
+            f"The dataset folder {root} does not exist. Create it with `fgaug data prepare`, or "
+            "run the command from the folder that the path is relative to."
         )
     if not files.manifest.is_file():
         raise DataError(
-            f"{root} is not a finished dataset: {files.manifest.name} is missing. "
-            "Run `fgaug data prepare` again; it starts over where it was cut off."
+            f"{root} is not a finished dataset: {files.manifest.name} is missing. Run `fgaug data "
+            "prepare` again; it starts over."
         )
     spec = _read_spec(files.spec)
     manifest = read_table(files.manifest, DataError).to_pandas()
     lacking = [name for name in (*MANIFEST_COLUMNS, *spec.strata) if name not in manifest]
     if lacking:
-        raise DataError(f"{files.manifest} lacks {', '.join(lacking)}. Prepare the dataset again.")
+        raise DataError(
+            f"{files.manifest} has no column {', '.join(lacking)}. Prepare the dataset again."
+        )
     check_parts(root, rows=len(manifest), size=spec.size)
     found = _digest(spec, manifest)
     if found != spec.digest:
@@ -160,11 +166,11 @@ def write_dataset(
     """Write a dataset, its manifest last, and return it opened.
 
     Args:
-        out: folder to write; one that holds the same dataset already is left as it is.
-        spec: as `dataset.json` will say, but for the digest, which is computed here.
+        out: folder to write; if it already holds the same dataset, nothing is written.
+        spec: contents of `dataset.json`; the digest is computed here.
         manifest: MANIFEST_COLUMNS and the strata; it must be sorted by image_id.
         images: blocks of uint8 [n, H, W, C], in the order of the manifest.
-        copies: what was done about images that look alike, kept beside the manifest.
+        copies: the action taken on each near-duplicate pair; stored beside the manifest.
     """
     root = Path(out)
     files = paths.DatasetPaths(root)
@@ -174,7 +180,7 @@ def write_dataset(
     if files.manifest.exists():
         return _same_or_refused(root, spec.digest)
     if root.exists() and not root.is_dir():
-        raise DataError(f"{root} is a file; a dataset is a folder. Choose another --out.")
+        raise DataError(f"{root} is a file, and a dataset is a folder. Choose another --out.")
     for left_over in parts_of(root):
         left_over.unlink()
     files.copies.unlink(missing_ok=True)
@@ -220,8 +226,8 @@ def _read_spec(path: Path) -> DatasetSpec:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise DataError(
-            f"{path} has schema version {version}; this program reads {SCHEMA_VERSION}. "
-            "Prepare the dataset again, or use the program that wrote it."
+            f"{path} has schema version {version}; this version of fgaug reads {SCHEMA_VERSION}. "
+            "Prepare the dataset again, or use the version that wrote it."
         )
     names = {field.name for field in dataclasses.fields(DatasetSpec)}
     if set(raw) != names:
@@ -237,7 +243,7 @@ def parts_of(root: Path) -> list[Path]:
 
 
 def check_parts(root: Path, *, rows: int, size: int) -> None:
-    """Refuse pixel files that are unreadable or do not add up to the manifest's rows."""
+    """Refuse pixel files that are unreadable or do not match the manifest's row count."""
     found = 0
     for path in parts_of(root):
         try:
@@ -247,15 +253,15 @@ def check_parts(root: Path, *, rows: int, size: int) -> None:
             raise DataError(f"{path} is damaged ({reason}). Prepare the dataset again.") from None
     if found != rows:
         raise DataError(
-            f"{root} has {rows} images in its manifest and {found} in pixels/ "
-            f"({size} px). Files were lost; copy the whole folder or prepare it again."
+            f"{root} has {rows} images in its manifest and {found} in pixels/ ({size} px). Files "
+            "are missing; copy the whole folder again or prepare it again."
         )
 
 
 def write_parts(
     files: paths.DatasetPaths, manifest: pd.DataFrame, images: Iterable[np.ndarray]
 ) -> None:
-    """Write the images, each beside its image_id; `images` are blocks in the manifest's order."""
+    """Write the images with their image_id; `images` yields blocks in manifest order."""
     first = 0
     for number, block in enumerate(_in_parts(images)):
         ids = manifest["image_id"].iloc[first : first + len(block)].tolist()
@@ -266,7 +272,7 @@ def write_parts(
 
 
 def _in_parts(images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield blocks of about 64 MB, whatever the blocks that come in."""
+    """Regroup blocks of any size into blocks of about 64 MB."""
     held: list[np.ndarray] = []
     for block in images:
         held.append(block)

@@ -1,8 +1,7 @@
-"""Drop lists: which images a network shall not learn from, and why.
+"""Read and write drop lists: images that a network must not be trained on, with reasons.
 
-A JSON file to be looked through: a line taken out
-by hand keeps its image. Images are named by content, so that a list serves the same images
-prepared at another size.
+A drop list is a JSON file made for review: delete a line to keep its image. Images are identified
+by content, so one list fits the same images prepared at another size.
 """
 
 from __future__ import annotations
@@ -17,70 +16,71 @@ from fgaug.core import files
 from fgaug.errors import DataError
 
 MAX_BYTES = 256 << 20  # a million images
-_CURE = "Make it by `fgaug gan filter`."
-Reason = Literal["label", "thin"]  # a classifier disagrees with its label; in a thin region
+_CURE = "Create it with `fgaug gan filter`."
+Reason = Literal["label", "thin"]  # a classifier disagrees with the label; a low-density region
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Dropped(BaseModel):
-    """An image that is left out."""
+    """An excluded image and the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image_id: str
     sha256: Digest
     label: str
-    # by reason: the probability a classifier gives its label; its log-density among its label's
+    # depends on the reason: the classifier's probability of the label, or the log-density within
+    # the label
     reasons: Annotated[dict[Reason, float], Field(min_length=1)]
 
 
 class Drops(BaseModel):
-    """What a filter found, and by which rules."""
+    """The images that a filter excludes, and its rules."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
     dataset_digest: Digest
-    split: Literal["dataset"] | int  # whose training images were looked at
-    rules: dict[str, Any]  # each rule with its numbers, and the network of the features
-    considered: dict[str, int]  # by label: how many images were looked at
+    split: Literal["dataset"] | int  # whose training images were examined
+    rules: dict[str, Any]  # each rule with its parameters, and the feature network
+    considered: dict[str, int]  # images examined, by label
     images: list[Dropped]
 
     def counts(self) -> dict[str, int]:
-        """Return how many images each label loses."""
+        """Return the number of excluded images of each label."""
         labels = [image.label for image in self.images]
         return {label: labels.count(label) for label in self.considered}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropList:
-    """Drops as read from a file."""
+    """A drop list read from a file."""
 
     drops: Drops
-    sha256: str  # of the file: what a snapshot says of the list it was trained by
+    sha256: str  # of the file; snapshots record the list they were trained with
 
     @property
     def images(self) -> frozenset[str]:
-        """Return the SHA-256 of every image that is left out."""
+        """Return the SHA-256 of every excluded image."""
         return frozenset(image.sha256 for image in self.drops.images)
 
 
 def write_drops(path: Path, drops: Drops) -> DropList:
-    """Write a drop list, whole or not at all, and return it as it is read."""
+    """Write a drop list atomically and return it as read back."""
     files.write_text(path, drops.model_dump_json(indent=1) + "\n")
     return read_drops(path)
 
 
 def read_drops(path: Path) -> DropList:
-    """Return the drop list in a file.
+    """Read a drop list from a file.
 
     Raises:
-        DataError: it is missing, or no drop list.
+        DataError: the file is missing or not a drop list.
     """
     if not path.is_file():
         raise DataError(f"{path} is not a file. {_CURE}")
     if path.stat().st_size > MAX_BYTES:
-        raise DataError(f"{path} is larger than a drop list ({MAX_BYTES} bytes). {_CURE}")
+        raise DataError(f"{path} is too large for a drop list ({MAX_BYTES} bytes). {_CURE}")
     try:
         drops = Drops.model_validate_json(path.read_bytes())
     except (ValidationError, RecursionError) as error:
@@ -90,7 +90,7 @@ def read_drops(path: Path) -> DropList:
 
 def _reason(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return "nested too deeply"
+        return "nesting is too deep"
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]

@@ -1,7 +1,8 @@
-"""Leaving out: the images that a user's list names.
+"""Exclude the images that a user's list names.
 
-A list is text with a name a line, a table with a column `image` or `image_id`, or the JSON file of
-`fgaug gan filter`, which names images by content and so applies once they are decoded.
+A list is a text file with one name per line, a table with a column `image` or `image_id`, or the
+JSON file of `fgaug gan filter`. The latter identifies images by content, so it applies only after
+decoding.
 """
 
 from __future__ import annotations
@@ -26,48 +27,48 @@ _MAX_BYTES = 64 << 20  # a million names
 
 @dataclass(frozen=True, slots=True)
 class LeaveOut:
-    """What a list names."""
+    """The images that a list names."""
 
     path: Path
     names: tuple[str, ...] = ()
     sha256: frozenset[str] = frozenset()
-    count: int = 0  # images that were left out by name
+    count: int = 0  # images excluded by name
 
 
 def read_list(path: str | Path) -> LeaveOut:
-    """Return the images that a list names.
+    """Read the images that a list names.
 
     Raises:
-        DataError: it cannot be read, or names none.
+        DataError: the list cannot be read, or names no image.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"--drop {path} is not a file. Give a list with a name a line.")
+        raise DataError(f"--drop {path} is not a file. Give a text file with one name per line.")
     if path.suffix.lower() == ".json":
         return LeaveOut(path, sha256=read_drops(path).images)
     if path.stat().st_size > _MAX_BYTES:
-        raise DataError(f"--drop {path} is larger than a list of names ({_MAX_BYTES >> 20} MB).")
+        raise DataError(f"--drop {path} is too large for a list of names ({_MAX_BYTES >> 20} MB).")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"--drop {path} is not text in UTF-8. Save it so.") from None
+        raise DataError(f"--drop {path} is not UTF-8 text. Save it as UTF-8.") from None
     if text.startswith("kind,correlation,one_image_id"):
         raise DataError(
-            f"--drop {path} is a table of pairs, which names both sides of each. Write the images "
-            "to leave out into a list, a name a line."
+            f"--drop {path} is a table of pairs, which names both images of each pair. List the "
+            "images to exclude in a text file, one name per line."
         )
     names = _column(text) or [line.strip() for line in text.splitlines()]
     names = [name for name in names if name and not name.startswith("#")]
     if not names:
-        raise DataError(f"--drop {path} names no image. Give a name a line, or leave it out.")
+        raise DataError(f"--drop {path} names no image. Give one name per line, or omit --drop.")
     return LeaveOut(path, names=tuple(dict.fromkeys(names)))
 
 
 def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
-    """Return the rows that a list does not name, and the list with their count.
+    """Return the rows that a list does not name, and the list with the count of excluded rows.
 
     Raises:
-        DataError: no row, or several, have a name of the list.
+        DataError: a name of the list fits no row, or several.
     """
     if not leave.names:
         return rows, leave
@@ -77,7 +78,7 @@ def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
         for name in {image_id, source}:
             known.setdefault(name, set()).add(row)
         for name in {PurePosixPath(source).name, PurePosixPath(source).stem}:
-            known.setdefault(f"/{name}", set()).add(row)  # by its last part, where it is unique
+            known.setdefault(f"/{name}", set()).add(row)  # by file name alone, if it is unique
     out: set[int] = set()
     problems = []
     for name in leave.names:
@@ -87,14 +88,14 @@ def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
             out |= found
         elif found:
             several = ", ".join(sorted(sources[row] for row in found)[:5])
-            problems.append(f'"{name}" fits several images: {several}. Give the folder too')
+            problems.append(f'"{name}" fits several images: {several}. Include the folder')
         else:
             close = difflib.get_close_matches(plain, [*ids, *sources], n=1, cutoff=0.6)
             hint = f', did you mean "{close[0]}"?' if close else ""
             problems.append(f'there is no image "{name}"{hint}')
     shown = problems[:10]
     if len(problems) > 10:
-        shown.append(f"and {len(problems) - 10} more names that fit none or several")
+        shown.append(f"and {len(problems) - 10} more names that fit no image or several")
     refuse(str(leave.path), shown)
     stay = np.ones(len(ids), bool)
     stay[list(out)] = False
@@ -104,20 +105,20 @@ def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
 
 
 def on_list(sha256: Sequence[str], leave: LeaveOut) -> np.ndarray:
-    """Return which decoded images a list by content names, or refuse a list of other images."""
+    """Return a mask of the decoded images on a list by content; refuse a list of other images."""
     found = np.array([sha in leave.sha256 for sha in sha256], bool)
     lacking = len(leave.sha256 - set(sha256))
     if lacking:
         raise DataError(
-            f"--drop {leave.path} names {counted(lacking, 'image')} that the set does not have, "
-            f"of {len(leave.sha256)}: it was made for other images. Give names in a text file "
-            "instead, or the list made for these images."
+            f"--drop {leave.path} names {counted(lacking, 'image')} that the dataset does not "
+            f"contain, of {len(leave.sha256)}: it was made for other images. Give the list made "
+            "for these images, or a text file of names."
         )
     return found
 
 
 def _column(text: str) -> list[str]:
-    """Return the names in a table's column of names, or nothing where the text is no table."""
+    """Return the names in a table's name column; empty if the text is not a table."""
     first = text.splitlines()[0] if text else ""
     separator = next((mark for mark in ",;\t" if mark in first), ",")
     header = [cell.strip().lower() for cell in next(csv.reader([first], delimiter=separator), [])]

@@ -1,4 +1,4 @@
-"""Ingest: label tables and folders of images -> rows that name one file each."""
+"""Turn a label table or a folder of images into rows that name one file each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _LOG = logging.getLogger("fgaug")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingested:
-    """Rows to prepare, sorted by image_id, each with the file of its pixels."""
+    """Rows to prepare, sorted by image_id, each with its image file."""
 
-    table: pd.DataFrame  # image_id, label, group, strata, source; split and gan where given
+    table: pd.DataFrame  # image_id, label, group, strata, source; split and gan if given
     files: tuple[ImageFile, ...]  # one a row
     strata: tuple[str, ...]
     source: dict[str, Any]  # goes to dataset.json
@@ -50,21 +50,22 @@ def from_csv(
     rename_labels: Mapping[str, str] | None = None,
     sheet: str | None = None,
 ) -> Ingested:
-    """Return the rows of a label table with their image files, or refuse with every problem.
+    """Return the rows of a label table with their image files, or report every problem.
 
     Args:
-        csv: table with a header: text with any common separator, or an Excel workbook.
+        csv: table with a header row: text with any common separator, or an Excel workbook.
         images: folder that the names in `image_col` are relative to.
-        image_col: names of images, with or without extension.
-        label_col: classes, kept as text.
-        group_col: patients; without it every image is its own group, with a warning.
+        image_col: column with the image names, with or without extension.
+        label_col: column with the classes, kept as text.
+        group_col: column with the patients; without it every image is its own group, with a
+            warning.
         stratum_cols: acquisition attributes to keep, such as the machine.
         keep_labels: drops the rows of all other labels.
-        split_col: a split that is given: train, valid (or val, validation) and test.
-        gan_col: true where the image was used to train the GAN.
-        rename_strata: names for `stratum_cols` in the dataset.
-        rename_labels: names for all kept labels in the dataset.
-        sheet: of a workbook; None takes the first.
+        split_col: column with an existing split: train, valid (or val, validation) and test.
+        gan_col: column that is true for images the GAN was trained on.
+        rename_strata: new names for `stratum_cols` in the dataset.
+        rename_labels: new names for all kept labels in the dataset.
+        sheet: sheet of a workbook; None takes the first.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -89,7 +90,7 @@ def from_csv(
             doubts += doubts_of_centres(table["group"], group_col, places, "the images' folders")
     for name in stratum_cols:
         doubts += written_twice(
-            table[name], f'Column "{name}" has', "Write them alike if they are one"
+            table[name], f'Column "{name}" has', "Use one spelling if they are the same"
         )
     for doubt in doubts:
         _LOG.warning("%s.", doubt)
@@ -117,23 +118,25 @@ def from_folders(
     with_companions: bool = False,
     skip_unread: bool = False,
 ) -> Ingested:
-    """Return the images of a folder with one sub-folder a label, each image its own group.
+    """Return the images of a folder with one subfolder per label, each image its own group.
 
     Args:
-        folder: the folder of the labels' folders.
-        keep_labels: leaves out the folders of all other labels.
-        label_level: which level of folders below holds the labels; None takes the first, and
-            refuses trees in which it is a split or a fold.
-        split_folders: a level of folders is the split: train, valid (or val) and test.
-        with_companions: masks and their kin are images like others.
-        skip_unread: leave out images of formats that are not read, instead of refusing.
+        folder: the folder that contains the label folders.
+        keep_labels: skips the folders of all other labels.
+        label_level: level of the label folders, from 1; None takes the first, and refuses trees in
+            which the first level is a split or a fold.
+        split_folders: one level of folders is the split: train, valid (or val) and test.
+        with_companions: treat masks and similar files as images.
+        skip_unread: skip images of unsupported formats instead of refusing them.
     """
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"The folder {folder} {what}. Give one with a folder a label.")
+        raise DataError(
+            f"The folder {folder} {what}. Give a folder that contains one folder per label."
+        )
     tree = read_tree(folder, with_companions=with_companions)
-    cure = "Give --with-companions if they are images to train on"
+    cure = "Add --with-companions if they are images to train on"
     problems = tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread)
     images = tree.images
     level, split = _levels(folder, images, label_level, split_folders)
@@ -165,12 +168,15 @@ def from_folders(
 def _levels(
     folder: Path, images: Sequence[PurePath], asked: int | None, split_folders: bool
 ) -> tuple[int, int | None]:
-    """Return the level of the labels' folders and that of a split's, or refuse what is unclear."""
+    """Return the levels of the label folders and split folders, or refuse an unclear tree."""
     if split_folders:
         split = split_level(folder, images)
         level = asked or label_level_beside(images, split)
         if level == split:
-            raise DataError(f"--label-level {level} is that of the split. Give the labels' level.")
+            raise DataError(
+                f"--label-level {level} is the level of the split. Give the level of the label "
+                "folders."
+            )
         return level, split
     if asked is None:
         for doubt in check_levels(folder, images):
@@ -181,15 +187,15 @@ def _levels(
 def ingested(
     table: pd.DataFrame, root: Path, strata: tuple[str, ...], source: dict[str, Any]
 ) -> Ingested:
-    """Return rows named, grouped and sorted; `table` has label, path, maybe group, split, gan."""
+    """Name, group and sort the rows; `table` has label and path, optionally group, split, gan."""
     relative = [Path(os.path.relpath(path, root)).as_posix() for path in table["path"]]
     table = table.assign(image_id=_ids(relative), source=relative)
     if "group" not in table:
         known = source["kind"] == "csv"
         _LOG.warning(
-            "No %s: every image is its own group. If a patient has several images, give %s, or "
-            "the split leaks.",
-            "group column" if known else "patients are known",
+            "No %s: every image is its own group. If patients have several images each, give "
+            "%s; otherwise the split leaks.",
+            "group column" if known else "patient ids",
             "--group-col" if known else "a label table with --csv and --group-col",
         )
         table["group"] = table["image_id"]
@@ -205,7 +211,7 @@ def ingested(
 
 
 def add_boxes(rows: Ingested, boxes: dict[str, Box]) -> Ingested:
-    """Return the rows with a box each, by image_id, or refuse those without a usable one."""
+    """Return the rows with their boxes, matched by image_id; refuse rows without a usable box."""
     names = rows.table["image_id"]
     missing = [name for name in names if name not in boxes]
     problems = [f"no box for {listed(missing)}"] if missing else []
@@ -231,7 +237,7 @@ def _used(columns: LabelColumns) -> dict[str, Any]:
 
 
 def _check_twice(table: pd.DataFrame, problems: list[str]) -> None:
-    """List images with two rows, apart by whether the labels agree."""
+    """Report images with several rows, separately for equal and different labels."""
     repeated = table[table["path"].duplicated(keep=False)]
     labels = repeated.groupby("path")["label"].nunique()
     names = repeated.drop_duplicates("path").set_index("path")["image"]
@@ -250,13 +256,13 @@ def _check_labels(table: pd.DataFrame, problems: list[str], cure: str = "") -> N
     labels = sorted(table["label"].dropna().unique())
     if len(labels) < 2:
         found = f"only {labels[0]}" if labels else "no image"
-        problems.append(f"two labels or more are needed, there is {found}{cure}")
+        problems.append(f"at least two labels are needed, there is {found}{cure}")
 
 
 def _ids(relative: Sequence[str]) -> list[str]:
-    """Return the names without extension where that keeps them apart.
+    """Return the names without extension if they stay distinct.
 
-    Without extension, a set saved again as another format keeps its names.
+    Without extensions, a dataset saved in another format keeps its names.
     """
     bare = [name.rsplit(".", 1)[0] for name in relative]
     taken = pd.Series(bare).duplicated(keep=False)

@@ -1,4 +1,4 @@
-"""Phantom: simulated ultrasound of fetal heads, for demos and tests."""
+"""Simulate ultrasound images of fetal heads, for demos and tests."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from scipy.ndimage import gaussian_filter
 from fgaug.errors import DataError
 
 PLANES = ("dbp", "trv")  # biparietal diameter: thalami; transventricular: a lateral ventricle
-VERSION = 1  # raised when the same seed gives other pixels
+VERSION = 1  # increased whenever a seed gives different pixels
 _N_ANATOMY, _N_POSE, _N_MACHINE = 10, 6, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhantomParameters:
-    """How images are drawn; lengths are in half images, levels in decibels."""
+    """Parameters of the simulation; lengths in half image sides, levels in decibels."""
 
-    contrast_db: float = 12.0  # of thalami or ventricle against the brain around them
+    contrast_db: float = 12.0  # of thalami or ventricle against the surrounding brain
     contrast_sd_db: float = 2.5
-    anatomy_sd: float = 1.0  # spread of sizes and places between patients, 1 as tuned
-    pose_sd: float = 1.0  # spread of place, turn and scale between images of a patient
+    anatomy_sd: float = 1.0  # spread of sizes and positions between patients; tuned for 1
+    pose_sd: float = 1.0  # spread of position, rotation and scale between images of a patient
     machine_sd: float = 1.0  # spread of gain, range, grain and depth gain between machines
-    clutter: int = 4  # blobs that mean nothing
+    clutter: int = 4  # uninformative blobs
     clutter_db: float = 4.0
     range_db: float = 50.0  # dynamic range of the log compression
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every parameter and the version, as identities want them."""
+        """Return every parameter and the version, for identity digests."""
         return {"version": VERSION, **dataclasses.asdict(self)}
 
 
@@ -40,11 +40,11 @@ DEFAULTS = PhantomParameters()
 
 @dataclass(frozen=True, slots=True)
 class PhantomSet:
-    """A simulated set: images uint8 [N, size, size, 1] and a row each."""
+    """A simulated set: images uint8 [N, size, size, 1], and one table row per image."""
 
     images: np.ndarray
     table: pd.DataFrame  # image_id, label (noisy), group, machine, plane (the truth)
-    arguments: dict[str, Any]  # what it was made with
+    arguments: dict[str, Any]  # of `make_phantom`
 
 
 def draw_image(
@@ -55,16 +55,16 @@ def draw_image(
     spread: float = 1.0,
     parameters: PhantomParameters = DEFAULTS,
 ) -> np.ndarray:
-    """Return one image, uint8 [size, size, 1], of a fresh patient on a fresh machine.
+    """Return one image, uint8 [size, size, 1], of a new patient on a new machine.
 
-    The image depends on these arguments alone, so it is the same in any batch.
+    The image depends only on these arguments, so it is the same in any batch.
 
     Args:
         label: one of PLANES.
         seed: of everything in the image, 0 to 2**32 - 1.
         size: side in pixels.
-        spread: factor on how far patient, pose and machine are from their means: what psi does to
-            fakes. Speckle is not scaled: with 0, seeds give one head under different speckle.
+        spread: scales the deviation of patient, pose and machine from their means, as psi does for
+            fakes. Speckle is not scaled: with 0, all seeds show one head with different speckle.
         parameters: how images are drawn.
     """
     rng = np.random.RandomState(seed)
@@ -83,15 +83,15 @@ def make_phantom(
     machines: int = 4,
     parameters: PhantomParameters = DEFAULTS,
 ) -> PhantomSet:
-    """Return a set of patients with a few images each, on a few machines.
+    """Simulate a set of patients with a few images each, on a few machines.
 
     Args:
-        images: how many, in all.
-        seed: of the whole set.
+        images: total number.
+        seed: seed of the whole set.
         size: side in pixels.
         label_noise: share of the images that carry the wrong label.
-        images_per_patient: mean number; patients have 1 to twice as many less one.
-        machines: how many; each patient was seen on one.
+        images_per_patient: mean number per patient, uniform from 1 to twice the mean minus 1.
+        machines: number of machines; each patient is imaged on one.
         parameters: how images are drawn.
     """
     if images < 1 or images_per_patient < 1 or machines < 1 or not 0 <= label_noise < 0.5:
@@ -141,7 +141,7 @@ def _draw(
     spread: float,
     parameters: PhantomParameters,
 ) -> np.ndarray:
-    """Return one image; `rng` gives pose, clutter and speckle, in this order."""
+    """Return one image; `rng` draws pose, clutter and speckle, in this order."""
     if label not in PLANES:
         raise DataError(f'The phantom has no label "{label}". Use one of {", ".join(PLANES)}.')
     pose = rng.standard_normal(_N_POSE) * (spread * parameters.pose_sd)
@@ -170,7 +170,7 @@ def _draw(
 def _head_axes(
     size: int, anatomy: np.ndarray, pose: np.ndarray, mirror: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each pixel's place along and across the midline (skull at radius 1), and depth."""
+    """Return each pixel's position along and across the midline (skull at radius 1), and depth."""
     steps = ((np.arange(size, dtype=np.float32) + 0.5) * 2 / size - 1).astype(np.float32)
     x, y = steps[None, :] - 0.07 * pose[0], steps[:, None] - 0.07 * pose[1]
     turn = 0.22 * pose[2]
@@ -186,7 +186,8 @@ def _head_axes(
 
 
 def _head(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray) -> np.ndarray:
-    """Return the echo in decibels of what both planes show: skull, brain, midline, its cavum."""
+    """Return the echo in decibels of the structures in both planes: skull, brain, midline,
+    cavum."""
     radius = np.hypot(u, v)
     thickness = 0.055 * np.exp(0.2 * anatomy[2])
     facing = np.abs(v) / np.maximum(radius, 1e-3)  # the beam comes from above: sides echo less
@@ -200,7 +201,7 @@ def _head(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray) -> np.ndarray:
 
 
 def _thalami(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Return the pattern, in contrasts, of two dark ovals on either side of the midline."""
+    """Return the contrast pattern of the thalami: two dark ovals beside the midline."""
     centre = -0.05 + 0.10 * anatomy[5] + 0.05 * pose[4]
     aside = 0.17 + 0.03 * anatomy[6]
     scale = np.exp(0.18 * anatomy[7])
@@ -210,9 +211,9 @@ def _thalami(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarray
 
 
 def _ventricle(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Return the pattern, in contrasts, of dark curved slits between bright walls.
+    """Return the contrast pattern of the ventricles: dark curved slits between bright walls.
 
-    One of the two is faint, as in the half of a head that lies under the skull's reverberations.
+    One of the two is faint, as in the half of the head obscured by reverberation of the skull.
     """
     centre = -0.25 + 0.10 * anatomy[5] + 0.05 * pose[4]
     aside = 0.36 + 0.05 * anatomy[8] + 0.25 * np.square(u - centre)
@@ -225,7 +226,7 @@ def _ventricle(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray, pose: np.ndarr
 
 
 def _clutter(u: np.ndarray, v: np.ndarray, blobs: np.ndarray) -> np.ndarray:
-    """Return bright and dark blobs inside the head, in units of their level."""
+    """Return uninformative bright and dark blobs inside the head, in units of their level."""
     pattern = np.zeros_like(u)
     for place, aside, length, width, level in blobs:
         distance = np.hypot(
@@ -241,5 +242,5 @@ def _bell(x: np.ndarray) -> np.ndarray:
 
 
 def _inside(distance: np.ndarray) -> np.ndarray:
-    """Return 1 inside and 0 outside of distance 1, with a soft edge."""
+    """Return 1 within distance 1 and 0 beyond it, with a soft edge."""
     return np.clip((1.15 - distance) / 0.3, 0, 1)

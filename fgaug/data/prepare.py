@@ -1,4 +1,4 @@
-"""Prepare: the one call behind `fgaug data prepare`."""
+"""Prepare a dataset: the function behind `fgaug data prepare`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fgaug.errors import DataError
 _LOG = logging.getLogger("fgaug")
 PRESETS = (*READ, "phantom")
 MAX_MARGIN = 10.0
-COPIES_OF_PRESETS = {"busi": "group"}  # sets that cannot be split as they are
+COPIES_OF_PRESETS = {"busi": "group"}  # sets with duplicates under two labels
 
 
 def prepare(
@@ -69,44 +69,46 @@ def prepare(
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Write a dataset from images and return it, or refuse with every problem found.
+    """Write a dataset from images and return it, or report every problem found.
 
-    Exactly one of `csv`, `folders` and `preset` says where the images are.
+    Give exactly one of `csv`, `folders` and `preset`.
 
     Args:
-        out: folder to write; left as it is if it holds the same dataset already.
-        size: side of the images in pixels; images are squashed to squares, the aspect not kept.
-        csv: label table; `images` is its image folder, the `*_col` arguments its columns.
-        images: image folder of `csv`; with bus-bra and fetal-planes, a folder's name in `source`.
-        image_col: column with the names of the images.
+        out: folder to write; nothing is written if it already holds the same dataset.
+        size: side of the images in pixels; images are resized to squares without keeping the
+            aspect ratio.
+        csv: label table; `images` is its image folder, and the `*_col` arguments name its columns.
+        images: image folder of `csv`; for bus-bra and fetal-planes, the name of a folder in
+            `source`.
+        image_col: column with the image names.
         label_col: column with the labels.
         group_col: column with the patients; without it every image is its own group.
-        stratum_cols: columns to keep, such as the machine.
+        stratum_cols: columns to keep as strata, such as the machine.
         keep_labels: labels to keep; empty keeps all.
-        split_col: column with a split that is given.
-        gan_col: column that is true where the image was used to train the GAN.
-        sheet: of `csv`, if it is a workbook; None takes the first.
-        folders: folder with one sub-folder a label.
-        label_level: of `folders`: how many levels down the labels' folders lie, 1 or more.
-        split_folders: of `folders`: a level is the split, its folders train, valid and test.
-        with_companions: of `folders`: masks and their kin are images like others.
-        preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom`,
+        split_col: column with an existing split.
+        gan_col: column that is true for images the GAN was trained on.
+        sheet: sheet of `csv`, if it is a workbook; None takes the first.
+        folders: folder with one subfolder per label.
+        label_level: of `folders`: level of the label folders, 1 or more.
+        split_folders: of `folders`: one level of folders is the split: train, valid and test.
+        with_companions: of `folders`: treat masks and similar files as images.
+        preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom` for
             simulated images.
-        source: folder that the preset's files lie in.
-        margin: crop to the lesion's box and so much more of its longer side (bus-bra).
-        phantom: arguments of `make_phantom`, but the size: images, seed, label_noise and others.
-        channels: 1 or 3; by default 1 if every image is grey.
-        valid: share of the patients that validate.
-        test: share of the patients that test.
-        test_per_label: or: test images of each label.
-        extend: the thesis's second baseline, see `assign_splits`.
-        skip_broken: leave broken images out instead of refusing, and those of formats that
-            are not read.
-        copies: what becomes of images that look alike: refuse, drop or group; see
-            `fgaug.data.copies.rules`. None is group for busi, which has copies, else refuse.
-        drop: a list of images to leave out; see `fgaug.data.exclusion`.
-        pairs: folder for every pair of images that look alike, as a table and side by side;
-            written also if the images are refused for them.
+        source: folder with the preset's files.
+        margin: crop to the lesion's box, enlarged by this share of its longer side (bus-bra).
+        phantom: arguments of `make_phantom` other than the size: images, seed, label_noise and
+            others.
+        channels: 1 or 3; None takes 1 if every image is grey.
+        valid: share of the remaining patients for validation.
+        test: share of the patients for the test set.
+        test_per_label: alternatively, minimum number of test images per label.
+        extend: second baseline of the thesis; see `assign_splits`.
+        skip_broken: skip broken images and images of unsupported formats instead of refusing them.
+        copies: rule for near-duplicates: refuse, drop or group; see `fgaug.data.copies.rules`.
+            None means group for busi, which has duplicates, else refuse.
+        drop: a list of images to exclude; see `fgaug.data.exclusion`.
+        pairs: folder for every near-duplicate pair, as a table and side by side; also written if
+            the dataset is refused because of them.
         seed: of the split.
         progress: called with (images done, images in all).
     """
@@ -114,14 +116,14 @@ def prepare(
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
     if csv is None and (group_col or stratum_cols or split_col or gan_col):
         raise DataError(
-            "Columns are those of a label table. Give it with --csv, or leave them out."
+            "Column options belong to a label table. Give the table with --csv, or omit them."
         )
     _check_tree_options(folders, label_level, split_folders, with_companions)
     if pairs is not None:
         check_folder(Path(pairs), "--pairs")
     leave = read_list(drop) if drop is not None else None
     if csv is None and sheet is not None:
-        raise DataError("--sheet names a sheet of the label table. Give it with --csv.")
+        raise DataError("--sheet names a sheet of a label table. Give the table with --csv.")
     rule = split_rule(
         given=split_col or ("folders" if split_folders else None),
         valid=valid,
@@ -132,12 +134,14 @@ def prepare(
     )
     if preset == "phantom":
         if leave is not None:
-            raise DataError("--drop is of image files, and --preset phantom simulates. Drop it.")
+            raise DataError(
+                "--drop needs image files, and --preset phantom simulates its images. Omit --drop."
+            )
         rows, loaded = _phantom(size, channels, phantom or {})
     else:
         if csv is not None:
             if images is None:
-                raise DataError("--csv needs the folder of its images. Give it with --images.")
+                raise DataError("--csv needs an image folder. Give it with --images.")
             rows = from_csv(
                 csv,
                 images,
@@ -160,9 +164,9 @@ def prepare(
                 skip_unread=skip_broken,
             )
         else:
-            assert preset is not None  # one of the three is given
+            assert preset is not None  # exactly one of the three is given
             if source is None:
-                raise DataError(f"--preset {preset} needs the folder that the set unpacks to.")
+                raise DataError(f"--preset {preset} needs the folder with the unpacked dataset.")
             name = str(images) if images is not None else None
             rows = read_preset(
                 preset,
@@ -175,7 +179,7 @@ def prepare(
         if leave is not None:
             rows, leave = without_named(rows, leave)
         rule = _completed(rule, rows.table, valid, seed)
-        # Decoding may take an hour: a split that cannot be made is refused before.
+        # Decoding may take an hour, so an impossible split is refused before it.
         _split(rows.table, rule)
         loaded = load_images(
             rows.files,
@@ -216,7 +220,7 @@ def _check(
     if margin is not None and not 0 <= margin <= MAX_MARGIN:
         problems.append(f"the crop margin must lie from 0 to {MAX_MARGIN:g}, got {margin}")
     if margin is not None and preset != "bus-bra":
-        problems.append("a crop margin needs boxes, which only --preset bus-bra has")
+        problems.append("a crop margin needs boxes, and only --preset bus-bra has them")
     refuse("Cannot prepare", problems)
 
 
@@ -224,7 +228,7 @@ def _check_places(places: Mapping[str, object]) -> None:
     given = [name for name, value in places.items() if value is not None]
     if len(given) != 1:
         got = " and ".join(given) or "none of them"
-        raise DataError(f"One of {', '.join(places)} says where the images are; got {got}.")
+        raise DataError(f"One of {', '.join(places)} must be given; got {got}.")
 
 
 def _check_tree_options(
@@ -233,7 +237,9 @@ def _check_tree_options(
     given = {"--label-level": level is not None, "--split-folders": split}
     given["--with-companions"] = companions
     if folders is None and (names := [name for name, asked in given.items() if asked]):
-        raise DataError(f"{' and '.join(names)} is of --folders. Give the folder, or drop it.")
+        raise DataError(
+            f"{' and '.join(names)} works only with --folders. Give the folder, or omit it."
+        )
     if level is not None and level < 1:
         raise DataError(f"--label-level must be 1 or more, got {level}.")
 
@@ -241,7 +247,7 @@ def _check_tree_options(
 def _phantom(
     size: int, channels: int | None, arguments: Mapping[str, Any]
 ) -> tuple[Ingested, LoadedImages]:
-    """Return simulated rows and images, as if they had been read."""
+    """Return simulated rows and images in the form of images read from files."""
     simulated = make_phantom(size=size, **arguments)
     order = simulated.table["image_id"].argsort().to_numpy()
     table = simulated.table.iloc[order].reset_index(drop=True)
@@ -262,9 +268,9 @@ def _completed(
     if complete != rule:
         counts = table["split"].value_counts()
         _LOG.warning(
-            f"The given split has {counts['train']} training and {counts['test']} test images and "
-            f"none to validate on: a share of {valid:g} of the training patients is drawn for "
-            f"that (--valid, --seed). The test images stay as given."
+            f"The given split has {counts['train']} training and {counts['test']} test images but "
+            f"no validation images: a share of {valid:g} of the training patients is drawn for "
+            "validation (--valid, --seed). The test set is unchanged."
         )
     return complete
 
@@ -311,7 +317,7 @@ def _write(
 
 
 def _digest_of_boxes(sha256: Sequence[str], boxes: Sequence[Box | None]) -> str:
-    """Return the SHA-256 of every image's box: other boxes make other pixels."""
+    """Return one SHA-256 over all images' boxes, as boxes determine the pixels."""
     pairs = [(sha, asdict(box)) for sha, box in zip(sha256, boxes, strict=True) if box is not None]
     text = json.dumps(sorted(pairs, key=str), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

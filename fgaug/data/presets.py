@@ -1,4 +1,4 @@
-"""Presets: public sets whose tables and folders are known by heart."""
+"""Read public datasets with known tables and folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CROPS = "crops_128"
 _WHOLE = ("images_128", "Images")
 _PUBLISHED = ("Images", "images_128")  # crops are best made from the pixels as published
 _PLANES_TABLE = "FETAL_PLANES_DB_data.csv"
-_PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels of the thesis
+_PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels used in the thesis
 _OTHER_PLANES = ("Trans-cerebellum", "Other", "Not A Brain")
 _BUSI_LABELS = ("benign", "malignant", "normal")
 
@@ -37,13 +37,15 @@ def read_preset(
     keep_labels: Sequence[str] = (),
     skip_unread: bool = False,
 ) -> Ingested:
-    """Return the rows of the set that one of PRESETS names; see the functions below."""
+    """Return the rows of the preset `name`, one of PRESETS; see the functions below."""
     if name == "bus-bra":
         return bus_bra(source, images=images, margin=margin, keep_labels=keep_labels)
     if name == "fetal-planes":
         return fetal_planes(source, images=images or "Images", keep_labels=keep_labels)
     if images is not None:
-        raise DataError("--preset busi takes no --images: its folders are its labels. Drop it.")
+        raise DataError(
+            "--preset busi takes no --images: its folders are its labels. Omit --images."
+        )
     return busi(source, keep_labels=keep_labels, skip_unread=skip_unread)
 
 
@@ -58,20 +60,21 @@ def bus_bra(
 
     Args:
         source: folder with `bus_data.csv` and a folder of images.
-        images: that folder's name; by default the crops if they are there, else whole images.
-        margin: add the box of the lesion, to be cropped with this margin.
-        keep_labels: of `benign` and `malignant`.
+        images: name of that folder; by default the crops if present, else whole images.
+        margin: add the lesion's box, for cropping with this margin.
+        keep_labels: subset of `benign` and `malignant`.
     """
     source = Path(source)
     table = source / "bus_data.csv"
     if not table.is_file():
         raise DataError(
-            f"{source} holds no bus_data.csv. Give the folder that BUS-BRA unpacks to."
+            f"{source} does not contain bus_data.csv. Give the folder with the unpacked BUS-BRA "
+            "dataset."
         )
     folder = source / (images or _default_images(source, cropping=margin is not None))
     if margin is not None and folder.name == _CROPS:
         raise DataError(
-            f"{folder} holds lesions that are cropped already. Leave out the crop margin, or give "
+            f"{folder} contains lesions that are already cropped. Omit the crop margin, or give "
             "--images with the folder of whole images."
         )
     rows = from_csv(
@@ -92,22 +95,23 @@ def fetal_planes(
 ) -> Ingested:
     """Return two brain planes of FETAL_PLANES_DB (Burgos-Artizzu et al. 2020), by patient.
 
-    Trans-thalamic is `dbp`, trans-ventricular `trv`; other planes are left out. The nearest public
-    set to the thesis's, not the same: whole images, and fewer. Its column `Train ` splits the
-    patients in two, without validation images; it is not used, the split is drawn as for any set.
+    Trans-thalamic becomes `dbp`, trans-ventricular `trv`; other planes are skipped. This is the
+    public dataset closest to that of the thesis, but has fewer images, and uncropped. Its column
+    `Train ` splits the patients in two without a validation set; it is ignored, and the split is
+    drawn as for any dataset.
 
     Args:
         source: folder with the table and a folder of images.
-        images: that folder's name.
-        keep_labels: of `dbp` and `trv`.
+        images: name of that folder.
+        keep_labels: subset of `dbp` and `trv`.
     """
     source = Path(source)
     table, folder = source / _PLANES_TABLE, source / images
     there = {_PLANES_TABLE: table.is_file(), f"folder {images}": folder.is_dir()}
     if lacking := [name for name, found in there.items() if not found]:
         raise DataError(
-            f"{source} holds no {' and no '.join(lacking)}. Give the folder that FETAL_PLANES_DB "
-            f"unpacks to, with {_PLANES_TABLE} and the folder Images."
+            f"{source} has no {' and no '.join(lacking)}. Give the folder with the "
+            f"unpacked FETAL_PLANES_DB, which has {_PLANES_TABLE} and the folder Images."
         )
     _check_planes(table, keep_labels)
     rows = from_csv(
@@ -124,14 +128,14 @@ def fetal_planes(
     counts = rows.table["label"].value_counts().sort_index()
     here = ", ".join(f"{count} {label}" for label, count in counts.items())
     _LOG.warning(
-        f"FETAL_PLANES_DB has {here}, as whole images; the thesis had 5311 dbp and 3436 trv of "
-        "its own, cropped to the brain. Results are not to be compared with its tables."
+        f"FETAL_PLANES_DB has {here}, uncropped; the thesis had 5311 dbp and 3436 trv images of "
+        "its own, cropped to the brain. Do not compare results with its tables."
     )
     return rows
 
 
 def _check_planes(table: Path, keep_labels: Sequence[str]) -> None:
-    """Refuse labels that the preset does not give, and planes that the set does not have."""
+    """Refuse labels that the preset does not define, and planes unknown to it."""
     labels = list(_PLANES.values())
     problems = [
         f'the preset has no label "{label}"{nearest(label, labels)}'
@@ -139,11 +143,11 @@ def _check_planes(table: Path, keep_labels: Sequence[str]) -> None:
         if label not in labels
     ]
     columns = LabelColumns(image="Image_name", label="Brain_plane")
-    found = read_labels(table, columns, (), [])["label"].dropna()  # from_csv tells of its rows
+    found = read_labels(table, columns, (), [])["label"].dropna()  # from_csv reports problems
     known = (*_PLANES, *_OTHER_PLANES)
     if unknown := sorted(set(found) - set(known)):
         problems.append(
-            f"Brain_plane has unknown planes: {listed(unknown)}. The set has {listed(known)}"
+            f"Brain_plane has unknown planes: {listed(unknown)}. Known planes are {listed(known)}"
         )
     refuse(str(table), problems)
 
@@ -151,16 +155,16 @@ def _check_planes(table: Path, keep_labels: Sequence[str]) -> None:
 def busi(
     source: str | Path, *, keep_labels: Sequence[str] = (), skip_unread: bool = False
 ) -> Ingested:
-    """Return the images of BUSI (Al-Dhabyani et al. 2020): `benign/benign (1).png` and its kin.
+    """Return the images of BUSI (Al-Dhabyani et al. 2020): `benign/benign (1).png` and so on.
 
-    Masks are left out. There are no patients, so every image is its own group; and there are
-    copies (Pawlowska et al. 2023 count 235 of 780 images, 8 lesions under two labels), so that
-    `prepare` groups what looks alike unless it is told otherwise.
+    Masks are skipped. Patients are unknown, so every image is its own group. The dataset contains
+    duplicates (Pawlowska et al. 2023 count 235 of 780 images, 8 lesions under two labels), so by
+    default `prepare` groups near-duplicates.
 
     Args:
-        source: folder with one folder a label.
-        keep_labels: of `benign`, `malignant` and `normal`.
-        skip_unread: leave out images of formats that are not read, instead of refusing.
+        source: folder with one subfolder per label.
+        keep_labels: subset of `benign`, `malignant` and `normal`.
+        skip_unread: skip images of unsupported formats instead of refusing them.
     """
     source = Path(source)
     problems = [
@@ -172,17 +176,19 @@ def busi(
     labels = [label for label in _BUSI_LABELS if label in keep_labels or not keep_labels]
     if lacking := [label for label in labels if not (source / label).is_dir()]:
         raise DataError(
-            f"{source} holds no folder {' and no folder '.join(lacking)}. Give the folder of BUSI "
-            f"(Dataset_BUSI_with_GT) that has the folders {listed(_BUSI_LABELS)}."
+            f"{source} has no folder {' and no folder '.join(lacking)}. Give the BUSI folder "
+            f"(Dataset_BUSI_with_GT) that contains {listed(_BUSI_LABELS)}."
         )
     if len(labels) < 2:
-        raise DataError(f"Two labels or more are needed, --keep-label names {labels[0]} alone.")
+        raise DataError(
+            f"At least two labels are needed, but --keep-label names only {labels[0]}."
+        )
     tree = read_tree(source)
     problems += tree.report(cure="", way_out=SKIP_THEM, skip=skip_unread)
     rows = [(source / path, path.parts[0]) for path in tree.images if path.parts[0] in labels]
     if other := [path for path in tree.images if path.parts[0] not in _BUSI_LABELS]:
         _LOG.warning(
-            "Left out %s outside the folders %s: %s.",
+            "Skipped %s outside the folders %s: %s.",
             counted(len(other), "image"),
             listed(_BUSI_LABELS),
             listed(other),
@@ -194,11 +200,11 @@ def busi(
     ]
     if strange:
         problems.append(
-            f"{counted(len(strange), 'file')} of another name than `benign (1).png`: "
-            f"{listed(strange)}. Read other sets with --folders"
+            f"{counted(len(strange), 'file')} with a name unlike `benign (1).png`: "
+            f"{listed(strange)}. Read other datasets with --folders"
         )
     empty = [label for label in labels if label not in {label for _, label in rows}]
-    problems += [f'no image in the folder "{label}"' for label in empty]
+    problems += [f'no images in the folder "{label}"' for label in empty]
     refuse(str(source), problems)
     table = pd.DataFrame({"label": [x for _, x in rows], "path": [path for path, _ in rows]})
     return ingested(table, source, (), {"kind": "busi", "folder": source.name})
@@ -209,7 +215,9 @@ def _default_images(source: Path, *, cropping: bool) -> str:
     for name in names:
         if (source / name).is_dir():
             return name
-    raise DataError(f"{source} has none of the folders {', '.join(names)}. Give one by --images.")
+    raise DataError(
+        f"{source} has none of the folders {', '.join(names)}. Name another with --images."
+    )
 
 
 def _boxes(table: Path) -> dict[str, Box]:
@@ -223,7 +231,7 @@ def _boxes(table: Path) -> dict[str, Box]:
             x, y, box_width, box_height = (float(number) for number in json.loads(text))
         except (TypeError, ValueError):
             raise DataError(
-                f'{table}: BBOX of {name} must read "[x,y,w,h]", got {text}.'
+                f'{table}: BBOX of {name} must have the form "[x,y,w,h]", got {text}.'
             ) from None
         boxes[str(name).strip()] = Box(
             x=x, y=y, width=box_width, height=box_height, of_width=width, of_height=height

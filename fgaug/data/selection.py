@@ -1,4 +1,4 @@
-"""Choosing: which of the images that were read make the dataset."""
+"""Select the images of the dataset from the images that were read."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from fgaug.data.problems import counted, refuse
 from fgaug.data.reading.loading import LoadedImages
 
 _LOG = logging.getLogger("fgaug")
-_SMALL, _LARGE = 20, 0.1  # images, share of them: a larger group is remarkable
+_SMALL, _LARGE = 20, 0.1  # images, share of the images: warn of larger groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copies:
-    """What the user wants of images that look alike, and of listed ones."""
+    """The user's rules for near-duplicates and listed images."""
 
     rule: str  # of `fgaug.data.copies.rules.RULES`
     leave: LeaveOut | None
-    pairs: Path | None  # where every pair is written
+    pairs: Path | None  # folder for all pairs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectedImages:
-    """The images of a dataset."""
+    """The images selected for a dataset."""
 
-    stay: np.ndarray  # bool, one an image that was read
-    table: pd.DataFrame  # those that stay, split
-    alike: Alike  # pairs among those that stay
-    report: pd.DataFrame | None  # what became of each pair, where a rule was given
-    source: dict[str, Any]  # what dataset.json says of it
+    stay: np.ndarray  # bool, one per image read
+    table: pd.DataFrame  # the selected images, split
+    alike: Alike  # pairs among the selected images
+    report: pd.DataFrame | None  # action taken on each pair, if a rule was given
+    source: dict[str, Any]  # goes to dataset.json
 
 
 def choose(
@@ -49,13 +49,13 @@ def choose(
     how: Copies,
     split: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> SelectedImages:
-    """Return the images that make the dataset, or refuse those that cannot be used as split.
+    """Select the images of the dataset, or refuse images that cannot be used with this split.
 
     Args:
-        read: a row an image that was read, with its sha256.
+        read: one row per image read, with its sha256.
         loaded: their pixels.
-        how: what becomes of copies.
-        split: gives a table its `split` and `gan`.
+        how: the rules for duplicates.
+        split: adds the columns `split` and `gan` to a table.
     """
     source: dict[str, Any] = {}
     listed = np.zeros(len(read), bool)
@@ -73,11 +73,11 @@ def choose(
     try:
         table = split(settled.table[stay].reset_index(drop=True))
         every.loc[stay, "split"] = table["split"].to_numpy()
-    finally:  # who cannot split the set wants to see what was joined or left out
+    finally:  # if the split fails, show what was joined or left out
         report = pair_table(every, pairs, settled.done)
         if how.pairs is not None:
             page = write_pairs(how.pairs, report, loaded.rows, found.limits)[-1]
-            _LOG.warning("%s that look alike: %s.", counted(len(pairs), "pair"), page)
+            _LOG.warning("Near-duplicates: %s, shown in %s.", counted(len(pairs), "pair"), page)
     _refuse_copies(audit(table), how)
     return SelectedImages(
         stay=stay,
@@ -89,27 +89,27 @@ def choose(
 
 
 def _listed(loaded: LoadedImages, leave: LeaveOut) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return which images a list by content leaves out, and what dataset.json says of the list."""
+    """Return a mask of the images that a list by content excludes, and the dataset.json entry."""
     listed = on_list(loaded.sha256, leave)
-    count = int(listed.sum()) + leave.count  # those that it names are gone already
-    _LOG.warning("--drop: %s of %s left out.", counted(count, "image"), leave.path)
+    count = int(listed.sum()) + leave.count  # images excluded by name are already gone
+    _LOG.warning("--drop: excluded %s listed in %s.", counted(count, "image"), leave.path)
     return listed, {"list": leave.path.name, "images": count}
 
 
 def _say(counts: dict[str, Any], limits: tuple[str, ...], images: int) -> None:
-    """Log what a rule did, and that it did too much where a group grew beyond reason."""
+    """Log what a rule did, and warn if a group grew suspiciously large."""
     _LOG.warning("%s.", "; ".join([described(counts), *limits]))
     grown = counts["groups"] < counts["groups_before"]
     if grown and counts["largest_group"] > max(_SMALL, _LARGE * images):
         _LOG.warning(
-            "One group holds more than a tenth of the images. If they are not copies, this set is "
-            "too uniform for --copies %s: look at the pairs by --pairs FOLDER.",
+            "One group holds more than a tenth of the images. If they are not copies, this "
+            "dataset is too uniform for --copies %s: check the pairs with --pairs FOLDER.",
             counts["rule"],
         )
 
 
 def _among(pairs: pd.DataFrame, stay: np.ndarray) -> pd.DataFrame:
-    """Return the pairs whose images both stay, by their rows among those that do."""
+    """Return the pairs whose images both stay, renumbered among the selected rows."""
     place = np.cumsum(stay) - 1
     both: pd.DataFrame = pairs[stay[pairs["one"]] & stay[pairs["other"]]].reset_index(drop=True)
     moved: pd.DataFrame = both.assign(one=place[both["one"]], other=place[both["other"]])
@@ -117,11 +117,12 @@ def _among(pairs: pd.DataFrame, stay: np.ndarray) -> pd.DataFrame:
 
 
 def _refuse_copies(problems: list[str], how: Copies) -> None:
-    if any(" exact cop" in problem for problem in problems):
+    if any(" exact duplicate" in problem for problem in problems):
         seen = f"see {how.pairs}" if how.pairs else "--pairs FOLDER shows every pair side by side"
         problems[-1] += (
-            ".\nWays on: --copies group (one group of what looks alike; equal images under two "
-            "labels are left out), --copies drop (one of each copy is kept, and none of equal "
-            f"images under two labels), --drop FILE (a list of your own); {seen}"
+            ".\nOptions: --copies group (joins near-duplicates into one group and excludes "
+            "duplicates under two labels), --copies drop (keeps one of each set of duplicates "
+            "and none of those under two labels), --drop FILE (excludes the images that you "
+            f"list); {seen}"
         )
-    refuse("The images cannot be used as split", problems)
+    refuse("The images cannot be used with this split", problems)

@@ -1,4 +1,4 @@
-"""Splits: training, validation and test sets that share no patient."""
+"""Split a dataset into training, validation and test sets that share no patient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from fgaug.data.problems import counted
 from fgaug.errors import DataError
 
-SEED = 19  # of the thesis
+SEED = 19  # seed used in the thesis
 
 
 def assign_splits(
@@ -22,21 +22,22 @@ def assign_splits(
     extend: bool = False,
     seed: int = SEED,
 ) -> pd.DataFrame:
-    """Return a copy of the table with `split` (train, valid, test) and `gan`, groups kept whole.
+    """Return a copy of the table with `split` (train, valid, test) and `gan`, by whole groups.
 
-    The test set is taken first; `valid` is a share of the patients of the rest. A split that the
-    table has already is kept; where it has training and test images alone, as published sets
-    often do, the validation patients are drawn from those of training. The split depends on the
-    sorted distinct groups only.
+    The test set is drawn first; `valid` is a share of the remaining patients. An existing split is
+    kept; if it has only training and test images, as published datasets often do, validation
+    patients are drawn from the training patients. The split depends only on the sorted distinct
+    groups.
 
     Args:
-        table: one row an image, with label and group, maybe split and gan.
-        valid: share of the patients (not of the images) that validate.
-        test: share of the patients that test.
-        test_per_label: or: at least so many test images of each label, by whole patients.
-        extend: the thesis's second baseline: the training half gets the gan flag, and half the
+        table: one row per image, with label and group, optionally split and gan.
+        valid: share of the patients (not of the images) for validation.
+        test: share of the patients for the test set.
+        test_per_label: alternatively, minimum number of test images per label, drawn by whole
+            patients.
+        extend: second baseline of the thesis: the training half gets the gan flag, and half the
             patients of the validation half join the training set without it.
-        seed: of every random choice.
+        seed: seed of every random choice.
     """
     table = table.copy()
     _check_rule(table, valid, test, test_per_label, extend)
@@ -57,14 +58,15 @@ def assign_splits(
 
 
 def redrawn(table: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Return a copy of a split table whose patients outside the test set are divided anew.
+    """Return a copy of a split table with the patients outside the test set split anew.
 
-    As many patients validate as before, drawn as `assign_splits` draws them: the seed that drew a
-    split draws it again. Test images and gan flags stay; a label may be missing from a side.
+    The number of validation patients stays the same. They are drawn as in `assign_splits`, so the
+    seed of a split reproduces it. Test images and gan flags do not change; a label may be missing
+    from a split.
 
     Args:
-        table: one row an image, with group and split; no group on two sides.
-        seed: of the draw, 0 to 2**32 - 1.
+        table: one row per image, with group and split; no group in two splits.
+        seed: seed of the draw, 0 to 2**32 - 1.
     """
     table = table.copy()
     before = table["split"].to_numpy()
@@ -83,7 +85,7 @@ def split_rule(
     extend: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """Return the rule as `dataset.json` states it; `given` is the column of a given split."""
+    """Return the rule as stored in `dataset.json`; `given` is the column of an existing split."""
     if given is not None:
         _check_given(test, test_per_label, extend)
         return {"kind": "given", "column": given}
@@ -100,7 +102,8 @@ def split_rule(
 def completed_rule(
     rule: dict[str, Any], table: pd.DataFrame, valid: float, seed: int
 ) -> dict[str, Any]:
-    """Return the rule; of a given split without validation images also how they are drawn."""
+    """Return the rule, completed for a given split without validation images by how to draw
+    them."""
     if "split" in table and _lacks_validation(table["split"]):
         return {**rule, "valid": valid, "seed": seed}
     return rule
@@ -124,34 +127,34 @@ def _check_rule(
                 "for example 0.2."
             )
     if test is not None and test_per_label is not None:
-        raise DataError("--test and --test-per-label are two rules for one set. Give one.")
+        raise DataError("--test and --test-per-label both define the test set. Give only one.")
     if test_per_label is not None and test_per_label < 1:
         raise DataError(f"--test-per-label must be at least 1, got {test_per_label}.")
     if "split" in table:
         _check_given(test, test_per_label, extend)
         _check_whole(table["split"])
     if "gan" in table and extend:
-        raise DataError("--extend sets the gan flags itself. Leave out --gan-col or --extend.")
+        raise DataError("--extend sets the gan flags itself. Omit --gan-col or --extend.")
 
 
 def _check_given(test: float | None, test_per_label: int | None, extend: bool) -> None:
     if extend or test is not None or test_per_label is not None:
         raise DataError(
-            "A split column is given, or folders are the split, so --test, --test-per-label and "
-            "--extend have nothing to choose. Leave them out, or the column or --split-folders."
+            "The split is given by a column or by folders, so --test, --test-per-label and "
+            "--extend do not apply. Omit them, or omit --split-col or --split-folders."
         )
 
 
 def _check_whole(given: pd.Series) -> None:
-    """Refuse a given split without images to train on, or with neither valid nor test images."""
+    """Refuse a given split without training images, or with neither validation nor test images."""
     present = set(given.dropna())
     lacking = [name for name in ("train", "valid") if name not in present]
     if lacking and not _lacks_validation(given):
         has = ", ".join(f"{name} ({count})" for name, count in given.value_counts().items())
         raise DataError(
-            f"The split that is given has {has} and no image for {' and '.join(lacking)}. Name "
-            f"images of some patients {' and of some '.join(lacking)}, or leave the split out "
-            "and have it drawn."
+            f"The given split has {has} and no image for {' and '.join(lacking)}. Assign some "
+            f"patients to {' and some to '.join(lacking)}, or omit the split column to have the "
+            "split drawn."
         )
 
 
@@ -164,21 +167,21 @@ def _take_test(table: pd.DataFrame, test: float | None, per_label: int | None, s
 
 
 def _move(table: pd.DataFrame, origin: str, to: str, share: float, seed: int) -> None:
-    """Give a share of the patients of `origin` the split `to`, and the others `train`."""
+    """Move a share of the patients of `origin` to the split `to`, and the others to `train`."""
     rows = np.flatnonzero(table["split"] == origin)
     groups = table["group"].to_numpy()[rows]
     patients = len(np.unique(groups))
-    if int(patients - np.ceil(share * patients)) < 1:  # as scikit-learn rounds
+    if int(patients - np.ceil(share * patients)) < 1:  # rounded as in scikit-learn
         raise DataError(
             f"A {to} share of {share:g} leaves no patient to train on: there "
-            f"{'is' if patients == 1 else 'are'} {counted(patients, 'patient')}. "
-            "Add patients, lower the share, or leave out the group column if images are unrelated."
+            f"{'is' if patients == 1 else 'are'} {counted(patients, 'patient')}. Add patients, "
+            "lower the share, or omit the group column if images are unrelated."
         )
     _draw(table, origin, to, share, seed)
 
 
 def _draw(table: pd.DataFrame, origin: str, to: str, go_of: float | int, seed: int) -> None:
-    """Draw the patients of `origin`, a share or a number of them, that get the split `to`."""
+    """Move a share or a number of the patients of `origin`, drawn at random, to the split `to`."""
     rows = np.flatnonzero(table["split"] == origin)
     groups = table["group"].to_numpy()[rows]
     splitter = GroupShuffleSplit(1, test_size=go_of, random_state=seed)
@@ -190,7 +193,7 @@ def _draw(table: pd.DataFrame, origin: str, to: str, go_of: float | int, seed: i
 
 
 def _groups_per_label(table: pd.DataFrame, per_label: int, seed: int) -> list[Any]:
-    """Return whole patients, in a seeded order, until each label has `per_label` test images."""
+    """Draw whole patients, in a seeded order, until each label has `per_label` test images."""
     counts = pd.crosstab(table["group"], table["label"])
     have = counts.sum()
     short = [f'"{label}" has {n}' for label, n in have.items() if n <= per_label]
@@ -218,7 +221,7 @@ def _groups_per_label(table: pd.DataFrame, per_label: int, seed: int) -> list[An
 
 
 def _check_labels(table: pd.DataFrame) -> None:
-    """Refuse a split that some label, or every image, is missing from."""
+    """Refuse splits that lack a label or are empty."""
     labels = sorted(table["label"].unique())
     problems = []
     for split in ("train", "valid", *(["test"] if (table["split"] == "test").any() else [])):

@@ -216,7 +216,7 @@ class Trial:
     def _saved(self, row: dict[str, Any]) -> SavedModel:
         recipe = self.cell.recipe
         named = recipe_identity(recipe, {recipe.model_dump_json(): self.learner.identity})
-        state, spec = self.learner.tensors(), self.dataset.spec
+        state, spec = self.learner.weights(), self.dataset.spec
         return saved_model.taken(state, spec, named, row, self.cell.described, self.cell.split)
 
     @property
@@ -230,7 +230,7 @@ class Trial:
     def save(self, path: Path) -> None:
         """Write a checkpoint of the training, atomically."""
         begun = self._open is not None and self.training.best is not None
-        tensors = {} if begun else self.learner.tensors()
+        tensors = {} if begun else self.learner.weights()
         state = {
             "cell_id": self.cell.cell_id,
             "device": self._device_type,
@@ -264,7 +264,7 @@ class Trial:
         self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
         if state["training"] is None:
             self._opened()
-            self.learner.take({name: v.numpy() for name, v in state["tensors"].items()})
+            self.learner.load_weights({name: v.numpy() for name, v in state["tensors"].items()})
         else:
             self.training.restore(state["training"])
             self.best = self.training.best

@@ -1,1 +1,1 @@
-"""Training: one classifier, from pixels to metrics, in PyTorch or in Keras."""
+"""Training: trains one classifier, from pixels to metrics, in PyTorch or Keras."""

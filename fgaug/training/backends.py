@@ -1,4 +1,4 @@
-"""The training backend that a recipe names."""
+"""Choose the training backend that a recipe names."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from fgaug.training.learner import Learner
 def open_learner(
     recipe: Recipe, labels: tuple[str, ...], seed: int, device: str, gpu_share: float = 1.0
 ) -> Learner:
-    """Return a recipe's classifier before its first step, by the library that the recipe names.
+    """Return an untrained classifier for a recipe, in the library that the recipe names.
 
     Args:
-        labels: names of the labels, in the order of the images' indices.
-        seed: of the cell; weights and augmentation draw from streams of their own.
+        labels: label names; an image's label is an index into them.
+        seed: seed of the cell; weights and augmentation use separate random streams.
         device: cpu or cuda.
-        gpu_share: of the device's memory that is the learner's.
+        gpu_share: share of the device's memory that the learner may use.
 
     Raises:
-        GridError: weights that are not on this machine, or a model that the library does not have.
-        UserError: weights that cannot be read.
+        GridError: the weights are not on this machine, or the library has no such model.
+        UserError: the weights cannot be read.
     """
     if recipe.backend == "keras":
         from fgaug.training.keras.learner import KerasLearner

@@ -1,4 +1,4 @@
-"""What a budget comes to: steps and looks, of either backend."""
+"""Convert a budget to optimiser steps and evaluation points, for both backends."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from fgaug.grid.recipe import Budget, Recipe
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
-    """Return the batches of one pass over `count` images; an incomplete last one is left out."""
+    """Return the batches per epoch over `count` images; an incomplete last batch is dropped."""
     return max(1, count // batch_size)
 
 
 def frozen_epochs(recipe: Recipe) -> int:
-    """Return how many epochs come before those that a budget counts."""
+    """Return the number of frozen epochs, which the budget does not count."""
     return 1 if recipe.backend == "torch" else 0
 
 
 def total_steps(budget: Budget, count: int, batch_size: int, frozen: int = 1) -> int:
-    """Return the most optimiser steps a budget allows on `count` images.
+    """Return the maximum number of optimiser steps of a budget on `count` images.
 
     Args:
-        frozen: epochs before those that the budget counts.
+        frozen: frozen epochs, which the budget does not count.
     """
     if budget.unit == "steps":
         return budget.max
@@ -27,7 +27,7 @@ def total_steps(budget: Budget, count: int, batch_size: int, frozen: int = 1) ->
 
 
 def look_steps(budget: Budget, count: int, batch_size: int, frozen: int = 1) -> frozenset[int]:
-    """Return the steps after which a training is evaluated."""
+    """Return the steps after which the model is evaluated."""
     total = total_steps(budget, count, batch_size, frozen)
     if budget.unit == "epochs":
         each = steps_per_epoch(count, batch_size)

@@ -1,6 +1,6 @@
-"""Rows of memory-mapped pixels as batches.
+"""Serve batches of memory-mapped images.
 
-PyTorch is loaded by those who ask for its tensors alone.
+PyTorch is imported only when tensors are requested.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from fgaug.data import Dataset
 if TYPE_CHECKING:
     import torch
 
-RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels on its device
+RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels on the GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """N labelled images as references into arrays of pixels; only batches are copied."""
+    """N labelled images as references into pixel arrays; only batches are copied."""
 
     sources: Sequence[np.ndarray]  # each uint8 [rows, H, W, C], usually memory-mapped
-    source: np.ndarray  # int [N], which of the sources
-    row: np.ndarray  # int [N], which row of it
+    source: np.ndarray  # int [N], index of the source
+    row: np.ndarray  # int [N], row in that source
     label: np.ndarray  # int [N]
     _cache: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
@@ -57,7 +57,7 @@ class Images:
         return torch.from_numpy(self.label[index]).to(device)
 
     def _resident(self, device: torch.device) -> torch.Tensor | None:
-        """Return all pixels on the device, copied once, or None where they are too many."""
+        """Return all pixels on the device, copied once, or None if they do not fit."""
         if len(self) * int(np.prod(self.sources[0].shape[1:])) > RESIDENT_BYTES:
             return None
         if "pixels" not in self._cache:
@@ -75,7 +75,7 @@ def _to_device(pixels: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield index batches for ever: shuffled passes, each without its incomplete last batch."""
+    """Yield index batches endlessly: shuffled epochs, each without its incomplete last batch."""
     order = np.random.RandomState(seed)
     size = min(batch_size, count)
     while True:
@@ -85,7 +85,7 @@ def epochs(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def stream(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield index batches of one size for ever: shuffled passes end to end, batches span them."""
+    """Yield equal index batches endlessly: shuffled epochs end to end; batches may span two."""
     order = np.random.RandomState(seed)
     left = np.empty(0, np.int64)
     while True:
@@ -96,7 +96,7 @@ def stream(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def split_images(dataset: Dataset, split: str) -> Images:
-    """Return the real images of one side of the split."""
+    """Return the real images of one split."""
     classes = {label: index for index, label in enumerate(dataset.spec.labels)}
     rows = np.flatnonzero((dataset.manifest["split"] == split).to_numpy())
     labels = dataset.manifest["label"].map(classes).to_numpy(np.int64)[rows]

@@ -1,4 +1,4 @@
-"""The border between a trial and the library that trains: a learner and its results."""
+"""The interface between a trial and its training backend: the learner and its results."""
 
 from __future__ import annotations
 
@@ -16,61 +16,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """One evaluation on the way."""
+    """One evaluation during a training."""
 
-    epoch: int | None  # from 1, 0 is the frozen epoch; None under a step budget
+    epoch: int | None  # from 1; 0 is the frozen epoch; None under a step budget
     step: int  # optimiser steps taken so far
     frozen: bool
     train_loss: float  # mean over the batches since the last evaluation
     valid: dict[str, float]  # metrics of the validation set
     images_seen: int
-    train_s: float  # seconds of training so far, evaluation left out
+    train_s: float  # seconds of training so far, without evaluations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What a finished training leaves; the model itself holds the best weights."""
+    """The result of a finished training; the model itself holds the best weights."""
 
     best: Evaluation
     last: Evaluation
     stopped_by: str  # budget, patience or scheduler
-    valid: dict[str, float]  # metrics of the validation set under the weights that are kept
-    valid_probability: np.ndarray  # float64 [N, L], the same
-    micro_batch: int  # images at once: a batch, or fewer where memory ran out
-    oom_events: int  # how often a batch was halved
+    valid: dict[str, float]  # validation metrics of the best weights
+    valid_probability: np.ndarray  # float64 [N, L], of the best weights
+    micro_batch: int  # images processed at once: a batch, or fewer after running out of memory
+    oom_events: int  # number of times a batch was halved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeakMemory:
-    """The most memory that a learner's process has held since the learner was opened."""
+    """Peak memory of a learner's process since the learner was opened."""
 
     memory_bytes: int
     gpu_bytes: int | None  # of tensors; None on cores
 
 
 class Training(Protocol):
-    """One training: iterate over it for its evaluations, then take what it leaves.
+    """One training run: iterate over it to get its evaluations, then call `finish`.
 
-    Between two evaluations its state can be taken; a training that is given the state goes on as
-    if it had never stopped, with the same numbers on the same device.
+    Between evaluations its state can be saved. A training that restores the state continues
+    exactly as if it had not been interrupted, with the same numbers on the same device.
     """
 
     def __iter__(self) -> Iterator[Evaluation]:
-        """Train on, yielding each evaluation.
+        """Continue the training, yielding each evaluation.
 
         Raises:
-            TrialError: the loss is not a number, or the memory does not suffice.
+            TrialError: the loss is not finite, or memory ran out.
         """
         ...
 
     @property
     def share(self) -> float:
-        """How much of the budget is used, 1 where the training has ended."""
+        """Used share of the budget; 1 once the training has ended."""
         ...
 
     @property
     def stopped_by(self) -> str | None:
-        """What ended the training; None while it goes on."""
+        """The reason why the training ended; None while it is running."""
         ...
 
     @property
@@ -80,71 +80,78 @@ class Training(Protocol):
 
     @property
     def total(self) -> int:
-        """The most optimiser steps that it can take."""
+        """Maximum number of optimiser steps."""
         ...
 
     def finish(self) -> TrainingResult:
-        """Put the best weights back into the model and return what was found."""
+        """Restore the best weights and return the result."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the training depends on; plain values and tensors."""
+        """Return the complete state for resuming: plain values and tensors."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that the same training, made anew, has given before."""
+        """Resume from a state that an identical training returned."""
         ...
 
 
 class Predictor(Protocol):
-    """A classifier that is asked for its answers alone."""
+    """A classifier used only for prediction."""
 
     def predict(self, images: Images) -> np.ndarray:
         """Return the probabilities of all images, float64 [N, L]."""
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Release its resources."""
         ...
 
 
 class Learner(Predictor, Protocol):
-    """One classifier with its augmentation and its streams of randomness."""
+    """A classifier with its augmentation and random streams."""
 
     @property
     def identity(self) -> str:
-        """The first weights by their content: `scratch`, or a name and digest."""
+        """The identity of the initial weights: `scratch`, or a name and digest."""
         ...
 
     @property
     def device_name(self) -> str:
-        """What it trains on, for the row: `cpu x2`, or the name of a GPU."""
+        """The device as named in result rows: `cpu x2`, or the name of a GPU."""
         ...
 
     def train(self, train: Images, valid: Images, budget: Budget, seed: int) -> Training:
-        """Return a training that starts from the weights of now, with a fresh optimiser.
+        """Return a training that starts from the current weights with a new optimiser.
 
         Args:
-            seed: of the order of the images.
+            seed: seed of the order of the images.
         """
         ...
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Return the weights of now by name, as `saved` keeps them; they may change with it."""
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the current weights.
+
+        Returns:
+            Arrays by tensor name, float32 or int64, in the shapes and names of the backend's
+            network. They may share memory with the network, so copy them before training on."""
         ...
 
-    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Take over weights that `tensors` of the same recipe gave."""
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Load weights returned by `weights`, for the same recipe.
+
+        Args:
+            weights: arrays by tensor name, in the names, shapes and dtypes of `weights`."""
         ...
 
     def peaks(self) -> PeakMemory:
-        """Return the most memory it has held."""
+        """Return its peak memory."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Return the places in its streams of randomness; plain values and tensors."""
+        """Return the state of its random streams: plain values and tensors."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from places that `state` gave; other keys are left alone."""
+        """Restore random streams from a result of `state`; other keys are ignored."""
         ...

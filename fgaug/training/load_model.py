@@ -1,4 +1,4 @@
-"""A kept classifier as a network again, of either backend."""
+"""Load a saved classifier of either backend as a network."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from fgaug.training.weights import SCRATCH
 
 
 def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
-    """Return a saved model as a network on a device, ready to evaluate.
+    """Load a saved model as a network on a device, in evaluation mode.
 
     Raises:
-        UserError: the card's recipe is not one of this version, or the tensors are not its
-            network's.
+        UserError: this version does not know the card's recipe, or the tensors do not fit its
+            network.
     """
     tensors = model.tensors()
     recipe = _recipe(model.card)
     if recipe.backend != "torch":
         raise UserError(
-            f"The model {model.card.cell_id} is of `backend: {recipe.backend}`, which predicts "
-            "but gives no features. Name one of `backend: torch`."
+            f"The model {model.card.cell_id} is of `backend: {recipe.backend}`, which can predict "
+            "but not compute features. Give a model of `backend: torch`."
         )
     try:
-        with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then replaced
+        with torch.random.fork_rng(devices=[]):  # weights drawn here are replaced
             network = models.build(recipe, SCRATCH, len(model.card.labels))
     except GridError as error:
         raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
@@ -42,20 +42,20 @@ def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
     if wanted != found:
         off = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
         raise UserError(
-            f"The model's tensors are not those of {recipe.model} with {len(model.card.labels)} "
-            f"labels: {saved_model.shown(off[0])} is {found.get(off[0])}, the network has "
+            f"The model's tensors do not fit {recipe.model} with {len(model.card.labels)} labels: "
+            f"{saved_model.shown(off[0])} is {found.get(off[0])}, the network has "
             f"{wanted.get(off[0])} ({len(off)} differ)."
         )
     for name, numbers in (("mean", model.card.mean), ("std", model.card.std)):
         if not np.array_equal(tensors[name].ravel(), np.asarray(numbers, np.float32)):
-            raise UserError(f"The model's card and its tensors name different `{name}`s.")
-    # a copy: torch wants arrays that can be written to
+            raise UserError(f"The model's card and its tensors have different `{name}`s.")
+    # a copy: torch needs writable arrays
     network.load_state_dict({name: torch.from_numpy(v.copy()) for name, v in tensors.items()})
     return network.to(device).eval()
 
 
 class KeptNetwork:
-    """A kept PyTorch classifier that is asked for its answers; see `backend.Predictor`."""
+    """A saved PyTorch classifier for prediction; see `learner.Predictor`."""
 
     def __init__(self, model: SavedModel, device: torch.device) -> None:
         self.network, self.device = load_classifier(model, device), device
@@ -65,14 +65,14 @@ class KeptNetwork:
         return predict(self.network, images, self.batch, self.device)
 
     def close(self) -> None:
-        """Do nothing: the tensors go with the last name of them."""
+        """Do nothing: tensors are freed with their last reference."""
 
 
 def load_predictor(model: SavedModel, device: torch.device) -> Predictor:
-    """Return a saved model, of whichever backend, ready to be asked.
+    """Load a saved model of either backend for prediction.
 
     Raises:
-        UserError: as `load_classifier` does, or TensorFlow is needed and not installed.
+        UserError: as for `load_classifier`, or TensorFlow is needed but not installed.
     """
     recipe = _recipe(model.card)
     if recipe.backend == "torch":
@@ -84,13 +84,13 @@ def load_predictor(model: SavedModel, device: torch.device) -> Predictor:
         learner.open_for(model.card.size, model.card.channels)
     except GridError as error:
         raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
-    learner.take(model.tensors())
+    learner.load_weights(model.tensors())
     return learner
 
 
 def batch_of(card: Card) -> int:
-    """Return how many images such a classifier is asked about at once."""
-    return min(2 * _recipe(card).batch_size, 512)  # as in training, for the same last bits
+    """Return the batch size for predictions of this classifier."""
+    return min(2 * _recipe(card).batch_size, 512)  # as in training: bit-identical
 
 
 def _recipe(card: Card) -> Recipe:
@@ -106,6 +106,6 @@ def _recipe(card: Card) -> Recipe:
         ) from None
     if saved_model.shown(recipe.model) != recipe.model:
         raise UserError(
-            f"The model's card: no network is named {saved_model.shown(recipe.model)}."
+            f"The model's card: there is no network {saved_model.shown(recipe.model)}."
         )
     return recipe

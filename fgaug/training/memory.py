@@ -1,4 +1,4 @@
-"""The memory that a process has held at its peak, on the machine and on a GPU."""
+"""Measure the peak memory of a process, on the machine and on a GPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def reset_peaks(device: str) -> None:
-    """Start the peaks anew: a reused process has run other trials before."""
+    """Reset the peaks, as a reused process has run other trials before."""
     if device != "cpu":
         import torch
 
@@ -24,11 +24,11 @@ def reset_peaks(device: str) -> None:
 
 
 def reset_peak_rss() -> None:
-    """Start the peak of the resident size anew, where the system can."""
+    """Reset the peak of the resident set size, if the system supports it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
-        return  # not Linux, or not permitted: the peak is then that of the process
+        return  # not Linux, or not permitted: the peak covers the whole process lifetime
 
 
 def peaks(device: torch.device) -> PeakMemory:
@@ -40,7 +40,7 @@ def peaks(device: torch.device) -> PeakMemory:
 
 
 def peak_rss() -> int:
-    """Return the largest resident size of this process in bytes since the last reset."""
+    """Return the peak resident set size of this process in bytes since the last reset."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():

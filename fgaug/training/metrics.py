@@ -1,6 +1,6 @@
-"""Metrics of one set of predictions: pure functions on labels and probabilities.
+"""Compute the metrics of one set of predictions from labels and probabilities.
 
-An evaluation that is not finite ends its trial with an error.
+All functions are pure. A trial whose loss is not finite ends with an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def evaluate(
         probability: float [N, L], rows sum to 1.
         labels: the L label names, in order.
 
-    Undefined values (a label that never occurs, one label in `truth` for AUC) are NaN.
+    Undefined values (a label that never occurs; AUC if `truth` lacks a label) are NaN.
     """
     predicted = probability.argmax(axis=1)
     result = {
@@ -52,14 +52,30 @@ def evaluate(
 
 
 def log_loss(truth: np.ndarray, probability: np.ndarray) -> float:
-    """Return the mean negative log probability of the true label."""
+    """Return the mean negative log probability of the true label, in nats.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L], rows sum to 1.
+
+    A probability of 0 for the true label gives infinity."""
     own = probability[np.arange(len(truth)), truth]
     with np.errstate(divide="ignore"):
         return float(-np.mean(np.log(own)))
 
 
 def auc(truth: np.ndarray, probability: np.ndarray) -> float:
-    """Return the area under the ROC curve: second label against first, or one-vs-rest macro."""
+    """Return the area under the ROC curve, 0 to 1.
+
+    With two labels it is the AUC of the second label; with more, the unweighted mean over labels
+    of one-vs-rest AUCs.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L].
+
+    Returns:
+        NaN if `truth` lacks a label or a probability is not finite."""
     if len(np.unique(truth)) < probability.shape[1] or not np.isfinite(probability).all():
         return float("nan")
     if probability.shape[1] == 2:
@@ -70,7 +86,11 @@ def auc(truth: np.ndarray, probability: np.ndarray) -> float:
 def _area(positive: np.ndarray, score: np.ndarray) -> float:
     """Return P(positive scores higher) + P(tie) / 2 by midranks (Hanley & McNeil 1982).
 
-    scikit-learn's is the same number, and its import a second of every worker's start.
+    Equals scikit-learn's value, whose import would add a second to the start of every worker.
+
+    Args:
+        positive: bool [N], at least one of each.
+        score: float [N].
     """
     ranks = pd.Series(score).rank().to_numpy()
     m = int(positive.sum())
@@ -78,13 +98,29 @@ def _area(positive: np.ndarray, score: np.ndarray) -> float:
 
 
 def brier(truth: np.ndarray, probability: np.ndarray) -> float:
-    """Return half the mean squared distance to the one-hot label (two labels: the Brier score)."""
+    """Return half the mean squared distance to the one-hot label, 0 to 1.
+
+    With two labels this is the usual Brier score.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L], rows sum to 1."""
     hot = np.eye(probability.shape[1])[truth]
     return float(0.5 * np.mean(np.sum((probability - hot) ** 2, axis=1)))
 
 
 def ece(truth: np.ndarray, probability: np.ndarray) -> float:
-    """Return the expected calibration error over 15 equal-width bins (Guo 2017, eq. 3)."""
+    """Return the expected calibration error over 15 equal-width bins (Guo 2017, eq. 3), 0 to 1.
+
+    Bins are by the confidence of the predicted label; its accuracy is compared with the mean
+    confidence.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L], rows sum to 1.
+
+    Returns:
+        NaN if a probability is not finite."""
     if not np.isfinite(probability).all():
         return float("nan")
     confidence = probability.max(axis=1)
@@ -100,7 +136,11 @@ def _ratio(part: int, whole: int) -> float:
 
 
 def check_loss(train_loss: float, step: int) -> None:
-    """Refuse a training loss that is not a finite number."""
+    """Raise a TrialError unless the training loss is finite.
+
+    Args:
+        train_loss: mean loss since the last evaluation.
+        step: optimiser steps taken so far."""
     if not math.isfinite(train_loss):
         raise TrialError(f"The training loss became {train_loss} before step {step}. {_CURE}")
 
@@ -108,12 +148,18 @@ def check_loss(train_loss: float, step: int) -> None:
 def evaluate_or_fail(
     truth: np.ndarray, probability: np.ndarray, labels: tuple[str, ...], step: int
 ) -> dict[str, float]:
-    """Return the metrics of a validation set, see `metrics.evaluate`.
+    """Return the metrics of a validation set; see `evaluate`.
+
+    Args:
+        truth: int [N], index of each image's label.
+        probability: float [N, L], rows sum to 1.
+        labels: the L label names, in order.
+        step: optimiser steps taken so far.
 
     Raises:
-        TrialError: its loss is not a number.
+        TrialError: the validation loss is NaN.
     """
     valid = evaluate(truth, probability, labels)
     if math.isnan(valid["loss"]):
-        raise TrialError(f"The validation loss is not a number at step {step}. {_CURE}")
+        raise TrialError(f"The validation loss became NaN at step {step}. {_CURE}")
     return valid

@@ -1,4 +1,4 @@
-"""Saved classifiers at work: images -> a frame of probabilities."""
+"""Predict images with a saved classifier."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelTable:
-    """A label table of the images to predict, and which of its columns hold what."""
+    """A label table of the images to predict, and the names of its columns."""
 
     csv: Path
     image_col: str
     label_col: str
-    group_col: str | None = None  # patients; without it a comparison takes each image for one
+    group_col: str | None = None  # patients; if None, every image counts as a patient
 
 
 def predict(
@@ -45,26 +45,26 @@ def predict(
     progress: Advance | None = None,
     table: LabelTable | None = None,
 ) -> pd.DataFrame:
-    """Return the probabilities that a saved classifier gives to images, one row an image.
+    """Return a saved classifier's probabilities, one row per image.
 
-    Images are read, brought to the model's size and channels and normalised as in its training.
+    Images are read, converted to the model's size and channels, and normalised as in training.
 
     Args:
         model: a `model.safetensors`, its card `model.json` beside it.
-        images: a folder, image files, or a folder that `fgaug data prepare` wrote.
-        split: of a prepared dataset: valid (where None) or train; the test set is sealed.
+        images: a folder, image files, or a dataset folder written by `fgaug data prepare`.
+        split: split of a prepared dataset: valid (default) or train; the test set is sealed.
         device: cpu or cuda.
-        skip_broken: leave broken files out, with a warning, instead of refusing; and in a folder
-            images of formats that are not read.
-        progress: told (files read, files in all).
-        table: names the images of a folder with their labels and patients.
+        skip_broken: skip broken files, and in a folder images of unsupported formats, with a
+            warning instead of refusing them.
+        progress: called with (files read, total).
+        table: label table of the images in a folder, with labels and patients.
 
     Returns:
-        image, of a prepared dataset or a table also label and group (the patient, where they
-        name patients), predicted, and p_<label> of each label.
+        Columns image, predicted and p_<label> of each label; for a prepared dataset or a table
+            also label, and group (the patient) if patients are known.
 
     Raises:
-        UserError: files that are no model, images that cannot be used, the sealed test set.
+        UserError: a file is not a model, images cannot be used, or the test set is requested.
     """
     from fgaug.core.devices import usable_device
 
@@ -74,15 +74,18 @@ def predict(
     prepared = [root for root in roots if DatasetPaths(root).spec.is_file()]
     if table is not None:
         if len(roots) != 1 or prepared:
-            raise DataError("--csv names the images of one folder. Give that folder alone.")
+            raise DataError("--csv needs exactly one image folder. Give only that folder.")
         return _of_table(kept, table, roots[0], usable_device(device), skip_broken, progress)
     if prepared:
         if len(roots) > 1:
-            raise DataError(f"{prepared[0]} is a prepared dataset; give it alone.")
+            raise DataError(f"{prepared[0]} is a prepared dataset. Give it without other images.")
         chosen = _checked(split or "valid")
         return _of_dataset(kept, prepared[0], chosen, usable_device(device))
     if split is not None:
-        raise DataError(f"--split {split} is of a prepared dataset, and none is given. Drop it.")
+        raise DataError(
+            f"--split {split} works only with a prepared dataset. Omit --split, or give a "
+            "dataset folder."
+        )
     return _of_files(
         kept, _files(roots, skip_broken), usable_device(device), skip_broken, progress
     )
@@ -96,16 +99,16 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     dataset = open_dataset(root)
     _check_fits(kept.card, dataset)
     if dataset.spec.digest == kept.card.dataset_digest:
-        dataset = dataset.with_split(kept.card.split)  # it learnt from others than as prepared
+        dataset = dataset.with_split(kept.card.split)  # not the prepared split
     images = split_images(dataset, split)
     if not len(images):
-        raise DataError(f"{root} has no image in its {split} split.")
+        raise DataError(f"{root} has no images in its {split} split.")
     rows = dataset.manifest[dataset.manifest["split"] == split]
     found = load_predictor(kept, device).predict(images)
     frame = _frame(kept.card, rows["image_id"], found)
     frame.insert(1, "label", rows["label"].to_numpy())
     if not dataset.manifest["group"].astype(str).eq(dataset.manifest["image_id"]).all():
-        frame.insert(2, "group", rows["group"].to_numpy())  # else no patient is named
+        frame.insert(2, "group", rows["group"].to_numpy())  # otherwise patients are unknown
     return frame
 
 
@@ -144,9 +147,9 @@ def _of_files(
     network = load_predictor(kept, device)
     if kept.card.crop_margin is not None:
         raise DataError(
-            "The model saw images cropped to a box (margin "
-            f"{kept.card.crop_margin:g}), and files have none. Prepare them as its dataset was, "
-            "by `fgaug data prepare`, and give that folder."
+            "The model was trained on images cropped to a box (margin "
+            f"{kept.card.crop_margin:g}), and image files have no boxes. Prepare them like its "
+            "dataset with `fgaug data prepare`, and give that folder."
         )
     loaded = load_images(
         [ImageFile(name=str(path), path=path) for path in files],
@@ -163,7 +166,8 @@ def _of_files(
 
 
 def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]:
-    """Yield probabilities block by block: pixels wait on disk, whatever their number."""
+    """Yield probabilities block by block, so that memory use does not depend on the image
+    count."""
     from fgaug.training.images import Images
 
     for pixels in loaded.blocks():
@@ -173,9 +177,9 @@ def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]
 
 
 def _files(roots: list[Path], skip_unread: bool) -> list[Path]:
-    """Return the image files that are named, or lie below the folders that are.
+    """Return the given image files and those below the given folders.
 
-    Masks and their kin are left out of folders, and files that are not read are counted.
+    In folders, masks and similar files are skipped, and unsupported files are counted.
     """
     from fgaug.data.folders.tree import SKIP_THEM, read_tree
     from fgaug.data.problems import refuse
@@ -187,26 +191,26 @@ def _files(roots: list[Path], skip_unread: bool) -> list[Path]:
     for root in roots:
         if root.is_dir():
             tree = read_tree(root)
-            cure = "Name the files themselves to have them predicted"
+            cure = "Give the files themselves to predict them"
             refuse(str(root), tree.report(cure=cure, way_out=SKIP_THEM, skip=skip_unread))
             found += [root / path for path in tree.images]
         else:
             found.append(root)
     if not found:
-        raise DataError("There is no image to predict. Give image files, or a folder with some.")
+        raise DataError("There are no images to predict. Give image files, or a folder of images.")
     return list(dict.fromkeys(found))
 
 
 def _checked(split: str) -> str:
     if split == "test":
-        raise DataError("The test set is sealed: --split is valid or train.")
+        raise DataError("The test set is sealed. Give --split valid or train.")
     if split not in ("valid", "train"):
-        raise DataError(f"--split is valid or train, got {split}.")
+        raise DataError(f"--split must be valid or train, got {split}.")
     return split
 
 
 def _check_fits(card: Card, dataset: Dataset) -> None:
-    """Refuse a dataset whose pixels were made in another way than those the model learnt from."""
+    """Refuse a dataset that was prepared differently from the model's training images."""
     spec = dataset.spec
     margin = spec.crop["margin"] if spec.crop is not None else None
     pairs = {
@@ -218,7 +222,8 @@ def _check_fits(card: Card, dataset: Dataset) -> None:
     off = [f"{name} {a}, the dataset {b}" for name, (a, b) in pairs.items() if a != b]
     if off:
         raise DataError(
-            f"The model was trained with {'; '.join(off)}. Prepare the images as its own were."
+            f"The model was trained with {'; '.join(off)}. Prepare the images like its training "
+            "images."
         )
 
 

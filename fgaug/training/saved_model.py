@@ -1,7 +1,7 @@
-"""Trained classifiers on disk: safetensors and a small card.
+"""Save and load trained classifiers: a safetensors file and a small card.
 
-A model is its tensors and what they mean; the card names the SHA-256 of its tensors, so the two
-cannot be mixed up. Nothing in either file is run.
+The card describes the tensors and contains their SHA-256, so the two files cannot be mixed up.
+Loading never runs code from either file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".safetensors"
 MAX_CARD_BYTES = 1 << 20
-_DTYPES = (np.dtype("float32"), np.dtype("int64"))  # weights; the counters of norm layers
+_DTYPES = (np.dtype("float32"), np.dtype("int64"))  # weights; counters of norm layers
 _DAMAGED = "Give the model.safetensors of a trial with its model.json beside it."
 Label = Annotated[str, Field(min_length=1, max_length=100)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{12,64}$")]
@@ -35,43 +35,43 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Card(BaseModel):
-    """What the tensors of a model mean and where they come from."""
+    """The metadata of a model: the meaning and origin of its tensors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     schema_version: Literal[1] = 1
-    labels: Annotated[list[Label], Field(min_length=2, max_length=10_000)]  # as the outputs are
+    labels: Annotated[list[Label], Field(min_length=2, max_length=10_000)]  # in output order
     size: Annotated[int, Field(ge=8, le=2048)]  # px; images are squashed to squares
     channels: Literal[1, 3]
     resize_filter: Literal["lanczos"]
-    crop_margin: Number | None  # of the boxes that images were cropped to before resizing
-    # of the model's inputs, which are pixels / 255; the tensors hold them too. Keras models are
-    # scaled as their recipe says, and have 0 and 1 here
+    crop_margin: Number | None  # margin of the boxes that images were cropped to
+    # of the model's inputs, which are pixels / 255; also part of the tensors. Keras models scale
+    # inputs as their recipe says, and have 0 and 1 here
     mean: Annotated[list[Number], Field(min_length=3, max_length=3)]
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
-    recipe: dict[str, Any]  # weights by their identity, not their place
+    recipe: dict[str, Any]  # weights by identity, not by path
     cell: str  # in words
     cell_id: Digest
     dataset_digest: Digest
-    # whose training part it learnt from: as prepared, or drawn anew by a seed
+    # whose training set was used: the prepared split, or the seed of a redrawn one
     split: Literal["dataset"] | Annotated[int, Field(ge=0)] = "dataset"
     recipe_digest: Digest
     metrics: dict[str, Number | None]  # of the validation set, None where undefined
     version: str  # of fgaug
-    sha256: Digest  # of the bytes of the tensors' file
+    sha256: Digest  # of the tensor file
 
     @model_validator(mode="after")
     def _usable_labels(self) -> Self:
         if not all(label.isprintable() for label in self.labels):
-            raise ValueError("a label has characters that cannot be shown")
+            raise ValueError("a label has unprintable characters")
         if len(set(self.labels)) < len(self.labels):
-            raise ValueError("two labels have one name")
+            raise ValueError("two labels have the same name")
         return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedModel:
-    """A trained classifier in memory: the bytes of its file, and its card."""
+    """A trained classifier in memory: the bytes of its tensor file, and its card."""
 
     card: Card
     data: bytes
@@ -80,22 +80,23 @@ class SavedModel:
         """Return the tensors by name.
 
         Raises:
-            UserError: the bytes are not safetensors of finite float32 and int64 values.
+            UserError: the bytes are not a safetensors file of finite float32 and int64 values.
         """
         from safetensors.numpy import load
 
         try:
             found = dict(load(self.data))
-        except Exception as error:  # the library names no set of errors for hostile bytes
+        except Exception as error:  # the library documents no set of errors for hostile bytes
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise UserError(f"The model is not a whole safetensors file ({reason}).") from None
+            raise UserError(f"The model is not a valid safetensors file ({reason}).") from None
         for name, value in found.items():
             if value.dtype not in _DTYPES:
                 raise UserError(
-                    f"The model's {shown(name)} is {value.dtype}; float32 and int64 are read."
+                    f"The model's {shown(name)} is {value.dtype}; only float32 and int64 are "
+                    "supported."
                 )
             if not np.isfinite(value).all():
-                raise UserError(f"The model's {shown(name)} holds values that are not numbers.")
+                raise UserError(f"The model's {shown(name)} contains NaN or infinite values.")
         return found
 
 
@@ -107,19 +108,19 @@ def taken(
     described: str,
     split: int | str = "dataset",
 ) -> SavedModel:
-    """Return a trained classifier as it is kept.
+    """Return a trained classifier in its saved form.
 
     Args:
-        state: the classifier's tensors, see `Learner.tensors`.
-        spec: of the dataset that it was trained on.
-        recipe: with the identity of its weights, see `cells.recipe_identity`.
-        row: of its trial.
+        state: the classifier's weights; see `Learner.weights`.
+        spec: spec of the training dataset.
+        recipe: recipe with the identity of its weights; see `cells.recipe_identity`.
+        row: result row of its trial.
         described: its cell in words.
-        split: of the dataset that it was trained on.
+        split: split of that dataset.
     """
     from safetensors.numpy import save
 
-    # row-major copies: convolutions lie in memory with their channels last
+    # row-major copies, as convolutions are stored channels-last in memory
     tensors = {name: np.array(value, order="C") for name, value in state.items()}
     data = save(tensors)
     card = Card(
@@ -132,7 +133,7 @@ def taken(
         std=tensors["std"].ravel().tolist() if "std" in tensors else [1.0] * 3,
         recipe=json.loads(json.dumps(recipe)),
         cell=described,
-        split=split,  # type: ignore[arg-type]  # a word that is no split is refused
+        split=split,  # type: ignore[arg-type]  # pydantic refuses an unknown word
         **{name: row[name] for name in ("cell_id", "dataset_digest", "recipe_digest", "version")},
         metrics={
             name: value if math.isfinite(value) else None
@@ -145,17 +146,18 @@ def taken(
 
 
 def write(trial: TrialPaths, model: SavedModel) -> None:
-    """Write a model into its trial's folder, the card last."""
+    """Write a model to its trial's folder, the card last."""
     with files.atomic_write(trial.model) as temporary:
         temporary.write_bytes(model.data)
     files.write_json(trial.model_card, model.card.model_dump())
 
 
 def read(path: str | Path) -> SavedModel:
-    """Return the model in a `.safetensors` file and its card.
+    """Read a model from a `.safetensors` file and its card.
 
     Raises:
-        UserError: missing, damaged or mismatched files, or a card of another version.
+        UserError: a file is missing or damaged, the two do not match, or the card has another
+            version.
     """
     path = Path(path)
     if path.suffix != SUFFIX or not path.is_file():
@@ -163,7 +165,7 @@ def read(path: str | Path) -> SavedModel:
         raise UserError(f"{path} {what}. {_DAMAGED}")
     beside = path.with_suffix(".json")
     if beside.is_file() and beside.stat().st_size > MAX_CARD_BYTES:
-        raise UserError(f"{beside} is larger than a card ({MAX_CARD_BYTES} bytes). {_DAMAGED}")
+        raise UserError(f"{beside} is too large for a card ({MAX_CARD_BYTES} bytes). {_DAMAGED}")
     try:
         card = Card.model_validate(files.read_json(beside, UserError))
     except (ValidationError, RecursionError) as error:
@@ -172,26 +174,26 @@ def read(path: str | Path) -> SavedModel:
     digest = hashlib.sha256(data).hexdigest()
     if digest != card.sha256:
         raise UserError(
-            f"{beside} is the card of tensors with SHA-256 {card.sha256[:12]}, {path.name} has "
+            f"{beside} describes tensors with SHA-256 {card.sha256[:12]}, {path.name} has "
             f"{digest[:12]}. {_DAMAGED}"
         )
     return SavedModel(card=card, data=data)
 
 
 def shown(text: str) -> str:
-    """Return text of a file as messages quote it: its start, without what moves a cursor."""
+    """Return text of a file for messages: its start, without control characters."""
     return "".join(each if each.isprintable() else "?" for each in text[:100])
 
 
 def keep_best(trials: Iterable[TrialPaths]) -> None:
-    """Remove every model of an arm's finished trials but the best one's.
+    """Remove all models of an arm's finished trials except the best.
 
-    The best has the largest valid_auc, of equal ones the lowest valid_loss. Any number of
-    processes may call this at once, each after it wrote its row: a model is removed only where a
-    better one with a row is on disk, so the best is never removed and the last to call sees all.
+    The best has the highest valid_auc; ties are broken by the lowest valid_loss. Several processes
+    may call this at once, each after writing its row: a model is removed only if a better one with
+    a row is on disk, so the best is never removed, and the last caller sees all rows.
 
     Args:
-        trials: those of one arm.
+        trials: the trials of one arm.
     """
     found = [(rank, trial) for trial in trials if (rank := _rank(trial)) is not None]
     for _, trial in sorted(found, key=lambda each: each[0])[1:]:
@@ -200,7 +202,7 @@ def keep_best(trials: Iterable[TrialPaths]) -> None:
 
 
 def _rank(trial: TrialPaths) -> tuple[float, float, str] | None:
-    """Return a model's place among those of its arm, lowest best; None without a finished one."""
+    """Return a sort key for a finished trial's model, lowest best; None without one."""
     if not trial.model.is_file() or not trial.result.is_file():
         return None
     try:
@@ -209,7 +211,7 @@ def _rank(trial: TrialPaths) -> tuple[float, float, str] | None:
             return None
         auc, loss = (row[name] for name in ("valid_auc", "valid_loss"))
     except (UserError, LookupError, TypeError):
-        return None  # a damaged row is trained again, and its model written again
+        return None  # a trial with a damaged row is trained again, and writes its model again
     auc_or_worst = math.inf if auc is None else -float(auc)
     return auc_or_worst, math.inf if loss is None else float(loss), trial.root.name
 

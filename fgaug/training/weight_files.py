@@ -1,8 +1,8 @@
-"""Tensors by name from a weights file, without running anything in it.
+"""Read named tensors from a weights file without running code from it.
 
-torch's own restricted reader does the work. What it does not know beside the tensors (an argparse
-Namespace, numpy scalars, paths) is replaced by values that hold nothing and do nothing. Names that
-data never need, such as `getattr` and all of `os`, are refused: they can run code.
+torch's restricted unpickler reads the file. Unknown objects beside the tensors (an argparse
+Namespace, numpy scalars, paths) become inert placeholders. Names that data never needs, such as
+`getattr` and all of `os`, are refused, as they can run code.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 from fgaug.core.first_bytes import FileKind, identify
 from fgaug.errors import UserError
 
-# Names in these modules are those of attacks, or of programs rather than data.
+# Names in these modules point to an attack, or to a program rather than data.
 _REFUSED = frozenset(
     (
         *("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "ctypes"),
         *("importlib", "runpy", "code", "pickle", "_pickle", "dill", "cloudpickle", "marshal"),
         *("urllib", "http", "requests", "asyncio", "multiprocessing", "tempfile", "webbrowser"),
-        *("builtins", "__builtin__", "io", "_io"),  # but for those below
+        *("builtins", "__builtin__", "io", "_io"),  # except those below
     )
 )
 _DATA = frozenset(  # of builtins and io
@@ -37,21 +37,21 @@ _DATA = frozenset(  # of builtins and io
         *("BytesIO", "StringIO"),
     )
 )
-_CURES = {  # where we know better than in general
+_CURES = {  # more specific than the general cure
     "hdf5": "Weights of Keras are read with `backend: keras`",
     "keras": "Weights of Keras are read with `backend: keras`",
     "npz": "Save its arrays as tensors in a state dict with torch.save",
     "npy": "Give a state dict saved by torch.save",
-    "pickle": "Load it where its program is known, and save the tensors in it with torch.save",
+    "pickle": "Load it with its original program, and save its tensors with torch.save",
 }
-# what torch says of a persistent id that is no storage: in old files, a module and its source
+# torch's message on a persistent id that is not a storage: in old files, a module and its source
 _OF_MODULE = "Only persistent_load of storage is allowed"
 _MAX_PROTOCOL = 3  # of pickle
 _READ = ("safetensors", "torch", "torch-legacy")
 
 
 class _Inert(list[Any]):
-    """A value that holds nothing, whatever a pickle puts in."""
+    """A placeholder that discards everything a pickle stores in it."""
 
     def __new__(cls, *_: Any, **__: Any) -> _Inert:
         return super().__new__(cls)
@@ -75,28 +75,28 @@ class _Inert(list[Any]):
 
 
 class _InertDict:
-    """A class whose objects are plain dicts, which may hold tensors."""
+    """A placeholder class whose objects are plain dicts, which may contain tensors."""
 
     def __new__(cls, *_: Any, **__: Any) -> OrderedDict[Any, Any]:  # type: ignore[misc]  # by intent
         return OrderedDict()
 
 
 def read_file(path: Path, *, lazily: bool = False) -> dict[Any, Any]:
-    """Return the dict in a weights file.
+    """Read the dict in a weights file.
 
     Args:
-        path: a file of torch.save, old or new, or of safetensors, whatever its name.
-        lazily: leave the numbers in the file until they are used, where it can be.
+        path: a file of torch.save, old or new, or of safetensors, with any name.
+        lazily: memory-map the tensors if possible.
 
     Raises:
-        UserError: it is another kind of file, damaged, holds no dict, or could run code.
+        UserError: the file is of another kind or damaged, has no dict, or could run code.
     """
     kind = identify(path)
     if kind is not None and kind.name not in _READ:
         raise _refused(path, f"it is {kind.what}. {kind.way_out(_CURES)}")
     try:
         value = _value_of(path, kind, lazily)
-    except Exception as error:  # the libraries name no set of errors for hostile bytes
+    except Exception as error:  # the libraries document no set of errors for hostile bytes
         if _OF_MODULE in str(error):
             raise _whole_model(path) from None
         raise _refused(path, _reason(error)) from error
@@ -109,20 +109,20 @@ def read_file(path: Path, *, lazily: bool = False) -> dict[Any, Any]:
 
 def _refused(path: Path, reason: str) -> UserError:
     return UserError(
-        f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save "
-        "or a .safetensors file; pickled models are refused, they can run code."
+        f"{path} cannot be read as weights ({reason}). Give a state dict saved by torch.save or a "
+        ".safetensors file; pickled models are refused, as they can run code."
     )
 
 
 def _whole_model(path: Path) -> UserError:
     return UserError(
-        f"{path} holds a whole model, not its tensors. Load it where its classes are known "
-        "and save the tensors: torch.save(model.state_dict(), FILE)."
+        f"{path} contains a pickled model, not its tensors. Load it with its original code and "
+        "save the tensors: torch.save(model.state_dict(), FILE)."
     )
 
 
 def _reason(error: Exception) -> str:
-    """Return the line of a library's message that says what is wrong."""
+    """Return the informative line of a library's message."""
     text = str(error) or type(error).__name__
     _, _, own = text.partition("WeightsUnpickler error:")
     return (own.strip() or text).splitlines()[0][:300]
@@ -139,7 +139,7 @@ def _value_of(path: Path, kind: FileKind | None, lazily: bool) -> Any:
         try:
             return _loaded(path, list(zip(classes, names, strict=True)), lazily)
         except Exception as error:
-            # torch sets items on dicts alone: an object that has some is of a class of dicts
+            # torch sets items only on dicts: an object with items is of a subclass of dict
             found = re.search(r"Can only SETITEMS? for dict.*\._Inert(\d+)'", str(error))
             if found is None:
                 raise
@@ -147,23 +147,23 @@ def _value_of(path: Path, kind: FileKind | None, lazily: bool) -> Any:
 
 
 def _loaded(path: Path, stand_ins: list[Any], lazily: bool) -> Any:
-    """Return what torch reads; it looks a name up among those that it knows itself first."""
+    """Load the file with torch, with placeholders for names that torch does not know."""
     import torch
 
     with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-        # protocol 3 is read; what it may hold that is not is an error
+        # protocol 3 is supported; unsupported contents raise an error
         warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
-        # torch's own reader of quantised tensors uses what torch itself warns of
+        # torch's reader of quantised tensors triggers this warning itself
         warnings.filterwarnings("ignore", "TypedStorage is deprecated", UserWarning)
         warnings.filterwarnings("ignore", r"torch\.quantize_per_tensor", UserWarning)
         if lazily and path.suffix != ".safetensors" and zipfile.is_zipfile(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        with path.open("rb") as file:  # of a path, torch would believe the suffix
+        with path.open("rb") as file:  # given a path, torch would trust the suffix
             return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _checked(names: Iterable[str]) -> list[str]:
-    """Return names as `module.name`, those of Python 2 also as those of today; refuse attacks."""
+    """Return names as `module.name`, for Python 2 also in today's form; refuse attacks."""
     found = set()
     for text in names:
         module, _, name = text.partition(" ")
@@ -172,14 +172,14 @@ def _checked(names: Iterable[str]) -> list[str]:
             data = place in ("builtins", "__builtin__", "io", "_io") and word in _DATA
             if place.split(".")[0] in _REFUSED and not data:
                 raise ValueError(
-                    f"it names {text[:100]!r}, which data never need and which can run code"
+                    f"it names {text[:100]!r}, which data never needs and which can run code"
                 )
             found.add(f"{place}.{word}")
     return sorted(found)
 
 
 def _names(path: Path, kind: FileKind | None) -> Iterator[str]:
-    """Yield the names in the pickles of a file of torch.save, as `module name`."""
+    """Yield the names in the pickles of a torch.save file, as `module name`."""
     if kind is None:
         return
     if kind.name == "torch":
@@ -190,7 +190,7 @@ def _names(path: Path, kind: FileKind | None) -> Iterator[str]:
                     yield from _globals(file)
     else:
         with path.open("rb") as file:
-            for _ in range(5):  # three to say what it is, the value, the keys of its numbers
+            for _ in range(5):  # three headers, the value, the keys of its storages
                 yield from _globals(file)
 
 
@@ -199,8 +199,8 @@ def _globals(file: Any) -> Iterator[str]:
     for opcode, argument, _ in pickletools.genops(pickle):
         if opcode.name == "PROTO" and int(argument or 0) > _MAX_PROTOCOL:
             raise ValueError(
-                f"it was saved with `pickle_protocol={argument}`, and torch's safe reader takes "
-                f"up to {_MAX_PROTOCOL}. Save it again without that option: "
+                f"it was saved with `pickle_protocol={argument}`, and torch's safe reader "
+                f"supports at most {_MAX_PROTOCOL}. Save it again without that option: "
                 "torch.save(state_dict, FILE)"
             )
         if opcode.name == "GLOBAL":

@@ -1,7 +1,7 @@
-"""Which tensors of a file are a network's, under which prefix and in which part of the file.
+"""Find a network's tensors in a weights file, with their prefix and part of the file.
 
-Strict: every tensor of the network is there with its
-shape, or the file is refused; nothing is loaded in half.
+Matching is strict: the file must have every tensor of the network with its shape, or it is
+refused.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 
 from fgaug.errors import UserError
 
-AVERAGES = ("state_dict_ema", "model_ema")  # parts that timm takes before the others
+AVERAGES = ("state_dict_ema", "model_ema")  # parts that timm prefers
 _FIRST = ("state_dict", "model")  # then these
-_COUNTER = ".num_batches_tracked"  # of norm layers; files of before PyTorch 0.4.1 have none
+_COUNTER = ".num_batches_tracked"  # of norm layers; missing before PyTorch 0.4.1
 _MAX_DEPTH = 3
 _SHOWN = 3  # names in a message
-# Self-supervised programs keep the network that learned and a slow copy of it; their own guides
-# take the first.
+# Self-supervised programs save the trained network and a momentum copy of it; their documentation
+# uses the first.
 _LEARNED_OVER_COPY = (
     ("encoder_q", "encoder_k"),
     ("base_encoder", "momentum_encoder"),
@@ -36,13 +36,13 @@ Rename = Callable[[dict[str, Any], Any], Any]  # tensors, network -> tensors
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """The tensors of a network in a file."""
+    """The tensors of a network found in a file."""
 
-    tensors: dict[str, Any]  # by the network's own names; counters may be missing
+    tensors: dict[str, Any]  # by the network's names; counters may be missing
     part: str  # of the file, such as `state_dict`; empty for the file itself
-    prefix: str  # before the names there, such as `module.encoder_q.`
-    unused: int  # tensors of the part that are not the network's: a head, other networks
-    passed_over: str = ""  # places of slow copies of the network, see `_LEARNED_OVER_COPY`
+    prefix: str  # of the names in the file, such as `module.encoder_q.`
+    unused: int  # tensors that do not belong to the network: a head, other networks
+    passed_over: str = ""  # momentum copies of the network, see `_LEARNED_OVER_COPY`
 
     @property
     def place(self) -> str:
@@ -53,7 +53,7 @@ class Match:
 
 
 def average_of(value: Mapping[Any, Any]) -> str | None:
-    """Return the part of a file that holds averaged weights and is taken before others."""
+    """Return the part of a file with averaged weights, which has precedence."""
     for name in AVERAGES:
         if value.get(name) is not None and any(True for _ in _parts(value[name], name)):
             return name
@@ -61,21 +61,21 @@ def average_of(value: Mapping[Any, Any]) -> str | None:
 
 
 def find_tensors(value: Mapping[Any, Any], body: Any, renames: Sequence[Rename] = ()) -> Match:
-    """Return a network's tensors from what a file holds.
+    """Return a network's tensors from the contents of a file.
 
-    Averaged weights first where timm takes them, then `state_dict` and `model`, then whichever
-    other part fits; each as it is named, under one prefix that all names share, or with the index
-    of each top module in place of its name, as a Sequential has it. Last, the library's own
-    renaming of other programs' files.
+    Searches averaged weights first if timm prefers them, then `state_dict` and `model`, then all
+    other parts. In each, names may match directly, with one common prefix, or with the index of
+    each top module in place of its name, as in a Sequential. Finally, tries the library's
+    functions for renaming other programs' files.
 
     Args:
         value: the dict in the file.
         body: the network, an nn.Module.
-        renames: the library's functions; one that fails on a file is passed over.
+        renames: the library's renaming functions; one that fails on a file is skipped.
 
     Raises:
-        UserError: nothing in the file fits, or two things that differ do. Not a full sentence:
-            the caller names the file.
+        UserError: nothing in the file fits, or two different parts do. The message is not a full
+            sentence: the caller adds the file.
     """
     wanted = body.state_dict()
     average = average_of(value)
@@ -94,7 +94,7 @@ def find_tensors(value: Mapping[Any, Any], body: Any, renames: Sequence[Rename] 
 
 
 def _beside_average(value: Mapping[Any, Any], average: str | None, body: Any) -> str:
-    """Return which other parts of a file fit where its averaged weights do not."""
+    """Name the other parts of a file that fit if its averaged weights do not."""
     if average is None:
         return ""
     others = {key: each for key, each in value.items() if key not in AVERAGES}
@@ -104,16 +104,16 @@ def _beside_average(value: Mapping[Any, Any], average: str | None, body: Any) ->
     first = found[0]
     where = "".join(f"[{key!r}]" for key in first.part.split(".") if key)
     return (
-        f". These are its averaged weights, under {average!r}, which are taken first; those "
-        f"{first.place} do fit. To start from them, save them alone: "
-        f"torch.save(torch.load(FILE, weights_only=False){where}, NEW_FILE)"
+        f". These are its averaged weights, under {average!r}, which have precedence; those "
+        f"{first.place} do fit. To start from these, save only them: torch.save(torch.load(FILE, "
+        f"weights_only=False){where}, NEW_FILE)"
     )
 
 
 def unusable(match: Match) -> str:
-    """Return why a network cannot start from its tensors in a file; empty where it can.
+    """Return why a network cannot be initialised with matched tensors; empty if it can.
 
-    Numbers of other kinds would be cast in silence, or fail; NaN would train to NaN.
+    Other dtypes would be cast silently or fail, and NaN would lead to NaN.
     """
     import torch
 
@@ -122,22 +122,22 @@ def unusable(match: Match) -> str:
         if tensor.is_quantized or tensor.is_meta or not tensor.is_floating_point():
             held = "no numbers" if tensor.is_meta else f"{tensor.dtype} numbers"
             return (
-                f"its {match.prefix}{name} has {held}, and a network has floating-point "
-                "weights. Save those of the trained model: "
+                f"its {match.prefix}{name} has {held}, but a network needs floating-point "
+                "weights. Save the weights of the trained model: "
                 "torch.save(model.float().state_dict(), FILE)"
             )
     bad = [name for name, tensor in weights.items() if not bool(torch.isfinite(tensor).all())]
     if bad:
         return (
-            f"{len(bad)} of its {len(weights)} tensors hold NaN or infinite numbers "
-            f"({_some([match.prefix + name for name in bad])}): the training that saved it went "
-            "wrong. Give an earlier file of that training"
+            f"{len(bad)} of its {len(weights)} tensors contain NaN or infinite values "
+            f"({_some([match.prefix + name for name in bad])}): that training diverged. Give an "
+            "earlier checkpoint of it"
         )
     return ""
 
 
 def _parts(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each dict of a file that holds tensors, by dotted name."""
+    """Yield each dict in a file that contains tensors, with its dotted name."""
     import torch
 
     if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
@@ -151,9 +151,9 @@ def _parts(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, dict[st
 
 
 def _matches(part: str, tensors: Tensors, body: Any) -> list[Match]:
-    """Return the network's tensors under each prefix where all of them are, in a file's part.
+    """Return the network's tensors for each prefix that matches all of them, in a part of a file.
 
-    Where they are there without a prefix, or with that of DataParallel, no other is looked at.
+    If they match without a prefix, or with that of DataParallel, no other prefix is tried.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in body.state_dict().items()}
     for names in (dict(zip(shapes, shapes, strict=True)), _by_index(shapes, body)):
@@ -168,7 +168,7 @@ def _matches(part: str, tensors: Tensors, body: Any) -> list[Match]:
 
 
 def _by_index(shapes: Mapping[str, Any], body: Any) -> dict[str, str]:
-    """Return the names that the tensors have in a Sequential of the network's modules."""
+    """Return the tensor names in a Sequential of the network's modules."""
     index = {name: str(place) for place, (name, _) in enumerate(body.named_children())}
     found = {}
     for name in shapes:
@@ -178,7 +178,7 @@ def _by_index(shapes: Mapping[str, Any], body: Any) -> dict[str, str]:
 
 
 def _prefixes(tensors: Tensors, needed: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Return each prefix under which all that is needed is there, with its shape."""
+    """Return each prefix under which all needed tensors exist with their shapes."""
     anchor = max((name for name in needed if not name.endswith(_COUNTER)), key=len)
     starts = sorted(name.removesuffix(anchor) for name in tensors if name.endswith(anchor))
 
@@ -203,9 +203,9 @@ def _match(part: str, prefix: str, tensors: Tensors, names: Mapping[str, str]) -
 
 
 def _renamed(tensors: Tensors, body: Any, rename: Rename) -> dict[str, Any] | None:
-    """Return a part's tensors as the library renames them, None where it cannot.
+    """Return a part's tensors as renamed by the library, or None if it fails.
 
-    Its functions are written for whole files of certain programs and fail on others in many ways.
+    Its functions are made for complete files of certain programs and fail on others in many ways.
     """
     try:
         renamed = rename(dict(tensors), body)
@@ -215,10 +215,10 @@ def _renamed(tensors: Tensors, body: Any, rename: Rename) -> dict[str, Any] | No
 
 
 def _only(fitting: list[Match]) -> Match:
-    """Return the one match, or the one that learned where the others are its slow copy.
+    """Return the one match, or the trained network if the others are momentum copies.
 
     Raises:
-        UserError: several match and differ.
+        UserError: several matches differ.
     """
     first = fitting[0]
     if all(_equal(first, other) for other in fitting[1:]):
@@ -230,8 +230,8 @@ def _only(fitting: list[Match]) -> Match:
             return replace(chosen[0], passed_over="; ".join(match.place for match in others))
     places = "; ".join(match.place for match in fitting)
     raise UserError(
-        f"it holds this model's weights {len(fitting)} times, and they differ ({places}). Save "
-        "those you mean alone: torch.save(state_dict, FILE)"
+        f"it contains this model's weights {len(fitting)} times, and they differ ({places}). Save "
+        "only the ones you need: torch.save(state_dict, FILE)"
     )
 
 
@@ -244,7 +244,7 @@ def _equal(one: Match, other: Match) -> bool:
 
 
 def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
-    """Return how a file's names and shapes differ from a network's, for a message."""
+    """Describe how a file's names and shapes differ from a network's."""
     name, tensors = max(parts.items(), key=lambda entry: len(entry[1]), default=("", {}))
     needed = [key for key in wanted if not key.endswith(_COUNTER)]
     prefix = _likeliest_prefix(tensors, needed)
@@ -262,7 +262,7 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
         more = f"; {len(listed)} of {len(needed)} tensors differ" if len(listed) > 5 else ""
         return f"it holds the weights of another model ({'; '.join(listed[:5])}{more})"
     if not tensors:
-        return "it holds no tensors by name"
+        return "it contains no named tensors"
     under = f" under {name!r}" if name else ""
     count = f"its {len(tensors)} tensors{under} are" if len(tensors) > 1 else f"its one{under} is"
     return (
@@ -272,7 +272,7 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
 
 
 def _other_channels(tensors: Tensors, wanted: Tensors, prefix: str) -> str:
-    """Return the way on where a file differs in the channels of its first layer alone."""
+    """Return a cure if a file differs only in the channels of its first layer."""
     for key, needed in wanted.items():
         held = tensors.get(prefix + key)
         if held is None or held.shape == needed.shape:
@@ -284,10 +284,10 @@ def _other_channels(tensors: Tensors, wanted: Tensors, prefix: str) -> str:
             f"its first layer {prefix + key} takes {theirs[1]} channels, the model's {ours[1]}"
         )
         if theirs[1] != 1:
-            return f"{differ}; the rest fits. Weights of {ours[1]} channels are needed"
+            return f"{differ}; the rest fits. Weights for {ours[1]} channels are needed"
         return (
-            f"{differ.replace('1 channels', '1 channel')}; the rest fits. Grey images are given "
-            f"to the model as {ours[1]} equal channels, so share the layer out among them: "
+            f"{differ.replace('1 channels', '1 channel')}; the rest fits. The model receives grey "
+            f"images as {ours[1]} equal channels, so divide the layer among them: "
             f"state[{prefix + key!r}] = state[{prefix + key!r}].repeat(1, {ours[1]}, 1, 1) / "
             f"{ours[1]}, then torch.save(state, NEW_FILE)"
         )
@@ -295,7 +295,7 @@ def _other_channels(tensors: Tensors, wanted: Tensors, prefix: str) -> str:
 
 
 def _likeliest_prefix(tensors: Tensors, needed: Sequence[str]) -> str:
-    """Return the prefix under which most of the names are."""
+    """Return the prefix shared by most of the names."""
     ends = Counter(
         name.removesuffix(key) for key in needed[:_SHOWN] for name in tensors if name.endswith(key)
     )

@@ -1,4 +1,4 @@
-"""Pretrained weights from local places only: a file, the packaged lite0, the libraries' caches.
+"""Find and load pretrained weights: from a file, the packaged lite0 or the libraries' caches.
 
 Nothing is downloaded at run time.
 """
@@ -23,13 +23,13 @@ from fgaug.training.weight_names import Match
 _log = logging.getLogger(__name__)
 LITE0 = "tf_efficientnet_lite0"
 _LITE0_FILE = "efficientnet-lite0-57934424.pth"
-_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks of each stage of timm's network
+_LITE0_STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of timm's network
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """Where a backbone's first weights come from; `identity` names content, not place."""
+    """The source of a backbone's initial weights; `identity` depends on content, not location."""
 
     identity: str  # "scratch", or the name and digest of the weights
     path: Path | None = None
@@ -44,11 +44,10 @@ SCRATCH = Weights(identity="scratch")
 
 
 def find(recipe: Recipe) -> Weights:
-    """Return the weights a recipe starts from.
+    """Return the initial weights of a recipe.
 
     Raises:
-        GridError: pretrained weights are asked for, none are on this machine, and the recipe
-            does not allow a start from scratch.
+        GridError: the recipe needs pretrained weights, and none are on this machine.
     """
     if not recipe.pretrained:
         return SCRATCH
@@ -63,16 +62,16 @@ def find(recipe: Recipe) -> Weights:
         return SCRATCH
     raise GridError(
         [
-            f"`recipe.model`: no pretrained weights of {recipe.model} are on this machine and "
-            "nothing is downloaded at run time. Give `recipe.weights: FILE`, fill the library's "
-            f"cache on a machine with a network, use {LITE0} (its weights are packaged), or train "
-            "from scratch with `pretrained: false` (or `allow_scratch: true`)"
+            f"`recipe.model`: no pretrained weights of {recipe.model} are on this machine, and "
+            "fgaug downloads nothing at run time. Give `recipe.weights: FILE`, fill the "
+            f"library's cache on a machine with internet access, use {LITE0} (its weights are "
+            "packaged), or train from scratch with `pretrained: false` (or `allow_scratch: true`)"
         ]
     )
 
 
 def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
-    """Return the weights in a file; `formats` are the ends of names that are read, all if none."""
+    """Return the weights in a file; `formats` are the accepted suffixes, by default all."""
     path = Path(name)
     if not path.is_file():
         raise GridError([f"`recipe.weights`: {path} is not a file"])
@@ -82,11 +81,11 @@ def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
 
 
 def _with_average(weights: Weights) -> Weights:
-    """Return the same weights, their identity told where the file's averaged ones are taken."""
+    """Return the same weights; their identity says if the file's averaged weights are used."""
     assert weights.path is not None
     try:
         content = weight_files.read_file(weights.path, lazily=True)
-    except UserError:  # said when it is loaded
+    except UserError:  # reported on loading
         return weights
     if weight_names.average_of(content) is None:
         return weights
@@ -94,7 +93,7 @@ def _with_average(weights: Weights) -> Weights:
 
 
 def is_torchvision_resnet(model: str) -> bool:
-    """Return whether torchvision makes this model; all others are timm's, whoever has them too."""
+    """Return whether torchvision provides this model; all others come from timm."""
     import torchvision
 
     family = model.removeprefix("wide_").startswith(("resnet", "resnext"))
@@ -109,7 +108,7 @@ def _packaged_lite0() -> Weights:
 
 
 def _cached(model: str) -> Weights | None:
-    """Return weights from torchvision's or timm's cache on this machine, or None."""
+    """Return weights from the local cache of torchvision or timm, or None."""
     import torch
     import torchvision
 
@@ -130,12 +129,12 @@ def _cached(model: str) -> Weights | None:
 
 
 def load(weights: Weights, body: Any) -> Match:
-    """Copy `weights` into `body` (an nn.Module) and return what was taken of the file.
+    """Copy `weights` into `body` (an nn.Module) and return the matched tensors.
 
-    Classifier layers of the file are left out, and counted.
+    The file's classifier layers are ignored and counted.
 
     Raises:
-        UserError: the file is not a state dict, or does not hold every tensor of the body.
+        UserError: the file is not a state dict, or lacks a tensor of the body.
     """
     assert weights.path is not None
     content = weight_files.read_file(weights.path)
@@ -152,8 +151,8 @@ def load(weights: Weights, body: Any) -> Match:
     body.load_state_dict({**body.state_dict(), **match.tensors})
     if match.passed_over:
         _say_once(
-            f"{weights.path}: taken is the network that lies {match.place}, as the guide of its "
-            f"program does; passed over is its slow copy {match.passed_over}"
+            f"{weights.path}: using the network {match.place}, as its program's documentation "
+            f"recommends, and ignoring its momentum copy {match.passed_over}"
         )
     return match
 
@@ -164,7 +163,7 @@ def _say_once(sentence: str) -> None:
 
 
 def _renames(body: Any) -> list[weight_names.Rename]:
-    """Return timm's functions that rename the tensors of other programs' files for a model.
+    """Return timm's functions for renaming other programs' tensors for a model.
 
     They are in the module that defines the network, under one of several names.
     """
@@ -185,7 +184,7 @@ def _with_model(function: Any) -> weight_names.Rename:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the tensors by name of a file that another network's own reader takes."""
+    """Read the named tensors of a file for another network's own loader."""
     import torch
 
     content = weight_files.read_file(path)
@@ -199,7 +198,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def lite0_key(key: str) -> str:
-    """Return timm's name of a tensor of the efficientnet-lite0 package's state dict."""
+    """Return timm's name for a tensor of the efficientnet-lite0 package."""
     top = {
         "_conv_stem": "conv_stem",
         "_bn0": "bn1",

@@ -1,1 +1,1 @@
-"""Copies: images that look alike, and what becomes of them."""
+"""Duplicate and near-duplicate images: how to find, show and resolve them."""

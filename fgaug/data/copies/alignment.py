@@ -1,27 +1,28 @@
-"""Alignment: do two pictures agree once one is cropped a little?
+"""Correlate pairs of images after the small crop that aligns them best.
 
 Least squares in the manner of Lucas and Kanade (1981): scale and shift along each axis, gain and
-offset of brightness, from coarse to fine. Many pairs at a time; an axis is resampled by a matrix.
+offset of brightness, from coarse to fine. Works on many pairs at once; a matrix resamples each
+axis.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-FINE = 32  # pixels a side that pictures are compared at
+FINE = 32  # side in pixels of the images compared
 _COARSE = 16
 _HOPEFUL = 0.95  # coarse correlation; 19 of 20 copies are above, and few others
-_STEPS = 8  # of Gauss and Newton at each of the two resolutions
-_SCALES = (0.8, 1.25)  # a crop of more than a tenth at each side is another picture
+_STEPS = 8  # Gauss-Newton steps at each of the two resolutions
+_SCALES = (0.8, 1.25)  # a crop of more than a tenth at each side counts as another image
 _OVERLAP = 0.7  # of the area; less proves little
 
 
 def aligned_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the correlation of pairs after the best small crop, -1 where there is none.
+    """Return each pair's correlation after the best small crop, or -1 where there is none.
 
     Args:
         one: float32 [pairs, FINE, FINE].
-        other: likewise; these are scaled and shifted onto `one`.
+        other: likewise; scaled and shifted to match `one`.
     """
     motion = np.tile(np.array([1.0, 0.0, 1.0, 0.0]), (len(one), 1))  # scale and shift: y, x
     coarse, onto = _blocks(one, _COARSE), _blocks(other, _COARSE)
@@ -58,12 +59,12 @@ def _refined(one: np.ndarray, other: np.ndarray, motion: np.ndarray) -> np.ndarr
         weight = inside.reshape(len(one), -1, 1)
         weighted = columns * weight
         normal = weighted.transpose(0, 2, 1) @ columns
-        # a ridge keeps flat pictures solvable and moves no picture that has structure
+        # the ridge keeps flat images solvable and does not affect images with structure
         normal += np.eye(6) * (1e-6 * np.trace(normal, axis1=1, axis2=2)[:, None, None] + 1e-9)
         wanted = weighted.transpose(0, 2, 1) @ one.reshape(len(one), -1, 1)
         solved = np.linalg.solve(normal, wanted)[..., 0]
         gain = np.where(np.abs(solved[:, 4:5]) > 0.1, solved[:, 4:5], 0.1)
-        # gradients are those of the moved picture, so steps are in its own coordinates
+        # gradients are taken on the moved image, so steps are in its own coordinates
         step = np.clip(solved[:, :4] / gain, -0.1, 0.1)
         scale_y, shift_y, scale_x, shift_x = motion.T
         motion = np.stack(
@@ -81,7 +82,7 @@ def _refined(one: np.ndarray, other: np.ndarray, motion: np.ndarray) -> np.ndarr
 
 
 def _moved(pictures: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures sampled at scale x place + shift, and 1 where that lies inside."""
+    """Return images sampled at scale x position + shift, and a mask that is 1 inside the image."""
     side = pictures.shape[1]
     rows, rows_inside = _sampling(side, motion[:, 0], motion[:, 1])
     columns, columns_inside = _sampling(side, motion[:, 2], motion[:, 3])
@@ -90,7 +91,7 @@ def _moved(pictures: np.ndarray, motion: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _sampling(side: int, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return matrices [pairs, side, side] that interpolate linearly, and where they may."""
+    """Return linear-interpolation matrices [pairs, side, side] and the mask of valid samples."""
     place = (np.arange(side) + 0.5) / side * 2 - 1
     at = ((scale[:, None] * place + shift[:, None]) + 1) / 2 * side - 0.5  # in pixels
     inside = (at >= -0.5) & (at <= side - 0.5)
@@ -99,7 +100,7 @@ def _sampling(side: int, scale: np.ndarray, shift: np.ndarray) -> tuple[np.ndarr
 
 
 def _smooth(pictures: np.ndarray) -> np.ndarray:
-    """Return pictures without the detail that interpolation between pixels loses."""
+    """Return images smoothed of the detail that interpolation loses."""
     padded = np.pad(pictures, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = padded[:, :-2] + 2 * padded[:, 1:-1] + padded[:, 2:]
     smooth: np.ndarray = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16

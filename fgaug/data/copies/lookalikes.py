@@ -1,9 +1,9 @@
-"""Look-alikes: which images of a set are copies.
+"""Find the duplicates and near-duplicates in a set of images.
 
-Three nets, each measured on BUS-BRA and simulated heads, where no two patients are caught:
-equal pixels; means over 16 x 16 blocks that correlate above 0.995, as they are or turned or
-mirrored (recompressed, resized, brightened, augmented copies); and pictures of 32 x 32 that
-correlate above 0.99 once one is cropped by up to a tenth (19 of 20 such copies).
+Three tests, none of which matches two patients of BUS-BRA or of simulated heads: equal pixels;
+thumbnails of 16 x 16 block means that correlate above 0.995, upright, rotated or mirrored (finds
+recompressed, resized, brightened and augmented copies); and images of 32 x 32 that correlate above
+0.99 after cropping one by up to a tenth (finds 19 of 20 such copies).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from fgaug.data.copies.alignment import FINE, aligned_correlation
 
 EXACT, NEAR, TURNED, ALIGNED = "exact", "near", "turned", "aligned"  # kinds of pairs
 COLUMNS = ("one", "other", "kind", "correlation")
-_THUMB = 16  # pixels; what is left of two copies after recompression, scaling or brightening
+_THUMB = 16  # pixels; small enough to survive recompression, scaling and brightening
 _ALIKE = 0.995  # correlation of thumbnails
 _CANDIDATE = 0.8  # of thumbnails: 19 of 20 copies cropped by up to 6% at each side are above
 _ALIGNED = 0.99  # of pictures, aligned; other patients were below 0.987
 _MOST_ALIGNED = 2000  # candidates, the most alike: 1.5 s
-_ALL_TURNS = 20_000  # images; above, turned copies are not looked for, at eight times the time
+_ALL_TURNS = 20_000  # images; rotated copies of more would take eight times as long
 _CHUNK = 1024
 _TURNS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
     lambda grid: grid[:, :, ::-1],
@@ -39,16 +39,16 @@ _TURNS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alike:
-    """Pairs of images that look alike."""
+    """Pairs of duplicate or near-duplicate images."""
 
-    # one row a pair: one < other (rows of the manifest), kind, correlation. Of equal images each
-    # is paired with the first alone.
+    # one row a pair: one < other (rows of the manifest), kind, correlation. Each exact duplicate
+    # is paired only with the first of its set.
     pairs: pd.DataFrame
-    limits: tuple[str, ...]  # what was not looked for, in words; empty where all was
+    limits: tuple[str, ...]  # what the search did not cover, in words
 
 
 def find_alike(blocks: Iterable[np.ndarray], sha256: Sequence[str]) -> Alike:
-    """Return every pair of images that are equal or look alike.
+    """Return every pair of duplicate or near-duplicate images.
 
     Args:
         blocks: the images in the order of the manifest, uint8 [n, H, W, C].
@@ -61,14 +61,16 @@ def find_alike(blocks: Iterable[np.ndarray], sha256: Sequence[str]) -> Alike:
     limits = []
     if dropped:
         limits.append(
-            f"cropped copies were looked for among the {_MOST_ALIGNED} most alike pairs; "
-            f"at least {dropped} less alike ones were not aligned"
+            f"the search for cropped copies covered the {_MOST_ALIGNED} most similar pairs; at "
+            f"least {dropped} less similar ones were not aligned"
         )
     turned = _none()
     if len(thumbs) <= _ALL_TURNS:
         turned = _turned(thumbs, sha)
     else:
-        limits.append(f"turned and mirrored copies are looked for in up to {_ALL_TURNS} images")
+        limits.append(
+            f"the search for rotated and mirrored copies is limited to sets of {_ALL_TURNS} images"
+        )
     cropped = _cropped(pictures, candidates)
     every = pd.concat([exact, near, cropped, turned], ignore_index=True)
     every = every.drop_duplicates(["one", "other"], ignore_index=True)  # the first kind names it
@@ -91,7 +93,7 @@ def _exact(sha: np.ndarray) -> pd.DataFrame:
 
 
 def _near(thumbs: np.ndarray, sha: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Return near pairs, the candidates for alignment, and how many candidates were too many."""
+    """Return near pairs, the candidates for alignment, and how many candidates were cut off."""
     flat = thumbs.reshape(len(thumbs), -1)
     near, less, dropped = [], _none(), 0
     bar = _CANDIDATE
@@ -111,15 +113,16 @@ def _near(thumbs: np.ndarray, sha: np.ndarray) -> tuple[pd.DataFrame, pd.DataFra
 
 
 def _turned(thumbs: np.ndarray, sha: np.ndarray) -> pd.DataFrame:
-    """Return the pairs that are near once one is turned or mirrored.
+    """Return the pairs that are near after rotating or mirroring one image.
 
-    Averaged over all turns, a thumbnail is the same whichever way it lies, and two of them are no
-    farther apart than the nearest turns are. So few pairs have to be turned.
+    A thumbnail averaged over all eight orientations does not depend on its orientation, and two
+    averages are at most as far apart as the best-matching orientations. So few pairs need
+    rotating.
     """
     flat = thumbs.reshape(len(thumbs), -1)
     turned = [np.ascontiguousarray(turn(thumbs)).reshape(flat.shape) for turn in _TURNS]
     middle = np.mean([flat, *turned], axis=0)
-    # each value of a thumbnail's eighth stands for all that turns bring to its place
+    # each value in one eighth of a thumbnail stands for all values that map to its position
     places, counts = np.unique(_orbits(thumbs.shape[1]), return_counts=True)
     middle = middle[:, places] * np.sqrt(counts, dtype=np.float32)
     square = (middle**2).sum(axis=1)
@@ -142,7 +145,7 @@ def _turned(thumbs: np.ndarray, sha: np.ndarray) -> pd.DataFrame:
 
 
 def _orbits(side: int) -> np.ndarray:
-    """Return for each place of a thumbnail the first place that a turn brings it to."""
+    """Return for each position of a thumbnail the first position that it maps to."""
     places = np.arange(side * side).reshape(1, side, side)
     every = np.stack([places, *(turn(places) for turn in _TURNS)])
     first: np.ndarray = every.min(axis=0).ravel()
@@ -172,7 +175,7 @@ def _reduced(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     for block in blocks:
         for first in range(0, len(block), _CHUNK):
             part = block[first : first + _CHUNK]
-            one = part.shape[3] == 1  # most sets, and ten times as fast as a mean
+            one = part.shape[3] == 1  # true for most sets, and ten times as fast as a mean
             grey = part[..., 0].astype(np.float32) if one else part.mean(axis=3, dtype=np.float32)
             thumbs.append(_means(grey, min(_THUMB, grey.shape[1])))
             pictures.append(_means(grey, FINE))
@@ -180,7 +183,7 @@ def _reduced(blocks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     flat = small.reshape(len(small), -1)
     flat = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    # flat images are 0, so that they are like none
+    # flat images become 0, so they match nothing
     units = np.divide(flat, length, out=np.zeros_like(flat), where=length > 1e-6)
     return units.reshape(small.shape), np.concatenate(pictures)
 
@@ -194,7 +197,7 @@ def _means(grey: np.ndarray, side: int) -> np.ndarray:
     weight = np.zeros((len(edges) - 1, grey.shape[1]), np.float32)
     for block, (start, end) in enumerate(itertools.pairwise(edges)):
         weight[block, start:end] = 1 / (end - start)
-    # two large products, not one a picture: small ones leave BLAS's threads waiting for each other
+    # two large products, not one per image: small ones leave BLAS threads waiting for each other
     across = (grey.reshape(-1, grey.shape[2]) @ weight.T).reshape(len(grey), -1, len(weight))
     down = across.swapaxes(1, 2).reshape(-1, grey.shape[1]) @ weight.T
     means: np.ndarray = down.reshape(len(grey), len(weight), len(weight)).swapaxes(1, 2)

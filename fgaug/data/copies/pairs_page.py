@@ -1,7 +1,8 @@
-"""Pairs: images that look alike, as a table and side by side.
+"""Write pairs of near-duplicate images as a table and as pages with the images side by side.
 
-`pairs.csv` has every pair, `pairs.html` and its further pages the pictures. Both stand alone. The
-labels of test images stay sealed; whether the labels of a pair differ is said.
+`pairs.csv` lists every pair; `pairs.html` and its continuation pages show the images. The files
+are self-contained. Labels of test images stay sealed; the page says only whether the labels of a
+pair differ.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from fgaug.data.problems import counted
 from fgaug.errors import DataError
 
 CSV, PAGE = "pairs.csv", "pairs.html"
-MAX_SHOWN = 2000  # pairs with pictures; the table has all
+MAX_SHOWN = 2000  # pairs shown as images; the table lists all
 _A_PAGE = 200  # pairs
 _SEALED = "sealed"
 Pictures = Callable[[np.ndarray], np.ndarray]  # rows -> uint8 [n, H, W, C]
@@ -37,12 +38,12 @@ figcaption { min-width: 12rem } td { padding-right: 1rem } small { color: #555 }
 def pair_table(
     table: pd.DataFrame, pairs: pd.DataFrame, done: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Return one row a pair with names, groups, splits and labels, the gravest first.
+    """Return one row per pair with names, groups, splits and labels, most serious first.
 
     Args:
         table: image_id, label, group, split (empty where an image was left out).
         pairs: rows of `table`; see `fgaug.data.copies.lookalikes.Alike`.
-        done: what became of each pair.
+        done: the action taken on each pair.
     """
     sides: dict[str, pd.Series] = {}
     for side in ("one", "other"):
@@ -67,7 +68,7 @@ def pair_table(
 
 
 def check_folder(folder: Path, option: str) -> None:
-    """Refuse a place where no pages can be written."""
+    """Refuse a path where the pages cannot be written."""
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{option} {folder} is a file. Give a folder.")
 
@@ -78,10 +79,10 @@ def write_pairs(
     """Write every pair into a folder and return the files, the first page last.
 
     Args:
-        folder: made if it is missing; its pages of an earlier audit are replaced.
+        folder: created if missing; pages of an earlier audit are replaced.
         frame: of `pair_table`.
         pictures: returns the prepared images of rows.
-        limits: what was not looked for, in words.
+        limits: what the search did not cover, in words.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("pairs*.html"):
@@ -102,12 +103,12 @@ def _summary(frame: pd.DataFrame, limits: Iterable[str]) -> list[str]:
     across, differ = int(frame["across_split"].sum()), int(frame["labels_differ"].sum())
     kinds = ", ".join(f"{n} {kind}" for kind, n in frame["kind"].value_counts().items()) or "none"
     lines = [
-        f"{counted(len(frame), 'pair')} of images that look alike ({kinds}); {across} across the "
-        f"split, {differ} under two labels. Every pair is in {CSV}.",
-        "Pictures are as prepared. Labels of test images are sealed.",
+        f"{counted(len(frame), 'pair')} of near-duplicate images ({kinds}); {across} across "
+        f"splits, {differ} under two labels. Every pair is in {CSV}.",
+        "Images are shown as prepared. Labels of test images are sealed.",
     ]
     if len(frame) > MAX_SHOWN:
-        lines.append(f"The {MAX_SHOWN} gravest pairs are shown.")
+        lines.append(f"The {MAX_SHOWN} most serious pairs are shown.")
     return [*lines, *(f"Limit: {limit}." for limit in limits)]
 
 
@@ -123,8 +124,8 @@ def _page(
     figures = "\n".join(_figure(row, encoded) for _, row in part.iterrows())
     said = "".join(f"<p>{html.escape(line)}</p>" for line in summary)
     return (
-        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Pairs that look alike</title>'
-        f"<style>{_STYLE}</style><h1>Pairs that look alike</h1>{said}"
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Near-duplicate pairs</title>'
+        f"<style>{_STYLE}</style><h1>Near-duplicate pairs</h1>{said}"
         f"{f'<p>Page {links}</p>' if len(names) > 1 else ''}{figures}</html>\n"
     )
 

@@ -1,9 +1,10 @@
-"""Copies: what becomes of images that look alike.
+"""Resolve duplicate and near-duplicate images by one of three rules.
 
-`refuse` leaves them, and the audit refuses what stands across the split or under two labels.
-`group` leaves out contradictions (equal pixels under two labels, both sides) and makes one group
-of whatever looks alike, so that no split divides it. `drop` leaves out contradictions, near ones
-too, and all but one of what looks alike under one label, but for near copies within one group.
+`refuse` changes nothing; the audit then refuses duplicates across splits or under two labels.
+`group` excludes contradictions (equal pixels under two labels, both images) and joins
+near-duplicates into one group, so that no split divides them. `drop` excludes contradictions,
+near-duplicates included, and keeps one image of each set of duplicates under one label;
+near-duplicates within one group stay.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from fgaug.data.problems import counted, listed
 from fgaug.errors import DataError
 
 RULES = ("refuse", "drop", "group")
-_FIRST_KEPT = {"test": 0, "valid": 1, "train": 2}  # of a given split: published tests stay whole
+_FIRST_KEPT = {"test": 0, "valid": 1, "train": 2}  # published test sets stay complete
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A table after a rule."""
+    """A table after a rule was applied."""
 
     kept: np.ndarray  # bool, one a row
-    table: pd.DataFrame  # all rows; groups joined, gan flags carried to the copy that is kept
+    table: pd.DataFrame  # all rows; groups joined, gan flags moved to the copy that is kept
     done: list[str]  # of each pair: kept, grouped, left out
     counts: dict[str, Any]  # goes to dataset.json
 
 
 def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
-    """Return what is kept of a set, and in which groups.
+    """Return which rows are kept, and in which groups.
 
     Args:
-        table: image_id, label, group; split and gan where they are given.
-        pairs: rows of the table that look alike; see `Alike`.
+        table: image_id, label, group; split and gan if given.
+        pairs: pairs of rows that are duplicates or near-duplicates; see `Alike`.
         rule: one of RULES.
 
     Raises:
@@ -52,9 +53,9 @@ def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
     contradictions = int((~kept).sum())
     if contradictions and not kept.any():
         raise DataError(
-            f"--copies {rule} leaves out all {len(table)} images: each equals an image under "
-            "another label. The set is most likely unpacked twice, below two labels' folders; "
-            "--pairs FOLDER shows every pair."
+            f"--copies {rule} leaves out all {len(table)} images: each duplicates an image under "
+            "another label. The set was probably unpacked twice, into the folders of two labels. "
+            "See every pair with --pairs FOLDER."
         )
     if rule == "drop":
         kept = _drop(table, pairs, kept)
@@ -74,18 +75,18 @@ def settle(table: pd.DataFrame, pairs: pd.DataFrame, rule: str) -> Settled:
 
 
 def described(counts: dict[str, Any]) -> str:
-    """Return what a rule did, as a sentence for the log."""
+    """Describe in one sentence what a rule did, for the log."""
     if not counts["pairs"]:
-        return f"Copies ({counts['rule']}): no two images look alike"
+        return f"Copies ({counts['rule']}): no duplicates or near-duplicates"
     pairs = ", ".join(f"{n} {kind}" for kind, n in counts["pairs"].items())
     out = counts["left_out_contradictions"] + counts["left_out_copies"]
-    parts = [f"Copies ({counts['rule']}): pairs that look alike: {pairs}"]
+    parts = [f"Copies ({counts['rule']}): pairs found: {pairs}"]
     parts.append(
-        f"{counted(out, 'image')} left out, {counts['left_out_contradictions']} of them equal "
-        f"to an image under another label"
+        f"{counted(out, 'image')} left out, {counts['left_out_contradictions']} of them exact "
+        "duplicates of an image under another label"
         if counts["rule"] == "group"
-        else f"{counted(out, 'image')} left out, {counts['left_out_contradictions']} of them "
-        "equal to an image under another label, the others copies of one that is kept"
+        else f"{counted(out, 'image')} left out: {counts['left_out_contradictions']} duplicate an "
+        "image under another label, the rest duplicate an image that is kept"
     )
     if counts["rule"] == "group":
         parts.append(
@@ -96,7 +97,7 @@ def described(counts: dict[str, Any]) -> str:
 
 
 def _contradicted(pairs: pd.DataFrame, labels: np.ndarray) -> np.ndarray:
-    """Return which rows belong to equal images under more than one label."""
+    """Return which rows are exact duplicates under more than one label."""
     roots = _roots(len(labels), pairs)
     several = pd.Series(labels).groupby(roots).transform("nunique").to_numpy() > 1
     return np.asarray(several)
@@ -123,7 +124,7 @@ def _drop(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray) -> np.ndar
             continue
         copies = {*alike[row], *(int(copy) for copy in equal[roots[row]])} - {row}
         kept[list(copies)] = False
-    if "gan" in table:  # the GAN saw the pixels, whichever of the equal files it was given
+    if "gan" in table:  # the GAN saw these pixels, no matter which duplicate it was trained on
         table["gan"] = table["gan"].astype(bool).groupby(roots).transform("max")
     return kept
 
@@ -139,7 +140,8 @@ def _ranks(table: pd.DataFrame) -> np.ndarray:
 
 
 def _joined(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray) -> pd.Series:
-    """Return groups joined where images look alike; a joined group has its first one's id."""
+    """Return the groups, joined where images are near-duplicates; the first id names a joined
+    group."""
     names, number = np.unique(table["group"].to_numpy(), return_inverse=True)
     both = pairs[kept[pairs["one"]] & kept[pairs["other"]]]
     between = pd.DataFrame({"one": number[both["one"]], "other": number[both["other"]]})
@@ -153,10 +155,10 @@ def _check_given(table: pd.DataFrame, kept: np.ndarray) -> None:
     divided = sides.index[sides > 1]
     if len(divided):
         raise DataError(
-            f"The split is given, so --copies group cannot move images, and {len(divided)} "
-            f"group{'s' if len(divided) > 1 else ''} of images that look alike would lie on two "
-            f"sides of it: {listed(divided)}. Use --copies drop, which keeps the test's copy "
-            "before the validation's before the training's, or leave the given split out."
+            "The split is given, so --copies group cannot move images between splits, and "
+            f"{len(divided)} group{'s' if len(divided) > 1 else ''} of near-duplicates would span "
+            f"two splits: {listed(divided)}. Use --copies drop, which prefers to keep the test "
+            "copy, then the validation copy, or omit the split column to have the split drawn."
         )
 
 
@@ -171,7 +173,7 @@ def _done(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray, rule: str)
 
 
 def _roots(count: int, pairs: pd.DataFrame) -> np.ndarray:
-    """Return for each of `count` items the first item it is linked to, over any chain of pairs."""
+    """Return for each of `count` items the first item linked to it by any chain of pairs."""
     parent = list(range(count))
 
     def root(item: int) -> int:

@@ -1,8 +1,8 @@
-"""Companions: masks, annotations and overlays that lie beside images.
+"""Find companion files: masks, annotations and overlays stored beside images.
 
-They are known by their names: `scan_mask.png`, `scan_GT_1.png`, `mask_scan.png`, or by a folder
-`masks`. A word such as `lesion` or `labels` may also name an image, so it counts only where the
-image that it belongs to is found.
+File names identify them (`scan_mask.png`, `scan_GT_1.png`, `mask_scan.png`), or a folder `masks`.
+A word such as `lesion` or `labels` may also name an image, so it counts only if the matching image
+is found.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ _LIKELY_FOLDER = re.compile(r"labels?(?:tr|ts)?")
 
 
 def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[PurePath]:
-    """Return which of the files accompany others.
+    """Return the files that are companions of others.
 
     Args:
-        files: relative to the folder that was asked for, so that names above it play no part.
-        paired: only those whose image is found; else also those that a sure word names.
+        files: relative to the requested folder, so that names above it have no effect.
+        paired: return only companions whose image is found; else also those with an unambiguous
+            name.
     """
     folders = {folder: _folder_kind(folder) for folder in {path.parent for path in files}}
     twins = _in_folders_of_masks(files)
@@ -64,7 +65,7 @@ def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[P
     for path in suspects:
         kind, match = folders[path.parent], named[path]
         base = _key(match["base"] if match else stem_of(path))
-        if kind:  # masks/7.png may have the very name of its image
+        if kind:  # masks/7.png may have the same name as its image
             sure, mate = kind == "sure", not anywhere.isdisjoint((base, _key(stem_of(path))))
         else:  # lesion_12.png in one folder is not of 12.png in another
             sure, mate = bool(match and match["sure"]), (path.parent, base) in beside
@@ -74,11 +75,11 @@ def find_companions(files: Sequence[PurePath], *, paired: bool = False) -> set[P
 
 
 def _in_folders_of_masks(files: Sequence[PurePath]) -> set[PurePath]:
-    """Return files whose twin lies beside their folder, as `images/7.png` of `lung masks/7.png`.
+    """Return files with a namesake beside their folder, as `lung masks/7.png` and `images/7.png`.
 
-    The folder's name holds a sure word among others, so it counts only with a twin: a file of the
-    same name, below the folder's parent, in no such folder itself. In two folders `lung masks`
-    and `infection masks` neither file is the other's image.
+    The folder's name contains a mask word among others, so it counts only if a file of the same
+    name lies below the folder's parent, outside any such folder. Of two folders `lung masks` and
+    `infection masks`, neither holds the other's images.
     """
     depths = {folder: _depths_of_masks(folder) for folder in {path.parent for path in files}}
     if not any(depths.values()):
@@ -104,7 +105,7 @@ def _in_folders_of_masks(files: Sequence[PurePath]) -> set[PurePath]:
 
 
 def _depths_of_masks(folder: PurePath) -> tuple[int, ...]:
-    """Return at which depths a folder's path has names that hold a sure word."""
+    """Return the depths at which a folder's path contains a mask word."""
     names = [part.lower().strip() for part in folder.parts]
     return tuple(
         depth
@@ -114,18 +115,18 @@ def _depths_of_masks(folder: PurePath) -> tuple[int, ...]:
 
 
 def _shared_depth(one: PurePath, other: PurePath) -> int:
-    """Return how many folders two paths begin with alike."""
+    """Return how many leading folders two paths share."""
     pairs = zip(one.parts, other.parts, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def is_companion_folder(name: str) -> bool:
-    """Return whether a folder's name says that masks or their kin lie in it."""
+    """Return whether a folder's name marks its files as companions."""
     return bool(_folder_kind(PurePath(name)))
 
 
 def kinds_of(companions: Iterable[PurePath]) -> str:
-    """Return the companions counted by what names them: `24 *_mask, 3 in masks/`."""
+    """Count the companions by naming pattern: `24 *_mask, 3 in masks/`."""
     counts = Counter(_kind(path) for path in companions).most_common()
     return ", ".join(f"{count} {kind}" for kind, count in counts)
 
@@ -139,19 +140,20 @@ def _name(stem: str) -> re.Match[str] | None:
 
 
 def stem_of(path: PurePath) -> str:
-    """Return the name without its ending; `.nii.gz` is one."""
+    """Return the name without its extension; `.nii.gz` counts as one."""
     name = path.name[:-3] if path.name[-3:].lower() == ".gz" else path.name
     dot = name.rfind(".")
     return name[:dot] if dot > 0 else name
 
 
 def _key(stem: str) -> str:
-    """Return a stem in lower case without words such as `image`: BUID has `1 Image`, `1 Mask`."""
+    """Return a stem in lower case, without words such as `image`: BUID has `1 Image`, `1 Mask`."""
     return _IMAGE_WORD.sub("", stem.lower())
 
 
 def _folder_kind(folder: PurePath) -> str:
-    """Return `sure` where a folder on the way is named masks or alike, `likely`, or nothing."""
+    """Return `sure` if a folder of the path is named masks or similar, `likely`, or an empty
+    string."""
     kind = ""
     for part in folder.parts:
         lower = part.lower().strip()

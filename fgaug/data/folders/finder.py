@@ -1,4 +1,4 @@
-"""Names in a label table -> image files, found below one folder."""
+"""Find the image files that a label table names, below one folder."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _ABSOLUTE = re.compile(r"/|[A-Za-z]:/|\.\./|~/|file:/")
 
 
 def find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
-    """Add the column `path`; list names that lead outside, are missing or fit several files.
+    """Add the column `path`; report names that lead outside, are missing or match several files.
 
-    A name is looked up as it is written, below the folder; then, where nothing is there, in all
-    folders below it, as long as one file alone fits. What was found in this way is logged.
+    A name is looked up as written, relative to the folder. If no such file exists, all subfolders
+    are searched, and a single match is used and logged.
     """
     finder = _Finder(images)
     found = [finder.find(name) if isinstance(name, str) else None for name in table["image"]]
@@ -38,14 +38,14 @@ def find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
 
 
 def log_unused(table: pd.DataFrame, images: Path, *, csv: Path, all_rows: bool) -> None:
-    """Log what lies in the folders of the images that a table names, and is not used.
+    """Log unused files in the folders of the images that a table names.
 
     Args:
         table: with the column `path`.
-        images: the folder that the images were found below.
-        csv: the file of the table, which may lie there too.
-        all_rows: the table has its rows of all labels, so that a file that it does not name is
-            named by no other row either.
+        images: the image folder.
+        csv: the table's file, which may lie in the same folder.
+        all_rows: whether the table still has the rows of all labels; only then is a file without a
+            row in it truly unlisted.
     """
     used = {str(path) for path in table["path"]}
     root, itself = os.path.abspath(images), os.path.abspath(csv)
@@ -66,43 +66,43 @@ def log_unused(table: pd.DataFrame, images: Path, *, csv: Path, all_rows: bool) 
     kin = [path for path in spare if path in masks]
     if plain and all_rows:
         _LOG.warning(
-            "Not used: %s beside those that the table names: %s.",
+            "Not used: %s beside the images in the table: %s.",
             counted(len(plain), "image"),
             listed(plain),
         )
     if kin and all_rows:
         _LOG.warning(
-            "Not used: %s (%s) beside the images that the table names: %s.",
+            "Not used: %s (%s) beside the images in the table: %s.",
             counted(len(kin), "mask"),
             kinds_of(kin),
             listed(kin, 3),
         )
     read = [_below(path, root) for path in used] if unread else []
     found = sort_out(Path(root), unread, read=read, hidden=hidden)
-    lines = [f"Beside the images of the table: {each}" for each in found.problems()]
+    lines = [f"Beside the images in the table: {each}" for each in found.problems()]
     for line in [*lines, *found.notes()]:
         _LOG.warning("%s.", line)
 
 
 class _Finder:
-    """Finds image files by name, with or without extension, whatever the case of letters."""
+    """Finds image files by name, with or without extension, ignoring case."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(os.path.abspath(root))
         self.missing: list[str] = []
         self.outside: list[str] = []
         self.several: list[str] = []
-        self.unread: list[tuple[str, PurePath]] = []  # name, and the file that is not read
-        self.moved: list[tuple[str, PurePath]] = []  # name, and where its file was found
+        self.unread: list[tuple[str, PurePath]] = []  # name, and the file of an unsupported format
+        self.moved: list[tuple[str, PurePath]] = []  # name, and the path of its file
         self._folders: dict[Path, dict[str, list[Path]]] = {}
         self._below: dict[str, list[PurePath]] = {}  # every image below the root, by its keys
-        self._others: dict[str, list[PurePath]] = {}  # likewise files of formats not read
+        self._others: dict[str, list[PurePath]] = {}  # likewise files of unsupported formats
         self._indexed = False
 
     def find(self, name: str) -> Path | None:
-        """Return the file; or None, and the name is in one of the lists of this finder."""
-        # Tables made on Windows hold backslashes. The check is on the text: links inside the
-        # folder may lead elsewhere, as data managers lay them.
+        """Return the file, or None after recording the name in one of this finder's lists."""
+        # Tables made on Windows contain backslashes. The check is on the text: links inside the
+        # folder may lead elsewhere, as data managers create them.
         text = name.replace("\\", "/")
         path = Path(os.path.normpath(self.root / text))
         inside = path.is_relative_to(self.root)
@@ -123,7 +123,7 @@ class _Finder:
         return None
 
     def problems(self) -> list[str]:
-        """Return a line for each kind of name that no file was found for."""
+        """Return one line per kind of name without a file."""
         lines = []
         if self.missing:
             names = counted(len(self.missing), "image")
@@ -136,31 +136,31 @@ class _Finder:
             )
         if self.several:
             lines.append(
-                f"{len(self.several)} of the names fit several files (give the "
-                f"extension, and the folder below {self.root}): {listed(self.several)}"
+                f"{len(self.several)} of the names match several files (add the extension and the "
+                f"folder below {self.root}): {listed(self.several)}"
             )
         cures: dict[str, list[tuple[str, PurePath]]] = {}
         for name, path in self.unread:
-            cure = cure_of(self.root / path) or "It is no image by its first bytes"
+            cure = cure_of(self.root / path) or "Its content is not an image"
             cures.setdefault(cure, []).append((name, path))
         for cure, found in cures.items():
             endings = sorted({ending_of(path) or "no ending" for _, path in found})
             shown = listed(f"{name} ({path.as_posix()})" for name, path in found)
             lines.append(
-                f"{counted(len(found), 'image')} there, but in a format that is not read "
+                f"{counted(len(found), 'image')} found, but in an unsupported format "
                 f"({', '.join(endings)}): {shown}. {cure}"
             )
         return lines
 
     def log_moved(self) -> None:
-        """Log which folders images were found in that the table does not name."""
+        """Log images that were found in another folder than the table names."""
         if not self.moved:
             return
         places = Counter(path.parent.as_posix() for _, path in self.moved)
         name, path = self.moved[0]
         _LOG.warning(
-            "%s found in another folder than the table says, each the only file below %s that "
-            "fits: %s. For example %s is %s.",
+            "%s found in another folder than the table names, each the only match below %s: %s. "
+            "For example %s is %s.",
             counted(len(self.moved), "image"),
             self.root,
             listed(f"{folder} ({count})" for folder, count in sorted(places.items())),
@@ -169,13 +169,13 @@ class _Finder:
         )
 
     def _in_place(self, path: Path) -> list[Path]:
-        """Return the images that a path names: itself, or one of other case, or with an ending."""
+        """Return the images that a path names: exactly, ignoring case, or without extension."""
         folder = self._folder(path.parent)
         named = folder.get(_key(path.name), [])
         return ([path] if path in named else named) or folder.get(_stem_key(path.name), [])
 
     def _folder(self, folder: Path) -> dict[str, list[Path]]:
-        """Return the images of a folder by their keys."""
+        """Return the images in a folder by their keys."""
         if folder not in self._folders:
             known: dict[str, list[Path]] = {}
             for path in _images_in(folder):
@@ -185,12 +185,12 @@ class _Finder:
         return self._folders[folder]
 
     def _elsewhere(self, text: str) -> list[PurePath]:
-        """Return the images that fit a name whose own folder has none, masks only if it names one.
+        """Search all folders for a name; match masks only if the name is that of a mask.
 
-        The folders of one, the name or the file, must end in those of the other: `p1` fits
-        `Malawi/p1.png`, `set/images/p1` fits `images/p1.png`, `benign/1` does not fit
-        `malignant/1.png`. Of a path that leads outside, as on the machine of who made the table,
-        the name alone has to fit.
+        The folders of the name must end in those of the file, or the reverse: `p1` matches
+        `Malawi/p1.png`, `set/images/p1` matches `images/p1.png`, `benign/1` does not match
+        `malignant/1.png`. Of a path that leads outside, such as one on the author's machine, only
+        the file name has to match.
         """
         folders = _folders_of(text)
         loose = _ABSOLUTE.match(text) is not None or ".." in text.split("/")
@@ -208,13 +208,13 @@ class _Finder:
         return [path for path in best if path not in masks]
 
     def _named(self, text: str) -> list[PurePath]:
-        """Return all images below the root of that name, with or without ending."""
+        """Return all images of that name below the root, with or without extension."""
         name = text.rsplit("/", 1)[-1]
         below = self._index()
         return below.get(_key(name)) or below.get(_stem_key(name), [])
 
     def _unread(self, text: str) -> PurePath | None:
-        """Return a file of a format that is not read and has the name."""
+        """Return a file of that name in an unsupported format."""
         name, folders = text.rsplit("/", 1)[-1], _folders_of(text)
         index = self._index(unread=True)
         bare = [path for path in index.get(_stem_key(name), []) if cure_of(self.root / path)]
@@ -226,17 +226,17 @@ class _Finder:
         return None
 
     def _near(self) -> str:
-        """Return where the first of the missing names lie after all, or nothing."""
+        """Return hints on where the first missing names may be, or an empty string."""
         hints = []
         for name in self.missing[:SHOWN]:
             text = name.replace("\\", "/")
             near = self._named(text) or self._named(stem_of(PurePath(text)))
             if near:
                 hints.append(f"{name} may be {listed(path.as_posix() for path in near[:3])}")
-        return f". {'; '.join(hints[:3])}: write names as they lie there" if hints else ""
+        return f". {'; '.join(hints[:3])}: write the names as they are on disk" if hints else ""
 
     def _index(self, *, unread: bool = False) -> dict[str, list[PurePath]]:
-        """Return every file below the root by its keys; made once, where a name is missing."""
+        """Return every file below the root by its keys, built once, when a name is missing."""
         if not self._indexed:
             for folder, names, _ in walk(self.root, []):
                 for name in names:
@@ -250,31 +250,33 @@ class _Finder:
 
 
 def _log_companions(root: Path, used: Sequence[Path]) -> None:
-    """Log images of the table that are masks by their names: the table asked for them."""
+    """Log images in the table whose names are those of masks; they are kept."""
     top = os.path.abspath(root)
     named = find_companions([_below(str(path), top) for path in used])
     if named:
         _LOG.warning(
-            "%s that the table names %s (%s): %s. Take the rows out if they are no images.",
+            "%s in the table %s (%s): %s. Remove the rows if they are not images.",
             counted(len(named), "file"),
-            "is a mask or alike by its name" if len(named) == 1 else "are masks or alike by name",
+            "has the name of a mask or similar file"
+            if len(named) == 1
+            else "have names of masks or similar files",
             kinds_of(named),
             listed(sorted(named), 3),
         )
 
 
 def _below(path: str, root: str) -> PurePath:
-    """Return the path relative to the root, by its text: `relative_to` is slow."""
+    """Return the path relative to the root, from its text: `relative_to` is slow."""
     return PurePath(path[len(root) :].lstrip("/"))
 
 
 def _key(name: str) -> str:
-    """Return a name in lower case, its letters composed: ZIP files of a Mac hold them in parts."""
+    """Return a name in lower case and Unicode NFC: ZIP files made on a Mac use NFD."""
     return unicodedata.normalize("NFC", name).lower()
 
 
 def _stem_key(stem: str) -> str:
-    return f"{_key(stem)}/"  # no file name ends in a slash, so stems and names never meet
+    return f"{_key(stem)}/"  # no file name ends in a slash, so stems and names never collide
 
 
 def _folders_of(text: str) -> tuple[str, ...]:
@@ -282,7 +284,7 @@ def _folders_of(text: str) -> tuple[str, ...]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    if not os.path.isdir(folder):  # False, too, for a name that no file system takes
+    if not os.path.isdir(folder):  # also False for a name that no file system allows
         return []
     return sorted(
         path

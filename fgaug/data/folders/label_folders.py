@@ -1,4 +1,4 @@
-"""Folders of labels: the images below each, and what was left without any."""
+"""List the images of each label folder, and report files and folders without a label."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LOG = logging.getLogger("fgaug")
 def images_of_level(
     root: Path, images: Sequence[PurePath], level: int, split: int | None
 ) -> pd.DataFrame:
-    """Return label, path and relative path of the images below the folders of a level.
+    """Return label, path and relative path of the images below the folders of one level.
 
     Args:
         root: the folder that `images` are relative to.
         images: all of the tree.
         level: of the labels' folders, 1 or more.
-        split: of the folders that are the split, if there are such.
+        split: level of the split folders, if any.
     """
     deep = max(level, split or 0)
     rows = [path for path in images if len(path.parts) > deep]
     outside = [path for path in images if len(path.parts) <= deep]
     if outside:
         _LOG.warning(
-            "Left out %s that %s in no folder of a label%s: %s.",
+            "Skipped %s that %s not in a label folder%s: %s.",
             counted(len(outside), "image"),
-            "lies" if len(outside) == 1 else "lie",
-            " and a split" if split else "",
+            "is" if len(outside) == 1 else "are",
+            " and a split folder" if split else "",
             listed(outside),
         )
     bare = [os.path.splitext(path)[0] for path in rows]
@@ -44,8 +44,8 @@ def images_of_level(
     pairs = [path for path, name in zip(rows, bare, strict=True) if twice[name] > 1]
     if pairs:
         _LOG.warning(
-            "%s share their names but for the ending: %s. If they are copies of one image, or "
-            "images and masks, keep one of each.",
+            "%s differ only in the extension of their names: %s. If they are copies of one "
+            "image, or an image and its mask, keep one of each.",
             counted(len(pairs), "image"),
             listed(pairs, 4),
         )
@@ -59,15 +59,15 @@ def images_of_level(
 
 
 def check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[str]) -> None:
-    """Refuse a label all of whose images were left out as masks; log folders without images."""
+    """Refuse a label whose images all look like masks by name; log folders without images."""
     emptied = Counter(
         path.parts[level - 1]
         for path in tree.companions
         if len(path.parts) > level and not is_companion_folder(path.parts[level - 1])
     )
     problems += [
-        f'every image of label "{name}" ({count}) is a mask or alike by its name. Give '
-        "--with-companions if they are images, or move the folder away if they are not"
+        f'every image of label "{name}" ({count}) has the name of a mask or similar file. Add '
+        "--with-companions if they are images; otherwise move the folder out"
         for name, count in sorted(emptied.items())
         if name not in labels
     ]
@@ -80,7 +80,7 @@ def check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[
         ]
         if empty:
             _LOG.warning(
-                "No image in %s %s, so %s no label.",
+                "No images in %s %s, so %s no label.",
                 "folder" if len(empty) == 1 else "folders",
                 listed(empty),
                 "it is" if len(empty) == 1 else "they are",
@@ -88,15 +88,17 @@ def check_emptied(tree: Tree, level: int, labels: Sequence[str], problems: list[
 
 
 def cure_of_level(root: Path, images: Sequence[PurePath], level: int) -> str:
-    """Return where labels may lie if a level has fewer than two; nothing if it is not known."""
+    """Suggest another level for the labels if a level has fewer than two; empty if unknown."""
     depth = max((len(path.parts) - 1 for path in images), default=0)
     if images and depth == 0:
         return (
-            ": the images lie in the folder itself. Make one folder a label, or give a label "
-            "table by --csv"
+            ": the images are in the folder itself. Create one folder per label, or give a label "
+            "table with --csv"
         )
     if 0 < depth < level:
-        return f" {level} folders down: the images lie {depth} deep. Lower --label-level"
+        return (
+            f" {level} folders down: the images are only {depth} deep. Use a lower --label-level"
+        )
     if len({path.parts[level - 1] for path in images if len(path.parts) > level}) != 1:
         return ""
     for lower in range(level + 1, depth + 1):
@@ -105,7 +107,7 @@ def cure_of_level(root: Path, images: Sequence[PurePath], level: int) -> str:
             deep = next(path for path in images if len(path.parts) > lower)
             place = f"{root.joinpath(*deep.parts[: lower - 1])}, or " if level == 1 else ""
             return (
-                f". Below it lie {listed(sorted(names))}: give {place}--label-level {lower}, if "
+                f". It contains {listed(sorted(names))}: give {place}--label-level {lower}, if "
                 "these are labels"
             )
     return ""

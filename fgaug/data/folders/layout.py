@@ -1,7 +1,7 @@
-"""Layouts: which level of folders holds labels, and which a split.
+"""Work out which level of folders holds the labels, and which the split.
 
-A level is counted from the folder that is given: in `DIR/train/benign/1.png`, `train` is level 1
-and `benign` level 2.
+Levels count from the given folder: in `DIR/train/benign/1.png`, `train` is level 1 and `benign`
+level 2.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Parts = tuple[str, ...]  # the folders of an image below the root
 
 
 def check_levels(root: Path, images: Sequence[PurePath]) -> list[str]:
-    """Refuse a tree whose first level is not that of the labels; return doubts of others.
+    """Refuse a tree whose first level does not hold the labels; return warnings on unclear ones.
 
     Raises:
-        DataError: some level holds splits, or folds, or labels lie one level below.
+        DataError: some level holds splits or folds, or the labels are one level down.
     """
     parts = [path.parts[:-1] for path in images]
     depth = max(map(len, parts), default=0)
@@ -51,7 +51,7 @@ def check_levels(root: Path, images: Sequence[PurePath]) -> list[str]:
 
 
 def split_level(root: Path, images: Sequence[PurePath]) -> int:
-    """Return the level whose folders are train, valid and test, or refuse."""
+    """Return the level whose folders are train, valid and test; refuse a tree without one."""
     parts = [path.parts[:-1] for path in images]
     for level in range(1, max(map(len, parts), default=0) + 1):
         names = _names(parts, level)
@@ -60,53 +60,53 @@ def split_level(root: Path, images: Sequence[PurePath]) -> int:
             refuse(str(root), _unfit_split(parts, level, roles))
             return level
     first = listed(sorted(_names(parts, 1))) or "no folders"
-    cure = "Name folders train, valid (or val) and test, or leave out --split-folders"
+    cure = "Name the folders train, valid (or val) and test, or omit --split-folders"
     if any(_is_folds(_names(parts, level)) for level in (1, 2, 3)):
         cure = (
-            "Folds are no split: move them into folders train, valid and test, or give a label "
-            "table with a split column"
+            "Folds are not a split: move them into folders train, valid and test, or give a "
+            "label table with a split column"
         )
     refuse(
         str(root),
-        [f"--split-folders found no level of folders that are all splits: {first}. {cure}"],
+        [f"--split-folders needs a level on which every folder is a split: {first}. {cure}"],
     )
     raise AssertionError("refused above")
 
 
 def splits_of(images: Sequence[PurePath], level: int) -> list[str]:
-    """Return train, valid or test of each image by its folder on a level that is all splits."""
+    """Return the split (train, valid or test) of each image from its folder on the split level."""
     roles = _roles(_names([path.parts[:-1] for path in images], level))
     return [roles[path.parts[level - 1]] for path in images]
 
 
 def label_level_beside(images: Sequence[PurePath], split: int) -> int:
-    """Return the first level beside that of the split on which folders differ."""
+    """Return the first level with several folders, other than the split's."""
     return _label_level([path.parts[:-1] for path in images], split)
 
 
 def _unfit_split(parts: Sequence[Parts], level: int, roles: Mapping[str, str]) -> list[str]:
     problems = [
-        f'folder "{name}" may be valid or test. Rename it to one of them'
+        f'folder "{name}" could mean valid or test. Rename it to one of these'
         for name, role in sorted(roles.items())
         if role not in SPLITS
     ]
     lacking = [role for role in ("train", "valid") if role not in roles.values()]
     if lacking == ["valid"] and "test" in roles.values():
-        lacking = []  # validation patients are drawn from those of training
+        lacking = []  # validation patients are drawn from the training set
     if lacking and not problems:
         problems.append(
             f"--split-folders found {_counts(parts, level)} and no folder for "
-            f"{' and '.join(lacking)}. Move images, whole patients, into a folder "
-            f"{' and one '.join(lacking)}; or leave it out and say --label-level "
-            f"{_label_level(parts, level)} to pool all images and have a split drawn"
+            f"{' and '.join(lacking)}. Move the images of some patients into a folder "
+            f"{' and one '.join(lacking)}; or omit it and give --label-level "
+            f"{_label_level(parts, level)} to pool all images and have the split drawn"
         )
     return problems
 
 
 def _roles(names: Iterable[str]) -> dict[str, str]:
-    """Return the role of each name that is a split; what all names start with is left out.
+    """Return the split that each name stands for, ignoring a prefix that all names share.
 
-    So `BUSI_train` and `BUSI_test` are splits as `train` and `test` are.
+    So `BUSI_train` and `BUSI_test` are splits just as `train` and `test` are.
     """
     plain = {name: " ".join(name.lower().split()) for name in names}
     first, last = min(plain.values(), default=""), max(plain.values(), default="")
@@ -121,7 +121,7 @@ def _roles(names: Iterable[str]) -> dict[str, str]:
 
 
 def _is_split(names: Iterable[str]) -> bool:
-    """Return whether two or more splits are among the names: a class may be called train."""
+    """Return whether the names include at least two splits: one class may be called train."""
     return len(set(_roles(names).values())) > 1
 
 
@@ -140,13 +140,13 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
         rest = sorted(set(names) - set(splits))
         return (
             f"{what}, and {listed(rest)} beside them {'is' if len(rest) == 1 else 'are'} not. "
-            f"Sort the images into one folder a label, or say --label-level {level} if these are "
+            f"Sort the images into one folder a label, or give --label-level {level} if these are "
             "labels"
         )
     if len(_names(parts, other)) < 2:
         below = f" (only {labels})" if labels else ""
         return (
-            f"{what}, and there are no folders of labels{below}. Make one folder a label in each"
+            f"{what}, and there are no label folders{below}. Create one folder per label in each"
         )
     where = "Below" if other > level else "Above"
     return (
@@ -160,18 +160,18 @@ def _fold_problem(parts: Sequence[Parts], level: int) -> str:
     labels = _counts(parts, other)
     lie = f" {'Below' if other > level else 'Above'} them lie {labels}." if labels else ""
     return (
-        f"the folders {_listed(_names(parts, level))} ({_level(level)}) are folds, not labels."
-        f"{lie} Give --label-level {other} to pool them and have a split drawn by image, or a "
-        "label table with patients, or with the split that you want (--split-col)"
+        f"the folders {_listed(_names(parts, level))} ({_level(level)}) are folds, not "
+        f"labels.{lie} Give --label-level {other} to pool them and have the split drawn by image, "
+        "or a label table with patients or with your own split (--split-col)"
     )
 
 
 def _two_levels(root: Path, parts: Sequence[Parts]) -> list[str]:
-    """Refuse or doubt a tree in which folders of labels may lie below those of the first level.
+    """Refuse or question a tree whose second level may hold the labels.
 
-    `Egypt/benign`, `Malawi/malignant` is refused, as the lower names are words for classes and
-    the upper ones are not. Where words do not tell, and each upper folder holds folders of the
-    same names, the first level is taken, as for `benign/left`, `benign/right`, with a warning.
+    `Egypt/benign`, `Malawi/malignant` is refused, as only the lower names are typical class names.
+    If names do not decide, and all upper folders contain folders of the same names, as in
+    `benign/left` and `benign/right`, the first level is used, with a warning.
     """
     upper = _names(parts, 1)
     if len(upper) < 2:
@@ -188,34 +188,34 @@ def _two_levels(root: Path, parts: Sequence[Parts]) -> list[str]:
         if same and {"0", "1"} <= common <= set("012345"):
             classes = True
         if classes and not any(map(_is_class, upper)):
-            what = f"below the folders {_listed(upper)} lie folders {_counts(parts, level)}"
-            refuse(str(root), [f"{what}. Are these the labels? Say {ways.format(level)}"])
+            what = f"the folders {_listed(upper)} contain folders {_counts(parts, level)}"
+            refuse(str(root), [f"{what}. If these are the labels, give {ways.format(level)}"])
         if same and level == 2:
             doubts.append(
-                f"{root}: each of the folders {_listed(upper)} holds folders of the same names: "
-                f"{_counts(parts, level)}. The upper ones are taken as the labels. Say "
-                f"{ways.format(level)}"
+                f"{root}: each of the folders {_listed(upper)} contains folders of the same "
+                f"names: {_counts(parts, level)}. The upper ones are used as labels. To choose, "
+                f"give {ways.format(level)}"
             )
     return doubts
 
 
 def _refuse_nested(root: Path, parts: Sequence[Parts], upper: set[str]) -> None:
-    """Refuse a label's folder that holds folders of the other labels: a set unpacked twice."""
+    """Refuse a label folder that contains the other label folders: a set unpacked twice."""
     for name, below in sorted(_inside(parts, 2).items()):
         labels = sorted(below & (upper - {name}))
         if len(labels) > 1 or (labels and upper == {name, *labels}):
             refuse(
                 str(root),
                 [
-                    f"the folder {name} holds folders named as those beside it: {listed(labels)}. "
-                    f"It is most likely a second copy of the set. Move it away, or give "
-                    f"--folders '{root / name}'"
+                    f"the folder {name} contains folders with the names of its siblings: "
+                    f"{listed(labels)}. It is probably a second copy of the set. Move it out, or "
+                    f"give --folders '{root / name}'"
                 ],
             )
 
 
 def _inside(parts: Sequence[Parts], level: int) -> dict[str, set[str]]:
-    """Return the names of a level that lie below each folder of the first one."""
+    """Return the names on a level below each folder of the first level."""
     inside: dict[str, set[str]] = {}
     for each in parts:
         if len(each) >= level:
@@ -228,7 +228,7 @@ def _is_class(name: str) -> bool:
 
 
 def _label_level(parts: Sequence[Parts], split: int) -> int:
-    """Return the first level with several names that are no splits or folds."""
+    """Return the first level with several names that are neither splits nor folds."""
     for level in range(1, max(map(len, parts), default=0) + 1):
         names = _names(parts, level)
         if level != split and len(names) > 1 and not (_is_split(names) or _is_folds(names)):
@@ -237,7 +237,7 @@ def _label_level(parts: Sequence[Parts], split: int) -> int:
 
 
 def _names(parts: Sequence[Parts], level: int) -> Counter[str]:
-    """Return how many images lie below each name of a level."""
+    """Return the number of images below each name of a level."""
     return Counter(each[level - 1] for each in parts if len(each) >= level)
 
 
@@ -251,4 +251,4 @@ def _listed(names: Counter[str]) -> str:
 
 
 def _level(level: int) -> str:
-    return "in the folder given" if level == 1 else f"{level} levels down"
+    return "in the given folder" if level == 1 else f"{level} levels down"

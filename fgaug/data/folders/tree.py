@@ -1,6 +1,6 @@
-"""Trees: everything below a folder, told apart once.
+"""Classify everything below a folder: images, their companions, and unsupported files.
 
-Images, their companions, and files that are not read. Nothing is left out without being counted.
+Every skipped file is counted.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from fgaug.data.folders.unread_files import Unread, sort_out
 from fgaug.data.problems import counted, listed
 
 _LOG = logging.getLogger("fgaug")
-SKIP_THEM = "leave them out by --skip-broken"
+SKIP_THEM = "skip them with --skip-broken"
 _SYSTEM = ("__macosx", "@eadir", "__pycache__", "$recycle.bin", "system volume information")
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tree:
-    """What lies below a folder; paths are relative to it, sorted by folder and name."""
+    """The contents of a folder tree; paths are relative to it, sorted by folder and name."""
 
     root: Path
     images: tuple[PurePath, ...]
-    companions: tuple[PurePath, ...]  # of images, whether their format is read or not
+    companions: tuple[PurePath, ...]  # of images, in supported formats or not
     unread: Unread
-    links: tuple[PurePath, ...]  # folders that are not entered
+    links: tuple[PurePath, ...]  # linked folders that are not followed
 
     def report(self, *, cure: str, way_out: str, skip: bool = False) -> list[str]:
-        """Log what is not read, and return problems: images whose format is not read.
+        """Log what is skipped, and return the problems: images of unsupported formats.
 
         Args:
-            cure: how to have companions read.
-            way_out: how to do without images whose format is not read.
-            skip: these are logged too, and are no problem.
+            cure: how to have companions read as images.
+            way_out: how to skip images of unsupported formats.
+            skip: log such images instead of reporting them as problems.
         """
         if self.companions:
             _LOG.warning(
-                "Left out %s that %s images (%s): %s.%s",
+                "Skipped %s that %s images (%s): %s.%s",
                 counted(len(self.companions), "file"),
                 "accompanies" if len(self.companions) == 1 else "accompany",
                 kinds_of(self.companions),
@@ -51,7 +51,7 @@ class Tree:
             )
         if self.links:
             _LOG.warning(
-                "Not entered: %s to folders of the same tree: %s.",
+                "Not followed: %s to folders of the same tree: %s.",
                 counted(len(self.links), "link"),
                 listed(self.links),
             )
@@ -61,17 +61,17 @@ class Tree:
         if not skip:
             return [f"{problem}; or {way_out}" for problem in problems]
         for problem in problems:
-            _LOG.warning("Left out: %s.", problem)
+            _LOG.warning("Skipped: %s.", problem)
         return []
 
 
 def read_tree(root: Path, *, with_companions: bool = False, paired: bool = False) -> Tree:
-    """Return what lies below a folder.
+    """Return the contents of a folder tree.
 
     Args:
-        root: the folder; links below it are followed where they lead out of it.
-        with_companions: masks and their kin are images like others.
-        paired: only what accompanies an image that is there is a companion.
+        root: the folder; links are followed if they lead out of it.
+        with_companions: treat masks and similar files as images.
+        paired: treat only files with a matching image as companions.
     """
     files, links, hidden = [], list[PurePath](), 0
     for folder, names, left_out in walk(root, links):
@@ -92,11 +92,11 @@ def read_tree(root: Path, *, with_companions: bool = False, paired: bool = False
 
 
 def walk(root: Path, links: list[PurePath]) -> Iterator[tuple[PurePath, list[str], int]]:
-    """Yield each folder below one, relative to it, and its files, sorted; hidden ones are counted.
+    """Yield each folder below `root`, relative to it, its sorted files and the hidden file count.
 
     Args:
         root: the folder.
-        links: links to folders of the same tree are added here, and not followed.
+        links: collects links to folders of the same tree, which are not followed.
     """
     top = Path(os.path.realpath(root))
     for place, folders, names in sorted(_walked(root, top, links)):
@@ -128,11 +128,11 @@ def _walked(
 
 
 def is_readable(path: PurePath) -> bool:
-    """Return whether a file has the ending of an image that is read."""
+    """Return whether a file has the extension of a supported image format."""
     return path.suffix.lower() in EXTENSIONS
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is the system's own, by its name."""
+    """Return whether the name is that of a hidden or system file or folder."""
     lower = name.lower()
     return name.startswith(".") or lower in _SYSTEM or lower in _SYSTEM_FILES

@@ -1,1 +1,1 @@
-"""Reading: image files as pixels, cropped and resized to the squares of a dataset."""
+"""Read image files, and crop and resize them to the squares of a dataset."""

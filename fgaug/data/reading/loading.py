@@ -1,4 +1,4 @@
-"""Loading: many image files -> blocks of equal squares, their digests and sizes."""
+"""Load many image files as blocks of equal squares, with their digests and sizes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fgaug.data.reading.samples import FULL, BrokenImageError
 from fgaug.data.reading.source_image import SourceImage, read_source
 
 _LOG = logging.getLogger("fgaug")
-_BLOCK = 512  # images in flight at once: bounds memory at any number of images
-_DIM = 48  # of 255; a set whose brightest pixel is below was most likely 12 bits in 16
-_UNUSED_BITS = 2  # of 16: a file that leaves as many unused most likely holds 10, 12 or 14 bits
+_BLOCK = 512  # images processed at once: bounds memory for any number of images
+_DIM = 48  # of 255; a set whose brightest pixel is darker was probably 12 bits stored in 16
+_UNUSED_BITS = 2  # of 16: a file with this many unused bits probably has 10, 12 or 14
 Progress = Callable[[int, int], None]
 
 
@@ -30,14 +30,14 @@ Progress = Callable[[int, int], None]
 class ImageFile:
     """One image to load."""
 
-    name: str  # as messages call it
+    name: str  # for messages
     path: Path
     box: squares.Box | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedImage:
-    """What is kept of an image in memory; its pixels wait in a temporary file."""
+    """Metadata of a loaded image; its pixels are in a temporary file."""
 
     sha256: str
     width: int  # of the source image, before cropping
@@ -45,24 +45,24 @@ class LoadedImage:
     brightest: int
     channels: int
     pixels: bytes
-    peak: int | None = None  # of files of more than 8 bits; see `SourceImage`
+    peak: int | None = None  # of files with more than 8 bits; see `SourceImage`
     pictures: int = 1
 
 
 class LoadedImages:
-    """Images that were read, in order; those that were skipped leave False in `kept`."""
+    """The loaded images, in order; skipped ones are False in `kept`."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.channels = 1  # 3 from the first colour image on
+        self.channels = 1  # becomes 3 at the first colour image
         self.kept: list[bool] = []
         self.sha256: list[str] = []
         self._shapes: list[tuple[int, int]] = []
         self._channels: list[int] = []
         self._brightest = 0
-        self._deep = 0  # files of more than 8 bits
-        self._dim: list[str] = []  # those of them that leave bits unused, with how many they use
-        self._several: list[str] = []  # photographs with other pictures in the file
+        self._deep = 0  # files with more than 8 bits
+        self._dim: list[str] = []  # those with unused bits, and the bits used
+        self._several: list[str] = []  # files with more than one image
         self._spool = tempfile.TemporaryFile(prefix="fgaug-")  # noqa: SIM115 - lives as long as this
 
     def add(self, image: LoadedImage, name: str = "") -> None:
@@ -83,7 +83,7 @@ class LoadedImages:
         """Yield uint8 [n, size, size, channels], each image once, in order.
 
         Args:
-            stay: bool, one an image; those that are false are passed over.
+            stay: bool, one per image; false ones are skipped.
         """
         self._spool.seek(0)
         block = []
@@ -112,10 +112,10 @@ class LoadedImages:
         return np.empty((0, self.size, self.size, self.channels), np.uint8)
 
     def sizes(self, stay: np.ndarray) -> dict[str, Any]:
-        """Return minimum, median and maximum of the source images' widths and heights.
+        """Return minimum, median and maximum width and height of the source images.
 
         Args:
-            stay: bool, one an image: which are counted.
+            stay: bool, one per image: the images to count.
         """
         widths, heights = np.array(self._shapes)[stay].T
         return {"width": _summary(widths), "height": _summary(heights)}
@@ -124,30 +124,32 @@ class LoadedImages:
         self._spool.close()
 
     def warn(self) -> None:
-        """Log what is odd about the files: unused bits, further pictures, a dark set."""
+        """Warn of unusual files: unused bits, several images in a file, a dark dataset."""
         if self._dim:
             share = len(self._dim) / len(self.sha256)
             _LOG.warning(
-                "%s of %d (%.3g%%) use 14 bits or fewer of the 16 that they are stored in, and "
-                "are scaled by the full range, so they become dark: %s. Scale each to the full "
-                "range (10 bits by 64, 12 bits by 16) before preparing%s.",
+                "%s of %d (%.3g%%) use 14 bits or fewer of 16 and are scaled by the full range, "
+                "so they become dark: %s. Scale each to the full range (10 bits by 64, 12 bits "
+                "by 16) before preparing%s.",
                 counted(len(self._dim), "image"),
                 len(self.sha256),
                 100 * share,
                 listed(self._dim),
-                "" if share == 1 else ", or brightness alone tells them from the others",
+                "" if share == 1 else ", or brightness alone gives them away",
             )
         elif self._brightest < _DIM:
             _LOG.warning(
-                "The brightest pixel of all images is %d of 255. Were 10 or 12 bits stored as 16? "
-                "Scale them to the full range before preparing.",
+                "The brightest pixel of all images is %d of 255. If they are 10 or 12 bits "
+                "stored as 16, scale them to the full range before preparing.",
                 self._brightest,
             )
         if self._several:
             _LOG.warning(
-                "%s more than one picture (a camera's preview or second view, MPO); the first of "
-                "each is read: %s.",
-                "1 file holds" if len(self._several) == 1 else f"{len(self._several)} files hold",
+                "%s more than one image (a camera's preview or second view, MPO); only the "
+                "first is read: %s.",
+                "1 file contains"
+                if len(self._several) == 1
+                else f"{len(self._several)} files contain",
                 listed(self._several),
             )
 
@@ -161,15 +163,15 @@ def load_images(
     skip_broken: bool = False,
     progress: Progress | None = None,
 ) -> LoadedImages:
-    """Return every image decoded, cropped and resized, or refuse the broken ones by name.
+    """Decode, crop and resize every image, or refuse the broken ones by name.
 
     Args:
-        files: the images, in the order of the manifest.
+        files: the images, in manifest order.
         size: side of the squares in pixels.
         channels: 1 or 3; None takes 1 if every image is grey.
         margin: crop to each file's box with this margin; None keeps whole images.
-        skip_broken: leave broken images out, with a warning, instead of refusing.
-        progress: called with (done, total).
+        skip_broken: skip broken images with a warning instead of refusing them.
+        progress: called with (images done, total).
     """
     loaded = LoadedImages(size)
     broken: list[str] = []
@@ -180,7 +182,7 @@ def load_images(
         except BrokenImageError as problem:
             return f"{file.name}: {problem}"
 
-    # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
+    # Threads: Pillow releases the GIL while it decodes and resizes.
     with contextlib.ExitStack() as on_error, ThreadPoolExecutor(_threads()) as pool:
         on_error.callback(loaded.close)
         for first in range(0, len(files), _BLOCK):
@@ -201,7 +203,7 @@ def load_images(
 
 
 def loaded_from(pixels: np.ndarray, channels: int | None = None) -> LoadedImages:
-    """Return images in memory, uint8 [N, size, size, C], as if they had been read from files."""
+    """Wrap images in memory, uint8 [N, size, size, C], as if they had been read from files."""
     loaded = LoadedImages(pixels.shape[1])
     for image in pixels:
         square = squares.to_channels(image, channels) if channels is not None else image
@@ -217,7 +219,8 @@ def _load(file: ImageFile, size: int, channels: int | None, margin: float | None
     if margin is not None:
         assert file.box is not None
         square = squares.crop_square(square, file.box, margin)
-    # Luma before resizing; grey is repeated only when it is stored, to spool a third of the bytes.
+    # Luma before resizing; grey is repeated only on writing, so the temporary file is a third of
+    # the size.
     square = squares.to_channels(square, 1) if channels == 1 else square
     return _measured(source, squares.resize_square(square, size))
 
@@ -242,11 +245,11 @@ def _threads() -> int:
 def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:
     shown = [*broken[:10], *([f"and {len(broken) - 10} more"] if len(broken) > 10 else [])]
     if broken and len(broken) == total:
-        refuse("No image can be read", shown)
+        refuse("None of the images can be read", shown)
     elif broken and skip:
         _LOG.warning("Skipped %s:\n  - %s", counted(len(broken), "image"), "\n  - ".join(shown))
     elif broken:
-        cure = "Restore these files, take them out of the table, or give --skip-broken."
+        cure = "Restore these files, remove them from the table, or give --skip-broken."
         refuse("Broken images", [*shown[:-1], f"{shown[-1]}\n{cure}"])
 
 

@@ -1,8 +1,8 @@
-"""Samples of more than 8 bits, and the few that Pillow scales or inverts in another way.
+"""Read samples of more than 8 bits, and those that Pillow scales or inverts differently.
 
-One rule for every format, grey and colour: a sample is a share of its full range, and becomes the
-nearest of 256 levels. Pillow keeps the high byte of 48-bit colour instead, so the low one is
-fetched by decoding once more with the two bytes swapped.
+One rule for every format, grey and colour: a sample is a fraction of its full range, rounded to
+the nearest of 256 levels. Pillow keeps only the high byte of 48-bit colour, so a second decoding
+with swapped bytes fetches the low byte.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Reopen = Callable[[], ImageFile.ImageFile]
 
 
 class BrokenImageError(ValueError):
-    """A file whose pixels cannot be had; the text is the reason without the name."""
+    """A file cannot be decoded; the message is the reason, without the file name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeepSamples:
-    """Samples of an upright image, scaled to 0..FULL, transparency over black."""
+    """Samples of an upright image, scaled to 0..FULL, transparency composited over black."""
 
     values: np.ndarray  # int64 [H, W, 1 or 3]
     peak: int  # the largest sample as stored, of FULL
 
     def to_8_bit(self) -> np.ndarray:
-        """Return uint8 [H, W, 1 or 3], the nearest of 256 levels."""
+        """Return uint8 [H, W, 1 or 3], rounded to the nearest of 256 levels."""
         return ((self.values + 128) // 257).astype(np.uint8)
 
 
@@ -45,12 +45,12 @@ def deep_samples(
     """Return the samples of an image of more than 8 bits, or None for one of 8 or fewer.
 
     Args:
-        opened: as Pillow opened it, not loaded yet.
-        reopen: opens the same file once more.
-        precision: of JPEG 2000, the bits that its samples have.
+        opened: the image as opened by Pillow, not loaded yet.
+        reopen: opens the same file again.
+        precision: bits per sample, of JPEG 2000 only.
 
     Raises:
-        BrokenImageError: samples that are negative, or of more than 16 bits.
+        BrokenImageError: samples are negative or have more than 16 bits.
     """
     raw = raw_mode(opened)
     if opened.mode in _GREY_MODES:
@@ -58,12 +58,12 @@ def deep_samples(
     if ";16" not in raw:
         return None
     if raw.startswith("CMYK"):
-        raise BrokenImageError("CMYK of 16 bits; export it as grey or RGB")
+        raise BrokenImageError("16-bit CMYK; export it as grey or RGB")
     return _colour(opened, reopen, raw)
 
 
 def raw_mode(opened: ImageFile.ImageFile) -> str:
-    """Return how the file packs its samples, in Pillow's words; empty where it does not say."""
+    """Return Pillow's raw mode of the file; empty if there is none."""
     arguments: Any = opened.tile[0].args if opened.tile else ""
     if isinstance(arguments, tuple):
         arguments = arguments[0] if arguments else ""
@@ -71,7 +71,7 @@ def raw_mode(opened: ImageFile.ImageFile) -> str:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Return the image turned as its file says; the same object where nothing is to be done."""
+    """Return the image with its EXIF orientation applied; the same object if it has none."""
     ImageOps.exif_transpose(image, in_place=True)
     return image
 
@@ -83,13 +83,13 @@ def levels(values: np.ndarray, top: int) -> np.ndarray:
 
 
 def jpeg2000_precision(head: bytes) -> tuple[int, bool] | None:
-    """Return the bits of a JPEG 2000 file's samples and whether they are signed.
+    """Return the bits per sample of a JPEG 2000 file and whether samples are signed.
 
     Args:
-        head: the first bytes of the file; None is returned if its sizes are not among them.
+        head: the first bytes of the file; if they lack the sizes, None is returned.
     """
     start = head.find(_SIZ)
-    precision = start + 42  # after marker, length, capabilities, eight sizes, count of components
+    precision = start + 42  # after marker, length, capabilities, eight sizes, component count
     if start < 0 or len(head) <= precision:
         return None
     return (head[precision] & 0x7F) + 1, bool(head[precision] & 0x80)
@@ -98,12 +98,12 @@ def jpeg2000_precision(head: bytes) -> tuple[int, bool] | None:
 def _grey(opened: ImageFile.ImageFile, precision: int | None) -> DeepSamples:
     key = opened.info.get("transparency")
     tags = getattr(opened, "tag_v2", {})
-    inverted = tags.get(_PHOTOMETRIC) == 0  # white is 0; Pillow inverts 8 bits and fewer only
+    inverted = tags.get(_PHOTOMETRIC) == 0  # white is 0; Pillow inverts only 8 bits and fewer
     values = np.asarray(upright(opened)).astype(np.int64)
     top = FULL
     if tags.get(_BITS) == (12,):
         top = 4095
-    elif precision is not None:  # which Pillow moved up to the highest of 16 bits
+    elif precision is not None:  # Pillow shifted them to the top of 16 bits
         top, values = (1 << precision) - 1, values >> (16 - precision)
     if values.size and (values.min() < 0 or values.max() > top):
         raise BrokenImageError(
@@ -121,10 +121,10 @@ def _grey(opened: ImageFile.ImageFile, precision: int | None) -> DeepSamples:
 
 
 def _colour(opened: ImageFile.ImageFile, reopen: Reopen, raw: str) -> DeepSamples:
-    """Return 16-bit colour, or grey with alpha, from two decodings: high bytes and low bytes."""
+    """Return 16-bit colour, or grey with alpha, from two decodings: of high and of low bytes."""
     key = opened.info.get("transparency")
-    associated = raw.startswith("RGBa")  # colours that were multiplied by alpha already
-    if raw.startswith("LA;"):  # four bytes a pixel: both of grey, both of alpha
+    associated = raw.startswith("RGBa")  # premultiplied alpha
+    if raw.startswith("LA;"):  # four bytes per pixel: two of grey, two of alpha
         bytes_ = _decoded(opened, lambda _: "RGBA").astype(np.int64)
         values = bytes_[..., 0::2] * 256 + bytes_[..., 1::2]
     else:
@@ -142,13 +142,13 @@ def _colour(opened: ImageFile.ImageFile, reopen: Reopen, raw: str) -> DeepSample
 
 
 def _with_other_byte(mode: str) -> str:
-    """Return the raw mode that keeps the byte which `mode` drops: `RGB;16L` of `RGB;16B`."""
+    """Return the raw mode that keeps the byte `mode` drops: `RGB;16L` for `RGB;16B`."""
     mode = mode.replace("RGBa", "RGBA")
     return mode[:-1] + _OTHER_BYTE[mode[-1]]
 
 
 def _decoded(opened: ImageFile.ImageFile, packed: Callable[[str], str]) -> np.ndarray:
-    """Return uint8 [H, W, C], upright, of an image whose raw modes are replaced."""
+    """Decode an image with replaced raw modes; return uint8 [H, W, C], upright."""
     tiles = []
     for tile in opened.tile:
         arguments: Any = tile.args

@@ -1,4 +1,4 @@
-"""Reader: one image file -> its source pixels.  The one place that opens images."""
+"""Decode one image file to its source pixels; the only module that opens images."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ from fgaug.data.reading.samples import (
 )
 from fgaug.data.reading.tiff_tags import check_tiff
 
-MAX_PIXELS = (
-    80_000_000  # a whole-slide scan or a decompression bomb, not an image to be learnt from
-)
+MAX_PIXELS = 80_000_000  # more is a whole-slide scan or a decompression bomb, not a training image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceImage:
-    """What a file holds."""
+    """A decoded image file."""
 
     pixels: np.ndarray  # uint8 [H, W, 1] or [H, W, 3]
-    peak: int | None  # of files of more than 8 bits: the largest sample as stored, of 65535
-    pictures: int  # in the file; more than 1 only where a camera added others to a photograph
+    peak: int | None  # of files with more than 8 bits: the largest stored sample, of 65535
+    pictures: int  # images in the file; more than 1 only in camera files (MPO)
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -43,15 +41,15 @@ def read_image(path: Path) -> np.ndarray:
 def read_source(path: Path) -> SourceImage:
     """Return the source pixels of an image file of any kind in `fgaug.core.image_formats`.
 
-    The orientation in the file is applied, palettes are resolved, more than 8 bits are scaled by
-    the full range, and transparency is laid over black, the background of an ultrasound image.
-    CMYK becomes RGB by the file's own profile where it has one, else by Pillow's formula.
+    Applies the stored orientation, resolves palettes, scales more than 8 bits by the full range,
+    and composites transparency over black, the background of ultrasound images. CMYK becomes RGB
+    with the file's own profile if it has one, else with Pillow's formula.
 
-    The pixels are uint8 [H, W, 1] if the image is grey (also if it is stored as colour with equal
-    channels), else [H, W, 3].
+    The pixels are uint8 [H, W, 1] if the image is grey (or is colour with equal channels), else
+    [H, W, 3].
 
     Raises:
-        BrokenImageError: the file is truncated, too large, of many frames, or no image.
+        BrokenImageError: the file is truncated, too large, has many frames, or is not an image.
     """
     try:
         with path.open("rb") as file:
@@ -64,7 +62,7 @@ def read_source(path: Path) -> SourceImage:
         raise BrokenImageError("a folder, not an image file") from None
     except UnidentifiedImageError:
         raise BrokenImageError(what_else(path)) from None
-    except Exception as problem:  # decoders raise anything on hostile bytes, not only OSError
+    except Exception as problem:  # on hostile bytes, decoders raise all kinds of exceptions
         reason = (str(problem) or type(problem).__name__).splitlines()[0]
         raise BrokenImageError(reason) from None
 
@@ -74,8 +72,8 @@ def _read(file: BinaryIO, formats: tuple[str, ...]) -> SourceImage:
         file.seek(0)
         return Image.open(file, formats=formats)
 
-    # Opened from a file object, as Pillow maps files that it opens by name: an uncompressed TIFF
-    # of orientation 5 to 8 is mapped with its sides swapped, which scrambles it.
+    # Open a file object, as Pillow memory-maps files that it opens by name: it maps an
+    # uncompressed TIFF of orientation 5 to 8 with swapped sides, which scrambles it.
     with opened_again() as opened:
         pictures = _check(opened)
         precision = _check_jpeg2000(opened, file) if opened.format == "JPEG2000" else None
@@ -94,7 +92,7 @@ def _read(file: BinaryIO, formats: tuple[str, ...]) -> SourceImage:
 
 
 def _check(opened: ImageFile.ImageFile) -> int:
-    """Return how many pictures the file holds, or refuse one that is too large or moves."""
+    """Return the number of images in the file; refuse one that is too large or animated."""
     if opened.width * opened.height > MAX_PIXELS:
         raise BrokenImageError(
             f"{opened.width} x {opened.height} pixels, more than {MAX_PIXELS:,}; export it smaller"
@@ -108,7 +106,7 @@ def _check(opened: ImageFile.ImageFile) -> int:
 
 
 def _check_jpeg2000(opened: ImageFile.ImageFile, file: BinaryIO) -> int | None:
-    """Return the bits of a grey image's samples where they are not 8, or refuse other such."""
+    """Return the bits per sample of a grey image if not 8; refuse other such images."""
     file.seek(0)
     found = jpeg2000_precision(file.read())
     file.seek(0)
@@ -116,28 +114,30 @@ def _check_jpeg2000(opened: ImageFile.ImageFile, file: BinaryIO) -> int | None:
         return None
     bits, signed = found
     if signed:
-        raise BrokenImageError("JPEG 2000 of signed samples; export it as 8- or 16-bit PNG")
+        raise BrokenImageError("JPEG 2000 with signed samples; export it as 8- or 16-bit PNG")
     if bits > 16 or (bits != 8 and opened.mode not in ("I;16", "1")):
-        # Pillow shifts colour to 8 bits, and fewer than 8 bits to the upper ones: not to scale
-        raise BrokenImageError(f"JPEG 2000 of {bits}-bit {opened.mode}; export it as PNG or TIFF")
+        # Pillow shifts colour to 8 bits, and fewer than 8 bits to the top bits, without scaling
+        raise BrokenImageError(
+            f"JPEG 2000 with {bits}-bit {opened.mode}; export it as PNG or TIFF"
+        )
     return bits if bits > 8 else None
 
 
 def _largest_of_ppm(opened: ImageFile.ImageFile) -> int:
-    """Return the largest sample that a PPM header allows; Pillow scales by it."""
+    """Return the largest sample that a PPM header declares; Pillow scales by it."""
     arguments = opened.tile[0].args if opened.tile else ""
     last = arguments[-1] if isinstance(arguments, tuple) else 255
     return last if isinstance(last, int) else 255
 
 
 def _to_8_bit(opened: ImageFile.ImageFile) -> Image.Image:
-    """Return an image of 8 bits or fewer in mode L or RGB, upright."""
+    """Convert an image of 8 bits or fewer to mode L or RGB, upright."""
     packed = raw_mode(opened)
     image: Image.Image = upright(opened)
     if image.mode == "F":
-        raise BrokenImageError("pixels are floating point; export 8 or 16 bits")
+        raise BrokenImageError("pixels are floating-point numbers; export it with 8 or 16 bits")
     if image.mode == "LAB":
-        raise BrokenImageError("colours are CIE Lab; export grey or RGB")
+        raise BrokenImageError("colours are CIE Lab; export it as grey or RGB")
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode == "P":
@@ -154,12 +154,12 @@ def _to_8_bit(opened: ImageFile.ImageFile) -> Image.Image:
 
 
 def _without_key(image: Image.Image, key: object, packed: str) -> Image.Image:
-    """Return the image with the one grey or colour that a file calls transparent made black."""
+    """Make the grey level or colour that a file declares transparent black."""
     pixels = np.array(image)
     if isinstance(key, tuple):
         wanted = (pixels == np.array([level & 0xFF for level in key])).all(axis=-1)
     elif isinstance(key, int):
-        scale = {"L;2": 85, "L;4": 17}.get(packed, 1)  # as Pillow scaled pixels, but not the key
+        scale = {"L;2": 85, "L;4": 17}.get(packed, 1)  # Pillow scales pixels, but not the key
         wanted = pixels == (key & 0xFF) * scale
     else:
         return image
@@ -177,9 +177,9 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
     except (OSError, ImageCms.PyCMSError) as problem:
         raise BrokenImageError(
-            f"CMYK with a colour profile that does not fit ({problem}); export it as grey or RGB"
+            f"CMYK with an unsuitable colour profile ({problem}); export it as grey or RGB"
         ) from None
-    assert converted is not None  # only in-place conversions return none
+    assert converted is not None  # only in-place conversions return None
     return converted
 
 
@@ -189,7 +189,7 @@ def _is_lossless(file: BinaryIO) -> bool:
 
 
 def _without_tint(image: Image.Image) -> Image.Image:
-    """Return grey where channels differ by 1 at most: lossy WebP stores no grey, and rounds."""
+    """Return grey if channels differ by at most 1: lossy WebP has no grey mode, and rounds."""
     if image.mode != "RGB":
         return image
     pixels = np.asarray(image)
@@ -197,13 +197,13 @@ def _without_tint(image: Image.Image) -> Image.Image:
 
 
 def _grey_alone(pixels: np.ndarray) -> np.ndarray:
-    """Return [H, W, C], one channel where all are equal."""
+    """Return [H, W, C], reduced to one channel if all are equal."""
     if pixels.ndim == 2:
         return pixels[..., None]
     if pixels.shape[-1] == 1:
         return pixels
     first, second, third = (pixels[..., channel] for channel in range(3))
-    # most colour is seen in a few rows, long before all of them are compared
+    # a few rows usually reveal colour without comparing them all
     few = slice(None, None, max(1, len(pixels) // 8))
     grey = bool((first[few] == second[few]).all()) and np.array_equal(first, second)
     return pixels[..., :1].copy() if grey and np.array_equal(first, third) else pixels

@@ -1,4 +1,4 @@
-"""Images: source pixels -> crop -> square of the dataset's size."""
+"""Crop source images and resize them to squares of the dataset's size."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Box:
     of_height: float
 
     def scaled(self, width: int, height: int) -> Box:
-        """Return the same region of a copy of the image that was resized to width x height."""
+        """Return the same region in a copy of the image resized to width x height."""
         sx, sy = width / self.of_width, height / self.of_height
         return Box(
             x=self.x * sx,
@@ -37,21 +37,23 @@ class Box:
         )
 
     def problem(self) -> str | None:
-        """Return why this box cannot be cropped to, or None."""
+        """Return why this box cannot be used for cropping, or None."""
         numbers = (self.x, self.y, self.width, self.height, self.of_width, self.of_height)
         if not all(math.isfinite(number) for number in numbers):
             return f"box {numbers[:4]} is not four numbers"
         if min(self.width, self.height, self.of_width, self.of_height) <= 0:
             return f"box {numbers[:4]} has no area"
         right, bottom = self.x + self.width, self.y + self.height
-        # Hand-drawn boxes overshoot by a pixel; more means that they belong to another image.
+        # Hand-drawn boxes overshoot by a pixel; more means that the box belongs to another image.
         if min(self.x, self.y) < -1 or right > self.of_width + 1 or bottom > self.of_height + 1:
-            return f"box {numbers[:4]} leaves its image of {self.of_width} x {self.of_height}"
+            return (
+                f"box {numbers[:4]} extends beyond its image of {self.of_width} x {self.of_height}"
+            )
         return None
 
 
 def image_sha256(pixels: np.ndarray) -> str:
-    """Return the SHA-256 of source pixels and their shape; a lossless copy has the same."""
+    """Return the SHA-256 of source pixels and their shape; lossless copies share it."""
     shape = "x".join(str(side) for side in pixels.shape)
     digest = hashlib.sha256(f"{pixels.dtype}:{shape}:".encode())
     digest.update(np.ascontiguousarray(pixels).data)
@@ -59,7 +61,7 @@ def image_sha256(pixels: np.ndarray) -> str:
 
 
 def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Return [..., channels]: grey is repeated, colour becomes grey by Pillow's luma."""
+    """Return [..., channels]: repeats grey, and converts colour to grey with Pillow's luma."""
     if pixels.shape[-1] == channels:
         return pixels
     if channels == 3:
@@ -70,7 +72,8 @@ def to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 def crop_square(pixels: np.ndarray, box: Box, margin: float) -> np.ndarray:
     """Return the square of (1 + margin) times the box's longer side, centred on the box.
 
-    Where the square leaves the image, the image is reflected without repeating its edge.
+    Where the square extends beyond the image, it is padded by reflection without repeating the
+    edge.
     """
     height, width = pixels.shape[:2]
     box = box.scaled(width, height)
@@ -86,9 +89,9 @@ def crop_square(pixels: np.ndarray, box: Box, margin: float) -> np.ndarray:
 
 
 def resize_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Return the image squashed to size x size by Pillow's Lanczos filter, antialiased.
+    """Return the image resized to size x size with Pillow's antialiasing Lanczos filter.
 
-    The aspect is not kept: nothing is cut off and no border is added.
+    The aspect ratio is not kept: nothing is cropped or padded.
     """
     if pixels.shape[:2] == (size, size):
         return pixels

@@ -1,4 +1,4 @@
-"""TIFF tags: what a TIFF says of its pixels that Pillow passes over."""
+"""Check TIFF tags that Pillow ignores."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _STACK = re.compile(r"\AImageJ=.*?^images=(\d+)", re.DOTALL | re.MULTILINE)
 
 
 def check_tiff(opened: ImageFile.ImageFile) -> None:
-    """Refuse a TIFF that Pillow opens but would show wrong.
+    """Refuse a TIFF that Pillow opens but decodes wrongly.
 
     Raises:
-        BrokenImageError: whether 0 is black is not said, samples of 8 bits are signed, planes lie
-            apart in a way that Pillow does not decode, or ImageJ says that more slices follow.
+        BrokenImageError: the photometric interpretation is missing, 8-bit samples are signed,
+            planes are separate in a way that Pillow cannot decode, or ImageJ declares further
+            slices.
     """
     tags = getattr(opened, "tag_v2", {})
     if tags.get(_PHOTOMETRIC) is None and opened.mode in ("1", "L", "I", "I;16", "I;16B"):
@@ -27,9 +28,13 @@ def check_tiff(opened: ImageFile.ImageFile) -> None:
         )
     bits = _numbers(tags.get(_BITS, 1))
     if 2 in _numbers(tags.get(_SAMPLE_FORMAT)) and max(bits, default=1) <= 8:
-        raise BrokenImageError("pixels are signed 8-bit numbers; export them as 0 to 255")
+        raise BrokenImageError(
+            "pixels are signed 8-bit numbers; export it with pixels from 0 to 255"
+        )
     if tags.get(_PLANAR) == 2 and not _planes_are_decoded(opened, bits, tags.get(_PHOTOMETRIC)):
-        raise BrokenImageError("planes lie apart (PlanarConfiguration 2); export it interleaved")
+        raise BrokenImageError(
+            "colour planes are separate (PlanarConfiguration 2); export it interleaved"
+        )
     stack = _STACK.match(str(tags.get(_DESCRIPTION, "")))
     if stack is not None and int(stack[1]) > 1:
         raise BrokenImageError(f"{stack[1]} frames (ImageJ); export each frame to its own file")
@@ -38,11 +43,11 @@ def check_tiff(opened: ImageFile.ImageFile) -> None:
 def _planes_are_decoded(
     opened: ImageFile.ImageFile, bits: tuple[int, ...], photometric: object
 ) -> bool:
-    """Return whether Pillow decodes planes that lie apart, as most grey files say by mistake.
+    """Return whether Pillow decodes separate planes, which most grey files declare by mistake.
 
-    It unpacks an uncompressed plane by the first letter of its packed form: `R` of `RGB` fits, `L`
-    of `L;I` forgets to invert, `I` of `I;16` is of another size. Of compressed planes of 16 bits
-    only the high bytes can be had.
+    It unpacks an uncompressed plane by the first letter of its raw mode: `R` of `RGB` is right,
+    `L` of `L;I` fails to invert, `I` of `I;16` has another size. Of compressed 16-bit planes only
+    the high bytes are available.
     """
     by_libtiff = bool(opened.tile) and opened.tile[0].codec_name == "libtiff"
     if by_libtiff:

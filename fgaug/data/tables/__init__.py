@@ -1,1 +1,1 @@
-"""Label tables: CSV, TSV and Excel files as text, and the columns that name images."""
+"""Read label tables from CSV, TSV and Excel files, with every cell as text."""

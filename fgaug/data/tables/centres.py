@@ -1,6 +1,6 @@
-"""Centres: patient ids that several centres may have given to different patients.
+"""Warn of patient ids that several centres may have given to different patients.
 
-Nothing is changed; a doubt is one warning with its counts.
+Nothing is changed; each suspicion becomes one warning with counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FOLDER = re.compile(rf"(?:{_WORDS})s?(?:[ _.-]*(?:[a-z]|\d+)|[ _.-]+\w+)?")
 
 
 def centre_columns(header: Sequence[str]) -> list[str]:
-    """Return the columns that name the place of an examination, by their names."""
+    """Return the columns whose names suggest a centre or site."""
     return [
         name
         for name in header
@@ -29,9 +29,9 @@ def centre_columns(header: Sequence[str]) -> list[str]:
 
 
 def centres_of(images: Sequence[str]) -> list[str] | None:
-    """Return the folder of each image that is called a centre, such as `hospital_A`.
+    """Return for each image its folder with a centre's name, such as `hospital_A`.
 
-    None where there are not two such folders, or where an image lies in none.
+    Returns None unless every image lies in such a folder and there are at least two.
     """
     found = []
     for image in images:
@@ -44,13 +44,13 @@ def centres_of(images: Sequence[str]) -> list[str] | None:
 
 
 def doubts_of_centres(ids: pd.Series, column: str, centres: pd.Series, where: str) -> list[str]:
-    """Return a warning where an id is there in several centres.
+    """Return a warning if an id occurs in several centres.
 
     Args:
-        ids: of patients, one an image.
-        column: that the ids are from.
-        centres: of the same images.
-        where: the centres are from, such as `column "site"`.
+        ids: of patients, one per image.
+        column: name of the column with the ids.
+        centres: centres of the same images.
+        where: source of the centres, such as `column "site"`.
     """
     pairs = pd.DataFrame({"id": ids.astype(str), "centre": centres}).dropna().drop_duplicates()
     pairs = pairs[pairs["id"].duplicated(keep=False)].sort_values(["id", "centre"])
@@ -60,12 +60,13 @@ def doubts_of_centres(ids: pd.Series, column: str, centres: pd.Series, where: st
     shown = listed((f"{name} ({listed(places, 3)})" for name, places in shared.items()), 5)
     first, place = shared.index[0], shared.iloc[0][0]
     return [
-        f'Column "{column}": {counted(len(shared), "id")} of {ids.nunique()} under several '
-        f"centres by {where}: {shown}. Each is taken as one patient. If every centre counts its "
-        f"own patients, join centre and number in the table, such as {place}_{first}"
+        f'Column "{column}": {counted(len(shared), "id")} of {ids.nunique()} in several centres '
+        f"by {where}: {shown}. Each is treated as one patient. If the centres number their "
+        "patients independently, combine centre and number in the table, for example "
+        f"{place}_{first}"
     ]
 
 
 def _apart(name: str) -> str:
-    """Return a name in lower case, `siteId` as `site_id`."""
+    """Return a name in snake case, `siteId` as `site_id`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

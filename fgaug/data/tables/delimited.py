@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV and kin) -> cells."""
+"""Read the cells of delimited text (CSV, TSV and similar)."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ _SEP_LINE = re.compile(r'"?sep=(.)"?[,;]*', re.IGNORECASE)  # first line, for sp
 def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     """Return the cells of a text table.
 
-    UTF-8 and UTF-16 are known by their marks, UTF-8 also without; other bytes are Windows-1252,
-    as European spreadsheets write. Quoted values may hold separators and line breaks.
+    A byte order mark identifies UTF-8 and UTF-16; text without one is UTF-8 if valid, else
+    Windows-1252, the default of European spreadsheets. Quoted values may contain separators and
+    line breaks.
 
     Args:
-        path: of the table, for messages.
+        path: path of the table, for messages.
         data: its bytes.
-        wanted: names in its header; the separator is the one that finds most of them.
+        wanted: expected column names; the separator that finds most of them wins.
     """
     text, notes = _decoded(path, data)
-    text = text.lstrip("\ufeff\r\n")  # also a second byte order mark, and empty lines
+    text = text.lstrip("\ufeff\r\n")  # also removes a second byte order mark and empty lines
     first, _, rest = text.partition("\n")
     forced = _SEP_LINE.fullmatch(first.rstrip("\r"))
     if forced:
@@ -46,7 +47,7 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     header = [name_of(name) for name in records[0][1]]
     check_title(path, [record for _, record in records[:HEADER_SEARCH]], wanted)
     rows: list[list[str]] = []
-    long = []  # lines with more values than the header has names
+    long = []  # lines with more values than the header row
     for line, record in records[1:]:
         if len(record) > len(header) and any(map(str.strip, record[len(header) :])):
             long.append(line)
@@ -55,13 +56,14 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     if long:
         raise DataError(
             f"{path} cannot be read as a table (more values than the {len(header)} names of the "
-            f"header in line {listed(long)}). Quote values that hold the separator {separator!r}."
+            f"header row in line {listed(long)}). Quote values that contain the separator "
+            f"{separator!r}."
         )
     return Cells(header=header, rows=rows, notes=notes)
 
 
 def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
-    """Return the text, and a note where its encoding is a guess."""
+    """Return the text, and a note if its encoding is a guess."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)
@@ -71,7 +73,7 @@ def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
             text = data.decode("cp1252")
         except UnicodeDecodeError:
             text = "\0"
-        notes = [f"{path.name} is not UTF-8; its accents are read as Windows-1252"]
+        notes = [f"{path.name} is not UTF-8 and was read as Windows-1252"]
     if "\0" in text:
         raise DataError(
             f"The label table {path} is neither UTF-8, UTF-16 nor Windows-1252 text. "
@@ -81,10 +83,10 @@ def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
 
 
 def _separator(text: str, wanted: Sequence[str]) -> str:
-    """Return the separator whose header has most of the wanted names.
+    """Return the separator that finds most of the wanted names in the header row.
 
-    The names are known, so nothing is guessed from the values: `csv.Sniffer` takes a letter for
-    the separator of short tables.
+    Values are not used for guessing: on short tables `csv.Sniffer` mistakes letters for the
+    separator.
     """
     names = set(map(name_of, wanted))
 
@@ -101,13 +103,13 @@ def _separator(text: str, wanted: Sequence[str]) -> str:
 
 
 def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Return (number of its last line, values) of each record.
+    """Yield (number of its last line, values) of each record.
 
-    An opening quotation mark without its closing one swallows rows up to the next one. Strict
-    reading finds that, but refuses blanks behind a closing mark, too: such a file is read
-    leniently as long as no value spans lines.
+    An unclosed quotation mark swallows rows up to the next one. Strict parsing detects this, but
+    also rejects blanks after a closing mark; such a file is parsed leniently as long as no value
+    spans lines.
     """
-    limit = csv.field_size_limit(sys.maxsize)  # a column nobody asked for may hold a whole report
+    limit = csv.field_size_limit(sys.maxsize)  # an unused column may contain a whole report
     try:
         try:
             return iter(list(_parsed(text, separator, strict=True)))
@@ -122,8 +124,8 @@ def _records(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[
     ]
     if spans:
         raise DataError(
-            f"{path} cannot be read as a table: a quotation mark is not closed in a value that "
-            f"ends in line {listed(spans)}. Close it, or write it twice inside a quoted value."
+            f"{path} cannot be read as a table: unclosed quotation mark in a value that ends in "
+            f"line {listed(spans)}. Close it, or write it twice inside a quoted value."
         )
     return iter(found)
 

@@ -1,4 +1,4 @@
-"""Label tables: the named columns of a table, as text -> a frame with our column names."""
+"""Read the named columns of a label table into a frame with standard column names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPLITS = {"train": "train", "valid": "valid", "test": "test", "val": "valid"} |
     "training": "train",
     "testing": "test",
 }
-MAX_LABEL_BYTES = 100  # file systems take 255 a name, and results put a word before it
+MAX_LABEL_BYTES = 100  # file names have at most 255, and results add a prefix
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False} | {
     "1.0": True,
     "0.0": False,
@@ -34,7 +34,7 @@ _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)\.[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelColumns:
-    """Which columns of a label table hold what."""
+    """The names of the columns of a label table."""
 
     image: str
     label: str
@@ -44,7 +44,7 @@ class LabelColumns:
     gan: str | None = None
 
     def named(self) -> list[str]:
-        """Return every column that must be there."""
+        """Return every required column."""
         several = [self.image, self.label, self.group, *self.strata, self.split, self.gan]
         return [name for name in several if name is not None]
 
@@ -58,18 +58,18 @@ def read_labels(
     sheet: str | None = None,
     notes: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return image, label, and where given group, strata, split and gan, one row an image.
+    """Return image, label and, if given, group, strata, split and gan, one row per image.
 
-    Every value is text without blanks at its ends, and only an empty one is missing: NA, None and
-    null are values. Groups that are whole numbers in their plain form are numbers; see `typed`.
+    Values are text, stripped of blanks. Only empty cells are missing: NA, None and null are
+    values. Groups that are plain whole numbers become numbers; see `typed`.
 
     Args:
         csv: the table; see `read_cells`.
-        columns: names in its header; no other column is looked at.
-        keep_labels: rows of other labels are dropped; empty keeps all.
-        problems: what is wrong with rows is appended here, to be raised with what follows.
-        sheet: of a workbook; None takes the first.
-        notes: what a person should know of the reading is appended here.
+        columns: names of the columns to read; all others are ignored.
+        keep_labels: labels to keep; rows of other labels are dropped. Empty keeps all.
+        problems: collects problems with rows, to be raised together with later ones.
+        sheet: sheet of a workbook; None takes the first.
+        notes: collects warnings about how the file was read.
 
     Raises:
         DataError: the file cannot be read, or a column is missing.
@@ -88,7 +88,7 @@ def read_labels(
         frame["split"] = _column(cells, columns.split)
     if columns.gan is not None:
         frame["gan"] = _column(cells, columns.gan)
-    # The type is that of the whole column, whatever labels are kept.
+    # The whole column determines the type, whichever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
     frame = _kept(frame, keep_labels, problems, remarks)
     if notes is not None:
@@ -103,11 +103,11 @@ def read_labels(
 
 
 def typed(ids: pd.Series) -> pd.Series:
-    """Return ids as numbers where every one is a number in its plain form, else as they are.
+    """Return the ids as numbers if all are numbers in plain form, else unchanged.
 
-    Plain is what a number is written as: 7, not 007 or +7; 1.5, not 1.50. So no two ids become
-    one, each looks as before, and the split, which is drawn from the sorted ids, has them in the
-    order of numbers (9 before 10).
+    Plain form is how Python prints a number: 7, not 007 or +7; 1.5, not 1.50. So no two ids merge,
+    each prints as before, and the split, which is drawn from the sorted ids, sorts them
+    numerically (9 before 10).
     """
     texts = ids.tolist()
     if not texts or ids.isna().any():
@@ -124,20 +124,20 @@ def typed(ids: pd.Series) -> pd.Series:
 
 
 def _column(cells: Cells, name: str) -> pd.Series:
-    """Return a column as text, missing where it is empty."""
+    """Return a column as text; empty cells are missing values."""
     index = cells.header.index(name_of(name))
     texts = [_seen(row[index]) or None for row in cells.rows]
     return pd.Series(texts, dtype="str")
 
 
 def _seen(text: str) -> str:
-    """Return a cell as a person sees it: `="007"` is how CSV keeps zeros from Excel."""
+    """Return a cell as a spreadsheet shows it: `="007"` is how CSV protects zeros from Excel."""
     text = clean(text)
     return clean(text[2:-1]) if text.startswith('="') and text.endswith('"') else text
 
 
 def _merged_by_blanks(cells: Cells, name: str) -> list[str]:
-    """Return a note where texts became one as the blanks around them were removed."""
+    """Return a note if stripping blanks made values equal."""
     index = cells.header.index(name_of(name))
     texts: dict[str, set[str]] = {}
     for row in cells.rows:
@@ -145,12 +145,12 @@ def _merged_by_blanks(cells: Cells, name: str) -> list[str]:
     merged = [repr(text) for text, written in texts.items() if text and len(written) > 1]
     if not merged:
         return []
-    what = f"{counted(len(merged), 'value')} written with and without blanks at the ends"
-    return [f'Column "{name}" has {what}, which are not part of values: {listed(merged)}']
+    what = f"{counted(len(merged), 'value')} both with and without surrounding blanks"
+    return [f'Column "{name}" has {what}, which are ignored: {listed(merged)}']
 
 
 def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
-    """Yield warnings that more than one cell, or more than the named columns, give rise to."""
+    """Yield warnings on suspicious values, and on related columns that are not used."""
     for name in filter(None, (columns.label, columns.group)):
         yield from _merged_by_blanks(cells, name)
     if columns.group is not None:
@@ -163,7 +163,7 @@ def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
         several = one_hot_columns(cells)
         if name_of(columns.label) in several:
             yield (
-                f'Column "{columns.label}" is read as two labels, 0 and 1, and '
+                f'Column "{columns.label}" is read as two labels, 0 and 1, but '
                 f"{cure_of_one_hot(several)}"
             )
 
@@ -176,13 +176,13 @@ def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
         if name_of(name) not in known
     ]
     if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
-        problems.append("its first row names an image: add a row above it with a name a column")
+        problems.append("its first row names an image: add a header row above it")
     if name_of(columns.label) not in known and (several := one_hot_columns(cells)):
         problems.append(cure_of_one_hot(several))
     repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
-    problems += [f'column "{name}" is there twice; rename one' for name in repeated]
+    problems += [f'column "{name}" occurs twice; rename one of them' for name in repeated]
     problems += [
-        f'stratum column "{name}" has the name of a column of ours; rename it in the table'
+        f'stratum column "{name}" has a reserved name; rename it in the table'
         for name in columns.strata
         if name in MANIFEST_COLUMNS
     ]
@@ -192,7 +192,7 @@ def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
 def _kept(
     frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str], notes: list[str]
 ) -> pd.DataFrame:
-    """Return the rows of the labels that are kept; those of others are counted in a note."""
+    """Return the rows of the labels to keep, and count the other rows in a note."""
     if not keep_labels:
         return frame
     known = sorted(frame["label"].dropna().unique())
@@ -204,22 +204,25 @@ def _kept(
 
 
 def left_out(labels: pd.Series, noun: str) -> Iterator[str]:
-    """Yield a note that counts what is left out for its label, such as rows or images."""
+    """Yield a note with the number of rows or images skipped because of their label."""
     if len(labels):
         counts = labels.value_counts().sort_index()
         which = listed(f"{label} ({count})" for label, count in counts.items())
-        yield f"{counted(len(labels), noun)} left out, not of the labels to keep: {which}"
+        yield (
+            f"{counted(len(labels), noun)} skipped, as --keep-label does not name their labels: "
+            f"{which}"
+        )
 
 
 def _for_example(labels: Sequence[str]) -> str:
-    """Return how labels that cannot be used may be called, or left out."""
+    """Suggest valid names for invalid labels, or how to skip them."""
     cures = [
         f'"{label}" to "{fit}"'
         for label in labels
         if fit_label(fit := re.sub(r"[/\\]+", "-", label).lstrip("."))
     ]
     example = f", for example {listed(cures, 3)}" if cures else ""
-    return f"{example}. Where one stands for no label, leave it out: --keep-label names the others"
+    return f"{example}. To skip a value that means no label, name the others with --keep-label"
 
 
 def _check_rows(
@@ -235,23 +238,23 @@ def _check_rows(
         if len(missing):
             name = getattr(columns, ours)
             names = listed(missing)
-            cure = ". Fill the cells in or take the rows out"
+            cure = ". Fill in the cells or remove the rows"
             if ours == "label":
-                cure += "; --keep-label reads only rows of the labels that you name"
+                cure += "; with --keep-label, only rows of the named labels are read"
             problems.append(
                 f'{counted(len(missing), "row")} without "{name}": {names}{why_empty or cure}'
             )
     unfit = [label for label in frame["label"].dropna().unique() if not fit_label(label)]
     if unfit:
         problems.append(
-            f"labels name folders and columns, so they hold no slash, line break or leading dot "
-            f"and at most {MAX_LABEL_BYTES} bytes: "
+            "labels become names of folders and columns, so they must not contain a slash, a "
+            f"line break or a leading dot, and have at most {MAX_LABEL_BYTES} bytes: "
             f"{listed(unfit)}. Rename them in the table{_for_example(unfit)}"
         )
 
 
 def fit_label(label: str) -> bool:
-    """Return whether a label can name a folder and a column of results."""
+    """Return whether a label is a valid name of a folder and of a results column."""
     fits = len(label.encode()) <= MAX_LABEL_BYTES
     return (
         fits and label.isprintable() and not label.startswith(".") and not set(label) & set("/\\")
@@ -277,14 +280,14 @@ def _translate(
 
 
 def _split_in_numbers(values: pd.Series, name: str) -> str:
-    """Return how a split of numbers or flags is written in words; empty for other values."""
+    """Return how to write a split of numbers or flags in words; empty for other values."""
     found = sorted(set(values.dropna().str.lower()))
     if not all(text in _FLAGS or text.isdecimal() for text in found):
         return ""
     if len(found) > 3:
         return (
-            ". Numbers of folds are no split: choose which folds to train, validate and test on, "
-            "and write these words in their place"
+            ". Fold numbers are not a split: choose the folds to train, validate and test on, "
+            "and replace the numbers with these words"
         )
     words = zip(sorted(set(values.dropna())), ("train", "test", "valid"), strict=False)
     example = " and ".join(f"{word} for {text}" for text, word in words)

@@ -1,6 +1,6 @@
-"""Values that look alike: what a label table keeps apart and a person may not.
+"""Warn of values in a label table that differ but may mean the same.
 
-Nothing is changed; each kind is one warning with its counts.
+Nothing is changed; each kind becomes one warning with counts.
 """
 
 from __future__ import annotations
@@ -20,44 +20,46 @@ _MISSING = re.compile(r"n[./]?a\.?|#n/a|<na>|nan|nat|none|null|nil|unknown|missi
 
 
 def doubts_of_labels(labels: pd.Series, column: str) -> list[str]:
-    """Return warnings about the labels of images, each text of its own class."""
+    """Return warnings about labels; every distinct text is a class."""
     return [
-        *written_twice(labels, f'Column "{column}" has', "Write them alike if they are one class"),
+        *written_twice(
+            labels, f'Column "{column}" has', "Use one spelling if they are the same class"
+        ),
         *_words_for_missing(
-            labels, column, "taken as a class. Leave the cell empty where the label is not known"
+            labels, column, "treated as a class. Leave the cell empty if the label is unknown"
         ),
     ]
 
 
 def doubts_of_ids(ids: pd.Series, column: str) -> list[str]:
-    """Return warnings about the patients of images, each text of its own group."""
+    """Return warnings about patient ids; every distinct text is a group."""
     texts = ids.astype(str)
     repeated = texts[texts.duplicated(keep=False)]
     doubts = [
         *written_twice(
-            texts, f'Column "{column}" has', "Write them alike if they are one patient"
+            texts, f'Column "{column}" has', "Use one spelling if they are the same patient"
         ),
         *_words_for_missing(
             repeated,
             column,
-            "taken as one patient. Give each unknown patient an id of its own",
+            "treated as one patient. Give each unknown patient a separate id",
         ),
     ]
     damaged = sorted({text for text in texts if _SCIENTIFIC.fullmatch(text)})
     if damaged:
         doubts.append(
             f'{counted(len(damaged), "id")} in column "{column}" in scientific notation: '
-            f"{listed(damaged)}. A spreadsheet program shortens long ids in this way, so "
-            "patients may have become one: export the table again with the column as text"
+            f"{listed(damaged)}. Spreadsheet programs shorten long ids in this way, which may "
+            "have merged patients: export the table again with the column as text"
         )
     return doubts
 
 
 def written_twice(values: pd.Series, whose: str, cure: str) -> Iterator[str]:
-    """Yield a warning for values that differ in case or blanks only, or as texts of one number."""
+    """Yield a warning on values that differ only in case or blanks, or are equal as numbers."""
     kinds: tuple[tuple[str, Callable[[str], Hashable]], ...] = (
-        ("values that differ in case, blanks or the coding of letters only", _folded),
-        ("values that would be one if they were numbers", _number),
+        ("values that differ only in case, blanks or Unicode form", _folded),
+        ("values that are equal as numbers", _number),
     )
     counts = values.astype(str).value_counts().sort_index()
     for kind, key in kinds:
@@ -71,7 +73,7 @@ def written_twice(values: pd.Series, whose: str, cure: str) -> Iterator[str]:
                 " and ".join(f"{_quoted(text)} ({counts[text]})" for text in texts)
                 for texts in same
             )
-            yield f"{whose} {kind}: {shown}. They are kept apart. {cure}"
+            yield f"{whose} {kind}: {shown}. They are treated as different. {cure}"
 
 
 def _words_for_missing(values: pd.Series, column: str, taken: str) -> Iterator[str]:
@@ -89,7 +91,7 @@ def _number(text: str) -> Decimal | None:
 
 
 def _quoted(text: str) -> str:
-    """Return the text in quotes, with escapes for what cannot be told apart by eye."""
+    """Return the text in quotes, with invisible and ambiguous characters escaped."""
     strange = any(char.isspace() and char != " " for char in text) or not text.isprintable()
     composed = unicodedata.normalize("NFC", text) == text
     return f'"{text}"' if composed and not strange else ascii(text)

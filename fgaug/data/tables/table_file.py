@@ -1,4 +1,4 @@
-"""Reads a label table: delimited text or an Excel workbook, told apart by the first bytes."""
+"""Read a label table: delimited text or an Excel workbook, recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fgaug.data.tables.cells import Cells
 from fgaug.data.tables.delimited import read_delimited
 from fgaug.errors import DataError
 
-# The cure for a file that is no label table, by the kinds of `fgaug.core.first_bytes`.
+# What to do with a file that is not a label table, by the kinds of `fgaug.core.first_bytes`.
 _TO_CSV = "Export the table in it as CSV"
 _AS_XLSX = "Save it as .xlsx, or as CSV in UTF-8"
 _CURES = {
@@ -21,23 +21,23 @@ _CURES = {
     **dict.fromkeys(("pdf", "sqlite", "hdf5", "mat", "spss", "stata", "rdata"), _TO_CSV),
     "parquet": "Write it as CSV: pandas.read_parquet(...).to_csv(..., index=False)",
     "arrow": "Write it as CSV: pandas.read_feather(...).to_csv(..., index=False)",
-    "pickle": "Write the table in it as CSV where its program is known",
+    "pickle": "Export the table in it as CSV with the program that wrote it",
     **dict.fromkeys(("npy", "npz", "json", "xml"), "Write the table in it as CSV"),
     **dict.fromkeys(("png", "jpeg", "gif", "tiff", "webp"), "Give the table itself"),
 }
 
 
 def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:
-    """Return the cells of a text table or an Excel workbook (.xlsx); rows without any are dropped.
+    """Return the cells of a text table or an Excel workbook (.xlsx), without empty rows.
 
     Args:
-        path: the table; comma, semicolon, tab, bar, colon or blank separate its values.
-        wanted: names in the header: they tell separators apart. What stands in other columns
-            is neither interpreted nor complained of.
+        path: the table; separators are comma, semicolon, tab, bar, colon or blank.
+        wanted: expected column names, which identify the separator. Other columns are neither
+            interpreted nor checked.
         sheet: of a workbook; None takes the first.
 
     Raises:
-        DataError: the file cannot be opened, or is something else; then it says what.
+        DataError: the file cannot be opened, or is not a table; the message says what it is.
     """
     try:
         data = path.read_bytes()
@@ -47,7 +47,7 @@ def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> C
     kind = identify_stream(io.BytesIO(data))
     if kind is not None and kind.name == "xlsx":
         from fgaug.data.tables.workbook import (
-            read_workbook,  # loads openpyxl, which text does not need
+            read_workbook,  # loads openpyxl, which text tables do not need
         )
 
         cells = read_workbook(path, wanted, sheet)
@@ -56,8 +56,10 @@ def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> C
             cure = kind.way_out(_CURES)
             raise DataError(f"{path} is {kind.what}, not a label table. {cure}.")
         if sheet is not None:
-            raise DataError(f"--sheet names a sheet of a workbook, and {path} is text. Drop it.")
+            raise DataError(
+                f"--sheet works only with workbooks, and {path} is text. Omit --sheet."
+            )
         cells = read_delimited(path, data, wanted)
     if not cells.rows:
-        raise DataError(f"{path} has a header and no rows.")
+        raise DataError(f"{path} has a header row but no data rows. Add the rows.")
     return cells

@@ -1,4 +1,4 @@
-"""Excel workbooks (.xlsx) -> cells, as the text that a person sees."""
+"""Read the cells of Excel workbooks (.xlsx) as the text that Excel shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.tables.cells import HEADER_SEARCH, Cells, check_title, name_of
 from fgaug.errors import DataError
 
-_EXACT = 10**15  # Excel keeps 15 digits of a number
+_EXACT = 10**15  # Excel stores 15 digits of a number
 _PLAIN = ("General", "@", "0", "#,##0", "#", "")
 _ZEROS = re.compile(r'(?:"([^"]*)")?(0+)(?:\.(0+))?')  # `000`, `0.00`, `"P"000`
 _ROW = re.compile(rb"<(?:\w+:)?row\b[^>]*>")
@@ -28,20 +28,20 @@ _HIDDEN = re.compile(rb"\bhidden=[\"'](?:1|true)[\"']")
 def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:
     """Return the cells of one sheet.
 
-    Whole numbers have no decimals (7, not 7.0), zeros that a number format shows are kept (007),
-    true and false are TRUE and FALSE, dates are 2024-01-31; formulas are their stored results.
+    Whole numbers have no decimals (7, not 7.0), zeros of a number format are kept (007), booleans
+    are TRUE and FALSE, dates are ISO (2024-01-31), and formulas give their stored results.
 
     Args:
-        path: of the workbook.
-        wanted: names in the header; cells of these columns are checked.
-        sheet: its name; None takes the first, and a note names the others.
+        path: path of the workbook.
+        wanted: expected column names; cells of these columns are checked.
+        sheet: name of the sheet; None takes the first, and a note names the others.
     """
     names = set(map(name_of, wanted))
     page = _values(path, sheet, formulas=False)
     title, others = page.title, page.others
     filled = [(number, row) for number, row in enumerate(page.rows, 1) if not _is_empty(row)]
     if not filled:
-        raise DataError(f'{path}: sheet "{title}" is empty. Choose one by --sheet.')
+        raise DataError(f'{path}: sheet "{title}" is empty. Choose another with --sheet.')
     first = [[_Column("").text(cell) for cell in row] for _, row in filled[:HEADER_SEARCH]]
     header = [name_of(name) for name in first[0]]
     _check_sheet(path, title, header, wanted, others)
@@ -54,7 +54,7 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
         texts.append(cells)
         if any(column.name and not text for column, text in zip(columns, cells, strict=True)):
             blank.add(number)
-    merged = ". Of merged cells only the first holds the value"
+    merged = ". In merged cells only the first has the value"
     found = Cells(header=header, rows=texts, why_empty=merged)
     problems = [problem for column in columns for problem in column.problems()]
     if blank:
@@ -63,7 +63,7 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
     if sheet is None and others:
         found.notes.append(
             f'{path.name} has {len(others) + 1} sheets; "{title}" is read, not {listed(others)}. '
-            "Choose one by --sheet"
+            "To choose another, use --sheet"
         )
     found.notes += page.hidden_notes(path, [number for number, _ in filled[1:]])
     found.notes += [note for column in columns for note in column.notes()]
@@ -72,33 +72,33 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sheet:
-    """A sheet as it lies in a workbook."""
+    """A sheet of a workbook."""
 
     title: str
     rows: Sequence[Sequence[Any]]  # of cells
     others: list[str]  # titles of the other sheets
     is_hidden: bool
-    hidden_rows: frozenset[int]  # numbers from 1, of those hidden by hand or by a filter
+    hidden_rows: frozenset[int]  # row numbers from 1; hidden by hand or by a filter
 
     def hidden_notes(self, path: Path, numbers: Sequence[int]) -> Iterator[str]:
-        """Yield notes of what a spreadsheet program does not show of the rows that are read."""
+        """Yield notes on rows that are read although a spreadsheet program hides them."""
         if self.is_hidden:
-            yield f'{path.name}: sheet "{self.title}" is hidden, and is read'
+            yield f'{path.name}: sheet "{self.title}" is hidden, but was read'
         hidden = [number for number in numbers if number in self.hidden_rows]
         if hidden:
             yield (
                 f'{path.name}, sheet "{self.title}": {len(hidden)} of '
-                f"{counted(len(numbers), 'row')} hidden, by hand or by a filter, and "
-                f"read like the others: {listed(hidden)}. To leave them out, copy the "
-                "visible rows to a sheet of their own"
+                f"{counted(len(numbers), 'row')} hidden (by hand or by a filter), but read like "
+                f"the others: {listed(hidden)}. To skip them, copy the visible rows to a separate "
+                "sheet"
             )
 
 
 class _Column:
-    """Turns the cells of one column into text, and counts what a person should know of."""
+    """Converts the cells of one column to text, and counts suspicious ones."""
 
     def __init__(self, name: str) -> None:
-        self.name = name  # empty: nobody asked for it
+        self.name = name  # empty if the column is not used
         self._errors: list[str] = []
         self._dates: list[str] = []
         self._long: list[str] = []
@@ -130,7 +130,7 @@ class _Column:
             prefix, digits, decimals = zeros[1] or "", len(zeros[2]), len(zeros[3] or "")
             width = digits + (decimals + 1 if decimals else 0)
             padded = f"{value:0{width}.{decimals}f}"
-            if float(padded) == value:  # a format that hides digits would merge ids
+            if float(padded) == value:  # a format that hides digits could merge ids
                 return prefix + padded
         if shown not in _PLAIN and not re.fullmatch(r"[0#,.]+(_\))?", shown):
             self._formats[shown] += 1
@@ -140,7 +140,7 @@ class _Column:
         if not (self.name and self._errors):
             return []
         count, kinds = counted(len(self._errors), "cell"), listed(sorted(set(self._errors)))
-        return [f'column "{self.name}" has {count} with an error of Excel: {kinds}. Mend them']
+        return [f'column "{self.name}" has {count} with an Excel error: {kinds}. Correct them']
 
     def notes(self) -> list[str]:
         notes = []
@@ -152,9 +152,9 @@ class _Column:
             )
         if self.name and self._long:
             notes.append(
-                f'Column "{self.name}": {counted(len(self._long), "number")} of more than 15 '
-                f"digits: {listed(self._long[:3])}. Excel keeps 15 digits, so ids may have become "
-                "one already: store them as text in the program they come from"
+                f'Column "{self.name}": {counted(len(self._long), "number")} with more than 15 '
+                f"digits: {listed(self._long[:3])}. Excel stores only 15 digits, so distinct ids "
+                "may already be equal: export them as text from the original program"
             )
         for shown, count in self._formats.items() if self.name else ():
             notes.append(
@@ -171,20 +171,20 @@ def _date(value: datetime.datetime | datetime.date | datetime.time) -> str:
 
 
 def _values(path: Path, sheet: str | None, *, formulas: bool) -> _Sheet:
-    """Return a sheet with its cells, or with its formulas in place of their results."""
+    """Read a sheet with its values, or with formulas in place of their results."""
     try:
-        # It warns of features that it does not keep; nothing is written here.
-        # An open file, as of a path it wants the ending.
+        # openpyxl warns of features that it cannot write back; nothing is written here. Pass an
+        # open file, as openpyxl checks the extension of a path.
         with warnings.catch_warnings(action="ignore"), path.open("rb") as file:
             book = openpyxl.load_workbook(file, read_only=True, data_only=not formulas)
             pages = {page.title: page for page in book.worksheets}
             title = sheet if sheet is not None else next(iter(pages), "")
             if title in pages:
-                pages[title].reset_dimensions()  # some programs write a wrong size
+                pages[title].reset_dimensions()  # some programs store a wrong size
                 rows = list(pages[title].iter_rows())
                 hidden = _hidden_rows(book, pages[title])
             book.close()
-    except Exception as problem:  # parsers raise anything on hostile bytes
+    except Exception as problem:  # on hostile bytes, parsers raise all kinds of exceptions
         reason = (str(problem) or type(problem).__name__).splitlines()[0]
         raise DataError(f"{path} cannot be read as a workbook ({reason}).") from None
     if title not in pages:
@@ -199,9 +199,9 @@ def _values(path: Path, sheet: str | None, *, formulas: bool) -> _Sheet:
 
 
 def _hidden_rows(book: Any, page: Any) -> frozenset[int]:
-    """Return the numbers of a sheet's rows that are not shown.
+    """Return the numbers of a sheet's hidden rows.
 
-    openpyxl drops this mark where it reads row by row, so the sheet's own text is searched.
+    openpyxl drops this attribute when reading row by row, so the sheet's XML is searched.
     """
     text = book._archive.read(page._worksheet_path)
     if b"hidden=" not in text:
@@ -222,7 +222,7 @@ def _is_empty(row: Sequence[Any]) -> bool:
 def _check_sheet(
     path: Path, title: str, header: Sequence[str], wanted: Sequence[str], others: Sequence[str]
 ) -> None:
-    """Refuse a sheet without any of the wanted columns where another sheet has all of them."""
+    """Refuse a sheet with none of the wanted columns if another sheet has them all."""
     names = set(map(name_of, wanted))
     if names & set(header):
         return
@@ -231,14 +231,14 @@ def _check_sheet(
         if names <= {name_of(str(cell.value or "")) for cell in first}:
             raise DataError(
                 f'{path}: sheet "{title}" has none of the columns {listed(wanted)}; sheet '
-                f'"{other}" has. Give --sheet "{other}".'
+                f'"{other}" has them. Give --sheet "{other}".'
             )
 
 
 def _formulas(
     path: Path, title: str, columns: Sequence[_Column], blank: set[int]
 ) -> Iterator[str]:
-    """Yield a problem for each column with formulas whose results are not stored."""
+    """Yield a problem for each column with formulas that have no stored result."""
     counts: Counter[str] = Counter()
     for number, row in enumerate(_values(path, title, formulas=True).rows, 1):
         if number in blank:

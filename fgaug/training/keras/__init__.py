@@ -1,5 +1,5 @@
-"""The Keras backend: a TensorFlow process of its own, and what this process knows of it.
+"""The Keras backend, which runs TensorFlow in a separate process.
 
-`learner`, `training`, `process`, `known` and `start` load no TensorFlow; `child` and what it
-imports (`network`, `augment`, `fitting`, `weight_file`) run in the other process.
+`worker` and the modules it imports (`network`, `augmentation`, `devices`, `fitting`,
+`weight_file`) run in that process. The other modules never import TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""The names of keras.applications, known without TensorFlow."""
+"""List the models of keras.applications without importing TensorFlow."""
 
 from __future__ import annotations
 
@@ -59,15 +59,15 @@ FORMATS = (".h5", ".keras", ".hdf5")
 
 
 def has_tensorflow() -> bool:
-    """Return whether TensorFlow can be imported; it is not."""
+    """Return whether TensorFlow is installed, without importing it."""
     try:
         return importlib.util.find_spec("tensorflow") is not None
-    except ValueError:  # its place among the modules is taken by nothing
+    except ValueError:  # sys.modules has a None in its place
         return False
 
 
 def check_name(model: str) -> str | None:
-    """Return what is wrong with a model's name, with near-misses, or None."""
+    """Return the problem with a model's name, with suggestions, or None."""
     if model in APPLICATIONS:
         return None
     folded = {name.lower(): name for name in APPLICATIONS}
@@ -78,10 +78,11 @@ def check_name(model: str) -> str | None:
 
 
 def find(recipe: Recipe) -> Weights:
-    """Return the weights that a recipe starts from, as `training.weights.find` does.
+    """Return the initial weights of a recipe; see `training.weights.find`.
 
     Raises:
-        GridError: no TensorFlow, an unknown model, or weights that are not on this machine.
+        GridError: TensorFlow is not installed, the model is unknown, or the weights are not on
+            this machine.
     """
     problem = check_name(recipe.model)
     if not has_tensorflow():
@@ -100,22 +101,22 @@ def find(recipe: Recipe) -> Weights:
         return SCRATCH
     raise GridError(
         [
-            f"`recipe.model`: no pretrained weights of {recipe.model} are in {_cache()} and "
-            "nothing is downloaded at run time. Give `recipe.weights: FILE` (.h5 or .keras), fill "
-            "that folder on a machine with a network, or train from scratch with "
+            f"`recipe.model`: no pretrained weights of {recipe.model} are in {_cache()}, and "
+            "fgaug downloads nothing at run time. Give `recipe.weights: FILE` (.h5 or .keras), "
+            "fill that folder on a machine with internet access, or train from scratch with "
             "`pretrained: false` (or `allow_scratch: true`)"
         ]
     )
 
 
 def _cache() -> Path:
-    """Return the folder where Keras keeps weights that it has downloaded."""
+    """Return the folder where Keras caches downloaded weights."""
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
 
 def _cached(model: str) -> Path | None:
-    """Return the file of an application's body in Keras's own cache; the widest, of several."""
+    """Return the cached weights of an application without its top; of several, the widest."""
     files = sorted(_cache().glob("*.h5")) if _cache().is_dir() else []
     found = [path for path in files if _is_body(path.stem) and _application(path.stem) == model]
     full = [path for path in found if "1_0" in path.stem or "1.0" in path.stem]
@@ -127,7 +128,7 @@ def _is_body(stem: str) -> bool:
 
 
 def _application(stem: str) -> str | None:
-    """Return the application that a file's name begins with: the longest name that fits."""
+    """Return the application whose name is the longest prefix of a file name."""
     text = _folded(stem).removeprefix("weights")
     fits = [name for name in APPLICATIONS if text.startswith(name.lower())]
     return max(fits, key=len, default=None)

@@ -1,7 +1,6 @@
-"""Shifts and flips of training batches, on TensorFlow's device.
+"""Shift and flip training batches on TensorFlow's device.
 
-Every draw is named by a seed and a step, so that a training that goes on needs no place in a
-stream.
+Every draw depends only on a seed and a step, so a resumed training needs no saved random state.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ import tensorflow as tf
 
 
 def shifted_and_flipped(images: tf.Tensor, shift: float, flip: bool, seed: tf.Tensor) -> tf.Tensor:
-    """Return a shifted and perhaps mirrored copy of each image.
+    """Return a randomly shifted and flipped copy of each image.
 
-    As the source's `ImageDataGenerator`: both shifts uniform up to a share of the side, between
-    pixels bilinear, the border's pixels repeated; then a flip about the vertical axis (p .5).
+    Equivalent to the study's `ImageDataGenerator`: both shifts are uniform up to a share of the
+    side, bilinear, with border pixels repeated; then a horizontal flip (p .5).
 
     Args:
         images: float32 [N, H, W, C].
-        shift: at most, as a share of the side.
-        seed: int32 [2], what the draws depend on.
+        shift: maximum shift, as a share of the side.
+        seed: int32 [2], determines the draws.
     """
     shape = tf.shape(images)
     n, height, width = shape[0], tf.cast(shape[1], tf.float32), tf.cast(shape[2], tf.float32)
@@ -27,7 +26,7 @@ def shifted_and_flipped(images: tf.Tensor, shift: float, flip: bool, seed: tf.Te
     right = (2 * drawn[1] - 1) * shift * width
     mirrored = tf.cast(drawn[2] < (0.5 if flip else 0.0), tf.float32)
     zero, one = tf.zeros([n]), tf.ones([n])
-    # output (x, y) is the input's (a x + b y + c, d x + e y + f)
+    # output (x, y) samples the input at (a x + b y + c, d x + e y + f)
     across, start = 1 - 2 * mirrored, mirrored * (width - 1) + right
     transforms = tf.stack([across, zero, start, zero, one, down, zero, zero], axis=1)
     return tf.raw_ops.ImageProjectiveTransformV3(

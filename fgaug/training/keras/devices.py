@@ -1,4 +1,4 @@
-"""The part of a machine that is a trial's: TensorFlow's threads and its share of a GPU."""
+"""Restrict TensorFlow to a trial's threads and share of a GPU."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from fgaug.training.keras.process import Settings
 
-CUDA_BYTES = 1 << 30  # of a share, left to CUDA itself
+CUDA_BYTES = 1 << 30  # of a share, reserved for CUDA itself
 _GPU = "GPU:0"
 
 
 def configure(settings: Settings) -> None:
-    """Take threads and memory, before anything else is asked of TensorFlow.
+    """Set threads and memory limits; call this before any other use of TensorFlow.
 
-    On cores every sum is taken in one order, so that the same cell gives the same numbers.
+    On a CPU, sums are computed in a fixed order, so that a cell gives the same numbers every time.
     """
     tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
     tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
@@ -34,20 +34,20 @@ def configure(settings: Settings) -> None:
 
 
 def gpu_peak() -> int | None:
-    """Return the bytes of tensors that TensorFlow held on its GPU at its peak; None without."""
+    """Return TensorFlow's peak GPU memory in bytes; None without a GPU."""
     if not tf.config.get_visible_devices("GPU"):
         return None
     return int(tf.config.experimental.get_memory_info(_GPU)["peak"])
 
 
 def reset_gpu_peak() -> None:
-    """Start the peak anew."""
+    """Reset the peak."""
     if tf.config.get_visible_devices("GPU"):
         tf.config.experimental.reset_memory_stats(_GPU)
 
 
 def name() -> str:
-    """Return what TensorFlow computes on, as rows name it."""
+    """Return the name of TensorFlow's device for the result rows."""
     gpus = tf.config.get_visible_devices("GPU")
     if gpus:
         return str(tf.config.experimental.get_device_details(gpus[0])["device_name"])
@@ -55,7 +55,7 @@ def name() -> str:
 
 
 def _gpu_bytes() -> int:
-    """Return the memory of the first GPU that this process may see."""
+    """Return the memory in bytes of the first GPU visible to this process."""
     import pynvml
 
     pynvml.nvmlInit()

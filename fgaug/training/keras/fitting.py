@@ -1,4 +1,4 @@
-"""A network's steps, answers and state, by TensorFlow."""
+"""Train and apply one network with TensorFlow, and save its state."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from fgaug.training.images import Images
 from fgaug.training.keras import devices, network
 from fgaug.training.keras.augmentation import shifted_and_flipped
 
-_AHEAD = 2  # batches that are gathered while one is trained on
+_AHEAD = 2  # batches prefetched during a training step
 # of a recipe's Keras fields
 _IN_GRAPH = ("hidden", "freeze_below", "norm_momentum", "scaling", "shift", "flip")
 
 
 class Fitting:
-    """A network, its optimiser and the weights that are kept."""
+    """A network, its optimiser and its best weights."""
 
     def __init__(
         self,
@@ -51,20 +51,20 @@ class Fitting:
         self._logits = tf.function(self._answer, input_signature=(pixels,))
 
     def renew(self, weights: str | None, seed: int) -> None:
-        """Become what a new one of the same form would be, without compiling its steps again."""
+        """Reset to a new network of the same form, without recompiling its steps."""
         devices.reset_gpu_peak()
         fresh = network.build(self.recipe, _path(weights), self.labels, self.shape[0], seed)
         _assign(self.model.variables, _values(fresh.variables))
         self.kept = []
 
     def sizes(self) -> dict[str, int]:
-        """Return how many layers and parameters there are, and how many of them learn."""
+        """Return the numbers of layers and parameters, and of trainable ones."""
         learn = sum(int(np.prod(one.shape)) for one in self.model.trainable_weights)
         every = int(self.model.count_params())
         return {"layers": len(self.model.layers), "parameters": every, "trainable": learn}
 
     def begin(self, rate: float, seed: int) -> None:
-        """Start with fresh moments, and the draws of layers that draw at their beginning."""
+        """Reset the optimiser's moments and the random state of the layers."""
         for variable in self.optimiser.variables:
             variable.assign(tf.zeros(variable.shape, variable.dtype))
         self.optimiser.learning_rate.assign(rate)
@@ -76,12 +76,13 @@ class Fitting:
     def fit(
         self, images: Images, shape: tuple[int, int], first_step: int, seed: int, rate: float
     ) -> tuple[float, float]:
-        """Take a step for each batch of `images`; return the mean loss and the seconds.
+        """Take one step per batch of `images`; return the mean loss and the seconds.
 
         Args:
-            images: all batches end to end.
-            shape: how many batches, and how large each is.
-            first_step: steps taken before; with `seed` it names the draws of the augmentation.
+            images: all batches, concatenated.
+            shape: number of batches and batch size.
+            first_step: number of steps taken before; determines the augmentation, together with
+                `seed`.
         """
         started = time.perf_counter()
         self.optimiser.learning_rate.assign(rate)
@@ -101,7 +102,7 @@ class Fitting:
         return np.concatenate(found)
 
     def _batches(self, images: Images, shape: tuple[int, int]) -> Any:
-        """Return a dataset of batches, gathered from the mapped pixels ahead of the steps."""
+        """Return a tf.data pipeline of batches, prefetched from the memory-mapped pixels."""
         places = np.arange(shape[0] * shape[1]).reshape(shape)
         label = images.label.reshape(shape).astype(np.int64)
 
@@ -129,51 +130,51 @@ class Fitting:
         return self.model(self.scaled(tf.cast(pixels, tf.float32)), training=False)
 
     def keep(self) -> None:
-        """Keep the weights of now as the best."""
+        """Keep the current weights as the best."""
         self.kept = self.model.get_weights()
 
     def put_back(self) -> None:
-        """Give the model the weights that were kept."""
+        """Restore the best weights."""
         self.model.set_weights(self.kept)
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        """Return the weights by layer and name."""
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the current weights, keyed by layer and name."""
         names = [each.path for each in self.model.weights]
         return dict(zip(names, _values(self.model.weights), strict=True))
 
-    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Give the model weights that `tensors` returned.
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Load weights returned by `weights`.
 
         Raises:
-            UserError: they are another model's.
+            UserError: they belong to another model.
         """
         wanted = {each.path: tuple(each.shape) for each in self.model.weights}
-        found = {name: tuple(value.shape) for name, value in tensors.items()}
+        found = {name: tuple(value.shape) for name, value in weights.items()}
         if wanted != found:
             off = sorted(n for n in {*wanted, *found} if wanted.get(n) != found.get(n))
             raise UserError(
-                f"The model's tensors are not those of {self.recipe.model}: {off[0][:100]} is "
+                f"The weights do not fit {self.recipe.model}: {off[0][:100]} is "
                 f"{found.get(off[0])}, the network has {wanted.get(off[0])} ({len(off)} differ)."
             )
-        _assign(self.model.weights, [tensors[each.path] for each in self.model.weights])
+        _assign(self.model.weights, [weights[each.path] for each in self.model.weights])
 
     def state(self, kept: bool) -> dict[str, Any]:
-        """Return weights, draws and moments; with `kept`, the kept weights too."""
+        """Return weights, random states and moments; with `kept`, also the best weights."""
         return {
-            "model": _values(self.model.variables),  # with the counters of layers that draw
+            "model": _values(self.model.variables),  # includes the random states of layers
             "optimiser": _values(self.optimiser.variables),
             "kept": self.kept if kept else None,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Resume from a result of `state`."""
         _assign(self.model.variables, state["model"])
         _assign(self.optimiser.variables, state["optimiser"])
         self.kept = self.model.get_weights() if state["kept"] is None else list(state["kept"])
 
 
 def form(recipe: Mapping[str, Any], labels: int, size: int, channels: int) -> str:
-    """Return what the steps of a network depend on once they are compiled."""
+    """Return a key of everything that the compiled steps of a network depend on."""
     settings = {key: recipe["keras"][key] for key in _IN_GRAPH}
     return json.dumps([recipe["model"], settings, labels, size, channels])
 
@@ -183,7 +184,7 @@ def _path(weights: str | None) -> Path | None:
 
 
 def _values(variables: Sequence[Any]) -> list[np.ndarray]:
-    """Return values of types that PyTorch's files have too: floats, and int64."""
+    """Return the values in types that PyTorch files support: floats and int64."""
     values = [np.asarray(variable.numpy()) for variable in variables]
     return [value if value.dtype.kind == "f" else value.astype(np.int64) for value in values]
 

@@ -1,7 +1,7 @@
-"""The Keras learner: a classifier in another process, asked to train and to predict.
+"""The Keras learner: trains and applies a classifier that lives in another process.
 
-Budgets and evaluations are those of the PyTorch backend; what the source study did between them
-(Adam, a learning rate that falls on plateaus) is in the recipe.
+Budgets and evaluations are those of the PyTorch backend. The optimiser of the original study (Adam
+with a learning rate that is reduced on plateaus) is part of the recipe.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from fgaug.training.keras.shared_images import rows_of
 from fgaug.training.learner import Evaluation, PeakMemory, TrainingResult
 from fgaug.training.metrics import check_loss, evaluate_or_fail
 
-MIN_DELTA = 1e-4  # of Keras's ReduceLROnPlateau: less is no gain
-FOLDS = 10  # of the source's split of its training images
+MIN_DELTA = 1e-4  # of Keras's ReduceLROnPlateau: the smallest change that counts
+FOLDS = 10  # in the study's split of its training images
 
 
 class KerasLearner:
-    """A Keras classifier; see `backend.Learner`.
+    """A Keras classifier; see `learner.Learner`.
 
-    The network is built when the first images say how large they are.
+    The network is built when the first images determine its input size.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class KerasLearner:
         self._weights = applications.find(recipe)
         self.identity = self._weights.identity
         memory.reset_peak_rss()
-        # this process's own threads are as many as the trial has cores
+        # this process has as many threads as the trial has cores
         threads = torch.get_num_threads()
         how = Settings(device=device.partition(":")[0], gpu_share=gpu_share, threads=threads)
         self._process: Process = process_for(how)
         self._network: int | None = None
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Return the answer of the network's process; see `Process.ask`."""
+        """Send a command to the network's process and return the answer; see `Process.ask`."""
         return self._process.ask(command, network=self._network, **arguments)
 
     @property
@@ -66,7 +66,7 @@ class KerasLearner:
         return str(self._process.ask("device_name"))
 
     def open_for(self, size: int, channels: int) -> None:
-        """Build the network for images of a size, once."""
+        """Build the network for images of this size, on the first call only."""
         if self._network is not None:
             return
         path = self._weights.path
@@ -82,7 +82,7 @@ class KerasLearner:
         weakref.finalize(self, self._process.forget, self._network).atexit = False
 
     def sizes(self) -> dict[str, int]:
-        """Return how many layers and parameters the network has, and how many of them learn."""
+        """Return the numbers of layers and parameters, and of trainable ones."""
         return dict(self.ask("sizes"))
 
     def train(self, train: Images, valid: Images, budget: Budget, seed: int) -> KerasTraining:
@@ -94,22 +94,22 @@ class KerasLearner:
         found: np.ndarray = self.ask("predict", rows=rows, batch=2 * self.recipe.batch_size)
         return found
 
-    def tensors(self) -> dict[str, np.ndarray]:
-        return dict(self.ask("tensors"))
+    def weights(self) -> dict[str, np.ndarray]:
+        return dict(self.ask("weights"))
 
-    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Give the network weights that `tensors` returned; UserError where they do not fit."""
-        self.ask("take", tensors=dict(tensors))
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Load weights returned by `weights`; UserError if they do not fit."""
+        self.ask("load_weights", weights=dict(weights))
 
     def peaks(self) -> PeakMemory:
         there, gpu = self._process.ask("peaks")
         return PeakMemory(memory_bytes=memory.peak_rss() + there, gpu_bytes=gpu)
 
     def state(self) -> dict[str, Any]:
-        return {}  # every draw is named by a seed and a step
+        return {}  # every draw depends only on a seed and a step
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Do nothing: there is no place in a stream."""
+        """Do nothing: there is no random state."""
 
     def close(self) -> None:
         if self._network is not None:
@@ -118,11 +118,11 @@ class KerasLearner:
 
 
 class KerasTraining:
-    """One training; see `backend.Training`.
+    """One training run; see `learner.Training`.
 
     Args:
         learner: trained in place.
-        seed: of the order of the images, of their augmentation and of the fold.
+        seed: seed of the image order, the augmentation and the fold.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class KerasTraining:
         recipe = learner.recipe
         make = images.epochs if budget.unit == "epochs" else images.stream
         self.order = make(len(train), recipe.batch_size, seed)
-        self.draws = stream_seed(seed, Stream.AUGMENTATION) >> 1  # TensorFlow's seeds have a sign
+        self.draws = stream_seed(seed, Stream.AUGMENTATION) >> 1  # TensorFlow's seeds are signed
         self.total = total_steps(budget, len(train), recipe.batch_size, frozen=0)
         looks = look_steps(budget, len(train), recipe.batch_size, frozen=0)
         self.looks = tuple(sorted(looks))
@@ -141,18 +141,18 @@ class KerasTraining:
         self.steps, self.images_seen, self.train_s = 0, 0, 0.0
         self.rate = recipe.learning_rate
         self.stopped_by: str | None = None
-        self.best: Evaluation | None = None  # the look whose weights are kept
+        self.best: Evaluation | None = None  # the evaluation whose weights are kept
         self.last: Evaluation | None = None
-        self.probability = np.empty(0)  # of the watched images, at the best look
+        self.probability = np.empty(0)  # of the monitored images, at the best evaluation
         self.stopping = EarlyStopping(budget.patience)
-        self.level, self.stood = np.inf, 0  # of the plateau
+        self.level, self.stood = np.inf, 0  # for the plateau
         self.begun = False
 
     def __iter__(self) -> Iterator[Evaluation]:
-        """Train on, yielding each evaluation.
+        """Continue the training, yielding each evaluation.
 
         Raises:
-            TrialError: a loss that is not a number, no memory, a process that died.
+            TrialError: the loss is not finite, memory ran out, or the process died.
         """
         if not self.begun:
             self.begun = True
@@ -165,7 +165,7 @@ class KerasTraining:
             yield self._look(number, self._train_until(until))
 
     def _train_until(self, until: int) -> float:
-        """Train to a step and return the mean loss on the way."""
+        """Train up to step `until` and return the mean loss."""
         batches = np.stack(list(islice(self.order, until - self.steps)))
         loss, seconds = self.learner.ask(
             "fit",
@@ -195,7 +195,7 @@ class KerasTraining:
         return point
 
     def _note(self, point: Evaluation, found: np.ndarray) -> None:
-        """Keep what is to be kept, lower the rate, and say whether the training is over."""
+        """Update the best weights, the learning rate and the stopping reason."""
         loss = point.valid["loss"]
         if self.stopping.improves(loss) or not self.learner.settings.restore_best:
             self.best, self.probability = point, found
@@ -207,7 +207,8 @@ class KerasTraining:
             self.stopped_by = "budget"
 
     def _lower(self, plateau: Plateau | str, loss: float) -> None:
-        """Lower the rate where the loss has stood still, as Keras's ReduceLROnPlateau does."""
+        """Reduce the learning rate if the loss is on a plateau, as Keras's ReduceLROnPlateau
+        does."""
         if isinstance(plateau, str):
             return
         if loss < self.level - MIN_DELTA:
@@ -219,14 +220,14 @@ class KerasTraining:
 
     @property
     def share(self) -> float:
-        """How much of the budget is used, 1 where the training has ended."""
+        """Used share of the budget; 1 once the training has ended."""
         return 1.0 if self.stopped_by is not None else self.steps / self.total
 
     def finish(self) -> TrainingResult:
-        """Put the kept weights back and return what was found.
+        """Restore the best weights and return the result.
 
-        The metrics are of the dataset's validation images, also where early stopping followed a
-        fold of the training images: those are then predicted here for the first time.
+        The metrics are those of the validation set. If early stopping monitored a fold of the
+        training images, the validation set is predicted here for the first time.
         """
         assert self.best is not None
         assert self.last is not None
@@ -248,7 +249,7 @@ class KerasTraining:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the training depends on; plain values and tensors."""
+        """Return the complete state for resuming: plain values and arrays."""
         assert self.best is not None
         assert self.last is not None
         network = self.learner.ask("state", kept=self.best is not self.last)
@@ -266,7 +267,7 @@ class KerasTraining:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that the same training, made anew, has given before."""
+        """Resume from a state that an identical training returned."""
         network = {name: _as_arrays(values) for name, values in state["network"].items()}
         self.learner.ask("restore", state=network)
         self.begun, self.steps, self.rate = True, state["steps"], state["rate"]
@@ -275,15 +276,15 @@ class KerasTraining:
         self.level, self.stood = state["plateau"]
         self.best, self.last = Evaluation(**state["best"]), Evaluation(**state["last"])
         if state["network"]["kept"] is None:
-            self.best = self.last  # one look, by which `state` knows that they are the same
+            self.best = self.last  # the same object, which tells `state` that they are equal
         self.probability = state["probability"].numpy()
         self.images_seen, self.train_s = state["costs"]
-        for _ in range(self.steps):  # the order of the images is drawn again, which costs nothing
+        for _ in range(self.steps):  # replays the order of the images, which is cheap
             next(self.order)
 
 
 def last_fold(train: Images, seed: int) -> Images:
-    """Return the last of ten shuffled parts of the training images: the source's validation."""
+    """Return the last of ten shuffled folds of the training images, the study's validation set."""
     count = max(1, len(train) // FOLDS)
     chosen = np.random.RandomState(stream_seed(seed, Stream.FOLD)).permutation(len(train))[-count:]
     return Images(

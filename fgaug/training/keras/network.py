@@ -1,4 +1,4 @@
-"""Classifiers of keras.applications with the source's head."""
+"""Build classifiers from keras.applications with the head of the original study."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from fgaug.errors import GridError
 from fgaug.grid.recipe import KerasRecipe, Recipe
 from fgaug.training.keras import weight_file
 
-_FREE = "batch_normalization"  # layers so named learn wherever they lie, as in the source
+_FREE = "batch_normalization"  # layers with this name are always trainable, as in the study
 HEAD = "head_"
 
 
 def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: int) -> Any:
-    """Return a recipe's network: images as its own weights want them -> logits.
+    """Return a recipe's network, which maps preprocessed images to logits.
 
-    Body without top, average over the feature map, a dense layer with ReLU, a dense layer; one
-    flat graph, so that a layer's index is the source's.
+    The body without its top, global average pooling, a dense layer with ReLU and a dense layer, in
+    one flat graph, so that layer indices match the study.
 
     Raises:
-        GridError: an application that this Keras does not have, or another size than it takes.
-        UserError: weights that are not the body's.
+        GridError: this Keras has no such application, or the application refuses the image size.
+        UserError: the weights do not fit the body.
     """
     settings = settings_of(recipe)
-    keras.backend.clear_session()  # layers are numbered from one, whatever was built before
+    keras.backend.clear_session()  # restarts the numbering of layers
     keras.utils.set_random_seed(seed)
     body = _body(recipe.model, size, own_scaling=settings.scaling == "model")
     if weights is not None:
@@ -52,8 +52,9 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
 
 
 def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return what brings pixels in [0, 255] with 1 or 3 channels to a network's inputs."""
-    # its preprocessing is in the module that makes it, and in no public one for some
+    """Return the function that scales pixels in [0, 255], 1 or 3 channels, to a network's
+    inputs."""
+    # preprocessing lives in the module that defines the model; for some it is not public
     own = sys.modules[getattr(keras.applications, recipe.model).__module__].preprocess_input
     unit = settings_of(recipe).scaling == "unit"
 
@@ -76,7 +77,7 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
         raise GridError(
             [f"`recipe.model`: keras.applications of Keras {keras.__version__} has no {name}"]
         )
-    # some scale their inputs in a layer of their own, and their preprocess_input does nothing
+    # some scale their inputs in a layer, and their preprocess_input does nothing
     within = "include_preprocessing" in inspect.signature(application).parameters
     extra = {"include_preprocessing": own_scaling} if within else {}
     try:
@@ -89,12 +90,12 @@ def _body(name: str, size: int, *, own_scaling: bool) -> Any:
 
 
 def _cure(reason: str) -> str:
-    """Return what to do about a size, with the smallest that Keras names where it names one."""
+    """Return the cure for an image size, with the minimum size if Keras names it."""
     stated = re.search(r"at least (\d+)x\1", reason)
     if stated is None:
-        return "Sizes that are multiples of 32 mostly work; prepare the dataset at one (`--size`)"
+        return "Multiples of 32 usually work; prepare the dataset at such a size (`--size`)"
     return (
-        f"The smallest size that works is {stated[1]} px: prepare the dataset at it "
+        f"The smallest size that works is {stated[1]} px: prepare the dataset at that size "
         f"(`fgaug data prepare --size {stated[1]}`), or choose another model"
     )
 
@@ -103,7 +104,7 @@ def _freeze(model: Any, below: int) -> None:
     if below > len(model.layers):
         raise GridError(
             [
-                f"`recipe.keras.freeze_below` is {below}, but the network has "
+                f"`recipe.keras.freeze_below` is {below}, but the network has only "
                 f"{len(model.layers)} layers"
             ]
         )

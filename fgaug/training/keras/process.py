@@ -1,7 +1,6 @@
-"""The process that TensorFlow runs in: started once, asked over a pipe, never left behind.
+"""Start, query and end the TensorFlow process.
 
-TensorFlow and PyTorch share no process: each would take
-the other's GPU memory, and their threads would fight.
+TensorFlow and PyTorch never share a process: they would compete for GPU memory and threads.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ from fgaug.errors import GridError, TrialError
 from fgaug.training.keras.applications import NEEDS, has_tensorflow
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GRPC_VERBOSITY": "ERROR", "KERAS_BACKEND": "tensorflow"}
-_TAIL = 500  # characters of what a dead process wrote that its error quotes
-_STOP_S = 10.0  # for an idle process to end by itself
+_TAIL = 500  # characters of a dead process's output that its error quotes
+_STOP_S = 10.0  # for an idle process to exit by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a TensorFlow process is started with and keeps."""
+    """Fixed settings of a TensorFlow process."""
 
     device: str  # cpu or cuda
     gpu_share: float  # of the device's memory
@@ -68,11 +67,11 @@ class Process:
         return not self._pipe.closed and self._child.poll() is None
 
     def ask(self, command: str, **arguments: Any) -> Any:
-        """Return the process's answer.
+        """Send a command and return the answer.
 
         Raises:
-            FgaugError: what it refused, of the kind that it names.
-            TrialError: it has died.
+            FgaugError: the process refused the command; the error is of the class it reports.
+            TrialError: the process has died.
         """
         unwanted = [self._unwanted.pop() for _ in range(len(self._unwanted))]
         try:
@@ -80,7 +79,7 @@ class Process:
             kind, value = self._pipe.recv()
         except (EOFError, OSError):
             raise TrialError(self._death()) from None
-        except BaseException:  # interrupted between question and answer: the next would be wrong
+        except BaseException:  # interrupted, so the next answer would be wrong
             self.end(wait_s=0)
             raise
         if kind == "answer":
@@ -95,12 +94,12 @@ class Process:
     def forget(self, network: int) -> None:
         """Let the process drop a network before its next answer.
 
-        It asks nothing, as a learner may be collected while another question is on its way.
+        This sends nothing, as a learner may be garbage-collected while a command is in progress.
         """
         self._unwanted.append(network)
 
     def end(self, wait_s: float = _STOP_S) -> None:
-        """End the process; after `wait_s` by force."""
+        """End the process; kill it after `wait_s` seconds."""
         self._pipe.close()
         try:
             self._child.wait(wait_s)
@@ -111,7 +110,7 @@ class Process:
 
     def _death(self) -> str:
         if self._pipe.closed:
-            return "The TensorFlow process of the trial was ended before."
+            return "The trial's TensorFlow process has already ended."
         self._pipe.close()
         try:
             code = self._child.wait(_STOP_S)
@@ -122,21 +121,23 @@ class Process:
         said = self._wrote.read().decode("utf-8", "replace").strip()[-_TAIL:]
         self._wrote.close()
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        cure = "Signal 9 is what a machine out of memory sends: run fewer trials side by side."
+        cure = (
+            "Signal 9 usually means that the machine ran out of memory: run fewer trials at once."
+        )
         return " ".join(
             [
-                f"The TensorFlow process of the trial ended {how}.",
+                f"The trial's TensorFlow process ended {how}.",
                 *([cure] if code == -9 else []),
-                *([f"It wrote: {said}"] if said else []),
+                *([f"Its last output: {said}"] if said else []),
             ]
         )
 
 
-_kept: list[Process] = []  # at most one: the process that the next learner uses again
+_kept: list[Process] = []  # at most one: the process that the next learner reuses
 
 
 def process_for(settings: Settings) -> Process:
-    """Return this process's TensorFlow process, started where none with these settings is alive.
+    """Return the TensorFlow process with these settings; start one if none is alive.
 
     Raises:
         GridError: TensorFlow is not installed.
@@ -151,7 +152,7 @@ def process_for(settings: Settings) -> Process:
 
 
 def shut_down() -> None:
-    """End this process's TensorFlow process, if it has one."""
+    """End this process's TensorFlow process, if any."""
     while _kept:
         process = _kept.pop()
         if not _forked(process):
@@ -160,7 +161,7 @@ def shut_down() -> None:
 
 
 def _forked(process: Process) -> bool:
-    """Return whether a process was started by the one that this one is a fork of."""
+    """Return whether a parent process started `process`, before this one was forked."""
     return process.owner != os.getpid()
 
 

@@ -1,4 +1,4 @@
-"""Images that two processes share: places of memory-mapped pixels and row numbers."""
+"""Share images between processes as file offsets of memory-mapped pixels and row numbers."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fgaug.training.images import Images
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an array of pixels lies in a file."""
+    """The location of a pixel array in a file."""
 
     file: str
     offset: int
     shape: tuple[int, ...]
 
 
-Source = Place | np.ndarray  # an array that is in no file travels whole
+Source = Place | np.ndarray  # an array in memory is sent as a whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """Batches of labelled images as references into pixels."""
+    """Batches of labelled images as references into pixel arrays."""
 
     sources: Sequence[Source]
     source: np.ndarray  # int [..., n]
@@ -35,7 +35,7 @@ class Rows:
 
 
 def rows_of(images: Images, index: np.ndarray) -> Rows:
-    """Return the images `index`, in its shape."""
+    """Return references to the images `index`, in the shape of `index`."""
     return Rows(
         sources=[_place(source) for source in images.sources],
         source=images.source[index],
@@ -45,7 +45,7 @@ def rows_of(images: Images, index: np.ndarray) -> Rows:
 
 
 def opened(rows: Rows) -> Images:
-    """Return the images of `rows`, flat, their pixels mapped into this process."""
+    """Return the images of `rows`, flattened, with pixels memory-mapped into this process."""
     return Images(
         sources=[_mapped(one) if isinstance(one, Place) else one for one in rows.sources],
         source=rows.source.ravel(),
@@ -55,7 +55,7 @@ def opened(rows: Rows) -> Images:
 
 
 def _place(array: np.ndarray) -> Source:
-    """Return where the pixels of a mapped array lie; the array itself where it is in no file."""
+    """Return the location of a memory-mapped array, or an array in memory itself."""
     owner = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
@@ -65,7 +65,7 @@ def _place(array: np.ndarray) -> Source:
     if not array.flags.c_contiguous or array.filename is None:
         return np.asarray(array)
     begin = np.frombuffer(mapped, np.uint8).ctypes.data
-    # a view keeps the offset of the whole, and a map starts at a page
+    # a view keeps the offset of its base, and a mapping starts at a page boundary
     first = array.offset - array.offset % mmap.ALLOCATIONGRANULARITY
     offset = first + array.ctypes.data - begin
     return Place(file=str(array.filename), offset=offset, shape=array.shape)

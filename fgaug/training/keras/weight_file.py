@@ -1,7 +1,7 @@
-"""Weights of a body from a `.h5` or `.keras` file, read as numbers alone.
+"""Load a body's weights from a `.h5` or `.keras` file without running anything in it.
 
-network <- [weight_file] <- file.  Nothing in a file is run: of a `.keras` archive only the weights
-are read, its description of layers is not; links that lead out of a file are refused.
+Of a `.keras` archive only the weights are read, never the layer configuration; links that lead out
+of the file are refused.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from fgaug.core.first_bytes import identify
 from fgaug.errors import UserError
 
 _IN_ARCHIVE = "model.weights.h5"
-_MAX_BYTES = 4 << 30  # of numbers: the largest application has 1.4 GB
+_MAX_BYTES = 4 << 30  # of weights: the largest application has 1.4 GB
 _MAX_DEPTH = 16
-_MAX_MODELS = 100  # nested models that are looked at
+_MAX_MODELS = 100  # nested models searched
 _SHOWN = 5
 _CURES = {
     "torch": "Weights of PyTorch are read without `backend: keras`",
     "safetensors": "Weights of PyTorch are read without `backend: keras`",
-    "tf-checkpoint": "Load it in a model of Keras and save that with model.save(FILE.keras)",
+    "tf-checkpoint": "Load it into a Keras model and save that with model.save(FILE.keras)",
     "saved-model": "Load it with Keras and save it again with model.save(FILE.keras)",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """The numbers of one layer: where they go, and where they are in a file."""
+    """The weights of one layer: the target and their location in the file."""
 
     layer: Any  # of the body
     name: str  # in the file
@@ -53,7 +53,7 @@ class _Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model in a file, read as if it were the body."""
+    """A model in a file, matched against the body."""
 
     name: str
     layers: list[_Stored]
@@ -64,13 +64,13 @@ class _Model:
 
 
 def load(path: Path, body: Any) -> None:
-    """Copy a file's weights into `body` (a Keras model); layers of a top are left out.
+    """Copy a file's weights into `body` (a Keras model); layers of a top are ignored.
 
-    The body is the model that was saved, or the one model nested in it that fits.
+    The weights are those of the saved model, or of the one matching model nested in it.
 
     Raises:
-        UserError: the file is not one of Keras weights, of another model, or holds two bodies
-            that differ.
+        UserError: the file has no Keras weights, belongs to another model, or contains two
+            different matching models.
     """
     try:
         with _opened(path) as file:
@@ -79,7 +79,7 @@ def load(path: Path, body: Any) -> None:
             numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
     except UserError:
         raise
-    except Exception as error:  # the library names no set of errors for hostile bytes
+    except Exception as error:  # h5py documents no set of errors for hostile bytes
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         kind = identify(path)
         if kind is not None and kind.name not in ("hdf5", "keras"):
@@ -93,7 +93,7 @@ def load(path: Path, body: Any) -> None:
 
 
 def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
-    """Return the saved model if it fits, else the one nested model that does."""
+    """Return the saved model if it fits, else the one nested model that fits."""
     fitting = [model for model in models if model.fits]
     if not fitting:
         raise _of_another_model(path, models)
@@ -101,8 +101,8 @@ def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
     if first is not models[0] and not all(_equal(first, other, reader) for other in fitting[1:]):
         names = ", ".join(repr(model.name[:100]) for model in fitting)
         raise UserError(
-            f"{path} holds {len(fitting)} nested models that fit `recipe.model` and differ "
-            f"({names}). Save the one you mean alone: model.get_layer(NAME).save(FILE)."
+            f"{path} holds {len(fitting)} different nested models that fit `recipe.model` "
+            f"({names}). Save only the one you need: model.get_layer(NAME).save(FILE)."
         )
     return first
 
@@ -121,8 +121,8 @@ def _of_another_model(path: Path, models: list[_Model]) -> UserError:
     nested = [repr(model.name[:100]) for model in models[1:]]
     inside = f"; nested in it: {', '.join(nested[:_SHOWN])}" if nested else ""
     return UserError(
-        f"{path} holds the weights of another model ({'; '.join(wrong[:_SHOWN])}; "
-        f"{len(wrong)} layers differ{inside}). Give the file that belongs to `recipe.model`."
+        f"{path} contains the weights of another model ({'; '.join(wrong[:_SHOWN])}; {len(wrong)} "
+        f"layers differ{inside}). Give a file for `recipe.model`."
     )
 
 
@@ -141,7 +141,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _models(reader: _Reader, file: h5py.File, body: Any) -> Iterator[_Model]:
-    """Yield the saved model and each that is nested in it, as the body's layers find them."""
+    """Yield the saved model and each model nested in it, matched to the body's layers."""
     if "layers" in file and "layer_names" not in file.attrs:
         yield from _of_keras_3(reader, file, body)
         return
@@ -150,9 +150,9 @@ def _models(reader: _Reader, file: h5py.File, body: Any) -> Iterator[_Model]:
 
 
 def _of_keras_2(reader: _Reader, file: h5py.Group, body: Any) -> Iterator[_Model]:
-    """Yield the models of the older layout, which lists the names of layers and their weights.
+    """Yield the models of the older layout, which lists names of layers and of their weights.
 
-    A nested model is one layer with the weights of all of its own.
+    A nested model is one layer with the weights of all its layers.
     """
     listed = []
     for name in _texts(file.attrs["layer_names"]):
@@ -168,15 +168,15 @@ def _of_keras_2(reader: _Reader, file: h5py.Group, body: Any) -> Iterator[_Model
         [_Stored(layer, *stored) for layer, stored in zip(wanted, flat, strict=False)],
     )
     for name, numbers in listed[:_MAX_MODELS]:
-        if len(numbers) > _SHOWN:  # more than any layer has
+        if len(numbers) > _SHOWN:  # more than any single layer has
             yield _Model(name, _by_names(numbers, body))
 
 
 def _by_names(numbers: dict[str, h5py.Dataset], body: Any) -> list[_Stored]:
     """Return the layers of a nested model by the names of its weights, such as `conv/kernel`.
 
-    Their order says little: what was frozen comes last. Names that Keras numbers itself begin
-    anywhere (conv2d_94 for conv2d), so the n-th of a class is the n-th of that class.
+    Their order is unreliable: frozen weights come last. Automatic numbers start anywhere
+    (conv2d_94 for conv2d), so the n-th layer of a class matches the n-th of that class.
     """
     groups: dict[str, dict[str, h5py.Dataset]] = {}
     for full, each in numbers.items():
@@ -191,7 +191,7 @@ def _by_names(numbers: dict[str, h5py.Dataset], body: Any) -> list[_Stored]:
     for kind in {_snake(type(layer).__name__) for layer in leaves}:
         numbered = sorted((name for name in ours if _class_of(name) == kind), key=_number)
         theirs = ranks.get(kind, [])
-        if len(numbered) == len(theirs):  # else nothing says which is whose
+        if len(numbered) == len(theirs):  # otherwise they cannot be matched
             taken |= dict(zip(numbered, theirs, strict=True))
     found = []
     for layer in leaves:
@@ -201,7 +201,7 @@ def _by_names(numbers: dict[str, h5py.Dataset], body: Any) -> list[_Stored]:
 
 
 def _in_order(stored: dict[str, h5py.Dataset], layer: Any) -> list[h5py.Dataset]:
-    """Return a layer's numbers in the order of its weights, by their names where these agree."""
+    """Return a layer's arrays in the order of its weights, matched by name if possible."""
     names = [weight.name.split("/")[-1].split(":")[0] for weight in layer.weights]
     if stored.keys() == set(names):
         return [stored[name] for name in names]
@@ -209,7 +209,7 @@ def _in_order(stored: dict[str, h5py.Dataset], layer: Any) -> list[h5py.Dataset]
 
 
 def _leaves(model: Any) -> Iterator[Any]:
-    """Yield the layers with weights, those of a Sequential within a model one by one."""
+    """Yield the layers with weights; layers of a nested Sequential are yielded one by one."""
     for layer in model.layers:
         if getattr(layer, "layers", None):
             yield from _leaves(layer)
@@ -227,7 +227,7 @@ def _number(name: str) -> int:
 
 
 def _of_keras_3(reader: _Reader, file: h5py.Group, body: Any) -> Iterator[_Model]:
-    """Yield the models of the newer layout: each has its own `layers`."""
+    """Yield the models of the newer layout, each with its own `layers`."""
     waiting, seen = [("the model itself", file)], 0
     while waiting and seen < _MAX_MODELS:
         name, group = waiting.pop(0)
@@ -248,7 +248,7 @@ def _own_name(reader: _Reader, group: h5py.Group, key: str) -> str:
 def _numbered(
     reader: _Reader, layers: h5py.Group | dict[str, Any], body: Any
 ) -> Iterator[_Stored]:
-    """Yield the layers of one model, which numbers the layers of each class."""
+    """Yield the layers of one model, which are numbered within each class."""
     count: Counter[str] = Counter()
     for layer in body.layers:
         kind = _snake(type(layer).__name__)
@@ -265,7 +265,7 @@ def _numbered(
 
 
 class _Reader:
-    """Reads numbers of a file, by links that stay in it, up to a size."""
+    """Reads arrays from a file up to a total size; refuses external links."""
 
     def __init__(self) -> None:
         self.left = _MAX_BYTES
@@ -273,13 +273,13 @@ class _Reader:
     def group(self, parent: h5py.Group, name: str) -> h5py.Group:
         found = self._follow(parent, name)
         if not isinstance(found, h5py.Group):
-            raise ValueError(f"{name[:100]} is no group")
+            raise ValueError(f"{name[:100]} is not a group")
         return found
 
     def numbers(self, parent: h5py.Group, name: str) -> h5py.Dataset:
         found = self._follow(parent, name)
         if not isinstance(found, h5py.Dataset) or found.external or found.is_virtual:
-            raise ValueError(f"{name[:100]} is no array of this file")
+            raise ValueError(f"{name[:100]} is not an array in this file")
         if found.dtype.kind not in "fiu":
             raise ValueError(f"{name[:100]} is {found.dtype}, not numbers")
         return found
@@ -287,20 +287,20 @@ class _Reader:
     def read(self, found: h5py.Dataset) -> np.ndarray:
         self.left -= found.nbytes
         if self.left < 0:
-            raise ValueError(f"more than {_MAX_BYTES} bytes of numbers")
+            raise ValueError(f"more than {_MAX_BYTES} bytes of weights")
         values = np.asarray(found[()])
         if not np.isfinite(values).all():
-            raise ValueError(f"{found.name[-100:]} holds values that are not numbers")
+            raise ValueError(f"{found.name[-100:]} contains NaN or infinite values")
         return values
 
     def _follow(self, parent: h5py.Group, name: str) -> Any:
         parts = [part for part in name.split("/") if part]
         if not parts or len(parts) > _MAX_DEPTH:
-            raise ValueError(f"{name[:100]} is no name in this file")
+            raise ValueError(f"{name[:100]} is not a name in this file")
         at: Any = parent
         for part in parts:
             if not isinstance(at.get(part, getlink=True), h5py.HardLink):
-                raise ValueError(f"{name[:100]} is missing, or a link out of this file")
+                raise ValueError(f"{name[:100]} is missing or links out of this file")
             at = at[part]
         return at
 
@@ -310,6 +310,6 @@ def _texts(values: Any) -> list[str]:
 
 
 def _snake(name: str) -> str:
-    """Return a class's name as files have it: BatchNormalization is batch_normalization."""
+    """Return a class name in snake case: BatchNormalization is batch_normalization."""
     name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()

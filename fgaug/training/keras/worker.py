@@ -1,6 +1,6 @@
-"""The process that TensorFlow runs in: answers one question after the other, ends with its parent.
+"""The TensorFlow process: executes one command after the other and ends with its parent.
 
-Started as `python -m`; never imported by the others.
+Started with `python -m`; never imported by the other modules.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from fgaug.training.keras.fitting import Fitting
     from fgaug.training.keras.process import Settings
 
-_SPARE = 2  # TensorFlow frees little of what it has compiled: a few are used again and again
-_LOOK_S = 1.0  # between looks at whether the parent lives
+_SPARE = 2  # TensorFlow frees little of its compiled code, so a few networks are reused
+_LOOK_S = 1.0  # between checks that the parent is alive
 _OOM = (
-    "Out of memory with {} images at a time. Lower `recipe.batch_size`, give the trial more of a "
-    "GPU (`resources.gpu`), or take smaller images or a smaller model."
+    "Out of memory with {} images at a time. Lower `recipe.batch_size`, give the trial a larger "
+    "share of a GPU (`resources.gpu`), or use smaller images or a smaller model."
 )
 
 
 def main(pipe: Connection, parent: int) -> None:
-    """Answer until the pipe is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    """Execute commands until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     answers = Answers()
     while True:
@@ -53,7 +53,7 @@ def main(pipe: Connection, parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent has ended, however that was."""
+    """End this process when its parent has ended for any reason."""
     never = threading.Event()
     while os.getppid() == parent:
         never.wait(_LOOK_S)
@@ -79,25 +79,25 @@ def _at_once(arguments: Mapping[str, Any]) -> int:
 
 
 class Answers:
-    """What this process can be asked; networks are named by the numbers that `open` gave them."""
+    """The commands of this process; networks are identified by the numbers that `open` returns."""
 
     def __init__(self) -> None:
         self.networks: dict[int, Fitting] = {}
-        self.spare: list[Fitting] = []  # compiled and out of use, the latest last
+        self.spare: list[Fitting] = []  # compiled but unused, most recent last
         self.opened = 0
 
     def configure(self, settings: Settings) -> None:
-        """Load TensorFlow and take what is ours of the machine."""
+        """Load TensorFlow and restrict it to the trial's resources."""
         from fgaug.training.keras import devices
 
         devices.configure(settings)
 
     def open(self, **how: Any) -> int:
-        """Return the number of a new network; see `network.build`."""
+        """Build a network and return its number; see `network.build`."""
         from fgaug.training.keras import devices
         from fgaug.training.keras.fitting import Fitting, form
 
-        gc.collect()  # compiled steps and what they compile name each other
+        gc.collect()  # compiled steps and networks refer to each other
         memory.reset_peak_rss()
         shape = {name: how[name] for name in ("recipe", "labels", "size", "channels")}
         wanted = form(**shape)
@@ -107,12 +107,12 @@ class Answers:
                 self.spare.remove(spare)
                 return self._numbered(spare)
         if devices.gpu_peak() is not None:
-            self.spare.clear()  # what memory is left of a share of a GPU is the trial's
+            self.spare.clear()  # frees the GPU share for this trial
             gc.collect()
         return self._numbered(Fitting(**how))
 
     def forget(self, network: int) -> None:
-        """Put a network out of use; a trial with the same recipe will want its compiled steps."""
+        """Release a network; a trial with the same recipe can reuse its compiled steps."""
         if network in self.networks:
             self.spare = [*self.spare, self.networks.pop(network)][-_SPARE:]
 
@@ -122,7 +122,7 @@ class Answers:
         return self.opened
 
     def sizes(self, network: int) -> dict[str, int]:
-        """Return how many layers and parameters a network has, and how many of them learn."""
+        """Return the numbers of layers and parameters, and of trainable ones."""
         return self.networks[network].sizes()
 
     def begin(self, network: int, rate: float, seed: int) -> None:
@@ -131,7 +131,7 @@ class Answers:
     def fit(
         self, network: int, rows: Rows, first_step: int, seed: int, rate: float
     ) -> tuple[float, float]:
-        """Return the mean loss of a step for each row of `rows`, and the seconds they took."""
+        """Take one step per row of `rows`; return the mean loss and the seconds."""
         return self.networks[network].fit(opened(rows), rows.row.shape, first_step, seed, rate)
 
     def predict(self, network: int, rows: Rows, batch: int) -> np.ndarray:
@@ -143,11 +143,11 @@ class Answers:
     def put_back(self, network: int) -> None:
         self.networks[network].put_back()
 
-    def tensors(self, network: int) -> dict[str, np.ndarray]:
-        return self.networks[network].tensors()
+    def weights(self, network: int) -> dict[str, np.ndarray]:
+        return self.networks[network].weights()
 
-    def take(self, network: int, tensors: Mapping[str, np.ndarray]) -> None:
-        self.networks[network].take(tensors)
+    def load_weights(self, network: int, weights: Mapping[str, np.ndarray]) -> None:
+        self.networks[network].load_weights(weights)
 
     def state(self, network: int, kept: bool) -> dict[str, Any]:
         return self.networks[network].state(kept)
@@ -156,13 +156,13 @@ class Answers:
         self.networks[network].restore(state)
 
     def peaks(self) -> tuple[int, int | None]:
-        """Return the most memory held since a network was opened: of the machine, of the GPU."""
+        """Return the peak memory since a network was opened: of the machine and of the GPU."""
         from fgaug.training.keras import devices
 
         return memory.peak_rss(), devices.gpu_peak()
 
     def applications(self) -> list[str]:
-        """Return the names of keras.applications."""
+        """Return the names of the models in keras.applications."""
         import keras
 
         names = dir(keras.applications)

@@ -1,1 +1,1 @@
-"""The PyTorch backend: networks, augmentation, schedule and fine-tuning."""
+"""The PyTorch backend: networks, augmentation, learning-rate schedule and fine-tuning."""

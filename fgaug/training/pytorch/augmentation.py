@@ -1,4 +1,4 @@
-"""Augmentation of training batches: none, fastai's, or an albumentations pipeline."""
+"""Augment training batches: with nothing, fastai's transforms or an albumentations pipeline."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from fgaug.training.pytorch.pipelines import members, pipeline, reason
 
 
 class Augmentation(Protocol):
-    """A seeded transform of batches whose place in its stream of draws can be kept."""
+    """A seeded transform of batches whose random state can be saved."""
 
     def __call__(self, batch: torch.Tensor) -> torch.Tensor:
         """Return uint8 [N, C, H, W] as float32 in [0, 1]."""
         ...
 
     def state(self) -> Any:
-        """Return the place in the stream of draws; tensors or text."""
+        """Return the random state, as tensors or text."""
         ...
 
     def restore(self, state: Any) -> None:
-        """Go on from a place that `state` gave."""
+        """Restore a random state returned by `state`."""
         ...
 
 
 def build(recipe: Recipe, seed: int, device: torch.device) -> Augmentation:
-    """Return a recipe's augmentation of training batches on a device."""
+    """Return the augmentation of a recipe on a device."""
     if recipe.augmentation == "none":
         return Plain()
     if recipe.augmentation == "fastai":
@@ -99,9 +99,9 @@ def _transformed(transform: Any, batch: torch.Tensor) -> torch.Tensor:
     images = batch.permute(0, 2, 3, 1).cpu().numpy()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # said once, when the pipeline was tried
+            warnings.simplefilter("ignore")  # already shown by the pipeline check
             changed = [transform(image=image)["image"] for image in images]
-    except Exception as error:  # whatever albumentations and OpenCV raise
+    except Exception as error:  # albumentations and OpenCV raise many kinds
         size, channels = images.shape[2:]
         raise GridError(
             [
@@ -114,8 +114,8 @@ def _transformed(transform: Any, batch: torch.Tensor) -> torch.Tensor:
             raise GridError(
                 [
                     "`recipe.augmentation` must keep the image size and uint8 pixels, got "
-                    f"{image.dtype} {tuple(image.shape[:2])} from uint8 {images.shape[1:3]}; "
-                    "add a Resize step, drop Normalize and ToFloat"
+                    f"{image.dtype} {tuple(image.shape[:2])} from uint8 {images.shape[1:3]}. Add "
+                    "a Resize step, and remove Normalize and ToFloat"
                 ]
             )
     return to_unit(torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).to(batch.device))

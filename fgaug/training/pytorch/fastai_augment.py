@@ -1,8 +1,7 @@
-"""fastai's augmentation of training batches, on the device.
+"""Apply fastai's augmentation to training batches on the device.
 
-The transform works on a batch at once and on as many channels as the images have, so grey
-images cost a third of what they would as RGB; its numbers are those of fastai's
-`aug_transforms(size)` drawn from the same generator.
+The transform processes a whole batch with as many channels as the images have, so grey images cost
+a third of RGB. Its output equals fastai's `aug_transforms(size)` with the same generator.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ MAX_ZOOM = 1.1
 MAX_WARP = 0.2
 MAX_LIGHTING = 0.2
 P_FLIP, P_AFFINE, P_LIGHTING = 0.5, 0.75, 0.75
-CPU_CHUNK = 16  # images warped at once: what fits a core's cache (64 of 128 px: 20 ms, not 50)
+CPU_CHUNK = 16  # images warped at once, to fit a core's cache (64 of 128 px: 20 ms, not 50)
 
 
 def to_unit(batch: torch.Tensor) -> torch.Tensor:
@@ -28,9 +27,9 @@ def to_unit(batch: torch.Tensor) -> torch.Tensor:
 def fastai_transform(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return a randomly flipped, rotated, zoomed, warped and relit copy of each image.
 
-    The draws and their order are those of fastai 2.8 `aug_transforms()`: flip (p .5), rotation
-    within 10 degrees, zoom up to 1.1 about a random centre, perspective warp up to .2 an axis,
-    brightness and contrast up to .2 (each p .75), one bilinear sampling with reflection.
+    The draws and their order are those of fastai 2.8 `aug_transforms()`: flip (p .5), rotation by
+    up to 10 degrees, zoom up to 1.1 about a random centre, perspective warp up to .2 per axis,
+    brightness and contrast up to .2 (each p .75), and one bilinear sampling with reflection.
 
     Args:
         x: float32 [N, C, H, W] in [0, 1].
@@ -71,7 +70,7 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> tor
 def _masked(
     value: torch.Tensor, p: float, neutral: float, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return `value` with probability `p` an image, else `neutral`."""
+    """Return for each image `value` with probability `p`, else `neutral`."""
     keep = torch.empty_like(value).bernoulli_(p, generator=generator)
     return (value - neutral) * keep + neutral
 
@@ -157,9 +156,9 @@ def _row_times_point(
 def _fma(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
     """Return a * b + c rounded once to float32, as a fused multiply-add does.
 
-    Matrix products round by the library and processor they run on; one pixel of a speckled image
-    turns a last bit of its coordinate into 1e-5 of its value. Written out, the augmentation is
-    the same on every machine (and fastai's, whose numbers were taken where products are fused).
+    The rounding of matrix products depends on library and processor; in a speckled image, the last
+    bit of a coordinate changes a pixel by up to 1e-5 of its value. Written out, the augmentation
+    is the same on every machine (and equals fastai's on machines with fused products).
     """
     return torch.addcmul(c.double(), a.double(), b.double()).float()
 

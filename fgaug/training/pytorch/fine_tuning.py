@@ -1,7 +1,7 @@
-"""Fine-tuning: a frozen phase, then one cycle over all layers; the best evaluation is kept.
+"""Fine-tune a network: a frozen phase, then one cycle over all layers; keep the best weights.
 
-Facts of the recipe: fastai 2.8 `fine_tune` with early stopping and the best model restored, as the
-fetal-brain study ran it; the `steps` budget is ours.
+Follows fastai 2.8 `fine_tune` with early stopping and restoring of the best model, as in the
+fetal-brain study; the `steps` budget is an addition.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from fgaug.training.pytorch.fastai_augment import to_unit
 from fgaug.training.pytorch.models import Classifier
 from fgaug.training.pytorch.schedule import OneCycle, frozen_cycle, unfrozen_cycle
 
-FROZEN_SHARE = 21  # the thesis: one epoch of 21 is frozen; of a step budget the same share
+FROZEN_SHARE = 21  # in the thesis one epoch of 21 is frozen; step budgets use the same share
 Augment = Callable[[torch.Tensor], torch.Tensor]  # uint8 [N, C, H, W] -> float32 in [0, 1]
 BETA2, EPS = 0.99, 1e-5  # fastai's Adam
 
 
 class FineTuning:
-    """One training: iterate over it for its evaluations, then take what it leaves.
+    """One training run: iterate over it to get its evaluations, then call `finish`.
 
-    Between two evaluations its state can be taken; a training that is given the state goes on as
-    if it had never stopped, with the same numbers on the same device.
+    Between evaluations its state can be saved. A training that restores the state continues
+    exactly as if it had not been interrupted, with the same numbers on the same device.
 
     Args:
         model: on `device`; trained in place.
-        labels: names of the labels, in the order of the images' indices.
+        labels: label names; an image's label is an index into them.
         augment: uint8 [N, C, H, W] on the device -> float32 in [0, 1].
-        seed: of the order of the images.
+        seed: seed of the order of the images.
     """
 
     def __init__(
@@ -74,10 +74,10 @@ class FineTuning:
         self.stopped_by: str | None = None
 
     def __iter__(self) -> Iterator[Evaluation]:
-        """Train on, yielding each evaluation.
+        """Continue the training, yielding each evaluation.
 
         Raises:
-            TrialError: the training or validation loss is not a number.
+            TrialError: the training or validation loss is not finite.
         """
         while self.stopped_by is None and self.phase < len(self.phases):
             phase = self.phases[self.phase]
@@ -102,7 +102,7 @@ class FineTuning:
             self.stopping.lowest = lowest
 
     def _note(self, point: Evaluation, found: np.ndarray) -> bool:
-        """Keep the best evaluation; return whether patience is at its end."""
+        """Update the best evaluation; return whether patience is exhausted."""
         self.steps, self.last = point.step, point
         if self.stopping.improves(point.valid["loss"]):
             self.best, self.probability = point, found
@@ -116,11 +116,11 @@ class FineTuning:
 
     @property
     def share(self) -> float:
-        """How much of the budget is used, 1 where the training has ended."""
+        """Used share of the budget; 1 once the training has ended."""
         return 1.0 if self.stopped_by is not None else self.steps / self.total
 
     def finish(self) -> TrainingResult:
-        """Put the best weights back into the model and return what was found."""
+        """Restore the best weights and return the result."""
         assert self.best is not None
         assert self.last is not None
         self.model.load_state_dict(self.kept)
@@ -135,7 +135,7 @@ class FineTuning:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the rest of the training depends on; plain values and tensors."""
+        """Return the complete state for resuming: plain values and tensors."""
         assert self.best is not None
         assert self.last is not None
         return {
@@ -154,7 +154,7 @@ class FineTuning:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state that the same training, made anew, has given before."""
+        """Resume from a state that an identical training returned."""
         self.phase, self.begun = state["phase"], True
         self.run.begin(self.phases[self.phase])
         self.model.load_state_dict(state["model"])
@@ -169,7 +169,7 @@ class FineTuning:
         self.kept = {key: value.detach().clone().to(self.device) for key, value in kept.items()}
         self.run.images_seen, self.run.train_s, self.run.looks = state["costs"]
         self.run.micro_batch, self.run.oom_events = state["memory"]
-        for _ in range(self.steps):  # the order of the images is drawn again, which costs nothing
+        for _ in range(self.steps):  # replays the order of the images, which is cheap
             next(self.order)
 
 
@@ -205,7 +205,7 @@ def _phases(recipe: Recipe, budget: Budget, count: int, groups: int) -> tuple[Ph
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A stretch of a training with one schedule."""
+    """A phase of a training with one schedule."""
 
     unit: str  # the budget's
     frozen: bool
@@ -213,11 +213,11 @@ class Phase:
     first_step: int
     evaluate_after: frozenset[int]  # counted over all phases
     patience: int | None
-    fresh_best: bool  # earlier evaluations do not compete (fastai resets its callbacks)
+    fresh_best: bool  # ignore earlier evaluations (fastai resets its callbacks)
 
 
 class Steps:
-    """The state of one training between evaluations."""
+    """Takes the optimiser steps of one training."""
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ class Steps:
         self.optimiser: torch.optim.AdamW
 
     def begin(self, phase: Phase) -> None:
-        """Freeze or unfreeze, and start with fresh moments as fastai does."""
+        """Freeze or unfreeze layers, and reset the optimiser's moments, as fastai does."""
         if phase.frozen:
             self.model.freeze()
         else:
@@ -247,7 +247,7 @@ class Steps:
     def evaluations(
         self, phase: Phase, taken: int, order: Iterator[np.ndarray]
     ) -> Iterator[tuple[Evaluation, np.ndarray]]:
-        """Train on through the phase, `taken` steps being done; yield each evaluation."""
+        """Continue the phase after `taken` steps, yielding each evaluation."""
         loss_sum = torch.zeros((), device=self.device)
         batches_seen = 0
         started = time.perf_counter()
@@ -278,20 +278,21 @@ class Steps:
         return loss
 
     def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Leave the batch's gradients in the parameters and return its mean loss.
+        """Compute the batch's gradients and return its mean loss.
 
-        Out of memory, the batch is cut in halves whose gradients add up to the whole's, from here
-        to the end of the training; only BatchNorm sees the difference.
+        After running out of memory, batches are halved until the end of the training. The
+        gradients of the halves add up to those of the batch; only BatchNorm is affected.
         """
         while True:
             try:
                 return self._accumulated(images, labels)
             except torch.OutOfMemoryError:
                 parts = min(self.micro_batch, len(images))
-                if parts <= 2:  # BatchNorm needs two
+                if parts <= 2:  # BatchNorm needs two images
                     raise TrialError(
-                        f"Out of memory with {parts} images at a time. Give the trial more of a "
-                        "GPU (`resources.gpu`), smaller images or a smaller model."
+                        f"Out of memory with {parts} images at a time. Give the trial a larger "
+                        "share of a GPU (`resources.gpu`), or use smaller images or a smaller "
+                        "model."
                     ) from None
             # outside `except`: the traceback holds the activations
             self.micro_batch, self.oom_events = -(-parts // 2), self.oom_events + 1
@@ -333,14 +334,14 @@ class Steps:
 
 
 def parts_of(images: int, most: int) -> int:
-    """Return into how many parts, as equal as can be, a batch is cut after running out of memory.
+    """Return the number of parts of a batch after running out of memory, as equal as possible.
 
-    No part has a single image, on which BatchNorm cannot train: three images stay together even
-    where `most` is two.
+    No part has a single image, as BatchNorm cannot train on one: three images stay together even
+    if `most` is two.
 
     Args:
-        images: of the batch.
-        most: of a part, 2 or more.
+        images: number of images in the batch.
+        most: maximum number of images per part, 2 or more.
     """
     return max(1, min(-(-images // most), images // 2))
 
@@ -369,7 +370,7 @@ def predict(
 
 
 def _free(device: torch.device) -> None:
-    """Give back what failed to fit."""
+    """Release memory after an allocation failed."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""The PyTorch side of the border: a classifier, its augmentation, its draws."""
+"""The PyTorch learner: a classifier, its augmentation and its random streams."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from fgaug.training.weights import find
 
 
 class TorchLearner:
-    """A PyTorch classifier; see `backend.Learner`.
+    """A PyTorch classifier; see `learner.Learner`.
 
-    The first weights and dropout draw from torch's global generator, which it seeds.
+    Initial weights and dropout use torch's global generator, which the learner seeds.
     """
 
     def __init__(self, recipe: Recipe, labels: tuple[str, ...], seed: int, device: str) -> None:
@@ -57,11 +57,11 @@ class TorchLearner:
     def predict(self, images: Images) -> np.ndarray:
         return predict(self.model, images, 2 * self.recipe.batch_size, self.device)
 
-    def tensors(self) -> dict[str, np.ndarray]:
+    def weights(self) -> dict[str, np.ndarray]:
         return {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
 
-    def take(self, tensors: Mapping[str, np.ndarray]) -> None:
-        self.model.load_state_dict({n: torch.from_numpy(v) for n, v in tensors.items()})
+    def load_weights(self, weights: Mapping[str, np.ndarray]) -> None:
+        self.model.load_state_dict({n: torch.from_numpy(v) for n, v in weights.items()})
 
     def peaks(self) -> PeakMemory:
         return memory.peaks(self.device)
@@ -81,4 +81,4 @@ class TorchLearner:
             torch.cuda.set_rng_state(state["random_cuda"].cpu())
 
     def close(self) -> None:
-        """Do nothing: the tensors go with the last name of them."""
+        """Do nothing: tensors are freed with their last reference."""

@@ -1,7 +1,7 @@
-"""Classifiers: a torchvision or timm backbone, fastai's head.
+"""Build classifiers from a torchvision or timm backbone and fastai's head.
 
-The model takes float images in [0, 1] with 1 or 3 channels; it repeats grey and normalises itself,
-so that a saved model needs no companion.
+A model takes float images in [0, 1] with 1 or 3 channels. It repeats grey channels and normalises
+inputs itself, so a saved model is self-contained.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from fgaug.training.weights import (
 )
 
 HIDDEN = 512  # width of the head's inner layer
-# body, its groups by learning rate, channels of its feature map, mean and std of its inputs
+# body, its groups by learning rate, channels of its feature map, input mean and std
 _Backbone = tuple[Any, list[nn.Module], int, tuple[float, ...], tuple[float, ...]]
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.LayerNorm, nn.InstanceNorm2d)
 
 
 class ConcatPool(nn.Module):
-    """Max and average of a feature map, in this order: [N, C, H, W] -> [N, 2C]."""
+    """Max and average pooling of a feature map, in this order: [N, C, H, W] to [N, 2C]."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x.amax(dim=(2, 3)), x.mean(dim=(2, 3))], dim=1)
 
 
 class Classifier(nn.Module):
-    """Backbone and head; `groups` are their modules from first to last learning rate."""
+    """Backbone and head; `groups` are their modules by learning rate, first layers first."""
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def __init__(
         self,
-        body: Any,  # an nn.Module with forward_features: images -> feature map [N, C, H, W]
+        body: Any,  # an nn.Module whose forward_features returns [N, C, H, W]
         groups: list[nn.Module],
         features: int,
         labels: int,
@@ -66,14 +66,14 @@ class Classifier(nn.Module):
         return logits
 
     def freeze(self) -> None:
-        """Let only the head and the body's norm layers learn, as fastai does."""
+        """Make only the head and the body's norm layers trainable, as fastai does."""
         self.body.requires_grad_(False)
         for module in self.body.modules():
             if isinstance(module, _NORMS):
                 module.requires_grad_(True)
 
     def unfreeze(self) -> None:
-        """Let everything learn."""
+        """Make all parameters trainable."""
         self.requires_grad_(True)
 
     @property
@@ -83,7 +83,7 @@ class Classifier(nn.Module):
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """Return AdamW's groups: per learning rate, with decay, then without (norms and biases).
 
-        Each carries `rate`, the index of its learning rate. Frozen parameters are left out.
+        Each has a key `rate`, the index of its learning rate. Frozen parameters are excluded.
         """
         result = []
         for rate, group in enumerate(self._groups):
@@ -94,10 +94,10 @@ class Classifier(nn.Module):
 
 
 def build(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
-    """Return the classifier of a recipe; the head is drawn from torch's global generator."""
+    """Return the classifier of a recipe; torch's global generator initialises the head."""
     body, groups, features, mean, std = _backbone(recipe.model)
     if weights.scratch:
-        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # fastai normalises for pretrained nets only
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # fastai normalises only if pretrained
     else:
         load(weights, body)
     model = Classifier(body, groups, features, labels, recipe.dropout, mean, std)
@@ -105,7 +105,7 @@ def build(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
 
 
 def check_name(model: str) -> str | None:
-    """Return what is wrong with a model's name, with near-misses, or None."""
+    """Return the problem with a model's name, with suggestions, or None."""
     import timm
     import torchvision
 
@@ -129,7 +129,7 @@ def _backbone(
 
 
 class _ResNetBody(nn.Module):
-    """A torchvision resnet up to its last feature map, under torchvision's own tensor names."""
+    """A torchvision resnet up to its last feature map, with torchvision's tensor names."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class _ResNetBody(nn.Module):
 def _torchvision_resnet(
     name: str,
 ) -> _Backbone:
-    """Return a resnet's body in fastai's two groups: up to layer2, then layer3 and layer4."""
+    """Return a resnet's body in fastai's two groups: up to layer2, and layer3 with layer4."""
     import torchvision
 
     net = torchvision.models.get_model(name, weights=None)
@@ -159,13 +159,13 @@ def _torchvision_resnet(
 def _timm_body(
     name: str,
 ) -> _Backbone:
-    """Return a timm network's body as one group (fastai's default split for timm)."""
+    """Return a timm network's body as one group, fastai's default for timm."""
     import timm
 
     net: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
     net.eval()
     config = net.default_cfg
-    with torch.no_grad():  # at the network's own size: transformers take no other
+    with torch.no_grad():  # at the network's default size: transformers accept no other
         shape = net.forward_features(torch.zeros(1, *config["input_size"])).shape
     if len(shape) != 4 or shape[1] != net.num_features:
         cure = "choose a convolutional model"

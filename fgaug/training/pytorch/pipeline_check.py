@@ -1,7 +1,7 @@
-"""Whether a pipeline takes a dataset's images, whatever it draws.
+"""Check that a pipeline works on a dataset's images, for every possible draw.
 
-A step that fails and is drawn rarely would end trials hours later. So each step is applied here
-for certain, each branch of a group in turn, and optional steps are left out in turn.
+A failing step that is rarely drawn would end trials hours later. So every step and every branch of
+a group is applied here with certainty, and optional steps are skipped in turn.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from fgaug.errors import GridError
 from fgaug.grid.recipe import Transform
 from fgaug.training.pytorch.pipelines import composed, pipeline, reason, seed_streams
 
-SEEDS = 3  # of each image in each order of steps: some steps fail for some of their draws
-DRAWS = 12  # of the pipeline as it is, over all images
+SEEDS = 3  # per image and order of steps, as some steps fail only for some draws
+DRAWS = 12  # of the unchanged pipeline, over all images
 _KEY = "`recipe.augmentation`"
 
 
 def check(steps: Sequence[Transform], images: np.ndarray) -> list[str]:
-    """Return warnings about steps that cannot do what they are for; refuse steps that fail.
+    """Return warnings about ineffective steps; refuse steps that fail.
 
     Args:
-        steps: of the pipeline.
-        images: some of the dataset's, uint8 [N, H, W, C].
+        steps: steps of the pipeline.
+        images: some images of the dataset, uint8 [N, H, W, C].
 
     Raises:
-        GridError: unknown steps and options, steps that fail on such images or need more than an
-            image, a pipeline that changes the size, the type or, sometimes, the channels.
+        GridError: steps or options are unknown, a step fails on these images or needs more than an
+            image, or the pipeline changes the size, the type or, for some draws, the channels.
     """
     whole = pipeline(steps, 0)
     images = np.concatenate([images, np.full_like(images[:1], 128)])
     trial = _Trial(images)
-    for order in [*_orders(whole.transforms)]:  # all of them, before any step's p is raised
+    for order in [*_orders(whole.transforms)]:  # all orders, before any p is raised
         trial.apply(order)
-    whole = pipeline(steps, 0)  # the other one's steps are applied for certain by now
+    whole = pipeline(steps, 0)  # the steps of the other one now always apply
     for draw in range(DRAWS):
         seed_streams(whole, draw)
         trial.draw(whole, images[draw % len(images)])
@@ -46,17 +46,17 @@ def check(steps: Sequence[Transform], images: np.ndarray) -> list[str]:
 
 
 class _Trial:
-    """What is found while steps are applied to images."""
+    """Collects the problems found while applying steps to images."""
 
     def __init__(self, images: np.ndarray) -> None:
         self.images = images
         self.problems: dict[str, None] = {}  # an ordered set
         self.remarks: dict[str, None] = {}
-        self.resized: str | None = None  # the first; sizes may differ from draw to draw
+        self.resized: str | None = None  # the first; sizes may vary between draws
         self.channels: set[int] = set()
 
     def apply(self, order: Sequence[Any]) -> None:
-        """Apply transforms one after the other, each for certain."""
+        """Apply transforms one after the other, each with certainty."""
         built = []
         for transform in order:
             transform.p = 1.0
@@ -79,7 +79,7 @@ class _Trial:
                 except KeyError as error:
                     self._needs(name, f"`{error.args[0]}`")
                     return
-                except Exception as error:  # whatever albumentations and OpenCV raise
+                except Exception as error:  # albumentations and OpenCV raise many kinds
                     self._fails(f"its step {name}: ", error)
                     return
             self.remarks |= {f"{_KEY}: {name}: {one.message}": None for one in heard}
@@ -89,13 +89,13 @@ class _Trial:
         self._ends(result, image, changed)
 
     def draw(self, whole: Any, image: np.ndarray) -> None:
-        """Apply a pipeline as trials will."""
+        """Apply a pipeline as trials do."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # each step was heard by itself
+            warnings.simplefilter("ignore")  # already shown for each step
             try:
                 result = whole(image=image)["image"]
             except Exception as error:  # as above
-                if not self.problems:  # else it is known which step it is
+                if not self.problems:  # otherwise the failing step is known
                     self._fails("", error)
                 return
         self._ends(result, image, "")
@@ -108,41 +108,41 @@ class _Trial:
 
     def _needs(self, name: str, what: str) -> None:
         self.problems[
-            f"{_KEY}: {name} needs {what} beside the image, which a training does not have. "
-            "Leave it out"
+            f"{_KEY}: {name} needs {what} in addition to the image, which training does not "
+            "provide. Remove it"
         ] = None
 
     def _ends(self, result: np.ndarray, image: np.ndarray, changed: str) -> None:
-        """Look at the outcome: size and type are those of the image."""
+        """Record a problem if a result differs from the image in size or type."""
         if result.shape[:2] == image.shape[:2] and result.dtype == np.uint8:
             self.channels.add(result.shape[2] if result.ndim == 3 else 1)
         elif self.resized is None:
             self.resized = (
                 f"{_KEY} must keep the image size and uint8 pixels, got {result.dtype} "
-                f"{result.shape[:2]} from uint8 {image.shape[:2]}{changed}; add a Resize step, "
-                "drop Normalize and ToFloat"
+                f"{result.shape[:2]} from uint8 {image.shape[:2]}{changed}. Add a Resize step, "
+                "and remove Normalize and ToFloat"
             )
 
     def settle(self) -> None:
-        """Refuse what was found.
+        """Raise the collected problems.
 
         Raises:
-            GridError: with one line for each step.
+            GridError: with one line per step.
         """
         found = [*self.problems, *([] if self.resized is None else [self.resized])]
         if not found and (len(self.channels) > 1 or not self.channels <= {1, 3}):
             words = " or ".join(map(str, sorted(self.channels)))
             found.append(
-                f"{_KEY} makes images of {words} channels from images of "
-                f"{self.images.shape[3]}. All must come out with 1 or all with 3: give steps such "
-                "as ToRGB `p: 1`, or leave them out"
+                f"{_KEY} makes images of {words} channels from images of {self.images.shape[3]}. "
+                "Results must all have 1 or all have 3 channels: give steps such as ToRGB `p: "
+                "1`, or remove them"
             )
         if found:
             raise GridError(found)
 
 
 def _orders(steps: Sequence[Any]) -> Iterator[list[Any]]:
-    """Yield lists of transforms: each branch once, then each optional step left out once."""
+    """Yield lists of transforms: each branch once, then each optional step skipped once."""
     used = [step for step in steps if _possible(step)]
     for turn in range(max(map(_branches, used), default=0)):
         yield [one for step in used for one in _applied(step, turn)]
@@ -155,12 +155,12 @@ def _name(step: Any) -> str:
 
 
 def _possible(step: Any) -> bool:
-    return bool(step.p) or _name(step) == "OneOrOther"  # whose p is the share of its first step
+    return bool(step.p) or _name(step) == "OneOrOther"  # its p is the share of its first step
 
 
 def _inside(group: Any) -> list[Any]:
-    """Return the steps of a group that it can apply."""
-    if _name(group) == "OneOrOther":  # whatever their own p is
+    """Return the steps that a group can apply."""
+    if _name(group) == "OneOrOther":  # regardless of their own p
         first, second = group.transforms
         return [*([first] if group.p else []), *([second] if group.p < 1 else [])]
     return [step for step in group.transforms if _possible(step)]
@@ -171,13 +171,13 @@ def _is_group(step: Any) -> bool:
 
 
 def _chooses(group: Any) -> bool:
-    """Return whether a group applies some of its steps, not all in their order."""
+    """Return whether a group selects among its steps instead of applying all in order."""
     whole = _name(group) == "SomeOf" and group.n == len(group.transforms) and not group.replace
     return _name(group) != "Sequential" and not whole
 
 
 def _branches(step: Any) -> int:
-    """Return in how many ways a step is tried."""
+    """Return the number of ways to try a step."""
     if not _is_group(step):
         return 1
     counts = [_branches(one) for one in _inside(step)]
@@ -185,7 +185,7 @@ def _branches(step: Any) -> int:
 
 
 def _applied(step: Any, turn: int) -> Iterator[Any]:
-    """Yield the transforms that one way of trying a step comes to."""
+    """Yield the transforms of one way of trying a step."""
     if not _is_group(step):
         yield step
         return

@@ -1,7 +1,7 @@
-"""Albumentations pipelines of a grid: its steps by name, nested ones too.
+"""Build albumentations pipelines from the steps of a grid, nested ones included.
 
 A step is one `Name: {options}`. `OneOf`, `SomeOf`, `RandomOrder`, `Sequential` and `OneOrOther`
-hold a list of steps under `transforms`, to any depth.
+contain a list of steps under `transforms`, nested to any depth.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pipeline(steps: Sequence[Transform], seed: int) -> Any:
     """Return the albumentations pipeline of a recipe, seeded.
 
     Raises:
-        GridError: steps or options that albumentations does not have, all of them at once.
+        GridError: names all steps and options unknown to albumentations.
     """
     problems: list[str] = []
     built = _built(steps, problems)
@@ -46,39 +46,39 @@ def pipeline(steps: Sequence[Transform], seed: int) -> Any:
 
 
 def composed(transforms: Sequence[Any]) -> Any:
-    """Return transforms as one pipeline, all of its streams seeded alike."""
+    """Combine transforms into one pipeline."""
     return _albumentations().Compose(list(transforms), seed=0)
 
 
 def seed_streams(pipeline: Any, seed: int) -> None:
-    """Seed a pipeline and all in it, each with a stream of its own.
+    """Seed every member of a pipeline with a separate random stream.
 
-    albumentations gives every member the same seed, so two flips are drawn together or not at all
-    (findings/albumentations_flips_together.sh). The first step keeps the seed itself, so that a
-    pipeline of one step draws what it would by albumentations.
+    albumentations gives all members the same seed, so two flips always occur together
+    (findings/albumentations_flips_together.sh). The first step keeps the seed itself, so a
+    pipeline of one step draws as in albumentations.
     """
     for place, member in enumerate(members(pipeline)):
         words = np.random.SeedSequence([seed, place]).generate_state(4)
         own = seed if place < 2 else int.from_bytes(words.tobytes(), sys.byteorder)
-        member.set_random_seed(own)  # of a group also all below it, which come later
+        member.set_random_seed(own)  # also seeds a group's members, which follow
 
 
 def members(pipeline: Any) -> Iterator[Any]:
-    """Yield a pipeline and all in it that draws, each from a stream of its own."""
+    """Yield a pipeline and all its members with random draws."""
     yield pipeline
     for member in getattr(pipeline, "transforms", ()):
         yield from members(member)
 
 
 def _albumentations() -> Any:
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it checks for updates online
     import albumentations
 
     return albumentations
 
 
 def _built(steps: Sequence[Any], problems: list[str]) -> list[Any]:
-    """Return each step's transform, those left out that cannot be built."""
+    """Return the transforms of all steps that can be built, and record the problems of others."""
     found: list[Any] = []
     for step in steps:
         if not isinstance(step, Mapping) or len(step) != 1:
@@ -102,7 +102,7 @@ def _transform(name: str, options: Mapping[str, Any], problems: list[str]) -> An
         return None
     try:
         with warnings.catch_warnings():
-            # options it does not know are only warned about, and then ignored
+            # it only warns of unknown options, and ignores them
             warnings.filterwarnings("error", r"Argument\(s\) .* not valid")
             return made(**options)
     except (TypeError, ValueError, UserWarning) as error:
@@ -127,11 +127,11 @@ def _group(name: str, options: Mapping[str, Any], problems: list[str]) -> Any:
     count = options.get("n", 1)
     if not wrong and len(steps) < count and not options.get("replace", False):
         wrong.append(
-            f"{_KEY}: {name} applies `n: {count}` of {len(steps)} steps; lower `n`, or give "
+            f"{_KEY}: {name} applies `n: {count}` of {len(steps)} steps; lower `n`, or set "
             "`replace: true`"
         )
     if name == "OneOf" and built and not any(step.p for step in built):
-        wrong.append(f"{_KEY}: OneOf chooses by the steps' `p`, and each of them has 0")
+        wrong.append(f"{_KEY}: OneOf chooses by the `p` of its steps, and all of them are 0")
     problems += wrong
     if len(problems) > before:
         return None
@@ -141,7 +141,7 @@ def _group(name: str, options: Mapping[str, Any], problems: list[str]) -> Any:
 
 
 def _steps_of(name: str, options: Mapping[str, Any]) -> list[Any] | str:
-    """Return the steps of a group, or what is wrong with how they are given."""
+    """Return the steps of a group, or the problem with their form."""
     if name == "OneOrOther":
         if "transforms" not in options and {"first", "second"} <= set(options):
             return [options["first"], options["second"]]
@@ -156,18 +156,18 @@ def _steps_of(name: str, options: Mapping[str, Any]) -> list[Any] | str:
 
 
 def _wrong_numbers(name: str, options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which numbers of a group are none; albumentations does not look at them."""
+    """Yield invalid numbers of a group, which albumentations does not check."""
     share, count = options.get("p", 0.5), options.get("n", 1)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        yield f"{_KEY}: `p` of {name} must lie from 0 to 1, got {share!r}"
+        yield f"{_KEY}: `p` of {name} must be between 0 and 1, got {share!r}"
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        yield f"{_KEY}: `n` of {name} must be a whole number from 1, got {count!r}"
+        yield f"{_KEY}: `n` of {name} must be a whole number of at least 1, got {count!r}"
     if not isinstance(options.get("replace", False), bool):
         yield f"{_KEY}: `replace` of {name} must be true or false, got {options['replace']!r}"
 
 
 def _is_transform(made: Any) -> bool:
-    """Return whether a name of albumentations is a transform, not one of their base classes."""
+    """Return whether an albumentations class is a transform, not a base class."""
     return (
         isinstance(made, type)
         and issubclass(made, _albumentations().BasicTransform)
@@ -188,8 +188,8 @@ def _near_option(made: Any, options: Mapping[str, Any]) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Return what is wrong with a transform in one line."""
-    cause = error.__cause__  # albumentations turns pydantic's findings into 4 lines of text each
+    """Return the error of a transform in one line."""
+    cause = error.__cause__  # albumentations formats each pydantic error as 4 lines
     if isinstance(cause, ValidationError):
         found = {f"`{one['loc'][0]}`: {one['msg']}" for one in cause.errors() if one["loc"]}
         return "; ".join(sorted(found)) or _first_line(cause)

@@ -1,4 +1,5 @@
-"""The one-cycle schedule in closed form (Smith 2018, arXiv:1803.09820; fastai's constants)."""
+"""Compute the one-cycle schedule in closed form (Smith 2018, arXiv:1803.09820; fastai's
+constants)."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ class OneCycle:
 
     peaks: tuple[float, ...]  # highest learning rate of each parameter group, first layers first
     steps: int
-    pct_start: float  # share of the steps spent rising
-    divisor: float  # the first rate is the peak over this
+    pct_start: float  # share of the steps used for warm-up
+    divisor: float  # the initial rate is the peak divided by this
 
     def at(self, step: int) -> tuple[tuple[float, ...], float]:
-        """Return each group's learning rate and beta1 for `step` in 0..steps-1."""
+        """Return each group's learning rate, and beta1, at `step` in 0..steps-1."""
         done = step / self.steps
         if done < self.pct_start:
             part = done / self.pct_start
@@ -31,13 +32,15 @@ class OneCycle:
 
 
 def frozen_cycle(learning_rate: float, groups: int, steps: int) -> OneCycle:
-    """Return the frozen phase's cycle: the body's norm layers at a tenth of the head's rate."""
+    """Return the cycle of the frozen phase: the body's norm layers at a tenth of the head's
+    rate."""
     peaks = (learning_rate / 10,) * (groups - 1) + (learning_rate,)
     return OneCycle(peaks=peaks, steps=steps, pct_start=0.99, divisor=25)
 
 
 def unfrozen_cycle(learning_rate: float, lr_mult: float, groups: int, steps: int) -> OneCycle:
-    """Return the other phase's cycle: half the rate, geometric steps down to the first layers."""
+    """Return the cycle of the unfrozen phase: half the rate, falling geometrically to the first
+    layers."""
     head = learning_rate / 2
     last = max(1, groups - 1)
     peaks = tuple(head / lr_mult ** (1 - group / last) for group in range(groups))

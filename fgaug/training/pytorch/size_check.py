@@ -1,8 +1,8 @@
-"""Whether a network takes a dataset's images, tried at planning.
+"""Check at planning time that a network accepts a dataset's images.
 
-Small images are passed through the network. Larger ones go through on torch's meta device, where
-tensors have shapes and no values: the pass costs the same at every size, takes no memory, and
-raises what a real one raises.
+Small images are passed through the network. Larger ones use torch's meta device, where tensors
+have shapes but no values: a pass costs the same at every size, needs no memory, and raises the
+same errors as a real one.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from fgaug.training.pytorch import models
 from fgaug.training.pytorch.models import Classifier
 from fgaug.training.weights import Weights
 
-# sides in px that are tried for the message of a network that does not take the dataset's
+# sides in px to try for the message if a network refuses the dataset's
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 768, 1024)
-META_ABOVE = 128  # px; up to here a real pass takes less time than one of shapes alone
+META_ABOVE = 128  # px; up to this size a real pass is faster than one on the meta device
 _BATCHES = ((True, 2), (False, 1))  # training, images: BatchNorm trains on 2; the last look has 1
 _MAX_REASON = 160  # characters
 
 
 def check(recipe: Recipe, weights: Weights, size: int, channels: int, labels: int) -> None:
-    """Refuse a network that cannot be built, or cannot train on images of a size.
+    """Refuse a network that cannot be built, or cannot be trained on images of this size.
 
     Args:
         recipe: of the torch backend.
-        weights: that it starts from.
+        weights: its initial weights.
         size: of the images, px.
         channels: of the images, 1 or 3.
-        labels: how many the dataset has.
+        labels: number of labels.
 
     Raises:
-        GridError: naming the model, the size and the sizes that work.
-        UserError: weights that are not the network's.
+        GridError: names the model, the size and the sizes that work.
+        UserError: the weights do not fit the network.
     """
     network = _built(recipe, weights, labels)
     if size > META_ABOVE:
         if _failure(network.to("meta"), size, channels, labels) is None:
             return
-        network = _built(recipe, weights, labels)  # meta tensors lack some layers: tried for real
+        network = _built(recipe, weights, labels)  # some layers lack meta tensors: use real ones
     reason = _failure(network, size, channels, labels)
     if reason is not None:
         sizes = _sizes_that_work(network, size, channels, labels)
@@ -59,7 +59,7 @@ def _built(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
         return models.build(recipe, weights, labels)
     except FgaugError:
         raise
-    except Exception as error:  # each of timm's families refuses in its own way
+    except Exception as error:  # each of timm's model families fails in its own way
         raise GridError(
             [
                 f"`recipe.model`: {recipe.model} cannot be built without its own head "
@@ -69,7 +69,7 @@ def _built(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
 
 
 def _failure(network: Classifier, size: int, channels: int, labels: int) -> str | None:
-    """Return why a network does not give logits for images of a size; None where it does."""
+    """Return why a network returns no logits for images of this size; None if it does."""
     device = network.mean.device
     for training, count in _BATCHES:
         network.train(training)
@@ -85,7 +85,7 @@ def _failure(network: Classifier, size: int, channels: int, labels: int) -> str 
 
 
 def _sizes_that_work(network: Classifier, size: int, channels: int, labels: int) -> str:
-    """Return a sentence with the smallest size that works, or with the nearest on both sides."""
+    """Return a sentence with the smallest size that works, or the nearest ones on both sides."""
 
     def works(side: int) -> bool:
         return _failure(network, side, channels, labels) is None
@@ -94,21 +94,21 @@ def _sizes_that_work(network: Classifier, size: int, channels: int, labels: int)
     above = next((side for side in LADDER if side > size and works(side)), None)
     if below is not None:
         near = " and ".join(f"{side} px" for side in (below, above) if side is not None)
-        return f"{near} would do: prepare the dataset at such a size (`--size {below}`)"
+        return f"{near} works: prepare the dataset at such a size (`--size {below}`)"
     if above is None:
-        return f"No size up to {LADDER[-1]} px was found that works: take another kind of model"
+        return f"No size up to {LADDER[-1]} px was found that works: choose another kind of model"
     fails = max([size, *(side for side in LADDER if side < above)])
     while above - fails > 1:
         middle = (above + fails) // 2
         fails, above = (fails, middle) if works(middle) else (middle, above)
     return (
-        f"The smallest size that works is {above} px: prepare the dataset at it "
-        f"(`fgaug data prepare --size {above}`)"
+        f"The smallest size that works is {above} px: prepare the dataset at that size (`fgaug "
+        f"data prepare --size {above}`)"
     )
 
 
 def _reason(error: Exception) -> str:
-    """Return an error's first line, its kind where it has none."""
+    """Return an error's first line, or its class if it has no message."""
     first = next(_lines(error), type(error).__name__)
     return first if len(first) <= _MAX_REASON else f"{first[:_MAX_REASON]}..."
 
