@@ -104,14 +104,14 @@ class TestReading:
         root = bank.store.folder
         for uri in (root, str(root), root.as_uri()):
             assert (fgaug.open_bank(uri).read("trv", 0.7, [4]) == images([4])).all()
-        with pytest.raises(BankError, match="not the address of a bank"):
+        with pytest.raises(BankError, match="not a valid bank address"):
             open_bank("nowhere://bucket/bank")
 
     def test_missing_images(self, bank: Bank) -> None:
         with pytest.raises(BankError) as caught:
             bank.read("dbp", 0.7, [1, 4, 6])
         assert str(caught.value) == (
-            f"{bank.store.folder} lacks 2 of 3 fakes asked of label dbp, psi 0.7 (the first is "
+            f"{bank.store.folder} lacks 2 of 3 requested fakes of label dbp, psi 0.7 (the first is "
             "z_seed 4). Fill it with `fgaug bank fill`."
         )
         for label, psi in (("dbp", 0.71), ("bdp", 0.7)):
@@ -261,9 +261,9 @@ class TestRefusals:
         with pytest.raises(BankError) as caught:
             BankWriter(open_store(bank.store.folder), dataclasses.replace(SPEC, sources=other))
         assert str(caught.value) == (
-            f"{bank.store.folder} holds other fakes: its snapshot of `dbp` is dbp.pkl "
-            "(111111111111), asked for is new.pkl (333333333333). "
-            "Give these fakes a bank of their own."
+            f"{bank.store.folder} contains other fakes: its snapshot of `dbp` is dbp.pkl "
+            "(111111111111), not new.pkl (333333333333). "
+            "Give these fakes a separate bank."
         )
 
     def test_every_difference_is_named(self, bank: Bank) -> None:
@@ -275,10 +275,10 @@ class TestRefusals:
             sources={"new": source(), "dbp": source(class_index=1)},  # a bank gains labels
         )
         assert bank.spec.differences(other) == [
-            "its size is 8, asked for is 16",
-            "its channels is 1, asked for is 3",
-            "its noise is seeded, asked for is const",
-            "its `dbp` is class None, asked for is class 1",
+            "its size is 8, not 16",
+            "its channels is 1, not 3",
+            "its noise is seeded, not const",
+            "its `dbp` is class None, not class 1",
         ]
         assert bank.spec.differences(SPEC) == []
 
@@ -294,7 +294,7 @@ class TestRefusals:
 
     def test_places_that_are_something_else(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("x")
-        with pytest.raises(BankError, match="is a file; a bank is a folder"):
+        with pytest.raises(BankError, match="is a file, and a bank is a folder"):
             BankWriter(open_store(tmp_path / "file"), SPEC)
         (tmp_path / "dataset.json").write_text("{}")
         with pytest.raises(BankError, match="is a dataset"):

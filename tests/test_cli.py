@@ -119,7 +119,7 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
             ["`remove` takes 5000"],
         ),
         ({"remove": {"dbp": 1}}, ["`remove` must name the labels"]),
-        ({"bank": "nowhere://bucket/bank"}, ["not the address of a bank"]),
+        ({"bank": "nowhere://bucket/bank"}, ["not a valid bank address"]),
     ],
 )
 def test_what_a_grid_asks_for_and_cannot_have(
@@ -272,5 +272,5 @@ def test_places_that_are_taken(
     refused(fgaug("search", path, "--out", prepared / "dataset"), "is a dataset")
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / "file"))
-    refused(fgaug("search", path, "--dry-run"), "Set FGAUG_CACHE to a folder")
-    refused(fgaug("data", "audit", prepared / "dataset"), "Set FGAUG_CACHE to a folder")
+    refused(fgaug("search", path, "--dry-run"), "Set FGAUG_CACHE to a writable folder")
+    refused(fgaug("data", "audit", prepared / "dataset"), "Set FGAUG_CACHE to a writable folder")

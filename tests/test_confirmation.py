@@ -365,7 +365,7 @@ def test_the_look_is_written_before_anything_is_read_and_counted_once(
     sealed = RunPaths(copy).trial(before.cells[0]).sealed
     content = sealed.read_bytes()
     sealed.write_bytes(b"torn")
-    with pytest.raises(RunError, match="not a whole Parquet file"):
+    with pytest.raises(RunError, match="not a valid Parquet file"):
         searched(space_of(root), copy)
     (look,) = looks_of(RunPaths(copy))
     assert (look.purpose, look.planned, look.cells) == ("confirmation", True, before.cells)

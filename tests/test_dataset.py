@@ -198,7 +198,7 @@ class TestRefusals:
         middle = len(data) // 3  # the file holds little but pixels
         data[middle : middle + 40] = bytes(255 - byte for byte in data[middle : middle + 40])
         part.write_bytes(data)
-        with pytest.raises(DataError, match="not a whole file of pixels"):
+        with pytest.raises(DataError, match="not a valid pixel file"):
             open_dataset(made.root).pixels()
 
     def test_a_file(self, tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ class TestHuggingFace:
         card = (tmp_path / "o" / "README.md").read_text()
         assert card.startswith("---\ntags:\n- synthetic\n---\n")
         assert "configs" not in card  # or `datasets` takes exports of one name for one
-        assert "8 images of 16 px, 1 channel, made by" in card
+        assert "8 images of 16 px, 1 channel, all made by" in card
         assert "Noise: none." in card
         for label in ("dbp", "trv"):
             assert bank.spec.sources[label].sha256[:12] in card
@@ -346,7 +346,7 @@ class TestRefusals:
         with pytest.raises(BankError, match=r"o is not empty\. Give a new folder"):
             bank_command("export", place, "--to", "png", "--out", tmp_path / "o", "--seeds", "1")
         (tmp_path / "f").write_text("x")
-        with pytest.raises(BankError, match="f is a file; an export is a folder"):
+        with pytest.raises(BankError, match="f is a file, and an export is a folder"):
             bank_command("export", place, "--to", "hf", "--out", tmp_path / "f")
 
     @pytest.mark.parametrize("label", ["../x", ".hidden", "", "a/b"])
@@ -355,7 +355,7 @@ class TestRefusals:
         self, bank: Bank, tmp_path: Path, label: str, write: Any
     ) -> None:
         demand = Demand.of([(label, 1.0, np.array([1]))])
-        with pytest.raises(BankError, match="cannot name a folder"):
+        with pytest.raises(BankError, match="is not a valid folder name"):
             write(bank, demand, tmp_path / "o" / "o", lambda done: None)
         assert not list(tmp_path.iterdir())
 

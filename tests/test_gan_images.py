@@ -184,7 +184,7 @@ class TestRecord:
         record = pd.read_parquet(path)
         assert record["group"].tolist() == [*images.table["group"].astype(str), "p7"]
         record_of(tmp_path / "start.pkl").write_bytes(b"torn")
-        with pytest.raises(SnapshotError, match="not a whole Parquet file"):
+        with pytest.raises(SnapshotError, match="not a valid Parquet file"):
             write_trained_on(tmp_path / "x.pkl", images, tmp_path / "start.pkl")
 
     def test_a_full_disk_leaves_the_old_record(

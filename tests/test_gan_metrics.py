@@ -286,7 +286,7 @@ class TestRefused:
             measure_snapshots([folder], how(data, images=3))
         with pytest.raises(DataError, match='no label "trw", did you mean'):
             measure_snapshots([folder], how(data, label="trw"))
-        with pytest.raises(UserError, match="device is cpu, cuda"):
+        with pytest.raises(UserError, match="device must be cpu, cuda"):
             measure_snapshots([folder], how(data, device="tpu"))
         assert not (folder / "metrics.json").exists()
 

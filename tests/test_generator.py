@@ -216,7 +216,7 @@ def test_psi_zero_is_one_image_for_every_seed_without_own_noise() -> None:
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(UserError, match="noise_mode must be one of"):
         load_generator(GOLDENS / "tiny.pkl", "random")
-    with pytest.raises(UserError, match="device is cpu, cuda or cuda:1, got gpu9"):
+    with pytest.raises(UserError, match="device must be cpu, cuda or cuda:1, got gpu9"):
         load_generator(GOLDENS / "tiny.pkl", device="gpu9")
     with pytest.raises(SnapshotError, match="is missing"):
         load_generator(GOLDENS / "none.pkl")

@@ -108,7 +108,7 @@ class TestFinding:
 
     @pytest.mark.parametrize("pattern", ["seed.png", "{seed}{seed}.png", "a/{seed}.png", ""])
     def test_what_is_no_pattern(self, tmp_path: Path, pattern: str) -> None:
-        with pytest.raises(BankError, match=r"A pattern is a file name with {seed} once"):
+        with pytest.raises(BankError, match=r"A pattern must be a file name with {seed} once"):
             find(tmp_path, pattern)
 
     def test_what_cannot_be_told_apart(self, images: Path) -> None:
@@ -117,7 +117,7 @@ class TestFinding:
         assert "two files for one z_seed: dbp_seed0001.png and trv_seed0001.png, " in str(
             caught.value
         )
-        assert "by a --pattern for each label" in str(caught.value)
+        assert "with a --pattern for each label" in str(caught.value)
         with pytest.raises(BankError, match=r"z_seed: trv_seed0001.png and trv_seed1.png\."):
             find(self.touch(images, "trv_seed1.png"), "trv_seed{seed}.png")
 
@@ -127,7 +127,7 @@ class TestFinding:
             find(tmp_path)
         found = str(caught.value)
         assert "do not end in a number: grid.png, x0_.png, " in found
-        assert "and 11 more. Say where the seed is by --pattern" in found
+        assert "and 11 more. Show the position of the seed with --pattern" in found
 
     def test_nothing_found(self, tmp_path: Path) -> None:
         with pytest.raises(BankError) as caught:
@@ -155,7 +155,7 @@ class TestFinding:
             find_all([dbp, wide, LabelFolder(label="x", folder=images / "none")])
         first, second = str(caught.value).splitlines()
         assert first.startswith("`trv`: dbp_seed0001.png, dbp_seed0002.png, dbp_seed0012.png ")
-        assert "would be of `dbp` too." in first
+        assert "would belong to `dbp` too." in first
         assert second.startswith("`x`: ")
         with pytest.raises(BankError, match="`trv` has two folders"):
             find_all([trv, trv])
@@ -291,15 +291,15 @@ class TestRefusals:
             ("6.png", "7.png", "8.png", "9.png", "10.png"),
             (
                 "",
-                "images must be square, it has 6 x 8 px",
-                "images must have 8 px or more, it has 4 px",
+                "images must be square, but it has 6 x 8 px",
+                "images must have 8 px or more, but it has 4 px",
                 "a text file, not a PNG, JPEG, BMP, TIFF, WEBP",
-                "it has colour, the first image has none; say --channels 1 or 3",
+                "it has colour, but the first image has none; give --channels 1 or 3",
             ),
             strict=True,
         ):
             assert line.startswith(f"  - {folder / name}: {reason}")
-        assert cure == "Restore these files or take them away. No image was imported."
+        assert cure == "Restore or remove these files. No image was imported."
         for name in (6, 7, 8, 9):
             (folder / f"{name}.png").unlink()
         grey = brought_in(tmp_path / "bank", folder, channels=1)
@@ -329,7 +329,7 @@ class TestRefusals:
             ({"size": 7}, "--size must lie from 8 to 2048 pixels, got 7."),
             ({"size": 0}, "--size must lie from 8 to 2048 pixels, got 0."),
             ({"channels": 2}, "--channels must be 1 or 3, got 2."),
-            ({"noise": "random"}, "--noise is one of seeded, const, none, got random."),
+            ({"noise": "random"}, "--noise must be one of seeded, const, none, got random."),
         ],
     )
     def test_what_a_bank_cannot_be(

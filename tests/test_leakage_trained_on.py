@@ -162,7 +162,7 @@ def test_a_record_that_tells_nothing_is_refused(
     files = {label: network(tmp_path, label, data) for label in LABELS}
     record = record_of(files["trv"])
     pd.read_parquet(record)[columns].to_parquet(record)
-    with pytest.raises(UserError, match=r"trv\.trained_on\.parquet is not a whole Parquet file"):
+    with pytest.raises(UserError, match=r"trv\.trained_on\.parquet is not a valid Parquet file"):
         planner.plan(parse_space(grid_of(root, tmp_path, files)), tmp_path / "run")
 
 

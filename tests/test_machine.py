@@ -311,7 +311,7 @@ class TestFolders:
     def test_no_folder_is_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(folders, "_FALLBACKS", ("/proc/1", "/no"))
         monkeypatch.setenv("TMPDIR", "/no/where")
-        with pytest.raises(UserError, match=r"/no/where is no folder\. Set RAY_TMPDIR to a"):
+        with pytest.raises(UserError, match=r"/no/where is not a folder\. Set RAY_TMPDIR to a"):
             folders.ray_folder()
 
     def test_a_socket_of_ray_fits(self) -> None:
@@ -324,7 +324,7 @@ class TestFolders:
     ) -> None:
         monkeypatch.setenv("HOME", home)
         folders.settle()
-        assert f"HOME ({home}) is no folder" in caplog.text
+        assert f"HOME ({home}) is not a folder" in caplog.text
         assert folders.can_write(Path.home())
         assert Path.home().stat().st_mode & 0o077 == 0
         folders.settle()

@@ -266,8 +266,8 @@ def test_predict_refuses_in_one_message(
         ((model, tmp_path / "empty"), "no images to predict"),
         ((model, good, tmp_path / "broken.png"), "--skip-broken"),
         ((model, good, "--out", "frame.xlsx"), "--out must be a .csv or .parquet file"),
-        ((model, good, "--device", "tpu"), "device is cpu"),
-        ((model, good, "--device", "mps"), "device is cpu or cuda, got mps"),
+        ((model, good, "--device", "tpu"), "device must be cpu"),
+        ((model, good, "--device", "mps"), "device must be cpu or cuda, got mps"),
         ((model, good, "--device", "cuda:99"), "CUDA devices"),
         ((data / "dataset.json", good), "is not a .safetensors file"),
     ):

@@ -123,10 +123,10 @@ class TestRefused:
         [
             (scored([1]).drop(columns="agrees"), "have the columns z_seed, confidence, margin"),
             (scored([1]).assign(realism=1.0), "have the columns"),
-            (scored([1, 2, 1]), "z_seed 1 is there more than once"),
-            (scored([1]).assign(confidence=np.nan), "`confidence` are of the kind number"),
-            (scored([1]).assign(confidence=True), "`confidence` are of the kind number"),
-            (scored([1]).assign(agrees=1), "`agrees` are of the kind boolean"),
+            (scored([1, 2, 1]), "z_seed 1 occurs more than once"),
+            (scored([1]).assign(confidence=np.nan), "`confidence` must be of type number"),
+            (scored([1]).assign(confidence=True), "`confidence` must be of type number"),
+            (scored([1]).assign(agrees=1), "`agrees` must be of type boolean"),
         ],
     )
     def test_a_frame_that_does_not_fit(self, bank: Bank, frame: pd.DataFrame, told: str) -> None:
@@ -152,13 +152,13 @@ class TestRefused:
         (name,) = bank.store.sizes(BankNames.scores)
         path = Path(bank.store.place(name))
         path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(BankError, match="is not a whole Parquet file"):
+        with pytest.raises(BankError, match="is not a valid Parquet file"):
             read_scores(bank.store, AGREES, "trv", 0.5, [4])
 
     def test_two_scorers_whose_digests_begin_alike(self, bank: Bank) -> None:
         write_scores(bank.store, AGREES, "trv", 0.5, scored([4, 9]))
         alike = Scorer("classifier", "ab" * 6 + "cd" * 26, AGREES.columns)
-        with pytest.raises(BankError, match="is of another scorer"):
+        with pytest.raises(BankError, match="belongs to another scorer"):
             read_scores(bank.store, alike, "trv", 0.5, [4])
 
 

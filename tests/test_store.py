@@ -119,12 +119,12 @@ class TestObjectStorage:
 
         def cut_off(self: ObjectStore, name: str, data: bytes) -> None:
             if name.startswith("shards") and not next(left, False):
-                raise BankError("out of reach")
+                raise BankError("unreachable")
             write(self, name, data)
 
         with monkeypatch.context() as patch:
             patch.setattr(ObjectStore, "write", cut_off)
-            with pytest.raises(BankError, match="out of reach"):
+            with pytest.raises(BankError, match="unreachable"):
                 fill(uri, SPEC, STUBS, demand(1, 8))
         with pytest.raises(BankError, match="unfinished"):
             open_bank(uri)

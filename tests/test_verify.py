@@ -250,7 +250,7 @@ def test_lost_z_seeds_are_said(bank: Bank) -> None:
     shard = next(each for each in bank.shards if each.path.endswith("trv/psi_0.7/1-10.parquet"))
     assert verified.z_seeds_of(shard).tolist() == list(range(1, 11))
     gaps = Shard(**{**dataclasses.asdict(shard), "last": 40})
-    with pytest.raises(BankError, match="does not say which z_seeds"):
+    with pytest.raises(BankError, match="does not list its z_seeds"):
         verified.z_seeds_of(gaps)
 
 

@@ -1,6 +1,7 @@
-"""The fake bank: its format, what is wanted of it, its reader and its writer.
+"""The fake bank: stores generated images with their scores, and reads, writes and checks them.
 
-demand - index -> missing -> [writer] -> shards, then manifest -> [reader] -> training
+A demand minus the index gives the missing fakes; the writer stores them as shards, then commits
+the manifest; the reader serves them to training.
 """
 
 from fgaug.bank.demand import Demand

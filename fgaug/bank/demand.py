@@ -1,4 +1,4 @@
-"""Demand: which fakes are wanted."""
+"""Demands: sets of needed fakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Key = tuple[str, float]  # (label, psi)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Which fakes are wanted: for each (label, psi) the sorted, distinct z_seeds."""
+    """A set of needed fakes: for each (label, psi) the sorted, distinct z_seeds."""
 
     wanted: Mapping[Key, np.ndarray]
 
@@ -31,7 +31,7 @@ class Demand:
         return sum(len(z_seeds) for z_seeds in self.wanted.values())
 
     def minus(self, index: pd.DataFrame) -> Demand:
-        """Return what of this demand the bank's `index` lacks."""
+        """Return the part of this demand that is missing from the bank's `index`."""
         held = {key: rows["z_seed"].to_numpy() for key, rows in index.groupby(["label", "psi"])}
         left = {}
         for key, z_seeds in self.wanted.items():
@@ -41,7 +41,7 @@ class Demand:
         return Demand(left)
 
     def pieces(self, rows: int) -> Iterator[tuple[str, float, np.ndarray]]:
-        """Yield (label, psi, z_seeds) pieces of at most `rows` images: a shard's worth each."""
+        """Yield (label, psi, z_seeds) pieces of at most `rows` images, one shard each."""
         for (label, psi), z_seeds in self.wanted.items():
             for start in range(0, len(z_seeds), rows):
                 yield label, psi, z_seeds[start : start + rows]

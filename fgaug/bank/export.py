@@ -1,4 +1,4 @@
-"""A bank's fakes for other programs: PNG files, or a Hugging Face dataset."""
+"""Export a bank's fakes as PNG files or as a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from fgaug.bank.reader import Bank
 from fgaug.core.files import atomic_write, disk_errors, write_text
 from fgaug.errors import BankError, DiskFullError
 
-METADATA = "metadata.csv"  # the name and column (file_name) that Hugging Face's imagefolder reads
-MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last: an export without is unfinished
+METADATA = "metadata.csv"  # read by Hugging Face's imagefolder, with a column file_name
+MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last; absent if unfinished
 FILE_ROWS, FILE_BYTES = 5000, 512 << 20  # of a Parquet file; bytes before compression
-BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # read at once; a row group
+BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # per read and row group
 Progress = Callable[[int], None]  # images written
 Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds
 
 
 def psi_text(psi: float) -> str:
-    """Return `0.7`, and `1` for 1.0; exact, so that near psis keep apart."""
+    """Return `0.7`, and `1` for 1.0; exact, so that close psis stay distinct."""
     return repr(float(psi)).removesuffix(".0")
 
 
 def check_out(out: Path, kind: str) -> None:
-    """Refuse a place that is taken."""
+    """Refuse an output path that is in use."""
     if out.exists() and not out.is_dir():
-        raise BankError(f"--out {out} is a file; an export is a folder. Give another place.")
+        raise BankError(f"--out {out} is a file, and an export is a folder. Give another path.")
     if out.is_dir() and any(out.iterdir()):
         cut_off = "" if (out / MARKERS[kind]).exists() else f" (it has no {MARKERS[kind]})"
         raise BankError(
             f"--out {out} is not empty. Give a new folder, or remove this one if it is an "
-            f"export that was cut off{cut_off}."
+            f"unfinished export{cut_off}."
         )
 
 
 def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
     """Write `<label>/psi_<psi>/seed0001.png`, mode L or RGB, metadata.csv, and index.csv last.
 
-    Both tables have a row an image: its file, label, psi and z_seed. Readers of class folders that
-    take the uppermost folder for the class (torchvision, Keras) need neither; Hugging Face's
-    `imagefolder` would take the lowest one, psi_<psi>, and reads metadata.csv instead.
+    Both tables have one row per image: its file, label, psi and z_seed. Loaders that use the top
+    folder as the class (torchvision, Keras) need neither. Hugging Face's `imagefolder` would use
+    the bottom one, psi_<psi>, but reads metadata.csv instead.
 
     Raises:
         DiskFullError: no space left; the export is unfinished.
@@ -60,7 +60,7 @@ def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None
     done = 0
     with (
         _full_disk(out),
-        atomic_write(out / MARKERS["png"]) as index,  # the first to be opened is the last in place
+        atomic_write(out / MARKERS["png"]) as index,  # opened first, so renamed last
         atomic_write(out / METADATA) as metadata,
         index.open("w", encoding="utf-8", newline="") as file,
         metadata.open("w", encoding="utf-8", newline="") as beside,
@@ -81,7 +81,7 @@ def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None
 
 
 def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
-    """Write `data/*.parquet` as the `datasets` library declares them, and README.md last.
+    """Write `data/*.parquet` in the schema of the `datasets` library, and README.md last.
 
     Raises:
         DiskFullError: no space left; the export is unfinished.
@@ -94,7 +94,7 @@ def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
     with _full_disk(out):
         for number, pieces in enumerate(files):
             path = out / "data" / f"train-{number:05d}-of-{len(files):05d}.parquet"
-            # PNG does not compress again, and statistics of it would be whole images
+            # PNG does not compress further, and its statistics would contain whole images
             with (
                 atomic_write(path) as temporary,
                 pq.ParquetWriter(
@@ -114,7 +114,7 @@ def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
 
 
 def hf_schema(labels: Sequence[str]) -> pa.Schema:
-    """Return the Parquet schema, with the features that the `datasets` library reads from it."""
+    """Return the Parquet schema, including the features for the `datasets` library."""
     features = {
         "image": {"_type": "Image"},
         "label": {"names": list(labels), "_type": "ClassLabel"},
@@ -131,22 +131,23 @@ def hf_schema(labels: Sequence[str]) -> pa.Schema:
 
 
 def image_name(label: str, psi: float, z_seed: int) -> str:
-    """Return the name of an image, its z_seed as the official programs write it."""
+    """Return the name of an image, with the z_seed formatted as in the official programs."""
     return f"{label}/psi_{psi_text(psi)}/seed{z_seed:04d}.png"
 
 
 def check_labels(demand: Demand) -> None:
-    """Refuse labels that cannot name a folder: a bank from elsewhere may hold any text."""
+    """Refuse labels that are not valid folder names: foreign banks may have any text."""
     for label, _ in demand.wanted:
         if not label or label.startswith(".") or set(label) & set("/\\\0"):
             raise BankError(
-                f"The bank's label {label!r} cannot name a folder. Export the others by --label."
+                f"The bank's label {label!r} is not a valid folder name. Export the others with "
+                "--label."
             )
 
 
 @contextlib.contextmanager
 def _full_disk(out: Path) -> Iterator[None]:
-    """Turn a full disk into one message; an export is not taken up again where it broke off."""
+    """Report a full disk in one message; an interrupted export cannot be resumed."""
     try:
         with disk_errors(out):
             yield
@@ -202,10 +203,10 @@ def _columns(
 
 
 def _card(spec: BankSpec, demand: Demand) -> str:
-    """Return README.md, the bank's facts.
+    """Return the text of README.md, which describes the bank.
 
-    Its head names no data files: with a `configs` entry, datasets 5.2 keys its cache by the
-    folder's name alone and loads another export of that name. It finds data/train-* anyway.
+    Its header lists no data files: with a `configs` entry, datasets 5.2 keys its cache only by the
+    folder's name and may load another export of that name. It finds data/train-* anyway.
     """
     lines = [
         "---",
@@ -214,11 +215,11 @@ def _card(spec: BankSpec, demand: Demand) -> str:
         "---",
         "# Generated images",
         "",
-        f"{demand.count} images of {spec.size} px, {spec.channels} channel"
-        f"{'s' if spec.channels > 1 else ''}, made by generative networks: none is a real image.",
-        f"Noise: {spec.noise}. Resize filter, where the network's size differs: "
-        f"{spec.resize_filter}.",
-        "`psi` is the truncation; network, psi and z_seed give an image again.",
+        f"{demand.count} images of {spec.size} px, {spec.channels} "
+        f"channel{'s' if spec.channels > 1 else ''}, all made by generative networks. None of "
+        "them is real.",
+        f"Noise: {spec.noise}. Resize filter if the network's size differs: {spec.resize_filter}.",
+        "`psi` is the truncation. Network, psi and z_seed reproduce an image.",
         "",
         "Networks:",
     ]

@@ -1,7 +1,7 @@
-"""Images made elsewhere become a bank's fakes.
+"""Import images made by other programs into a bank.
 
-Each image lies beside the SHA-256 of its pixels: a cell that draws imported fakes is known by
-the digest of those it can draw, as there is no network to name.
+Each image is stored with the SHA-256 of its pixels. As there is no network to identify, cells that
+use imported fakes are identified by the digest of the images they can draw.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
 
 SHA256 = "sha256"  # the column of an imported shard, hex text
-_SHOWN = 10  # problems in a message; the rest is a count
-Decode = Callable[[Path], np.ndarray]  # file -> uint8 [H, W, 1 or 3]; ValueError says why not
+_SHOWN = 10  # problems listed in a message; the rest are counted
+Decode = Callable[[Path], np.ndarray]  # file -> uint8 [H, W, 1 or 3]; ValueError has the reason
 Progress = Callable[[int, int], None]  # images read, images found
 
 
 def imported_source(label: str) -> Source:
-    """Return what a bank says of a label whose images were imported."""
+    """Return the source of a label with imported images."""
     digest = source_digest("imported", {"label": label})
     return Source(kind="imported", sha256=digest, name="imported")
 
@@ -60,9 +60,9 @@ def digests(store: Store, shards: Iterable[Shard], label: str, psi: float) -> pd
 
 
 def pixels_digest(images: pd.DataFrame, pool: int) -> str:
-    """Return the SHA-256 that stands for the imported images that a pool can draw.
+    """Return the SHA-256 that identifies the imported images in a pool.
 
-    More images beyond the pool, and other psis, do not change it.
+    Images beyond the pool and other psis do not affect it.
 
     Args:
         images: z_seed and sha256 of one label and psi; see `digests`.
@@ -75,17 +75,18 @@ def pixels_digest(images: pd.DataFrame, pool: int) -> str:
 
 
 def read(path: Path, size: int, channels: int, decode: Decode) -> np.ndarray:
-    """Return one image as the bank wants it, uint8 [size, size, channels].
+    """Read one image in the bank's format, uint8 [size, size, channels].
 
     Raises:
-        ValueError: it is broken, not square, or smaller; the text is the reason without the name.
+        ValueError: it is broken, not square, or too small; the message is the reason, without the
+            name.
     """
     image = decode(path)
     height, width = image.shape[:2]
     if height != width:
-        raise ValueError(f"images must be square, it has {width} x {height} px")
+        raise ValueError(f"images must be square, but it has {width} x {height} px")
     if height < size:
-        raise ValueError(f"images must have {size} px or more, it has {height} px")
+        raise ValueError(f"images must have {size} px or more, but it has {height} px")
     fitted: np.ndarray = fit_to_bank(image[None], size, channels)[0]
     return fitted
 
@@ -101,18 +102,18 @@ def import_folders(
     noise: str | None = None,
     progress: Progress = lambda done, wanted: None,
 ) -> Bank:
-    """Return the bank at `uri` holding also the images of `folders`, all made at `psi`.
+    """Add the images of `folders`, all made at `psi`, to the bank at `uri` and return it.
 
-    Images that it holds already are skipped. A refused import adds no image.
+    Images already in the bank are skipped. A refused import adds no images.
 
     Args:
         decode: reads an image file; `fgaug.data.reading.source_image.read_image`.
-        size: px; None takes the bank's, or of a new bank that of the first image.
-        channels: 1 or 3; None takes the bank's, or of a new bank those of the first image.
-        noise: seeded, const or none, as the program drew it; None takes the bank's, or seeded.
+        size: px; None takes the bank's, or for a new bank that of the first image.
+        channels: 1 or 3; None takes the bank's, or for a new bank those of the first image.
+        noise: seeded, const or none, as used by the program; None takes the bank's, or seeded.
 
     Raises:
-        BankError: files that cannot be read or told apart, images that differ from those held.
+        BankError: files are unreadable or ambiguous, or images differ from those in the bank.
     """
     files = find_all(folders)
     store = open_store(uri)
@@ -140,14 +141,14 @@ def import_folders(
             more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
             lines = "\n".join(f"  - {line}" for line in [*problems[:_SHOWN], *more])
             raise BankError(
-                f"{len(problems)} of {len(files)} images cannot be imported:\n{lines}\n"
-                "Restore these files or take them away. No image was imported."
+                f"{len(problems)} of {len(files)} images cannot be imported:\n{lines}\nRestore or "
+                "remove these files. No image was imported."
             )
         return writer.commit()
 
 
 def _spec_of(path: Path, decode: Decode) -> BankSpec:
-    """Return the description of a new bank of images such as this one."""
+    """Return the spec of a new bank for images like this one."""
     try:
         image = decode(path)
     except ValueError as error:
@@ -156,12 +157,12 @@ def _spec_of(path: Path, decode: Decode) -> BankSpec:
 
 
 def _grey_alone(decode: Decode) -> Decode:
-    """Return `decode` that refuses colour: nobody asked for its loss."""
+    """Wrap `decode` to refuse colour, so that colour is never dropped silently."""
 
     def decoded(path: Path) -> np.ndarray:
         image = decode(path)
         if image.shape[2] > 1:
-            raise ValueError("it has colour, the first image has none; say --channels 1 or 3")
+            raise ValueError("it has colour, but the first image has none; give --channels 1 or 3")
         return image
 
     return decoded
@@ -170,7 +171,7 @@ def _grey_alone(decode: Decode) -> Decode:
 def _add(
     writer: BankWriter, files: Sequence[SeedFile], psi: float, decode: Decode, progress: Progress
 ) -> list[str]:
-    """Write what the bank lacks; return every problem, and write nothing after the first."""
+    """Write the missing images; after the first problem, only collect further problems."""
     spec, done = writer.spec, 0
     problems: list[str] = []
 
@@ -180,7 +181,7 @@ def _add(
         except ValueError as error:
             return str(error)
 
-    # Threads: Pillow lets go of the interpreter lock while it decodes and resizes.
+    # Threads: Pillow releases the GIL while it decodes and resizes.
     with ThreadPoolExecutor(min(8, cores())) as threads:
         for label, piece, held in _pieces(writer, files, psi):
             new: dict[int, np.ndarray] = {}
@@ -192,7 +193,7 @@ def _add(
                 elif held[file.z_seed] != _sha256(image):
                     problems.append(
                         f"{file.path}: the bank has another image as z_seed {file.z_seed} of "
-                        f"`{label}` at psi {psi:g}; give these a bank of their own"
+                        f"`{label}` at psi {psi:g}; give these images a separate bank"
                     )
                 done += 1
                 progress(done, len(files))
@@ -206,7 +207,7 @@ def _add(
 def _pieces(
     writer: BankWriter, files: Sequence[SeedFile], psi: float
 ) -> Iterator[tuple[str, list[SeedFile], Mapping[int, str]]]:
-    """Yield the files of a label, a shard's worth each, and what the bank held of that label."""
+    """Yield the files of a label in shards, with the images of that label already in the bank."""
     rows = writer.spec.shard_rows
     for label, group in groupby(files, key=lambda file: file.label):
         every = list(group)

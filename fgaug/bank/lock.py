@@ -1,8 +1,8 @@
-"""One writer at a time: a bank is held while it is filled, and others wait for it.
+"""Lock a bank for one writer at a time; other writers wait.
 
-A folder is held by the operating system's lock on `bank.lock`, which goes with its process however
-that ends. An object store has no locks: an object of that name says who writes, and is written
-anew while that writer lives.
+In a folder, the operating system's lock on `bank.lock` is released when its process ends for any
+reason. Object stores have no locks: an object of that name identifies the writer, who rewrites it
+regularly as a heartbeat.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from fgaug.bank.store import Store, read
 from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
 
-POLL_S = 0.5  # between two looks at a lock that somebody holds
-REMIND_S = 60  # between two messages of one who waits
-BEAT_S = 15.0  # between two signs of life of a writer on object storage
-STALE_S = 90.0  # without a sign of life for so long, its writer is taken for dead
-SETTLE_S = 1.0  # for another's write to be seen: object stores create nothing exclusively
+POLL_S = 0.5  # between checks of a lock that is held
+REMIND_S = 60  # between messages while waiting
+BEAT_S = 15.0  # between heartbeats of a writer on object storage
+STALE_S = 90.0  # a writer without a heartbeat for this long counts as dead
+SETTLE_S = 1.0  # for other writes to become visible: object stores have no exclusive create
 _ENTRY_BYTES = 512
-_TRIES = 3  # to read an entry that may be written in that moment
+_TRIES = 3  # to read an entry that may just be being written
 _log = logging.getLogger("fgaug")
 Check = Callable[[], None]
 
 
 @contextlib.contextmanager
 def held(store: Store) -> Iterator[Check]:
-    """Hold a bank for writing, waiting for whoever holds it; a warning says who that is.
+    """Lock a bank for writing; wait for another writer, and warn who that is.
 
     Yields:
-        A function that raises BankError where another writer took the bank over meanwhile, which
-        can happen on object storage. To be called before a manifest is written.
+        A function that raises BankError if another writer has taken over the bank, which can
+            happen on object storage. Call it before writing a manifest.
     """
     with _folder(store) if store.folder is not None else _objects(store) as check:
         yield check
@@ -61,7 +61,7 @@ def _folder(store: Store) -> Iterator[Check]:
         try:
             yield lambda: None
         finally:
-            file.truncate(0)  # the file stays: removing it would let two hold two files
+            file.truncate(0)  # keep the file: after removing it, two writers could lock two files
 
 
 def _flocked(file: TextIO) -> bool:
@@ -80,7 +80,7 @@ def _told(file: TextIO) -> dict[str, Any]:
 @contextlib.contextmanager
 def _objects(store: Store) -> Iterator[Check]:
     token = secrets.token_hex(8)
-    watched: dict[str, Any] = {}  # the last sign of life seen, and since when
+    watched: dict[str, Any] = {}  # the last heartbeat seen, and its time
     _wait(store, lambda: _taken(store, token, watched), lambda: _entry(store) or {})
     ended = threading.Event()
 
@@ -90,7 +90,7 @@ def _objects(store: Store) -> Iterator[Check]:
     def beat() -> None:
         count = 0
         while not ended.wait(BEAT_S):
-            with contextlib.suppress(BankError):  # a store out of reach says so to the writer too
+            with contextlib.suppress(BankError):  # the writer itself reports an unreachable store
                 if not ours():
                     return
                 count += 1
@@ -99,8 +99,8 @@ def _objects(store: Store) -> Iterator[Check]:
     def check() -> None:
         if not ours():
             raise BankError(
-                f"{store.place()} was taken over by another writer, who saw no sign of life of "
-                "this one. Run the same command again: whole shards are kept."
+                f"{store.place()} was taken over by another writer, as this one sent no "
+                "heartbeat. Run the same command again: finished shards are kept."
             )
 
     thread = threading.Thread(target=beat, name="bank lock", daemon=True)
@@ -116,7 +116,8 @@ def _objects(store: Store) -> Iterator[Check]:
 
 
 def _taken(store: Store, token: str, watched: dict[str, Any]) -> bool:
-    """Return whether the lock object is ours now; taken where it is missing or its owner dead."""
+    """Try to take the lock object if it is missing or its owner is dead; return whether it is
+    ours."""
     entry = _entry(store)
     if entry is not None and not _dead(entry):
         sign = (entry.get("token"), entry.get("beat"))
@@ -130,14 +131,14 @@ def _taken(store: Store, token: str, watched: dict[str, Any]) -> bool:
 
 
 def _dead(entry: dict[str, Any]) -> bool:
-    """Return whether a lock's owner was a process of this machine that is gone."""
+    """Return whether a lock's owner was a process on this machine that has ended."""
     here = entry.get("host") == platform.node()
     return here and not psutil.pid_exists(int(entry.get("process", 0)))
 
 
 def _write(store: Store, token: str, beat: int) -> None:
     entry = {**_owner(), "token": token, "beat": beat}
-    # of one length: a store may tell the length first and the bytes, written anew, after
+    # constant length: a store may report the length first and return newer bytes
     store.write(BankNames.lock, json.dumps(entry).encode().ljust(_ENTRY_BYTES))
 
 
@@ -173,7 +174,7 @@ def _wait(store: Store, taken: Callable[[], bool], owner: Callable[[], dict[str,
         waited = time.monotonic() - started
         if int(waited / REMIND_S) > told:
             told = int(waited / REMIND_S)
-            _log.warning(f"{store.place()} is held by {_described(owner())}; waiting for it")
+            _log.warning(f"{store.place()} is held by {_described(owner())}; waiting")
         time.sleep(POLL_S)
 
 

@@ -43,10 +43,10 @@ class Bank:
         self._index: pd.DataFrame | None = None
 
     def index(self, scores: Sequence[str] = ()) -> pd.DataFrame:
-        """Return one row an image: label, psi, z_seed, shard (path), row (within the shard).
+        """Return one row per image: label, psi, z_seed, shard (path), row (within the shard).
 
         Args:
-            scores: names of scorers whose columns are added, missing where a fake has no scores.
+            scores: scorers whose columns are added; values are missing for fakes without scores.
         """
         if self._index is None:
             self._index = stored_index(self.store, self.shards)
@@ -54,18 +54,18 @@ class Bank:
         for name in scores:
             found = self.scores(name)
             kinds = {each: "boolean" for each in found if found[each].dtype == bool}
-            # of this kind, as values may be missing
+            # nullable types, as values may be missing
             index = index.merge(found.astype(kinds), how="left", on=IMAGE_COLUMNS)
         return index
 
     def scores(self, name: str) -> pd.DataFrame:
-        """Return what is scored: label, psi, z_seed and the columns of one scorer.
+        """Return the scores of one scorer: label, psi, z_seed and the scorer's columns.
 
         Args:
-            name: `features`, or `features-0123456789ab` where there are several.
+            name: `features`, or `features-0123456789ab` if there are several.
 
         Raises:
-            BankError: there are no such scores, or several of that name.
+            BankError: there are no such scores, or several sets of that name.
         """
         known = scorers_of(self.store)
         found = [each for each in known if name in (each.name, each.folder)]
@@ -73,12 +73,12 @@ class Bank:
             have = ", ".join(each.folder for each in known) or "none"
             raise BankError(
                 f"{self.store.place()} has {len(found)} sets of scores `{name}`; it has {have}. "
-                "Name one of these, or score the bank with `fgaug bank score`."
+                "Give one of these, or score the bank with `fgaug bank score`."
             )
         return all_scores(self.store, found[0])
 
     def read(self, label: str, psi: float, z_seeds: Sequence[int]) -> ImageArray:
-        """Return the images of `z_seeds` in the order asked, uint8 [N, H, W, C].
+        """Return the images of `z_seeds` in the given order, uint8 [N, H, W, C].
 
         Raises:
             BankError: the bank lacks some of them, or a shard is damaged.
@@ -94,7 +94,7 @@ class Bank:
     def locate(
         self, label: str, psi: float, z_seeds: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-        """Return (shard number, row, shard paths): where each of `z_seeds` lies."""
+        """Return the location of each of `z_seeds`: (shard number, row, shard paths)."""
         index = self.index()
         held = index[(index["label"] == label) & (index["psi"] == float(psi))]
         names = sorted(held["shard"].unique())
@@ -105,15 +105,15 @@ class Bank:
         lacking = ~np.isin(z_seeds, known)
         if lacking.any():
             raise BankError(
-                f"{self.store.place()} lacks {int(lacking.sum())} of {len(z_seeds)} fakes asked "
-                f"of label {label}, psi {psi:g} (the first is z_seed {z_seeds[lacking][0]}). "
-                "Fill it with `fgaug bank fill`."
+                f"{self.store.place()} lacks {int(lacking.sum())} of {len(z_seeds)} requested "
+                f"fakes of label {label}, psi {psi:g} (the first is z_seed "
+                f"{z_seeds[lacking][0]}). Fill it with `fgaug bank fill`."
             )
         found = order[at]
         return number[found], held["row"].to_numpy(np.int64)[found], names
 
     def pixels(self, shard_path: str) -> ImageArray:
-        """Return all images of a shard, memory-mapped, decoded once a machine."""
+        """Return all images of a shard, memory-mapped, decoded once per machine."""
         shard = next(shard for shard in self.shards if shard.path == shard_path)
         shape = (self.spec.size, self.spec.size, self.spec.channels)
         return cached_memmap(
@@ -130,16 +130,16 @@ def open_bank(uri: str | Path | Store) -> Bank:
     """Return the finished bank at a folder, a `file://` URI or any `pyarrow.fs` URI.
 
     Raises:
-        BankError: missing, unfinished, damaged or out of reach.
+        BankError: the bank is missing, unfinished, damaged or unreachable.
     """
     return Bank(open_store(uri))
 
 
 def shard_images(store: Store, shard: Shard) -> np.ndarray:
-    """Return the images of a shard as stored, uint8 [N, H, W, C], its bytes checked.
+    """Return the images of a shard, uint8 [N, H, W, C], after checking its digest.
 
     Raises:
-        BankError: the file is not the one that the manifest names.
+        BankError: the file does not match the manifest.
     """
     place = store.place(shard.path)
     try:
@@ -150,8 +150,8 @@ def shard_images(store: Store, shard: Shard) -> np.ndarray:
     images = decoded(pa.BufferReader(data), place, BankError) if same else np.empty(0)
     if len(images) != shard.rows:
         raise BankError(
-            f"{place} is damaged: its SHA-256 or its number of images is not that of the "
-            f"manifest. {REMAKE}"
+            f"{place} is damaged: its SHA-256 or number of images differs from the manifest. "
+            f"{REMAKE}"
         )
     return images
 
@@ -166,14 +166,14 @@ def shard_columns(store: Store, name: str, columns: Sequence[str] = IMAGE_COLUMN
     except (OSError, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0]
         raise BankError(
-            f"{store.place(name)} is not a whole Parquet file ({reason}). {REMAKE}"
+            f"{store.place(name)} is not a valid Parquet file ({reason}). {REMAKE}"
         ) from None
 
 
 def stored_index(store: Store, shards: Sequence[Shard]) -> pd.DataFrame:
-    """Return index.parquet where it covers the manifest, else what the shards themselves say.
+    """Return index.parquet if it covers the manifest, else an index of the shards themselves.
 
-    A writer that was cut off between the two leaves an index ahead of its manifest.
+    An interrupted writer may leave an index that is ahead of the manifest.
     """
     try:
         table = shard_columns(store, BankNames.index, INDEX_COLUMNS)
@@ -187,7 +187,7 @@ def stored_index(store: Store, shards: Sequence[Shard]) -> pd.DataFrame:
 
 
 def index_of(store: Store, shards: Iterable[Shard]) -> pd.DataFrame:
-    """Return one row an image, read from the shards' own columns; see `Bank.index`."""
+    """Return one row per image from the shards' columns; see `Bank.index`."""
     return joined(
         rows_of(shard, shard_columns(store, shard.path).column("z_seed").to_numpy())
         for shard in shards
@@ -195,14 +195,14 @@ def index_of(store: Store, shards: Iterable[Shard]) -> pd.DataFrame:
 
 
 def rows_of(shard: Shard, z_seeds: np.ndarray) -> pd.DataFrame:
-    """Return the index of one shard that holds `z_seeds` in this order."""
+    """Return the index of one shard with `z_seeds` in this order."""
     rows = np.arange(len(z_seeds), dtype=np.int64)
     values = {"label": shard.label, "psi": shard.psi, "z_seed": z_seeds, "shard": shard.path}
     return pd.DataFrame({**values, "row": rows})
 
 
 def joined(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Return the indexes of shards as one; an empty one has the columns too."""
+    """Concatenate the indexes of shards; an empty result has the columns too."""
     frames = list(parts)
     if frames:
         return pd.concat(frames, ignore_index=True)

@@ -1,19 +1,19 @@
-"""Names and types of the score columns of a bank; filters name the same columns."""
+"""Names and types of a bank's score columns, which filters use too."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 NUMBER, BOOLEAN, TEXT = "number", "boolean", "text"
-COLUMNS: Mapping[str, tuple[str, str]] = {  # column -> (name of its scorer, kind)
+COLUMNS: Mapping[str, tuple[str, str]] = {  # column: (name of its scorer, type)
     "realism": ("features", NUMBER),  # Kynkaanniemi et al. 2019, equation 5
-    "density": ("features", NUMBER),  # reals whose ball holds the fake, over k
+    "density": ("features", NUMBER),  # number of reals whose ball contains the fake, over k
     "nearest_distance": ("features", NUMBER),  # to the nearest training real of its label
     "nearest": ("features", TEXT),  # image_id of that real
-    "copy": ("features", BOOLEAN),  # nearer to it than reals of other patients come
+    "copy": ("features", BOOLEAN),  # closer to it than reals of other patients are
     "confidence": ("classifier", NUMBER),  # probability of the fake's own label
-    "margin": ("classifier", NUMBER),  # that less the largest of another label
-    "agrees": ("classifier", BOOLEAN),  # its own label is the likeliest
+    "margin": ("classifier", NUMBER),  # that minus the largest of another label
+    "agrees": ("classifier", BOOLEAN),  # its own label is the most likely
     "logit": ("discriminator", NUMBER),  # of the discriminator trained beside the generator
 }
 SCORERS = tuple(dict.fromkeys(name for name, _ in COLUMNS.values()))

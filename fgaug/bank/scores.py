@@ -1,8 +1,8 @@
-"""Scores of a bank's fakes: one row a fake, a folder a scorer.
+"""Read and write the scores of a bank's fakes: one row per fake, one folder per scorer.
 
-`scores/<name>-<digest>/<label>/psi_<psi>/<first>-<last>.parquet` with columns label, psi, z_seed
-and the scorer's own. A shard is whole or not there and says itself what it holds, so there is no
-manifest: what the shards lack is not scored yet.
+Files are `scores/<name>-<digest>/<label>/psi_<psi>/<first>-<last>.parquet` with the columns label,
+psi, z_seed and those of the scorer. Shards are written atomically and describe themselves, so
+there is no manifest: fakes in no shard are not scored yet.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _FOLDER = re.compile(rf"({'|'.join(SCORERS)})-[0-9a-f]{{12}}")
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """What gives fakes their scores, identified by all that the numbers follow from."""
+    """A scorer of fakes, identified by everything that determines its scores."""
 
     name: str  # one of SCORERS
     digest: str  # 64 hex digits
     columns: tuple[str, ...]
-    words: str = field(default="", compare=False)  # for people: the network, k, ...
+    words: str = field(default="", compare=False)  # for display: the network, k, ...
 
     @property
     def folder(self) -> str:
@@ -52,20 +52,20 @@ def write_scores(
     frame: pd.DataFrame,
     held: lock.Check | None = None,
 ) -> None:
-    """Add one shard of scores to a bank, whole or not at all.
+    """Add one shard of scores to a bank atomically.
 
     Args:
-        store: of a bank.
-        scorer: whose columns the frame has.
+        store: of the bank.
+        scorer: scorer of the frame.
         label: of all rows.
         psi: of all rows.
-        frame: z_seed and the scorer's columns, a row a fake; numbers may be infinite, not NaN.
-        held: the check of who holds the bank for writing already; it is held for this shard
-            where None.
+        frame: z_seed and the scorer's columns, one row per fake; numbers may be infinite, but not
+            NaN.
+        held: check function of a lock that is already held; None locks the bank for this shard.
 
     Raises:
-        BankError: other columns or kinds, values that are missing, z_seeds that are there twice
-            or are scored already; the bank was taken over by another writer.
+        BankError: columns or types are wrong, values are missing, z_seeds are repeated or already
+            scored, or another writer has taken over the bank.
     """
     if not len(frame):
         return
@@ -77,19 +77,19 @@ def write_scores(
             there = np.setdiff1d(z_seeds, lacking)
             raise BankError(
                 f"{store.place()} has scores `{scorer.folder}` of label {label}, psi {psi:g}, "
-                f"z_seed {there[0]} already. Score those that lack them."
+                f"z_seed {there[0]} already. Score only fakes without scores."
             )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, write_page_checksum=True)
         check()
-        name = f"{z_seeds[0]}-{z_seeds[-1]}.parquet"  # the first is in no other shard
+        name = f"{z_seeds[0]}-{z_seeds[-1]}.parquet"  # no other shard has the first one
         store.write(f"{BankNames.scored(scorer.folder, label, psi)}/{name}", sink.getvalue())
 
 
 def read_scores(
     store: Store, scorer: Scorer, label: str, psi: float, z_seeds: Sequence[int] | np.ndarray
 ) -> pd.DataFrame:
-    """Return the scores of `z_seeds` in the order asked: z_seed and the scorer's columns.
+    """Return the scores of `z_seeds` in the given order: z_seed and the scorer's columns.
 
     Raises:
         BankError: some are not scored, or a shard is damaged.
@@ -111,7 +111,7 @@ def read_scores(
 def unscored(
     store: Store, scorer: Scorer, label: str, psi: float, z_seeds: Sequence[int] | np.ndarray
 ) -> list[int]:
-    """Return which of `z_seeds` have no scores yet, in the order asked."""
+    """Return those of `z_seeds` without scores, in the given order."""
     asked = np.asarray(z_seeds, np.int64)
     below = BankNames.scored(scorer.folder, label, psi)
     known = _joined(store, scorer, below, ["z_seed"])["z_seed"].to_numpy()
@@ -119,7 +119,7 @@ def unscored(
 
 
 def scorers_of(store: Store) -> list[Scorer]:
-    """Return the scorers that a bank holds scores of, by folder."""
+    """Return the scorers with scores in a bank, by folder."""
     found = {}
     for name in store.sizes(BankNames.scores):
         folder = name.split("/")[1]
@@ -132,7 +132,7 @@ def scorers_of(store: Store) -> list[Scorer]:
 
 
 def all_scores(store: Store, scorer: Scorer) -> pd.DataFrame:
-    """Return every score of a scorer: label, psi, z_seed and its columns."""
+    """Return all scores of a scorer: label, psi, z_seed and its columns."""
     below = f"{BankNames.scores}/{scorer.folder}"
     return _joined(store, scorer, below, [*IMAGE_COLUMNS, *scorer.columns])
 
@@ -144,14 +144,14 @@ def _known(store: Store, scorer: Scorer, label: str, psi: float) -> pd.DataFrame
 
 
 def _joined(store: Store, scorer: Scorer, below: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Return columns of all shards below a folder, in the order of their names."""
+    """Return columns of all shards below a folder, in name order."""
     tables = []
     for name in store.sizes(below):
         table = _read(store, name, columns)
         if _said(table.schema, _DIGEST) != scorer.digest or len(columns) > table.num_columns:
             raise BankError(
-                f"{store.place(name)} is of another scorer than {scorer.folder}. Remove it, and "
-                "score the bank again."
+                f"{store.place(name)} belongs to another scorer than {scorer.folder}. Remove it, "
+                "and score the bank again."
             )
         tables.append(table)
     kinds = {**_KEYS, **{name: _TYPES[COLUMNS[name][1]] for name in scorer.columns}}
@@ -161,7 +161,7 @@ def _joined(store: Store, scorer: Scorer, below: str, columns: Sequence[str]) ->
 
 
 def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return those columns that a shard has, all where None."""
+    """Return those of `columns` that a shard has; None returns all."""
     try:
         with (
             store.open(name) as file,
@@ -171,7 +171,7 @@ def _read(store: Store, name: str, columns: Sequence[str] | None = None) -> pa.T
     except (OSError, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0]
         raise BankError(
-            f"{store.place(name)} is not a whole Parquet file ({reason}). Remove it, and score "
+            f"{store.place(name)} is not a valid Parquet file ({reason}). Remove it, and score "
             "the bank again."
         ) from None
 
@@ -181,7 +181,7 @@ def _said(schema: pa.Schema, key: bytes) -> str:
 
 
 def _table(scorer: Scorer, label: str, psi: float, frame: pd.DataFrame) -> pa.Table:
-    """Return the shard of a frame, in the scorer's order of columns; refuse what is no score."""
+    """Return a frame as a shard, in the scorer's column order; refuse invalid scores."""
     foreign = [name for name in scorer.columns if COLUMNS.get(name, ("",))[0] != scorer.name]
     if foreign or sorted(frame.columns) != sorted(["z_seed", *scorer.columns]):
         raise BankError(
@@ -191,14 +191,14 @@ def _table(scorer: Scorer, label: str, psi: float, frame: pd.DataFrame) -> pa.Ta
     repeated = frame["z_seed"].duplicated()
     if repeated.any():
         raise BankError(
-            f"Scores have one row a fake; z_seed {frame['z_seed'][repeated].iloc[0]} is there "
-            "more than once."
+            f"Scores must have one row per fake, but z_seed {frame['z_seed'][repeated].iloc[0]} "
+            "occurs more than once."
         )
     kinds = {name: COLUMNS[name][1] for name in scorer.columns}
     wrong = [name for name, kind in kinds.items() if not _fits(frame[name], kind)]
     if wrong:
         raise BankError(
-            f"Scores `{wrong[0]}` are of the kind {kinds[wrong[0]]}, one for each fake; got "
+            f"Scores `{wrong[0]}` must be of type {kinds[wrong[0]]}, one for each fake; got "
             f"{frame[wrong[0]].dtype} with {int(frame[wrong[0]].isna().sum())} missing."
         )
     columns = {
@@ -213,7 +213,7 @@ def _table(scorer: Scorer, label: str, psi: float, frame: pd.DataFrame) -> pa.Ta
 
 
 def _fits(values: pd.Series, kind: str) -> bool:
-    """Return whether values are all there and of a kind."""
+    """Return whether all values are present and of type `kind`."""
     if values.isna().any():
         return False
     types = pd.api.types

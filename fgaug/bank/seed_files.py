@@ -1,4 +1,4 @@
-"""Image files, known by the seeds in their names."""
+"""Find image files by the seeds in their names."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from fgaug.core.image_formats import EXTENSIONS
 from fgaug.errors import BankError
 
-SEED = "{seed}"  # in a pattern: the digits
-MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes
-_SHOWN = 10  # names in a message; the rest is a count
+SEED = "{seed}"  # placeholder for the digits in a pattern
+MAX_Z_SEED = 2**32 - 1  # limit of numpy's RandomState
+_SHOWN = 10  # names listed in a message; the rest are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelFolder:
-    """Where one label's images lie."""
+    """The folder of one label's images."""
 
     label: str
     folder: Path
-    pattern: str | None = None  # of its file names; None: any image whose stem ends in digits
-    skip: frozenset[str] = frozenset()  # without a pattern: names that are left out
+    pattern: str | None = None  # of its file names; None takes images whose stem ends in digits
+    skip: frozenset[str] = frozenset()  # without a pattern: names to ignore
 
 
 @dataclass(frozen=True, slots=True)
 class SeedFile:
-    """One image and what it is of."""
+    """One image file with its label and z_seed."""
 
     label: str
     z_seed: int
@@ -36,10 +36,10 @@ class SeedFile:
 
 
 def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
-    """Return all files, label by label and by z_seed; refuse one that would be of two labels.
+    """Return all files, sorted by label and z_seed; refuse a file that fits two labels.
 
     Raises:
-        BankError: every problem of every folder.
+        BankError: lists every problem of every folder.
     """
     labels = [each.label for each in folders]
     problems = [
@@ -56,9 +56,9 @@ def find_all(folders: Sequence[LabelFolder]) -> list[SeedFile]:
         if twice:
             other = found[twice[0].absolute()].label
             problems.append(
-                f"`{each.label}`: {some([path.name for path in twice])} would be of `{other}` "
-                "too. Give each label of a folder a pattern of its own, such as "
-                f"--pattern {each.label}='{each.label}_seed{SEED}.png'."
+                f"`{each.label}`: {some([path.name for path in twice])} would belong to `{other}` "
+                "too. Give each label in a folder a separate pattern, such as --pattern "
+                f"{each.label}='{each.label}_seed{SEED}.png'."
             )
         for z_seed, path in files:
             found[path.absolute()] = SeedFile(each.label, z_seed, path)
@@ -73,13 +73,13 @@ def find(
     """Return (z_seed, file) of the images of a folder, by z_seed.
 
     Args:
-        folder: the files lie in it, not in folders below.
-        pattern: of the names, `{seed}` for the digits and `*` for anything: `trv*seed{seed}.png`.
+        folder: contains the files directly; subfolders are not searched.
+        pattern: file name with `{seed}` for the digits and `*` for any text: `trv*seed{seed}.png`.
             None takes every image, whose stem must end in the digits.
-        skip: without a pattern: names that are left out.
+        skip: without a pattern: names to ignore.
 
     Raises:
-        BankError: nothing fits, a name has no digits, or a z_seed has two files.
+        BankError: no file fits, a name has no digits, or two files have one z_seed.
     """
     names = _names(folder)
     if pattern is None:
@@ -98,24 +98,26 @@ def find(
             found.setdefault(z_seed, name)
     if pattern is None and strange:
         raise BankError(
-            f"{folder} has images whose names do not end in a number: {some(strange)}. Say where "
-            f"the seed is by --pattern 'seed{SEED}.png', or take these files away."
+            f"{folder} has images whose names do not end in a number: {some(strange)}. Show the "
+            f"position of the seed with --pattern 'seed{SEED}.png', or remove these files."
         )
     if twice:
         raise BankError(
-            f"{folder} has two files for one z_seed: {some(twice)}. Tell them apart by a "
+            f"{folder} has two files for one z_seed: {some(twice)}. Distinguish them with a "
             f"--pattern for each label, such as 'trv_seed{SEED}.png'."
         )
     if not found:
         what = f"file that fits {pattern}" if pattern else f"image ({', '.join(EXTENSIONS)})"
         raise BankError(f"{folder} has no {what}." + (f" It has {some(names)}." if names else ""))
     if max(found) > MAX_Z_SEED:
-        raise BankError(f"z_seeds are 0 to {MAX_Z_SEED}, {found[max(found)]} gives {max(found)}.")
+        raise BankError(
+            f"z_seeds must be between 0 and {MAX_Z_SEED}, {found[max(found)]} gives {max(found)}."
+        )
     return [(z_seed, folder / found[z_seed]) for z_seed in sorted(found)]
 
 
 def of_other_endings(folders: Sequence[LabelFolder]) -> list[Path]:
-    """Return the files that fit a pattern but for their ending, and so are not imported."""
+    """Return files that match a pattern except for the extension, and so are not imported."""
     found: dict[Path, None] = {}
     for each in folders:
         stem, dot, ending = (each.pattern or "").rpartition(".")
@@ -135,13 +137,13 @@ def _fitting(folder: LabelFolder) -> list[Path]:
 
 
 def some(names: Sequence[str]) -> str:
-    """Return the first ten names and how many more there are."""
+    """Return the first ten names and the number of further ones."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
 def _names(folder: Path) -> list[str]:
-    """Return the sorted names of the files of a folder, hidden ones left out."""
+    """Return the sorted names of a folder's files, without hidden ones."""
     if not folder.is_dir():
         raise BankError(f"{folder} is not a folder.")
     with os.scandir(folder) as entries:
@@ -151,10 +153,10 @@ def _names(folder: Path) -> list[str]:
 def _compiled(pattern: str) -> re.Pattern[str]:
     if pattern.count(SEED) != 1 or "/" in pattern:
         raise BankError(
-            f"A pattern is a file name with {SEED} once, got {pattern}. "
-            f"Give for example 'trv_seed{SEED}.png'."
+            f"A pattern must be a file name with {SEED} once, got {pattern}. For example, give "
+            f"'trv_seed{SEED}.png'."
         )
-    # the shortest text for `*`, so that all digits before the rest are the seed's
+    # `*` matches as little as possible, so that all digits belong to the seed
     left, right = (
         ".*?".join(re.escape(part) for part in side.split("*")) for side in pattern.split(SEED)
     )

@@ -1,7 +1,7 @@
-"""Where a bank's files lie: a folder, or a prefix of an object store.
+"""Storage of a bank's files: a folder, or a prefix of an object store.
 
-A file is written whole or not at all. In a folder that is a temporary name and a rename; an object
-store shows an object when its last byte has arrived.
+Files are written atomically: in a folder by renaming a temporary file; an object store publishes
+an object only when it is complete.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from fgaug.errors import BankError
 
 
 class Store(Protocol):
-    """Files by their name below the bank, `shards/trv/psi_0.7/1-2000.parquet`."""
+    """Files by name relative to the bank, such as `shards/trv/psi_0.7/1-2000.parquet`."""
 
-    uri: str  # what opens this store again, on another process too
+    uri: str  # opens this store again, also in another process
     folder: Path | None  # None on object storage
 
     def place(self, name: str = "") -> str:
-        """Return where a file lies, for a message."""
+        """Return a file's location for messages."""
         ...
 
     def open(self, name: str) -> pa.NativeFile:
-        """Return a file open for reading at any place.
+        """Open a file for random access.
 
         Raises:
             FileNotFoundError: there is none of that name.
@@ -38,7 +38,8 @@ class Store(Protocol):
         ...
 
     def sizes(self, below: str) -> dict[str, int]:
-        """Return the bytes of every file below a folder, by name; temporary files are left out."""
+        """Return the size in bytes of every file below a folder, by name, without temporary
+        files."""
         ...
 
     def has(self, name: str) -> bool:
@@ -46,20 +47,20 @@ class Store(Protocol):
         ...
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
-        """Write a file, whole or not at all."""
+        """Write a file atomically."""
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
         ...
 
     def sweep(self) -> None:
-        """Remove the temporary files of killed writers; for who holds the bank's lock."""
+        """Remove temporary files of killed writers; the caller must hold the bank's lock."""
         ...
 
 
 def open_store(uri: str | Path | Store) -> Store:
-    """Return the store that a path, a `file://` URI or any `pyarrow.fs` URI names."""
+    """Open the store at a path, a `file://` URI or any `pyarrow.fs` URI."""
     if not isinstance(uri, (str, Path)):
         return uri
     if "://" not in str(uri):
@@ -75,7 +76,7 @@ def read(store: Store, name: str) -> pa.Buffer:
 
     Raises:
         FileNotFoundError: there is none of that name.
-        BankError: it is there and cannot be read.
+        BankError: it exists but cannot be read.
     """
     try:
         with store.open(name) as file:
@@ -85,7 +86,7 @@ def read(store: Store, name: str) -> pa.Buffer:
     except OSError as error:
         raise BankError(
             f"{store.place(name)} cannot be read ({_first_line(error)}). Check the disk or the "
-            "connection; what was written before is kept."
+            "connection; everything written so far is kept."
         ) from None
 
 
@@ -94,7 +95,7 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder: Path | None = folder
-        self.uri = str(folder.absolute())  # workers may have another current folder
+        self.uri = str(folder.absolute())  # workers may have another working directory
         self._root = folder
 
     def place(self, name: str = "") -> str:
@@ -128,7 +129,7 @@ class FolderStore:
 class ObjectStore:
     """A bank below a prefix of an object store: `s3://bucket/banks/fetal`, `gs://...`.
 
-    Credentials are taken where the store's own tools look for them (AWS_ACCESS_KEY_ID and so on),
+    Credentials come from the places that the store's own tools use (AWS_ACCESS_KEY_ID and so on),
     or from the URI.
     """
 
@@ -140,7 +141,7 @@ class ObjectStore:
             self._files, self._root = pa.fs.FileSystem.from_uri(uri)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise BankError(
-                f"{self._shown} is not the address of a bank, or out of reach "
+                f"{self._shown} is not a valid bank address, or is unreachable "
                 f"({_first_line(error)}). Give a folder, or a URI such as s3://bucket/folder."
             ) from None
 
@@ -171,7 +172,7 @@ class ObjectStore:
             self._files.delete_file(self._path(name))
 
     def sweep(self) -> None:
-        return  # half an object is never seen; the store's own rules end its upload
+        return  # partial objects are never visible; the store expires incomplete uploads
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -185,7 +186,7 @@ class ObjectStore:
         except (OSError, pa.ArrowException) as error:
             raise BankError(
                 f"{self.place(name)} cannot be reached ({_first_line(error)}). Check the address, "
-                "the credentials and the connection; what was written before is kept."
+                "the credentials and the connection; everything written so far is kept."
             ) from None
 
 

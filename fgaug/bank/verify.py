@@ -1,4 +1,4 @@
-"""Is a bank what its manifest says?"""
+"""Check that a bank's files match its manifest."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from fgaug.errors import BankError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What a look at every file of a bank found."""
+    """The result of checking every file of a bank."""
 
     spec: BankSpec
-    shards: tuple[Shard, ...]  # whole ones, as the manifest says
-    bad: dict[str, str]  # what is wrong, by shard or file
-    index: pd.DataFrame  # of the manifest: one row an image, bad shards included where known
+    shards: tuple[Shard, ...]  # valid shards that match the manifest
+    bad: dict[str, str]  # problems by shard or file
+    index: pd.DataFrame  # of the manifest: one row per image, including bad shards if known
 
     @property
     def images(self) -> int:
         return sum(shard.rows for shard in self.shards)
 
     def z_seeds_of(self, shard: Shard) -> np.ndarray:
-        """Return which z_seeds a shard holds or held.
+        """Return the z_seeds that a shard has or had.
 
         Raises:
-            BankError: the index does not say, and neither does the range of its name.
+            BankError: neither the index nor the range in its name determines them.
         """
         listed = self.index.loc[self.index["shard"] == shard.path].sort_values("row")
         if len(listed) == shard.rows:
@@ -48,22 +48,23 @@ class Verified:
         if shard.last - shard.first + 1 == shard.rows:
             return np.arange(shard.first, shard.last + 1, dtype=np.int64)
         raise BankError(
-            f"{shard.path} is damaged, and {BankNames.index} does not say which z_seeds it held. "
-            "Remove it and fill the bank again."
+            f"{shard.path} is damaged, and {BankNames.index} does not list its z_seeds. Remove it "
+            "and fill the bank again."
         )
 
 
-Looked = Callable[[int, int], None]  # images read, images in all
+Looked = Callable[[int, int], None]  # images read, total
 
 
 def verify(store: Store, looked: Looked = lambda done, wanted: None) -> Verified:
-    """Return what is wrong with a bank's files: every byte is read and every row compared.
+    """Check a bank's files: read every byte and compare every row.
 
     Args:
-        looked: told (images read, images in all) as it goes on.
+        looked: called with (images read, total).
 
     Raises:
-        BankError: not a bank, unfinished, or its description or manifest cannot be read.
+        BankError: the bank is missing or unfinished, or its description or manifest cannot be
+            read.
     """
     spec, listed = read_spec(store), read_manifest(store)
     if listed is None:
@@ -89,40 +90,42 @@ def verify(store: Store, looked: Looked = lambda done, wanted: None) -> Verified
     _note_repeats(found, bad)
     index = _index(store, listed)
     if not bad and not _same_rows(index, found):
-        bad[BankNames.index] = f"{store.place(BankNames.index)} does not say what the shards hold."
+        bad[BankNames.index] = f"{store.place(BankNames.index)} does not match the shards."
     for name in store.sizes(BankNames.shards):
         if name not in {shard.path for shard in listed}:
             bad[name] = (
-                f"{store.place(name)} is in no manifest: a fill was interrupted. "
-                "Run the fill again, or --repair."
+                f"{store.place(name)} is not in the manifest, as a fill was interrupted. Run the "
+                "fill again, or use --repair."
             )
     shards = tuple(shard for shard in whole if shard.path not in bad)
     return Verified(spec=spec, shards=shards, bad=bad, index=index if len(index) else found)
 
 
 def _checked(store: Store, spec: BankSpec, shard: Shard) -> np.ndarray:
-    """Return the z_seeds of a shard whose bytes and columns are what the manifest says."""
+    """Return the z_seeds of a shard after checking its bytes and columns against the manifest."""
     images = shard_images(store, shard)
     place = store.place(shard.path)
     if images.shape[1:] != (spec.size, spec.size, spec.channels):
-        raise BankError(f"{place} holds images of shape {images.shape[1:]}.")
+        raise BankError(f"{place} contains images of shape {images.shape[1:]}.")
     frame = shard_columns(store, shard.path, IMAGE_COLUMNS).to_pandas()
     z_seeds: np.ndarray = frame["z_seed"].to_numpy(np.int64)
     if set(frame["label"]) != {shard.label} or set(frame["psi"]) != {shard.psi}:
-        raise BankError(f"{place} holds images of another label or psi than the manifest says.")
+        raise BankError(f"{place} contains images of another label or psi than in the manifest.")
     if (z_seeds.min(), z_seeds.max()) != (shard.first, shard.last):
-        raise BankError(f"{place} holds z_seeds {z_seeds.min()}-{z_seeds.max()}, not its own.")
+        raise BankError(
+            f"{place} holds z_seeds {z_seeds.min()}-{z_seeds.max()}, not those of its name."
+        )
     return z_seeds
 
 
 def _note_repeats(found: pd.DataFrame, bad: dict[str, str]) -> None:
     repeated = found[found.duplicated(["label", "psi", "z_seed"])]
     for name, z_seeds in repeated.groupby("shard")["z_seed"]:
-        bad[str(name)] = f"{name} holds z_seed {z_seeds.iloc[0]} of another shard once more."
+        bad[str(name)] = f"{name} holds z_seed {z_seeds.iloc[0]} of another shard again."
 
 
 def _index(store: Store, listed: Sequence[Shard]) -> pd.DataFrame:
-    """Return index.parquet as far as the manifest goes, nothing where it cannot be read."""
+    """Return the rows of index.parquet that the manifest covers; none if it cannot be read."""
     try:
         table: pa.Table = shard_columns(store, BankNames.index, INDEX_COLUMNS)
     except BankError:

@@ -1,8 +1,8 @@
-"""Writing a bank: shards are added, then made part of it; shards are dropped.
+"""Write a bank: add, commit and drop shards.
 
-The manifest is written last when shards are added and first when they are dropped: a process that
-is killed between the two leaves files that the next writer adopts, never a manifest that names
-missing files.
+The manifest is written last when shards are added, and first when they are dropped. A process
+killed in between leaves files that the next writer adopts, never a manifest that lists missing
+files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write_shard(
     images: np.ndarray,
     extra: Mapping[str, pa.Array] | None = None,
 ) -> Shard:
-    """Write one shard, whole or not at all, and describe it; the manifest is not touched."""
+    """Write one shard atomically and return its manifest entry, without changing the manifest."""
     assert len(z_seeds) == len(images)
     columns = {
         "label": pa.array([label] * len(images), pa.string()),
@@ -74,7 +74,7 @@ def _described(name: str, label: str, psi: float, z_seeds: np.ndarray, data: pa.
 
 
 class BankWriter:
-    """Adds shards to a bank that is held; `commit` makes them part of it, manifest last."""
+    """Adds shards to a locked bank; `commit` makes them part of it, manifest last."""
 
     def __init__(
         self, store: Store, spec: BankSpec, check_held: lock.Check = lambda: None
@@ -83,7 +83,7 @@ class BankWriter:
         self.check_held = check_held
         self.spec = self._create_or_check(spec)
         listed = read_manifest(store)
-        self.committed = listed  # what the manifest says now; None where there is none
+        self.committed = listed  # the current manifest; None if there is none
         found = present(store, listed or ())
         self.shards = {shard.path: shard for shard in found}
         index = stored_index(store, found)
@@ -93,11 +93,11 @@ class BankWriter:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, uri: str | Path | Store, spec: BankSpec) -> Iterator[BankWriter]:
-        """Yield the writer of a bank, held for this block; waits for another who holds it."""
+        """Yield a writer of a bank that stays locked for this block; wait for other writers."""
         store = open_store(uri)
         _check_labels(spec.sources)
         if not store.has(BankNames.spec):
-            check_new(store)  # before a lock file is left in a foreign folder
+            check_new(store)  # before creating a lock file in a foreign folder
         with lock.held(store) as check_held:
             store.sweep()
             yield cls(store, spec, check_held)
@@ -115,8 +115,8 @@ class BankWriter:
             return spec
         if problems:
             raise BankError(
-                f"{self.store.place()} holds other fakes: {'; '.join(problems)}. "
-                "Give these fakes a bank of their own."
+                f"{self.store.place()} contains other fakes: {'; '.join(problems)}. Give these "
+                "fakes a separate bank."
             )
         if spec.sources.keys() <= known.sources.keys():
             return known
@@ -125,7 +125,7 @@ class BankWriter:
         return grown
 
     def _adopt(self) -> None:
-        """Take over whole shards that an interrupted fill left without a manifest line."""
+        """Adopt valid shards that an interrupted fill left without a manifest entry."""
         listed = self.store.sizes(BankNames.shards)
         orphans = [name for name in listed if name not in self.shards]
         if not orphans:
@@ -138,7 +138,7 @@ class BankWriter:
             try:
                 shard, z_seeds = self._whole(name)
             except (BankError, KeyError, IndexError):
-                self.store.remove(name)  # not a shard of this bank; what it held is made again
+                self.store.remove(name)  # not a shard of this bank; its images are made again
                 continue
             known = held.get((shard.label, shard.psi), np.empty(0, np.int64))
             if not np.isin(z_seeds, known).any():  # two fills may have made the same images
@@ -146,7 +146,8 @@ class BankWriter:
                 self.add(shard, z_seeds)
 
     def _whole(self, name: str) -> tuple[Shard, np.ndarray]:
-        """Return an orphan and its z_seeds; refuse one that is torn or of another shape."""
+        """Return an unlisted shard and its z_seeds; refuse a truncated one or one of another
+        shape."""
         data = read(self.store, name)
         images = decoded(pa.BufferReader(data), self.store.place(name), BankError)
         table = pq.read_table(pa.BufferReader(data), columns=["label", "psi", "z_seed"])
@@ -165,25 +166,25 @@ class BankWriter:
         images: np.ndarray,
         extra: Mapping[str, pa.Array] | None = None,
     ) -> None:
-        """Write one shard (uint8 [N, H, W, C]) and note it for the next commit."""
+        """Write one shard (uint8 [N, H, W, C]) and add it to the next commit."""
         self.add(write_shard(self.store, label, psi, z_seeds, images, extra), z_seeds)
 
     def add(self, shard: Shard, z_seeds: np.ndarray) -> None:
-        """Note a shard that was written, holding `z_seeds` in this order, for the next commit."""
+        """Add an already written shard, with `z_seeds` in this order, to the next commit."""
         self.shards[shard.path] = shard
         self._parts[shard.path] = rows_of(shard, np.asarray(z_seeds, np.int64))
 
     def drop(self, name: str) -> None:
-        """Forget a shard at the next commit; its file is left for who writes it anew."""
+        """Drop a shard in the next commit; its file stays for the writer that replaces it."""
         self.shards.pop(name, None)
         self._parts.pop(name, None)
 
     def index(self) -> pd.DataFrame:
-        """Return the index of all shards noted so far."""
+        """Return the index of all shards so far, committed or not."""
         return joined(self._parts[name] for name in sorted(self._parts))
 
     def commit(self) -> Bank:
-        """Write index and manifest, where they change; return the finished bank."""
+        """Write index and manifest if they change; return the finished bank."""
         shards = tuple(sorted(self.shards.values(), key=lambda shard: shard.path))
         if shards != self.committed or not self.store.has(BankNames.index):
             index = self.index()
@@ -202,11 +203,11 @@ class BankWriter:
 def _check_labels(labels: Iterable[str]) -> None:
     for label in labels:
         if not label or label in (".", "..") or "/" in label or "\\" in label:
-            raise BankError(f"A label names a folder of the bank and cannot be {label!r}.")
+            raise BankError(f"A label becomes a folder name in the bank and cannot be {label!r}.")
 
 
 def drop_shards(store: Store, spec: BankSpec, names: Collection[str]) -> int:
-    """Remove shards by their paths, and this machine's decoded copies; return their bytes."""
+    """Remove shards by path, and this machine's decoded copies; return the bytes freed."""
     if not names:
         return 0
     with BankWriter.opened(store, spec) as writer:

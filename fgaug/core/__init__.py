@@ -1,1 +1,2 @@
-"""Core: files, paths, pixels, YAML, random streams, cluster, devices and progress."""
+"""Core: common services: files, paths, pixels, YAML, random streams, cluster, devices,
+progress."""

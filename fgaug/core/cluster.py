@@ -1,6 +1,6 @@
-"""The Ray cluster: started on loopback for one command, or an existing one joined.
+"""Start a Ray cluster on loopback for one command, or join an existing one.
 
-A watchdog ends a command whose cluster has died; it would wait forever.
+A watchdog ends a command whose cluster has died, as it would otherwise wait forever.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from fgaug.errors import ClusterError, UserError
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 LOOPBACK = "127.0.0.1"
-OBJECT_STORE_BYTES = 128 << 20  # z_seeds and rows travel through Ray, pixels never
+OBJECT_STORE_BYTES = 128 << 20  # Ray carries z_seeds and rows, never pixels
 _SETTINGS = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths keep their meaning in workers
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths stay valid in workers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a CPU task sees no GPU
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our files are the record
-    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package we do not use
-    "RAY_AIR_NEW_OUTPUT": "0",  # our own table is the output
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",  # about a package that we do not use
+    "RAY_AIR_NEW_OUTPUT": "0",  # we print our own table
 }
-# Ray's own switch for machines where a cluster of several nodes is not wanted: all of its
-# processes then listen on loopback, where its `_node_ip_address` would be "made reachable".
+# Ray's switch against clusters of several nodes: all of its processes then listen on loopback,
+# where `_node_ip_address` would be "made reachable".
 _ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SIGNAL = signal.SIGUSR2
 LOOK_S = 1.0
@@ -44,11 +44,11 @@ AGAIN_S = 10.0  # what it comes up in may swallow it, or wait for the dead once 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
-    """What a command needs to know of the cluster it runs on."""
+    """The cluster that a command runs on."""
 
     cpus: float
     gpus: float
-    dashboard: str | None  # URL, where one was started
+    dashboard: str | None  # URL, if one was started
 
 
 @contextlib.contextmanager
@@ -59,13 +59,13 @@ def started(
     dashboard: bool = True,
     address: str | None = None,
 ) -> Iterator[Cluster]:
-    """Yield a cluster: the one this process is connected to, else one on loopback for this block.
+    """Yield the connected cluster, else start one on loopback for this block.
 
     Args:
-        cpus: logical cores, those that this process may use where None.
-        gpus: logical GPUs, those that this process sees where None.
-        dashboard: start Ray's dashboard too.
-        address: join this running cluster instead; `auto` is the one started on this machine.
+        cpus: logical cores; None takes those that this process may use.
+        gpus: logical GPUs; None takes those visible to this process.
+        dashboard: also start Ray's dashboard.
+        address: join this running cluster instead; `auto` finds the one started on this machine.
 
     Raises:
         UserError: Ray does not start, or there is no such cluster.
@@ -82,7 +82,8 @@ def starting(
     dashboard: bool = True,
     address: str | None = None,
 ) -> Iterator[Callable[[], Cluster]]:
-    """Yield what waits for the cluster, which starts meanwhile; for the rest see `started`."""
+    """Start the cluster in the background and yield a function that waits for it; see
+    `started`."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
@@ -97,7 +98,7 @@ def starting(
     if address is None:
         ray_token()
         folder = ray_folder()
-    # Ray's processes end with the thread that started them: it lives as long as this block.
+    # Ray's processes end with the thread that started them, so it lives as long as this block.
     with _temporary_files_in(folder), ThreadPoolExecutor(1, "fgaug-ray") as thread:
         if address is None:
             coming = thread.submit(_init, ray, cpus, gpus, dashboard, folder)
@@ -113,7 +114,7 @@ def starting(
 
 @contextlib.contextmanager
 def _temporary_files_in(folder: Path | None) -> Iterator[None]:
-    """Have Ray's processes, its dashboard among them, make their sockets beside a folder."""
+    """Make Ray's processes, including its dashboard, create their sockets beside a folder."""
     before = os.environ.get("TMPDIR")
     if folder is not None:
         os.environ["TMPDIR"] = str(folder.parent)
@@ -130,11 +131,11 @@ def _init(
 ) -> Any:
     from ray._private import ray_constants
 
-    if os.environ.get(_ONE_NODE) == "0":  # also where ray was imported before it was set
+    if os.environ.get(_ONE_NODE) == "0":  # also if ray was imported before it was set
         ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         context = ray.init(
-            address="local",  # one of our own, whatever RAY_ADDRESS says
+            address="local",  # start our own, regardless of RAY_ADDRESS
             num_cpus=cores() if cpus is None else cpus,
             num_gpus=gpus,
             _memory=_memory(),
@@ -150,17 +151,17 @@ def _init(
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"Ray did not start: {reason}. Look into {folder or '/tmp/ray'}/session_latest/logs; "
-            "a full disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
+            f"Ray did not start: {reason}. See {folder or '/tmp/ray'}/session_latest/logs; a full "
+            "disk, a full /dev/shm or a leftover cluster (`ray stop`) are usual causes."
         ) from error
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
-        token.chmod(0o600)  # Ray writes it readable for everybody on the machine
+        token.chmod(0o600)  # Ray makes it readable for all users of the machine
     return context
 
 
 def _memory() -> int | None:
-    """Return the memory for tasks where a control group narrows it; None: as Ray counts it."""
+    """Return the memory for tasks if a control group limits it; None leaves the count to Ray."""
     limit = memory_bytes()
     if limit >= psutil.virtual_memory().total:
         return None
@@ -170,7 +171,7 @@ def _memory() -> int | None:
 def _join(ray: Any, address: str) -> Any:
     try:
         host, _, port = address.rpartition(":")
-        if port.isdecimal():  # Ray itself asks for minutes whether anybody answers
+        if port.isdecimal():  # Ray itself would retry for minutes
             socket.create_connection((host, int(port)), timeout=10).close()
         return ray.init(
             address=address,
@@ -181,13 +182,13 @@ def _join(ray: Any, address: str) -> Any:
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"No Ray cluster could be joined at {address}: {reason}. Start one with "
-            "`ray start --head`, or leave --address out to use this machine alone."
+            f"No Ray cluster could be joined at {address}: {reason}. Start one with `ray start "
+            "--head`, or omit --address to use only this machine."
         ) from error
 
 
 def _dead(ray: Any) -> list[str]:
-    """Return which of the two processes that a cluster cannot do without have ended."""
+    """Return those of the cluster's two essential processes that have ended."""
     node = ray._private.worker._global_node
     ended = [name for name, _ in node.dead_processes()] if node is not None else []
     return [name for name in ended if name in ("raylet", "gcs_server")]
@@ -199,7 +200,7 @@ def _url(context: Any) -> str | None:
 
 
 def resources() -> dict[str, float]:
-    """Return the cluster's resources by name: CPU, GPU and what else it declares."""
+    """Return the cluster's resources by name: CPU, GPU and custom ones."""
     import ray
 
     held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # ray's
@@ -220,15 +221,15 @@ def map_tasks(
     waiting: Callable[[], None] = lambda: None,
     look_s: float = 5.0,
 ) -> list[Found]:
-    """Return function(item) of each item, as many side by side as the cluster has room for.
+    """Return function(item) for each item, run in parallel as far as the cluster allows.
 
     Args:
-        function: travels to other processes, as its items do; not tried again where it dies.
-        items: one task each.
-        cpus: cores of a task.
-        gpus: GPUs of a task.
+        function: must be picklable, like its items; not retried if its process dies.
+        items: one task per item.
+        cpus: cores per task.
+        gpus: GPUs per task.
         waiting: called every `look_s` seconds until all are done.
-        look_s: seconds.
+        look_s: interval in seconds.
     """
     import ray
 
@@ -239,16 +240,16 @@ def map_tasks(
     while left:
         done, left = ray.wait(left, num_returns=len(left), timeout=look_s)
         waiting()
-        ray.get(done)  # the first that failed ends the others with the cluster
+        ray.get(done)  # the first failure ends the others with the cluster
     return list(ray.get(running))
 
 
 @contextlib.contextmanager
 def watched(dead: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Raise ClusterError out of the block once `dead` names a process that has ended.
+    """Raise ClusterError in the block as soon as `dead` names a process that has ended.
 
-    Ray's calls wait in C++ and come back for a KeyboardInterrupt alone, so it travels as one. A
-    thread that is not the main one gets no signals: there nothing is watched.
+    Ray's calls wait in C++ and return only for a KeyboardInterrupt, so the watchdog sends one.
+    Only the main thread receives signals; in other threads nothing is watched.
 
     Raises:
         ClusterError: the cluster died.
@@ -277,8 +278,8 @@ def watched(dead: Callable[[], Sequence[str]]) -> Iterator[None]:
     except BaseException as error:
         if gone and not isinstance(error, ClusterError):
             raise ClusterError(
-                f"Ray died: {', '.join(gone)} ended (killed, or out of memory?). What was "
-                "finished is kept; run the same command again to go on."
+                f"Ray died: {', '.join(gone)} ended (killed, or out of memory?). Finished work is "
+                "kept; run the same command again to resume."
             ) from error
         raise
     finally:

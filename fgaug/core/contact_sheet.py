@@ -1,4 +1,4 @@
-"""Contact sheets: images and captions -> one picture."""
+"""Draw contact sheets of images with captions."""
 
 from __future__ import annotations
 
@@ -13,43 +13,44 @@ from PIL import Image, ImageDraw, ImageFont
 from fgaug.core import files
 from fgaug.errors import UserError
 
-MIN_TILE = 64  # px a side on the sheet: captions over smaller images would run into each other
+MIN_TILE = 64  # px per side on the sheet: captions of smaller images would overlap
 MAX_PIXELS = 80_000_000  # Pillow warns of a decompression bomb above 89 million
-MAX_COLUMNS = 16  # images side by side before the next block starts a new line of blocks
-_TEXT, _LINE = 14, 20  # px: the captions' size, and the height of a line of them
+MAX_COLUMNS = 16  # images side by side before the next block starts a new line
+_TEXT, _LINE = 14, 20  # px: size and line height of the captions
 _GAP, _MARGIN = 2, 16  # px: between images, and around blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Rows of images under one heading; its images are read only when it is drawn."""
+    """Rows of images under one heading; images are read only when the block is drawn."""
 
     heading: str
-    rows: tuple[str, ...]  # caption left of each row, empty for none
-    columns: tuple[str, ...]  # caption over each column, empty for none
+    rows: tuple[str, ...]  # captions left of the rows; may be empty
+    columns: tuple[str, ...]  # captions above the columns; may be empty
     images: Callable[[], Sequence[np.ndarray]]  # uint8 [<= columns, H, W, C] for each row
 
 
 def draw(lines: Sequence[Sequence[Block]], size: int, channels: int, fewer: str) -> Image.Image:
-    """Return lines of blocks, black on white, mode L or RGB.
+    """Draw lines of blocks, black on white, in mode L or RGB.
 
-    Images below MIN_TILE are enlarged by a whole number, each pixel a square.
+    Images smaller than MIN_TILE are enlarged by a whole factor without interpolation.
 
     Args:
-        lines: from top to bottom; the blocks of a line lie side by side.
-        size: pixels a side of every image.
+        lines: from top to bottom; blocks of a line are drawn side by side.
+        size: side of every image in pixels.
         channels: 1 (the sheet is grey) or 3.
-        fewer: the options that make the sheet smaller, for the refusal of one that is too large.
+        fewer: options that make the sheet smaller, for the error message.
 
     Raises:
-        UserError: the sheet would have more than MAX_PIXELS; no image has been read then.
+        UserError: the sheet would have more than MAX_PIXELS; raised before any image is read.
     """
     layout = _Layout(lines, size)
     width, height = layout.size
     if width * height > MAX_PIXELS:
         raise UserError(
-            f"A sheet has at most {MAX_PIXELS // 10**6} million pixels, this one would have "
-            f"{width} x {height} ({width * height / 1e6:.0f} million). Show less, by {fewer}."
+            f"A sheet can have at most {MAX_PIXELS // 10**6} million pixels, but this one would "
+            f"have {width} x {height} ({width * height / 1e6:.0f} million). Show less with "
+            f"{fewer}."
         )
     sheet = Image.new("L" if channels == 1 else "RGB", (width, height), color="white")
     for block, left, top in layout.places():
@@ -58,7 +59,7 @@ def draw(lines: Sequence[Sequence[Block]], size: int, channels: int, fewer: str)
 
 
 def wrapped(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Return blocks in lines, in order, each line with at most MAX_COLUMNS columns if it can."""
+    """Arrange blocks in lines, in order, of at most MAX_COLUMNS columns if possible."""
     lines: list[list[Block]] = []
     for block in blocks:
         if not lines or sum(len(b.columns) for b in [*lines[-1], block]) > MAX_COLUMNS:
@@ -68,8 +69,8 @@ def wrapped(blocks: Sequence[Block]) -> list[list[Block]]:
 
 
 def save(sheet: Image.Image, out: Path) -> None:
-    """Write a sheet as PNG, whole or not at all; the same sheet gives the same bytes."""
-    # encoded in memory: Pillow reports a full disk by an error of its own that does not say so
+    """Write a sheet as PNG atomically; equal sheets give equal bytes."""
+    # encode in memory: Pillow's error for a full disk does not say so
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG")
     with files.atomic_write(out) as temporary:
@@ -77,15 +78,15 @@ def save(sheet: Image.Image, out: Path) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Refuse a place where no sheet can be written."""
+    """Refuse a path where no sheet can be written."""
     if out.suffix.lower() != ".png":
-        raise UserError(f"--out must end in .png, got {out}. A sheet is a PNG file.")
+        raise UserError(f"--out must end in .png, got {out}. Sheets are PNG files.")
     if out.is_dir():
         raise UserError(f"--out {out} is a folder. Give the name of a PNG file.")
 
 
 class _Layout:
-    """Where every block lies; known before any image is read."""
+    """The position of every block, computed before any image is read."""
 
     def __init__(self, lines: Sequence[Sequence[Block]], size: int) -> None:
         blocks = [block for line in lines for block in line]
@@ -143,7 +144,7 @@ class _Layout:
         return widest + _TEXT // 2 if widest else 0
 
     def _pitch(self, block: Block) -> int:
-        """Return the pixels from one column to the next."""
+        """Return the distance between columns in pixels."""
         widest = self._widest(block.columns)
         return max(self.tile + _GAP, widest + _TEXT // 2 if widest else 0)
 
@@ -155,10 +156,10 @@ class _Layout:
 
 
 def _font(texts: Sequence[str]) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font, or a wider one where a caption needs more than its ASCII."""
+    """Return Pillow's font, or one with more characters if a caption is not ASCII."""
     if all(text.isascii() for text in texts):
         return ImageFont.load_default(_TEXT)
-    import matplotlib  # carries DejaVu Sans: accents, Greek, Cyrillic
+    import matplotlib  # includes DejaVu Sans: accents, Greek, Cyrillic
 
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(folder / "DejaVuSans.ttf", _TEXT, ImageFont.Layout.BASIC)

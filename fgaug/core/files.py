@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; JSON, tables and digests."""
+"""Write files atomically; read and write JSON and tables; compute digests."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk met while writing `path` into one clear message."""
+    """Report a full disk while writing `path` in one clear message."""
     try:
         yield
     except OSError as error:
         if error.errno in DiskFullError.ERRNOS:
             raise DiskFullError(
-                f"No space left while writing {path}. What was finished before is valid; "
-                "free some space and run the same command again."
+                f"No space left while writing {path}. Finished work is valid; free some space and "
+                "run the same command again."
             ) from error
         raise
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; flush and rename it on a clean end, else remove it."""
+    """Yield a temporary path beside `path`; flush and rename it on success, else remove it."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -51,18 +51,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path` atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON to `path`, whole or not at all."""
+    """Write `value` as indented JSON to `path` atomically."""
     write_text(path, json.dumps(value, indent=1, sort_keys=False, allow_nan=True) + "\n")
 
 
 def read_json(path: Path, error: type[UserError]) -> Any:
-    """Return the JSON value in `path`, or raise `error` with the path and the cure."""
+    """Read the JSON value in `path`, or raise `error` with the path and the cure."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -72,15 +72,15 @@ def read_json(path: Path, error: type[UserError]) -> Any:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a Parquet table to `path`, whole or not at all."""
-    import pyarrow.parquet as pq  # late: `fgaug status` knows paths but reads no table
+    """Write a Parquet table to `path` atomically."""
+    import pyarrow.parquet as pq  # late: `fgaug status` reads no tables
 
     with atomic_write(path) as temporary:
         pq.write_table(table, temporary)
 
 
 def read_table(path: Path, error: type[UserError], columns: list[str] | None = None) -> pa.Table:
-    """Return the Parquet table in `path`, or raise `error` with the path and the cure."""
+    """Read the Parquet table in `path`, or raise `error` with the path and the cure."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -91,7 +91,7 @@ def read_table(path: Path, error: type[UserError], columns: list[str] | None = N
     except (OSError, pa.ArrowException) as problem:
         reason = str(problem).splitlines()[0]
         raise error(
-            f"{path} is not a whole Parquet file ({reason}). Restore it, or make it anew."
+            f"{path} is not a valid Parquet file ({reason}). Restore it, or create it again."
         ) from None
 
 

@@ -1,8 +1,8 @@
-"""What a file is by its first bytes, whatever its name says.
+"""Identify a file by its first bytes, regardless of its name.
 
-The one table of kinds for networks, weights, label tables and images. A file that cannot be read
-for its purpose is named by it; what to do depends on the purpose, so each reader keeps cures of
-its own beside the general ones here.
+This is the one table of kinds for networks, weights, label tables and images. Readers use it to
+name files that they cannot read. The cure depends on the purpose, so each reader adds its own to
+the general ones here.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class FileKind:
 
     name: str  # such as html
     what: str  # a noun, such as "an HTML page"
-    cure: str  # what to do whatever the file was given for, without a full stop
+    cure: str  # what to do, for any purpose; without a full stop
 
     def way_out(self, cures: Mapping[str, str]) -> str:
-        """Return the cure under this kind's name where a reader has one, else the general one."""
+        """Return the reader's cure for this kind if there is one, else the general one."""
         return cures.get(self.name, self.cure)
 
 
@@ -38,31 +38,31 @@ def _kind(name: str, what: str, cure: str = _OTHER) -> FileKind:
 
 _EMPTY = _kind("empty", "an empty file", f"Copy it or {_AGAIN}")
 
-_ZEROS = _kind("zeros", "a file of zeros, as a copy that broke off leaves it", f"Copy or {_AGAIN}")
+_ZEROS = _kind("zeros", "a file of zeros, as left by an interrupted copy", f"Copy or {_AGAIN}")
 
 _XML = _kind(
     "xml",
-    "an XML text, such as the error message of a storage service",
-    "Look into it with a text editor, then download the file itself",
+    "an XML file, such as the error message of a storage service",
+    "Open it with a text editor, then download the file itself",
 )
 
-_JSON = _kind("json", "a JSON text", "Look into it with a text editor; give the file it is about")
+_JSON = _kind("json", "a JSON file", "Open it with a text editor; give the file that it describes")
 
-_TEXT = _kind("text", "a text", "Look into it with a text editor, and give another file")
+_TEXT = _kind("text", "a text", "Open it with a text editor, and give another file")
 
-_SAFETENSORS = _kind("safetensors", "a safetensors file under another name")
+_SAFETENSORS = _kind("safetensors", "a safetensors file with another suffix")
 
-_LOAD = "Load it with torch and save what it holds in the format that is asked for"
+_LOAD = "Load it with torch and save its contents in the required format"
 
 _TORCH_OLD = _kind("torch-legacy", "a file of torch.save before PyTorch 1.6", _LOAD)
 
 _PICKLE = _kind("pickle", "a pickle")
 
 _PICKLE_CUT = _kind(
-    "pickle-cut", "a pickle that is cut off", f"Copy it or {_AGAIN}: it is not whole"
+    "pickle-cut", "a truncated pickle", f"Copy it or {_AGAIN}, as it is incomplete"
 )
 
-_EXPORTED = "Give the file that it was exported from"
+_EXPORTED = "Give the file from which it was exported"
 
 _ONNX = _kind("onnx", "an ONNX model", _EXPORTED)
 
@@ -71,7 +71,7 @@ _SAVED_MODEL = _kind("saved-model", "a TensorFlow SavedModel or graph", _EXPORTE
 _CHECKPOINT = _kind(
     "tf-checkpoint",
     "the index of a TensorFlow checkpoint",
-    "Load the checkpoint in the program that wrote it and save the model",
+    "Load the checkpoint with the program that wrote it, and save the model",
 )
 
 _BZIP2 = _kind("bzip2", "a bzip2 archive", "Unpack it (`bunzip2 FILE`) first")
@@ -88,7 +88,7 @@ _GIF = _kind("gif", "a GIF image")
 
 _MP4 = _kind("mp4", "a video (MP4 or QuickTime)")
 
-_RDATA = _kind("rdata", "a file of R (.RData)")
+_RDATA = _kind("rdata", "an R data file (.RData)")
 
 _HEIC = _kind("heic", "a HEIC photograph")
 
@@ -100,17 +100,17 @@ _STATA = _kind("stata", "a Stata file")
 
 _SPSS = _kind("spss", "an SPSS file")
 
-_ZIP_CUT = _kind("zip-cut", "a zip archive that is damaged or cut off", f"Copy or {_AGAIN}")
+_ZIP_CUT = _kind("zip-cut", "a damaged or truncated zip archive", f"Copy or {_AGAIN}")
 
-# Where the bytes lie, the bytes, and the kind. A label table may begin with a short word such as
-# PAR1 or BM: signatures of printable characters alone are as long as the format allows.
+# Offset, bytes and kind. A label table may begin with a short word such as PAR1 or BM, so
+# signatures of printable characters are as long as the format allows.
 _SIGNATURES: tuple[tuple[int, bytes, FileKind], ...] = (
     (
         0,
         b"version https://git-lfs",
         _kind(
             "git-lfs",
-            "a Git LFS pointer, a few lines of text in place of the file",
+            "a Git LFS pointer instead of the file",
             "Run `git lfs pull` in its repository, or download the file itself from its page",
         ),
     ),
@@ -183,14 +183,14 @@ _SIGNATURES: tuple[tuple[int, bytes, FileKind], ...] = (
     (344, b"ni1\0", _NIFTI),
 )
 
-# of any pickle protocol: the number that old files of torch.save start with, by itself or framed
+# for any pickle protocol: the number at the start of old torch.save files, bare or framed
 _TORCH_OLD_OPENING = re.compile(
     rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
 )
 
 _UNPACK = "Unpack it and give the file in it"
 
-# of zip archives, by a name in them; the first that is there decides
+# kinds of zip archives by a member's name; the first match decides
 _ZIPS: tuple[tuple[re.Pattern[str], FileKind], ...] = tuple(
     (re.compile(pattern), kind)
     for pattern, kind in (
@@ -219,7 +219,7 @@ _ZIP = _kind("zip", "a zip archive", _UNPACK)
 
 
 def identify(path: Path) -> FileKind | None:
-    """Return what a file is, None where it is nothing well known or cannot be opened."""
+    """Return the kind of a file; None if it is unknown or cannot be opened."""
     try:
         with path.open("rb") as file:
             return identify_stream(file)
@@ -228,7 +228,7 @@ def identify(path: Path) -> FileKind | None:
 
 
 def identify_stream(file: BinaryIO) -> FileKind | None:
-    """Return what an open file is, see `identify`."""
+    """Return the kind of an open file; see `identify`."""
     size = file.seek(0, 2)
     file.seek(0)
     head = file.read(_HEAD)
@@ -253,7 +253,7 @@ def identify_stream(file: BinaryIO) -> FileKind | None:
 
 
 def _of_zip(file: BinaryIO) -> FileKind:
-    """Return which kind of zip archive a file is, by the names in it."""
+    """Return the kind of a zip archive by the names of its members."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -268,7 +268,7 @@ def _of_zip(file: BinaryIO) -> FileKind:
 
 
 def _of_text(head: bytes) -> FileKind | None:
-    """Return which kind of text a file is, if it is one."""
+    """Return the kind of a text file, or None if it is not text."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if re.match(rb"<(!doctype\s+html|html|head|body)\b", start, re.IGNORECASE):
         title = re.search(rb"<title[^>]*>\s*([^<]{1,100})", start, re.IGNORECASE)
@@ -276,9 +276,9 @@ def _of_text(head: bytes) -> FileKind | None:
         said = f" titled {words!r}" if words.isprintable() and words else ""
         return _kind(
             "html",
-            f"an HTML page{said}, which a server sent in place of the file",
-            "Open the link in a browser (a login, a licence or a download limit may stand before "
-            "it) and download the file itself",
+            f"an HTML page{said}, which a server sent instead of the file",
+            "Open the link in a browser (it may need a login, a licence or a download quota) "
+            "and download the file itself",
         )
     if re.match(rb"<(\?xml|svg|!--)\b|<[A-Za-z][^<>]*>\s*<[^<>]*>.*</", start, re.DOTALL):
         return _XML
@@ -294,8 +294,8 @@ def _of_text(head: bytes) -> FileKind | None:
 
 
 def _of_tensorflow(head: bytes, tail: bytes) -> FileKind | None:
-    """Return which kind of protocol buffer or checkpoint a file is."""
-    if tail == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # closes a table of keys and values
+    """Return the kind of a TensorFlow protocol buffer or checkpoint."""
+    if tail == b"\x57\xfb\x80\x8b\x24\x75\x47\xdb":  # end of a key-value table
         return _CHECKPOINT
     if re.match(rb"\x08[\x01-\x20]\x12", head):
         producers = (b"onnx", b"pytorch", b"keras2", b"skl2", b"mxnet", b"paddle")

@@ -1,13 +1,13 @@
-"""Which image files are read, by the ends of their names and by Pillow's names of formats.
+"""The supported image formats, by file suffix and by Pillow's format names.
 
-The one list for datasets, banks, `predict` and whoever else looks for images in a folder.
+This is the one list for datasets, banks, `predict` and all other searches for images.
 """
 
 from __future__ import annotations
 
-# Formats of one raster picture that are known by their first bytes; whatever the name's end, a
-# file is tried as each of these. No format that draws by commands (EPS, PDF, WMF), none of layers
-# (PSD), none that is told apart by guesswork.
+# Formats of single raster images with a signature; a file of any suffix is tried as each of these.
+# They exclude vector formats (EPS, PDF, WMF), layered ones (PSD) and those recognised only by
+# guessing.
 _BY_CONTENT = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
@@ -19,7 +19,7 @@ _BY_CONTENT = {
     "JPEG2000": (".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
     "AVIF": (".avif",),
 }
-# First bytes that other files have too: tried only where the name's end says so.
+# The signature is ambiguous: tried only for the right suffix.
 _BY_NAME = {"TGA": (".tga",), "PCX": (".pcx",), "DIB": (".dib",)}
 FORMATS = tuple(_BY_CONTENT)  # Pillow's names
 EXTENSIONS = tuple(
@@ -28,6 +28,6 @@ EXTENSIONS = tuple(
 
 
 def formats_of(suffix: str) -> tuple[str, ...]:
-    """Return the formats to try for a file whose name ends in `suffix`, whatever its case."""
+    """Return the formats to try for a file with this suffix, ignoring case."""
     extra = tuple(name for name, ends in _BY_NAME.items() if suffix.lower() in ends)
     return FORMATS + extra

@@ -1,4 +1,4 @@
-"""Lazy names of a package: each is imported from its module when it is first used."""
+"""Import the public names of a package lazily, on first use."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def lazy_names(
 
     Args:
         package: its `__name__`.
-        homes: each public name with the full name of the module that defines it, or with the
-            name of a package of the same last word, which then is the value itself.
+        homes: maps each public name to the module that defines it, or to a package of that name,
+            which is then the value itself.
     """
 
     def find(name: str) -> object:

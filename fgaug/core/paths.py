@@ -1,4 +1,4 @@
-"""Where every file of a dataset, a bank and a run lies; files are written whole or not at all."""
+"""The paths of all files of datasets, banks and runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fgaug.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class DatasetPaths:
-    """Files of a prepared dataset; `manifest` exists only after a clean end."""
+    """Files of a prepared dataset; `manifest` exists only if preparation finished."""
 
     root: Path
 
@@ -28,30 +28,30 @@ class DatasetPaths:
 
     @property
     def copies(self) -> Path:
-        """What was done about images that look alike; only where a rule was given."""
+        """The action taken on each near-duplicate pair; exists only if a rule was given."""
         return self.root / "copies.csv"
 
     def pixels(self, part: int) -> Path:
         return self.root / "pixels" / f"part-{part:05d}.parquet"
 
 
-TRAINED_ON = ".trained_on.parquet"  # the record of which images and patients a network has seen
+TRAINED_ON = ".trained_on.parquet"  # records the images and patients a network was trained on
 
 
 def record_of(network: Path) -> Path:
-    """Return where the record of a network's training images lies: beside its file."""
+    """Return the path of the record of a network's training images, beside its file."""
     return network.with_suffix(TRAINED_ON)
 
 
 def carry_record(network: Path, copy: Path) -> None:
-    """Copy a network's record, where it has one, to beside a copy of the network."""
+    """Copy a network's record, if it has one, beside a copy of the network."""
     if record_of(network).is_file():
         with atomic_write(record_of(copy)) as temporary:
             shutil.copyfile(record_of(network), temporary)
 
 
 class BankNames:
-    """Names of a bank's files below its folder or its prefix; `manifest` is written last."""
+    """Names of a bank's files relative to its folder or prefix; `manifest` is written last."""
 
     spec = "bank.json"
     index = "index.parquet"
@@ -63,7 +63,7 @@ class BankNames:
 
     @staticmethod
     def of_fakes(label: str, psi: float) -> str:
-        exact = repr(float(psi)).removesuffix(".0")  # `:g` would give near psis one folder
+        exact = repr(float(psi)).removesuffix(".0")  # `:g` would merge the folders of close psis
         return f"{label}/psi_{exact}"
 
     @classmethod
@@ -96,7 +96,7 @@ class TrialPaths:
 
     @property
     def traceback(self) -> Path:
-        """The traceback of an unexpected error; until the cell is tried again."""
+        """The traceback of an unexpected error; removed when the cell is retried."""
         return self.root / "traceback.txt"
 
     @property
@@ -113,7 +113,7 @@ class TrialPaths:
 
     @property
     def model(self) -> Path:
-        """The best weights, where the grid keeps models."""
+        """The best weights, if the grid keeps models."""
         return self.root / "model.safetensors"
 
     @property
@@ -122,12 +122,12 @@ class TrialPaths:
 
     @property
     def paused(self) -> Path:
-        """The row so far of a cell that waits at a rung."""
+        """The current row of a cell that is paused at a rung."""
         return self.root / "paused.json"
 
     @property
     def checkpoint(self) -> Path:
-        """What the rest of the training depends on; only while unfinished or pruned."""
+        """The checkpoint for resuming; exists only while unfinished or pruned."""
         return self.root / "checkpoint"
 
 
@@ -147,17 +147,17 @@ class RunPaths:
 
     @property
     def plan(self) -> Path:
-        """What the grid set out to show when its first trial started."""
+        """The analysis plan, frozen when the first trial starts."""
         return self.root / "plan.json"
 
     @property
     def looks(self) -> Path:
-        """Each look at the sealed test set: when, at which arms, what for."""
+        """Every look at the sealed test set: time, arms and purpose."""
         return self.root / "looks.json"
 
     @property
     def stages(self) -> Path:
-        """The second stages: which arms, on which fresh seeds, what was found."""
+        """The second stages: arms, fresh seeds and results."""
         return self.root / "confirmation.json"
 
     @property
@@ -172,7 +172,7 @@ class RunPaths:
         return self.root / "search.lock"
 
     def stop(self, search: str) -> Path:
-        """There while a search that was interrupted waits for what trains."""
+        """Exists while an interrupted search waits for running trials."""
         return self.root / f".stop-{search}"
 
     @property
@@ -181,12 +181,12 @@ class RunPaths:
 
     @property
     def tensorboard(self) -> Path:
-        """A folder of events for each cell, where the grid asks for them."""
+        """A folder of events per cell, if the grid requests them."""
         return self.root / "tensorboard"
 
     @property
     def mlflow(self) -> Path:
-        """MLflow's store of files, where the grid asks for it and the user names no server."""
+        """MLflow's file store, if the grid requests MLflow and no server is given."""
         return self.root / "mlflow"
 
     @property
@@ -195,7 +195,7 @@ class RunPaths:
 
 
 def shipped(kind: str) -> Path:
-    """Return the folder of files that ship with the package: `search_spaces` or `published`."""
+    """Return a folder of files shipped with the package: `search_spaces` or `published`."""
     inside = Path(__file__).parents[1] / "_shipped" / kind
     if inside.is_dir():
         return inside
@@ -204,7 +204,7 @@ def shipped(kind: str) -> Path:
 
 
 def without_secrets(uri: str) -> str:
-    """Return a path or URI without the key and secret of `s3://key:secret@bucket/...`."""
+    """Return a path or URI, without the credentials in `s3://key:secret@bucket/...`."""
     return re.sub(r"^([^:/?#]+://)[^/?#]*@", r"\1", uri)
 
 
@@ -215,13 +215,13 @@ def cache_root() -> Path:
 
 
 def usable_cache() -> Path:
-    """Return `cache_root`, made if need be, or say that it cannot be a folder."""
+    """Return `cache_root`, created if missing; raise if that is impossible."""
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{root} cannot hold decoded pixels ({error.strerror}). "
-            "Set FGAUG_CACHE to a folder that can be written."
+            f"{root} cannot be used as the cache of decoded pixels ({error.strerror}). Set "
+            "FGAUG_CACHE to a writable folder."
         ) from None
     return root

@@ -1,9 +1,9 @@
-"""Pixels on disk: Parquet for storage, one decoded memory-mapped copy a machine for training.
+"""Store pixels in Parquet files, and cache one decoded, memory-mapped copy per machine.
 
-Storage is one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the
-file's metadata, neither compressed nor dictionary-coded: 1 byte a value, read by any Parquet tool.
-Reading single rows out of Parquet decodes whole pages, so training reads a decoded `.npy` instead
-that all processes of a machine map.
+Files have one `fixed_size_binary(H*W*C)` column, uint8, row-major HWC, with the shape in the
+metadata, neither compressed nor dictionary-encoded: 1 byte per value, readable by any Parquet
+tool. Reading single rows from Parquet decodes whole pages, so training reads a decoded `.npy` that
+all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ PIXELS = "pixels"
 ImageArray: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]  # [N, H, W, C]
 _SHAPE_KEY = b"fgaug.shape"
 _ROW_GROUP_BYTES = 4 << 20
-UNUSED_DAYS = 30.0  # after which a decoded copy is removed; it is made again when it is wanted
+UNUSED_DAYS = 30.0  # unused decoded copies are removed after this time, and recreated on demand
 
 
 def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
-    """Return `columns` and `images` (uint8 [N, H, W, C]) as the bytes of one Parquet file."""
+    """Encode `columns` and `images` (uint8 [N, H, W, C]) as the bytes of a Parquet file."""
     assert images.dtype == np.uint8
     assert images.ndim == 4
     row_bytes = int(np.prod(images.shape[1:]))
@@ -54,14 +54,14 @@ def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
 
 
 def write_pixels(path: Path, images: np.ndarray, columns: dict[str, pa.Array]) -> None:
-    """Write `columns` and `images` (uint8 [N, H, W, C]) as one Parquet file, or not at all."""
+    """Write `columns` and `images` (uint8 [N, H, W, C]) to a Parquet file atomically."""
     data = encoded(images, columns)
     with files.atomic_write(path) as temporary, temporary.open("wb") as file:
         file.write(data)
 
 
 def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
-    """Return all images of a file as uint8 [N, H, W, C], or raise `error` if it is damaged."""
+    """Read all images of a file, uint8 [N, H, W, C]; raise `error` if it is damaged."""
     try:
         return decoded(pa.OSFile(str(path)), str(path), error)
     except FileNotFoundError:
@@ -69,7 +69,7 @@ def read_pixels(path: Path, error: type[UserError]) -> np.ndarray:
 
 
 def decoded(file: pa.NativeFile, place: str, error: type[UserError]) -> np.ndarray:
-    """Return all images of an open file as uint8 [N, H, W, C]; `place` names it in messages."""
+    """Read all images of an open file, uint8 [N, H, W, C]; `place` names it in messages."""
     try:
         table = pq.read_table(
             file, columns=[PIXELS], partitioning=None, page_checksum_verification=True
@@ -86,7 +86,7 @@ def decoded(file: pa.NativeFile, place: str, error: type[UserError]) -> np.ndarr
         return flat.reshape(len(column), *shape)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as problem:
         reason = str(problem).splitlines()[0]
-        raise error(f"{place} is not a whole file of pixels ({reason}).") from None
+        raise error(f"{place} is not a valid pixel file ({reason}).") from None
 
 
 def cached_memmap(
@@ -96,14 +96,14 @@ def cached_memmap(
     load: Callable[[], np.ndarray],
     dtype: type[np.generic] = np.uint8,
 ) -> np.ndarray:
-    """Return the array named `key`, memory-mapped, made once a machine.
+    """Return the array named `key`, memory-mapped and created once per machine.
 
     Args:
-        key: digest of the content; names the file in the machine's cache.
-        rows: number of images; a cached file of another length is made again.
-        shape: of an image's part of it, as far as it is known: (H, W, C) of its pixels.
-        load: makes the array [rows, *shape]; called when the cache has none.
-        dtype: of the array; pixels are uint8.
+        key: digest of the content; names the cached file.
+        rows: number of images; a cached file of another length is replaced.
+        shape: shape per image: (H, W, C) for pixels.
+        load: returns the array [rows, *shape]; called if it is not cached.
+        dtype: dtype of the array; uint8 for pixels.
     """
     path = paths.usable_cache() / f"{key}.npy"
     wanted = (rows, *shape)
@@ -111,14 +111,14 @@ def cached_memmap(
     if found is not None:
         return found
     with _one_maker(path):
-        found = _cached(path, wanted, dtype)  # another process may have made it meanwhile
+        found = _cached(path, wanted, dtype)  # another process may have created it meanwhile
         if found is not None:
             return found
         array = np.ascontiguousarray(load())
         assert array.dtype == dtype, array.dtype
         assert array.shape[: len(wanted)] == wanted, (array.shape, wanted)
         with files.atomic_write(path) as temporary, temporary.open("wb") as file:
-            # not np.save: on a full disk it raises an OSError that does not say so
+            # not np.save, whose OSError does not mention a full disk
             header = np.lib.format.header_data_from_array_1_0(array)
             np.lib.format.write_array_header_1_0(file, header)
             file.write(array.data)
@@ -127,7 +127,7 @@ def cached_memmap(
 
 
 def _cached(path: Path, wanted: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray | None:
-    """Return the mapped copy, marked as used; None where there is none, or a torn one."""
+    """Return the memory-mapped copy, marked as used; None if it is missing or truncated."""
     try:
         found: np.ndarray = np.load(path, mmap_mode="r")
         if found.shape[: len(wanted)] != wanted or found.dtype != dtype:
@@ -140,30 +140,30 @@ def _cached(path: Path, wanted: tuple[int, ...], dtype: type[np.generic]) -> np.
 
 @contextlib.contextmanager
 def _one_maker(path: Path) -> Iterator[None]:
-    """Let one process of the machine make it; the others wait and map what it made."""
+    """Let one process of the machine create the file, while others wait."""
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             yield
         finally:
-            path.with_suffix(".lock").unlink(missing_ok=True)  # who waits for it holds it open
+            path.with_suffix(".lock").unlink(missing_ok=True)  # waiting processes keep it open
 
 
 def forget(key: str) -> None:
-    """Remove the decoded copy named `key`, if there is one; a process that maps it keeps its own.
+    """Remove the decoded copy named `key`, if any; processes that map it are not affected.
 
-    Other machines keep theirs until `evict` finds it unused.
+    Other machines keep their copies until `evict` finds them unused.
     """
     (paths.usable_cache() / f"{key}.npy").unlink(missing_ok=True)
 
 
 def evict(days: float = UNUSED_DAYS) -> int:
-    """Remove what was unused for so many days; return how many bytes that freed."""
+    """Remove copies unused for this many days; return the bytes freed."""
     freed = 0
     for path in paths.usable_cache().glob("*.npy"):
         with contextlib.suppress(OSError):
             state = path.stat()
             if time.time() - state.st_mtime > days * 86400:
-                path.unlink()  # a process that maps it keeps its own
+                path.unlink()  # processes that map it are not affected
                 freed += state.st_size
     return freed

@@ -1,4 +1,4 @@
-"""How far a long command is: a bar in a terminal, a line now and then elsewhere."""
+"""Show the progress of a long command: a bar in a terminal, else a log line now and then."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
-LINE_S = 30.0  # between two lines where there is no terminal
-Advance = Callable[[int, int], None]  # images done, images wanted
+LINE_S = 30.0  # between log lines without a terminal
+Advance = Callable[[int, int], None]  # images done, total
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Images per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -32,9 +32,9 @@ class _Rate(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_of(title: str, console: Console | None = None) -> Iterator[Advance]:
-    """Yield a function to be told (images done, images wanted) as work goes on.
+    """Yield a progress callback that takes (images done, total).
 
-    Shows images/s and the time left on `console`, stderr where None.
+    Shows images/s and the remaining time on `console`; None means stderr.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:

@@ -1,7 +1,7 @@
-"""Seeded streams that never change: permutations, and seeds of a trial's random streams.
+"""Seeded permutations and seeds of random streams, stable across versions.
 
 Permutations come from NumPy's RandomState, whose streams are frozen. Every draw is a prefix of one
-order, so a small draw is part of a larger one at the same seed.
+permutation, so a small draw is part of a larger one with the same seed.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ import numpy as np
 
 
 class Stream(StrEnum):
-    """The random streams of a trial; no two share a name, so none repeats another's numbers.
+    """The random streams of a trial, with distinct names, so that all are independent.
 
-    The names are part of every number that a seed gives: none may change.
+    The names determine every number drawn from a seed, so they must never change.
     """
 
-    FAKES = "fakes"  # z_seeds, by label; with rounds, one stream a round
-    REPEATS = "repeats"  # reals that the twin repeats
-    REMOVED = "removed"  # reals that `replacement` removes, by image
+    FAKES = "fakes"  # z_seeds, by label; with rounds, one stream per round
+    REPEATS = "repeats"  # reals repeated by the twin
+    REMOVED = "removed"  # reals removed by `replacement`, by image
     REMOVED_GROUPS = "removed-groups"  # the same by patient
-    REAL_FRACTION = "real-fraction"  # patients that a share keeps
+    REAL_FRACTION = "real-fraction"  # patients kept by a real fraction
     WEIGHTS = "weights"  # initial weights of the head, and dropout
     AUGMENTATION = "augmentation"
-    ORDER = "order"  # of the training images; with rounds, one stream a round
-    FOLD = "fold"  # of training images that early stopping watches
+    ORDER = "order"  # of the training images; with rounds, one stream per round
+    FOLD = "fold"  # of training images monitored by early stopping
 
     def of_round(self, number: int) -> str:
         """Return the name of this stream in one round."""
         return f"{self} of round {number}"
 
 
-@lru_cache(maxsize=4)  # the cells of a seed follow one another; a pool of 10 million takes 80 MB
+@lru_cache(maxsize=4)  # cells with one seed are adjacent; a pool of 10 million takes 80 MB
 def permutation(seed: int, purpose: str, label: str, count: int) -> np.ndarray:
-    """Return a permutation of range(count) named by (seed, purpose, label); it is read-only."""
+    """Return the read-only permutation of range(count) for (seed, purpose, label)."""
     digest = hashlib.sha256(f"{purpose}\n{label}\n{seed}".encode()).digest()
     order: np.ndarray = np.random.RandomState(int.from_bytes(digest[:4], "big")).permutation(count)
     order.flags.writeable = False
@@ -44,5 +44,5 @@ def permutation(seed: int, purpose: str, label: str, count: int) -> np.ndarray:
 
 
 def stream_seed(seed: int, purpose: str) -> int:
-    """Return a 32-bit seed of one stream of a trial's randomness."""
+    """Return the 32-bit seed of one of a trial's random streams."""
     return int.from_bytes(hashlib.sha256(f"{purpose}\n{seed}".encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-"""The version of this package, as rows and environment files record it."""
+"""The version of this package, recorded in result rows and environment files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML as data: safe tags only, no aliases, no repeated keys, a bounded size."""
+"""Read YAML files strictly: safe tags, no aliases, no repeated keys, bounded size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class _Loader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]  # untyped in the stubs
             raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not read; write the value out",
+                problem="aliases (*name) are not supported; repeat the value",
                 problem_mark=event.start_mark,
             )
         return super().compose_node(parent, index)
@@ -30,21 +30,21 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float)) and key in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"key `{key}` is given twice", problem_mark=key_node.start_mark
+                    problem=f"key `{key}` occurs twice", problem_mark=key_node.start_mark
                 )
             seen.add(key if isinstance(key, (str, int, float)) else repr(key))
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> Any:
-    """Return the value in a YAML file.
+    """Read the value in a YAML file.
 
     Raises:
-        GridError: missing, too large, or not plain YAML; with line and column.
+        GridError: the file is missing, too large or not plain YAML; gives line and column.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise GridError([f"a grid file has at most {MAX_BYTES} bytes"], str(path))
+            raise GridError([f"a grid file can have at most {MAX_BYTES} bytes"], str(path))
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise GridError(["the file does not exist"], str(path)) from None
@@ -59,7 +59,8 @@ def read_yaml(path: Path) -> Any:
         mark = error.problem_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise GridError([f"{where}{error.problem}"], str(path)) from None
-    # values that do not fit their tag: `!!bool x` is a KeyError, `!!timestamp x` an AttributeError
+    # values that do not match their tag: `!!bool x` is a KeyError, `!!timestamp x` an
+    # AttributeError
     except (
         yaml.YAMLError,
         RecursionError,
@@ -67,5 +68,5 @@ def read_yaml(path: Path) -> Any:
         KeyError,
         AttributeError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else "nested too deeply"
-        raise GridError([f"not readable as YAML: {reason}"], str(path)) from None
+        reason = str(error).splitlines()[0] if str(error) else "nesting is too deep"
+        raise GridError([f"invalid YAML: {reason}"], str(path)) from None

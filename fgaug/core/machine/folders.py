@@ -1,7 +1,7 @@
-"""Folders that programs write to unasked, where a batch system gives none.
+"""Provide writable home and temporary folders where a batch system does not.
 
-Ray keeps sockets below TMPDIR, whose paths the system cuts at 107 bytes, and a token below HOME;
-both fail in ways that name neither. A user without an entry in the password file has no HOME.
+Ray keeps sockets below TMPDIR, with paths limited to 107 bytes by the system, and a token below
+HOME; its errors name neither. A user without an entry in the password file has no HOME.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from pathlib import Path
 
 from fgaug.errors import UserError
 
-SOCKET_BYTES = 107  # of a socket's path, on Linux
-# what Ray puts behind its folder, with the longest process id
+SOCKET_BYTES = 107  # limit of a socket's path on Linux
+# the longest path that Ray appends to its folder
 _SOCKET = "/ray/session_2026-11-30_19-00-15_348852_4194304/sockets/plasma_store"
 MAX_FOLDER = SOCKET_BYTES - len(_SOCKET)
-_FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")  # the last is memory, and tiny files
+_FALLBACKS = ("/tmp", "/var/tmp", "/dev/shm")  # the last is in memory; files are tiny
 _log = logging.getLogger("fgaug")
 
 
 def settle() -> None:
-    """Give this process and its children a HOME and a name where they have none to write to.
+    """Set HOME and a user name for this process and its children if HOME is not writable.
 
-    A home that exists is kept, as weights may be cached there, and what is written elsewhere is
-    moved one by one. Nothing is done where the home can be written.
+    An existing home is kept, as weights may be cached there; only the variables for written
+    folders are redirected. A writable home is left alone.
     """
     try:
         getpass.getuser()
     except (KeyError, OSError):
-        os.environ["LOGNAME"] = f"uid{os.getuid()}"  # libraries name their caches by it
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"  # libraries name their caches after it
     home = _home()
     if home is not None and can_write(home):
         return
     instead = private_folder()
     if home is None or not home.is_dir():
-        what = "HOME is not set" if home is None else f"HOME ({home}) is no folder"
+        what = "HOME is not set" if home is None else f"HOME ({home}) is not a folder"
         os.environ["HOME"] = str(instead)
-        _log.warning(f"{what}: {instead} is used for it. Set HOME to a folder that can be written")
+        _log.warning(f"{what}: {instead} is used instead. Set HOME to a writable folder")
         return
     moved = {
         "MPLCONFIGDIR": (home / ".config" / "matplotlib", instead / "matplotlib"),
@@ -52,13 +52,13 @@ def settle() -> None:
         os.environ[name] = str(moved[name][1])
     if names:
         _log.warning(
-            f"HOME ({home}) cannot be written: {instead} is used for {', '.join(names)}. Set HOME "
-            "to a folder that can be written, or these to folders of yours"
+            f"HOME ({home}) is not writable: {instead} is used for {', '.join(names)}. Set HOME "
+            "to a writable folder, or these variables to your own folders"
         )
 
 
 def ray_token() -> None:
-    """Give Ray a token where it cannot write its own below HOME; only this user can read it."""
+    """Create a token for Ray if HOME is not writable; only this user can read it."""
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
         return
     home = _home()
@@ -69,18 +69,18 @@ def ray_token() -> None:
     if not token.exists():
         _write_secret(token)
     os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
-    _log.warning(f"{usual} cannot be written: Ray's token is in {token}")
+    _log.warning(f"{usual} is not writable: Ray's token is in {token}")
 
 
 def ray_folder() -> Path | None:
-    """Return where Ray is to keep its sockets and logs; None where its own choice is good.
+    """Return a folder for Ray's sockets and logs; None if Ray's default works.
 
     Raises:
-        UserError: no folder is short enough and can be written.
+        UserError: no folder is both writable and short enough.
     """
     name = "RAY_TMPDIR" if os.environ.get("RAY_TMPDIR") else "TMPDIR"
     given = os.environ.get(name)
-    usual = Path(given or "/tmp")  # Ray's own choice
+    usual = Path(given or "/tmp")  # Ray's default
     why = _why_not(usual)
     if why is None:
         return None
@@ -90,13 +90,13 @@ def ray_folder() -> Path | None:
             _log.warning(f"{name if given else usual} is not used by Ray: {why}. It uses {folder}")
             return folder
     raise UserError(
-        f"Ray needs a folder for its sockets: {why}. Set RAY_TMPDIR to a folder that can be "
-        f"written and whose path has at most {MAX_FOLDER} characters."
+        f"Ray needs a folder for its sockets: {why}. Set RAY_TMPDIR to a writable folder with a "
+        f"path of at most {MAX_FOLDER} characters."
     )
 
 
 def private_folder() -> Path:
-    """Return a folder below the temporary one that only this user reads, the same each time.
+    """Return a temporary folder readable only by this user, the same at every call.
 
     Raises:
         UserError: there is no temporary folder.
@@ -109,16 +109,16 @@ def private_folder() -> Path:
         ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
         if ours and not found.st_mode & 0o077 and can_write(folder):
             return folder
-        return Path(tempfile.mkdtemp(prefix="fgaug-"))  # somebody else made the other
+        return Path(tempfile.mkdtemp(prefix="fgaug-"))  # the other one belongs to another user
     except OSError as error:
         raise UserError(
-            f"There is no folder for temporary files ({error}). Set TMPDIR to a folder that can "
-            "be written."
+            f"There is no writable folder for temporary files ({error}). Set TMPDIR to a writable "
+            "folder."
         ) from None
 
 
 def can_write(folder: Path) -> bool:
-    """Return whether files can be made in a folder; one without a name is, for a moment."""
+    """Return whether a folder is writable, by creating a nameless temporary file."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -144,20 +144,20 @@ def _write_secret(path: Path) -> None:
 
 
 def _why_not(folder: Path) -> str | None:
-    """Return why Ray cannot use a folder; None where it can."""
+    """Return why Ray cannot use a folder, or None."""
     length = len(os.fsencode(folder.absolute()))
     if length > MAX_FOLDER:
         return (
-            f"{folder} has {length} characters, and the paths of sockets below it may have "
-            f"{SOCKET_BYTES} (at most {MAX_FOLDER} are left for it)"
+            f"{folder} has {length} characters, but socket paths below it may have {SOCKET_BYTES} "
+            f"(at most {MAX_FOLDER} are left for the folder)"
         )
     if not folder.is_dir():
-        return f"{folder} is no folder"
+        return f"{folder} is not a folder"
     if not can_write(folder):
-        return f"{folder} cannot be written"
+        return f"{folder} is not writable"
     own = folder / "ray"
     if own.exists() and not can_write(own):
-        return f"{own} is another user's"
+        return f"{own} belongs to another user"
     return None
 
 

@@ -1,8 +1,8 @@
-"""Cores and memory that a batch system or a container leaves to this process.
+"""Find the cores and memory that a batch system or container grants this process.
 
-A machine of 64 cores may give a job four of them: by an affinity mask (`taskset`, SLURM's cpusets)
-or by a quota of its control group (Docker, Kubernetes, systemd). Who counts the machine's cores
-starts 64 trials that take turns on four.
+A job on a machine with 64 cores may have only four, by an affinity mask (`taskset`, SLURM's
+cpusets) or by a control-group quota (Docker, Kubernetes, systemd). Counting the machine's cores
+would start 64 trials that share four.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
-_NO_LIMIT = 1 << 60  # bytes; version 1 writes a huge number where there is no limit
+_NO_LIMIT = 1 << 60  # bytes; cgroup version 1 writes a huge number for no limit
 
 
 def cores() -> int:
-    """Return the cores that this process may use: affinity mask and quota, at least one."""
+    """Return the number of cores that this process may use: affinity mask and quota, at least
+    1."""
     allowed, quota = _by_mask(), cpu_quota()
     return max(1, allowed if quota is None else min(allowed, int(quota)))
 
 
 def narrow_threads() -> None:
-    """Have libraries that are not loaded yet start no more threads than there are cores.
+    """Limit the threads of libraries that are not loaded yet to the available cores.
 
-    They heed the affinity mask themselves, the quota they do not.
+    They respect the affinity mask themselves, but not the quota.
     """
     if cores() < _by_mask():
         os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
 
 
 def memory_bytes() -> int:
-    """Return the memory that this process may use: the machine's, or less by its control group."""
-    import psutil  # late: every command reads the cores, few the memory
+    """Return the memory in bytes that this process may use, within its control group."""
+    import psutil  # late: every command needs the cores, few the memory
 
     total = int(psutil.virtual_memory().total)
     limit = memory_limit()
@@ -41,24 +42,24 @@ def memory_bytes() -> int:
 
 
 def _by_mask() -> int:
-    if hasattr(os, "sched_getaffinity"):  # Linux alone has masks
+    if hasattr(os, "sched_getaffinity"):  # only Linux has masks
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = _ROOT, own: Path = _OWN) -> float | None:
-    """Return how many cores' worth of time the control groups allow; None without a quota.
+    """Return the CPU quota of the control groups in cores; None without a quota.
 
     Args:
-        root: where the control groups are mounted.
-        own: the file that names this process's groups.
+        root: mount point of the control groups.
+        own: file that lists this process's groups.
     """
     found = [quota for folder in _groups(root, own, "cpu") for quota in _quotas(folder)]
     return min(found, default=None)
 
 
 def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
-    """Return the bytes that the control groups allow; None without a limit. Arguments as above."""
+    """Return the memory limit of the control groups in bytes, or None; see `cpu_quota`."""
     names = ("memory.max", "memory.limit_in_bytes")
     found = [
         int(text)
@@ -72,8 +73,8 @@ def memory_limit(root: Path = _ROOT, own: Path = _OWN) -> int | None:
 def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
     """Yield the folders of this process's groups, from its own up to the root.
 
-    Each level limits all below it. In a container the named path may lie outside of what is
-    mounted; then only the levels that exist are read.
+    Each level limits everything below it. In a container the path may be outside the mount; then
+    only existing levels are read.
     """
     for line in _text(own).splitlines():
         _, _, rest = line.partition(":")
@@ -89,7 +90,7 @@ def _groups(root: Path, own: Path, controller: str) -> Iterator[Path]:
 
 
 def _quotas(folder: Path) -> Iterator[float]:
-    """Yield the quota of one level, in cores, of either version."""
+    """Yield the quota of one level in cores, for both cgroup versions."""
     pairs = (
         _text(folder / "cpu.max").split(),  # version 2: "max 100000" or "150000 100000"
         [_text(folder / "cpu.cfs_quota_us"), _text(folder / "cpu.cfs_period_us")],
