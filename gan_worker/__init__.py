@@ -1,6 +1,6 @@
-"""Generated images from trained networks: network files, generators, banks, and their training.
+"""Read, run and train StyleGAN2 networks, and fill banks with generated images.
 
-Importing this package loads no torch; the names below load it when they are first used.
+Importing this package does not import torch; the names below do so on first use.
 """
 
 from __future__ import annotations

@@ -111,8 +111,8 @@ class TestReading:
         with pytest.raises(BankError) as caught:
             bank.read("dbp", 0.7, [1, 4, 6])
         assert str(caught.value) == (
-            f"{bank.store.folder} lacks 2 of 3 requested fakes of label dbp, psi 0.7 (the first is "
-            "z_seed 4). Fill it with `fgaug bank fill`."
+            f"{bank.store.folder} lacks 2 of 3 requested fakes of label dbp, psi 0.7 (the first "
+            "is z_seed 4). Fill it with `fgaug bank fill`."
         )
         for label, psi in (("dbp", 0.71), ("bdp", 0.7)):
             with pytest.raises(BankError, match="lacks 1 of 1"):
@@ -288,7 +288,9 @@ class TestRefusals:
         if not manifest:
             (bank.store.folder / "manifest.json").unlink()
         other = {"dbp": source("3" * 64), "trv": source("4" * 64)}
-        with pytest.raises(BankError, match=r"holds shards but no bank\.json, which says what"):
+        with pytest.raises(
+            BankError, match=r"contains shards but no bank\.json, which records the"
+        ):
             BankWriter(open_store(bank.store.folder), dataclasses.replace(SPEC, sources=other))
         assert not (bank.store.folder / "bank.json").exists()
 

@@ -135,7 +135,7 @@ def test_weights_of_other_number_types_are_refused(tmp_path: Path, kind: torch.d
     network = official(
         GeneratorNetwork(CONFIG).requires_grad_(False), CONFIG, MappingNetwork=state
     )
-    with pytest.raises(SnapshotError, match=rf"w_avg' is stored as {name}; .*\.float\(\)"):
+    with pytest.raises(SnapshotError, match=rf"w_avg' is stored as {name}, .*\.float\(\)"):
         read(tmp_path, {"G_ema": network})
 
 
@@ -144,7 +144,7 @@ def test_float64_beyond_float32_is_refused(tmp_path: Path) -> None:
     network = official(
         GeneratorNetwork(CONFIG).requires_grad_(False), CONFIG, MappingNetwork=state
     )
-    with pytest.raises(SnapshotError, match="w_avg holds NaN or infinity"):
+    with pytest.raises(SnapshotError, match="w_avg contains NaN or infinity"):
         read(tmp_path, {"G_ema": network})
 
 
@@ -176,7 +176,7 @@ def test_a_generator_without_the_usual_name_is_read_where_it_is_clear(
         ({"G_ema": {"synthesis.b4.const": torch.zeros(2)}}, "are none"),
         ({"G_ema": Call("fork.networks", "Generator")}, "G_ema is a value of 'fork.networks Gen"),
         (module("Discriminator"), "holds a 'Discriminator', not a generator"),
-        (Call("fork", "Generator"), "but a value of 'fork Generator', a name that is not known"),
+        (Call("fork", "Generator"), "but a value of 'fork Generator', an unknown name"),
         ([generator()], "three TensorFlow networks"),
         (torch.zeros(3), "no generator"),
     ],
@@ -204,7 +204,10 @@ def test_an_unknown_persistence_version_is_refused_with_its_number(
 
 def test_what_the_generator_needs_decides(tmp_path: Path) -> None:
     for change, words in [
-        ({"MappingNetwork": {"_buffers": {"w_avg": Call("a", "b")}}}, "a value of 'a b', a name"),
+        (
+            {"MappingNetwork": {"_buffers": {"w_avg": Call("a", "b")}}},
+            "a value of 'a b', an unknown name",
+        ),
         ({"MappingNetwork": {"_buffers": {"w_avg": torch.zeros(0)}}}, "reaches beyond its 0"),
         ({"MappingNetwork": {"_modules": {"fc0": module("Linear")}}}, "mapping.fc0 is a 'Linear'"),
         ({"GeneratorNetwork": {"z_dim": Call("numpy", "int")}}, "z_dim .* is a value of 'numpy"),

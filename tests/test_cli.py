@@ -225,7 +225,7 @@ def test_a_class_that_a_network_lacks_is_said_before_anything_starts(
     asked = ["--psi", "0.7", "--seeds", "1-3"]
     bank = tmp_path / "bank"
     refused(
-        fgaug("bank", "fill", bank, "--snapshot", f"a={network}:9", *asked), "class 9 is asked for"
+        fgaug("bank", "fill", bank, "--snapshot", f"a={network}:9", *asked), "class 9 is requested"
     )
     refused(fgaug("bank", "fill", bank, "--snapshot", f"a={network}", *asked), "has 2 classes")
     assert not bank.exists()

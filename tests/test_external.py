@@ -203,7 +203,7 @@ class TestFailures:
     @pytest.mark.parametrize("name", ["grid.png", "seed0009.png", "other_seed0001.png"])
     def test_images_that_nobody_asked_for(self, network: Callable[..., str], name: str) -> None:
         found = self.refused(network(extra=[name]), [1, 2])
-        assert "wrote 3 images for 2 seeds; not asked for: " in found
+        assert "wrote 3 images for 2 seeds; unexpected: " in found
 
     @pytest.mark.parametrize("form", FORMS)
     def test_a_broken_image(self, network: Callable[..., str], form: str) -> None:
@@ -307,7 +307,7 @@ class TestInABank:
         sources = {"dbp": source(network())}
         spec = spec_of(sources, size=16)
         open_sources(sources, spec, "cpu")
-        with pytest.raises(SnapshotError, match="makes images of 8 px, the dataset has 16 px"):
+        with pytest.raises(SnapshotError, match="makes images of 8 px, but the dataset has 16 px"):
             LabelGenerator("dbp", sources["dbp"], spec, "cpu").generate(np.array([1]), 0.7)
 
     def test_identity_is_of_network_class_and_form(self, network: Callable[..., str]) -> None:
@@ -334,7 +334,7 @@ class TestInABank:
         wanted = Demand.of([("dbp", 0.7, np.array([1]))])
         fill(tmp_path / "bank", spec, sources, wanted)
         network(size=16)
-        with pytest.raises(SnapshotError, match="changed: the bank is made from"):
+        with pytest.raises(SnapshotError, match="has changed: the bank was made from"):
             open_sources(sources, spec, "cpu")
         with pytest.raises(BankError, match=r"its snapshot of `dbp` is net\.pkl"):
             fill(tmp_path / "bank", spec_of(sources), sources, wanted)
@@ -356,5 +356,7 @@ def test_a_picture_of_two_sides_is_refused(tmp_path: Path, network: Callable[...
         f"shutil.copy({str(tmp_path / 'made.png')!r}, out + '/seed0001.png')\n"
     )
     made = ExternalGenerator("x", network(), checkout(repo=str(tmp_path)))
-    with pytest.raises(SnapshotError, match="squares of one size: the image of seed 1 has 8 x 6"):
+    with pytest.raises(
+        SnapshotError, match="square images of one size: the image of seed 1 has 8 x 6"
+    ):
         made.generate([1], 0.7)

@@ -125,9 +125,7 @@ class TestFilling:
 
     def test_other_generators(self, tmp_path: Path) -> None:
         fill(tmp_path, STUB_SPEC, STUBS, demand(dbp=[1]))
-        with pytest.raises(
-            BankError, match=r"its snapshot of `dbp` is stub .*, asked for is phantom"
-        ):
+        with pytest.raises(BankError, match=r"its snapshot of `dbp` is stub .*, not phantom"):
             fill(tmp_path, spec_of(PHANTOMS), PHANTOMS, demand(dbp=[2]))
 
 
@@ -221,7 +219,7 @@ class TestFitting:
 class TestRefusals:
     def test_a_network_smaller_than_the_dataset(self, tmp_path: Path) -> None:
         sources = {"dbp": LabelSource(kind="stylegan2", file=str(NETWORKS / "tiny.pkl"))}
-        with pytest.raises(SnapshotError, match="makes images of 8 px, the dataset has 16 px"):
+        with pytest.raises(SnapshotError, match="makes images of 8 px, but the dataset has 16 px"):
             fill(tmp_path, spec_of(sources, size=16), sources, demand(dbp=[1]))
         assert not list(tmp_path.rglob("*.parquet"))
 
@@ -235,9 +233,9 @@ class TestRefusals:
         with pytest.raises(SnapshotError) as caught:
             open_sources(three, spec_of(three), "cpu")
         first, second, third = str(caught.value).splitlines()
-        assert "has 2 classes. Say which: `dbp: {file:" in first
-        assert second.endswith("has 2 classes, class 2 is asked for. Give 0 to 1.")
-        assert third.endswith("has no classes, class 0 is asked for. Leave out the class.")
+        assert "has 2 classes. Choose one: `dbp: {file:" in first
+        assert second.endswith("has 2 classes, class 2 is requested. Give 0 to 1.")
+        assert third.endswith("has no classes, class 0 is requested. Omit the class.")
 
     def test_labels_of_one_conditional_network(self, tmp_path: Path) -> None:
         file = str(NETWORKS / "c.pkl")
@@ -257,7 +255,9 @@ class TestRefusals:
             describe("dbp", LabelSource(kind="stylegan2", file="none.pkl"))
 
     def test_a_phantom_of_another_label(self) -> None:
-        with pytest.raises(SnapshotError, match="draws the labels dbp and trv, not `benign`"):
+        with pytest.raises(
+            SnapshotError, match="supports only the labels dbp and trv, not `benign`"
+        ):
             PhantomGenerator("benign", 8)
 
     def test_a_network_that_was_replaced(self, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "npz": ("npz", saved(lambda f: np.savez(f, a=[1])), "fgaug bank import"),
     "npy": ("npy", saved(lambda f: np.save(f, [1])), "fgaug bank import"),
     "tar": ("tar", tarred(), "tar xf"),
-    "hdf5": ("hdf5", b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "Networks of Keras are not read"),
+    "hdf5": ("hdf5", b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "Keras networks are not supported"),
     "keras": ("keras", zipped(**{"model.weights.h5": b"", "config.json": b"{}"}), "Keras"),
     "safetensors": ("safetensors", save_safetensors({"a": torch.zeros(2)}), "Rename it to"),
     "torch": ("torch", saved(lambda f: torch.save({"g_ema": {}}, f)), "stylegan2-pytorch"),

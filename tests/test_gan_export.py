@@ -189,7 +189,7 @@ class TestRefusals:
             "o.zip": r"o\.zip exists",
             "plain": "plain exists",
             "d.zip": r"d\.zip exists",
-            "seen": r"seen\.trained_on\.parquet exists: it tells what other",
+            "seen": r"seen\.trained_on\.parquet exists: it is the record of another",
             "seen.zip": r"seen\.trained_on\.parquet exists",
         }.items():
             with pytest.raises(DataError, match=words):

@@ -109,9 +109,11 @@ class TestChoice:
 
 class TestRefusals:
     def test_an_unknown_label_comes_with_the_nearest(self, data: Dataset) -> None:
-        with pytest.raises(DataError, match=r'no label "tvr", did you mean "trv"\? There is: dbp'):
+        with pytest.raises(
+            DataError, match=r'no label "tvr", did you mean "trv"\? Choose from: dbp'
+        ):
             training_images(data, ["tvr"])
-        with pytest.raises(DataError, match=r"no label is named. There is: dbp, trv"):
+        with pytest.raises(DataError, match=r"no label is given. Choose from: dbp, trv"):
             training_images(data, [])
 
     def test_sizes_are_powers_of_two(self, data: Dataset) -> None:

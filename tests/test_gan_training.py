@@ -125,10 +125,10 @@ class TestFolder:
         data = bytearray(folder.state.read_bytes())
         data[-5] ^= 1
         folder.state.write_bytes(data)
-        with pytest.raises(SnapshotError, match="not those that were written"):
+        with pytest.raises(SnapshotError, match="do not match its digest"):
             load_state(folder)
         folder.state.write_bytes(data[:100])
-        with pytest.raises(SnapshotError, match="cannot be gone on from"):
+        with pytest.raises(SnapshotError, match="cannot be resumed"):
             load_state(folder)
 
 
@@ -216,7 +216,7 @@ def test_shares_of_a_batch_keep_groups_whole_and_miss_no_row() -> None:
     groups = {frozenset(rows[first::4].tolist()) for first in range(4)}
     ours = {frozenset(part[first::2].tolist()) for part in parts for first in (0, 1)}
     assert ours == groups
-    with pytest.raises(ValueError, match="do not go round"):
+    with pytest.raises(ValueError, match="cannot be divided"):
         Share(rank=0, world=3, group_size=4).of(rows)
 
 
@@ -280,7 +280,7 @@ class TestTransfer:
         state = read_snapshot(whole / "network-000003.safetensors").tensors
         for name, tensor in here.average.state_dict().items():
             assert torch.equal(tensor, state[name]), name
-        assert "discriminator: starts anew" in facts[1]
+        assert "discriminator: newly initialised" in facts[1]
 
     def test_an_official_file_gives_its_discriminator_too(self, data: Path) -> None:
         golden = Path(__file__).parent / "data" / "stylegan2" / "a.pkl"
@@ -288,16 +288,18 @@ class TestTransfer:
         generator, discriminator = start_from(here, golden)
         assert "anew" not in generator
         # of 32 px: what takes 16 px images there takes features
-        assert "16 tensors taken over; 2 start anew (b16.fromrgb); 7 of the file" in discriminator
+        assert (
+            "16 tensors copied; 2 newly initialised (b16.fromrgb); 7 of the file" in discriminator
+        )
 
     def test_another_size_and_gray_for_colour_take_what_fits(self, data: Path) -> None:
         golden = Path(__file__).parent / "data" / "stylegan2" / "c.pkl"  # 64 px, colour, labels
         here = trainer(data, z_dim=64, w_dim=64, channel_max=32, fmaps=1 / 32, mapping_layers=4)
         generator, discriminator = start_from(here, golden)
-        assert "another number of colours" in generator
+        assert "another number of channels" in generator
         assert "mapping.fc0" in generator  # takes the label too there
         assert "synthesis.b64.conv0" in generator
-        assert "4 start anew (b16.fromrgb, b4.out)" in discriminator
+        assert "4 newly initialised (b16.fromrgb, b4.out)" in discriminator
 
     def test_gray_of_a_colour_network_is_the_mean_of_its_colours(self) -> None:
         from gan_worker.networks import GeneratorConfig, GeneratorNetwork

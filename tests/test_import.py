@@ -250,7 +250,7 @@ class TestAgain:
         brought_in(root, tmp_path / "a", noise="none")
         bank = brought_in(root, tmp_path / "b")
         assert (bank.spec.size, bank.spec.channels, bank.spec.noise) == (8, 1, "none")
-        with pytest.raises(BankError, match="its size is 8, asked for is 16"):
+        with pytest.raises(BankError, match="its size is 8, not 16"):
             brought_in(root, tmp_path / "b", size=16)
 
     def test_labels_one_after_the_other(self, tmp_path: Path, images: Path) -> None:
@@ -384,9 +384,9 @@ class TestInAGrid:
             plan(space)
         lines = str(caught.value).splitlines()
         assert [line[:30] for line in lines] == [
-            f"the bank lacks images of `{label}`" for label in ("dbp", "trv")
+            f"the bank lacks imported images of `{label}`" for label in ("dbp", "trv")
         ]
-        assert "Add them by `fgaug bank import`" in lines[0]
+        assert "Add them with `fgaug bank import`" in lines[0]
         for key in range(60):
             label = ("dbp", "trv")[key // 30]
             save(tmp_path / label / f"seed{key % 30 + 1:04d}.png", pixels(key, 32))

@@ -177,16 +177,16 @@ BAD: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "no UTF-8": (lambda h, n: join(b"\xff\xfe\x00", n), "header is not JSON"),
     "a list": (lambda h, n: join([h], n), "header is not a JSON object"),
     "deep": (lambda h, n: join(b"[" * 100000, n), "header is not JSON"),
-    "twice": (twice, "names something twice"),
+    "twice": (twice, "has a repeated key"),
     "huge number": (lambda h, n: join(b'{"a": ' + b"9" * 9000 + b"}", n), "header is not JSON"),
     "NaN": (lambda h, n: join(b'{"a": NaN}', n), "holds NaN"),
     "no metadata": (
         lambda h, n: join({k: v for k, v in h.items() if k != "__metadata__"}, n),
-        "does not say which generator",
+        "does not describe its generator",
     ),
     "other metadata": (
         lambda h, n: join(h | {"__metadata__": {"format": "pt"}}, n),
-        "does not say which generator",
+        "does not describe its generator",
     ),
     "metadata no JSON": (
         lambda h, n: join(h | {"__metadata__": {"fgaug": "x"}}, n),
@@ -197,7 +197,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "more": (in_description(extra=1), "unknown 'extra'"),
     "kind": (in_description(kind=3), "kind of its description is not a text"),
     "SHA-256": (in_description(sha256="abc"), "is not a SHA-256"),
-    "SHA-256 of others": (in_description(sha256="0" * 64), "not those that"),
+    "SHA-256 of others": (in_description(sha256="0" * 64), "do not match its description"),
     "config": (in_description(config=[]), "config of its description is not"),
     "config less": (in_config(z_dim=...), "lacks 'z_dim'"),
     "config more": (in_config(zz=1), "unknown 'zz'"),
@@ -206,10 +206,10 @@ BAD: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "config infinite": (in_config(w_avg_beta=1e300), "w_avg_beta of its config"),
     "config widths": (in_config(widths=[8, "8"]), "widths of its config"),
     "config size": (in_config(resolution=2**20), "power of two"),
-    "config other": (in_config(resolution=16, widths=[8, 8, 4]), "not those that"),
+    "config other": (in_config(resolution=16, widths=[8, 8, 4]), "do not match its description"),
     "config architecture": (in_config(architecture="pyramid"), "architecture"),
-    "config z": (in_config(z_dim=9), "not those that"),
-    "config beta": (in_config(w_avg_beta=0.9), "not those that"),
+    "config z": (in_config(z_dim=9), "do not match its description"),
+    "config beta": (in_config(w_avg_beta=0.9), "do not match its description"),
     "dtype": (in_tensor(dtype="F64"), "not described as float32 or float16"),
     "dtype half": (in_tensor(dtype="F16"), "bytes for its shape"),
     "dtype list": (in_tensor(dtype=["F32"]), "not described as float32 or float16"),
@@ -218,16 +218,19 @@ BAD: dict[str, tuple[Callable[[dict[str, Any], bytes], bytes], str]] = {
     "shape negative": (in_tensor(shape=[-2, -4]), "impossible shape"),
     "shape empty": (in_tensor(shape=[0]), "impossible shape"),
     "shape real": (in_tensor(shape=[8.0]), "impossible shape"),
-    "shape turned": (in_tensor(shape=[2, 4]), "not those that|has shape"),
+    "shape turned": (in_tensor(shape=[2, 4]), "do not match its description|has shape"),
     "offsets beyond": (in_tensor(data_offsets=[2**40, 2**40 + 32]), "reaches beyond"),
     "offsets before": (in_tensor(data_offsets=[-32, 0]), "reaches beyond"),
     "offsets shared": (in_tensor(data_offsets=[0, 32]), "overlap or leave gaps"),
     "offsets real": (in_tensor(data_offsets=[0.0, 32.0]), "not described"),
-    "renamed": (renamed, "not those that|unknown|missing"),
+    "renamed": (renamed, "do not match its description|unknown|missing"),
     "cut": (lambda h, n: join(h, n[:-4]), "reaches beyond"),
-    "longer": (lambda h, n: join(h, n + b"abcd"), "more in it than its tensors"),
-    "another weight": (lambda h, n: join(h, n[:-4] + b"\x00\x00\x80?"), "not those that"),
-    "nan": (nan, "not those that"),
+    "longer": (lambda h, n: join(h, n + b"abcd"), "more data than its tensors"),
+    "another weight": (
+        lambda h, n: join(h, n[:-4] + b"\x00\x00\x80?"),
+        "do not match its description",
+    ),
+    "nan": (nan, "do not match its description"),
 }
 
 
@@ -246,7 +249,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     snapshot.tensors["mapping.w_avg"][3] = torch.inf
     path = tmp_path / "x.safetensors"
     write_safetensors(snapshot, path)
-    with pytest.raises(SnapshotError, match="w_avg holds NaN or infinity"):
+    with pytest.raises(SnapshotError, match="w_avg contains NaN or infinity"):
         read_snapshot(path)
 
 
@@ -330,7 +333,9 @@ def test_a_copy_of_a_wrong_name_leaves_no_record(tmp_path: Path, fgaug: Any) -> 
 def test_numbers_too_large_for_a_half_are_refused(tmp_path: Path) -> None:
     snapshot = read_snapshot(GOLDENS / "tiny.pkl")
     tensors = {**snapshot.tensors, "mapping.w_avg": snapshot.tensors["mapping.w_avg"] + 1e6}
-    with pytest.raises(SnapshotError, match=r"mapping\.w_avg holds numbers that float16 cannot"):
+    with pytest.raises(
+        SnapshotError, match=r"mapping\.w_avg has values outside the range of float16"
+    ):
         write_safetensors(
             dataclasses.replace(snapshot, tensors=tensors), tmp_path / "x.safetensors", half=True
         )

@@ -253,7 +253,10 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
         ({"GeneratorNetwork": {"img_resolution": 2**40}}, "img_resolution"),
         ({"GeneratorNetwork": {"img_resolution": True}}, "img_resolution"),
         ({"GeneratorNetwork": {"img_resolution": 24}}, "power of two"),
-        ({"GeneratorNetwork": {"_init_kwargs": {"img_resolution": 32}}}, "was made as 32"),
+        (
+            {"GeneratorNetwork": {"_init_kwargs": {"img_resolution": 32}}},
+            "construction argument is 32",
+        ),
         ({"GeneratorNetwork": {"z_dim": 7}}, "mapping.fc0.weight has shape"),
         ({"GeneratorNetwork": {"c_dim": 0}}, "mapping.embed"),
         ({"GeneratorNetwork": {"_modules": {}}}, "it has no mapping"),
@@ -296,7 +299,7 @@ def test_modules_that_share_their_parts_unfold_to_a_bound(tmp_path: Path) -> Non
     for top, message in [
         (module(_modules={"a": child, "b": module(_buffers=tensors)}), "more than 1000"),
         (module(_buffers={str(index): lone for index in range(2000)}), "2000 _buffers"),
-        (module(_buffers={"x" * 200: lone}), "something else"),
+        (module(_buffers={"x" * 200: lone}), "an unexpected value"),
     ]:
         path.write_bytes(pickled({"G_ema": top}))
         with pytest.raises(SnapshotError, match=message):

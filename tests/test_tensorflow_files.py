@@ -250,11 +250,11 @@ def test_a_network_without_noise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"version": 3}, "version 3: only those"),
-        ({"version": 6}, "version 6: only those"),
+        ({"version": 3}, "version 3: only stylegan2"),
+        ({"version": 6}, "version 6: only stylegan2"),
         (
             {"options": {"fused_scale": "auto"}},
-            "'fused_scale' of its networks is not known .*'auto",
+            "'fused_scale' of its networks is unknown .*'auto",
         ),
         ({"options": {"normalize_latents": False}}, "normalize_latents is False, which changes"),
         ({"options": {"conditioning": "concat"}}, "conditioning is 'concat', which changes"),
@@ -286,8 +286,8 @@ def test_a_network_without_noise(tmp_path: Path) -> None:
         ({"static_kwargs": None}, "no static_kwargs"),
         ({"build_func_name": "G_style"}, "built by 'G_style'"),
         ({"variables": None}, "without variables"),
-        ({"variables": [3]}, "not a name and float32 numbers"),
-        ({"variables": [("dlatent_avg", 0.5)]}, "not a name and float32 numbers"),
+        ({"variables": [3]}, "not a name with float32 numbers"),
+        ({"variables": [("dlatent_avg", 0.5)]}, "not a name with float32 numbers"),
         ({"variables": []}, "dlatent_avg is missing"),
         ({"variables": [("x" * 200, np.zeros(3, np.float32))]}, "too long"),
         ({"variables": [("x", np.float32(1)), ("x", np.float32(1))]}, "there twice"),
@@ -318,7 +318,7 @@ def test_networks_that_are_none_of_ours_are_refused(
         ("synthesis", "8x8/Conv1/noise_strength", np.ones(1), "noise_strength has shape"),
         ("", "dlatent_avg", np.ones(9), "w_avg has shape"),
         ("", "lods", np.ones(9), "'lods' is unknown"),
-        ("mapping", "Dense1/bias", None, "not a name and float32"),
+        ("mapping", "Dense1/bias", None, "not a name with float32"),
     ],
 )
 def test_variables_that_do_not_fit_are_refused(

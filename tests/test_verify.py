@@ -182,7 +182,7 @@ class TestRerendering:
             bank = writer.commit()
         found, skipped = differences(bank.store, spec, bank.shards, 2, np.random.default_rng(0))
         assert found == []
-        assert skipped == ["trv: imported images cannot be made anew from the bank"]
+        assert skipped == ["trv: imported images cannot be regenerated from the bank"]
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ class BankSpec:
             elif mine_source.class_index != source.class_index:
                 lines.append(
                     f"its `{label}` is class {mine_source.class_index}, "
-                    f"asked for is class {source.class_index}"
+                    f"not class {source.class_index}"
                 )
         return lines
 

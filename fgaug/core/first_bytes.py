@@ -48,7 +48,7 @@ _XML = _kind(
 
 _JSON = _kind("json", "a JSON file", "Open it with a text editor; give the file that it describes")
 
-_TEXT = _kind("text", "a text", "Open it with a text editor, and give another file")
+_TEXT = _kind("text", "a text file", "Open it with a text editor, and give another file")
 
 _SAFETENSORS = _kind("safetensors", "a safetensors file with another suffix")
 
@@ -62,7 +62,7 @@ _PICKLE_CUT = _kind(
     "pickle-cut", "a truncated pickle", f"Copy it or {_AGAIN}, as it is incomplete"
 )
 
-_EXPORTED = "Give the file from which it was exported"
+_EXPORTED = "Give the file that it was exported from"
 
 _ONNX = _kind("onnx", "an ONNX model", _EXPORTED)
 

@@ -1,1 +1,1 @@
-"""Network files as data: PyTorch, TensorFlow and safetensors files, read without running them."""
+"""Read network files (PyTorch, TensorFlow and safetensors) without running code from them."""

@@ -1,4 +1,4 @@
-"""What a reader found in a network file, and the checks every kind of file passes."""
+"""The contents of a network file, and the checks common to all formats."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
-    """A generator in a file: options read, tensors by place only."""
+    """A generator in a file: its parsed options, and views of its tensors."""
 
     kind: str  # the program's format
-    network: str  # which of the file's networks this is
+    network: str  # name of the network in the file
     config: GeneratorConfig
     arrays: dict[str, Array]  # views of the file's bytes, by official PyTorch name
-    sha256: str | None = None  # of the file this one is a copy of
+    sha256: str | None = None  # of the file that this one is a copy of
     source: str | None = None  # the name of that file
 
 
 def tensors_of(contents: Contents, size: int) -> dict[str, Tensor]:
-    """Return the tensors of what a file of `size` bytes holds, see `whole_network`."""
+    """Return the tensors of a file of `size` bytes; see `whole_network`."""
     return whole_network(contents.arrays, GeneratorNetwork.skeleton(contents.config), size)
 
 
 def whole_network(
     arrays: Mapping[str, Array], skeleton: nn.Module, size: int
 ) -> dict[str, Tensor]:
-    """Return contiguous float32 tensors; refuse what is not a whole network of finite numbers.
+    """Return contiguous float32 tensors; refuse an incomplete network or non-finite values.
 
     Args:
         arrays: views of a file's bytes by tensor name.
-        skeleton: the network with the names and shapes that they must have.
-        size: of the file in bytes; no network takes more memory than that.
+        skeleton: network with the required names and shapes.
+        size: file size in bytes, an upper limit on the network's memory.
     """
     expected = {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}
     for name in sorted(expected.keys() ^ arrays.keys()):
@@ -54,13 +54,13 @@ def whole_network(
         if arrays[name].shape != shape:
             raise SnapshotError(f"tensor {name} has shape {arrays[name].shape}, not {shape}")
     if sum(array.nbytes for array in arrays.values()) > size:
-        raise SnapshotError("its tensors share their numbers")
+        raise SnapshotError("its tensors share memory")
     return {name: _tensor(name, arrays[name]) for name in arrays}
 
 
 def _tensor(name: str, array: Array) -> Tensor:
-    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which is refused
         numbers = np.array(array, dtype=np.float32, order="C")
     if not np.isfinite(numbers).all():
-        raise SnapshotError(f"tensor {name} holds NaN or infinity")
+        raise SnapshotError(f"tensor {name} contains NaN or infinity")
     return torch.from_numpy(numbers)

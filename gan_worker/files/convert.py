@@ -1,4 +1,4 @@
-"""Network files looked at and converted."""
+"""Inspect and convert network files."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def inspect_network(file: Path) -> Snapshot:
-    """Return what a network file holds: `fgaug gan inspect`."""
+    """Read a network file for `fgaug gan inspect`."""
     from gan_worker.files.snapshot import read_snapshot
 
     return read_snapshot(file)
 
 
 def convert_network(file: Path, out: Path, *, half: bool = False) -> Snapshot:
-    """Write a network file's generator as `.safetensors`, with its record: `fgaug gan convert`."""
+    """Convert a network file's generator to `.safetensors` for `fgaug gan convert`."""
     from gan_worker.files.snapshot import check_name, read_snapshot, write_safetensors
 
     if out.exists():
         raise SnapshotError(f"{out} exists. Choose another name, or remove it first.")
     check_name(out)
     snapshot = read_snapshot(file)
-    paths.carry_record(file, out)  # what the network saw, the copy has seen
+    paths.carry_record(file, out)  # the copy was trained on the same images
     write_safetensors(snapshot, out, half=half)
     return read_snapshot(out)

@@ -1,4 +1,4 @@
-"""The discriminator that a network pickle keeps beside its generators, to train on with."""
+"""Read the discriminator of a network pickle, for further training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from gan_worker.files.records import Module
 from gan_worker.files.snapshot import bytes_of, refused, value_of
 from gan_worker.networks.discriminator import DiscriminatorConfig, DiscriminatorNetwork
 
-_EVERY = 2**16  # group size where a file has none: all images of a batch are one group
+_EVERY = 2**16  # group size if a file has none: the whole batch is one group
 _LAYERS = {"fromrgb": "FromRGB", "conv0": "Conv0", "conv1": "Conv1_down", "skip": "Skip"}
 _LAST = {"conv": "4x4/Conv", "fc": "4x4/Dense0", "out": "Output"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredDiscriminator:
-    """A discriminator as read from a file."""
+    """A discriminator read from a file."""
 
     config: DiscriminatorConfig
     tensors: dict[str, Tensor]  # float32, contiguous, by official PyTorch name; no filters
 
     def network(self) -> DiscriminatorNetwork:
-        """Return a network that holds the tensors themselves, in eval mode."""
+        """Return a network that uses these tensors without copying, in evaluation mode."""
         network = DiscriminatorNetwork.skeleton(self.config)
         network.load_state_dict(self.tensors, assign=True)
         return network.eval().requires_grad_(False)
@@ -40,7 +40,7 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator:
     """Return the discriminator of an official pickle, PyTorch or TensorFlow.
 
     Raises:
-        SnapshotError: the file is refused, or holds none.
+        SnapshotError: the file is refused or has no discriminator.
     """
     path = Path(path)
     data = bytes_of(path)
@@ -59,7 +59,7 @@ def read_discriminator(path: Path | str) -> StoredDiscriminator:
 def _of_modules(value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
     top = pytorch_pickle.named_network(value, "D", "Discriminator")
     parts, stored = pytorch_pickle.flattened(top)
-    # a skip's own layer, and the last fromRGB, are never clamped
+    # the layer of a skip and the last fromRGB are never clamped
     layers = [part for name, part in parts.items() if re.search(r"\.conv[01]?$", name)]
     resolution = pytorch_pickle.whole(top, "img_resolution")
     labels = pytorch_pickle.whole(top, "c_dim")
@@ -98,8 +98,8 @@ def _of_tensorflow(value: Any) -> tuple[DiscriminatorConfig, dict[str, Array]]:
     resolution = options.whole("resolution", 1024)
     if options.whole("label_size", 0):
         raise SnapshotError(
-            "the discriminator of a conditional TensorFlow network maps labels another way and "
-            "is not read"
+            "the discriminator of a conditional TensorFlow network maps labels differently and "
+            "is not supported"
         )
     sides = [2**power for power in range(3, resolution.bit_length())]
     widths = [
@@ -129,7 +129,7 @@ def _group_of(options: tensorflow_pickle.Options) -> int:
 
 
 def _variable(name: str) -> str:
-    """Return the TensorFlow variable behind a tensor of ours."""
+    """Return the name of the TensorFlow variable of one of our tensors."""
     block, layer, leaf = name.split(".")
     side = block.removeprefix("b")
     place = f"{side}x{side}/{_LAYERS[layer]}" if layer in _LAYERS else _LAST[layer]

@@ -1,4 +1,4 @@
-"""The modules of a PyTorch network pickle: resolved options and named tensors of `G_ema`."""
+"""Read the options and tensors of `G_ema` from the modules of a PyTorch network pickle."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gan_worker.files.stored import StoredTensor, array_of, shown
 from gan_worker.files.unpickle import Opaque
 from gan_worker.networks import GeneratorConfig
 
-# A 1024 px generator has 73 modules and 158 tensors, filters aside; modules may share their parts,
-# so that a small file can unfold without end.
+# A 1024 px generator has 73 modules and 158 tensors without filters. Modules may share parts, so
+# without limits a small file could expand endlessly.
 _MAX_PARTS = 1000
 _MAX_NAME = 100
-_SHOWN = 8  # names of a file's entries in a message
+_SHOWN = 8  # names of entries listed in a message
 LONE = "a generator alone"  # what a file's network is called that has no name
 _FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
-# Classes of a StyleGAN2 network; modules of other classes are read if no network needs them.
+# Classes of a StyleGAN2 network; modules of other classes are allowed if no network uses them.
 _CLASSES = frozenset(
     {
         "AugmentPipe",
@@ -39,15 +39,15 @@ _CLASSES = frozenset(
         "ToRGBLayer",
     }
 )
-_VERSION = 6  # of the persistence format, the only one that was ever published
+_VERSION = 6  # of the persistence format, the only one ever published
 AVERAGES = ("G_ema", "g_ema", "netG_ema", "generator_ema", "ema")
-_TRAINED = ("G", "netG", "g")  # names of the network in training
+_TRAINED = ("G", "netG", "g")  # names of the network being trained
 _SAVE = "with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f)"
 T = TypeVar("T")
 
 
 def contents_of(value: Any) -> Contents:
-    """Return the averaged generator of a PyTorch network pickle, read into `value`."""
+    """Return the averaged generator from the value of a PyTorch network pickle."""
     name, network = _generator(value)
     modules, stored = flattened(network)
     return Contents(
@@ -59,10 +59,10 @@ def contents_of(value: Any) -> Contents:
 
 
 def _generator(value: Any) -> tuple[str, Module]:
-    """Return the generator to sample from, and the name that it has in the file.
+    """Return the generator for sampling and its name in the file.
 
-    The moving average, by its usual names; else a generator that is alone in the file, unless its
-    name says that it is the one in training.
+    This is the moving average under one of its usual names, else the only generator in the file,
+    unless its name is that of the network being trained.
     """
     if isinstance(value, Module):
         if value.class_name != "Generator":
@@ -83,13 +83,13 @@ def _generator(value: Any) -> tuple[str, Module]:
         return name, found[name]
     raise SnapshotError(
         f"it holds no generator under the name 'G_ema', but {_listed(value)}; the generators in "
-        f"it are {', '.join(map(shown, found)) or 'none'}. Load it where its classes are known "
-        f"and save the one to sample from: {_SAVE}"
+        f"it are {', '.join(map(shown, found)) or 'none'}. Load it with its original code and "
+        f"save the one for sampling: {_SAVE}"
     )
 
 
 def _listed(value: Any) -> str:
-    """Return what a pickle holds, in words."""
+    """Describe the contents of a pickle."""
     if not isinstance(value, dict):
         return shown(value)
     names = ", ".join(shown(name) for name in list(value)[:_SHOWN])
@@ -97,7 +97,7 @@ def _listed(value: Any) -> str:
 
 
 def arrays_of(stored: dict[str, StoredTensor]) -> dict[str, Array]:
-    """Return views of all tensors but the filters, which must be the one that is built in."""
+    """Return views of all tensors except the filters, which must equal the built-in one."""
     kept = {}
     for name, tensor in stored.items():
         array = array_of(tensor, name)
@@ -111,7 +111,7 @@ def arrays_of(stored: dict[str, StoredTensor]) -> dict[str, Array]:
 
 
 def named_network(value: Any, name: str, class_name: str) -> Module:
-    """Return a network of the pickle, read into `value`."""
+    """Return a network from the value of a pickle."""
     network = value.get(name) if isinstance(value, dict) else None
     if not isinstance(network, Module) or network.class_name != class_name:
         known = shown(network.class_name) if isinstance(network, Module) else shown(network)
@@ -121,7 +121,7 @@ def named_network(value: Any, name: str, class_name: str) -> Module:
 
 
 def flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
-    """Return all modules and tensors below `top` by dotted name."""
+    """Return all modules and tensors below `top`, by dotted name."""
     modules: dict[str, Module] = {}
     tensors: dict[str, StoredTensor] = {}
     waiting = [("", top)]
@@ -144,8 +144,8 @@ def flattened(top: Module) -> tuple[dict[str, Module], dict[str, StoredTensor]]:
         if module.version != _VERSION or type(module.version) is not int:
             raise SnapshotError(
                 f"{path or 'the network'} was written in version {shown(module.version)} of the "
-                f"persistence format; only version {_VERSION} is known, which every official "
-                "program writes"
+                f"persistence format; only version {_VERSION} is supported, which all official "
+                "programs write"
             )
     return modules, tensors
 
@@ -157,20 +157,20 @@ def _children(module: Module, kind: str, expected: type[T]) -> Iterator[tuple[st
     if len(entries) > _MAX_PARTS:
         raise SnapshotError(f"a {module.class_name} with {len(entries)} {kind}")
     for name, entry in entries.items():
-        if entry is None:  # such as the bias of a layer without one
+        if entry is None:  # such as the missing bias of a layer
             continue
         if not (isinstance(name, str) and len(name) <= _MAX_NAME and isinstance(entry, expected)):
             raise SnapshotError(
-                f"{kind} of a {module.class_name} hold something else: {shown(entry)}"
+                f"{kind} of a {module.class_name} have an unexpected value: {shown(entry)}"
             )
         yield name, entry
 
 
 def _config_of(modules: dict[str, Module], stored: dict[str, StoredTensor]) -> GeneratorConfig:
-    """Return the options as the modules hold them.
+    """Return the options from the attributes of the modules.
 
-    The construction arguments in the file leave out defaults, and those differ by the program that
-    wrote it: an absent conv_clamp is none in stylegan2-ada-pytorch and 256 in stylegan3.
+    The construction arguments in the file omit defaults, which depend on the program: an absent
+    conv_clamp means None in stylegan2-ada-pytorch and 256 in stylegan3.
     """
     top, mapping = modules[""], at(modules, "mapping")
     _check_arguments(top)
@@ -201,23 +201,25 @@ def _config_of(modules: dict[str, Module], stored: dict[str, StoredTensor]) -> G
 
 
 def _check_arguments(top: Module) -> None:
-    """Refuse a generator whose construction arguments and attributes tell different stories."""
+    """Refuse a generator whose construction arguments contradict its attributes."""
     given = top.state.get("_init_kwargs")
     for name in ("z_dim", "c_dim", "w_dim", "img_resolution", "img_channels"):
         value = whole(top, name)
         if isinstance(given, dict) and given.get(name, value) != value:
-            raise SnapshotError(f"its {name} is {value} but was made as {shown(given[name])}")
+            raise SnapshotError(
+                f"its {name} is {value} but its construction argument is {shown(given[name])}"
+            )
 
 
 def at(modules: dict[str, Module], path: str) -> Module:
-    """Return the module at a dotted path, which the network must have."""
+    """Return the module at a dotted path, or refuse a network without it."""
     if path not in modules:
         raise SnapshotError(f"it has no {path}: not a StyleGAN2 network")
     return modules[path]
 
 
 def whole(module: Module, name: str) -> int:
-    """Return an attribute that is a count."""
+    """Return an attribute that must be a count."""
     value = module.state.get(name)
     if type(value) is not int or not 0 <= value < 2**31:
         raise SnapshotError(f"{name} of {module.class_name} is {shown(value)}, not a count")
@@ -225,16 +227,16 @@ def whole(module: Module, name: str) -> int:
 
 
 def common(modules: list[Module], name: str, expected: type[T]) -> T:
-    """Return the one value that all `modules` have for an attribute."""
+    """Return the value of an attribute that all `modules` must share."""
     values = [module.state.get(name) for module in modules]
     first = values[0] if values else None
     if not isinstance(first, expected) or any(value != first for value in values):
-        raise SnapshotError(f"its layers have no common {name}")
+        raise SnapshotError(f"its layers differ in {name}")
     return first
 
 
 def real(modules: list[Module], name: str) -> float:
-    """Return the number above 0 that all `modules` have for an attribute."""
+    """Return the positive number that all `modules` must share for an attribute."""
     value = common(modules, name, int | float)  # type: ignore[arg-type]  # a union is no type[T]
     if not 0 < value < 1e9:
         raise SnapshotError(f"{name} must be above 0 and finite, got {shown(value)}")
@@ -242,14 +244,14 @@ def real(modules: list[Module], name: str) -> float:
 
 
 def clamp_of(modules: list[Module]) -> float | None:
-    """Return the bound of the layers' outputs, None where they have none."""
+    """Return the clamp of the layers' outputs, or None."""
     if all(module.state.get("conv_clamp", 0) is None for module in modules):
         return None
     return real(modules, "conv_clamp")
 
 
 def outputs(stored: dict[str, StoredTensor], name: str) -> int:
-    """Return how many outputs the weights of a layer have."""
+    """Return the number of outputs of a layer's weights."""
     tensor = stored.get(name)
     if tensor is None or not tensor.size:
         raise SnapshotError(f"it has no {name}: not a StyleGAN2 network")

@@ -1,4 +1,4 @@
-"""The names a network pickle may hold and the inert records they stand for."""
+"""The names allowed in network pickles, and the inert records that replace their objects."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from gan_worker.files.stored import (
 )
 from gan_worker.files.unpickle import Blob, Maker, Name, PersistentId, Rules, run_pickle
 
-# A storage stream opens with 300 to 400 bytes of pickles, then raw numbers.
+# A storage stream starts with 300 to 400 bytes of pickles, followed by raw numbers.
 _HEAD = 4096
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-# torch's classes of storages: the type of their numbers, its bytes
+# torch's storage classes: dtype and its size in bytes
 _STORAGES = {
     "torch FloatStorage": ("float32", 4),
     "torch DoubleStorage": ("float64", 8),
@@ -48,11 +48,11 @@ _STORAGES = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Module:
-    """A network module: the name of its class and its attributes; its source is dropped."""
+    """A network module: its class name and attributes, without its source code."""
 
     class_name: str
     state: dict[str, Any]
-    version: Any = None  # of the persistence format it was written in
+    version: Any = None  # of the persistence format
 
 
 @dataclass(slots=True, eq=False)
@@ -65,10 +65,10 @@ class TensorFlowNetwork:
 def read_network_pickle(data: bytes) -> Any:
     """Return the value of a network pickle.
 
-    What is unknown in it is an `Opaque` value; whether the network needs one is for its reader.
+    Unknown objects become `Opaque` values; the caller decides whether the network needs them.
 
     Raises:
-        SnapshotError: it is no pickle of protocol 2 to 5, or a damaged one.
+        SnapshotError: the data is not a pickle of protocol 2 to 5, or is damaged.
     """
     value, end = run_pickle(data, _OUTER)
     if end != len(data):
@@ -89,7 +89,7 @@ def _module(arguments: tuple[Any, ...]) -> Module:
 
 
 def _storage(arguments: tuple[Any, ...]) -> Storage:
-    """Read a storage stream: five pickles, a count, raw numbers; exactly as torch writes it."""
+    """Read a storage stream exactly as torch writes it: five pickles, a count, raw numbers."""
     blob = arguments[0] if len(arguments) == 1 else None
     if not isinstance(blob, Blob):
         raise SnapshotError("a storage that is not made of bytes")
@@ -117,9 +117,9 @@ def _storage(arguments: tuple[Any, ...]) -> Storage:
 
 
 def _described(identity: Any, keys: Any) -> tuple[int, str, int]:
-    """Return how many numbers a storage has, their type and the bytes of one.
+    """Return the number of elements of a storage, their type and size in bytes.
 
-    The place says on which device they were (cpu, cuda:0, mps): the file holds them all the same.
+    The location is the original device (cpu, cuda:0, mps) and does not affect the file.
     """
     value = identity.value if isinstance(identity, PersistentId) else None
     if not isinstance(value, tuple) or len(value) != 6:
@@ -127,7 +127,7 @@ def _described(identity: Any, keys: Any) -> tuple[int, str, int]:
     kind, number_type, key, place, count, view = value
     known = _STORAGES.get(number_type.text) if isinstance(number_type, Name) else None
     if known is None:
-        raise SnapshotError(f"a storage of an unknown type of numbers ({shown(number_type)})")
+        raise SnapshotError(f"a storage of an unknown dtype ({shown(number_type)})")
     require(
         kind == "storage"
         and isinstance(key, str)
@@ -163,7 +163,7 @@ def _tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 
 
 def _parameter(arguments: tuple[Any, ...]) -> StoredTensor:
-    tensor = arguments[0] if len(arguments) in (3, 4) else None  # 4: with attributes of its own
+    tensor = arguments[0] if len(arguments) in (3, 4) else None  # 4: with extra attributes
     if not isinstance(tensor, StoredTensor):
         raise SnapshotError(f"a parameter that is not a tensor ({shown(tensor)})")
     return tensor
@@ -176,22 +176,22 @@ def _network_state(network: TensorFlowNetwork, state: Any) -> None:
 
 
 def _dict(arguments: tuple[Any, ...]) -> dict[Any, Any]:
-    """Return the dict that an OrderedDict, a defaultdict or a Counter is; items come later."""
-    require(len(arguments) <= 1, "a dict made from something")
+    """Return an empty dict for an OrderedDict, a defaultdict or a Counter; items follow."""
+    require(len(arguments) <= 1, "a dict with construction arguments")
     return {}
 
 
 def _bytes_of_text(arguments: tuple[Any, ...]) -> Blob:
-    """Return bytes as protocol 2 writes them: as a text of the same code points."""
+    """Return bytes from their form in protocol 2: a string of the same code points."""
     match arguments:
         case (str(text), "latin1"):
             pass
         case _:
-            raise SnapshotError("bytes that are not written as text")
+            raise SnapshotError("bytes that are not stored as a string")
     try:
         return Blob(memoryview(text.encode("latin1")))
     except UnicodeEncodeError:
-        raise SnapshotError("bytes that are written as another text") from None
+        raise SnapshotError("bytes that are stored as an invalid string") from None
 
 
 _MAKERS: dict[str, Maker] = {

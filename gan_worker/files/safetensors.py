@@ -1,8 +1,8 @@
-"""Networks as `.safetensors`: plain numbers behind a JSON header that says what they are.
+"""Read and write networks as `.safetensors` files: a JSON header followed by raw numbers.
 
-The format's own rules: 8 bytes of header length (little-endian), a JSON object of (dtype, shape,
-data_offsets) by tensor and `__metadata__` (text by text), then the numbers without gaps. What we
-add is one metadata entry, `fgaug`, itself JSON.
+The format: 8 bytes of header length (little-endian), a JSON object with (dtype, shape,
+data_offsets) per tensor and `__metadata__` (strings), then the numbers without gaps. We add one
+metadata entry, `fgaug`, which is JSON.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from gan_worker.networks import GeneratorConfig
 
 SUFFIX = ".safetensors"
 FORMAT_VERSION = 1
-_MAX_HEADER = 2**20  # a 1024 px generator's takes 20 KB
+_MAX_HEADER = 2**20  # that of a 1024 px generator has 20 KB
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
 _KEYS = {"version", "kind", "network", "source", "sha256", "digest", "config"}
 
 
 def contents_of(data: bytes) -> Contents:
-    """Return the generator in the bytes of a `.safetensors` file that `encoded` made.
+    """Return the generator in a `.safetensors` file written by `encoded`.
 
-    float16 weights are raised to float32 when they are read. Such a file is no true copy of the
-    one it came from, so it is known by its own bytes.
+    float16 weights are converted to float32. Such a file is not an exact copy of its original, so
+    its own digest identifies it.
     """
     header, start = _header(data)
     described = _description(header.pop("__metadata__", None))
@@ -42,7 +42,7 @@ def contents_of(data: bytes) -> Contents:
     exact = all(array.dtype == _DTYPES["F32"] for array in arrays.values())
     config = _config(described["config"])
     if exact and described["digest"] != _digest(described, arrays):
-        raise SnapshotError("its tensors are not those that its description was written for")
+        raise SnapshotError("its tensors do not match its description")
     return Contents(
         kind=described["kind"],
         network=described["network"],
@@ -63,9 +63,10 @@ def encoded(
     sha256: str,
     half: bool = False,
 ) -> bytes:
-    """Return float32 tensors and what they are as the bytes of a file.
+    """Encode float32 tensors and their description as the bytes of a file.
 
-    With `half` as float16, in half the space: another network, known by its own bytes.
+    With `half` as float16, in half the space. That is another network, identified by its own
+    digest.
     """
     arrays = {name: tensors[name].detach().cpu().contiguous().numpy() for name in sorted(tensors)}
     description: dict[str, Any] = {
@@ -83,7 +84,7 @@ def encoded(
         if array.dtype != np.float32:
             raise SnapshotError(f"Tensor {name} must be float32 to be written, got {array.dtype}.")
         if half and not np.abs(array).max() <= np.finfo(np.float16).max:
-            raise SnapshotError(f"Tensor {name} holds numbers that float16 cannot.")
+            raise SnapshotError(f"Tensor {name} has values outside the range of float16.")
         offsets = [end, end := end + array.size * (2 if half else 4)]
         code = "F16" if half else "F32"
         header[name] = {"dtype": code, "shape": array.shape, "data_offsets": offsets}
@@ -95,7 +96,7 @@ def encoded(
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
-    """Return the header and the place of the numbers."""
+    """Return the header and the offset of the numbers."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or not 2 <= length <= min(_MAX_HEADER, len(data) - 8):
         raise SnapshotError("it has no safetensors header")
@@ -103,12 +104,12 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _object(text: bytes | str, what: str) -> dict[str, Any]:
-    """Return a JSON object, refusing repeated keys and numbers that JSON does not know."""
+    """Parse a JSON object; refuse repeated keys and non-standard numbers."""
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(items)
         if len(found) != len(items):
-            raise SnapshotError(f"{what} names something twice")
+            raise SnapshotError(f"{what} has a repeated key")
         return found
 
     def constant(name: str) -> None:
@@ -126,7 +127,7 @@ def _object(text: bytes | str, what: str) -> dict[str, Any]:
 def _description(metadata: Any) -> dict[str, Any]:
     text = metadata.get("fgaug") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
-        raise SnapshotError("it does not say which generator its tensors are (no `fgaug` entry)")
+        raise SnapshotError("it does not describe its generator (no `fgaug` entry)")
     described = _object(text, "its description")
     if described.get("version") != FORMAT_VERSION:
         raise SnapshotError(
@@ -160,7 +161,7 @@ def _config(given: Any) -> GeneratorConfig:
 
 
 def _option(name: str, value: Any, kind: str) -> Any:
-    """Return an option of the type that the config declares for it."""
+    """Return an option after checking it against the type in the config."""
     if kind == "float | None" and value is None:
         return None
     if kind.startswith("float") and type(value) in (int, float) and abs(value) < 1e9:
@@ -173,7 +174,7 @@ def _option(name: str, value: Any, kind: str) -> Any:
 
 
 def _arrays(header: dict[str, Any], data: bytes, start: int) -> dict[str, Array]:
-    """Return views of the tensors, which must cover the numbers once, without gaps."""
+    """Return views of the tensors, which must cover the data exactly once."""
     arrays: dict[str, Array] = {}
     places = []
     for name, entry in header.items():
@@ -203,12 +204,12 @@ def _arrays(header: dict[str, Any], data: bytes, start: int) -> dict[str, Array]
             raise SnapshotError("its tensors overlap or leave gaps")
         end = last
     if end != len(data) - start:
-        raise SnapshotError("there is more in it than its tensors")
+        raise SnapshotError("it has more data than its tensors")
     return arrays
 
 
 def _digest(described: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Return the SHA-256 of a description and of names, shapes and numbers of its tensors."""
+    """Return the SHA-256 of a description and of its tensors' names, shapes and values."""
     told = {name: value for name, value in described.items() if name != "digest"}
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
     for name in sorted(arrays):

@@ -1,4 +1,4 @@
-"""Network files read into tensors and resolved options, without running anything in them."""
+"""Read network files into tensors and resolved options, without running code from them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gan_worker.networks import GeneratorConfig
 # The largest official snapshot (1024 px, three networks) has 0.4 GB.
 MAX_BYTES = 4 * 2**30
 _CURE = (
-    "Give a network pickle as stylegan2-ada-pytorch, stylegan3 (a StyleGAN2 network), "
-    "stylegan2-ada or stylegan2 wrote it, or a .safetensors file of `fgaug gan convert`."
+    "Give a network pickle of stylegan2-ada-pytorch, stylegan3 (StyleGAN2 networks), "
+    "stylegan2-ada or stylegan2, or a .safetensors file of `fgaug gan convert`."
 )
-# What to do with a well-known file that is no network file, where we know better than in general.
+# What to do with a known kind of file that is not a network, if more specific than in general.
 _ORIGINAL = (
-    "If it holds a network of an official program, load it there and save the averaged "
-    "generator: with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f). The "
-    "checkpoints of other programs (lists of tensors under 'g_ema' of stylegan2-pytorch, for "
-    "example) have other networks: export them to an official pickle with that program's own "
-    "converter, or use `kind: external` with that program"
+    "If it has a network of an official program, load it there and save the averaged generator: "
+    "with open('net.pkl', 'wb') as f: pickle.dump({'G_ema': G_ema}, f). The checkpoints of other "
+    "programs (lists of tensors under 'g_ema' of stylegan2-pytorch, for example) have other "
+    "networks: export them to an official pickle with that program's own converter, or use "
+    "`kind: external` with that program"
 )
 _CURES = {
     "torch": _ORIGINAL,
@@ -38,62 +38,62 @@ _CURES = {
     "torchscript": "Give the network file that it was exported from",
     "pickle": "Rename it to *.pkl",
     "safetensors": "Rename it to *.safetensors",
-    "hdf5": "Networks of Keras are not read",
-    "keras": "Networks of Keras are not read",
-    "text": "Look into it with a text editor, and give the network file",
+    "hdf5": "Keras networks are not supported",
+    "keras": "Keras networks are not supported",
+    "text": "Open it with a text editor, and give the network file",
     "npy": "If it holds images, import them with `fgaug bank import`",
     "npz": "If it holds images, import them with `fgaug bank import`",
 }
-_BUFFERS = ("noise_const", "w_avg")  # tensors that training does not learn
+_BUFFERS = ("noise_const", "w_avg")  # tensors that are not trained
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A trained generator as read from a file: its moving average."""
+    """A trained generator read from a file: its moving average."""
 
-    sha256: str  # of the file as first read: a converted copy carries it on
+    sha256: str  # of the original file; a converted copy keeps it
     kind: str  # the program's format: stylegan2-ada-pytorch, stylegan2-ada, stylegan2
     config: GeneratorConfig
     tensors: dict[str, Tensor]  # float32, contiguous, by official PyTorch name; no filters
-    network: str = "G_ema"  # which of the file's networks this is
-    source: str = ""  # name of the file as first read
-    stored_as: str = field(default="float32", compare=False)  # number types in the file
+    network: str = "G_ema"  # name of the network in the file
+    source: str = ""  # name of the original file
+    stored_as: str = field(default="float32", compare=False)  # dtypes in the file
 
     @property
     def averaged(self) -> bool:
-        """Return whether the file says that this is the moving average."""
+        """Return whether the file marks this network as the moving average."""
         return self.network in (*pytorch_pickle.AVERAGES, "Gs")
 
     @property
     def resolution(self) -> int:
-        """Return the side of its images in px."""
+        """Side of the images in px."""
         return self.config.resolution
 
     @property
     def channels(self) -> int:
-        """Return 1 for gray images, 3 for colour."""
+        """1 for grey images, 3 for colour."""
         return self.config.img_channels
 
     @property
     def labels(self) -> int:
-        """Return how many classes a conditional network has, else 0."""
+        """Number of classes of a conditional network, else 0."""
         return self.config.labels
 
     @property
     def parameters(self) -> int:
-        """Return how many numbers were learned: stored noise and w_avg are not among them."""
+        """Number of trained parameters, without stored noise and w_avg."""
         learned = [t for name, t in self.tensors.items() if not name.endswith(_BUFFERS)]
         return sum(tensor.numel() for tensor in learned)
 
 
 def read_snapshot(path: Path | str) -> Snapshot:
-    """Return the generator in a network file; anything else ends in a SnapshotError."""
+    """Read the generator in a network file; raise SnapshotError for anything else."""
     path = Path(path)
     return parse_snapshot(bytes_of(path), str(path))
 
 
 def parse_snapshot(data: bytes, place: str) -> Snapshot:
-    """Return the generator in the bytes of a network file; `place` says where they are from."""
+    """Read the generator in the bytes of a network file; `place` names it in messages."""
     name = PurePath(place).name
     try:
         contents = _contents(name, data)
@@ -112,12 +112,12 @@ def parse_snapshot(data: bytes, place: str) -> Snapshot:
 
 
 def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = False) -> None:
-    """Write a snapshot as `.safetensors`: `read_snapshot` gives the same one back.
+    """Write a snapshot as `.safetensors`; `read_snapshot` returns an equal one.
 
     Args:
-        snapshot: what is written.
-        path: a name that ends in .safetensors.
-        half: write float16, half the size and a network of its own.
+        snapshot: the snapshot to write.
+        path: file name with the suffix .safetensors.
+        half: write float16: half the size, but another network.
 
     Raises:
         SnapshotError: the name has another suffix, or the file cannot be written.
@@ -130,18 +130,18 @@ def write_safetensors(snapshot: Snapshot, path: Path | str, *, half: bool = Fals
             temporary.write_bytes(data)
     except OSError as error:
         raise SnapshotError(
-            f"{path} cannot be written ({error.strerror}). Choose a folder that can."
+            f"{path} cannot be written ({error.strerror}). Choose a writable folder."
         ) from None
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file name that `read_snapshot` would take for another kind of file."""
+    """Refuse a file name that `read_snapshot` would read as another kind of file."""
     if path.suffix != safetensors.SUFFIX:
         raise SnapshotError(f"The copy must be named *.safetensors, got {path}.")
 
 
 def to_safetensors(snapshot: Snapshot, *, half: bool = False) -> bytes:
-    """Return a snapshot as the bytes of a `.safetensors` file."""
+    """Encode a snapshot as the bytes of a `.safetensors` file."""
     return safetensors.encoded(
         snapshot.tensors,
         snapshot.config,
@@ -154,12 +154,12 @@ def to_safetensors(snapshot: Snapshot, *, half: bool = False) -> bytes:
 
 
 def identity_of(path: Path | str) -> str:
-    """Return the SHA-256 that names a network: of its file as first read.
+    """Return the SHA-256 that identifies a network: that of its original file.
 
-    A copy's description is believed only as far as its tensors bear it out.
+    The description of a copy is trusted only if it matches its tensors.
 
     Raises:
-        SnapshotError: a `.safetensors` file that is refused.
+        SnapshotError: a `.safetensors` file is invalid.
     """
     path = Path(path)
     if path.suffix != safetensors.SUFFIX:
@@ -180,10 +180,10 @@ def _contents(name: str, data: bytes) -> Contents:
 
 
 def value_of(data: bytes) -> Any:
-    """Return the value of a network pickle; what is another kind of file is named.
+    """Return the value of a network pickle.
 
     Raises:
-        SnapshotError: it is another kind of file, or a damaged one.
+        SnapshotError: the file is damaged or of another kind, which the message names.
     """
     kind = identify_stream(io.BytesIO(data))
     if kind is not None and kind.name != "pickle":
@@ -196,17 +196,17 @@ def _named(kind: FileKind) -> str:
 
 
 def refused(place: Path | str, error: Exception) -> SnapshotError:
-    """Return what to say of a file that holds no network."""
+    """Return the error for a file without a usable network."""
     return SnapshotError(f"{place} was refused: {error}. {_CURE}")
 
 
 def bytes_of(path: Path) -> bytes:
-    """Return a network file's bytes, unless they are more than any network has."""
+    """Read a network file, or refuse one that is larger than any network."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise SnapshotError(
-                f"A network file may have {MAX_BYTES} bytes, {path} has {size}. {_CURE}"
+                f"A network file can have at most {MAX_BYTES} bytes, {path} has {size}. {_CURE}"
             )
         return path.read_bytes()
     except FileNotFoundError:

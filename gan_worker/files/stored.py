@@ -1,4 +1,4 @@
-"""Numbers in a network file by their place, and the numpy records that name them."""
+"""References to numbers in a network file, and the records of numpy objects."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fgaug.errors import SnapshotError
 from gan_worker.files.unpickle import Blob, Name, Opaque
 
 MAX_DIMENSIONS = 8
-READ = ("float32", "float16", "float64")  # number types of weights
+READ = ("float32", "float16", "float64")  # dtypes of weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """Little-endian numbers, as bytes of the file."""
+    """Little-endian numbers as a range of the file's bytes."""
 
     view: memoryview
     count: int
@@ -28,7 +28,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredTensor:
-    """A view that was checked to lie inside its storage and to be no larger than it."""
+    """A tensor view that is known to lie within its storage and to be no larger."""
 
     storage: Storage
     offset: int
@@ -38,25 +38,25 @@ class StoredTensor:
 
 @dataclass(slots=True, eq=False)
 class Dtype:
-    """A numpy scalar type; BUILD says how its numbers are laid out."""
+    """A numpy dtype; BUILD sets its memory layout."""
 
     code: str  # such as f4
     plain: bool = True  # little-endian, without fields
 
     @property
     def name(self) -> str:
-        """Return the type's name, such as float32."""
+        """Name of the dtype, such as float32."""
         return np.dtype(self.code).name
 
     @property
     def bytes(self) -> int:
-        """Return the bytes of one number, 0 where the type is not one of plain numbers."""
+        """Size of one number in bytes; 0 if the dtype is not plain."""
         return int(self.code[1]) if self.plain and self.code in _NUMBERS else 0
 
 
 @dataclass(slots=True, eq=False)
 class NumpyArray:
-    """A numpy array of a TensorFlow file; BUILD says where its numbers are."""
+    """A numpy array of a TensorFlow file; BUILD sets the location of its numbers."""
 
     tensor: StoredTensor | Opaque | None = None
 
@@ -65,15 +65,15 @@ _NUMBERS = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4"
 
 
 def array_of(tensor: StoredTensor, name: str) -> NDArray[Any]:
-    """Return a view of the file's bytes; conv weights may be stored channels-last.
+    """Return a view of the file's bytes; convolution weights may be channels-last.
 
     Raises:
-        SnapshotError: numbers that are no weights, such as integers or bfloat16.
+        SnapshotError: the dtype is not one of weights, such as integers or bfloat16.
     """
     storage = tensor.storage
     if storage.number_type not in READ:
         raise SnapshotError(
-            f"tensor {shown(name)} is stored as {storage.number_type}; weights are read as "
+            f"tensor {shown(name)} is stored as {storage.number_type}, but weights must be "
             "float32, float16 or float64: save the network after `.float()`"
         )
     kind = np.dtype(storage.number_type).newbyteorder("<")
@@ -85,7 +85,7 @@ def array_of(tensor: StoredTensor, name: str) -> NDArray[Any]:
 
 
 def shown(value: Any) -> str:
-    """Return a value of a file for a message: short, printable, never walking what it holds."""
+    """Return a short, printable form of a file's value for messages, without traversing it."""
     if isinstance(value, NumpyArray):
         return shown(value.tensor) if isinstance(value.tensor, Opaque) else "a numpy array"
     if isinstance(value, Opaque):
@@ -97,7 +97,7 @@ def shown(value: Any) -> str:
 
 
 def require(holds: bool, problem: str) -> None:
-    """Refuse a value with `problem` unless a rule holds."""
+    """Raise SnapshotError with `problem` unless `holds`."""
     if not holds:
         raise SnapshotError(problem)
 
@@ -108,7 +108,7 @@ def numpy_scalar(arguments: tuple[Any, ...]) -> StoredTensor | float | int:
         case (Dtype() as kind, Blob(view)) if kind.bytes and kind.bytes == len(view):
             pass
         case _:
-            raise SnapshotError("a numpy scalar that is not one number of its type")
+            raise SnapshotError("a numpy scalar that is not a single number of its dtype")
     if kind.code == "f8":
         return float(unpack_from("<d", view)[0])
     if kind.code in ("i4", "i8"):
@@ -117,15 +117,15 @@ def numpy_scalar(arguments: tuple[Any, ...]) -> StoredTensor | float | int:
 
 
 def numpy_dtype(arguments: tuple[Any, ...]) -> Dtype:
-    """Return a numpy type by its code."""
+    """Return the numpy dtype for a code."""
     code = arguments[0] if len(arguments) == 3 else None
     if not (isinstance(code, str) and len(code) <= 20):
-        raise SnapshotError("a numpy type without a code")
+        raise SnapshotError("a numpy dtype without a code")
     return Dtype(code)
 
 
 def set_dtype(kind: Dtype, state: Any) -> None:
-    """Note whether a numpy type is plain: of one number, in little-endian order."""
+    """Record whether a numpy dtype is plain: a single little-endian number."""
     plain = (
         isinstance(state, tuple)
         and len(state) >= 5
@@ -136,25 +136,25 @@ def set_dtype(kind: Dtype, state: Any) -> None:
 
 
 def numpy_array(arguments: tuple[Any, ...]) -> NumpyArray:
-    """Open an array as numpy does: empty, of one byte a number; BUILD fills it."""
+    """Create an array like numpy's unpickling: empty and of bytes; BUILD fills it."""
     match arguments:
         case (Name("numpy ndarray"), (0,), Blob(view)) if len(view) == 1:
             return NumpyArray()
         case _:
-            raise SnapshotError("a numpy array that is not opened empty")
+            raise SnapshotError("a numpy array that does not start empty")
 
 
 def set_array(array: NumpyArray, state: Any) -> None:
-    """Fill an array with the place of its numbers: as many as its shape says."""
+    """Set the location of an array's numbers, after checking their count against the shape."""
     require(array.tensor is None, "a numpy array filled twice")
     try:
         array.tensor = _filled(state)
-    except SnapshotError as error:  # decides only if the network needs this array
+    except SnapshotError as error:  # raised only if the network needs this array
         array.tensor = Opaque(str(error))
 
 
 def numpy_buffer(arguments: tuple[Any, ...]) -> StoredTensor:
-    """Read an array as protocol 5 writes it: numbers, type, shape, order, order of the axes."""
+    """Read an array in the form of protocol 5: numbers, dtype, shape, order, axis order."""
     match arguments:
         case (Blob() as blob, Dtype() as kind, tuple(shape), ("C" | "F") as order, *rest) if all(
             more is None for more in rest
@@ -166,7 +166,7 @@ def numpy_buffer(arguments: tuple[Any, ...]) -> StoredTensor:
             raise SnapshotError("a numpy array that is not made of a block of numbers")
     require(
         all(type(axis) is int for axis in axes) and sorted(axes) == list(range(len(shape))),
-        "a numpy array whose axes are in no order",
+        "a numpy array of an unknown axis order",
     )
     size, stride = (tuple(of[axis] for axis in axes) for of in (tensor.size, tensor.stride))
     return StoredTensor(tensor.storage, 0, size, stride)

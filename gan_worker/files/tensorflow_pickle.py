@@ -1,4 +1,4 @@
-"""TensorFlow network pickles: the averaged generator `Gs` under our names and layouts."""
+"""Read the averaged generator `Gs` of a TensorFlow pickle, with our names and layouts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 
 T = TypeVar("T")
 Array = NDArray[np.float32]
-# The program by the version of its files.
+# Programs by the version of their files.
 PROGRAMS = {4: "stylegan2", 5: "stylegan2-ada"}
 _FUNCTIONS = {
     "": ("G_main",),
@@ -25,9 +25,9 @@ _FUNCTIONS = {
 }
 _CRITICS = ("D_main", "D_stylegan2")
 _MAX_NAME = 100
-# Construction arguments that change no tensor, or that the shapes tell. Those of sampling and
-# training are the reader's choice here; the two ways to convolve and the two precisions give the
-# same images within the rounding of the precision, and here all is float32.
+# Construction arguments that change no tensor or follow from the shapes. Options of sampling and
+# training are chosen elsewhere; the two convolution methods and the two precisions give the same
+# images up to rounding, and here all is float32.
 _IGNORED = frozenset(
     (
         *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val"),
@@ -38,18 +38,18 @@ _IGNORED = frozenset(
         *("mapping_func", "synthesis_func"),  # the functions themselves are checked
     )
 )
-# Arguments that would change images, with the values that do not.
+# Arguments that affect images, with their harmless values.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "conditioning": (None,),
     "normalize_latents": (True,),
     "dtype": ("float32", "float16"),
 }
-_SIDES = ("resolution_w", "resolution_h")  # of forks that make oblong images
+_SIDES = ("resolution_w", "resolution_h")  # of forks that make non-square images
 _READ = frozenset(
     (
         *("latent_size", "label_size", "dlatent_size", "resolution", "num_channels"),
         *("mapping_layers", "mapping_nonlinearity", "mapping_lrmul"),
-        *("w_avg_beta", "dlatent_avg_beta"),  # one thing under its new and its old name
+        *("w_avg_beta", "dlatent_avg_beta"),  # the same option under its new and old name
         *("architecture", "nonlinearity", "resample_kernel", "use_noise", "conv_clamp"),
     )
 )
@@ -65,14 +65,14 @@ _LEAVES = {"affine.weight": "mod_weight", "affine.bias": "mod_bias"}
 
 
 def holds(value: Any) -> bool:
-    """Return whether a pickle's value is what a TensorFlow program writes: networks in a row."""
+    """Return whether a pickle's value is of a TensorFlow program: a sequence of networks."""
     if isinstance(value, dict):
         return any(isinstance(entry, TensorFlowNetwork) for entry in value.values())
     return isinstance(value, tuple | list | TensorFlowNetwork)
 
 
 def contents_of(value: Any) -> Contents:
-    """Return the averaged generator of a TensorFlow network pickle, read into `value`."""
+    """Return the averaged generator from the value of a TensorFlow network pickle."""
     state = _state_of(value, "Gs")
     variables = dict(_variables(state))
     options = Options(_options_of_parts(state), _READ)
@@ -87,7 +87,7 @@ def contents_of(value: Any) -> Contents:
 
 
 def discriminator_of(value: Any) -> tuple[Options, dict[str, Array]]:
-    """Return the options and the variables of the discriminator `D`, by their own names."""
+    """Return the options and variables of the discriminator `D`, by their original names."""
     state = _state_of(value, "D")
     if state.get("build_func_name") not in _CRITICS:
         raise SnapshotError(f"a discriminator built by {shown(state.get('build_func_name'))}")
@@ -105,16 +105,17 @@ def _state_of(value: Any, name: str) -> dict[str, Any]:
     version = state.get("version")
     if type(version) is not int or version not in PROGRAMS:
         raise SnapshotError(
-            f"a TensorFlow network of version {shown(version)}: only those of stylegan2 (4) and "
-            "stylegan2-ada (5) are read, no StyleGAN1 or older"
+            f"a TensorFlow network of version {shown(version)}: only stylegan2 (4) and "
+            "stylegan2-ada (5) are supported, not StyleGAN1 or older"
         )
     return {str(name): part for name, part in state.items()}
 
 
 def _network_of(value: Any, name: str) -> TensorFlowNetwork:
-    """Return the network called `name`: by its name, by its place, or the only one of its kind.
+    """Return the network called `name`: by name, by position, or as the only one of its kind.
 
-    The programs write (G, D, Gs). Others keep one of them, or a list, a longer tuple, a dict.
+    The official programs write (G, D, Gs). Other files have one of them, or a list, a longer tuple
+    or a dict.
     """
     if isinstance(value, dict) and isinstance(value.get(name), TensorFlowNetwork):
         return value[name]  # type: ignore[no-any-return]  # checked in the line above
@@ -134,15 +135,15 @@ def _network_of(value: Any, name: str) -> TensorFlowNetwork:
     )
     other = [shown(entry) for entry in entries if not isinstance(entry, TensorFlowNetwork)]
     raise SnapshotError(
-        f"{other[0] if other else 'networks'} in the place of {name}: it does not hold the three "
-        f"TensorFlow networks G, D and Gs, nor one that is called {name}, but "
-        f"{words or 'no network'} and {len(other)} other values. Load it in the program that "
-        f"wrote it and save {name} alone or as (G, D, Gs)"
+        f"{other[0] if other else 'networks'} in the place of {name}: it has neither the three "
+        f"TensorFlow networks G, D and Gs, nor one called {name}, but {words or 'no network'} and "
+        f"{len(other)} other values. Load it with the program that wrote it and save {name} alone "
+        "or as (G, D, Gs)"
     )
 
 
 def _options_of_parts(state: dict[str, Any]) -> dict[Any, Any]:
-    """Return the construction arguments of Gs and of its parts; they must not contradict."""
+    """Return the construction arguments of Gs and its parts, which must agree."""
     merged = dict(_dict(state, "static_kwargs"))
     for part, network in _dict(state, "components").items():
         given = (network.state or {}).get("static_kwargs")
@@ -157,13 +158,13 @@ def _options_of_parts(state: dict[str, Any]) -> dict[Any, Any]:
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Return whether two options agree; lists are compared where they are read."""
+    """Return whether two options agree; lists are compared later, on reading."""
     simple = isinstance(first, str | int | float | None)
     return first == second if simple and isinstance(second, str | int | float | None) else True
 
 
 def _variables(state: dict[str, Any]) -> Iterator[tuple[str, Array]]:
-    """Yield the variables of Gs and its two components by their full names."""
+    """Yield the variables of Gs and its two components by full name."""
     components = _dict(state, "components")
     if set(components) != {"synthesis", "mapping"}:
         raise SnapshotError("the network Gs is not made of a synthesis and a mapping network")
@@ -181,13 +182,13 @@ def _variables(state: dict[str, Any]) -> Iterator[tuple[str, Array]]:
             )
         for full, array in _listed(network, part):
             if full in seen:
-                raise SnapshotError(f"the variable {shown(full)} is there twice")
+                raise SnapshotError(f"the variable {shown(full)} occurs twice")
             seen.add(full)
             yield full, array
 
 
 def _listed(network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
-    """Yield the variables of one network, `part` before their names."""
+    """Yield the variables of one network, with `part` as a prefix of their names."""
     listed = network.get("variables")
     if not isinstance(listed, list):
         raise SnapshotError("a TensorFlow network without variables")
@@ -197,7 +198,7 @@ def _listed(network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
             tensor = tensor.tensor
         if not (isinstance(name, str) and isinstance(tensor, StoredTensor)):
             what = f" ({shown(name)}: {shown(tensor)})" if name is not None else ""
-            raise SnapshotError(f"a variable that is not a name and float32 numbers{what}")
+            raise SnapshotError(f"a variable that is not a name with float32 numbers{what}")
         full = f"{part}/{name}".lstrip("/")
         if len(full) > _MAX_NAME:
             raise SnapshotError(f"the variable {shown(full)} is too long")
@@ -205,29 +206,29 @@ def _listed(network: dict[Any, Any], part: str) -> Iterator[tuple[str, Array]]:
 
 
 def _check_generation(variables: dict[str, Array]) -> None:
-    """Refuse kin of StyleGAN2 whose generators compute something else."""
+    """Refuse relatives of StyleGAN2 whose generators compute different images."""
     for name in variables:
         if "ToRGB_lod" in name:
             raise SnapshotError(
                 "a progressively grown generator (ToRGB_lod: StyleGAN1, or StyleGAN2 of "
-                "configurations A to D); only configurations E and F are read"
+                "configurations A to D); only configurations E and F are supported"
             )
         if "LabelConcat" in name:
             raise SnapshotError(
                 "a conditional network of the 2019 program (LabelConcat); conditional networks "
-                "are read from stylegan2-ada on"
+                "are supported from stylegan2-ada on"
             )
 
 
 class Options:
-    """The construction arguments; an absent one has the TensorFlow programs' default."""
+    """The construction arguments; absent ones have the defaults of the TensorFlow programs."""
 
     def __init__(self, given: dict[Any, Any], read: frozenset[str]) -> None:
         self.given = given
         for name, value in given.items():
             if name not in {*read, *_IGNORED, *_HARMLESS, *_SIDES}:
                 raise SnapshotError(
-                    f"the option {shown(name)} of its networks is not known (its value is "
+                    f"the option {shown(name)} of its networks is unknown (its value is "
                     f"{shown(value)}), and may change the images"
                 )
         for name, harmless in _HARMLESS.items():
@@ -241,11 +242,11 @@ class Options:
             )
 
     def only(self, name: str, harmless: tuple[Any, ...]) -> None:
-        """Refuse an option whose value is none of those that change nothing."""
+        """Refuse an option unless its value is harmless."""
         value = self.given.get(name, harmless[0])
         if not any(type(value) is type(one) and value == one for one in harmless):
             raise SnapshotError(
-                f"its {name} is {shown(value)}, which changes the images; read is "
+                f"its {name} is {shown(value)}, which changes the images; supported is "
                 f"{' or '.join(map(repr, harmless))}"
             )
 
@@ -257,7 +258,7 @@ class Options:
             if side is not None and (type(side) is not int or side != resolution):
                 raise SnapshotError(
                     f"its {name} is {shown(side)} and its resolution {shown(resolution)}: only "
-                    "square images are read"
+                    "square images are supported"
                 )
 
     def whole(self, name: str, default: int) -> int:
@@ -279,7 +280,7 @@ class Options:
         return float(value)
 
     def clamp(self) -> float | None:
-        """Return the bound of the layers' outputs, None where they have none."""
+        """Return the clamp of the layers' outputs, or None."""
         return None if self.given.get("conv_clamp") is None else self.real("conv_clamp", 0)
 
 
@@ -312,7 +313,7 @@ def _config_of(options: Options, variables: dict[str, Array]) -> GeneratorConfig
 
 
 def _average_rate(options: Options) -> float:
-    """Return the rate of the average of w, which only training uses; None means no average."""
+    """Return the decay of the average of w, used only in training; None means no average."""
     for name in ("w_avg_beta", "dlatent_avg_beta"):
         if options.given.get(name) is not None:
             return options.real(name, 0.995)
@@ -320,7 +321,7 @@ def _average_rate(options: Options) -> float:
 
 
 def _in_full(value: Any) -> str:
-    """Return a short list of numbers in full, anything else as messages do."""
+    """Return a short list of numbers in full, and other values as in other messages."""
     flat = isinstance(value, list | tuple) and len(value) <= 16
     if flat and all(isinstance(each, int | float) for each in value):
         return str(list(value))
@@ -328,7 +329,7 @@ def _in_full(value: Any) -> str:
 
 
 def outputs(variables: dict[str, Array], name: str) -> int:
-    """Return how many outputs the weights of a layer have."""
+    """Return the number of outputs of a layer's weights."""
     array = variables.get(name)
     if array is None or not array.ndim:
         raise SnapshotError(f"the variable {name} is missing")
@@ -336,7 +337,7 @@ def outputs(variables: dict[str, Array], name: str) -> int:
 
 
 def _renamed(config: GeneratorConfig, variables: dict[str, Array]) -> Iterator[tuple[str, Array]]:
-    """Yield every tensor of the network by our name; refuse variables it has no use for."""
+    """Yield every tensor of the network by our name; refuse unused variables."""
     left = set(variables) - {"lod", "synthesis/lod"}  # of progressive growing, unused since
     if not config.use_noise:
         left -= {f"synthesis/noise{index}" for index in range(len(config.noise_sizes))}
@@ -354,7 +355,7 @@ def _renamed(config: GeneratorConfig, variables: dict[str, Array]) -> Iterator[t
 
 
 def _origin(name: str) -> tuple[str, int, Callable[[Array], Array]]:
-    """Return the variable behind a tensor of ours, its dimensions, and how it is turned."""
+    """Return the variable of one of our tensors, its number of dimensions and its conversion."""
     if name == "mapping.w_avg":
         return "dlatent_avg", 1, _as_is
     room, place, leaf = name.split(".", 2)
@@ -373,7 +374,7 @@ def _origin(name: str) -> tuple[str, int, Callable[[Array], Array]]:
     variable = f"synthesis/{side}x{side}/{theirs}/{_LEAVES.get(leaf, leaf)}"
     if leaf == "affine.weight":
         return variable, 2, np.transpose
-    if leaf == "affine.bias":  # stored about 0, used about 1
+    if leaf == "affine.bias":  # stored relative to 0, used relative to 1
         return variable, 1, lambda array: array + np.float32(1)
     if leaf == "weight":
         return variable, 4, _convolution if layer == "conv0" else _correlation
@@ -385,12 +386,12 @@ def _as_is(array: Array) -> Array:
 
 
 def _correlation(array: Array) -> Array:
-    """Return [height, width, in, out] as [out, in, height, width]."""
+    """Transpose [height, width, in, out] to [out, in, height, width]."""
     return array.transpose(3, 2, 0, 1)
 
 
 def _convolution(array: Array) -> Array:
-    """Return the kernels turned too: the layer that doubles is stored the other way round."""
+    """Also rotate the kernels: upsampling layers are stored the other way round."""
     return array[::-1, ::-1].transpose(3, 2, 0, 1)
 
 

@@ -1,10 +1,10 @@
-"""A pickle machine that runs nothing of what it reads.
+"""Unpickle without running any code.
 
-A pickle is a program for a stack machine whose `REDUCE` calls any function it names. Here the
-machine is our own: `pickletools` only splits the bytes into opcodes, those that pickles of
-protocol 2 to 5 use are carried out on plain lists and dicts, and a name is a token. Nothing is
-imported or looked up by name. A known name stands for a record maker of `records.py`; a call of
-any other name gives an `Opaque` value, which matters only if the network needs it.
+A pickle is a program for a stack machine whose `REDUCE` opcode calls any function by name. Here
+the stack machine is our own: `pickletools` only splits the bytes into opcodes, those of protocols
+2 to 5 are executed on plain lists and dicts, and a name is just a token. Nothing is imported or
+looked up by name. A known name maps to a record of `records.py`; calling any other name gives an
+`Opaque` value, which matters only if the network needs it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Any
 
 from fgaug.errors import SnapshotError
 
-# A 1024 px snapshot of three networks has below 100,000.
+# A 1024 px snapshot of three networks has fewer than 100,000.
 MAX_OPCODES = 1_000_000
-_SHOWN = 120  # characters of a file's own words in a message
+_SHOWN = 120  # characters quoted from a file in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A (module, name) pair; a token, never the object it names."""
+    """A (module, name) pair: a token, never the named object."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opaque:
-    """A value that is not read; `what` says so if a network turns out to need it."""
+    """An unsupported value; `what` describes it if a network turns out to need it."""
 
     what: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blob:
-    """Bytes of the file, not copied: 300 MB of weights are not doubled to be looked at."""
+    """A range of the file's bytes, not copied, so that 300 MB of weights are not duplicated."""
 
     view: memoryview
 
@@ -48,7 +48,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True)
 class PersistentId:
-    """What a storage stream says of its storage."""
+    """The description of a storage in its stream."""
 
     value: Any
 
@@ -60,21 +60,21 @@ Builder = Callable[[Any, Any], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What one kind of stream makes of the names that are known; all others stay opaque."""
+    """The handlers of known names in one kind of stream; all others stay opaque."""
 
-    makers: Mapping[str, Maker] = field(repr=False)  # what REDUCE makes
-    objects: Mapping[str, Callable[[], Any]] = field(default_factory=dict)  # what NEWOBJ makes
-    builders: Mapping[type, Builder] = field(default_factory=dict)  # what BUILD sets on a record
-    persistent: bool = False  # may hold a persistent id
+    makers: Mapping[str, Maker] = field(repr=False)  # for REDUCE
+    objects: Mapping[str, Callable[[], Any]] = field(default_factory=dict)  # for NEWOBJ
+    builders: Mapping[type, Builder] = field(default_factory=dict)  # for BUILD on a record
+    persistent: bool = False  # may contain a persistent id
 
 
 def run_pickle(
     data: bytes, rules: Rules, start: int = 0, stop: int | None = None
 ) -> tuple[Any, int]:
-    """Return the value of the pickle at `start` and the place after it.
+    """Return the value of the pickle at `start` and the offset after it.
 
     Raises:
-        SnapshotError: damaged bytes, or opcodes that no pickle of protocol 2 to 5 has.
+        SnapshotError: the bytes are damaged or have opcodes that protocols 2 to 5 do not use.
     """
     return _Machine(data, rules, start, stop).run()
 
@@ -92,7 +92,7 @@ class _Machine:
         self.opcodes = 0
 
     def run(self) -> tuple[Any, int]:
-        """Return the value at STOP and the place after it."""
+        """Run until STOP; return the value and the offset after it."""
         at = 0
         try:
             for opcode, argument, position in pickletools.genops(io.BytesIO(self.window)):
@@ -136,10 +136,12 @@ class _Machine:
             if argument > len(self.window) - at:
                 raise SnapshotError(f"a frame of {argument} bytes reaches beyond the file")
         elif name != "PROTO":
-            raise SnapshotError(f"opcode {name} is never in a network file of protocol 2 to 5")
+            raise SnapshotError(
+                f"opcode {name} does not belong in a network file of protocol 2 to 5"
+            )
 
     def pop_to_mark(self) -> list[Any]:
-        """Return what was pushed since the last MARK."""
+        """Pop the values pushed since the last MARK."""
         items, self.stack = self.stack, self.marked.pop()
         return items
 
@@ -150,24 +152,24 @@ class _Machine:
         self.memo[index] = self.stack[-1]
 
     def name_from_stack(self) -> None:
-        """Push the token named by two strings on the stack."""
+        """Replace two strings on the stack by the token that they name."""
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise SnapshotError("a global is not named by two strings")
         self.stack.append(Name(f"{module} {name}"))
 
     def call(self) -> None:
-        """Replace a token and its arguments by the record it stands for, or by an opaque value."""
+        """Replace a token and its arguments by its record, or by an opaque value."""
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(arguments, tuple) or not isinstance(called, Name | Opaque):
-            raise SnapshotError("a call of something that has no name")
+            raise SnapshotError("a call of something without a name")
         make = self.rules.makers.get(called.text) if isinstance(called, Name) else None
         if make is None:
             self.stack.append(Opaque(described(called)))
             return
         try:
             self.stack.append(make(arguments))
-        except SnapshotError as error:  # decides only if the network needs this value
+        except SnapshotError as error:  # raised only if the network needs this value
             self.stack.append(Opaque(str(error)))
 
     def new(self, keywords: bool = False) -> None:
@@ -176,20 +178,20 @@ class _Machine:
             self.stack.pop()
         arguments, token = self.stack.pop(), self.stack.pop()
         if not isinstance(token, Name | Opaque):
-            raise SnapshotError("an object of something that has no name")
+            raise SnapshotError("an object of something without a name")
         make = self.rules.objects.get(token.text) if isinstance(token, Name) else None
         known = make is not None and arguments == () and not keywords
         self.stack.append(make() if make and known else Opaque(described(token)))
 
     def build(self) -> None:
-        """Set the state of the record on top; other values keep their attributes to themselves."""
+        """Set the state of the record on top; the attributes of other values are ignored."""
         state = self.stack.pop()
         record = self.stack[-1]
         set_state = self.rules.builders.get(type(record))
         if set_state is not None:
             set_state(record, state)
         elif not isinstance(record, Opaque | dict):
-            raise SnapshotError("state set on something that is no object")
+            raise SnapshotError("state set on something that is not an object")
 
     def take(self, count: int) -> None:
         """Join the top `count` values into a tuple."""
@@ -199,19 +201,19 @@ class _Machine:
         self.stack[-count:] = [tuple(items)]
 
     def set_items(self, pairs: list[Any]) -> None:
-        """Put keys and values into the dict on top; an opaque value swallows them."""
+        """Add keys and values to the dict on top; opaque values discard them."""
         target = self.stack[-1]
         if not isinstance(target, dict | Opaque) or len(pairs) % 2:
             raise SnapshotError("items set on something that is not a dict")
         if isinstance(target, Opaque):
             return
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            # a nested tuple as a key is never hashed: that would recurse without a bound
+            # never hash a nested tuple as a key: that would recurse without limit
             plain = key is None or isinstance(key, str | int | float)
-            target[key if plain else Opaque("a key that is neither text nor a number")] = value
+            target[key if plain else Opaque("a key that is neither a string nor a number")] = value
 
     def append(self, items: list[Any]) -> None:
-        """Add to the list on top; an opaque value swallows the items."""
+        """Add items to the list on top; opaque values discard them."""
         target = self.stack[-1]
         if isinstance(target, list):
             target.extend(items)
@@ -220,11 +222,11 @@ class _Machine:
 
 
 def described(called: Name | Opaque) -> str:
-    """Return what a call of an unknown name gives, in words."""
+    """Describe the result of calling an unknown name."""
     if isinstance(called, Opaque):
         return called.what
     text = called.text if len(called.text) <= _SHOWN else f"{called.text[:_SHOWN]}..."
-    return f"a value of {text!r}, a name that is not known"
+    return f"a value of {text!r}, an unknown name"
 
 
 def _mark(machine: _Machine, _: Any) -> None:

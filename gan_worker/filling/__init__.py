@@ -1,1 +1,1 @@
-"""Filling: actors that make the fakes a bank lacks."""
+"""Fill a bank: generate missing fakes in one process or on Ray actors."""

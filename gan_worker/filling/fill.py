@@ -1,4 +1,4 @@
-"""Fill: demand - what the bank holds -> pieces -> shards, then index and manifest."""
+"""Fill a bank: generate the missing part of a demand in shards, then write index and manifest."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fgaug.errors import SnapshotError
 from gan_worker.filling.label_generators import LabelGenerator, LabelSource
 from gan_worker.filling.networks import keep_network
 
-MIN_PIECE = 256  # images of a shard where several workers share less than a shard each
+MIN_PIECE = 256  # images per shard if several workers have less than a shard each
 PIECES_A_WORKER = 4
 Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds: one shard
-Progress = Callable[[int, int], None]  # images made, images wanted
-# makes pieces in any order, telling how many images were made so far
+Progress = Callable[[int, int], None]  # images made, total
+# makes pieces in any order, and reports the number of images made so far
 Run = Callable[[list[Piece], Callable[[int], None]], Iterator[tuple[Shard, np.ndarray]]]
 
 
 class ShardMaker:
-    """Makes shards of one bank on one device; what an actor holds, and what runs without one.
+    """Makes shards of one bank on one device, in an actor or in this process.
 
-    Two threads that call it overlap: one generates while the other encodes and writes.
+    Two calling threads overlap: one generates while the other encodes and writes.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ShardMaker:
         self._turn = threading.Lock()
 
     def make(self, label: str, psi: float, z_seeds: np.ndarray) -> Shard:
-        """Generate and write one shard; making it again gives the same file."""
+        """Generate and write one shard; repeating it gives the same file."""
         with self._turn:
             images = self._images(label, psi, z_seeds)
         return write_shard(self.store, label, psi, z_seeds, images)
@@ -70,17 +70,18 @@ def fill(
     workers: int = 1,
     progress: Progress = lambda done, wanted: None,
 ) -> Bank:
-    """Return the bank at `uri` holding at least `demand`, generating only what it lacks.
+    """Fill the bank at `uri` with the missing part of `demand` and return it.
 
-    An interrupted fill leaves whole shards that the next one takes over; a fill of a bank that
-    another process fills waits for it.
+    An interrupted fill leaves finished shards, which the next one adopts. If another process is
+    filling the bank, this one waits.
 
     Args:
-        run: makes the pieces, for example on actors; in this process where None.
-        workers: how many share the work: a demand of less than a shard each is cut smaller.
+        run: makes the pieces, for example on actors; None means in this process.
+        workers: number of workers; a demand of less than a shard each is split into smaller
+            pieces.
 
     Raises:
-        BankError: the bank is of other snapshots, sizes or noise, or out of reach.
+        BankError: the bank has other snapshots, sizes or noise, or is unreachable.
         SnapshotError: a network file is missing, refused or does not fit.
         DiskFullError: no space left; shards written so far are kept.
     """
@@ -107,13 +108,13 @@ def fill(
 
 
 def _piece_rows(images: int, spec: BankSpec, workers: int) -> int:
-    """Return how many images a shard gets: a full one, unless workers would stand idle."""
+    """Return the number of images per shard: a full one, unless workers would be idle."""
     share = -(-images // (PIECES_A_WORKER * workers))
     return spec.shard_rows if workers == 1 else min(spec.shard_rows, max(MIN_PIECE, share))
 
 
 def in_process(store: Store, spec: BankSpec, sources: Mapping[str, LabelSource]) -> Run:
-    """Return a `run` for `fill` without actors: shards are written while the next is generated."""
+    """Return a `run` for `fill` without actors, which writes a shard while generating the next."""
 
     def run(
         pieces: list[Piece], made: Callable[[int], None]
@@ -126,6 +127,6 @@ def in_process(store: Store, spec: BankSpec, sources: Mapping[str, LabelSource])
                     yield shard.result(), z_seeds
                     made(maker.made)
             finally:
-                threads.shutdown(wait=False, cancel_futures=True)  # after an error: no more
+                threads.shutdown(wait=False, cancel_futures=True)  # after an error, start no more
 
     return run

@@ -1,4 +1,4 @@
-"""Sources: what makes each label's fakes, opened and brought to the bank's size."""
+"""Open the generator of each label, and convert its images to the bank's format."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from gan_worker.generators.stylegan2 import Generator, StyleGan2Generator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSource:
-    """What makes one label's fakes, as a grid or a command line names it."""
+    """The generator of one label's fakes, as given in a grid or on the command line."""
 
     kind: str  # stylegan2 | external | imported | phantom | stub
-    file: str | None = None  # of a network; None where the bank's own copy is meant
+    file: str | None = None  # network file; None means the bank's copy
     class_index: int | None = None  # of a conditional network
-    python: str | None = None  # external: what runs the checkout at `repo`
+    python: str | None = None  # external: Python that runs the checkout at `repo`
     repo: str | None = None
-    program: str | None = None  # external: generate.py or run_generator.py; None: what `repo` has
-    prefix: str | None = None  # external: of the file names that generate.py writes
+    program: str | None = None  # external: generate.py or run_generator.py; None detects it
+    prefix: str | None = None  # external: of the file names written by generate.py
 
     @property
     def checkout(self) -> Checkout:
@@ -46,10 +46,10 @@ class LabelSource:
 
 
 def describe(label: str, source: LabelSource) -> Source:
-    """Return a source by content, as a bank's description and a cell's identity want it.
+    """Return the content-based source for a bank's spec and a cell's identity.
 
     Raises:
-        SnapshotError: the network file does not exist, or is a copy that is refused.
+        SnapshotError: the network file does not exist, or is an invalid copy.
     """
     if source.kind in ("stylegan2", "external"):
         assert source.file is not None
@@ -83,7 +83,7 @@ def _identity(label: str, source: LabelSource, path: Path) -> str:
 
 
 class LabelGenerator:
-    """One label's generator, giving images of the bank's size and channels."""
+    """One label's generator, with images in the bank's size and channels."""
 
     def __init__(
         self,
@@ -97,23 +97,23 @@ class LabelGenerator:
         self.name = f"the snapshot of `{label}`, {source.file}"
         self.inner = _open(label, source, spec, device, store)
         self.class_index = source.class_index
-        self.step = _step(source.kind, device)  # images to ask for at once
+        self.step = _step(source.kind, device)  # images per request
         self._check_size()
         self._check(label, source)
 
     def _check_size(self) -> None:
-        size = self.inner.size  # 0: an external program's is known after its first batch
+        size = self.inner.size  # 0 for an external program before its first batch
         if 0 < size < self.spec.size:
             raise SnapshotError(
-                f"{self.name}, makes images of {size} px, the dataset has {self.spec.size} px. "
-                f"Prepare the dataset at {size} px or less."
+                f"{self.name}, makes images of {size} px, but the dataset has {self.spec.size} "
+                f"px. Prepare the dataset at {size} px or less."
             )
 
     def _check_content(self, known: str, found: str) -> None:
         if found != known:
             raise SnapshotError(
-                f"{self.name}, changed: the bank is made from {known[:12]}, the file is "
-                f"{found[:12]}. Give it a bank of its own."
+                f"{self.name}, has changed: the bank was made from {known[:12]}, the file is "
+                f"{found[:12]}. Use a separate bank."
             )
 
     def _check(self, label: str, source: LabelSource) -> None:
@@ -123,22 +123,22 @@ class LabelGenerator:
             self._check_content(known.sha256, inner.sha256)
         if inner.labels and self.class_index is None:
             raise SnapshotError(
-                f"{self.name}, has {inner.labels} classes. Say which: "
-                f"`{label}: {{file: {file}, class: 0}}` in a grid, `{label}={file}:0` here."
+                f"{self.name}, has {inner.labels} classes. Choose one: `{label}: {{file: {file}, "
+                f"class: 0}}` in a grid, `{label}={file}:0` here."
             )
         if self.class_index is not None and not inner.labels:
             raise SnapshotError(
-                f"{self.name}, has no classes, class {self.class_index} is asked for. "
-                "Leave out the class."
+                f"{self.name}, has no classes, class {self.class_index} is requested. Omit the "
+                "class."
             )
         if self.class_index is not None and not 0 <= self.class_index < inner.labels:
             raise SnapshotError(
-                f"{self.name}, has {inner.labels} classes, class {self.class_index} is asked "
-                f"for. Give 0 to {inner.labels - 1}."
+                f"{self.name}, has {inner.labels} classes, class {self.class_index} is requested. "
+                f"Give 0 to {inner.labels - 1}."
             )
 
     def generate(self, z_seeds: np.ndarray, psi: float) -> np.ndarray:
-        """Return the images of `z_seeds`, uint8 [N, size, size, channels] of the bank."""
+        """Return the images of `z_seeds` in the bank's format, uint8 [N, size, size, channels]."""
         label = self.class_index if self.inner.labels else None
         images = self.inner.generate([int(z_seed) for z_seed in z_seeds], psi, label)
         self._check_size()
@@ -146,19 +146,19 @@ class LabelGenerator:
 
 
 def _step(kind: str, device: str) -> int:
-    """Return after how many images progress is told; the images do not depend on it."""
+    """Return the number of images per progress report; it does not affect the images."""
     if kind == "external":
-        return 512  # each call starts a program, which reads its network
-    return 64 if device == "cpu" else 1024  # several batches: a GPU computes one, sends another
+        return 512  # each call starts a program that loads its network
+    return 64 if device == "cpu" else 1024  # several batches, to overlap computing and copying
 
 
 def open_sources(
     sources: Mapping[str, LabelSource], spec: BankSpec, device: str, store: Store | None = None
 ) -> dict[str, LabelGenerator]:
-    """Return the generator of every label, from the copy in `store` or its file, each read once.
+    """Open the generator of every label from the copy in `store` or its file, each read once.
 
     Raises:
-        SnapshotError: a file that cannot be read or does not fit; every problem in one message.
+        SnapshotError: a file cannot be read or does not fit; lists every problem.
     """
     opened, problems = {}, []
     for label, source in sources.items():
@@ -174,12 +174,12 @@ def open_sources(
 def check_sources(
     sources: Mapping[str, LabelSource], spec: BankSpec, store: Store | None = None
 ) -> None:
-    """Read every network once and let it go: what is wrong is said before anything starts.
+    """Read every network once, to report problems before anything starts.
 
-    An external program is not started: only what it needs is looked for.
+    External programs are not started; only their files are checked.
 
     Raises:
-        SnapshotError: as `open_sources`.
+        SnapshotError: as in `open_sources`.
     """
     try:
         open_sources(sources, spec, "cpu", store)
@@ -197,8 +197,8 @@ def _open(
         return StubGenerator(spec.size, spec.channels)
     if source.kind == "imported":
         raise SnapshotError(
-            f"the bank lacks images of `{label}` that were imported and cannot be made here. "
-            "Add them by `fgaug bank import`, or ask for fewer: z_seeds run from 1 to `pool`."
+            f"the bank lacks imported images of `{label}`, which cannot be generated. Add them "
+            "with `fgaug bank import`, or use a smaller `pool`: z_seeds run from 1 to `pool`."
         )
     if source.kind == "external":
         assert source.file is not None
@@ -223,14 +223,14 @@ Options = tuple[str, str, str, int | None]  # noise mode, device, precision, cut
 
 @lru_cache(maxsize=8)
 def _of_file(file: str, changed: tuple[int, int] | None, options: Options) -> StyleGan2Generator:
-    """Return a network; labels that share a conditional file share it in memory."""
-    del changed  # part of the key: a file that was replaced is read again
+    """Load a network; labels with the same conditional file share it in memory."""
+    del changed  # part of the cache key: a replaced file is read again
     return _generator(read_snapshot(file), options)
 
 
 @lru_cache(maxsize=8)
 def _of_bank(uri: str, sha256: str, options: Options) -> StyleGan2Generator:
-    """Return a network from a bank's own copy."""
+    """Load a network from a bank's copy."""
     return _generator(kept_network(open_store(uri), sha256), options)
 
 

@@ -1,6 +1,7 @@
-"""Networks kept in the bank they fill, as plain numbers: a pickle is opened once.
+"""Keep copies of networks in the bank they fill.
 
-network file -> [kept] -> snapshots/<sha12>.safetensors -> generator
+A network file is converted once to `snapshots/<sha12>.safetensors`, from which generators are
+loaded later.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from gan_worker.files.snapshot import Snapshot, parse_snapshot, read_snapshot, t
 
 
 def keep_network(store: Store, file: Path, sha256: str) -> None:
-    """Copy a network into a bank that lacks it, and the record of its training images.
+    """Copy a network and the record of its training images to a bank, unless present.
 
     Raises:
-        SnapshotError: the file is refused, or is not the network of that SHA-256 any more.
+        SnapshotError: the file is invalid, or no longer has this SHA-256.
     """
     if not store.has(BankNames.snapshot(sha256)):
         snapshot = read_snapshot(file)
         if snapshot.sha256 != sha256:
             raise SnapshotError(
-                f"{file} changed: the bank is made from {sha256[:12]}, the file is "
-                f"{snapshot.sha256[:12]}. Give it a bank of its own."
+                f"{file} has changed: the bank was made from {sha256[:12]}, the file is "
+                f"{snapshot.sha256[:12]}. Use a separate bank."
             )
         store.write(BankNames.snapshot(sha256), to_safetensors(snapshot))
     record = record_of(file)
@@ -33,13 +34,13 @@ def keep_network(store: Store, file: Path, sha256: str) -> None:
 
 
 def kept_network(store: Store, sha256: str) -> Snapshot:
-    """Return a bank's own copy of a network.
+    """Read a bank's copy of a network.
 
     Raises:
         SnapshotError: the copy is missing, damaged, or of another network.
     """
     name = BankNames.snapshot(sha256)
-    cure = "Remove it; the next fill copies the network file anew."
+    cure = "Remove it; the next fill copies the network file again."
     try:
         snapshot = parse_snapshot(read(store, name).to_pybytes(), store.place(name))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Images of a bank made anew and compared with those it holds."""
+"""Generate images of a bank again and compare them with the stored ones."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from fgaug.bank.reader import shard_columns, shard_images
 from fgaug.errors import SnapshotError
 from gan_worker.filling.label_generators import LabelGenerator, LabelSource
 
-LIMIT = 2  # levels: another machine's float rounding moves a value by 1, resizing seldom by 2
-REMADE_KINDS = ("stylegan2", "phantom", "stub")  # that a bank can make again by itself
+LIMIT = 2  # levels: rounding on another machine changes a value by 1, or rarely 2 after resizing
+REMADE_KINDS = ("stylegan2", "phantom", "stub")  # kinds that a bank can regenerate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How far images made anew are from those of a shard."""
+    """The difference between regenerated and stored images of a shard."""
 
     shard: str
     images: int  # compared
-    largest: int  # difference of a value, in levels of 0-255
-    share: float  # of values that differ
+    largest: int  # largest difference of a value, in levels of 0-255
+    share: float  # share of differing values
 
     @property
     def tolerable(self) -> bool:
@@ -31,7 +31,7 @@ class Difference:
 
 
 def own_sources(spec: BankSpec) -> dict[str, LabelSource]:
-    """Return what makes fakes from the bank alone, for each label where that can be done."""
+    """Return the sources of all labels that can be generated from the bank alone."""
     return {
         label: LabelSource(kind=source.kind, class_index=source.class_index)
         for label, source in spec.sources.items()
@@ -47,9 +47,9 @@ def differences(
     rng: np.random.Generator,
     looked: Callable[[int, int], None] = lambda done, wanted: None,
 ) -> tuple[list[Difference], list[str]]:
-    """Return how `images` random images of each shard differ from the same made anew.
+    """Compare `images` random images of each shard with regenerated ones.
 
-    Beside it, why some labels could not be compared, a line each.
+    Also returns one line for each label that could not be compared.
     """
     sources, found = own_sources(spec), []
     skipped: dict[str, str] = {}
@@ -58,7 +58,7 @@ def differences(
         label = shard.label
         if label not in sources and label not in skipped:
             kind = spec.sources[label].kind if label in spec.sources else "unknown"
-            skipped[label] = f"{label}: {kind} images cannot be made anew from the bank"
+            skipped[label] = f"{label}: {kind} images cannot be regenerated from the bank"
         if label not in generators and label not in skipped:
             try:
                 generators[label] = LabelGenerator(label, sources[label], spec, "cpu", store)

@@ -1,1 +1,1 @@
-"""Generators: latents to images, by StyleGAN2, the phantom, or a program of the user."""
+"""Generators: make images with StyleGAN2, the phantom or the user's program."""

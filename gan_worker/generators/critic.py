@@ -1,4 +1,4 @@
-"""A snapshot's discriminator as a judge of single images."""
+"""Score single images with a snapshot's discriminator."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _BATCH = {"cpu": 16, "cuda": 128}
 
 
 class Critic:
-    """The discriminator that was trained beside a generator.
+    """The discriminator that was trained with a generator.
 
-    Each image is judged alone, as a group of one: in training, the network's last block also saw
-    how much the images of a group differ, which here is nothing. Logits of one network compare
-    with each other; those of two do not.
+    Each image is scored alone, as a group of one. In training, the last block also received the
+    spread of a group of images, which is 0 here. Logits are comparable within one network, but not
+    between networks.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Critic:
         """Read an official pickle.
 
         Raises:
-            SnapshotError: it holds no discriminator, or the class is not one of its classes.
+            SnapshotError: the file has no discriminator, or the class is invalid.
         """
         stored = read_discriminator(file)
         config = dataclasses.replace(stored.config, group_size=1)
@@ -39,7 +39,7 @@ class Critic:
             0 <= (class_index or 0) < max(1, config.labels)
         ):
             raise SnapshotError(
-                f"The discriminator of {file} has {config.labels} classes, asked for is "
+                f"The discriminator of {file} has {config.labels} classes, but requested is "
                 f"{'none' if class_index is None else class_index}."
             )
         self.size, self.channels = config.resolution, config.img_channels
@@ -51,16 +51,17 @@ class Critic:
             self._one_hot = torch.eye(config.labels, device=self._device)[[class_index]]
 
     def logits(self, images: np.ndarray) -> NDArray[np.float64]:
-        """Return float64 [N] of images, uint8 [N, size, size, channels]; above 0 passes for real.
+        """Return logits, float64 [N], of images, uint8 [N, size, size, channels]; above 0 means
+        real.
 
         Raises:
-            SnapshotError: images of another shape than the network's.
+            SnapshotError: the images have another shape than the network's.
         """
         shape = (self.size, self.size, self.channels)
         if images.shape[1:] != shape:
             raise SnapshotError(
-                f"The discriminator judges images of {shape}, these have {images.shape[1:]}. "
-                "Only a bank in its network's own size and channels has these logits."
+                f"The discriminator needs images of {shape}, but these have {images.shape[1:]}. "
+                "Use a bank with the size and channels of its network."
             )
         step, found = _BATCH[self._device.type], [np.empty(0)]
         for start in range(0, len(images), step):

@@ -1,4 +1,4 @@
-"""Devices: where torch computes, its exact arithmetic, and the way back."""
+"""Exact float32 on GPUs, and asynchronous copies back to the CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fgaug.errors import UserError
 
 @contextlib.contextmanager
 def exact_float32(device: torch.device) -> Iterator[None]:
-    """Keep a GPU from rounding convolutions to TF32, which alters every other uint8 level."""
+    """Disable TF32 convolutions on a GPU, which would change every second uint8 level."""
     if device.type != "cuda":
         yield
         return
@@ -26,20 +26,20 @@ def exact_float32(device: torch.device) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class OnItsWay:
-    """A finished batch whose copy to this machine's memory may still run beside the next."""
+    """A finished batch whose copy to CPU memory may still be in progress."""
 
     images: Tensor
-    finite: Tensor  # whether all pixels are numbers
+    finite: Tensor  # whether all pixels are finite
     done: torch.cuda.Event | None
 
     @classmethod
     def send(cls, pixels: Tensor, finish: Callable[[Tensor], Tensor]) -> OnItsWay:
-        """Return what `finish` makes of `pixels`, on its way."""
+        """Apply `finish` to `pixels` and start copying the result."""
         finite = torch.isfinite(pixels).all()
         images = finish(pixels)
         if images.device.type != "cuda":
             return cls(images.cpu(), finite.cpu(), None)
-        # a stream of its own: in the one that computes, the next batch would wait for the copy
+        # a separate stream: in the compute stream, the next batch would wait for the copy
         aside = torch.cuda.Stream(images.device)  # type: ignore[no-untyped-call]  # torch's gap
         aside.wait_stream(torch.cuda.current_stream(images.device))
         with torch.cuda.stream(aside):
@@ -49,13 +49,13 @@ class OnItsWay:
         return here
 
     def arrived(self, psi: float, precision: str) -> NDArray[np.generic]:
-        """Return the images once they are here; refuse pixels that are no numbers."""
+        """Wait for the images and return them; refuse pixels that are not finite."""
         if self.done is not None:
             self.done.synchronize()
         if not self.finite:
             raise UserError(
-                f"The network gives pixels that are not finite at psi {psi} in {precision}. "
-                "Use a psi nearer to 1, precision float32, or another snapshot."
+                f"The network produces non-finite pixels at psi {psi} in {precision}. Use a psi "
+                "nearer to 1, precision float32, or another snapshot."
             )
         images: NDArray[np.generic] = self.images.numpy()
         return images

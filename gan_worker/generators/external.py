@@ -1,9 +1,9 @@
-"""External: a checkout of an official program, run as it is.
+"""Generate images with an unmodified checkout of an official program.
 
-For networks that our own generator does not read, or whose images must be those of that program.
-The program runs as a process of its own, a batch of seeds each; what it says is shown if it fails.
-Its noise is its own: a grid's `noise` (const for the PyTorch program, seeded for the TensorFlow
-ones) is recorded with the images, not enforced.
+For networks that our own generator does not support, or whose images must come from that program.
+Each batch of seeds runs in a separate process, whose output is shown if it fails. The program
+controls its noise: a grid's `noise` (const for the PyTorch program, seeded for the TensorFlow
+ones) is recorded with the images, but not enforced.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ from fgaug.data.reading.squares import to_channels
 from fgaug.errors import SnapshotError
 from gan_worker.generators.latents import check_label, checked_psi, checked_seeds
 
-PROGRAMS = ("generate.py", "run_generator.py")  # of a checkout; the first that exists is taken
-_SHOWN_LINES, _SHOWN_BYTES = 20, 1 << 16  # of the log's end, where the program failed
+PROGRAMS = ("generate.py", "run_generator.py")  # of a checkout; the first existing one is used
+_SHOWN_LINES, _SHOWN_BYTES = 20, 1 << 16  # of the end of a failed program's log
 _LAST_DIGITS = re.compile(r"[0-9]+\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkout:
-    """A user's own checkout of an official program, and the Python that runs it."""
+    """A user's checkout of an official program, and the Python that runs it."""
 
     python: str
     repo: str
-    program: str | None = None  # one of PROGRAMS; None takes the one that `repo` has
-    prefix: str | None = None  # of the file names, where generate.py knows `--prefix`
+    program: str | None = None  # one of PROGRAMS; None takes the one in `repo`
+    prefix: str | None = None  # of the file names, if generate.py supports `--prefix`
 
     def form(self) -> str | None:
-        """Return the program to run, or None where the checkout has neither."""
+        """The program to run, or None if the checkout has neither."""
         here = (name for name in PROGRAMS if (Path(self.repo) / name).is_file())
         return self.program or next(here, None)
 
     def problems(self, class_index: int | None) -> list[str]:
-        """Return why it cannot run, one line each; nothing is started."""
+        """Return the reasons why it cannot run, one line each, without starting it."""
         found = []
         if self.python.startswith("-") or shutil.which(self.python) is None:
             found.append(f"`python` must be an executable file, got {self.python}")
@@ -65,23 +65,23 @@ class Checkout:
         if form == PROGRAMS[1] and class_index is not None:
             found.append(f"{form} takes no class, got {class_index}. Use generate.py")
         if form == PROGRAMS[1] and self.prefix is not None:
-            found.append(f"{form} takes no `prefix`, got {self.prefix}. Leave it out")
+            found.append(f"{form} takes no `prefix`, got {self.prefix}. Omit it")
         if self.prefix is not None and not _is_name(self.prefix):
             found.append(f"`prefix` must be the start of a file name, got {self.prefix!r}")
         return found
 
 
 def external_digest(network: Path, class_index: int | None, form: str) -> str:
-    """Return the SHA-256 that stands for what an external program makes of a network file."""
+    """Return the SHA-256 that identifies an external program's images of a network file."""
     parameters = {"network": files.sha256_of(network), "class": class_index, "program": form}
     return source_digest("external", parameters)
 
 
 class ExternalGenerator:
-    """Makes images by an official program; a `Generator` of the size that its images have.
+    """Generates images with an official program; see `Generator`.
 
-    `size` and `channels` are 0 until the first batch. `labels` is one more than the class asked
-    for: how many classes the network has is known to the program alone.
+    `size` and `channels` are 0 until the first batch. `labels` is the requested class plus 1, as
+    only the program knows the network's number of classes.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class ExternalGenerator:
             )
         self.size = self.channels = 0
         self.labels = 0 if class_index is None else class_index + 1
-        self.batch = batch  # z_seeds a process: each start reads the network again
+        self.batch = batch  # z_seeds per process: each start loads the network again
         self.name = f"the external program of `{label}`"
         self.checkout = checkout
         self.form = checkout.form() or ""
@@ -112,10 +112,10 @@ class ExternalGenerator:
     def generate(
         self, z_seeds: Sequence[int], psi: float, label: int | None = None
     ) -> NDArray[np.uint8]:
-        """Return uint8 [N, H, W, C], one image a z_seed, in the order asked.
+        """Return one image per z_seed, in the given order, uint8 [N, H, W, C].
 
         Raises:
-            SnapshotError: the program failed, or its images are not those asked for.
+            SnapshotError: the program failed, or did not write the requested images.
         """
         seeds, psi = checked_seeds(z_seeds), checked_psi(psi)
         check_label(label, self.labels)
@@ -151,7 +151,7 @@ class ExternalGenerator:
 
     def _command(self, out: Path, seeds: list[int], psi: float, label: int | None) -> list[str]:
         python = shutil.which(self.checkout.python) or self.checkout.python
-        # not resolved: the Python of a virtual environment is a link, and known by its place
+        # not resolved: the Python of a virtual environment is a link, identified by its path
         start = [os.path.abspath(python), self.form]
         shared = [f"--network={self.network}", f"--seeds={','.join(map(str, seeds))}"]
         if self.form == PROGRAMS[1]:
@@ -165,7 +165,7 @@ class ExternalGenerator:
         return command + ([f"--prefix={prefix}"] if prefix is not None else [])
 
     def _files(self, out: Path, seeds: list[int], log: Path) -> dict[int, Path]:
-        """Return the image of each seed, or say which lack and which nobody asked for."""
+        """Return the image file of each seed, or report missing and unexpected ones."""
         pattern = "*/*.png" if self.form == PROGRAMS[1] else "*.png"
         found: dict[int, Path] = {}
         extra = []
@@ -181,7 +181,7 @@ class ExternalGenerator:
             raise SnapshotError(
                 f"{self.name} wrote {len(found) + len(extra)} images for {len(seeds)} seeds"
                 + (f"; none for {listed(lacking)}" if lacking else "")
-                + (f"; not asked for: {listed(extra)}" if extra else "")
+                + (f"; unexpected: {listed(extra)}" if extra else "")
                 + f". Its last lines:\n{_tail(log)}"
             )
         return found
@@ -200,10 +200,10 @@ class ExternalGenerator:
             self.size = self.size or height
             if (height, width) != (self.size, self.size):
                 raise SnapshotError(
-                    f"{self.name} must write squares of one size: the image of seed {seed} has "
-                    f"{width} x {height} px, others have {self.size} px."
+                    f"{self.name} must write square images of one size: the image of seed {seed} "
+                    f"has {width} x {height} px, others have {self.size} px."
                 )
-            self.channels = max(self.channels, channels)  # 3 from the first colour image on
+            self.channels = max(self.channels, channels)  # becomes 3 at the first colour image
         return images
 
 
@@ -212,7 +212,7 @@ def _is_name(prefix: str) -> bool:
 
 
 def _tail(log: Path) -> str:
-    """Return the last lines of a log, without what could steer a terminal."""
+    """Return the last lines of a log, without control characters."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _SHOWN_BYTES))
         lines = file.read().decode("utf-8", errors="replace").splitlines()

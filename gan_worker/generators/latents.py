@@ -1,7 +1,7 @@
-"""Draws: z_seeds -> z and noise, as the official programs draw them.
+"""Draw z and noise from z_seeds, exactly as the official programs do.
 
-All that is random in an image comes from `numpy.random.RandomState(z_seed)`: z first, then, for
-seeded noise, the maps from 4 px up.
+All randomness of an image comes from `numpy.random.RandomState(z_seed)`: first z, then, for seeded
+noise, the noise maps from 4 px up.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from gan_worker.networks import GeneratorConfig
 from gan_worker.networks.synthesis import Noise
 
 NOISE_MODES = ("const", "none", "seeded")
-MAX_Z_SEED = 2**32 - 1  # what numpy's RandomState takes
+MAX_Z_SEED = 2**32 - 1  # limit of numpy's RandomState
 
 
 def draw(
     config: GeneratorConfig, noise_mode: str, seeds: Sequence[int], *, pinned: bool = False
 ) -> tuple[Tensor, Noise]:
-    """Return z [N, z_dim] and the noise, each seed's numbers from its own stream.
+    """Return z [N, z_dim] and the noise, with a separate random stream per seed.
 
-    Noise is the mode's own name, or for `seeded` a map [N, 1, r, r] a layer.
+    The noise is the name of the mode, or for `seeded` one map [N, 1, r, r] per layer.
 
     Args:
-        pinned: in memory from which a GPU copies while it computes.
+        pinned: use pinned memory, from which a GPU copies asynchronously.
     """
     sizes = config.noise_sizes if noise_mode == "seeded" else ()
     z = torch.empty(len(seeds), config.z_dim, pin_memory=pinned)
@@ -44,7 +44,7 @@ def draw(
 
 
 def checked_seeds(z_seeds: Sequence[int]) -> list[int]:
-    """Return z_seeds as Python integers; refuse what cannot seed a random generator."""
+    """Return z_seeds as Python integers; refuse invalid seeds."""
     seeds = []
     for z_seed in z_seeds:
         try:
@@ -52,21 +52,23 @@ def checked_seeds(z_seeds: Sequence[int]) -> list[int]:
         except TypeError:
             seed = -1
         if not 0 <= seed <= MAX_Z_SEED:
-            raise UserError(f"z_seeds are whole numbers from 0 to {MAX_Z_SEED}, got {z_seed!r}.")
+            raise UserError(
+                f"z_seeds must be whole numbers from 0 to {MAX_Z_SEED}, got {z_seed!r}."
+            )
         seeds.append(seed)
     return seeds
 
 
 def checked_psi(psi: float) -> float:
-    """Return psi as a float; refuse what is not a finite number."""
+    """Return psi as a float; refuse non-finite numbers."""
     value = float(psi)
     if not math.isfinite(value):
-        raise UserError(f"psi must be a finite number, got {psi}. Give for example 0.7.")
+        raise UserError(f"psi must be a finite number, got {psi}. For example, give 0.7.")
     return value
 
 
 def check_label(label: int | None, labels: int) -> None:
-    """Refuse a label that the network does not have, or its lack where the network needs one."""
+    """Refuse a label that the network does not have, or a missing label that it needs."""
     if labels == 0 and label is not None:
         raise UserError(f"label must be None for a network without classes, got {label}.")
     if labels and label is None:

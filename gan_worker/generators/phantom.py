@@ -1,6 +1,6 @@
-"""Phantom fakes: fresh draws of the simulator, where psi scales how far heads are from their mean.
+"""Generate phantom fakes: new draws of the simulator, where psi scales their variation.
 
-Perfect fakes at psi 1: what a GAN that had learned the true distribution would give.
+At psi 1 they are perfect fakes, as from a GAN that has learned the true distribution.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from fgaug.data.phantom import PLANES, draw_image
 from fgaug.errors import SnapshotError
 
-# Fakes of z_seed s are draws of seed s + OFFSET: phantom datasets use seeds from 0 on.
+# The fake of z_seed s is the draw of seed s + OFFSET, as phantom datasets use seeds from 0.
 OFFSET = 1 << 31
 
 
 class PhantomGenerator:
-    """Draws images of one plane; a `Generator` without a network."""
+    """Simulates images of one plane; a `Generator` without a network."""
 
     channels = 1
     labels = 0
@@ -25,13 +25,13 @@ class PhantomGenerator:
     def __init__(self, plane: str, size: int) -> None:
         if plane not in PLANES:
             raise SnapshotError(
-                f"`generator.kind: phantom` draws the labels {' and '.join(PLANES)}, "
-                f"not `{plane}`. Use it with a dataset of `fgaug data prepare --preset phantom`."
+                f"`generator.kind: phantom` supports only the labels {' and '.join(PLANES)}, not "
+                f"`{plane}`. Use it with a dataset of `fgaug data prepare --preset phantom`."
             )
         self.plane, self.size = plane, size
 
     def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> np.ndarray:
-        """Return one draw a z_seed, uint8 [N, size, size, 1]; `psi` is the anatomy's spread."""
+        """Return one draw per z_seed, uint8 [N, size, size, 1]; `psi` scales the variation."""
         assert label is None, "one generator draws one plane"
         if not len(z_seeds):
             return np.empty((0, self.size, self.size, 1), np.uint8)

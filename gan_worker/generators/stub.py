@@ -1,4 +1,4 @@
-"""The stub: smooth patterns that need no network."""
+"""Generate smooth patterns instead of network images, for tests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gan_worker.generators.latents import check_label, checked_psi, checked_seed
 
 
 class StubGenerator:
-    """Smooth patterns in place of a network: instant, and as true to its arguments as one.
+    """Generates smooth patterns instead of network images, instantly and deterministically.
 
-    A pattern is two waves and a grain drawn from z_seed, scaled by psi about gray, so that psi 0
-    gives one image for every seed as in a real network.
+    A pattern is two waves and grain drawn from z_seed, scaled by psi about grey, so that psi 0
+    gives the same image for every seed, as in a real network.
     """
 
     def __init__(self, size: int, channels: int, labels: int = 0) -> None:
@@ -30,7 +30,7 @@ class StubGenerator:
         self.size, self.channels, self.labels = size, channels, labels
 
     def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
-        """Return uint8 [N, H, W, C], each image a function of its z_seed, psi and label alone."""
+        """Return uint8 [N, H, W, C]; each image depends only on its z_seed, psi and label."""
         psi = checked_psi(psi)
         check_label(label, self.labels)
         seeds = np.array(checked_seeds(z_seeds), dtype=np.uint64)
@@ -58,7 +58,7 @@ class StubGenerator:
 
 
 def _hashed(keys: NDArray[Any]) -> NDArray[np.float64]:
-    """Return a number in [0, 1) for each key, by the splitmix64 mix."""
+    """Return a number in [0, 1) for each key, with the splitmix64 hash."""
     mixed = keys * np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,7 +1,7 @@
-"""Generators: z_seeds, psi, label -> images.
+"""Generate StyleGAN2 images from z_seeds, psi and label.
 
-An image is addressed by content: it depends on the network, psi, its z_seed and the noise mode,
-never on the images made beside it.
+An image depends only on the network, psi, its z_seed and the noise mode, never on other images of
+its batch.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ PRECISIONS = {
     "float16": torch.float16,
 }
 _MAX_BATCH_CPU, _MAX_BATCH_GPU = 32, 128
-_DRAWN_AHEAD = 4  # batches, each in a thread, while a GPU works
+_DRAWN_AHEAD = 4  # batches drawn in threads while a GPU computes
 
 
 class Generator(Protocol):
-    """What makes images: StyleGAN2, the stub, the phantom, an external program."""
+    """The interface of generators: StyleGAN2, the stub, the phantom and external programs."""
 
     size: int  # side in px
     channels: int
     labels: int  # number of classes of a conditional network, else 0
 
     def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
-        """Return uint8 [N, H, W, C], one image a z_seed, in the order asked."""
+        """Return one image per z_seed, in the given order, uint8 [N, H, W, C]."""
         ...
 
 
@@ -73,17 +73,17 @@ def load_generator(
     compiled: bool = False,
     cutoff: int | None = None,
 ) -> StyleGan2Generator:
-    """Return the generator in a network file.
+    """Load the generator in a network file.
 
     Args:
-        path: a StyleGAN2 network file of any official program, or our `.safetensors`.
-        noise_mode: `const` takes the noise stored in the file, `none` adds none, `seeded` draws
-            each image's noise from its z_seed as the TensorFlow program does.
-        device: where torch computes, such as `cpu` or `cuda`.
-        precision: of the convolutions: `float32` gives the official program's images, `bfloat16`
-            and `float16` are faster on a GPU and a few levels away.
-        compiled: let torch compile the network at its first use, which takes a minute or more.
-        cutoff: how many of the w vectors psi truncates, the coarse ones first; all where None.
+        path: a StyleGAN2 network file of any official program, or a converted `.safetensors`.
+        noise_mode: `const` uses the noise stored in the file, `none` adds none, `seeded` draws
+            each image's noise from its z_seed, as in the TensorFlow program.
+        device: torch device, such as `cpu` or `cuda`.
+        precision: of the convolutions: `float32` reproduces the official program's images,
+            `bfloat16` and `float16` are faster on a GPU and differ by a few levels.
+        compiled: compile the network with torch at its first use, which takes a minute or more.
+        cutoff: number of w vectors that psi truncates, coarse ones first; None means all.
     """
     return StyleGan2Generator(
         read_snapshot(path),
@@ -96,7 +96,7 @@ def load_generator(
 
 
 class StyleGan2Generator:
-    """A StyleGAN2 network that makes images; in float32 they are the official program's."""
+    """A StyleGAN2 generator; in float32 its images equal those of the official program."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class StyleGan2Generator:
         self.cutoff = _checked_cutoff(cutoff, snapshot.config.num_ws)
         self.device = usable_device(device)
         network = GeneratorNetwork.from_tensors(snapshot.config, snapshot.tensors)
-        # channels-last convolutions took 0.8 of the time on a CPU, the transposed ones 0.6
+        # on a CPU, channels-last convolutions took 0.8 of the time, transposed ones 0.6
         self.network = network.to(memory_format=torch.channels_last).to(self.device)
         self.network.synthesis.prepare(PRECISIONS[precision])
         self._synthesis: Callable[[Tensor, Noise], Tensor] = self.network.synthesis
@@ -129,7 +129,7 @@ class StyleGan2Generator:
         self.batch = _batch_size(snapshot.config, self.device)
 
     def synthesize(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> Planes:
-        """Return float32 [N, C, H, W], about [-1, 1] and not clipped."""
+        """Return float32 [N, C, H, W], roughly in [-1, 1] and not clipped."""
         shape = (len(z_seeds), self.channels, self.size, self.size)
         images = np.empty(shape, dtype=np.float32)
         for start, batch in self._batches(z_seeds, psi, label, lambda pixels: pixels):
@@ -137,7 +137,7 @@ class StyleGan2Generator:
         return images
 
     def generate(self, z_seeds: Sequence[int], psi: float, label: int | None = None) -> ImageArray:
-        """Return uint8 [N, H, W, C]; levels are cut, not rounded, as the official program does."""
+        """Return uint8 [N, H, W, C], truncated instead of rounded, as in the official program."""
         images = np.empty((len(z_seeds), self.size, self.size, self.channels), dtype=np.uint8)
         for start, batch in self._batches(z_seeds, psi, label, _levels):
             images[start : start + len(batch)] = batch
@@ -150,7 +150,7 @@ class StyleGan2Generator:
         label: int | None,
         finish: Callable[[Tensor], Tensor],
     ) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """Yield (place of the first, images) of each batch; on a GPU while it makes the next."""
+        """Yield (offset, images) of each batch; a GPU already computes the next one."""
         seeds = checked_seeds(z_seeds)
         psi = checked_psi(psi)
         check_label(label, self.labels)
@@ -165,7 +165,7 @@ class StyleGan2Generator:
             yield made[0][0], made.popleft()[1].arrived(psi, self.precision)
 
     def _drawn(self, seeds: list[int]) -> Iterator[tuple[int, tuple[Tensor, Noise]]]:
-        """Yield (place of the first, draws) of each batch, drawn ahead for a GPU."""
+        """Yield (offset, draws) of each batch, prefetched for a GPU."""
         starts = range(0, len(seeds), self.batch)
         if self.device.type != "cuda":
             for start in starts:
@@ -210,17 +210,17 @@ def _checked_cutoff(cutoff: int | None, num_ws: int) -> int | None:
         value = -1
     if not 0 <= value <= num_ws:
         raise UserError(
-            f"cutoff must be a whole number from 0 to {num_ws}, as many w vectors as this network "
-            f"has, got {cutoff!r}. Give None to truncate all."
+            f"cutoff must be a whole number from 0 to {num_ws}, the number of w vectors of this "
+            f"network, got {cutoff!r}. Give None to truncate all."
         )
     return value
 
 
 def _batch_size(config: GeneratorConfig, device: torch.device) -> int:
-    """Return how many images to make at a time.
+    """Return the batch size.
 
-    On a CPU the network itself divides a batch where its maps grow large. On a GPU the largest
-    array is held to 512 MB, of which a few exist at a time.
+    On a CPU the network splits a batch by itself when its maps grow large. On a GPU the largest
+    array is limited to 512 MB, of which a few exist at a time.
     """
     if device.type == "cpu":
         return _MAX_BATCH_CPU

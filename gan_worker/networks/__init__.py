@@ -1,9 +1,9 @@
-"""StyleGAN2 building blocks in plain PyTorch, CPU and GPU.  config -> modules
+"""StyleGAN2 networks in plain PyTorch, for CPU and GPU.
 
 Written from the papers (Karras et al. 2019, arXiv:1812.04948; 2020, arXiv:1912.04958 and
-2006.06676). Modules carry the tensor names of the official PyTorch files, so the tensors of a
-snapshot load as they are, and parameters are stored unscaled: equalised learning rates apply at
-run time, in training and in sampling alike.
+2006.06676). Modules have the tensor names of the official PyTorch files, so snapshots load
+directly. Parameters are stored unscaled: equalised learning rates are applied at run time, in
+training and sampling.
 """
 
 from gan_worker.networks.config import GeneratorConfig

@@ -1,7 +1,7 @@
-"""Image -> logit: the discriminator, three ways of joining its blocks, its statistic.
+"""The discriminator: its blocks, three architectures and the minibatch statistic.
 
 Written from the papers (Karras et al. 2018, arXiv:1710.10196, section 3, for the statistic; 2020,
-arXiv:1912.04958, figure 7, for the blocks); the parts carry the official PyTorch files' names.
+arXiv:1912.04958, figure 7, for the blocks); modules have the names of the official PyTorch files.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from gan_worker.networks.config import ARCHITECTURES
 from gan_worker.networks.filtering import blur_kernel, filtered
 from gan_worker.networks.layers import FullyConnected, activate, normal, second_moment_normalised
 
-_HALF = math.sqrt(0.5)  # keeps the variance of the sum of two paths
+_HALF = math.sqrt(0.5)  # preserves the variance when two paths are added
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscriminatorConfig:
-    """Shape and options of a discriminator; refuses what cannot be built with a ValueError."""
+    """Shape and options of a discriminator; raises ValueError if invalid."""
 
     resolution: int  # px, a power of two from 8
     img_channels: int
@@ -31,15 +31,15 @@ class DiscriminatorConfig:
     widths: tuple[int, ...] = field(repr=False)  # feature channels at 4, 8, ..., resolution px
     architecture: str = "resnet"
     conv_clamp: float | None = None
-    group_size: int = 4  # images whose spread one statistic tells
-    mapping_layers: int = 8  # of the embedded label
+    group_size: int = 4  # images per minibatch statistic
+    mapping_layers: int = 8  # of the label embedding
 
     def __post_init__(self) -> None:
         blocks = self.resolution.bit_length() - 2
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution must be a power of two from 8, got {self.resolution}")
         if len(self.widths) != blocks:
-            raise ValueError(f"widths must name {blocks} widths, got {self.widths}")
+            raise ValueError(f"widths must have {blocks} widths, got {self.widths}")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"
@@ -49,7 +49,7 @@ class DiscriminatorConfig:
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Return the resolution of each block in the order an image meets them: r, r/2, ..., 8."""
+        """Resolutions of the blocks from the image on: r, r/2, ..., 8."""
         return tuple(2**power for power in range(self.resolution.bit_length() - 1, 2, -1))
 
     def width(self, resolution: int) -> int:
@@ -58,7 +58,7 @@ class DiscriminatorConfig:
 
 
 class Convolution(nn.Module):
-    """A convolution with equalised learning rate; `down` blurs and halves the image too."""
+    """A convolution with equalised learning rate; `down` also blurs and halves the image."""
 
     def __init__(
         self,
@@ -91,17 +91,17 @@ class Convolution(nn.Module):
 
 
 def halved(x: Tensor) -> Tensor:
-    """Return `x` at half the size through the [1, 3, 3, 1] filter, zeros beyond the border."""
+    """Downsample `x` by 2 with the [1, 3, 3, 1] filter and zero padding."""
     return _blurred(x, 1, 2)
 
 
 def _blurred(x: Tensor, padding: int, stride: int) -> Tensor:
-    kernel = blur_kernel(x[0, :, 0, 0]) / 4  # of gain 4, meant for what zeros lie between
+    kernel = blur_kernel(x[0, :, 0, 0]) / 4  # gain 4 is for upsampling with zeros in between
     return filtered(x, kernel, padding=padding, stride=stride)
 
 
 class Block(nn.Module):
-    """Two convolutions of one resolution, the second of which halves the image."""
+    """Two convolutions at one resolution; the second one halves the image."""
 
     def __init__(self, config: DiscriminatorConfig, resolution: int) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class Block(nn.Module):
             self.skip = Convolution(width, after, 1, down=True, bias=False)
 
     def forward(self, x: Tensor | None, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features at half the size, and the image, which `skip` halves too."""
+        """Return features at half the size, and the image, which `skip` also halves."""
         if x is None:
             x = self.fromrgb(image)
         elif self.architecture == "skip":
@@ -128,7 +128,7 @@ class Block(nn.Module):
 
 
 class Epilogue(nn.Module):
-    """The 4 px end: how much the images of a group differ, a convolution, two dense layers."""
+    """The final block at 4 px: minibatch statistic, a convolution and two dense layers."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -148,14 +148,14 @@ class Epilogue(nn.Module):
 
 
 def spread(x: Tensor, group_size: int) -> Tensor:
-    """Return how much the images of a group differ, one number a group, as maps [N, 1, h, w].
+    """Return the minibatch standard deviation, one value per group, as maps [N, 1, h, w].
 
-    The standard deviation over the group of each feature at each place, averaged over all of them.
-    Images i, i + N / G, i + 2 N / G, ... are a group.
+    The standard deviation over the group of each feature at each position, averaged. Images i, i +
+    N / G, i + 2 N / G, ... form a group.
 
     Args:
         x: features [N, C, h, w].
-        group_size: G images are a group, all N where there are fewer; N must be a multiple.
+        group_size: G, images per group, at most N; N must be a multiple of it.
     """
     count = len(x)
     size = min(group_size, count)
@@ -169,7 +169,7 @@ def spread(x: Tensor, group_size: int) -> Tensor:
 
 
 class LabelMapping(nn.Module):
-    """Turns a one-hot class into the direction along which the features are read."""
+    """Maps a one-hot class to the direction onto which features are projected."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -201,15 +201,15 @@ class DiscriminatorNetwork(nn.Module):
 
     @classmethod
     def skeleton(cls, config: DiscriminatorConfig) -> DiscriminatorNetwork:
-        """Return the network with names and shapes but no memory behind them."""
+        """Return the network with names and shapes on the meta device."""
         with torch.device("meta"):
             return cls(config)
 
     def forward(self, image: Tensor, one_hot: Tensor | None = None) -> Tensor:
-        """Return one logit an image, [N, 1]; above 0 is taken for real.
+        """Return one logit per image, [N, 1]; above 0 means real.
 
         Args:
-            image: [N, channels, r, r], about [-1, 1].
+            image: [N, channels, r, r], roughly in [-1, 1].
             one_hot: float [N, labels]; None for a network without labels.
         """
         x: Tensor | None = None

@@ -1,9 +1,9 @@
-"""The [1, 3, 3, 1] filter, each channel on its own, differentiable any number of times.
+"""Apply the [1, 3, 3, 1] filter to each channel, differentiable any number of times.
 
-torch's own second derivative of a depthwise convolution takes a loop over the channels, though the
-taps need no gradient: with up to 512 of them, on a GPU, an iteration with path lengths took seven
-times a plain one (64 px); without the loop it takes 1.4 times (128 px). A filter is linear and its
-adjoint is another one, so each is the other's derivative.
+torch's second derivative of a depthwise convolution loops over the channels, although the taps
+need no gradient. With up to 512 channels on a GPU, an iteration with path lengths took seven times
+as long as a plain one (64 px); without the loop it takes 1.4 times as long (128 px). A filter is
+linear and its adjoint is also a filter, so each is the other's derivative.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch.nn.grad import conv2d_input
 
 
 def blur_kernel(like: Tensor) -> Tensor:
-    """Return [1, 3, 3, 1] both ways with gain 4 for each channel that `like` [C, ...] gives."""
+    """Return the 2-D filter of [1, 3, 3, 1] with gain 4 for each channel of `like` [C, ...]."""
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0], device=like.device, dtype=like.dtype) / 4
     return torch.outer(taps, taps).expand(len(like), 1, 4, 4)
 
 
 def filtered(x: Tensor, kernel: Tensor, *, padding: int, stride: int = 1) -> Tensor:
-    """Return `x` [N, C, H, W], zeros around it, through a filter [C, 1, h, w] a channel.
+    """Filter zero-padded `x` [N, C, H, W] with a kernel [C, 1, h, w].
 
-    One depthwise 4x4 pass: in channels-last order it took half the time of two 1-D passes and a
-    third of shifted sums.
+    One depthwise 4x4 pass: in channels-last order it took half the time of two 1-D passes, and a
+    third of the time of shifted sums.
     """
     if not torch.is_grad_enabled():
         return F.conv2d(x, kernel, padding=padding, stride=stride, groups=x.shape[1])
@@ -38,7 +38,7 @@ class _Filter(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, kernel: Tensor, padding: int, stride: int) -> Tensor:
         ctx.save_for_backward(kernel)
         ctx.way, ctx.shape = (padding, stride), x.shape
-        with torch.autocast(x.device.type, enabled=False):  # the result is of the kind of `x`
+        with torch.autocast(x.device.type, enabled=False):  # the result has the dtype of `x`
             taps = kernel.to(x.dtype)
             return F.conv2d(x, taps, padding=padding, stride=stride, groups=x.shape[1])
 

@@ -1,4 +1,4 @@
-"""The whole generator: mapping, then synthesis."""
+"""The complete generator: mapping and synthesis networks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ class GeneratorNetwork(nn.Module):
 
     @classmethod
     def skeleton(cls, config: GeneratorConfig) -> GeneratorNetwork:
-        """Return the network with names and shapes but no memory behind them."""
+        """Return the network with names and shapes on the meta device."""
         with torch.device("meta"):
             return cls(config)
 
     @classmethod
     def from_tensors(cls, config: GeneratorConfig, tensors: dict[str, Tensor]) -> GeneratorNetwork:
-        """Return a network for sampling that holds `tensors` themselves, in eval mode."""
+        """Return a network for sampling that uses `tensors` without copying, in evaluation
+        mode."""
         network = cls.skeleton(config)
         network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)
@@ -43,6 +44,6 @@ class GeneratorNetwork(nn.Module):
         cutoff: int | None = None,
         noise: Noise = "random",
     ) -> Tensor:
-        """Return images [N, channels, r, r], about [-1, 1] and not clipped."""
+        """Return images [N, channels, r, r], roughly in [-1, 1] and not clipped."""
         ws = self.mapping(z, one_hot, psi=psi, cutoff=cutoff)
         return cast(Tensor, self.synthesis(ws, noise))

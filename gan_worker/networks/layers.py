@@ -1,4 +1,4 @@
-"""The pieces every network is made of: activations, dense layers, images at twice their size."""
+"""Common parts of all networks: activations, dense layers, upsampling."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 
 
 def normal(*shape: int, std: float = 1.0) -> Tensor:
-    """Return numbers drawn from N(0, std^2); none are drawn where only shapes are wanted.
+    """Return numbers drawn from N(0, std^2), or only shapes on the meta device.
 
-    A single draw on torch's meta device first imports two seconds' worth of torch.
+    There, even one draw would import parts of torch for two seconds.
     """
     values = torch.empty(shape)
     return values if values.is_meta else values.normal_(std=std)
@@ -34,10 +34,10 @@ def normal(*shape: int, std: float = 1.0) -> Tensor:
 def activate(
     x: Tensor, activation: str = "lrelu", gain: float = 1.0, clamp: float | None = None
 ) -> Tensor:
-    """Return the activation of `x` times its own gain and `gain`, held within +-`clamp`.
+    """Return the activation of `x` times its default gain and `gain`, clamped to +-`clamp`.
 
-    The clamp comes after the gain and shrinks with `gain`. Where no gradient is recorded `x` is
-    overwritten: at 128 px a fresh array costs ten times what the arithmetic does.
+    The clamp applies after the gain and scales with `gain`. Without gradients `x` is overwritten,
+    as at 128 px a new array costs ten times as much as the arithmetic.
     """
     in_place = not torch.is_grad_enabled()
     if activation == "lrelu":
@@ -55,12 +55,12 @@ def activate(
 
 
 def second_moment_normalised(x: Tensor) -> Tensor:
-    """Return the rows of `x` scaled to a mean square of one."""
+    """Scale the rows of `x` to a mean square of one."""
     return x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
 
 
 class FullyConnected(nn.Module):
-    """A dense layer with equalised learning rate: weights are of size 1 / lr_multiplier."""
+    """A dense layer with equalised learning rate: initial weights have std 1 / lr_multiplier."""
 
     def __init__(
         self,
@@ -84,9 +84,9 @@ class FullyConnected(nn.Module):
 
 
 def upsampled(x: Tensor) -> Tensor:
-    """Return `x` at twice the size through the [1, 3, 3, 1] filter, zeros beyond the border.
+    """Upsample `x` by 2 with the [1, 3, 3, 1] filter and zero padding.
 
-    That filter between inserted zeros weighs two neighbours by 1/4 and 3/4, which is bilinear
+    With inserted zeros, this filter weights two neighbours by 1/4 and 3/4, which is bilinear
     interpolation; only the border differs, hence the ring of zeros.
     """
     ringed = F.pad(x, (1, 1, 1, 1))

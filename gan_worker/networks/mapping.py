@@ -1,4 +1,4 @@
-"""z (and a class) -> w: the mapping network and truncation."""
+"""The mapping network from z and class to w, and truncation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gan_worker.networks.layers import FullyConnected, second_moment_normalised
 
 
 class MappingNetwork(nn.Module):
-    """Turns z and a one-hot class into the w vectors of every layer."""
+    """Maps z and a one-hot class to the w vectors of all layers."""
 
     w_avg: Tensor
 
@@ -44,8 +44,8 @@ class MappingNetwork(nn.Module):
         Args:
             z: float [N, z_dim].
             one_hot: float [N, labels]; None for a network without labels.
-            psi: 1 leaves w alone, 0 gives its mean; any real number is legal.
-            cutoff: truncates only the first so many of the vectors; None truncates all.
+            psi: 1 leaves w unchanged, 0 gives its mean; any real number is valid.
+            cutoff: number of leading vectors to truncate; None truncates all.
         """
         ws = self.untruncated(z, one_hot)[:, None, :].repeat(1, self.config.num_ws, 1)
         if psi == 1:
@@ -54,7 +54,7 @@ class MappingNetwork(nn.Module):
         return near if cutoff is None else torch.cat([near, ws[:, cutoff:]], dim=1)
 
     def untruncated(self, z: Tensor, one_hot: Tensor | None = None) -> Tensor:
-        """Return one w a row of `z`; z and the embedded class are normalised each on its own."""
+        """Return one w per row of `z`; z and the embedded class are normalised separately."""
         parts = []
         if self.config.z_dim:
             parts.append(second_moment_normalised(z))

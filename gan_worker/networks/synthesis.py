@@ -1,4 +1,4 @@
-"""w -> image: modulated convolutions, toRGB and the three ways of joining blocks."""
+"""The synthesis network: modulated convolutions, toRGB and three architectures."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from gan_worker.networks.layers import FullyConnected, activate, normal, upsampl
 from gan_worker.networks.winograd import Winograd
 
 Noise = str | Sequence[Tensor]
-"""`const` (stored in the file), `none`, `random`, or a map [N, 1, r, r] a layer, in order."""
+"""`const` (stored in the file), `none`, `random`, or one map [N, 1, r, r] per layer, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What a layer's convolution makes of its weights: once for sampling, anew in training."""
+    """A layer's preprocessed weights: computed once for sampling, repeatedly in training."""
 
     power: Tensor  # squared norm of each 3x3 kernel, float32 [outputs, inputs]
-    weight: Tensor  # in the order and precision that its convolution takes
-    scale: Tensor | None = None  # what each output's weights were divided by, [outputs]
+    weight: Tensor  # in the memory order and precision of its convolution
+    scale: Tensor | None = None  # divisor of each output's weights, [outputs]
     taps: Tensor | None = None  # of the blur after a transposed convolution
-    winograd: Winograd | None = None  # takes the convolution's place
+    winograd: Winograd | None = None  # replaces the convolution
 
 
 class SynthesisLayer(nn.Module):
-    """A 3x3 convolution whose input channels are scaled by the style, then noise and activation.
+    """A 3x3 convolution with style-scaled input channels, then noise and activation.
 
-    Scaling activations instead of weights shares one convolution among all images of a batch. The
-    demodulation then needs only `sum_i s_i^2 sum_k W[o, i, k]^2`: one small product.
+    Scaling activations instead of weights shares one convolution among all images of a batch.
+    Demodulation then needs only `sum_i s_i^2 sum_k W[o, i, k]^2`, one small product.
     """
 
     noise_const: Tensor
@@ -82,11 +82,11 @@ class SynthesisLayer(nn.Module):
         return filtered(F.conv_transpose2d(x, kept.weight, stride=2), taps, padding=1)
 
     def prepare(self, dtype: torch.dtype) -> None:
-        """Compute once, to sample in `dtype`, what depends on the weights; they stay as they are.
+        """Precompute for sampling in `dtype` everything that depends only on the weights.
 
-        Half precision holds up to 65504 in float16. Weights of at most 1 / sqrt(fan-in) and styles
-        of at most 1 keep the sums far below that; the factors go into the demodulation, so its
-        1e-8 is added to what it is in float32.
+        float16 is limited to 65504. Weights of at most 1 / sqrt(fan-in) and styles of at most 1
+        keep the sums far below; the factors are moved into the demodulation, so its 1e-8 is added
+        to the same value as in float32.
         """
         with torch.no_grad():
             weight, scale = self._as_applied(), None
@@ -95,7 +95,7 @@ class SynthesisLayer(nn.Module):
                 scale *= math.sqrt(self.weight[0].numel())
                 own = scale[:, None, None] if self.up else scale[:, None, None, None]
                 weight = (weight / own).to(dtype)
-            # another order costs a copy at every call, half the time of a small map's convolution
+            # another order would cost a copy per call, half the time of a small map's convolution
             weight = weight.contiguous(memory_format=torch.channels_last)
             self.prepared = Prepared(
                 power=self.weight.square().sum(dim=(2, 3)),
@@ -106,12 +106,13 @@ class SynthesisLayer(nn.Module):
             )
 
     def _as_applied(self) -> Tensor:
-        """Return the weight in the order of its call: a transpose applies what is stored."""
+        """Return the weight in the order of its call; the transposed convolution uses the stored
+        order."""
         return self.weight.transpose(0, 1) if self.up else self.weight
 
 
 def _within_half_precision(style: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the style over its largest value in each image, and the scale times that value."""
+    """Return the style divided by its maximum per image, and the scale times that maximum."""
     peak = style.abs().amax(dim=1, keepdim=True).clamp_min(1e-30)
     return style / peak, scale * peak
 
@@ -131,13 +132,13 @@ class ToRgb(nn.Module):
         style = self.affine(w) * self.style_gain
         weights = style[:, :, None] * self.weight[:, :, 0, 0].t()  # [N, inputs, channels]
         pixels = x.flatten(2).transpose(1, 2)  # [N, r * r, inputs]: no copy in channels-last order
-        pixels = pixels.to(weights.dtype)  # an image is not summed up in half precision
+        pixels = pixels.to(weights.dtype)  # images are not accumulated in half precision
         image = torch.baddbmm(self.bias, pixels, weights).transpose(1, 2)
         return activate(image.reshape(*image.shape[:2], *x.shape[2:]), "linear", clamp=self.clamp)
 
 
 class SkipConvolution(nn.Module):
-    """The residual path of a `resnet` block: 1x1 at the lower resolution, then doubled."""
+    """The residual path of a `resnet` block: 1x1 at the lower resolution, then upsampled."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class SkipConvolution(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """All layers of one resolution; the first block starts from a learned constant."""
+    """All layers at one resolution; the first block starts from a learned constant."""
 
     def __init__(self, index: int, config: GeneratorConfig) -> None:
         super().__init__()
@@ -173,7 +174,7 @@ class SynthesisBlock(nn.Module):
     def forward(
         self, x: Tensor | None, image: Tensor | None, ws: Tensor, noise: Sequence[Tensor | None]
     ) -> tuple[Tensor, Tensor | None]:
-        """Return features and image so far; `ws` and `noise` hold this block's alone."""
+        """Return features and image so far; `ws` and `noise` are those of this block only."""
         if self.first or x is None:
             x = self.conv1(self.const.expand(len(ws), -1, -1, -1), ws[:, 0], noise[0])
         elif self.residual:
@@ -192,16 +193,17 @@ class SynthesisBlock(nn.Module):
 
 
 def _rows(width: int, resolution: int) -> int:
-    """Return how many images a CPU takes through a block at a time.
+    """Return the number of images to pass through a block at a time on a CPU.
 
-    Its largest array is held to 16 MB: the C library asks the system anew for each of 32 MB, and
-    the convolutions at 128 px took 1.2 times as long, what goes over their results 10 times.
+    The largest array is limited to 16 MB: the C library allocates each array of 32 MB anew from
+    the system, and at 128 px convolutions took 1.2 times as long, and elementwise operations 10
+    times.
     """
     return max(1, 2**24 // (4 * width * (resolution + 1) ** 2))
 
 
 class SynthesisNetwork(nn.Module):
-    """Turns the w vectors of every layer into an image."""
+    """Maps the w vectors of all layers to an image."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -210,13 +212,13 @@ class SynthesisNetwork(nn.Module):
             self.add_module(f"b{resolution}", SynthesisBlock(index, config))
 
     def prepare(self, dtype: torch.dtype = torch.float32) -> None:
-        """Make ready for sampling in `dtype`; the weights must not change afterwards."""
+        """Prepare for sampling in `dtype`; the weights must not change afterwards."""
         for layer in self.modules():
             if isinstance(layer, SynthesisLayer):
                 layer.prepare(dtype)
 
     def forward(self, ws: Tensor, noise: Noise = "random") -> Tensor:
-        """Return images [N, channels, r, r], about [-1, 1] and not clipped."""
+        """Return images [N, channels, r, r], roughly in [-1, 1] and not clipped."""
         maps = self._noise_maps(noise, len(ws), ws.device)
         return self._from(tuple(self.blocks()), 0, None, None, ws, maps)
 
@@ -229,9 +231,9 @@ class SynthesisNetwork(nn.Module):
         ws: Tensor,
         maps: Sequence[Tensor | None],
     ) -> Tensor:
-        """Return what `blocks` make of features and image; `at` counts the layers before them.
+        """Apply `blocks` to features and image; `at` is the number of layers before them.
 
-        A batch that is too large for a block goes through it, and all blocks after it, in parts.
+        A batch that is too large for a block passes through it, and all later blocks, in parts.
         """
         for index, block in enumerate(blocks):
             rows = block.rows if ws.device.type == "cpu" else len(ws)
@@ -250,7 +252,7 @@ class SynthesisNetwork(nn.Module):
                         for part in parts
                     ]
                 )
-            # a toRGB shares its vector with the next block's first convolution
+            # toRGB shares its vector with the first convolution of the next block
             own = ws[:, at : at + block.num_conv + 1]
             x, image = block(x, image, own, maps[at : at + block.num_conv])
             at += block.num_conv

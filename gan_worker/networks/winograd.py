@@ -1,10 +1,10 @@
-"""3x3 convolutions by Winograd's F(2x2, 3x3) on a CPU: 16 products where 36 are in the sum.
+"""Compute 3x3 convolutions on a CPU with Winograd's F(2x2, 3x3): 16 instead of 36 products.
 
-Lavin and Gray 2015, arXiv:1509.09308: each 4x4 tile of the padded input becomes 16 numbers a
-channel, each 3x3 kernel 16 weights, and 16 matrix products give what 2x2 outputs are sums of.
-Additions of whole maps do the rest, so it pays where channels are many. The products are oneDNN's,
-with weights packed once; in float32 the result is nearer to the exact one than a direct sum
-(an error of 0.7e-6 against 1.1e-6 of the output's deviation at 512 channels).
+Lavin and Gray 2015, arXiv:1509.09308: each 4x4 tile of the padded input becomes 16 numbers per
+channel, each 3x3 kernel 16 weights, and 16 matrix products give the terms of 2x2 outputs. The rest
+is additions of whole maps, so it is faster only for many channels. oneDNN computes the products,
+with weights packed once. In float32 the result is more accurate than a direct sum (an error of
+0.7e-6 against 1.1e-6 of the output's standard deviation at 512 channels).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-_MIN_CHANNELS = 128  # at 64 the additions cost more than the products save
-# Of transformed tiles at a time: 32 MB no longer stay in the cache; with 8 MB two threads, which
-# wait for each other after every operation, took 1.17 times as long.
+_MIN_CHANNELS = 128  # at 64, additions cost more than the products save
+# Transformed tiles at a time: 32 MB do not fit the cache; with 8 MB, two threads, which
+# synchronise after every operation, took 1.17 times as long.
 _TILES_BYTES = 2**24
 
 
 def pays(weight: Tensor) -> bool:
-    """Return whether a convolution with `weight` is faster in this form, on this machine."""
+    """Return whether this form of a convolution with `weight` is faster on this machine."""
     return (
         weight.device.type == "cpu"
         and weight.dtype == torch.float32
@@ -33,7 +33,7 @@ def pays(weight: Tensor) -> bool:
 
 
 class Winograd:
-    """A convolution, padding 1, whose input channels are scaled by a style for each image."""
+    """A convolution with padding 1 and input channels scaled by a style per image."""
 
     def __init__(self, weight: Tensor) -> None:
         self.outputs, self.inputs = weight.shape[:2]
@@ -76,7 +76,7 @@ class Winograd:
 
 
 def _split(even: Tensor, odd: Tensor, parts: tuple[Tensor, ...], dim: int) -> None:
-    """Write the four combinations of each tile's four lines; every other line is in two tiles."""
+    """Write the four combinations of each tile's four lines; every second line is in two tiles."""
     count = even.shape[dim] - 1
     line0, line2 = even.narrow(dim, 0, count), even.narrow(dim, 1, count)
     line1, line3 = odd.narrow(dim, 0, count), odd.narrow(dim, 1, count)
@@ -100,5 +100,5 @@ def _join(products: list[Tensor], y: Tensor) -> None:
 
 
 def _product(rows: Tensor, kernel: Any) -> Tensor:
-    """Return rows @ kernel.T by oneDNN, which runs at 2.3 times MKL's pace on an AMD CPU."""
+    """Return rows @ kernel.T with oneDNN, 2.3 times as fast as MKL on an AMD CPU."""
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise(rows, kernel, None, "none", [], ""))

@@ -1,1 +1,1 @@
-"""Training of StyleGAN2-ADA networks: images to snapshots, with a record of what they saw."""
+"""Train StyleGAN2-ADA networks, and record the training images beside every snapshot."""

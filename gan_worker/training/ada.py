@@ -1,18 +1,18 @@
-"""How strongly the discriminator's images are augmented: as much as it overfits.
+"""Adapt the augmentation strength of the discriminator's images to its overfitting.
 
-Karras et al. 2020, arXiv:2006.06676, section 3: the mean sign of D at real images, which nears 1
-as D comes to know them by heart, is held at a target.
+Karras et al. 2020, arXiv:2006.06676, section 3: controls the mean sign of D on real images, which
+approaches 1 as D memorises them, to a target.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-INTERVAL = 4  # iterations between two adjustments
+INTERVAL = 4  # iterations between adjustments
 
 
 class AdaController:
-    """The strength p, raised or lowered by a fixed amount every INTERVAL iterations."""
+    """Controls the strength p, in fixed steps every INTERVAL iterations."""
 
     def __init__(
         self, *, target: float | None, batch: int, kimg: float = 500.0, p: float = 0.0
@@ -20,36 +20,36 @@ class AdaController:
         """Start at `p`.
 
         Args:
-            target: mean sign of D at real images, -1 to 1; None: p stays as it is.
-            batch: images an iteration, of all processes together.
-            kimg: p moves by at most 1 in so many thousand images.
-            p: probability of each transform; may rise above 1, where all are always on and D has
-                time to recover before they cease.
+            target: mean sign of D on real images, -1 to 1; None keeps p constant.
+            batch: images per iteration, over all processes.
+            kimg: p changes by at most 1 per this many thousand images.
+            p: initial probability of each transform. It may exceed 1: all transforms are then
+                always on, and D has time to recover before p falls below 1.
         """
         self.target, self.p = target, p
         self._amount = INTERVAL * batch / (kimg * 1000)
         self._signs: Tensor | float = 0.0  # sum since the last adjustment
-        self._images = 0  # that it is the sum of
+        self._images = 0  # images in the sum
         self._iterations = 0  # since the last adjustment
 
     def see(self, sign: Tensor | float, images: int) -> None:
-        """Take in the mean sign of D at so many real images; a tensor is not waited for.
+        """Record the mean sign of D on real images, without synchronising with the GPU.
 
         Args:
             sign: mean of sign(D(x)); a 0-d tensor without gradient, or a number.
-            images: of all processes, as is their mean.
+            images: number of images, over all processes, like the mean.
         """
         self._signs = self._signs + sign * images
         self._images += images
 
     def step(self) -> float:
-        """Return p after an iteration."""
+        """Finish an iteration and return p."""
         if self.target is None:
             return self.p
         self._iterations += 1
         if self._iterations == INTERVAL:
             assert self._images, "step() came without see()"
-            # rounded, as 12 of 20 in float32 is a little above 0.6
+            # rounded, as 12 / 20 in float32 is slightly above 0.6
             mean = round(float(self._signs) / self._images, 6)
             direction = (mean > self.target) - (mean < self.target)
             self.p = max(0.0, self.p + direction * self._amount)
@@ -57,7 +57,7 @@ class AdaController:
         return self.p
 
     def state(self) -> dict[str, float]:
-        """Return all that changes, as plain numbers."""
+        """Return the complete state as plain numbers."""
         return {
             "p": self.p,
             "signs": float(self._signs),
@@ -66,6 +66,6 @@ class AdaController:
         }
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from where `state` was taken."""
+        """Restore a result of `state`."""
         self.p, self._signs = float(state["p"]), float(state["signs"])
         self._images, self._iterations = int(state["images"]), int(state["iterations"])

@@ -1,11 +1,11 @@
-"""Moves the pixels of images by affine maps; differentiable twice.
+"""Warp images by affine maps, twice differentiable.
 
-Images are extended by reflection, brought to twice their size by the wavelet sym6, sampled
-bilinearly at the places that the maps give, and brought back to their size by the same wavelet
-(Karras et al. 2020, arXiv:2006.06676, appendix B.1). Where nothing moves, the two filters cancel.
+Images are padded by reflection, upsampled by 2 with the wavelet sym6, sampled bilinearly at the
+mapped positions, and downsampled with the same wavelet (Karras et al. 2020, arXiv:2006.06676,
+appendix B.1). For the identity, the two filters cancel.
 
-Extension and filters are linear in rows and in columns, so each way is one matrix: at 64 px two
-products of matrices cost less than padding and two passes of a convolution with few channels.
+Padding and filters are linear in rows and columns, so each direction is one matrix: at 64 px, two
+matrix products cost less than padding and two convolutions with few channels.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ SYM6 = (
     *(0.4910559419267466, 0.787641141030194, 0.3379294217276218, -0.07263752278646252),
     *(-0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148),
 )
-# Fine sample 2m lies where pixel m does, as this tap has most of the filter's weight (whose mean
-# is at tap 5.1). The samples that the way back needs begin so many before the first pixel.
+# Fine sample 2m is at pixel m, as this tap has most of the filter's weight (whose mean is at tap
+# 5.1). Downsampling needs this many samples before the first pixel.
 CENTRE = 5
 
 
 def warped(images: Tensor, inverse: Tensor) -> Tensor:
-    """Return images moved by affine maps, float [N, C, R, R].
+    """Return images warped by affine maps, float [N, C, R, R].
 
-    An image is continued by its reflection for R - 1 px on each side, by zeros beyond.
+    Images are extended by reflection for R - 1 px on each side, and by zeros beyond.
 
     Args:
         images: float32 or float64 [N, C, R, R].
-        inverse: float64 [N, 3, 3] on the CPU, from a place in the result to its source, in px from
-            the centre of the image.
+        inverse: float64 [N, 3, 3] on the CPU; maps a position in the result to its source, in px
+            from the centre of the image.
     """
     size, dtype, device = images.shape[3], images.dtype, images.device
     index = _fine_index(inverse, size)
     columns, rows = (_needed(index, size, axis) for axis in (0, 1))
     up, down = _up(size, dtype, device), _down(size, dtype, device)
-    first = 2 * (size - 1)  # row of `up` that belongs to fine sample 0
+    first = 2 * (size - 1)  # row of `up` for fine sample 0
     wide = images @ up[first + columns.start : first + columns.stop].T
     fine = up[first + rows.start : first + rows.stop] @ wide
     grid = _spread_out(_grid(index, columns, rows).to(device, dtype), size)
@@ -54,8 +54,8 @@ def warped(images: Tensor, inverse: Tensor) -> Tensor:
 def _fine_index(inverse: Tensor, size: int) -> Tensor:
     """Return the maps between fine samples, counted from the first pixel, [N, 3, 3].
 
-    Fine sample n lies n / 2 px from the centre of pixel 0, that is n / 2 - (R - 1) / 2 px from the
-    centre of the image.
+    Fine sample n is n / 2 px from the centre of pixel 0, or n / 2 - (R - 1) / 2 px from the centre
+    of the image.
     """
     half = (size - 1) / 2
     place = torch.tensor([[0.5, 0, -half], [0, 0.5, -half], [0, 0, 1]], dtype=torch.float64)
@@ -64,7 +64,7 @@ def _fine_index(inverse: Tensor, size: int) -> Tensor:
 
 
 def _needed(index: Tensor, size: int, axis: int) -> range:
-    """Return which fine samples along an axis the maps reach, of those there are."""
+    """Return the range of existing fine samples along an axis that the maps reach."""
     low, high = float(-CENTRE), float(2 * size + CENTRE - 1)
     corners = torch.tensor([[low, low, high, high], [low, high, low, high], [1, 1, 1, 1]])
     reached = index[:, axis] @ corners.double()
@@ -75,9 +75,9 @@ def _needed(index: Tensor, size: int, axis: int) -> range:
 
 
 def _grid(index: Tensor, columns: range, rows: range) -> Tensor:
-    """Return [N, 2, 3]: the maps from a fine sample to a place within what `fine` holds.
+    """Return the maps from a fine sample to a position within `fine`, [N, 2, 3].
 
-    Places are as `grid_sample` takes them, from -1 to 1 over the samples' outer edges.
+    Positions are those of `grid_sample`: from -1 to 1 between the outer edges of the samples.
     """
     starts = torch.tensor([columns.start, rows.start], dtype=torch.float64)
     lengths = torch.tensor([len(columns), len(rows)], dtype=torch.float64)
@@ -89,9 +89,9 @@ def _grid(index: Tensor, columns: range, rows: range) -> Tensor:
 
 
 def _spread_out(grid: Tensor, size: int) -> Tensor:
-    """Return the places [N, S, S, 2] that maps [N, 2, 3] give to the S x S samples of a result.
+    """Apply maps [N, 2, 3] to the S x S samples of a result; return positions [N, S, S, 2].
 
-    Sums and no matrix product: TF32 would move places by tenths of a pixel.
+    Uses sums instead of a matrix product, as TF32 would shift positions by tenths of a pixel.
     """
     places = torch.arange(-CENTRE, 2 * size + CENTRE, dtype=grid.dtype, device=grid.device)
     across = grid[:, None, None, :, 0] * places[:, None]
@@ -100,7 +100,7 @@ def _spread_out(grid: Tensor, size: int) -> Tensor:
 
 
 class _Sampling(torch.autograd.Function):
-    """Bilinear samples, whose gradient by the image has a gradient: torch 2.9's own has none."""
+    """Bilinear sampling whose image gradient is differentiable, unlike that of torch 2.9."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, grid: Tensor) -> Tensor:
@@ -115,12 +115,12 @@ class _Sampling(torch.autograd.Function):
 
 
 class _Adjoint(torch.autograd.Function):
-    """What sampling does to a gradient. Both are linear, so each is the other's derivative."""
+    """The adjoint of sampling. Both are linear, so each is the other's derivative."""
 
     @staticmethod
     def forward(ctx: Any, slopes: Tensor, grid: Tensor, shape: torch.Size) -> Tensor:
         ctx.save_for_backward(grid)
-        only_shape = slopes.new_zeros(()).expand(shape)  # pixels serve the grid's gradient alone
+        only_shape = slopes.new_zeros(()).expand(shape)  # only for the grid's gradient
         bilinear, zeros = 0, 0
         back: Tensor = torch.ops.aten.grid_sampler_2d_backward(
             slopes, only_shape, grid, bilinear, zeros, False, [True, False]
@@ -134,9 +134,9 @@ class _Adjoint(torch.autograd.Function):
 
 
 @lru_cache(maxsize=8)
-@torch.inference_mode(False)  # what is kept must serve training too
+@torch.inference_mode(False)  # cached values must be usable in training too
 def _up(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return [2 (3R - 2), R]: extends a row by reflection and doubles its samples."""
+    """Return the matrix [2 (3R - 2), R] that pads a row by reflection and upsamples it by 2."""
     long = 3 * size - 2
     distance = (torch.arange(long) - (size - 1)).abs()
     source = torch.where(distance < size, distance, 2 * (size - 1) - distance)
@@ -147,12 +147,13 @@ def _up(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
 def _down(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return [R, 2 (R + 5)]: halves samples by the flipped filter and drops those beyond."""
+    """Return the matrix [R, 2 (R + 5)] that downsamples by 2 with the flipped filter and crops."""
     return _filter(2 * (size + CENTRE), size, 0).T.to(device, dtype)
 
 
 def _filter(fine: int, coarse: int, shift: int) -> Tensor:
-    """Return [fine, coarse]: at (n, m) tap n - 2m + shift of the filter with sum 1, else 0."""
+    """Return [fine, coarse]: element (n, m) is tap n - 2m + shift of the unit-sum filter, else
+    0."""
     tap = torch.arange(fine)[:, None] - 2 * torch.arange(coarse) + shift
     taps = torch.tensor(SYM6, dtype=torch.float64) / 2**0.5
     within = (tap >= 0) & (tap < len(SYM6))

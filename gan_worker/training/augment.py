@@ -1,8 +1,9 @@
-"""Augmentation of all that a discriminator sees, at a strength p.
+"""Augment all images that a discriminator sees, with a strength p.
 
-Adaptive discriminator augmentation, Karras et al. 2020, arXiv:2006.06676: each transform happens
-to each image with probability p, so that below p of about 0.8 the generator learns the images and
-not the transforms. All moves of pixels are one resampling, all changes of colour one matrix.
+Adaptive discriminator augmentation, Karras et al. 2020, arXiv:2006.06676: each transform is
+applied to each image with probability p, so that for p below about 0.8 the generator learns the
+images and not the transforms. All geometric transforms are one resampling, all colour transforms
+one matrix.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from gan_worker.training.transforms import GROUPS, Draws, Quantile, Source, Tran
 
 
 class AugmentPipe(nn.Module):
-    """Random transforms of images [N, C, R, R]; differentiable twice with respect to them.
+    """Random transforms of images [N, C, R, R], twice differentiable.
 
-    `p` is read at each draw: a module on a GPU makes the CPU wait for it, one that is left on the
-    CPU transforms images on any device without that.
+    Each draw reads `p`. A module on a GPU thus synchronises with the CPU; one on the CPU does not,
+    and can transform images on any device.
     """
 
     p: Tensor  # 0-d float32
@@ -29,10 +30,10 @@ class AugmentPipe(nn.Module):
         """Start at p = 0.
 
         Args:
-            groups: none, b (mirror, quarter turns, whole px shifts), bg (and scale, rotation,
-                stretch, fractional shifts) or bgc (and colour).
-            resolution: of the images, px.
-            img_channels: 1 or 3 where colours change.
+            groups: none, b (flips, quarter turns, whole px shifts), bg (also scaling, rotation,
+                stretching, fractional shifts) or bgc (also colour).
+            resolution: side of the images in px.
+            img_channels: number of channels; 1 or 3 for group c.
         """
         super().__init__()
         if groups not in GROUPS:
@@ -40,35 +41,37 @@ class AugmentPipe(nn.Module):
         self.colour = "c" in groups
         if self.colour and img_channels not in (1, 3):
             raise ValueError(
-                f"Group c must have 1 or 3 channels, got {img_channels}. Use bg for these images."
+                f"Group c needs images of 1 or 3 channels, got {img_channels}. Use bg for these "
+                "images."
             )
         self.groups, self.resolution, self.img_channels = groups, resolution, img_channels
         self.register_buffer("p", torch.zeros(()))
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images under transforms of their own, drawn from a generator on the CPU.
+        """Transform each image with separate draws from a generator on the CPU.
 
-        It moves on by as many draws at any p, also at 0, where the images themselves come back.
+        The number of draws does not depend on p. At p = 0 the images are returned unchanged.
         """
         return self.transformed(images, self.draw(len(images), generator))
 
     def draw(self, count: int, generator: torch.Generator) -> Transforms:
-        """Return transforms of `count` images.
+        """Draw transforms of `count` images.
 
-        Processes that share a batch draw for all of it and index their images' transforms.
+        Processes that share a batch draw for the whole batch and select their part.
         """
         return self._transforms(Draws(count, generator))
 
     def quantile(self, count: int, q: float) -> Transforms:
-        """Return transforms whose every parameter is its q-quantile, all on but `rotate_post`."""
+        """Return transforms with every parameter at its q-quantile, all on except
+        `rotate_post`."""
         return self._transforms(Quantile(count, q), rotate_post=False)
 
     def transformed(self, images: Tensor, transforms: Transforms) -> Tensor:
-        """Return images under given transforms; the images themselves where nothing changes.
+        """Apply transforms to images; return the same images if nothing changes.
 
         Args:
             images: float32 or float64 [N, C, R, R].
-            transforms: of N images.
+            transforms: transforms of the N images.
         """
         assert len(images) == len(transforms)
         if transforms.idle:
@@ -94,9 +97,9 @@ class AugmentPipe(nn.Module):
 
 
 def _coloured(images: Tensor, colour: Tensor) -> Tensor:
-    """Return images [N, 1 or 3, R, R] whose colours went through matrices [N, 3, 4].
+    """Apply colour matrices [N, 3, 4] to images [N, 1 or 3, R, R].
 
-    A gray image counts as three equal channels whose mean is kept.
+    A grey image is treated as three equal channels, whose mean is returned.
     """
     linear, added = colour[:, :, :3], colour[:, :, 3:]
     if images.shape[1] == 1:

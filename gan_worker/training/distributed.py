@@ -1,4 +1,4 @@
-"""Processes that train one network together, or one alone."""
+"""Synchronise the processes that train one network."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 class Together:
-    """Means over all processes; one process alone is its own mean."""
+    """Averages over all processes; does nothing for a single one."""
 
     def __init__(self, rank: int = 0, world: int = 1) -> None:
         self.rank, self.world = rank, world
 
     @property
     def first(self) -> bool:
-        """Return whether this is the process that writes files and tells of progress."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Put the mean over all processes into each tensor."""
+        """Replace each tensor by its mean over all processes."""
         if self.world == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1).float() for tensor in tensors])
@@ -31,7 +31,7 @@ class Together:
             tensor.copy_(mean.view_as(tensor))
 
     def wait(self) -> None:
-        """Return when all processes are here."""
+        """Wait for all processes."""
         if self.world > 1:
             dist.barrier()
 

@@ -1,4 +1,4 @@
-"""The folder of a training: options, snapshots, sheets, log, and the state to go on from."""
+"""The folder of a training: options, snapshots, sheets, log and resumable state."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from fgaug.errors import SnapshotError, UserError
 from gan_worker.files.snapshot import Snapshot
 from gan_worker.training.options import TrainingOptions
 
-KIND = "fgaug"  # of the snapshots' program
-# options that a training may go on with changed: how long, and how often it is kept
+KIND = "fgaug"  # kind of the snapshots
+# options that may change on resuming: length and snapshot interval
 _FREE = ("kimg", "snapshot_kimg")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingFolder:
-    """Names below the folder of one network's training."""
+    """The paths in the folder of one network's training."""
 
     root: Path
 
@@ -58,20 +58,20 @@ class TrainingFolder:
         return self.root / f"sheet-{kimg:06d}.png"
 
     def snapshots(self) -> list[Path]:
-        """Return the snapshots so far, the oldest first."""
+        """Return the snapshots so far, oldest first."""
         return sorted(self.root.glob("network-*.safetensors"))
 
 
 def write_options(
     folder: TrainingFolder, options: TrainingOptions, facts: Mapping[str, Any]
 ) -> None:
-    """Write every number of a training before it starts, and what else it is made from."""
+    """Write all options and facts of a training before it starts."""
     value = {"options": dataclasses.asdict(options), **facts}
     files.write_json(folder.options, value)
 
 
 def check_same(folder: TrainingFolder, options: TrainingOptions, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on in a folder whose training was another one.
+    """Refuse to resume in the folder of another training.
 
     Raises:
         UserError: names every option and fact that differs.
@@ -86,13 +86,13 @@ def check_same(folder: TrainingFolder, options: TrainingOptions, facts: Mapping[
     ]
     if told:
         raise UserError(
-            f"{folder.root} holds another training: {'; '.join(told)}. Give the same options to "
-            "go on with it, or another --out."
+            f"{folder.root} contains another training: {'; '.join(told)}. Give the same options "
+            "to resume it, or another --out."
         )
 
 
 def save_state(folder: TrainingFolder, tensors: Mapping[str, Tensor], iteration: int) -> None:
-    """Write all that a training goes on from, whole or not at all."""
+    """Write the state for resuming a training, atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {"iteration": str(iteration), "digest": _digest(on_cpu)}
     with files.atomic_write(folder.state) as temporary:
@@ -100,27 +100,27 @@ def save_state(folder: TrainingFolder, tensors: Mapping[str, Tensor], iteration:
 
 
 def load_state(folder: TrainingFolder) -> tuple[dict[str, Tensor], int]:
-    """Return what `save_state` wrote and after how many iterations.
+    """Return a saved state and its number of iterations.
 
     Raises:
-        SnapshotError: the file is torn or another's.
+        SnapshotError: the file is truncated or not a saved state.
     """
     try:
         with safetensors.safe_open(folder.state, framework="pt") as file:
             metadata = file.metadata() or {}
-            names = list(file.keys())  # it is no dictionary
+            names = list(file.keys())  # it is not a dictionary
             tensors = {name: file.get_tensor(name) for name in names}
     except (OSError, safetensors.SafetensorError) as error:
         raise _torn(folder, str(error)) from None
     if metadata.get("digest") != _digest(tensors) or not metadata.get("iteration", "").isdigit():
-        raise _torn(folder, "its numbers are not those that were written")
+        raise _torn(folder, "its contents do not match its digest")
     return tensors, int(metadata["iteration"])
 
 
 def _torn(folder: TrainingFolder, why: str) -> SnapshotError:
     return SnapshotError(
-        f"{folder.state} cannot be gone on from ({why}). Train again into another --out, from the "
-        "last snapshot with --from if you like."
+        f"{folder.state} cannot be resumed ({why}). Train again with another --out, optionally "
+        "from the last snapshot with --from."
     )
 
 
@@ -133,25 +133,26 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def snapshot_of(options: TrainingOptions, state: Mapping[str, Tensor]) -> Snapshot:
-    """Return the averaged generator as a snapshot, known by the bytes of the file it goes into."""
+    """Return the averaged generator as a snapshot, identified by the digest of its future file."""
     tensors = {name: tensor.detach().float().cpu().contiguous() for name, tensor in state.items()}
     return Snapshot(sha256="", kind=KIND, config=options.generator(), tensors=tensors, source="")
 
 
 def append(folder: TrainingFolder, entry: Mapping[str, Any]) -> None:
-    """Add a line to the log."""
+    """Append a line to the log."""
     with folder.log.open("a", encoding="utf-8") as file:
         file.write(json.dumps(dict(entry)) + "\n")
 
 
 def entries(folder: TrainingFolder, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the log up to `until` kimg; what a killed process wrote later is not of the state."""
+    """Yield the log up to `until` kimg; later lines of a killed process do not belong to the
+    state."""
     if not folder.log.is_file():
         return
     for line in folder.log.read_text(encoding="utf-8").splitlines():
         try:
             entry = json.loads(line)
-        except ValueError:  # the last line of a killed process
+        except ValueError:  # the truncated last line of a killed process
             continue
         if entry.get("kimg", 0) <= until:
             yield entry

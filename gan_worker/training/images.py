@@ -1,6 +1,6 @@
-"""The images that a network learns from, batches of them, and the record beside its snapshots.
+"""Select training images, serve them in batches, and record them beside snapshots.
 
-dataset -> [images] -> trainer;  images -> <snapshot>.trained_on.parquet -> leakage
+The record `<snapshot>.trained_on.parquet` lets later searches check for leakage.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from fgaug.data.problems import counted, nearest, refuse
 from fgaug.errors import SnapshotError
 from gan_worker.training.sampler import Sampler
 
-MIN_IMAGES = 8  # of a label; fewer teach nothing but themselves
-RECORD = ["sha256", "group", "label"]  # columns of a record; the leakage guard reads the first two
+MIN_IMAGES = 8  # per label; a network would only memorise fewer
+RECORD = ["sha256", "group", "label"]  # columns of a record; the leakage check reads the first two
 RESIDENT_BYTES = 4 << 30  # a GPU keeps up to this many bytes of pixels, copied once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainingImages:
-    """N real images, in an order set by their content; their pixels stay where they are mapped."""
+    """N real images, ordered by content; pixels stay memory-mapped."""
 
     labels: tuple[str, ...]  # the index of a label is its class, as in the dataset
     pixels: np.ndarray  # uint8 [rows of the dataset, H, W, C], memory-mapped
-    rows: np.ndarray  # int64 [N], which of them
+    rows: np.ndarray  # int64 [N], rows of the images
     classes: np.ndarray  # int64 [N]
-    table: pd.DataFrame  # a row an image: image_id, sha256, group, label
-    flagged: bool  # only images with gan flag, as the dataset has some
-    dropped: int  # images left out because a drop list names them
+    table: pd.DataFrame  # one row per image: image_id, sha256, group, label
+    flagged: bool  # only images with the gan flag, as the dataset has some
+    dropped: int  # images excluded by a drop list
     dataset_digest: str
 
     def __len__(self) -> int:
@@ -45,27 +45,27 @@ class TrainingImages:
 
     @property
     def size_px(self) -> int:
-        """Return the side of the images."""
+        """Side of the images in px."""
         return int(self.pixels.shape[1])
 
     @property
     def channels(self) -> int:
-        """Return 1 for gray images, 3 for colour."""
+        """1 for grey images, 3 for colour."""
         return int(self.pixels.shape[3])
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return how many images each label has."""
+        """Number of images of each label."""
         each = np.bincount(self.classes, minlength=len(self.labels)).tolist()
         return dict(zip(self.labels, each, strict=True))
 
     def take(self, numbers: np.ndarray) -> np.ndarray:
-        """Return a copy of images by their number (0 to N - 1), uint8 [n, H, W, C]."""
+        """Return copies of images by number (0 to N - 1), uint8 [n, H, W, C]."""
         return np.asarray(self.pixels[self.rows[numbers]])
 
 
 class TrainingBatches:
-    """Images in the order that a training shows them, as networks take them, on one device."""
+    """Batches of images in training order, in the networks' format, on one device."""
 
     def __init__(
         self,
@@ -77,18 +77,18 @@ class TrainingBatches:
     ) -> None:
         self.images, self.device = images, torch.device(device)
         self.sampler = Sampler(count=len(images), seed=seed, mirror=mirror)
-        self._classes = torch.tensor(images.classes)  # a copy: pandas's are read-only
+        self._classes = torch.tensor(images.classes)  # a copy, as pandas arrays are read-only
         self._resident = self._copied() if self.device.type == "cuda" else None
 
     def batch(self, position: int, size: int) -> tuple[Tensor, Tensor]:
-        """Return the images shown from a position on, and their classes.
+        """Return the images from a position on, and their classes.
 
         Args:
-            position: images shown before; nothing else decides which follow.
-            size: of the whole batch; processes that share it take their rows of it.
+            position: number of images shown before, which alone determines the batch.
+            size: size of the whole batch; processes that share it select their rows.
 
         Returns:
-            Images, float32 [size, C, H, W] from -1 to 1; classes, int64 [size].
+            Images, float32 [size, C, H, W] in [-1, 1], and classes, int64 [size].
         """
         numbers, mirrored = self.sampler.at(position, size)
         images = self._pixels(numbers).permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1
@@ -98,7 +98,7 @@ class TrainingBatches:
         return images.contiguous(), self._classes[torch.from_numpy(numbers)].to(self.device)
 
     def labels(self, generator: torch.Generator, count: int) -> Tensor:
-        """Return the classes of images drawn at random, int64 [count]: what fakes are made for."""
+        """Return the classes of randomly drawn images, int64 [count], for generating fakes."""
         drawn = torch.randint(len(self.images), (count,), generator=generator)
         return self._classes[drawn].to(self.device)
 
@@ -108,7 +108,7 @@ class TrainingBatches:
         return torch.from_numpy(self.images.take(numbers)).to(self.device)
 
     def _copied(self) -> Tensor | None:
-        """Return all pixels on the device, or None where they are too many."""
+        """Return all pixels on the device, or None if they do not fit."""
         every = len(self.images) * int(np.prod(self.images.pixels.shape[1:]))
         if every > RESIDENT_BYTES:
             return None
@@ -118,19 +118,19 @@ class TrainingBatches:
 def training_images(
     dataset: Dataset, labels: Sequence[str], *, drop: Collection[str] = ()
 ) -> TrainingImages:
-    """Return what networks of these labels learn from, or refuse with every problem found.
+    """Return the training images for networks of these labels, or report every problem.
 
-    That is: the training images with gan flag, or all of them where no training image has one.
+    These are the training images with the gan flag, or all if none has one.
 
     Args:
-        dataset: as prepared, or as another split divides it (`Dataset.with_split`).
+        dataset: the dataset, possibly with another split (`Dataset.with_split`).
         labels: one, or several for a conditional network.
-        drop: SHA-256 of images to leave out, see `fgaug.data.drop_list`;
-            those of other labels may be among them.
+        drop: SHA-256 of images to exclude; see `fgaug.data.drop_list`. May include images of other
+            labels.
 
     Raises:
-        DataError: an unknown label, too few images, a size that networks cannot have, or a drop
-            list of other images.
+        DataError: a label is unknown, images are too few, networks cannot have their size, or the
+            drop list belongs to other images.
     """
     spec, manifest = dataset.spec, dataset.manifest
     train = manifest[manifest["split"] == "train"]
@@ -138,7 +138,7 @@ def training_images(
     seen = train[train["gan"]] if flagged else train
     listed = seen["sha256"].isin(drop)
     chosen = seen[~listed & seen["label"].isin(labels)]
-    chosen = chosen.sort_values(["label", "sha256", "image_id"])  # whatever the names of files
+    chosen = chosen.sort_values(["label", "sha256", "image_id"])  # independent of file names
     of_labels = tuple(label for label in spec.labels if label in labels)  # alphabetical
     dropped = listed & seen["label"].isin(labels)
     problems = [
@@ -161,17 +161,17 @@ def training_images(
 
 
 def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None = None) -> Path:
-    """Write which images and patients a network has seen beside its file; return the path.
+    """Write the record of a network's training images and patients beside its file; return its
+    path.
 
     Args:
-        snapshot: its file, which need not exist yet: written first, the record is there whenever
-            the network is.
-        images: what it learned from.
-        start: the network that its training started from: what that one is known to have seen,
-            this one has seen too.
+        snapshot: the network's file, which need not exist yet: the record is written first, so
+            that no network is ever without one.
+        images: its training images.
+        start: the network that its training started from, whose record is included.
 
     Raises:
-        SnapshotError: the start's record cannot be read.
+        SnapshotError: the record of `start` cannot be read.
     """
     record, seen = record_of(snapshot), images.table[RECORD]
     if start is not None and record_of(start).is_file():
@@ -182,7 +182,7 @@ def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None 
 
 
 def write_record(path: Path, images: TrainingImages) -> None:
-    """Write SHA-256, group (its type kept) and label of every image, whole or not at all."""
+    """Write SHA-256, group (keeping its type) and label of every image atomically."""
     _write(path, images.table[RECORD])
 
 
@@ -191,7 +191,7 @@ def _write(path: Path, seen: pd.DataFrame) -> None:
 
 
 def _both(seen: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """Return two records as one; groups become text where one of them has text and one numbers."""
+    """Combine two records; groups become text if only one record has numbers."""
     earlier = earlier.reindex(columns=RECORD)
     if earlier["group"].dtype != seen["group"].dtype:
         seen, earlier = (each.astype({"group": str}) for each in (seen, earlier))
@@ -200,7 +200,7 @@ def _both(seen: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
 
 def _wrong_labels(known: Sequence[str], asked: Sequence[str]) -> list[str]:
     if not asked:
-        return [f"no label is named. There is: {', '.join(known)}"]
+        return [f"no label is given. Choose from: {', '.join(known)}"]
     unknown = [label for label in dict.fromkeys(asked) if label not in known]
     return [f'no label "{label}"{nearest(label, known)}' for label in unknown]
 
@@ -210,8 +210,8 @@ def _wrong_size(size: int) -> list[str]:
         return []
     below = 1 << (size.bit_length() - 1)
     return [
-        f"a network's side is a power of two, the images have {size} px. "
-        f"Prepare the dataset with --size {below} or {2 * below}"
+        f"the side of a network must be a power of two, but the images have {size} px. Prepare "
+        f"the dataset with --size {below} or {2 * below}"
     ]
 
 
@@ -220,9 +220,9 @@ def _foreign(drop: Collection[str], known: pd.Series[str]) -> list[str]:
     if not unknown:
         return []
     return [
-        f"the drop list names {counted(len(unknown), 'image')} that no network of this dataset "
-        f"learns from (SHA-256 {unknown[0][:12]}{' and others' * (len(unknown) > 1)}). It is of "
-        "another dataset or split: make one by `fgaug gan filter`"
+        f"the drop list names {counted(len(unknown), 'image')} that are not training images of "
+        f"this dataset (SHA-256 {unknown[0][:12]}{' and others' * (len(unknown) > 1)}). It "
+        "belongs to another dataset or split: create one with `fgaug gan filter`"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Networks trained, one or several at once."""
+"""Train one or several networks."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     from gan_worker.training.launch import Job
     from gan_worker.training.loop import Tick
 
-CONDITIONAL = "conditional"  # folder of a network of several labels
-LOOK_S = 5.0  # between two looks at the logs of trainings that run as tasks
+CONDITIONAL = "conditional"  # folder of a conditional network
+LOOK_S = 5.0  # between reads of the logs of trainings that run as tasks
 COLUMNS = 8  # of a sheet
 _WORDS = {"true": True, "yes": True, "false": False, "no": False, "none": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """What `fgaug gan train` is asked for."""
+    """The arguments of `fgaug gan train`."""
 
     dataset: Path
     out: Path
     labels: Sequence[str] = ()  # empty: every label of the dataset
     preset: str = "auto"
     changes: Mapping[str, Any] | None = None  # options that differ from the preset
-    sweep: Mapping[str, Sequence[Any]] | None = None  # option -> values, a training each
+    sweep: Mapping[str, Sequence[Any]] | None = None  # values by option; one training each
     conditional: bool = False
     start: Path | None = None
     drop: Path | None = None
     split: int | str = "dataset"
     device: str = "auto"
-    gpus: int = 1  # that share one network's batch
+    gpus: int = 1  # GPUs that share one network's batch
 
 
 def jobs_of(asked: TrainRequest) -> list[Job]:
-    """Return the trainings: each label, or all in one, with each combination of the sweep.
+    """Return the trainings: one per label, or one for all, for each combination of the sweep.
 
     Raises:
-        UserError: unknown labels or options, or numbers that cannot be trained with.
+        UserError: labels or options are unknown, or option values are invalid.
     """
     import torch
 
@@ -62,7 +62,7 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
     labels = list(asked.labels) or list(spec.labels)
     groups = [tuple(labels)] if asked.conditional else [(label,) for label in labels]
     if asked.conditional and len(labels) < 2:
-        raise UserError(f"--conditional needs two labels or more, got {', '.join(labels)}.")
+        raise UserError(f"--conditional needs at least two labels, got {', '.join(labels)}.")
     drops = read_drops(asked.drop) if asked.drop else None
     device = asked.device
     if device == "auto":
@@ -97,7 +97,7 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
 
 
 def option_of(name: str, text: str) -> Any:
-    """Return the value of a training option as its kind asks; unknown ones stay text."""
+    """Convert the value of a training option to its type; unknown options stay text."""
     from gan_worker.training.options import TrainingOptions
 
     kinds = {field.name: str(field.type) for field in fields(TrainingOptions)}
@@ -113,14 +113,14 @@ def option_of(name: str, text: str) -> Any:
 
 
 def train(jobs: Sequence[Job], console: Console) -> bool:
-    """Train networks: one here, several as Ray tasks; return whether all came to their end.
+    """Train networks, one here or several as Ray tasks; return whether all finished.
 
-    Each goes on from where its folder stands. Ctrl-C stops them, their states kept.
+    Each resumes from the state in its folder. Ctrl-C stops them and keeps their states.
     """
     from gan_worker.training.launch import begin, run
 
     for job in jobs:
-        if len(jobs) > 1:  # what is wrong with one is said before any trains
+        if len(jobs) > 1:  # report all problems before any training starts
             begin(job, draw)
         console.print(told(job), highlight=False, markup=False, soft_wrap=True)
     if len(jobs) > 1:
@@ -130,13 +130,13 @@ def train(jobs: Sequence[Job], console: Console) -> bool:
 
 
 def told(job: Job) -> str:
-    """Return every number of a training, for the terminal."""
+    """Return all options of a training, for the terminal."""
     numbers = ", ".join(f"{name} {value}" for name, value in asdict(job.options).items())
     return f"{job.out}: {' and '.join(job.labels)}, {job.device} x{job.processes}\n  {numbers}"
 
 
 def draw(images: np.ndarray, path: Path) -> None:
-    """Write images as a picture, rows of COLUMNS."""
+    """Write images as one picture, COLUMNS per row."""
     rows = [images[first : first + COLUMNS] for first in range(0, len(images), COLUMNS)]
     block = contact_sheet.Block(
         heading="",
@@ -149,7 +149,7 @@ def draw(images: np.ndarray, path: Path) -> None:
 
 
 class _Lines:
-    """Tells of one training a line at a time; travels to its process."""
+    """Prints the progress of one training line by line; picklable."""
 
     def __init__(self, job: Job, console: Console | None = None) -> None:
         self.name, self.end = job.out, job.options.kimg
@@ -169,7 +169,7 @@ class _Lines:
 
 
 def line_of(tick: Mapping[str, Any], end: int) -> str:
-    """Return a line of a training's log in words."""
+    """Format a line of a training's log."""
     losses = tick["losses"]
     named = " ".join(f"{name} {losses[name]:.3f}" for name in losses)
     kept = f", wrote {tick['snapshot']}" if tick.get("snapshot") else ""
@@ -181,7 +181,7 @@ def line_of(tick: Mapping[str, Any], end: int) -> str:
 
 @contextmanager
 def _interrupted() -> Iterator[Any]:
-    """Yield a function that says whether Ctrl-C was pressed; a second press ends at once."""
+    """Yield a function that returns whether Ctrl-C was pressed; a second press ends at once."""
     pressed = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield pressed.is_set
@@ -200,18 +200,18 @@ def _interrupted() -> Iterator[Any]:
 
 
 def _task(job: Job) -> bool:
-    """Train one network in a process of its own."""
+    """Train one network in a separate process."""
     from gan_worker.training.launch import run
 
     return run(job, draw, _silent)
 
 
 def _silent(_: Tick) -> None:
-    """Tell nothing: the log says it."""
+    """Print nothing, as the log has it."""
 
 
 def _as_tasks(jobs: Sequence[Job], console: Console) -> bool:
-    """Train networks side by side, as many as there are devices for."""
+    """Train networks in parallel, as many as there are devices."""
     gpus = jobs[0].processes if jobs[0].device != "cpu" else 0
     shown = {job.out: -1.0 for job in jobs}
 
@@ -226,7 +226,7 @@ def _as_tasks(jobs: Sequence[Job], console: Console) -> bool:
 
 
 def _tell_new(job: Job, shown: dict[str, float], console: Console) -> None:
-    """Print what a training has logged since the last look."""
+    """Print the lines that a training has logged since the last call."""
     from gan_worker.training.folder import TrainingFolder, entries
 
     for entry in entries(TrainingFolder(Path(job.out)), float("inf")):
@@ -238,5 +238,5 @@ def _tell_new(job: Job, shown: dict[str, float], console: Console) -> None:
 
 
 def _points(sweep: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return each combination of a sweep's values; one empty point without a sweep."""
+    """Return each combination of a sweep's values; a single empty one without a sweep."""
     return [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]

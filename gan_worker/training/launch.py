@@ -1,4 +1,4 @@
-"""One network's training put together: dataset, options, processes."""
+"""Start one network's training from dataset and options, in one or several processes."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ from gan_worker.training.options import TrainingOptions
 from gan_worker.training.trainer import Trainer
 from gan_worker.training.transfer import start_from
 
-Sheet = Callable[[np.ndarray, Path], None]  # images uint8 [N, H, W, C] -> a picture
+Sheet = Callable[[np.ndarray, Path], None]  # writes images, uint8 [N, H, W, C], as a picture
 Tell = Callable[[Tick], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """All that one training is started from; travels between processes."""
+    """The specification of one training; picklable."""
 
     options: TrainingOptions
     dataset: str  # folder
-    split: int | str  # whose training images: `dataset`, or the seed of another draw
+    split: int | str  # `dataset`, or the seed of a redrawn split
     labels: tuple[str, ...]  # one, or those of a conditional network
     out: str  # folder of the training
     start: str | None = None  # network file to start from
-    drop: tuple[str, ...] = ()  # SHA-256 of images to leave out
+    drop: tuple[str, ...] = ()  # SHA-256 of images to exclude
     drop_file: str | None = None  # digest of the list
     device: str = "cpu"
-    processes: int = 1  # one a GPU; they share the batch
+    processes: int = 1  # one per GPU; they share the batch
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what the numbers follow from beside the options."""
+        """Return everything besides the options that determines the results."""
         return {
             "labels": list(self.labels),
             "start": identity_of(self.start) if self.start else None,
@@ -56,19 +56,19 @@ class Job:
         }
 
     def images(self) -> TrainingImages:
-        """Return what the network learns from."""
+        """Return the network's training images."""
         dataset = open_dataset(Path(self.dataset)).with_split(self.split)
         return training_images(dataset, self.labels, drop=self.drop)
 
 
 def run(job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool] = lambda: False) -> bool:
-    """Train a network, or go on with it; return False where it was stopped before its end.
+    """Train a network or resume its training; return False if it was stopped early.
 
     Args:
-        job: what is trained.
-        draw: makes the pictures of fakes and reals.
-        tell: called for each thousand images shown.
-        stop: asked between two iterations; of several processes none asks.
+        job: the training.
+        draw: writes pictures of fakes and reals.
+        tell: called once per thousand images shown.
+        stop: polled between iterations; not used with several processes.
     """
     images = begin(job, draw)
     if job.processes == 1:
@@ -80,17 +80,17 @@ def run(job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool] = lambda: Fa
 
 
 def begin(job: Job, draw: Sheet) -> TrainingImages:
-    """Write options and the sheet of reals before anything is trained, or check them.
+    """Write options and the sheet of reals before the training starts, or check existing ones.
 
     Raises:
-        UserError: the folder holds another training, or the batch does not go round.
+        UserError: the folder contains another training, or the batch cannot be divided.
     """
     options, folder = job.options, TrainingFolder(Path(job.out))
     group = min(options.group_size, options.batch)
     if options.batch % (group * job.processes):
         raise UserError(
-            f"`batch` must be a multiple of {job.processes} processes x {group} images of a "
-            f"group, got {options.batch}. Change batch or group_size."
+            f"`batch` must be a multiple of {job.processes} processes x {group} images per group, "
+            f"got {options.batch}. Change batch or group_size."
         )
     images = job.images()
     facts = {**job.facts, "dataset": images.dataset_digest, "images": images.counts}
@@ -108,7 +108,7 @@ def begin(job: Job, draw: Sheet) -> TrainingImages:
 
 def _process(rank: int, job: Job, draw: Sheet, tell: Tell, place: str) -> None:
     """Train as one of several processes."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # numbers travel within this machine alone
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # communication stays on this machine
     on_gpu = job.device.startswith("cuda")
     dist.init_process_group(
         "nccl" if on_gpu else "gloo", init_method=place, rank=rank, world_size=job.processes
@@ -151,13 +151,13 @@ def _train(
 
 
 def _note(folder: TrainingFolder, fact: str) -> None:
-    """Keep a fact of the start beside the options."""
+    """Record a fact about the start beside the options."""
     with (folder.root / "start.txt").open("a", encoding="utf-8") as file:
         file.write(f"{fact}\n")
 
 
 def _logged(folder: TrainingFolder, tell: Tell) -> Tell:
-    """Return `tell` that writes TensorBoard's events too."""
+    """Wrap `tell` to also write TensorBoard events."""
     from tensorboardX import SummaryWriter
 
     writer = SummaryWriter(str(folder.events))

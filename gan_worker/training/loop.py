@@ -1,4 +1,4 @@
-"""A training from its start, or from where it was, to its last snapshot."""
+"""Run a training from its start, or from a saved state, to its last snapshot."""
 
 from __future__ import annotations
 
@@ -25,47 +25,47 @@ from gan_worker.training.images import write_trained_on
 from gan_worker.training.state import restore, state_of
 from gan_worker.training.trainer import Trainer
 
-STATE_S = 300.0  # at most between two saved states
-SHEET = range(1, 33)  # z_seeds of the sheet of every snapshot
-# a generator whose images vary less than this share of its best is one that lost its variety
+STATE_S = 300.0  # maximum time between saved states
+SHEET = range(1, 33)  # z_seeds of every snapshot's sheet
+# a generator has collapsed if its images vary less than this share of the best
 _COLLAPSED, _VARIED = 0.1, 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """Where a training stands: one line of its log."""
+    """The progress of a training: one line of its log."""
 
     kimg: float
     s_per_kimg: float
     left_s: float
-    p: float  # of the augmentation
+    p: float  # augmentation strength
     losses: dict[str, float]
-    snapshot: str | None = None  # file name, where one was just written
-    spread: float | None = None  # of the sheet's images, grey levels
+    snapshot: str | None = None  # file name, if one was just written
+    spread: float | None = None  # of the sheet's images, in grey levels
 
 
 @dataclass(slots=True, kw_only=True)
 class Loop:
-    """What one training needs beside its trainer."""
+    """A trainer with the callbacks and files of one training."""
 
     trainer: Trainer
     folder: TrainingFolder
     draw: Callable[[np.ndarray, int], None]  # images uint8 [N, H, W, C], kimg: writes a sheet
     tell: Callable[[Tick], None]
-    stop: Callable[[], bool] = lambda: False  # asked between two iterations
+    stop: Callable[[], bool] = lambda: False  # polled between iterations
     start: Path | None = None  # network that the training started from
     spreads: list[float] = field(default_factory=list)
 
     def run(self) -> bool:
-        """Train to the end; return False where it was stopped before.
+        """Train to the end; return False if it was stopped early.
 
         Raises:
-            TrainingError: a loss is no number any more, or all images became alike.
+            TrainingError: a loss became NaN, or the generator collapsed.
         """
         trainer, options = self.trainer, self.trainer.options
         self._resume()
         if trainer.iteration == 0 and trainer.together.first:
-            self._write(0)  # what metrics are to fall from
+            self._write(0)  # baseline for the metrics
         end = options.kimg * 1000
         saved = begun = time.monotonic()
         told = trainer.shown
@@ -105,7 +105,7 @@ class Loop:
         trainer.together.wait()
 
     def _due(self) -> int | None:
-        """Return the kimg of the snapshot that this iteration reached, None for none."""
+        """Return the kimg of the snapshot due at this iteration, or None."""
         options, shown = self.trainer.options, self.trainer.shown
         if shown >= options.kimg * 1000:
             return options.kimg
@@ -121,7 +121,7 @@ class Loop:
         if wrong:
             raise TrainingError(
                 f"Training diverged at {trainer.shown / 1000:.1f} kimg: {', '.join(wrong)} is no "
-                f"number any more. {self._last_good()} Lower lr, or raise gamma."
+                f"longer finite. {self._last_good()} Lower lr, or raise gamma."
             )
         s_per_kimg = 1000 * wall_s / shown
         left = trainer.options.kimg - trainer.shown / 1000
@@ -134,7 +134,7 @@ class Loop:
         )
 
     def _keep(self, kimg: int, tick: Tick) -> Tick:
-        """Write a snapshot with all that belongs to it, and say so in the tick."""
+        """Write a snapshot with its companion files, and add it to the tick."""
         if self.trainer.together.first:
             name, spread = self._write(kimg)
             tick = Tick(**{**asdict(tick), "snapshot": name, "spread": spread})
@@ -142,10 +142,11 @@ class Loop:
         return tick
 
     def _write(self, kimg: int) -> tuple[str, float]:
-        """Write a snapshot, its record and its sheet; return its name and how its images vary.
+        """Write a snapshot, its record and its sheet; return its name and the spread of its
+        images.
 
         Raises:
-            TrainingError: they are all alike, and were not before.
+            TrainingError: the images have lost their variety.
         """
         trainer = self.trainer
         snapshot = snapshot_of(trainer.options, trainer.average.state_dict())
@@ -176,12 +177,12 @@ class Loop:
         if best > _VARIED * varied and spread < _COLLAPSED * best:
             raise TrainingError(
                 f"Training collapsed by {kimg} kimg: its images vary by {spread:.2f} grey levels, "
-                f"they did by {best:.2f}. {self._last_good()} Raise gamma, or lower lr."
+                f"down from {best:.2f}. {self._last_good()} Raise gamma, or lower lr."
             )
         self.spreads.append(spread)
 
     def _last_good(self) -> str:
-        kept = self.folder.snapshots()[1:]  # the first is of an untrained network
+        kept = self.folder.snapshots()[1:]  # the first is of the untrained network
         return f"The last good snapshot is {kept[-1]}." if kept else "There is no snapshot yet."
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""What the two networks are trained by: losses and their two regularisers.
+"""The losses of both networks, and their two regularisers.
 
 Non-saturating loss (Goodfellow et al. 2014, section 3), R1 (Mescheder et al. 2018,
 arXiv:1801.04406, equation 9) and path lengths (Karras et al. 2020, arXiv:1912.04958, section 3.2).
@@ -16,23 +16,23 @@ Critic = Callable[[Tensor], Tensor]  # images [N, C, r, r] -> logits [N, 1]
 
 
 def generator_loss(logits: Tensor) -> Tensor:
-    """Return the mean of softplus(-D(G(z))), from logits [N, 1]."""
+    """Return the mean of softplus(-D(G(z))) from logits [N, 1]."""
     return F.softplus(-logits).mean()
 
 
 def discriminator_losses(fake: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the means of softplus(D(G(z))) and softplus(-D(x)), from logits [N, 1]."""
+    """Return the means of softplus(D(G(z))) and softplus(-D(x)) from logits [N, 1]."""
     return F.softplus(fake).mean(), F.softplus(-real).mean()
 
 
 def r1_penalty(critic: Critic, images: Tensor, gamma: float) -> Tensor:
-    """Return gamma / 2 times the squared gradient of the critic at each real image, [N].
+    """Return gamma / 2 times the squared gradient norm of the critic at each real image, [N].
 
     Differentiable in the critic's weights.
 
     Args:
-        critic: the discriminator, with all that stands before it.
-        images: [N, C, r, r], of no graph.
+        critic: the discriminator, including augmentation.
+        images: [N, C, r, r], detached.
         gamma: weight.
     """
     images = images.detach().requires_grad_(True)
@@ -42,14 +42,14 @@ def r1_penalty(critic: Critic, images: Tensor, gamma: float) -> Tensor:
 
 
 def path_lengths(images: Tensor, ws: Tensor, noise: Tensor) -> Tensor:
-    """Return how far an image moves for a step in w: |J^T y| of each image, [N].
+    """Return the path length |J^T y| of each image, [N]: its change per step in w.
 
-    Over the layers' vectors the root of the mean square is taken. Differentiable in the weights.
+    Uses the root mean square over the layers' vectors. Differentiable in the weights.
 
     Args:
         images: [N, C, r, r], computed from `ws`.
         ws: [N, num_ws, w_dim], with a gradient.
-        noise: standard normal, of the images' shape.
+        noise: standard normal numbers in the shape of `images`.
     """
     scaled = noise / (images.shape[2] * images.shape[3]) ** 0.5
     (gradient,) = torch.autograd.grad((images * scaled).sum(), ws, create_graph=True)

@@ -1,7 +1,7 @@
-"""What a training is made of, every number resolved; and the presets it is resolved from.
+"""The options of a training, and the presets from which they are resolved.
 
-Presets are the official trainers' published
-settings (Karras et al. 2020, arXiv:2006.06676, table 6 and appendix C) and those of two studies.
+Presets are the published settings of the official trainers (Karras et al. 2020, arXiv:2006.06676,
+table 6 and appendix C) and those of two studies.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _CHANNEL_BASE, _CHANNEL_MAX = 32768, 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingOptions:
-    """Every number of a training; refuses what cannot be trained with a UserError."""
+    """All options of a training; raises UserError if they are invalid."""
 
     preset: str
     resolution: int  # px
     img_channels: int
     labels: int = 0  # classes of a conditional network, else 0
-    kimg: int = 25000  # thousand real images shown to the discriminator
-    batch: int = 32  # of all processes together
+    kimg: int = 25000  # thousands of real images shown to the discriminator
+    batch: int = 32  # over all processes
     group_size: int = 4  # of the minibatch statistic
     fmaps: float = 0.5  # feature channels at r px: min(fmaps * 32768 / r, channel_max)
     channel_max: int = _CHANNEL_MAX
@@ -42,14 +42,14 @@ class TrainingOptions:
     lr: float = 0.002
     gamma: float = 10.0  # weight of R1
     ema_kimg: float = 10.0  # half-life of the moving average
-    ema_rampup: float | None = None  # the half-life is at most this share of what was shown so far
+    ema_rampup: float | None = None  # limits the half-life to a share of the images shown
     style_mixing: float = 0.9  # probability
     path_length_weight: float = 2.0
     augment: str = "bgc"
-    ada_target: float | None = 0.6  # of the mean sign of D(real); None: p stays as it is
-    ada_kimg: float = 500.0  # p moves by at most 1 in so many
-    p: float = 0.0  # of the augmentation at the start
-    mirror: bool = False  # reals are shown mirrored too
+    ada_target: float | None = 0.6  # for the mean sign of D(real); None keeps p constant
+    ada_kimg: float = 500.0  # p changes by at most 1 per this many
+    p: float = 0.0  # initial augmentation strength
+    mirror: bool = False  # also show mirrored reals
     precision: str = "float32"
     seed: int = 0
     snapshot_kimg: int = 200
@@ -80,18 +80,18 @@ class TrainingOptions:
                 self.precision in PRECISIONS
             ),
             f"`p` must be 0 or more, got {self.p}": self.p >= 0,
-            f"`seed` must be 0 to 2**31 - 1, got {self.seed}": 0 <= self.seed < 2**31,
+            f"`seed` must be from 0 to 2**31 - 1, got {self.seed}": 0 <= self.seed < 2**31,
         }
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Return the feature channels at 4, 8, ..., `resolution` px."""
+        """Feature channels at 4, 8, ..., `resolution` px."""
         base = self.fmaps * _CHANNEL_BASE
         sizes = (2**power for power in range(2, self.resolution.bit_length()))
         return tuple(min(int(base / size), self.channel_max) for size in sizes)
 
     def generator(self) -> GeneratorConfig:
-        """Return what the generator is made of."""
+        """Return the generator's architecture."""
         return GeneratorConfig(
             resolution=self.resolution,
             img_channels=self.img_channels,
@@ -107,7 +107,7 @@ class TrainingOptions:
         )
 
     def discriminator(self) -> DiscriminatorConfig:
-        """Return what the discriminator is made of."""
+        """Return the discriminator's architecture."""
         return DiscriminatorConfig(
             resolution=self.resolution,
             img_channels=self.img_channels,
@@ -120,7 +120,7 @@ class TrainingOptions:
 
 
 def _auto(resolution: int, gpus: int) -> dict[str, Any]:
-    """Return what the official trainer derives from the resolution and the number of GPUs."""
+    """Return the options that the official trainer derives from resolution and GPU count."""
     batch = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
     return {
         "batch": batch,
@@ -155,7 +155,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
-# of a training that starts from a network: p moves faster, and the average is good from the start
+# for transfer learning: p adapts faster, and the average is good from the start
 TRANSFER = {"ada_kimg": 100.0, "ema_rampup": None}
 
 
@@ -169,26 +169,28 @@ def resolve(
     transfer: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> TrainingOptions:
-    """Return every number of a training.
+    """Resolve all options of a training.
 
     Args:
         preset: a key of PRESETS.
-        resolution: of the images, px.
-        img_channels: of the images.
+        resolution: side of the images in px.
+        img_channels: channels of the images.
         labels: classes of a conditional network, else 0.
-        gpus: that share the batch; `auto` derives from it.
-        transfer: whether it starts from a network.
+        gpus: number of GPUs that share the batch; used by `auto`.
+        transfer: whether the training starts from a network.
         changes: fields of TrainingOptions that differ from the preset.
 
     Raises:
-        UserError: an unknown preset or field, or numbers that cannot be trained with.
+        UserError: the preset or a field is unknown, or values are invalid.
     """
     if preset not in PRESETS:
         raise UserError(f"`preset` must be one of {', '.join(PRESETS)}, got {preset}.")
     fields = {field.name for field in dataclasses.fields(TrainingOptions)}
     unknown = sorted(set(changes or ()) - fields)
     if unknown:
-        raise UserError(f"Training has no option {', '.join(unknown)}; it has {sorted(fields)}.")
+        raise UserError(
+            f"Training has no option {', '.join(unknown)}. Choose from {sorted(fields)}."
+        )
     given = {**_auto(resolution, gpus), **PRESETS[preset]} if preset == "auto" else PRESETS[preset]
     return TrainingOptions(
         **{

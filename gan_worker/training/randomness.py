@@ -1,7 +1,7 @@
-"""All that is random in an iteration, from its number alone.
+"""Random numbers of an iteration, determined only by the seed and its number.
 
-A training that goes on after a kill draws what it would have drawn, and two processes that share a
-batch draw all of it and keep their parts, so the numbers do not depend on who works where.
+A training resumed after a kill draws the same numbers as without it. Processes that share a batch
+draw all numbers and keep their part, so results do not depend on the distribution.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from gan_worker.networks import GeneratorConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Which part of each batch a process computes: rank of `world`."""
+    """The part of each batch that a process computes: rank of `world`."""
 
     rank: int = 0
     world: int = 1
-    group_size: int = 4  # images i, i + N / G, ... stay together: they share one statistic
+    group_size: int = 4  # images i, i + N / G, ... stay together, as they share a statistic
 
     def of(self, rows: Tensor) -> Tensor:
-        """Return this process's rows of a batch [N, ...], groups whole."""
+        """Return this process's rows of a batch [N, ...], in whole groups."""
         if self.world == 1:
             return rows
         group = min(self.group_size, len(rows))
         groups = len(rows) // group
         if len(rows) % group or groups % self.world:
-            raise ValueError(f"{len(rows)} rows do not go round {self.world} x {group}")
+            raise ValueError(f"{len(rows)} rows cannot be divided into {self.world} x {group}")
         part = groups // self.world
         grouped = rows.reshape(group, groups, *rows.shape[1:])
         return grouped[:, self.rank * part : (self.rank + 1) * part].flatten(0, 1)
 
 
 class Chance:
-    """The random numbers of one phase of one iteration, in the order they are asked for."""
+    """The random numbers of one phase of one iteration, in call order."""
 
     def __init__(
         self, seed: int, iteration: int, phase: str, device: torch.device, share: Share
@@ -54,13 +54,13 @@ class Chance:
         return self.share.of(torch.randn(shape, generator=self.own, device=self.device))
 
     def noise(self, config: GeneratorConfig, images: int) -> list[Tensor]:
-        """Return a map [N, 1, r, r] for each layer of a generator."""
+        """Return one noise map [N, 1, r, r] per layer of a generator."""
         return [self.normal(images, 1, size, size) for size in config.noise_sizes]
 
     def below(self, bound: int) -> int:
-        """Return a whole number from 0 to `bound` - 1, the same in all processes."""
+        """Return an integer from 0 to `bound` - 1, the same in all processes."""
         return int(torch.randint(bound, (), generator=self.cpu))
 
     def happens(self, probability: float) -> bool:
-        """Return whether what has this probability happens, the same in all processes."""
+        """Return True with this probability, the same in all processes."""
         return float(torch.rand((), generator=self.cpu)) < probability

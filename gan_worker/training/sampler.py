@@ -1,7 +1,7 @@
-"""Which image is shown when.
+"""Determine the order of the training images.
 
-A position counts the images shown so far. What is shown there depends on the seed and the position
-alone, so that a training that goes on from a snapshot replays nothing.
+A position counts the images shown so far. The image at a position depends only on the seed and the
+position, so a resumed training need not replay anything.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampler:
-    """Shuffled passes over the images without end, each of them showing every item once."""
+    """Endless shuffled epochs over the images, each with every item once."""
 
     count: int  # images, at least 1
     seed: int  # 0 or more
-    mirror: bool = False  # every image is two items, as it is and mirrored
+    mirror: bool = False  # every image is two items: original and mirrored
 
     @property
     def items(self) -> int:
-        """Return how many items a pass shows."""
+        """Number of items per epoch."""
         return self.count * (2 if self.mirror else 1)
 
     def at(self, position: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the `size` images shown from a position on, and which to mirror.
+        """Return the numbers of the `size` images from a position on, and a mask of those to
+        mirror.
 
         Args:
-            position: images shown before.
-            size: of the batch, which may span passes.
+            position: number of images shown before.
+            size: batch size; a batch may span epochs.
         """
         passes, within = np.divmod(position + np.arange(size, dtype=np.int64), self.items)
         shown = np.empty(size, np.int64)
@@ -40,9 +41,9 @@ class Sampler:
         return shown % self.count, shown >= self.count
 
 
-@lru_cache(maxsize=4)  # a batch spans two passes, unless it is larger than one
+@lru_cache(maxsize=4)  # a batch spans two epochs, unless it is larger than one
 def _order(items: int, seed: int, number: int) -> np.ndarray:
-    """Return the order of a pass; RandomState's streams are frozen, so it never changes."""
+    """Return the order of an epoch; it never changes, as RandomState's streams are frozen."""
     bits = np.random.MT19937(np.random.SeedSequence((seed, number)))
     order: np.ndarray = np.random.RandomState(bits).permutation(items)
     order.flags.writeable = False

@@ -1,4 +1,4 @@
-"""What a training goes on from, as named tensors."""
+"""Save and restore the state of a training as named tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gan_worker.training.trainer import Trainer
 
 
 def state_of(trainer: Trainer) -> dict[str, Tensor]:
-    """Return every tensor that a training goes on from, by name."""
+    """Return all tensors needed to resume a training, by name."""
     state = {"path_mean": trainer.path_mean}
     for name, number in trainer.ada.state().items():
         state[f"ada.{name}"] = torch.tensor(number, dtype=torch.float64)
@@ -24,7 +24,7 @@ def state_of(trainer: Trainer) -> dict[str, Tensor]:
 
 
 def restore(trainer: Trainer, state: Mapping[str, Tensor], iteration: int) -> None:
-    """Go on from what `state_of` returned after `iteration` iterations."""
+    """Restore a result of `state_of` after `iteration` iterations."""
     for name, network in _networks(trainer).items():
         network.load_state_dict(_below(state, name))
     for name, optimizer in _optimizers(trainer).items():
@@ -32,7 +32,7 @@ def restore(trainer: Trainer, state: Mapping[str, Tensor], iteration: int) -> No
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(state, name).items():
             index, _, leaf = key.partition(".")
-            if leaf != "step":  # in its parameter's memory order, which Adam takes for granted
+            if leaf != "step":  # in its parameter's memory order, which Adam requires
                 value = torch.empty_like(parameters[int(index)]).copy_(value)
             moments.setdefault(int(index), {})[leaf] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
@@ -55,6 +55,6 @@ def _optimizers(trainer: Trainer) -> dict[str, torch.optim.Optimizer]:
 
 
 def _below(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """Return the entries below a name, without it."""
+    """Return the entries with a name as prefix, without the prefix."""
     start = f"{name}."
     return {key.removeprefix(start): v for key, v in state.items() if key.startswith(start)}

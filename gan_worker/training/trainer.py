@@ -1,4 +1,4 @@
-"""One iteration after the other: four phases, two optimisers, the moving average.
+"""Run training iterations: four phases, two optimisers and the moving average.
 
 Karras et al. 2020 (arXiv:1912.04958, appendix B) and, for
 the augmentation, 2020 (arXiv:2006.06676).
@@ -29,14 +29,14 @@ from gan_worker.training.losses import (
 from gan_worker.training.options import TrainingOptions
 from gan_worker.training.randomness import Chance, Share
 
-G_INTERVAL, D_INTERVAL = 4, 16  # iterations between two path-length and two R1 steps
-PATH_SHRINK = 2  # path lengths take half a batch
+G_INTERVAL, D_INTERVAL = 4, 16  # iterations between path-length steps and between R1 steps
+PATH_SHRINK = 2  # path lengths use half a batch
 PATH_DECAY = 0.01  # of the running mean length
 LOSSES = ("g", "d_fake", "d_real", "sign_real", "sign_fake", "r1", "path")
 
 
 class Trainer:
-    """Both networks and all that changes while they train."""
+    """Both networks and the complete state of their training."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Trainer:
         self.discriminator = _placed(discriminator, device).train().requires_grad_(False)
         self.average = _placed(GeneratorNetwork(options.generator()), device).eval()
         self.average.requires_grad_(False).load_state_dict(self.generator.state_dict())
-        self.augment = AugmentPipe(  # its p stays on the CPU, which reads it
+        self.augment = AugmentPipe(  # p stays on the CPU, where it is read
             options.augment, resolution=options.resolution, img_channels=options.img_channels
         )
         self.ada = AdaController(
@@ -75,11 +75,11 @@ class Trainer:
 
     @property
     def shown(self) -> int:
-        """Return how many real images the discriminator has been shown."""
+        """Number of real images shown to the discriminator."""
         return self.iteration * self.options.batch
 
     def step(self) -> None:
-        """Do one iteration: each network's main step, regularisers at their intervals."""
+        """Run one iteration: each network's main step, and the regularisers at their intervals."""
         reals, labels = self._reals()
         with _trainable(self.generator):
             self._update(self.g_optimizer, self._generator_main())
@@ -147,7 +147,7 @@ class Trainer:
         config, mapping = self.generator.config, self.generator.mapping
         one_hot = self._one_hot(self.share.of(self.batches.labels(chance.cpu, count)))
         w = mapping.untruncated(chance.normal(count, config.z_dim), one_hot)
-        with torch.no_grad():  # the running mean of w, which truncation pulls towards
+        with torch.no_grad():  # the running mean of w, for truncation
             mean = w.detach().mean(dim=0)
             self.together.average([mean])
             mapping.w_avg.lerp_(mean, 1 - config.w_avg_beta)
@@ -169,7 +169,7 @@ class Trainer:
         return logits.float()
 
     def _augmented(self, images: Tensor, chance: Chance) -> Tensor:
-        """Return images as the discriminator sees them; transforms are drawn for all processes."""
+        """Return augmented images; transforms are drawn for all processes."""
         if self.options.augment == "none":
             return images
         count = len(images) * self.share.world
@@ -177,7 +177,7 @@ class Trainer:
         return self.augment.transformed(images, drawn)
 
     def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Take one step against a loss; gradients that are no numbers count as none."""
+        """Take one step to reduce a loss; gradients that are not finite count as zero."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         parameters = (p for group in optimizer.param_groups for p in group["params"])
@@ -189,7 +189,7 @@ class Trainer:
 
     @torch.no_grad()
     def _move_average(self) -> None:
-        """Move the averaged generator towards the trained one."""
+        """Update the moving average of the generator."""
         images = self.options.ema_kimg * 1000
         if self.options.ema_rampup is not None:
             images = min(images, self.shown * self.options.ema_rampup)
@@ -204,7 +204,7 @@ class Trainer:
             self.sums[name] += torch.stack([value.detach().float(), torch.ones_like(value)])
 
     def means(self) -> dict[str, float]:
-        """Return the means over all processes of what was noted since the last call."""
+        """Return the means over all processes of the values recorded since the last call."""
         found = {name: sums for name, sums in self.sums.items() if sums[1]}
         self.together.average(list(found.values()))
         told = {name: float(sums[0] / sums[1]) for name, sums in found.items()}
@@ -230,7 +230,7 @@ def _placed(network: Any, device: torch.device) -> Any:
 
 
 def _adam(network: nn.Module, lr: float, interval: int) -> torch.optim.Optimizer:
-    """Return Adam with betas (0, 0.99); both are for a step more in each `interval`."""
+    """Return Adam with betas (0, 0.99), adjusted for an extra step per `interval`."""
     share = interval / (interval + 1)
     parameters = list(network.parameters())
     return torch.optim.Adam(
@@ -240,7 +240,7 @@ def _adam(network: nn.Module, lr: float, interval: int) -> torch.optim.Optimizer
 
 @contextlib.contextmanager
 def _trainable(network: nn.Module) -> Iterator[None]:
-    """Record gradients of one network's weights inside the block."""
+    """Enable gradients of one network's weights inside the block."""
     network.requires_grad_(True)
     try:
         yield

@@ -1,7 +1,7 @@
-"""Random transforms of images as matrices, drawn apart from the pixels.
+"""Draw random image transforms as matrices.
 
-Which there are, how they are distributed and in
-which order they follow each other: Karras et al. 2020, arXiv:2006.06676, appendix B.
+The transforms, their distributions and their order follow Karras et al. 2020, arXiv:2006.06676,
+appendix B.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-GROUPS = ("none", "b", "bg", "bgc")  # b: blits of pixels, g: geometry, c: colours
+GROUPS = ("none", "b", "bg", "bgc")  # b: pixel blitting, g: geometry, c: colour
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Parameters:
-    """What each of N images goes through, in this order; each float64 [N]."""
+    """The parameters of the transforms of N images, in this order; each float64 [N]."""
 
-    xflip: Tensor  # 1: mirrored, else 0
-    rotate90: Tensor  # quarter turns, counterclockwise as one sees it
+    xflip: Tensor  # 1: flipped horizontally, else 0
+    rotate90: Tensor  # quarter turns, counterclockwise as displayed
     xint_x: Tensor  # shift, whole px to the right
     xint_y: Tensor  # and down
     scale: Tensor  # factor
     rotate: Tensor  # radians, counterclockwise
-    aniso: Tensor  # the width times this, the height divided by it
+    aniso: Tensor  # multiplies the width and divides the height
     rotate_post: Tensor  # radians, counterclockwise
     xfrac_x: Tensor  # shift, px to the right
     xfrac_y: Tensor  # and down
@@ -35,11 +35,11 @@ class Parameters:
     contrast: Tensor  # factor
     lumaflip: Tensor  # 1: luma is negated, else 0
     hue: Tensor  # radians about the luma axis
-    saturation: Tensor  # factor of the distance to the luma axis
+    saturation: Tensor  # scales the distance to the luma axis
 
     @classmethod
     def neutral(cls, count: int) -> Parameters:
-        """Return what leaves `count` images as they are."""
+        """Return the parameters of the identity for `count` images."""
         factors = {"scale", "aniso", "contrast", "saturation"}
         return cls(
             **{
@@ -51,24 +51,24 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Transforms:
-    """What `AugmentPipe.transformed` executes, on the CPU until then."""
+    """Transforms in the form used by `AugmentPipe.transformed`, on the CPU."""
 
-    inverse: Tensor  # float64 [N, 3, 3]: a place in the result, px from the centre -> its source
-    colour: Tensor | None  # float64 [N, 3, 4]: (red, green, blue, 1) -> (red, green, blue)
+    inverse: Tensor  # float64 [N, 3, 3]: from result to source, px from the centre
+    colour: Tensor | None  # float64 [N, 3, 4]: maps (red, green, blue, 1) to (red, green, blue)
 
     @classmethod
     def of(cls, parameters: Parameters, *, colour: bool) -> Transforms:
-        """Return the matrices of parameters; those of colour are left out unless asked for."""
+        """Return the matrices for parameters, with colour matrices only on request."""
         return cls(
             inverse=torch.linalg.inv(_geometry(parameters)),
             colour=_colour(parameters) if colour else None,
         )
 
     def __getitem__(self, rows: slice | Tensor) -> Transforms:
-        """Return the transforms of some images, as a process needs them that has part of a batch.
+        """Return the transforms of some images, for a process with part of a batch.
 
         Args:
-            rows: a slice, or numbers of images int64 [n].
+            rows: a slice, or image indices, int64 [n].
         """
         colour = None if self.colour is None else self.colour[rows]
         return Transforms(inverse=self.inverse[rows], colour=colour)
@@ -78,7 +78,7 @@ class Transforms:
 
     @property
     def idle(self) -> bool:
-        """Return whether all images stay as they are."""
+        """Whether all transforms are the identity."""
         return all(
             bool((matrices == torch.eye(*matrices.shape[1:], dtype=matrices.dtype)).all())
             for matrices in (self.inverse, self.colour)
@@ -87,18 +87,18 @@ class Transforms:
 
 
 class Source(Protocol):
-    """Where `parameters` gets its numbers from, float64 [N] a call."""
+    """Source of random numbers for `parameters`; float64 [N] per call."""
 
     count: int  # N
 
     def uniform(self) -> Tensor:
-        """Return numbers from 0 to 1."""
+        """Return uniform numbers in [0, 1]."""
 
     def normal(self) -> Tensor:
-        """Return numbers about 0."""
+        """Return standard normal numbers."""
 
     def gate(self, probability: float) -> Tensor:
-        """Return which images (bool) a transform of that probability is applied to."""
+        """Return a bool mask of the images to which a transform of this probability applies."""
 
 
 class Draws:
@@ -118,9 +118,9 @@ class Draws:
 
 
 class Quantile:
-    """The q-quantile of every draw and all gates open, as the known answers were made.
+    """Gives the q-quantile for every draw and opens all gates, as in the reference results.
 
-    They take erfinv(2q - 1) for a normal number's quantile, which is sqrt(2) too small.
+    Those use erfinv(2q - 1) as the normal quantile, which is too small by sqrt(2).
     """
 
     def __init__(self, count: int, q: float) -> None:
@@ -139,21 +139,21 @@ class Quantile:
 def parameters(
     source: Source, *, p: float, groups: str, resolution: int, img_channels: int
 ) -> Parameters:
-    """Return values from a source; it is asked for the same number of them whatever `p` is.
+    """Draw parameters from a source; the number of draws does not depend on `p`.
 
     Args:
-        source: of uniform and normal numbers and gates.
-        p: probability of each transform; above 1 is the same as 1.
+        source: source of uniform and normal numbers and gates.
+        p: probability of each transform; values above 1 act as 1.
         groups: one of GROUPS.
         resolution: of the images, px.
-        img_channels: of the images; gray ones have neither hue nor saturation.
+        img_channels: channels of the images; grey ones have neither hue nor saturation.
     """
     uniform, normal = source.uniform, source.normal
     neutral = Parameters.neutral(source.count)
     values: dict[str, Tensor] = {}
 
     def add(value: Callable[[], Tensor], *names: str, probability: float = p) -> None:
-        drawn = [value() for _ in names]  # values first, then one gate for all of them
+        drawn = [value() for _ in names]  # values first, then one gate for all
         gate = source.gate(probability)
         for name, number in zip(names, drawn, strict=True):
             values[name] = torch.where(gate, number, getattr(neutral, name))
@@ -164,7 +164,7 @@ def parameters(
         whole = resolution / 8
         add(lambda: ((2 * uniform() - 1) * whole).round(), "xint_x", "xint_y")
     if "g" in groups:
-        either = 1 - math.sqrt(max(0.0, 1 - p))  # so that p of the images turn at all
+        either = 1 - math.sqrt(max(0.0, 1 - p))  # so that a share p of the images rotates
         add(lambda: 2 ** (0.2 * normal()), "scale")
         add(lambda: (2 * uniform() - 1) * math.pi, "rotate", probability=either)
         add(lambda: 2 ** (0.2 * normal()), "aniso")
@@ -181,7 +181,7 @@ def parameters(
 
 
 def _geometry(of: Parameters) -> Tensor:
-    """Return where each image's points go, [N, 3, 3], px from the centre, y downwards."""
+    """Return each image's forward map [N, 3, 3], in px from the centre, y downwards."""
     zero, one = torch.zeros_like(of.scale), torch.ones_like(of.scale)
 
     def affine(a: Tensor, b: Tensor, c: Tensor, d: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -211,9 +211,9 @@ def _geometry(of: Parameters) -> Tensor:
 
 
 def _colour(of: Parameters) -> Tensor:
-    """Return [N, 3, 4]: brightness, then what is linear, about the axis (1, 1, 1) / sqrt(3)."""
+    """Return [N, 3, 4]: brightness, then linear transforms about the axis (1, 1, 1) / sqrt(3)."""
     eye = torch.eye(3, dtype=torch.float64)
-    luma = torch.full((3, 3), 1 / 3, dtype=torch.float64)  # projects on the axis
+    luma = torch.full((3, 3), 1 / 3, dtype=torch.float64)  # projects onto the axis
     across = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) / 3**0.5
 
     def each(number: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ def _colour(of: Parameters) -> Tensor:
 
 
 def _in_turn(steps: list[Tensor]) -> Tensor:
-    """Return one matrix for all steps, the first of which acts first."""
+    """Return the product of all steps; the first one acts first."""
     product = steps[0]
     for step in steps[1:]:
         product = step @ product
