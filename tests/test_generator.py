@@ -180,7 +180,9 @@ def test_a_cutoff_truncates_the_coarse_vectors_alone() -> None:
 
 def test_a_cutoff_that_cannot_be_is_refused() -> None:
     for cutoff in (-1, 5, 2.5, "all"):
-        with pytest.raises(UserError, match="cutoff must be a whole number from 0 to 4, as many"):
+        with pytest.raises(
+            UserError, match="cutoff must be a whole number from 0 to 4, the number"
+        ):
             load_generator(GOLDENS / "tiny.pkl", cutoff=cutoff)
     assert load_generator(GOLDENS / "tiny.pkl", cutoff=4).cutoff == 4
 

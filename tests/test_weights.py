@@ -606,7 +606,7 @@ def test_tensors_in_dicts_of_other_classes_are_found(tmp_path: Path) -> None:
 def test_a_whole_model_is_told_how_to_be_saved(tmp_path: Path, legacy: bool) -> None:
     layer = torch.nn.Linear(2, 2)
     torch.save(layer, tmp_path / "w.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match=r"a whole model.*torch\.save\(model\.state_dict\(\)"):
+    with pytest.raises(UserError, match=r"a pickled model.*torch\.save\(model\.state_dict\(\)"):
         loaded(tmp_path / "w.pth")
 
 

@@ -116,8 +116,7 @@ def _objects(store: Store) -> Iterator[Check]:
 
 
 def _taken(store: Store, token: str, watched: dict[str, Any]) -> bool:
-    """Try to take the lock object if it is missing or its owner is dead; return whether it is
-    ours."""
+    """Take the lock object if it is missing or its owner is dead; return whether it is ours."""
     entry = _entry(store)
     if entry is not None and not _dead(entry):
         sign = (entry.get("token"), entry.get("beat"))

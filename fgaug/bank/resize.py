@@ -9,8 +9,7 @@ LUMA = (299, 587, 114)  # thousandths of red, green, blue (ITU-R BT.601)
 
 
 def fit_to_bank(images: np.ndarray, size: int, channels: int) -> np.ndarray:
-    """Return the images, uint8 [N, H, W, C], with the bank's channels (luma) and size
-    (Lanczos)."""
+    """Return uint8 [N, H, W, C] images with the bank's channels (luma) and size (Lanczos)."""
     if images.shape[3] == 3 and channels == 1:
         weighted = images.astype(np.uint32) @ np.array(LUMA, np.uint32)
         images = ((weighted + 500) // 1000).astype(np.uint8)[..., None]

@@ -38,8 +38,7 @@ class Store(Protocol):
         ...
 
     def sizes(self, below: str) -> dict[str, int]:
-        """Return the size in bytes of every file below a folder, by name, without temporary
-        files."""
+        """Return the size in bytes of every non-temporary file below a folder, by name."""
         ...
 
     def has(self, name: str) -> bool:

@@ -146,8 +146,7 @@ class BankWriter:
                 self.add(shard, z_seeds)
 
     def _whole(self, name: str) -> tuple[Shard, np.ndarray]:
-        """Return an unlisted shard and its z_seeds; refuse a truncated one or one of another
-        shape."""
+        """Return an unlisted shard and its z_seeds; refuse a truncated or mismatched one."""
         data = read(self.store, name)
         images = decoded(pa.BufferReader(data), self.store.place(name), BankError)
         table = pq.read_table(pa.BufferReader(data), columns=["label", "psi", "z_seed"])

@@ -1,2 +1,1 @@
-"""Core: common services: files, paths, pixels, YAML, random streams, cluster, devices,
-progress."""
+"""Core: files, paths, pixels, YAML, random streams, cluster, devices and progress."""

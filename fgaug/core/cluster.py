@@ -82,8 +82,7 @@ def starting(
     dashboard: bool = True,
     address: str | None = None,
 ) -> Iterator[Callable[[], Cluster]]:
-    """Start the cluster in the background and yield a function that waits for it; see
-    `started`."""
+    """Start the cluster in the background; yield a function that waits for it. See `started`."""
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:

@@ -186,8 +186,7 @@ def _head_axes(
 
 
 def _head(u: np.ndarray, v: np.ndarray, anatomy: np.ndarray) -> np.ndarray:
-    """Return the echo in decibels of the structures in both planes: skull, brain, midline,
-    cavum."""
+    """Return the echo in decibels of structures in both planes: skull, brain, midline, cavum."""
     radius = np.hypot(u, v)
     thickness = 0.055 * np.exp(0.2 * anatomy[2])
     facing = np.abs(v) / np.maximum(radius, 1e-3)  # the beam comes from above: sides echo less

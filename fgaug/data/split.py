@@ -102,8 +102,7 @@ def split_rule(
 def completed_rule(
     rule: dict[str, Any], table: pd.DataFrame, valid: float, seed: int
 ) -> dict[str, Any]:
-    """Return the rule, completed for a given split without validation images by how to draw
-    them."""
+    """Return the rule; for a given split without validation images, add how to draw them."""
     if "split" in table and _lacks_validation(table["split"]):
         return {**rule, "valid": valid, "seed": seed}
     return rule

@@ -166,8 +166,7 @@ def _of_files(
 
 
 def _in_blocks(network: Predictor, loaded: LoadedImages) -> Iterator[np.ndarray]:
-    """Yield probabilities block by block, so that memory use does not depend on the image
-    count."""
+    """Yield probabilities block by block, so that memory use is bounded."""
     from fgaug.training.images import Images
 
     for pixels in loaded.blocks():

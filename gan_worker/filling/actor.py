@@ -43,8 +43,7 @@ class GanWorker:
 
 
 def workers_of_cluster() -> int:
-    """Return the number of actors of a fill: one per GPU of the cluster, or per core without
-    GPUs."""
+    """Return the number of actors of a fill: one per GPU of the cluster, else one per core."""
     held = cluster.resources()
     return max(1, int(held.get("GPU", 0)) or int(held.get("CPU", 1)))
 

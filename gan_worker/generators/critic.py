@@ -51,8 +51,7 @@ class Critic:
             self._one_hot = torch.eye(config.labels, device=self._device)[[class_index]]
 
     def logits(self, images: np.ndarray) -> NDArray[np.float64]:
-        """Return logits, float64 [N], of images, uint8 [N, size, size, channels]; above 0 means
-        real.
+        """Return float64 [N] for uint8 [N, size, size, channels]; above 0 means real.
 
         Raises:
             SnapshotError: the images have another shape than the network's.

@@ -29,8 +29,7 @@ class GeneratorNetwork(nn.Module):
 
     @classmethod
     def from_tensors(cls, config: GeneratorConfig, tensors: dict[str, Tensor]) -> GeneratorNetwork:
-        """Return a network for sampling that uses `tensors` without copying, in evaluation
-        mode."""
+        """Return a network for sampling that uses `tensors` without copying, in eval mode."""
         network = cls.skeleton(config)
         network.load_state_dict(tensors, assign=True)
         return network.eval().requires_grad_(False)

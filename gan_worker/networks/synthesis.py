@@ -106,8 +106,7 @@ class SynthesisLayer(nn.Module):
             )
 
     def _as_applied(self) -> Tensor:
-        """Return the weight in the order of its call; the transposed convolution uses the stored
-        order."""
+        """Return the weight in call order; transposed convolutions use the stored order."""
         return self.weight.transpose(0, 1) if self.up else self.weight
 
 

@@ -152,8 +152,7 @@ def _down(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _filter(fine: int, coarse: int, shift: int) -> Tensor:
-    """Return [fine, coarse]: element (n, m) is tap n - 2m + shift of the unit-sum filter, else
-    0."""
+    """Return [fine, coarse]: element (n, m) is tap n - 2m + shift of the unit-sum filter or 0."""
     tap = torch.arange(fine)[:, None] - 2 * torch.arange(coarse) + shift
     taps = torch.tensor(SYM6, dtype=torch.float64) / 2**0.5
     within = (tap >= 0) & (tap < len(SYM6))

@@ -62,8 +62,7 @@ class AugmentPipe(nn.Module):
         return self._transforms(Draws(count, generator))
 
     def quantile(self, count: int, q: float) -> Transforms:
-        """Return transforms with every parameter at its q-quantile, all on except
-        `rotate_post`."""
+        """Return transforms with parameters at their q-quantiles, all on except `rotate_post`."""
         return self._transforms(Quantile(count, q), rotate_post=False)
 
     def transformed(self, images: Tensor, transforms: Transforms) -> Tensor:

@@ -145,8 +145,7 @@ def append(folder: TrainingFolder, entry: Mapping[str, Any]) -> None:
 
 
 def entries(folder: TrainingFolder, until: float) -> Iterator[dict[str, Any]]:
-    """Yield the log up to `until` kimg; later lines of a killed process do not belong to the
-    state."""
+    """Yield the log up to `until` kimg, without later lines of a killed process."""
     if not folder.log.is_file():
         return
     for line in folder.log.read_text(encoding="utf-8").splitlines():

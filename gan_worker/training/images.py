@@ -161,8 +161,7 @@ def training_images(
 
 
 def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None = None) -> Path:
-    """Write the record of a network's training images and patients beside its file; return its
-    path.
+    """Write the record of a network's training images beside its file; return its path.
 
     Args:
         snapshot: the network's file, which need not exist yet: the record is written first, so

@@ -142,8 +142,7 @@ class Loop:
         return tick
 
     def _write(self, kimg: int) -> tuple[str, float]:
-        """Write a snapshot, its record and its sheet; return its name and the spread of its
-        images.
+        """Write a snapshot, its record and its sheet; return its name and its images' spread.
 
         Raises:
             TrainingError: the images have lost their variety.

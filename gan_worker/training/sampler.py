@@ -26,8 +26,7 @@ class Sampler:
         return self.count * (2 if self.mirror else 1)
 
     def at(self, position: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the numbers of the `size` images from a position on, and a mask of those to
-        mirror.
+        """Return the numbers of the `size` images from a position on, and which to mirror.
 
         Args:
             position: number of images shown before.

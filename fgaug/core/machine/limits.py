@@ -17,8 +17,7 @@ _NO_LIMIT = 1 << 60  # bytes; cgroup version 1 writes a huge number for no limit
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use: affinity mask and quota, at least
-    1."""
+    """Return the number of cores that this process may use (affinity mask and quota)."""
     allowed, quota = _by_mask(), cpu_quota()
     return max(1, allowed if quota is None else min(allowed, int(quota)))
 

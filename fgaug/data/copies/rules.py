@@ -140,8 +140,7 @@ def _ranks(table: pd.DataFrame) -> np.ndarray:
 
 
 def _joined(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray) -> pd.Series:
-    """Return the groups, joined where images are near-duplicates; the first id names a joined
-    group."""
+    """Return the groups, joined for near-duplicates; a joined group has its first id."""
     names, number = np.unique(table["group"].to_numpy(), return_inverse=True)
     both = pairs[kept[pairs["one"]] & kept[pairs["other"]]]
     between = pd.DataFrame({"one": number[both["one"]], "other": number[both["other"]]})

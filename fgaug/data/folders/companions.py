@@ -152,8 +152,7 @@ def _key(stem: str) -> str:
 
 
 def _folder_kind(folder: PurePath) -> str:
-    """Return `sure` if a folder of the path is named masks or similar, `likely`, or an empty
-    string."""
+    """Return `sure` if a folder of the path is named masks or similar, else `likely` or ""."""
     kind = ""
     for part in folder.parts:
         lower = part.lower().strip()

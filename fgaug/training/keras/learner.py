@@ -207,8 +207,7 @@ class KerasTraining:
             self.stopped_by = "budget"
 
     def _lower(self, plateau: Plateau | str, loss: float) -> None:
-        """Reduce the learning rate if the loss is on a plateau, as Keras's ReduceLROnPlateau
-        does."""
+        """Reduce the learning rate on a plateau of the loss, like Keras's ReduceLROnPlateau."""
         if isinstance(plateau, str):
             return
         if loss < self.level - MIN_DELTA:

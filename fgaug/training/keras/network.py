@@ -52,8 +52,7 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
 
 
 def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function that scales pixels in [0, 255], 1 or 3 channels, to a network's
-    inputs."""
+    """Return a function that scales pixels in [0, 255], 1 or 3 channels, to network inputs."""
     # preprocessing lives in the module that defines the model; for some it is not public
     own = sys.modules[getattr(keras.applications, recipe.model).__module__].preprocess_input
     unit = settings_of(recipe).scaling == "unit"

@@ -1,5 +1,4 @@
-"""Compute the one-cycle schedule in closed form (Smith 2018, arXiv:1803.09820; fastai's
-constants)."""
+"""The one-cycle schedule in closed form (Smith 2018, arXiv:1803.09820; fastai's constants)."""
 
 from __future__ import annotations
 
@@ -32,15 +31,13 @@ class OneCycle:
 
 
 def frozen_cycle(learning_rate: float, groups: int, steps: int) -> OneCycle:
-    """Return the cycle of the frozen phase: the body's norm layers at a tenth of the head's
-    rate."""
+    """Return the frozen phase's cycle: the body's norm layers at a tenth of the head's rate."""
     peaks = (learning_rate / 10,) * (groups - 1) + (learning_rate,)
     return OneCycle(peaks=peaks, steps=steps, pct_start=0.99, divisor=25)
 
 
 def unfrozen_cycle(learning_rate: float, lr_mult: float, groups: int, steps: int) -> OneCycle:
-    """Return the cycle of the unfrozen phase: half the rate, falling geometrically to the first
-    layers."""
+    """Return the unfrozen phase's cycle: half the rate, decreasing towards the first layers."""
     head = learning_rate / 2
     last = max(1, groups - 1)
     peaks = tuple(head / lr_mult ** (1 - group / last) for group in range(groups))
