@@ -175,7 +175,7 @@ def test_a_generator_without_the_usual_name_is_read_where_it_is_clear(
         ({"a": generator(), "b": generator()}, "the generators in it are 'a', 'b'"),
         ({"G_ema": {"synthesis.b4.const": torch.zeros(2)}}, "are none"),
         ({"G_ema": Call("fork.networks", "Generator")}, "G_ema is a value of 'fork.networks Gen"),
-        (module("Discriminator"), "holds a 'Discriminator', not a generator"),
+        (module("Discriminator"), "contains a 'Discriminator', not a generator"),
         (Call("fork", "Generator"), "but a value of 'fork Generator', an unknown name"),
         ([generator()], "three TensorFlow networks"),
         (torch.zeros(3), "no generator"),

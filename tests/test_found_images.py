@@ -154,7 +154,7 @@ def test_what_lies_beside_the_images_is_counted(
     make(root, "1.png", "2.png", "3.png", "4.dcm", "5.txt", "6.txt", ".hidden.png", "far/7.png")
     read(root, "1", "2")
     assert "Not used: 1 image beside the images in the table: 3.png." in caplog.text
-    assert "Beside the images in the table: 1 image file is not read (1 .dcm)" in caplog.text
+    assert "Beside the images in the table: 1 image file is not supported (1 .dcm)" in caplog.text
     assert "Not read: 2 .txt, 1 hidden file." in caplog.text
     caplog.clear()
     (root / "3.png").unlink()

@@ -154,7 +154,10 @@ CARDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "size as text": (changed_card(lambda c: c.update(size="32")), "`size`"),
     "unshowable label": (changed_card(lambda c: c.update(labels=["a", "\x1b[2J"])), "unprintable"),
     "unshowable key": (changed_card(lambda c: c.update({"\x1b[2J": 1})), "`?[2J`"),
-    "endless network": (changed_card(lambda c: c["recipe"].update(model="x" * 9**5)), "there is no network"),
+    "endless network": (
+        changed_card(lambda c: c["recipe"].update(model="x" * 9**5)),
+        "there is no network",
+    ),
     "no such network": (changed_card(lambda c: c["recipe"].update(model="x" * 9)), "neither"),
     "a hub's network": (
         changed_card(lambda c: c["recipe"].update(model="hf-hub:some/one")),

@@ -72,7 +72,7 @@ class TestSplits:
     def test_splits_above_labels(self, tmp_path: Path, upper: tuple[str, ...]) -> None:
         text = refusal(make(tmp_path, *crossed(upper)))
         assert "are splits, not labels" in text
-        assert f"Below them lie cyst ({2 * len(upper)} images)" in text
+        assert f"Below them are cyst ({2 * len(upper)} images)" in text
         assert "--split-folders" in text
         assert "--label-level 2" in text
 
@@ -81,13 +81,13 @@ class TestSplits:
     )
     def test_folds_above_labels(self, tmp_path: Path, upper: tuple[str, ...]) -> None:
         text = refusal(make(tmp_path, *crossed(upper)))
-        assert "are folds, not labels. Below them lie cyst (4 images)" in text
+        assert "are folds, not labels. Below them are cyst (4 images)" in text
         assert "--label-level 2" in text
         assert "Folds are not a split" in refusal(tmp_path, split_folders=True)
 
     def test_splits_below_labels_and_in_a_folder_of_all(self, tmp_path: Path) -> None:
         below = make(tmp_path / "below", *crossed(LABELS, ("train", "val")))
-        assert "(2 levels down) are splits, not labels. Above them lie cyst" in refusal(below)
+        assert "(2 levels down) are splits, not labels. Above them are cyst" in refusal(below)
         assert counts(from_folders(below, split_folders=True)) == {"cyst": 4, "nodule": 4}
         inside = make(tmp_path / "in", *[f"all/{name}" for name in crossed(("train", "val"))])
         assert "--label-level 3" in refusal(inside)
@@ -423,11 +423,11 @@ class TestUnread:
     ) -> None:
         make(tmp_path, "cyst/1.png", f"cyst/{name}", "nodule/2.png")
         text = refusal(tmp_path)
-        assert f"1 image file is not read (1 {ending}): cyst/{name}." in text
+        assert f"1 image file is not supported (1 {ending}): cyst/{name}." in text
         assert cure in text
         assert "--skip-broken" in text
         assert len(from_folders(tmp_path, skip_unread=True).table) == 2
-        assert f"Skipped: 1 image file is not read (1 {ending})" in caplog.text
+        assert f"Skipped: 1 image file is not supported (1 {ending})" in caplog.text
 
     def test_what_is_no_image_is_counted(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -488,7 +488,7 @@ def test_busi_names_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     assert "Left out 1 image outside the folders benign, malignant, normal" in caplog.text
     assert "Not read: 1 .txt" in caplog.text
     make(tmp_path, "normal/normal (3).dcm")
-    with pytest.raises(DataError, match=r"1 image file is not read \(1 .dcm\)"):
+    with pytest.raises(DataError, match=r"1 image file is not supported \(1 .dcm\)"):
         busi(tmp_path)
     assert len(busi(tmp_path, skip_unread=True).table) == 6
 
@@ -502,7 +502,7 @@ def test_predict_reads_and_counts_alike(tmp_path: Path, caplog: pytest.LogCaptur
     assert "Not read: 1 .txt" in caplog.text
     assert len(predict(model, [folder / "a" / "1_mask.png"])) == 1, "named, so asked for"
     make(folder, "d.heic")
-    with pytest.raises(DataError, match="1 image file is not read"):
+    with pytest.raises(DataError, match="1 image file is not supported"):
         predict(model, folder)
     assert len(predict(model, folder, skip_broken=True)) == 3
 
@@ -547,7 +547,7 @@ class TestImport:
         make(tmp_path / "fakes", "seed2.dcm", "seed3.heic")
         code, _, err = self.run(fgaug, tmp_path)
         assert code == 2
-        assert "1 image file is not read (1 .dcm)" in err
+        assert "1 image file is not supported (1 .dcm)" in err
         assert not (tmp_path / "bank").exists()
 
     def test_other_endings_of_a_pattern(self, tmp_path: Path, fgaug: Any) -> None:

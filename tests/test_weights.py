@@ -279,7 +279,7 @@ def test_damaged_files_are_refused(content: bytes, suffix: str, tmp_path: Path) 
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save([1, 2], path)
-    with pytest.raises(UserError, match="holds a list, not a state dict"):
+    with pytest.raises(UserError, match="contains a list, not a state dict"):
         weights.load(file_of(path), body())
 
 
@@ -630,7 +630,7 @@ def test_names_that_data_never_need_are_refused(tmp_path: Path, call: Any, legac
     [
         (b"<!doctype html><title>Sign in</title>", "an HTML page titled 'Sign in'"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "Weights of Keras are read with `backend: keras`"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 99, "For Keras weights, use `backend: keras`"),
         (gzip.compress(b"x", mtime=0), "gunzip"),
         (pickle.dumps({"a": 1}), "a pickle. Load it with its original program"),
     ],

@@ -99,7 +99,7 @@ def check_options(size: int | None, channels: int | None, noise: str | None) -> 
         BankError: names the command-line option, the allowed values and the given one.
     """
     if size is not None and not MIN_SIZE <= size <= MAX_SIZE:
-        raise BankError(f"--size must be between {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
+        raise BankError(f"--size must lie from {MIN_SIZE} to {MAX_SIZE} pixels, got {size}.")
     if channels not in (None, 1, 3):
         raise BankError(f"--channels must be 1 or 3, got {channels}.")
     if noise is not None and noise not in NOISE_MODES:

@@ -113,7 +113,7 @@ def _checked(store: Store, spec: BankSpec, shard: Shard) -> np.ndarray:
         raise BankError(f"{place} contains images of another label or psi than in the manifest.")
     if (z_seeds.min(), z_seeds.max()) != (shard.first, shard.last):
         raise BankError(
-            f"{place} holds z_seeds {z_seeds.min()}-{z_seeds.max()}, not those of its name."
+            f"{place} contains z_seeds {z_seeds.min()}-{z_seeds.max()}, not those of its name."
         )
     return z_seeds
 
@@ -121,7 +121,7 @@ def _checked(store: Store, spec: BankSpec, shard: Shard) -> np.ndarray:
 def _note_repeats(found: pd.DataFrame, bad: dict[str, str]) -> None:
     repeated = found[found.duplicated(["label", "psi", "z_seed"])]
     for name, z_seeds in repeated.groupby("shard")["z_seed"]:
-        bad[str(name)] = f"{name} holds z_seed {z_seeds.iloc[0]} of another shard again."
+        bad[str(name)] = f"{name} contains z_seed {z_seeds.iloc[0]} of another shard again."
 
 
 def _index(store: Store, listed: Sequence[Shard]) -> pd.DataFrame:

@@ -38,8 +38,8 @@ _DATA = frozenset(  # of builtins and io
     )
 )
 _CURES = {  # more specific than the general cure
-    "hdf5": "Weights of Keras are read with `backend: keras`",
-    "keras": "Weights of Keras are read with `backend: keras`",
+    "hdf5": "For Keras weights, use `backend: keras`",
+    "keras": "For Keras weights, use `backend: keras`",
     "npz": "Save its arrays as tensors in a state dict with torch.save",
     "npy": "Give a state dict saved by torch.save",
     "pickle": "Load it with its original program, and save its tensors with torch.save",
@@ -103,7 +103,7 @@ def read_file(path: Path, *, lazily: bool = False) -> dict[Any, Any]:
     if isinstance(value, _Inert):
         raise _whole_model(path)
     if not isinstance(value, dict):
-        raise UserError(f"{path} holds a {type(value).__name__}, not a state dict of tensors.")
+        raise UserError(f"{path} contains a {type(value).__name__}, not a state dict of tensors.")
     return value
 
 

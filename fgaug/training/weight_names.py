@@ -260,13 +260,13 @@ def _differences(parts: Mapping[str, Tensors], wanted: Tensors) -> str:
     if len(missing) <= len(needed) // 2:
         listed = [*wrong, *(f"{prefix}{key} is missing" for key in missing)]
         more = f"; {len(listed)} of {len(needed)} tensors differ" if len(listed) > 5 else ""
-        return f"it holds the weights of another model ({'; '.join(listed[:5])}{more})"
+        return f"it contains the weights of another model ({'; '.join(listed[:5])}{more})"
     if not tensors:
         return "it contains no named tensors"
     under = f" under {name!r}" if name else ""
     count = f"its {len(tensors)} tensors{under} are" if len(tensors) > 1 else f"its one{under} is"
     return (
-        f"it holds the weights of another model ({count} called {_some(list(tensors))}; "
+        f"it contains the weights of another model ({count} called {_some(list(tensors))}; "
         f"the model's {len(needed)} are called {_some(needed)})"
     )
 

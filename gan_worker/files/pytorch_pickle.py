@@ -66,7 +66,7 @@ def _generator(value: Any) -> tuple[str, Module]:
     """
     if isinstance(value, Module):
         if value.class_name != "Generator":
-            raise SnapshotError(f"it holds a {shown(value.class_name)}, not a generator")
+            raise SnapshotError(f"it contains a {shown(value.class_name)}, not a generator")
         return LONE, value
     entries = value if isinstance(value, dict) else {}
     for name in AVERAGES:
@@ -82,7 +82,7 @@ def _generator(value: Any) -> tuple[str, Module]:
     if len(found) == 1 and (name := next(iter(found))) not in _TRAINED and isinstance(name, str):
         return name, found[name]
     raise SnapshotError(
-        f"it holds no generator under the name 'G_ema', but {_listed(value)}; the generators in "
+        f"it has no generator under the name 'G_ema', only {_listed(value)}; the generators in "
         f"it are {', '.join(map(shown, found)) or 'none'}. Load it with its original code and "
         f"save the one for sampling: {_SAVE}"
     )
@@ -116,7 +116,7 @@ def named_network(value: Any, name: str, class_name: str) -> Module:
     if not isinstance(network, Module) or network.class_name != class_name:
         known = shown(network.class_name) if isinstance(network, Module) else shown(network)
         there = "" if network is None else f", but {known}"
-        raise SnapshotError(f"it holds no {class_name.lower()} under the name {name!r}{there}")
+        raise SnapshotError(f"it has no {class_name.lower()} under the name {name!r}{there}")
     return network
 
 

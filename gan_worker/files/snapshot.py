@@ -41,8 +41,8 @@ _CURES = {
     "hdf5": "Keras networks are not supported",
     "keras": "Keras networks are not supported",
     "text": "Open it with a text editor, and give the network file",
-    "npy": "If it holds images, import them with `fgaug bank import`",
-    "npz": "If it holds images, import them with `fgaug bank import`",
+    "npy": "If it contains images, import them with `fgaug bank import`",
+    "npz": "If it contains images, import them with `fgaug bank import`",
 }
 _BUFFERS = ("noise_const", "w_avg")  # tensors that are not trained
 

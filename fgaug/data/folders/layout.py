@@ -140,7 +140,7 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
         rest = sorted(set(names) - set(splits))
         return (
             f"{what}, and {listed(rest)} beside them {'is' if len(rest) == 1 else 'are'} not. "
-            f"Sort the images into one folder a label, or give --label-level {level} if these are "
+            f"Sort the images into one folder per label, or give --label-level {level} if these are "
             "labels"
         )
     if len(_names(parts, other)) < 2:
@@ -150,7 +150,7 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
         )
     where = "Below" if other > level else "Above"
     return (
-        f"{what}. {where} them lie {labels}. Give --split-folders to take them as the split, or "
+        f"{what}. {where} them are {labels}. Give --split-folders to take them as the split, or "
         f"--label-level {other} to pool them and have a split drawn"
     )
 
@@ -158,11 +158,11 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
 def _fold_problem(parts: Sequence[Parts], level: int) -> str:
     other = _label_level(parts, level)
     labels = _counts(parts, other)
-    lie = f" {'Below' if other > level else 'Above'} them lie {labels}." if labels else ""
+    where = f" {'Below' if other > level else 'Above'} them are {labels}." if labels else ""
     return (
         f"the folders {_listed(_names(parts, level))} ({_level(level)}) are folds, not "
-        f"labels.{lie} Give --label-level {other} to pool them and have the split drawn by image, "
-        "or a label table with patients or with your own split (--split-col)"
+        f"labels.{where} Give --label-level {other} to pool them and have the split drawn by "
+        "image, or a label table with patients or with your own split (--split-col)"
     )
 
 

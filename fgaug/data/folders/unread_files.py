@@ -77,8 +77,8 @@ class Unread:
     def problems(self) -> list[str]:
         """Return one line per kind of unsupported image."""
         return [
-            f"{counted(len(files), 'image file')} {'is' if len(files) == 1 else 'are'} not read "
-            f"({_by_ending(files)}): {listed(files)}. {_PICTURES[kind][1]}"
+            f"{counted(len(files), 'image file')} {'is' if len(files) == 1 else 'are'} "
+            f"not supported ({_by_ending(files)}): {listed(files)}. {_PICTURES[kind][1]}"
             for kind, files in self.pictures
         ]
 

@@ -292,6 +292,6 @@ def _split_in_numbers(values: pd.Series, name: str) -> str:
     words = zip(sorted(set(values.dropna())), ("train", "test", "valid"), strict=False)
     example = " and ".join(f"{word} for {text}" for text, word in words)
     return (
-        f'. Write the values of "{name}" in words, for example {example}: the description of the '
-        "table should tell which is which"
+        f'. Write the values of "{name}" in words, for example {example}; '
+        "the documentation of the table should say which is which"
     )

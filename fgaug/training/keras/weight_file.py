@@ -27,8 +27,8 @@ _MAX_DEPTH = 16
 _MAX_MODELS = 100  # nested models searched
 _SHOWN = 5
 _CURES = {
-    "torch": "Weights of PyTorch are read without `backend: keras`",
-    "safetensors": "Weights of PyTorch are read without `backend: keras`",
+    "torch": "For PyTorch weights, omit `backend: keras`",
+    "safetensors": "For PyTorch weights, omit `backend: keras`",
     "tf-checkpoint": "Load it into a Keras model and save that with model.save(FILE.keras)",
     "saved-model": "Load it with Keras and save it again with model.save(FILE.keras)",
 }
@@ -101,7 +101,7 @@ def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
     if first is not models[0] and not all(_equal(first, other, reader) for other in fitting[1:]):
         names = ", ".join(repr(model.name[:100]) for model in fitting)
         raise UserError(
-            f"{path} holds {len(fitting)} different nested models that fit `recipe.model` "
+            f"{path} contains {len(fitting)} different nested models that fit `recipe.model` "
             f"({names}). Save only the one you need: model.get_layer(NAME).save(FILE)."
         )
     return first
