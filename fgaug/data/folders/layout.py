@@ -140,8 +140,8 @@ def _split_problem(parts: Sequence[Parts], level: int) -> str:
         rest = sorted(set(names) - set(splits))
         return (
             f"{what}, and {listed(rest)} beside them {'is' if len(rest) == 1 else 'are'} not. "
-            f"Sort the images into one folder per label, or give --label-level {level} if these are "
-            "labels"
+            f"Sort the images into one folder per label, or give --label-level {level} if these "
+            "are labels"
         )
     if len(_names(parts, other)) < 2:
         below = f" (only {labels})" if labels else ""
