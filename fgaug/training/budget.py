@@ -26,11 +26,13 @@ def total_steps(budget: Budget, count: int, batch_size: int, frozen: int = 1) ->
     return (frozen + budget.max) * steps_per_epoch(count, batch_size)
 
 
-def look_steps(budget: Budget, count: int, batch_size: int, frozen: int = 1) -> frozenset[int]:
+def evaluation_steps(
+    budget: Budget, count: int, batch_size: int, frozen: int = 1
+) -> frozenset[int]:
     """Return the steps after which the model is evaluated."""
     total = total_steps(budget, count, batch_size, frozen)
     if budget.unit == "epochs":
         each = steps_per_epoch(count, batch_size)
         return frozenset(range(each, total + 1, each))
-    looks = budget.evaluations or 1
-    return frozenset(round(i * total / looks) for i in range(1, looks + 1))
+    evaluations = budget.evaluations or 1
+    return frozenset(round(i * total / evaluations) for i in range(1, evaluations + 1))

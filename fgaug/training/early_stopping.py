@@ -4,23 +4,24 @@ from __future__ import annotations
 
 
 class EarlyStopping:
-    """Tells whether an evaluation is the best so far, and whether patience has run out.
+    """Tracks the lowest loss, and whether patience has run out.
 
-    One rule for every backend: an evaluation is better where its loss is lower; a tie is not.
+    Both backends use this rule: only a strictly lower loss is an improvement.
     """
 
     def __init__(self, patience: int | None) -> None:
-        """Start without any evaluation.
+        """Start before the first evaluation.
 
         Args:
-            patience: evaluations without a lower loss that end a training; None: no limit.
+            patience: number of evaluations without improvement that ends a training; None means no
+                limit.
         """
         self.patience = patience
         self.lowest: float | None = None  # None before the first evaluation
         self.waited = 0  # evaluations since the lowest loss
 
     def improves(self, loss: float) -> bool:
-        """Take the loss of the next evaluation; return whether it is the lowest so far."""
+        """Record the loss of the next evaluation; return whether it is the lowest so far."""
         if self.lowest is None or loss < self.lowest:
             self.lowest, self.waited = loss, 0
             return True

@@ -18,7 +18,7 @@ import torch
 from fgaug.core.seeding import Stream, stream_seed
 from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
 from fgaug.training import images, memory
-from fgaug.training.budget import look_steps, total_steps
+from fgaug.training.budget import evaluation_steps, total_steps
 from fgaug.training.early_stopping import EarlyStopping
 from fgaug.training.images import Images
 from fgaug.training.keras import applications
@@ -134,8 +134,8 @@ class KerasTraining:
         self.order = make(len(train), recipe.batch_size, seed)
         self.draws = stream_seed(seed, Stream.AUGMENTATION) >> 1  # TensorFlow's seeds are signed
         self.total = total_steps(budget, len(train), recipe.batch_size, frozen=0)
-        looks = look_steps(budget, len(train), recipe.batch_size, frozen=0)
-        self.looks = tuple(sorted(looks))
+        steps = evaluation_steps(budget, len(train), recipe.batch_size, frozen=0)
+        self.evaluate_after = tuple(sorted(steps))
         in_training = learner.settings.validate_on == "training_fold"
         self.watched = last_fold(train, seed) if in_training else valid
         self.steps, self.images_seen, self.train_s = 0, 0, 0.0
@@ -157,12 +157,12 @@ class KerasTraining:
         if not self.begun:
             self.begun = True
             self.learner.ask("begin", rate=self.rate, seed=self.draws)
-        for number, until in enumerate(self.looks, start=1):
+        for number, until in enumerate(self.evaluate_after, start=1):
             if until <= self.steps:
                 continue
             if self.stopped_by is not None:
                 return
-            yield self._look(number, self._train_until(until))
+            yield self._evaluate(number, self._train_until(until))
 
     def _train_until(self, until: int) -> float:
         """Train up to step `until` and return the mean loss."""
@@ -179,7 +179,7 @@ class KerasTraining:
         check_loss(loss, until)
         return float(loss)
 
-    def _look(self, number: int, train_loss: float) -> Evaluation:
+    def _evaluate(self, number: int, train_loss: float) -> Evaluation:
         found = self.learner.predict(self.watched)
         point = Evaluation(
             epoch=number if self.budget.unit == "epochs" else None,

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from fgaug.errors import TrialError
 from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import images
-from fgaug.training.budget import look_steps, steps_per_epoch, total_steps
+from fgaug.training.budget import evaluation_steps, steps_per_epoch, total_steps
 from fgaug.training.early_stopping import EarlyStopping
 from fgaug.training.images import Images
 from fgaug.training.learner import Evaluation, TrainingResult
@@ -149,7 +149,7 @@ class FineTuning:
             "best": asdict(self.best),
             "last": asdict(self.last),
             "probability": torch.from_numpy(self.probability),
-            "costs": [self.run.images_seen, self.run.train_s, self.run.looks],
+            "costs": [self.run.images_seen, self.run.train_s, self.run.evaluated],
             "memory": [self.run.micro_batch, self.run.oom_events],
         }
 
@@ -167,7 +167,7 @@ class FineTuning:
         self.probability = state["probability"].numpy()
         kept = state["model"] if state["kept"] is None else state["kept"]
         self.kept = {key: value.detach().clone().to(self.device) for key, value in kept.items()}
-        self.run.images_seen, self.run.train_s, self.run.looks = state["costs"]
+        self.run.images_seen, self.run.train_s, self.run.evaluated = state["costs"]
         self.run.micro_batch, self.run.oom_events = state["memory"]
         for _ in range(self.steps):  # replays the order of the images, which is cheap
             next(self.order)
@@ -179,7 +179,7 @@ def _phases(recipe: Recipe, budget: Budget, count: int, groups: int) -> tuple[Ph
     else:
         frozen = max(1, round(budget.max / FROZEN_SHARE))
     total = total_steps(budget, count, recipe.batch_size)
-    at = look_steps(budget, count, recipe.batch_size)
+    at = evaluation_steps(budget, count, recipe.batch_size)
     rate = recipe.learning_rate
     return (
         Phase(
@@ -231,7 +231,7 @@ class Steps:
     ) -> None:
         self.model, self.train, self.valid, self.labels = model, train, valid, labels
         self.recipe, self.augment, self.device = recipe, augment, device
-        self.images_seen, self.train_s, self.looks = 0, 0.0, 0
+        self.images_seen, self.train_s, self.evaluated = 0, 0.0, 0
         self.micro_batch, self.oom_events = recipe.batch_size, 0
         self.optimiser: torch.optim.AdamW
 
@@ -321,7 +321,7 @@ class Steps:
         probability = predict(self.model, self.valid, 2 * self.recipe.batch_size, self.device)
         valid = evaluate_or_fail(self.valid.label, probability, self.labels, done)
         point = Evaluation(
-            epoch=self.looks if phase.unit == "epochs" else None,
+            epoch=self.evaluated if phase.unit == "epochs" else None,
             step=done,
             frozen=phase.frozen,
             train_loss=train_loss,
@@ -329,7 +329,7 @@ class Steps:
             images_seen=self.images_seen,
             train_s=self.train_s,
         )
-        self.looks += 1
+        self.evaluated += 1
         return point, probability
 
 

@@ -20,7 +20,10 @@ from fgaug.training.weights import Weights
 # sides in px to try for the message if a network refuses the dataset's
 LADDER = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512, 768, 1024)
 META_ABOVE = 128  # px; up to this size a real pass is faster than one on the meta device
-_BATCHES = ((True, 2), (False, 1))  # training, images: BatchNorm trains on 2; the last look has 1
+_BATCHES = (
+    (True, 2),
+    (False, 1),
+)  # training, images: BatchNorm trains on 2; the last evaluation has 1
 _MAX_REASON = 160  # characters
 
 
