@@ -60,7 +60,7 @@ FILES: dict[str, tuple[str, bytes, str]] = {
     "xml": ("xml", b"<?xml version='1.0'?><Error><Code>AccessDenied</Code>", "an XML file"),
     "json": ("json", json.dumps({"message": "Not Found"}, indent=1).encode(), "a JSON file"),
     "json list": ("json", b'[{"a": 1}]', "a JSON file"),
-    "text": ("text", b"see the readme\n", "it is a text. Open it"),
+    "text": ("text", b"see the readme\n", "it is a text file. Open it"),
     "lfs": ("git-lfs", LFS, "git lfs pull"),
     "annex": ("git-annex", b"/annex/objects/SHA256E-s3--ab.pkl\n", "git annex get"),
     "gzip": ("gzip", gzip.compress(b"x", mtime=0), "gunzip"),

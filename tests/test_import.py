@@ -383,7 +383,7 @@ class TestInAGrid:
         with pytest.raises(SnapshotError) as caught:
             plan(space)
         lines = str(caught.value).splitlines()
-        assert [line[:30] for line in lines] == [
+        assert [line[:39] for line in lines] == [
             f"the bank lacks imported images of `{label}`" for label in ("dbp", "trv")
         ]
         assert "Add them with `fgaug bank import`" in lines[0]

@@ -367,7 +367,7 @@ class TestRefusals:
             (b"%PDF-1.7\n", "a PDF"),
             (b"8BPS" + bytes(40), "a Photoshop file"),
             (bytes(4) + b"ftypheic" + bytes(20), "a HEIC photograph"),
-            (b"PK\x03\x04" + bytes(30), "a zip archive"),
+            (b"PK\x03\x04" + bytes(30), "truncated zip archive"),
         ],
     )
     def test_other_files_under_an_image_name(self, read: object, data: bytes, reason: str) -> None:

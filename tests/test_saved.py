@@ -195,7 +195,7 @@ TENSORS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "not numbers": (
         changed_tensors(lambda t: t.update(mean=t["mean"] * np.float32(math.nan))),
-        "not numbers",
+        "NaN or infinite",
     ),
 }
 

@@ -290,7 +290,7 @@ def test_a_network_without_noise(tmp_path: Path) -> None:
         ({"variables": [("dlatent_avg", 0.5)]}, "not a name with float32 numbers"),
         ({"variables": []}, "dlatent_avg is missing"),
         ({"variables": [("x" * 200, np.zeros(3, np.float32))]}, "too long"),
-        ({"variables": [("x", np.float32(1)), ("x", np.float32(1))]}, "there twice"),
+        ({"variables": [("x", np.float32(1)), ("x", np.float32(1))]}, "occurs twice"),
     ],
 )
 def test_networks_that_are_none_of_ours_are_refused(

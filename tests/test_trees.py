@@ -485,7 +485,7 @@ def test_busi_names_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCapture
     assert len(busi(tmp_path).table) == 6
     assert "Skipped 6 files that accompany images (6 *_mask): benign/benign" in caplog.text
     assert "and 3 more" in caplog.text
-    assert "Left out 1 image outside the folders benign, malignant, normal" in caplog.text
+    assert "Skipped 1 image outside the folders benign, malignant, normal" in caplog.text
     assert "Not read: 1 .txt" in caplog.text
     make(tmp_path, "normal/normal (3).dcm")
     with pytest.raises(DataError, match=r"1 image file is not supported \(1 .dcm\)"):
