@@ -29,6 +29,7 @@ from fgaug.study.tune.loggers import loggers_of
 from fgaug.study.tune.progress import Progress
 from fgaug.study.tune.ray_metrics import Metrics
 from fgaug.study.tune.searcher import CellSearcher
+from fgaug.study.tune.settings import SearchSettings
 from fgaug.study.tune.worker import CellTrainable
 
 # Tune keeps 0.1 MB per trial until its experiment ends, so a search runs several in a row. Each
@@ -70,18 +71,18 @@ def run_cells(
     if space.time_budget is not None:
         deadline = time.time() + space.time_budget
     interrupt = Interrupt(run)
-    shared = {
-        "run": str(run.root.resolve()),
-        "sources": dict(sources),
-        "cells": {cell.cell_id: to_dict(cell) for cell in cells},
-        "cpu": resources.cpu,
-        "gpu": resources.gpu,
-        "deadline": deadline,
-        "stop": str(interrupt.file.resolve()),
-        "keep_models": space.keep_models,
-        "keep": tuple(keep),
-        "levels": asked_at(space.scheduler),
-    }
+    settings = SearchSettings(
+        run=run.root.resolve(),
+        cells={cell.cell_id: to_dict(cell) for cell in cells},
+        sources=dict(sources),
+        cpu=resources.cpu,
+        gpu=resources.gpu,
+        deadline=deadline,
+        stop_file=interrupt.file.resolve(),
+        keep_models=space.keep_models,
+        keep=frozenset(keep),
+        levels=asked_at(space.scheduler),
+    )
     # Tune starts staged trials in arbitrary order. Staging only as many as run at once keeps the
     # cells in order, so that an interrupted search has its first seeds complete.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
@@ -105,7 +106,7 @@ def run_cells(
     metrics = Metrics(progress.tally)
     loggers = loggers_of(space.loggers, run, cells)
     trainable = tune.with_resources(
-        tune.with_parameters(CellTrainable, shared=shared),
+        tune.with_parameters(CellTrainable, settings=settings),
         {"cpu": resources.cpu, "gpu": resources.gpu},
     )
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, interrupt, progress:

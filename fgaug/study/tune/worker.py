@@ -11,20 +11,18 @@ import gc
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from ray import tune
 
 from fgaug.core.files import write_text
-from fgaug.core.paths import RunPaths
 from fgaug.errors import DiskFullError, FgaugError
-from fgaug.grid.cells import Cell, from_dict
 from fgaug.runs.results import write_paused, write_row, write_trial
-from fgaug.runs.row import TrialSources, failed_row
+from fgaug.runs.row import failed_row
 from fgaug.runs.trial import Trial
 from fgaug.study.tune.policy import reached
+from fgaug.study.tune.settings import SearchSettings
 from fgaug.training import saved_model
 from fgaug.training.learner import Evaluation
 
@@ -34,14 +32,13 @@ CHECKPOINT_S = 60.0  # seconds of training to lose at most if the process dies
 class CellTrainable(tune.Trainable):
     """Trains one segment; reused for the next, to import modules and map pixels only once."""
 
-    def setup(self, config: dict[str, Any], shared: Mapping[str, Any] | None = None) -> None:
-        """Store what all trials of the search share: run, sources, resources, cells and so on."""
+    def setup(self, config: dict[str, Any], settings: SearchSettings | None = None) -> None:
+        """Store the settings that all trials of the search share."""
         # Modules imported so far live as long as the process: exclude them from collection.
         gc.collect()
         gc.freeze()
-        assert shared is not None
-        self.shared = shared
-        self.sources: Mapping[str | None, TrialSources] = shared["sources"]
+        assert settings is not None
+        self.settings = settings
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -52,11 +49,11 @@ class CellTrainable(tune.Trainable):
         import torch
 
         # As many threads as the trial has cores, so that parallel trials do not compete.
-        torch.set_num_threads(max(1, int(self.shared["cpu"])))
-        self.device = "cuda" if self.shared["gpu"] and torch.cuda.is_available() else "cpu"
-        self.cell: Cell = from_dict(self.shared["cells"][config["cell_id"]])
+        torch.set_num_threads(max(1, int(self.settings.cpu)))
+        self.device = "cuda" if self.settings.gpu and torch.cuda.is_available() else "cpu"
+        self.cell = self.settings.cell(config["cell_id"])
         self.until: float = config["until"]
-        self.paths = RunPaths(Path(self.shared["run"])).trial(self.cell.cell_id)
+        self.paths = self.settings.paths.trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.points: Iterator[Evaluation] = iter(())
         self.rungs = 0  # how many of `levels` the files on disk have reached
@@ -83,19 +80,19 @@ class CellTrainable(tune.Trainable):
         if self.trial is None:
             self.paths.result.unlink(missing_ok=True)  # an outdated failed or pruned row
             self.paths.traceback.unlink(missing_ok=True)
-            gpu = float(self.shared["gpu"])
-            self.trial = Trial(self.cell, self.sources[self.cell.snapshot], self.device, gpu)
+            sources = self.settings.sources[self.cell.snapshot]
+            self.trial = Trial(self.cell, sources, self.device, self.settings.gpu)
             if not self.trial.restore(self.paths.checkpoint):
                 self.paths.checkpoint.unlink(missing_ok=True)  # the cell restarts
             self.points = iter(self.trial)
             waits = self.paths.paused.is_file()
-            self.rungs = reached(self.shared["levels"], self.trial.share) if waits else 0
+            self.rungs = reached(self.settings.levels, self.trial.share) if waits else 0
         return self.trial
 
     def _evaluated(self, trial: Trial, point: Evaluation) -> dict[str, Any]:
         """Report an evaluation; at a rung, where Tune may stop the cell, write its files first."""
         report = _report(point, trial)
-        if trial.ended or reached(self.shared["levels"], trial.share) <= self.rungs:
+        if trial.ended or reached(self.settings.levels, trial.share) <= self.rungs:
             self._save_now_and_then(trial)
             return report
         self._keep(trial)
@@ -105,13 +102,13 @@ class CellTrainable(tune.Trainable):
     def _far_enough(self, trial: Trial) -> bool:
         if trial.ended:
             return False  # only its row is left to write
-        deadline = self.shared["deadline"]
+        deadline = self.settings.deadline
         late = deadline is not None and time.time() >= deadline
         due = bool(trial.curve) and (late or self._told_to_stop())
         return due or trial.share >= self.until
 
     def _told_to_stop(self) -> bool:
-        return Path(self.shared["stop"]).exists()
+        return self.settings.stop_file.exists()
 
     def _save_now_and_then(self, trial: Trial) -> None:
         if time.monotonic() - self.saved_at >= CHECKPOINT_S:
@@ -127,7 +124,7 @@ class CellTrainable(tune.Trainable):
         return {"done": True, "status": "paused", "share": trial.share}
 
     def _written(self, trial: Trial) -> dict[str, Any]:
-        keep, scores = self.shared["keep_models"], self.cell.cell_id in self.shared["keep"]
+        keep, scores = self.settings.keep_models, self.cell.cell_id in self.settings.keep
         result = trial.result(keep_model=scores or keep != "none")
         write_trial(self.paths, result)
         if keep == "best":
@@ -137,12 +134,7 @@ class CellTrainable(tune.Trainable):
 
     def _prune_models(self) -> None:
         """Keep only the best model of the arm; the driver removes leftovers at the end."""
-        cells, run = self.shared["cells"], RunPaths(Path(self.shared["run"]))
-        arm = (
-            cell_id
-            for cell_id, cell in cells.items()
-            if cell["arm_id"] == self.cell.arm_id and cell_id not in self.shared["keep"]
-        )
+        run, arm = self.settings.paths, self.settings.arm_of(self.cell)
         with contextlib.suppress(OSError):  # the trial itself is complete
             saved_model.keep_best(run.trial(cell_id) for cell_id in arm)
 
@@ -159,7 +151,7 @@ class CellTrainable(tune.Trainable):
             if where:
                 whole = "".join(traceback.format_exception(error))
                 write_text(self.paths.traceback, whole)
-            sources = self.sources[self.cell.snapshot]
+            sources = self.settings.sources[self.cell.snapshot]
             write_row(self.paths, failed_row(self.cell, sources, text))
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}

@@ -1,0 +1,48 @@
+"""Settings that every trial of a search shares: runner -> Ray -> worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fgaug.core.paths import RunPaths
+from fgaug.grid.cells import Cell, from_dict
+from fgaug.runs.row import TrialSources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchSettings:
+    """What a trial needs beside its cell; sent once to each worker process.
+
+    Paths are absolute, because Ray starts workers in folders of its own.
+    """
+
+    run: Path
+    cells: Mapping[str, Mapping[str, Any]]  # cell_id -> `grid.cells.to_dict`
+    sources: Mapping[str | None, TrialSources]  # by the name of the snapshot
+    cpu: float  # per trial
+    gpu: float
+    deadline: float | None  # seconds since the epoch; None: no time budget
+    stop_file: Path  # exists once the search was interrupted
+    keep_models: Literal["none", "best", "all"]
+    keep: frozenset[str]  # cells that keep their model whatever `keep_models` says
+    levels: tuple[float, ...]  # shares of the budget at which Ray's ASHA may stop a cell
+
+    @property
+    def paths(self) -> RunPaths:
+        """The files of the run."""
+        return RunPaths(self.run)
+
+    def cell(self, cell_id: str) -> Cell:
+        """Return one cell of the search."""
+        return from_dict(self.cells[cell_id])
+
+    def arm_of(self, cell: Cell) -> tuple[str, ...]:
+        """Return the cells of a cell's arm whose models `keep_models: best` may remove."""
+        return tuple(
+            cell_id
+            for cell_id, each in self.cells.items()
+            if each["arm_id"] == cell.arm_id and cell_id not in self.keep
+        )
