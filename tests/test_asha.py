@@ -222,7 +222,7 @@ class TestGrid:
     def test_one_warning(self, root: Path, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING, "fgaug"):
             planner.plan(parse_space(asha_grid(root)), root / "none")
-        (record,) = [r for r in caplog.records if "Ray's own" in r.message]
+        (record,) = [r for r in caplog.records if "`type: arm_asha`" in r.message]
         assert "lucky seeds" in record.message
         assert "`type: arm_asha`" in record.message
         caplog.clear()
@@ -233,7 +233,7 @@ class TestGrid:
         path = write_grid(root, scheduler=ASHA)
         code, _, err = fgaug("search", path, "--dry-run", "--out", root / "none")
         assert code == 0
-        assert err.count("Ray's own") == 1
+        assert err.count("`type: arm_asha`") == 1
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ class TestPlans:
         )
         with pytest.raises(GridError) as refused:
             self.planned(tmp_path, tmp_path, ["dataset", seed])
-        rule = rf"^`axes.split` {seed}: no image of label (dbp|trv) in the (train|valid) set\. An"
+        rule = rf"^`axes.split` {seed}: no image of label (dbp|trv) in the (train|valid) set\. Try"
         assert re.match(rule, refused.value.problems[0])
 
     def test_copies_that_a_draw_parts_are_refused(self, tmp_path: Path) -> None:
@@ -239,7 +239,9 @@ class TestPlans:
     def test_removals_beyond_a_split_name_it(self, root: Path, tmp_path: Path) -> None:
         raw = small_grid(root, remove={"dbp": 1000, "trv": 1})
         raw["axes"] |= {"mode": ["replacement"], "split": [4]}
-        with pytest.raises(GridError, match=r"images of `dbp`, the .* has \d+ at `split` 4. Low"):
+        with pytest.raises(
+            GridError, match=r"images of `dbp`, but the .* has \d+ at `split` 4. Low"
+        ):
             planner.plan(parse_space(raw), tmp_path / "run")
 
 

@@ -170,13 +170,13 @@ def test_a_generator_without_the_usual_name_is_read_where_it_is_clear(
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ({"G": generator(), "D": None}, r"but 2 entries \('G', 'D'\); .* are 'G'"),
+        ({"G": generator(), "D": None}, r"only 2 entries \('G', 'D'\); .* are 'G'"),
         ({"netG": generator()}, "'G_ema': G_ema"),
         ({"a": generator(), "b": generator()}, "the generators in it are 'a', 'b'"),
         ({"G_ema": {"synthesis.b4.const": torch.zeros(2)}}, "are none"),
         ({"G_ema": Call("fork.networks", "Generator")}, "G_ema is a value of 'fork.networks Gen"),
         (module("Discriminator"), "contains a 'Discriminator', not a generator"),
-        (Call("fork", "Generator"), "but a value of 'fork Generator', an unknown name"),
+        (Call("fork", "Generator"), "only a value of 'fork Generator', an unknown name"),
         ([generator()], "three TensorFlow networks"),
         (torch.zeros(3), "no generator"),
     ],
@@ -333,7 +333,7 @@ def test_options_of_the_discriminator_are_judged_likewise(tmp_path: Path) -> Non
         ({"nonlinearity": "relu"}, "nonlinearity is 'relu', which changes"),
         ({"resolution_w": 64}, "resolution_w is 64 and its resolution 32"),
         ({"conditioning": "sum"}, "conditioning is 'sum'"),
-        ({"blur_filter": None}, "option 'blur_filter' .* not known .*None"),
+        ({"blur_filter": None}, "option 'blur_filter' .* unknown .*None"),
     ]:
         with pytest.raises(SnapshotError, match=words):
             read_discriminator(critic(**options))

@@ -201,13 +201,13 @@ def test_a_table_that_is_no_text(fgaug: Any, tmp_path: Path) -> None:
     ("changes", "words"),
     [
         (["--seeds", "1-4000000000"], "at most 10000000 at once"),
-        (["--psi", "nan"], "--psi: must lie from"),
-        (["--psi", "1e308"], "--psi: must lie from"),
+        (["--psi", "nan"], "--psi: must be between"),
+        (["--psi", "1e308"], "--psi: must be between"),
         (["--psi", "0"], "one image for every seed"),
         (["--size", "0"], "--size must lie from 8 to 2048 pixels, got 0"),
         (["--channels", "2"], "--channels must be 1 or 3"),
         (["--snapshot", "a=y.pkl"], "names `a` twice"),
-        (["--snapshot", "../b=y.pkl"], "cannot be '../b'"),
+        (["--snapshot", "../b=y.pkl"], "folder name, got '../b'"),
     ],
 )
 def test_fills_that_cannot_be(fgaug: Any, tmp_path: Path, changes: list[str], words: str) -> None:

@@ -99,7 +99,7 @@ def test_every_architecture_trains_all_its_weights(architecture: str, labels: in
     [
         ({"resolution": 12}, "power of two"),
         ({"resolution": 4, "widths": (5,)}, "power of two from 8"),
-        ({"widths": (5, 4)}, "must name 3 widths"),
+        ({"widths": (5, 4)}, "must list 3 widths"),
         ({"architecture": "unet"}, "must be one of"),
         ({"group_size": 0}, "1 or more"),
     ],

@@ -377,7 +377,9 @@ class TestBrokenOff:
             bank_command("export", place, "--to", to, "--out", tmp_path / "o")
         self.check_unfinished(tmp_path / "o", to)
         monkeypatch.undo()
-        with pytest.raises(BankError, match=r"cut off \(it has no (index.csv|README.md)\)"):
+        with pytest.raises(
+            BankError, match=r"unfinished export \(it has no (index.csv|README.md)\)"
+        ):
             bank_command("export", place, "--to", to, "--out", tmp_path / "o")
 
     @pytest.mark.parametrize(("to", "write"), [("png", export.write_png), ("hf", export.write_hf)])

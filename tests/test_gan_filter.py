@@ -77,7 +77,7 @@ class TestOutOfFold:
         with pytest.raises(DataError, match=r"two labels or more.* got 1 .* rule `thin`"):
             out_of_fold(features, np.zeros(20, int), np.arange(20))
         labels = (np.arange(20) < 5).astype(int)
-        with pytest.raises(DataError, match="got 2 of at least 1"):
+        with pytest.raises(DataError, match="got 2 with at least 1"):
             out_of_fold(features, labels, np.where(labels, 99, np.arange(20)))
 
 
@@ -299,7 +299,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            ({"rules": ["labels"]}, "--rule is label or thin, got labels"),
+            ({"rules": ["labels"]}, "--rule must be label or thin, got labels"),
             ({"rules": []}, "got none"),
             ({"share": 0.0}, "--share must lie between 0 and 1, got 0"),
             ({"seed": -1}, "--seed must be from 0"),
@@ -315,9 +315,7 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     def test_a_classifier_at_chance_judges_no_label(self, few: Path, tmp_path: Path) -> None:
-        with pytest.raises(
-            DataError, match=r"right on 60% or more .* this one is on [345]\d%: its"
-        ):
+        with pytest.raises(DataError, match=r"60% or more; this one has [345]\d%, so its"):
             filter_training_images(few, tmp_path / "d.json", rules=["label"], seed=1)
         assert not list(tmp_path.iterdir())
 

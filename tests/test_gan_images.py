@@ -139,7 +139,9 @@ class TestRefusals:
 
     def test_a_drop_list_of_other_images(self, data: Dataset) -> None:
         valid = data.manifest.loc[data.manifest["split"] == "valid", "sha256"].iloc[:2].tolist()
-        with pytest.raises(DataError, match=r"names 2 images that no .* and others\)\. It is of"):
+        with pytest.raises(
+            DataError, match=r"names 2 images that are not .* and others\)\. It belongs"
+        ):
             training_images(data, ["trv"], drop=valid)
 
 

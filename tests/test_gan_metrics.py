@@ -180,7 +180,7 @@ class TestClasses:
     ) -> None:
         file = network_file(tmp_path / "both.safetensors", 1, **self.CONDITIONAL)
         with pytest.raises(
-            SnapshotError, match=r"2 classes and no record.*--class 0 to --class 1"
+            SnapshotError, match=r"2 classes, and no training record.*--class 0 to --class 1"
         ):
             measure_snapshots([file], how(data))
         write_trained_on(file, training_images(data, ["dbp", "trv"]))
@@ -397,7 +397,7 @@ class TestSelected:
         folder = tmp_path / "t"
         table_of(folder, *TestRules.NUMBERS)
         network_file(folder / "network-000003.safetensors", seed=77)
-        with pytest.raises(SnapshotError, match=r"was measured as network .* is .* now"):
+        with pytest.raises(SnapshotError, match=r"was measured as network .* is now .*"):
             select_snapshot(folder, "breast")
         (folder / "network-000003.safetensors").unlink()
         with pytest.raises(SnapshotError, match="no longer exists"):

@@ -230,7 +230,7 @@ def test_wrong_arguments_are_named() -> None:
 
 def test_pixels_that_are_not_finite_are_refused() -> None:
     generator = load_generator(GOLDENS / "tiny.pkl")
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match="non-finite"):
         generator.generate([0], 1e38)
 
 

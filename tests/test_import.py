@@ -141,7 +141,7 @@ class TestFinding:
 
     def test_no_seed_of_a_generator(self, tmp_path: Path) -> None:
         self.touch(tmp_path, "seed4294967296.png")
-        with pytest.raises(BankError, match=r"0 to 4294967295, seed4294967296.png gives"):
+        with pytest.raises(BankError, match=r"0 and 4294967295, seed4294967296.png gives"):
             find(tmp_path)
 
     def test_labels_that_share_files(self, images: Path) -> None:

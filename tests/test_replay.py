@@ -361,8 +361,8 @@ def test_tampered_rows_and_predictions_are_found(run: RunPaths) -> None:
 def test_cells_that_cannot_be_replayed_say_why(fgaug: Any, run: RunPaths) -> None:
     cell = cell_of(run)
     for asked, message in (
-        ("zzz", "has no cell zzz; it has 4"),
-        ("", "has no cell ; it has 4"),
+        ("zzz", "has no cell zzz. Choose one of its 4 cells"),
+        ("", "has no cell . Choose one of its 4 cells"),
         ("../run", "has no cell ../run"),
     ):
         code, _, err = fgaug("replay", run.root, asked)

@@ -323,7 +323,9 @@ class TestIdentity:
             assert isinstance(scorer_of(name, data), Scorer)
 
     def test_an_unknown_name(self, data: Dataset) -> None:
-        with pytest.raises(UserError, match="--scorer is features, classifier, discriminator"):
+        with pytest.raises(
+            UserError, match="--scorer must be features, classifier, discriminator"
+        ):
             scorer_of("beauty", data)
 
 
@@ -368,7 +370,9 @@ class TestKeptClassifier:
         assert scorer_of("classifier", data.with_split(11), how).words.startswith("kept")
 
     def test_words_that_name_none(self, data: Dataset) -> None:
-        with pytest.raises(UserError, match="--classifier is lite0 or model:FILE, got resnet"):
+        with pytest.raises(
+            UserError, match="--classifier must be lite0 or model:FILE, got resnet"
+        ):
             scorer_of("classifier", data, ScoreOptions(classifier="resnet"))
 
 

@@ -78,7 +78,7 @@ def test_what_is_not_scored_is_never_passed_over(store: Store) -> None:
     for label in LABELS:
         order = mix.order(wanted, label, POOL)
         score(store, label, PSI, sorted(order[1:].tolist()), CLASSIFIER)
-    with pytest.raises(BankError, match=r"lacks scores .* to choose 20 fakes of `dbp`"):
+    with pytest.raises(BankError, match=r"lacks scores .* to select 20 fakes of `dbp`"):
         mix.plan(wanted, PLAIN, POOL, screen(store))
     first = mix.order(wanted, "dbp", POOL)[0]
     ((_, _, asked), _) = mix.to_screen(wanted, PLAIN, screen(store))

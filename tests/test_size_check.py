@@ -53,7 +53,7 @@ def test_a_network_of_one_size() -> None:
 
 def test_a_network_of_some_sizes_names_those_nearby() -> None:
     problem = refused("dla34", 100)
-    assert "96 px and 128 px would do" in problem
+    assert "Sizes nearby that work: 96 px and 128 px." in problem
     check("dla34", 96)
 
 

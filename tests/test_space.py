@@ -517,11 +517,10 @@ class TestYaml:
     def test_repeated_keys_are_refused(self, tmp_path: Path) -> None:
         assert (
             refused(tmp_path, "a: 1\nb: {c: 1, c: 2}\n")
-            == "line 2, column 11: key `c` is given twice"
+            == "line 2, column 11: key `c` occurs twice"
         )
         assert (
-            refused(tmp_path, "pool: 1\npool: 1\n")
-            == "line 2, column 1: key `pool` is given twice"
+            refused(tmp_path, "pool: 1\npool: 1\n") == "line 2, column 1: key `pool` occurs twice"
         )
 
     def test_a_large_file_is_not_read(self, tmp_path: Path) -> None:

@@ -539,7 +539,7 @@ class TestImport:
         assert out == "cyst psi 0.7: 2 images\n"
         said = " ".join(err.split())
         assert "Skipped 1 file that accompanies images (1 *_mask)" in said
-        assert "not imported: 1 image in folders below: old/seed9.png" in said
+        assert "not imported: 1 image in subfolders: old/seed9.png" in said
         assert "Not read: 1 .txt" in said
 
     def test_images_of_other_formats(self, tmp_path: Path, fgaug: Any) -> None:

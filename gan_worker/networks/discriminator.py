@@ -39,7 +39,7 @@ class DiscriminatorConfig:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
             raise ValueError(f"resolution must be a power of two from 8, got {self.resolution}")
         if len(self.widths) != blocks:
-            raise ValueError(f"widths must have {blocks} widths, got {self.widths}")
+            raise ValueError(f"widths must list {blocks} widths, got {self.widths}")
         if self.architecture not in ARCHITECTURES:
             raise ValueError(
                 f"architecture must be one of {ARCHITECTURES}, got {self.architecture!r}"

@@ -97,7 +97,10 @@ def _sizes_that_work(network: Classifier, size: int, channels: int, labels: int)
     above = next((side for side in LADDER if side > size and works(side)), None)
     if below is not None:
         near = " and ".join(f"{side} px" for side in (below, above) if side is not None)
-        return f"{near} works: prepare the dataset at such a size (`--size {below}`)"
+        return (
+            f"Sizes nearby that work: {near}. Prepare the dataset at one of them "
+            f"(`--size {below}`)"
+        )
     if above is None:
         return f"No size up to {LADDER[-1]} px was found that works: choose another kind of model"
     fails = max([size, *(side for side in LADDER if side < above)])
