@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 from small_grid import grid, phantom_dataset
-from test_loggers import cells_of, curve, pa_table
+from test_loggers import cells_in, curve, pa_table
 
 from fgaug.core import files
 from fgaug.core.cluster import started
@@ -47,7 +47,7 @@ class Played:
 
     def __init__(self, root: Path) -> None:
         self.run = RunPaths(root / "run")
-        self.cells = cells_of(root)
+        self.cells = cells_in(root)
         self.cell = self.cells[-1]
         self.again()
 
@@ -272,7 +272,7 @@ def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_wandb_is_offline_unless_asked(
     odd_root: Path, wandb: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, cells = RunPaths(odd_root / "run"), cells_of(odd_root)
+    run, cells = RunPaths(odd_root / "run"), cells_in(odd_root)
     assert WandB(run, cells)._made().kwargs == {"resume": "allow", "mode": "offline"}
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)

@@ -238,7 +238,7 @@ class TestCommands:
         assert sorted(open_bank(root).index()["psi"].unique()) == [0.7, 1.0]
         code, _, err = fgaug("bank", "extend", root, "--seeds", "1", "--label", "x")
         assert code == 2
-        assert "has no label `x`; it has dbp, trv." in err
+        assert "has no label `x`. Its labels: dbp, trv." in err
 
 
 def test_lost_z_seeds_are_said(bank: Bank) -> None:
