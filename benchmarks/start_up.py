@@ -22,7 +22,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-CALL = "from fgaug.cli.app import main; main()"
 HELPS = ("", "search", "status", "report", "compare", "power", "data", "bank", "gan", "bank fill")
 CELLS, FAILED_EVERY = 200, 10
 LIMIT = 0.4 / 1.4  # of what the two commands took: 1.4 s
@@ -48,9 +47,9 @@ def processor_s(code: Path, arguments: list[str], folder: Path) -> float:
     environment = {**os.environ, "PYTHONPATH": str(code.resolve())}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
-        [sys.executable, "-c", CALL, *arguments],
+        [sys.executable, "-m", "fgaug", *arguments],
         env=environment,
-        cwd=folder,  # `python -c` looks for packages in the working folder first
+        cwd=folder,  # `python -m` looks for packages in the working folder first
         check=True,
         stdout=subprocess.DEVNULL,
     )
