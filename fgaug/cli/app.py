@@ -92,15 +92,11 @@ app.command()(confirm.confirm)
 Out = Annotated[
     Path | None, typer.Option("--out", help="The run's folder (default: runs/<name>).")
 ]
-
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan only; train and write nothing.")
 ]
-
 NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
-
 RunFolder = Annotated[Path, typer.Argument(help="The run's folder.")]
-
 Log = Annotated[
     str,
     typer.Option(

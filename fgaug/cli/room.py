@@ -33,7 +33,6 @@ Cpus = Annotated[
         help="CPU cores to use (default: all available).",
     ),
 ]
-
 Gpus = Annotated[
     int | None,
     typer.Option(

@@ -37,69 +37,42 @@ def _kind(name: str, what: str, cure: str = _OTHER) -> FileKind:
 
 
 _EMPTY = _kind("empty", "an empty file", f"Copy it or {_AGAIN}")
-
 _ZEROS = _kind("zeros", "a file of zeros, as left by an interrupted copy", f"Copy or {_AGAIN}")
-
 _XML = _kind(
     "xml",
     "an XML file, such as the error message of a storage service",
     "Open it with a text editor, then download the file itself",
 )
-
 _JSON = _kind("json", "a JSON file", "Open it with a text editor; give the file that it describes")
-
 _TEXT = _kind("text", "a text file", "Open it with a text editor, and give another file")
-
 _SAFETENSORS = _kind("safetensors", "a safetensors file with another suffix")
-
 _LOAD = "Load it with torch and save its contents in the required format"
-
 _TORCH_OLD = _kind("torch-legacy", "a file of torch.save before PyTorch 1.6", _LOAD)
-
 _PICKLE = _kind("pickle", "a pickle")
-
 _PICKLE_CUT = _kind(
     "pickle-cut", "a truncated pickle", f"Copy it or {_AGAIN}, as it is incomplete"
 )
-
 _EXPORTED = "Give the file that it was exported from"
-
 _ONNX = _kind("onnx", "an ONNX model", _EXPORTED)
-
 _SAVED_MODEL = _kind("saved-model", "a TensorFlow SavedModel or graph", _EXPORTED)
-
 _CHECKPOINT = _kind(
     "tf-checkpoint",
     "the index of a TensorFlow checkpoint",
     "Load the checkpoint with the program that wrote it, and save the model",
 )
-
 _BZIP2 = _kind("bzip2", "a bzip2 archive", "Unpack it (`bunzip2 FILE`) first")
-
 _TAR = _kind("tar", "a tar archive", "Unpack it (`tar xf FILE`) and give the file in it")
-
 _GGUF = _kind("gguf", "a GGUF file of a language model")
-
 _PARQUET = _kind("parquet", "a Parquet file")
-
 _MAT = _kind("mat", "a MATLAB file (.mat)")
-
 _GIF = _kind("gif", "a GIF image")
-
 _MP4 = _kind("mp4", "a video (MP4 or QuickTime)")
-
 _RDATA = _kind("rdata", "an R data file (.RData)")
-
 _HEIC = _kind("heic", "a HEIC photograph")
-
 _TIFF = _kind("tiff", "a TIFF image")
-
 _NIFTI = _kind("nifti", "a NIfTI volume")
-
 _STATA = _kind("stata", "a Stata file")
-
 _SPSS = _kind("spss", "an SPSS file")
-
 _ZIP_CUT = _kind("zip-cut", "a damaged or truncated zip archive", f"Copy or {_AGAIN}")
 
 # Offset, bytes and kind. A label table may begin with a short word such as PAR1 or BM, so
@@ -187,7 +160,6 @@ _SIGNATURES: tuple[tuple[int, bytes, FileKind], ...] = (
 _TORCH_OLD_OPENING = re.compile(
     rb"\x80[\x02-\x05](\x95.{8})?\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
 )
-
 _UNPACK = "Unpack it and give the file in it"
 
 # kinds of zip archives by a member's name; the first match decides
@@ -212,9 +184,7 @@ _ZIPS: tuple[tuple[re.Pattern[str], FileKind], ...] = tuple(
         (r"Index/.*\.iwa", _kind("numbers", "a Numbers or Pages document")),
     )
 )
-
 _NPZ = _kind("npz", "an archive of NumPy arrays (.npz)")
-
 _ZIP = _kind("zip", "a zip archive", _UNPACK)
 
 

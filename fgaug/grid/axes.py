@@ -90,21 +90,13 @@ def _filter(value: Any) -> str:
 
 
 Removals = dict[str, Annotated[Removal, PlainValidator(_removal)]]
-
 Number = Annotated[float, BeforeValidator(_no_bool)]
-
 Psi = Annotated[Number, AfterValidator(usable_psi)]
-
 Ratio = Annotated[Number, Field(gt=0)]
-
 Share = Annotated[Number, Field(gt=0, le=1)]
-
 SplitChoice = Annotated[Split, PlainValidator(_split)]
-
 FilterText = Annotated[str, PlainValidator(_filter)]  # in canonical form, see `filters`
-
 Distinct = AfterValidator(distinct)
-
 Some = Field(min_length=1)  # a key must not be empty
 
 
@@ -123,7 +115,6 @@ class SeedSample(Frozen):
 
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
-
 Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
 
 

@@ -91,7 +91,6 @@ _DRAWN = (
     "recipe",
     "baseline_seeds",
 )
-
 _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
     "analysis": AnalysisPlan,

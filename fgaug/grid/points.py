@@ -174,7 +174,6 @@ def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
 
 
 Amount = tuple[float | None, Counts | None]
-
 Draw = tuple[str | None, float | None, Amount, str | None, Removals | None]
 
 

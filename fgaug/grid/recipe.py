@@ -40,13 +40,9 @@ def _form(value: Any) -> str:
 
 # `null` in a grid becomes "none", because resolved grids omit nulls
 _None = Annotated[Literal["none"], Tag("[none]")]
-
 _Whole = Annotated[int, Field(strict=True, ge=0, le=2**16), Tag("[value]")]
-
 _Share = Annotated[float, Field(gt=0, lt=1), Tag("[value]")]
-
 WholeOrNone = Annotated[_None | _Whole, Discriminator(_form), BeforeValidator(_none)]
-
 ShareOrNone = Annotated[_None | _Share, Discriminator(_form), BeforeValidator(_none)]
 
 
@@ -88,7 +84,6 @@ class KerasRecipe(Frozen):
 
 
 _TORCH_ONLY = ("augmentation", "lr_mult", "weight_decay", "dropout")
-
 _KERAS_DEFAULTS = {
     "model": "InceptionResNetV2",
     "batch_size": 32,

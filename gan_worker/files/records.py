@@ -211,7 +211,6 @@ _MAKERS: dict[str, Maker] = {
     "numpy._core.numeric _frombuffer": numpy_buffer,
     "_codecs encode": _bytes_of_text,  # protocol 2
 }
-
 _OUTER = Rules(
     makers=_MAKERS,
     objects={
@@ -224,5 +223,4 @@ _OUTER = Rules(
         TensorFlowNetwork: _network_state,
     },
 )
-
 _NESTED = Rules(makers={}, persistent=True)

@@ -54,7 +54,6 @@ class PersistentId:
 
 
 Maker = Callable[[tuple[Any, ...]], Any]
-
 Builder = Callable[[Any, Any], None]
 
 
@@ -259,9 +258,7 @@ _PLAIN = frozenset(
         *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
     }
 )
-
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-
 _FRESH: dict[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
@@ -271,7 +268,6 @@ _FRESH: dict[str, Callable[[], Any]] = {
 
 # bytes of opcode and length before the data
 _BYTES = {"SHORT_BINBYTES": 2, "BINBYTES": 5, "BINBYTES8": 9, "BYTEARRAY8": 9}
-
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MEMOIZE": lambda m, _: m.remember(len(m.memo)),
     "BINPUT": lambda m, index: m.remember(index),

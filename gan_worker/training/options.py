@@ -140,7 +140,6 @@ _THESIS = {
     **{"batch": 32, "group_size": 4, "fmaps": 0.5, "ema_kimg": 10.0, "mapping_layers": 8},
     **{"augment": "bg", "ada_target": 0.5},
 }
-
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "auto": {},
     "thesis-dbp": {**_THESIS, "gamma": 0.16, "lr": 0.002},

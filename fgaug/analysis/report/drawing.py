@@ -45,7 +45,6 @@ LIGHT = Theme(
     oversample="#d55e00",
     drop="#a3487f",
 )
-
 DARK = Theme(
     ink="#e6e8eb",
     paper="#171a1f",

@@ -220,7 +220,6 @@ _GREEK = {
     **{unicodedata.lookup(f"GREEK SMALL LETTER {name}"): f"\\{name}" for name in _SMALL},
     **{unicodedata.lookup(f"GREEK CAPITAL LETTER {name}"): f"\\{name}" for name in _CAPITAL},
 }
-
 _LETTERS = {
     **_ASCII,
     **_MARKS,

@@ -173,5 +173,4 @@ def _shares(key: Row, machines: Machines, found: Shares) -> Iterator[Row]:
 
 
 _OF_EACH = ("real", "fake", "low", "high", "called_real", "called_fake", "missing")
-
 _OF_ALL = ("total_variation", "tv_low", "tv_high", "tv_chance", "chi_square", "p_value")
