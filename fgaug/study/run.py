@@ -1,4 +1,4 @@
-"""A run: the folder of a search as an object.  search, open_run -> Run -> frames, report, verdict
+"""A run: the folder of a search as an object.
 
 Nothing heavy is imported before a method needs it.
 """
