@@ -156,7 +156,7 @@ def prepare_all(root: Path, setting: Setting) -> None:
     (root / "grid.yaml").write_text(yaml.safe_dump(grid(root, setting)), encoding="utf-8")
     execute.fill_for_grid(root / "grid.yaml", str(root / "bank"), Console(quiet=True))
     (needs,) = planner.plan(root / "grid.yaml", root / "unused").needs
-    export.write_png(
+    export.write_pictures(
         open_bank(root / "bank"), needs.demand, root / "png" / "fakes", lambda done: None
     )
     rows = dataset.manifest.itertuples()

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from small_bank import bank_command, fill_stub, small_bank
 
-from fgaug.bank import Bank, Demand, Scorer, export, open_store
+from fgaug.bank import Bank, Demand, Scorer, export, open_bank, open_store
 from fgaug.bank.score_columns import columns_of
 from fgaug.bank.scores import write_scores
 from fgaug.errors import BankError, DiskFullError, UserError
@@ -200,6 +200,69 @@ class TestFilter:
         assert len(pd.read_csv(tmp_path / "o" / "index.csv")) == 2 * (10 + 18)
 
 
+class TestSelected:
+    """Folders of selected images, as the breast study trains on them."""
+
+    def test_a_folder_per_label_with_the_filter_in_its_index(
+        self, scored: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "selected"
+        bank_command(
+            *("export", scored, "--to", "bmp", "--layout", "label", "--psi", "0.5"),
+            *("--filter", "agrees and confidence>0.2", "--count", "6", "--out", out),
+        )
+        assert sorted(path.name for path in out.iterdir()) == [
+            "dbp",
+            "index.csv",
+            "metadata.csv",
+            "trv",
+        ]
+        for label, z_seeds in (("dbp", range(5, 16, 2)), ("trv", range(5, 11))):
+            names = [f"seed{z_seed:04d}.bmp" for z_seed in z_seeds]
+            assert sorted(path.name for path in (out / label).iterdir()) == names
+            for name, z_seed in zip(names, z_seeds, strict=True):
+                with Image.open(out / label / name) as image:
+                    assert image.format == "BMP"
+                    wanted = open_bank(scored).read(label, 0.5, [z_seed])[0, ..., 0]
+                    assert (np.asarray(image) == wanted).all()
+        for table in ("index.csv", "metadata.csv"):
+            rows = pd.read_csv(out / table)
+            assert set(rows["filter"]) == {"agrees and confidence>0.2"}
+            assert set(rows["scorers"]) == {f"classifier-{'a' * 12}"}
+
+    def test_a_card_names_the_filter(self, scored: Path, tmp_path: Path) -> None:
+        out = tmp_path / "hf"
+        bank_command("export", scored, "--to", "hf", "--filter", "agrees", "--out", out)
+        card = (out / "README.md").read_text(encoding="utf-8")
+        assert f"pass `agrees`, by the scores classifier-{'a' * 12}." in card
+        assert pq.read_table(out / "data").num_rows == 2 * (10 + 18)
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            (("--layout", "label"), r"dbp has psi 0\.5, 1\. Choose one with --psi"),
+            (("--layout", "flat"), "--layout must be psi or label, got flat"),
+            (("--to", "hf", "--layout", "label"), "Omit it with --to hf"),
+            (("--count", "0"), "--count must be at least 1, got 0"),
+            (("--filter", "agrees", "--count", "11"), r"dbp at psi 0\.5 has 10; dbp at psi 1 has"),
+            (
+                ("--filter", "not agrees and confidence<0.11", "--psi", "1", "--count", "2"),
+                "dbp at psi 1 has 1",
+            ),
+            (
+                ("--filter", "agrees and confidence<0.11", "--psi", "1", "--count", "1"),
+                "trv at psi 1 has 0",
+            ),
+        ],
+    )
+    def test_mistakes(
+        self, scored: Path, tmp_path: Path, asked: tuple[str, ...], said: str
+    ) -> None:
+        with pytest.raises(UserError, match=said):
+            bank_command("export", scored, "--to", "png", "--out", tmp_path / "o", *asked)
+        assert not (tmp_path / "o").exists()
+
+
 class TestHuggingFace:
     def test_every_image(self, bank: Bank, place: Path, odd_root: Path) -> None:
         out = odd_root / "hf"
@@ -211,7 +274,7 @@ class TestHuggingFace:
             assert (
                 decoded(io.BytesIO(image["bytes"]), "L") == bank.read(name, psi, [z_seed])[0]
             ).all()
-            assert image["path"] == export.image_name(name, psi, z_seed)
+            assert image["path"] == export.Pictures().name(name, psi, z_seed)
 
     def test_the_features_are_declared(self, bank: Bank, place: Path, tmp_path: Path) -> None:
         bank_command("export", place, "--to", "hf", "--out", tmp_path / "o", "--label", "trv")
@@ -325,7 +388,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            (["--to", "zip"], ["--to must be png or hf, got zip"]),
+            (["--to", "zip"], ["--to must be png, bmp or hf, got zip"]),
             (["--label", "dpb", "--label", "x"], ["no label `dpb`", "no label `x`", "dbp, trv"]),
             (["--psi", "0.7,1"], ["no dbp at psi 0.7; the bank has psi 0.5, 1", "no trv at"]),
             (["--seeds", "20-22"], ["2 of 3 z_seeds of trv at psi 1", "the first is 21"]),
@@ -350,7 +413,7 @@ class TestRefusals:
             bank_command("export", place, "--to", "hf", "--out", tmp_path / "f")
 
     @pytest.mark.parametrize("label", ["../x", ".hidden", "", "a/b"])
-    @pytest.mark.parametrize("write", [export.write_png, export.write_hf])
+    @pytest.mark.parametrize("write", [export.write_pictures, export.write_hf])
     def test_a_label_that_would_leave_the_folder(
         self, bank: Bank, tmp_path: Path, label: str, write: Any
     ) -> None:
@@ -382,7 +445,9 @@ class TestBrokenOff:
         ):
             bank_command("export", place, "--to", to, "--out", tmp_path / "o")
 
-    @pytest.mark.parametrize(("to", "write"), [("png", export.write_png), ("hf", export.write_hf)])
+    @pytest.mark.parametrize(
+        ("to", "write"), [("png", export.write_pictures), ("hf", export.write_hf)]
+    )
     def test_an_interruption(
         self, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, write: Any
     ) -> None:

@@ -1,4 +1,4 @@
-"""Export a bank's fakes as PNG files or as a Hugging Face dataset."""
+"""Export a bank's fakes as image files or as a Hugging Face dataset."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,34 @@ from fgaug.core.files import atomic_write, disk_errors, write_text
 from fgaug.errors import BankError, DiskFullError
 
 METADATA = "metadata.csv"  # read by Hugging Face's imagefolder, with a column file_name
-MARKERS = {"png": "index.csv", "hf": "README.md"}  # written last; absent if unfinished
+INDEX = "index.csv"
+MARKERS = {"png": INDEX, "bmp": INDEX, "hf": "README.md"}  # written last; absent if unfinished
+LAYOUTS = ("psi", "label")  # LABEL/psi_PSI/FILE, or LABEL/FILE
 FILE_ROWS, FILE_BYTES = 5000, 512 << 20  # of a Parquet file; bytes before compression
 BATCH_ROWS, BATCH_BYTES = 1000, 64 << 20  # per read and row group
 Progress = Callable[[int], None]  # images written
 Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The filter that selected the exported fakes."""
+
+    filter: str
+    scorers: tuple[str, ...]  # folders of the scores that it read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """Format and folders of exported image files."""
+
+    suffix: str = "png"  # or bmp; both lossless
+    layout: str = "psi"  # one of LAYOUTS
+
+    def name(self, label: str, psi: float, z_seed: int) -> str:
+        """Return the name of an image, with the z_seed formatted as in the official programs."""
+        below = f"psi_{psi_text(psi)}/" if self.layout == "psi" else ""
+        return f"{label}/{below}seed{z_seed:04d}.{self.suffix}"
 
 
 def psi_text(psi: float) -> str:
@@ -46,42 +70,65 @@ def check_out(out: Path, kind: str) -> None:
         )
 
 
-def write_png(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
-    """Write `<label>/psi_<psi>/seed0001.png`, mode L or RGB, metadata.csv, and index.csv last.
+def write_pictures(
+    bank: Bank,
+    demand: Demand,
+    out: Path,
+    progress: Progress,
+    how: Pictures = Pictures(),
+    selection: Selection | None = None,
+) -> None:
+    """Write one file per image, mode L or RGB, metadata.csv, and index.csv last.
 
-    Both tables have one row per image: its file, label, psi and z_seed. Loaders that use the top
-    folder as the class (torchvision, Keras) need neither. Hugging Face's `imagefolder` would use
-    the bottom one, psi_<psi>, but reads metadata.csv instead.
+    Both tables have one row per image: its file, label, psi and z_seed, and with a selection its
+    filter and the scores behind it. Loaders that use the top folder as the class (torchvision,
+    Keras) need neither. Hugging Face's `imagefolder` would use the bottom one, psi_<psi>, but
+    reads metadata.csv instead.
 
     Raises:
+        BankError: a label cannot name a folder, or several psis of it would share file names.
         DiskFullError: no space left; the export is unfinished.
     """
     check_labels(demand)
+    check_layout(demand, how)
+    columns = ["label", "psi", "z_seed"]
+    reason: list[str] = []
+    if selection is not None:
+        columns += ["filter", "scorers"]
+        reason = [selection.filter, " ".join(selection.scorers)]
     done = 0
     with (
         _full_disk(out),
-        atomic_write(out / MARKERS["png"]) as index,  # opened first, so renamed last
+        atomic_write(out / INDEX) as index,  # opened first, so renamed last
         atomic_write(out / METADATA) as metadata,
         index.open("w", encoding="utf-8", newline="") as file,
         metadata.open("w", encoding="utf-8", newline="") as beside,
     ):
         tables = [csv.writer(each, lineterminator="\n") for each in (file, beside)]
         for table, name in zip(tables, ("file", "file_name"), strict=True):
-            table.writerow([name, "label", "psi", "z_seed"])
+            table.writerow([name, *columns])
         for label, psi, z_seeds in demand.pieces(_batch_rows(bank.spec)):
-            (out / image_name(label, psi, 0)).parent.mkdir(parents=True, exist_ok=True)
-            encoded = _encoded(bank, label, psi, z_seeds)
+            (out / how.name(label, psi, 0)).parent.mkdir(parents=True, exist_ok=True)
+            encoded = _encoded(bank, label, psi, z_seeds, how.suffix)
             for z_seed, data in zip(z_seeds, encoded, strict=True):
-                name = image_name(label, psi, z_seed)
+                name = how.name(label, psi, z_seed)
                 (out / name).write_bytes(data)
                 for table in tables:
-                    table.writerow([name, label, psi_text(psi), z_seed])
+                    table.writerow([name, label, psi_text(psi), z_seed, *reason])
             done += len(z_seeds)
             progress(done)
 
 
-def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
+def write_hf(
+    bank: Bank,
+    demand: Demand,
+    out: Path,
+    progress: Progress,
+    selection: Selection | None = None,
+) -> None:
     """Write `data/*.parquet` in the schema of the `datasets` library, and README.md last.
+
+    With a selection, README.md states its filter.
 
     Raises:
         DiskFullError: no space left; the export is unfinished.
@@ -110,7 +157,7 @@ def write_hf(bank: Bank, demand: Demand, out: Path, progress: Progress) -> None:
                     writer.write_table(pa.table(columns, schema=schema))
                     done += len(z_seeds)
                     progress(done)
-        write_text(out / MARKERS["hf"], _card(bank.spec, demand))
+        write_text(out / MARKERS["hf"], _card(bank.spec, demand, selection))
 
 
 def hf_schema(labels: Sequence[str]) -> pa.Schema:
@@ -130,11 +177,6 @@ def hf_schema(labels: Sequence[str]) -> pa.Schema:
     return pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def image_name(label: str, psi: float, z_seed: int) -> str:
-    """Return the name of an image, with the z_seed formatted as in the official programs."""
-    return f"{label}/psi_{psi_text(psi)}/seed{z_seed:04d}.png"
-
-
 def check_labels(demand: Demand) -> None:
     """Refuse labels that are not valid folder names: foreign banks may have any text."""
     for label, _ in demand.wanted:
@@ -142,6 +184,23 @@ def check_labels(demand: Demand) -> None:
             raise BankError(
                 f"The bank's label {label!r} is not a valid folder name. Export the others with "
                 "--label."
+            )
+
+
+def check_layout(demand: Demand, how: Pictures) -> None:
+    """Refuse several psis of a label in one folder, where z_seeds would share file names."""
+    if how.layout not in LAYOUTS:
+        raise BankError(f"--layout must be {' or '.join(LAYOUTS)}, got {how.layout}.")
+    if how.layout == "psi":
+        return
+    psis: dict[str, list[str]] = {}
+    for label, psi in demand.wanted:
+        psis.setdefault(label, []).append(psi_text(psi))
+    for label, several in psis.items():
+        if len(several) > 1:
+            raise BankError(
+                f"--layout label puts all fakes of a label into one folder, but {label} has psi "
+                f"{', '.join(several)}. Choose one with --psi, or omit --layout."
             )
 
 
@@ -166,11 +225,13 @@ def _image_bytes(spec: BankSpec) -> int:
     return spec.size * spec.size * spec.channels
 
 
-def _encoded(bank: Bank, label: str, psi: float, z_seeds: np.ndarray) -> Iterator[bytes]:
-    """Yield the images as PNG, mode L or RGB."""
+def _encoded(
+    bank: Bank, label: str, psi: float, z_seeds: np.ndarray, suffix: str = "png"
+) -> Iterator[bytes]:
+    """Yield the images as files, mode L or RGB."""
     for image in bank.read(label=label, psi=psi, z_seeds=z_seeds.tolist()):
         encoded = io.BytesIO()
-        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(encoded, "PNG")
+        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(encoded, suffix)
         yield encoded.getvalue()
 
 
@@ -191,7 +252,7 @@ def _files(demand: Demand, spec: BankSpec) -> list[list[Piece]]:
 def _columns(
     bank: Bank, label: str, psi: float, z_seeds: np.ndarray, class_index: int
 ) -> dict[str, Any]:
-    names = [image_name(label, psi, z_seed) for z_seed in z_seeds]
+    names = [Pictures().name(label, psi, z_seed) for z_seed in z_seeds]
     encoded = list(_encoded(bank, label, psi, z_seeds))
     image = [pa.array(encoded, pa.binary()), pa.array(names, pa.string())]
     return {
@@ -202,7 +263,7 @@ def _columns(
     }
 
 
-def _card(spec: BankSpec, demand: Demand) -> str:
+def _card(spec: BankSpec, demand: Demand, selection: Selection | None) -> str:
     """Return the text of README.md, which describes the bank.
 
     Its header lists no data files: with a `configs` entry, datasets 5.2 keys its cache only by the
@@ -220,9 +281,13 @@ def _card(spec: BankSpec, demand: Demand) -> str:
         "them is real.",
         f"Noise: {spec.noise}. Resize filter if the network's size differs: {spec.resize_filter}.",
         "`psi` is the truncation. Network, psi and z_seed reproduce an image.",
-        "",
-        "Networks:",
     ]
+    if selection is not None:
+        lines.append(
+            f"Filter: only images that pass `{selection.filter}`, by the scores "
+            f"{', '.join(selection.scorers) or '-'}."
+        )
+    lines += ["", "Networks:"]
     for label, source in sorted(spec.sources.items()):
         of_class = "" if source.class_index is None else f", class {source.class_index}"
         lines.append(

@@ -39,7 +39,7 @@ Scorers = Annotated[
 
 def export(
     bank: BankUri,
-    to: Annotated[str, typer.Option("--to", help="png or hf (Hugging Face datasets).")],
+    to: Annotated[str, typer.Option("--to", help="png, bmp or hf (Hugging Face datasets).")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
     label: Labels = None,
     psi: Psis = None,
@@ -48,23 +48,55 @@ def export(
     ] = None,
     filter: Filter = None,
     scorer: Scorers = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", help="The first N selected fakes per label and psi."),
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option("--layout", help="psi: LABEL/psi_0.7/FILE. label: LABEL/FILE, one psi each."),
+    ] = "psi",
 ) -> None:
-    """Export fakes as PNG files with an index, or as a Hugging Face dataset."""
-    from fgaug.bank import open_bank
-    from fgaug.bank.export import check_out, write_hf, write_png
+    """Export fakes as image files with an index, or as a Hugging Face dataset.
 
-    writers = {"png": write_png, "hf": write_hf}
-    if to not in writers:
-        raise BankError(f"--to must be png or hf, got {to}.")
+    With --filter, the index (or the dataset's README.md) states the filter and its scores.
+    """
+    from fgaug.bank import open_bank
+    from fgaug.bank.export import (
+        MARKERS,
+        Pictures,
+        check_layout,
+        check_out,
+        write_hf,
+        write_pictures,
+    )
+
+    if to not in MARKERS:
+        raise BankError(f"--to must be png, bmp or hf, got {to}.")
+    how = Pictures(suffix=to, layout=layout)
+    if to == "hf" and layout != "psi":
+        raise BankError("--layout arranges image files. Omit it with --to hf.")
     psis = options.psis(psi or [])
     z_seeds = None if seeds is None else options.z_seeds(seeds)
     check_out(out, to)
     opened = open_bank(bank)
-    demand = options.selected(opened, label or [], psis, z_seeds)
+    asked = demand = options.selected(opened, label or [], psis, z_seeds)
+    check_layout(demand, how)
+    selection = None
     if filter is not None:
+        selection = options.selection_of(opened, filter, scorer or [])
         demand = options.passing(opened, demand, filter, scorer or [])
+    if count is not None:
+        demand = options.first(demand, count, asked.wanted)
     with progress_of("exporting") as progress:
-        writers[to](opened, demand, out, lambda done: progress(done, demand.count))
+
+        def report(done: int) -> None:
+            progress(done, demand.count)
+
+        if to == "hf":
+            write_hf(opened, demand, out, report, selection)
+        else:
+            write_pictures(opened, demand, out, report, how, selection)
     sys.stderr.write(f"exported {demand.count} images\n")
     sys.stdout.write(f"{out.resolve()}\n")
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fgaug.bank import Bank, Demand, Scorer
+    from fgaug.bank.export import Selection
 
 FILE_COLUMNS = 200  # width for files and pipes: wide enough that no table wraps
 
@@ -134,7 +135,7 @@ def passing(bank: Bank, chosen: Demand, text: str, scorers: Sequence[str] = ()) 
     from fgaug.grid.filters import parse
 
     rule = parse(text)
-    used = [_scorer(bank, name, scorers) for name in rule.scorers]
+    used = [scorer_in(bank, name, scorers) for name in rule.scorers]
     kept = []
     for (label, psi), z_seeds in chosen.wanted.items():
         frames = [read_scores(bank.store, scorer, label, psi, z_seeds) for scorer in used]
@@ -151,7 +152,47 @@ def passing(bank: Bank, chosen: Demand, text: str, scorers: Sequence[str] = ()) 
     return found
 
 
-def _scorer(bank: Bank, name: str, named: Sequence[str]) -> Scorer:
+def selection_of(bank: Bank, text: str, scorers: Sequence[str] = ()) -> Selection:
+    """Return a filter and the scores that it reads, as exports record them; see `passing`."""
+    from fgaug.bank.export import Selection
+    from fgaug.grid.filters import parse
+
+    rule = parse(text)
+    used = tuple(scorer_in(bank, name, scorers).folder for name in rule.scorers)
+    return Selection(filter=rule.text, scorers=used)
+
+
+def first(chosen: Demand, count: int, keys: Iterable[tuple[str, float]]) -> Demand:
+    """Return the first `count` fakes of each label and psi, by z_seed.
+
+    z_seeds are exchangeable, so these are as good as a random draw, and the same on every call.
+
+    Args:
+        chosen: the selected fakes.
+        count: how many of each label and psi.
+        keys: every label and psi of the export, including those of which no fake is selected.
+
+    Raises:
+        BankError: the count is below 1, or a label and psi has fewer fakes.
+    """
+    from fgaug.bank import Demand
+
+    if count < 1:
+        raise BankError(f"--count must be at least 1, got {count}.")
+    short = [
+        f"{label} at psi {psi:g} has {have}"
+        for label, psi in keys
+        if (have := len(chosen.wanted.get((label, psi), ()))) < count
+    ]
+    if short:
+        raise BankError(
+            f"--count {count} is more than the selected fakes: {'; '.join(short)}. Lower it, "
+            "loosen --filter, or fill the bank with more z_seeds."
+        )
+    return Demand.of((*key, z_seeds[:count]) for key, z_seeds in chosen.wanted.items())
+
+
+def scorer_in(bank: Bank, name: str, named: Sequence[str]) -> Scorer:
     """Return the bank's scorer of a kind, or the one named in `named` if there are several."""
     from fgaug.bank.scores import scorers_of
 
