@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -76,6 +77,12 @@ def test_status_loads_no_heavy_library(tmp_path: Path) -> None:
         text, loaded = modules_of("status", run.root, "--format", form)
         assert "out of memory" in text
         assert loaded & (HEAVY | GROUPS | {"rich"}) == set()
+
+
+def test_the_version_is_that_of_the_installed_package_and_loads_no_heavy_library() -> None:
+    text, loaded = modules_of("--version")
+    assert text == f"fgaug {importlib.metadata.version('fgaug')}\n\nexit 0\n"
+    assert loaded & (HEAVY | GROUPS | {"rich"}) == set()
 
 
 def test_this_test_sees_what_is_loaded() -> None:

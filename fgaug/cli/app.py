@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from fgaug.cli import compare, confirm, models, power, show
 from fgaug.cli.room import Cpus, Gpus
 from fgaug.core.machine import narrow_threads, settle
+from fgaug.core.version import __version__
 from fgaug.errors import DiskFullError, FgaugError, UserError
 
 app = typer.Typer(
@@ -106,9 +107,21 @@ Log = Annotated[
 ]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"fgaug {__version__}\n")
+        raise typer.Exit()
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
 ) -> None:
     os.environ["FGAUG_DEBUG"] = "1" if debug else os.environ.get("FGAUG_DEBUG", "")
 
