@@ -13,6 +13,7 @@ from fgaug.analysis.findings.evidence import Evidence
 from fgaug.analysis.report.arm_summary import by_arm
 from fgaug.analysis.report.material import Material
 from fgaug.grid.analysis_plan import AnalysisPlan
+from fgaug.runs.environment import Environment
 
 NAN = math.nan
 LABELS = ("dbp", "trv")
@@ -185,7 +186,7 @@ def made_material(**changes: Any) -> Material:
         "rows": rows,
         "arms": by_arm(rows),
         "space": {"name": "made", "budget": {"unit": "steps", "max": 40}},
-        "environment": {"fgaug": "0.1.0", "torch": "2.9.0"},
+        "environment": Environment(versions={"fgaug": "0.1.0", "torch": "2.9.0"}),
         "curves": lambda cells: curves[curves["cell_id"].isin(cells)],
         "evidence": evidence,
         "analysis": made_analysis(rows),

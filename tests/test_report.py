@@ -239,7 +239,7 @@ def test_losses_of_many_arms_show_the_baseline_and_the_best_and_read_no_others()
             for e in (0, 1)
         )
 
-    given: dict[str, Any] = {"rows": frame, "arms": by_arm(frame), "space": {}, "environment": {}}
+    given: dict[str, Any] = {"rows": frame, "arms": by_arm(frame), "space": {}}
     plot = loss_figure(Material(name="many", curves=curves, **given))
     assert plot is not None
     assert f"{MOST_ARMS} of 20 arms" in plot.caption

@@ -17,6 +17,7 @@ from fgaug.analysis.report.contents import sections
 from fgaug.analysis.report.files import draw_all
 from fgaug.analysis.report.page import render
 from fgaug.data.prepare import prepare
+from fgaug.runs.environment import Environment
 from fgaug.study import search
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -36,7 +37,7 @@ def test_a_made_report_with_long_words_opens_whole(tmp_path: Path) -> None:
         rows=rows,
         name=LONG,
         strata=strata.replace("A", LONG),
-        environment={"command": LONG, LONG: LONG},
+        environment=Environment(command=LONG, versions={LONG: LONG}),
         deviations=(LONG,),
         missing=1,
     )

@@ -43,9 +43,7 @@ def material() -> Material:
     evidence = evidence_of(ARMS, WORLD)
     found = analyse(evidence, AnalysisPlan(), resamples=5)
     rows = evidence.rows
-    return Material(
-        name="f", rows=rows, arms=by_arm(rows), space={}, environment={}, analysis=found
-    )
+    return Material(name="f", rows=rows, arms=by_arm(rows), space={}, analysis=found)
 
 
 def test_each_is_compared_with_the_arm_that_differs_in_the_filter_alone(
@@ -138,9 +136,7 @@ def test_each_filter_is_a_surface_of_its_own() -> None:
     assert set(tested["mode"]) == {"", "augmentation, filter none", "augmentation, filter agrees"}
     assert not found.surface.duplicated(["family", "mode", "term", "level"]).any()
     rows = evidence.rows
-    whole = Material(
-        name="f", rows=rows, arms=by_arm(rows), space={}, environment={}, analysis=found
-    )
+    whole = Material(name="f", rows=rows, arms=by_arm(rows), space={}, analysis=found)
     (table,) = surface_parts(whole)
     assert isinstance(table, Table)
     assert table.text["arms"].str.contains("filter agrees").sum() == 5

@@ -21,6 +21,7 @@ from fgaug.analysis.report.files import Drawn, draw_all, write_files
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.page import render
 from fgaug.analysis.report.parts import Picture, Plot, Section, Table, Text
+from fgaug.runs.environment import DatasetRecord, Environment
 
 SCRIPT = "<script>alert('x')</script>"
 ORDER = (
@@ -135,7 +136,9 @@ def test_the_page_fetches_nothing_and_escapes_everything() -> None:
         rows=rows,
         name=SCRIPT,
         space={"dataset": SCRIPT, "bank": "</pre>" + SCRIPT, "budget": {"unit": SCRIPT}},
-        environment={SCRIPT: SCRIPT, "dataset": {"labels": [SCRIPT]}},
+        environment=Environment(
+            versions={SCRIPT: SCRIPT}, dataset=DatasetRecord(labels=(SCRIPT,))
+        ),
         missing=2,
         strata=strata.rename(columns={"machine": SCRIPT}),
         deviations=(SCRIPT,),
@@ -227,7 +230,8 @@ def test_a_plan_against_the_controls_is_told_so() -> None:
 
 
 def test_a_dataset_without_a_test_set_is_told_so() -> None:
-    told = text_of(made_material(environment={"dataset": {"n_test": 0}}))
+    without = Environment(dataset=DatasetRecord(n_images={"test": 0}))
+    told = text_of(made_material(environment=without))
     assert "the dataset has no test set to confirm them on" in told
     assert "The dataset has no test set." in told
     assert "sealed" not in told.replace("Looks at the sealed test set", "")
@@ -267,9 +271,7 @@ def test_a_loss_is_better_when_it_is_smaller() -> None:
 @pytest.mark.parametrize("columns", [[], ["cell_id", "arm_id", "mode", "status", "seed"]])
 def test_a_run_that_has_just_begun_has_a_page(columns: list[str]) -> None:
     rows = pd.DataFrame(columns=columns or ["cell_id", "arm_id", "mode", "status", "seed"])
-    material = Material(
-        name="new", rows=rows, arms=by_arm(rows), space={}, environment={}, missing=10
-    )
+    material = Material(name="new", rows=rows, arms=by_arm(rows), space={}, missing=10)
     told = text_of(material)
     assert "There are no results yet." in told
     assert "10 cells" in told

@@ -174,5 +174,6 @@ def test_the_plan_of_the_grid_is_what_a_run_is_judged_by(tmp_path: Path) -> None
     assert found.metric == "accuracy"
     assert found.analysis is not None
     assert found.analysis.plan.alpha == 0.1
-    assert json.dumps(found.environment)
-    assert "arms" not in found.environment
+    assert found.environment.dataset is not None
+    assert found.environment.dataset.labels
+    assert "arms" not in json.dumps(found.environment.software())

@@ -28,6 +28,7 @@ from fgaug.analysis.report.page import render
 from fgaug.analysis.report.parts import Facts, Part, Plot
 from fgaug.core.paths import RunPaths
 from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
+from fgaug.runs.environment import from_json
 from fgaug.runs.preregistration import Preregistration, to_dict
 
 TWO = World(patients=30, seeds=2)
@@ -85,7 +86,7 @@ def fact(parts: list[Part], name: str) -> str:
 
 
 def made(rows: pd.DataFrame, **changes: Any) -> Material:
-    given: dict[str, Any] = {"space": {}, "environment": {}, **changes}
+    given: dict[str, Any] = {"space": {}, **changes}
     return Material(name="x", rows=rows, arms=by_arm(rows), **given)
 
 
@@ -175,7 +176,9 @@ def test_patients_are_on_one_side_only_where_patients_are_known(tmp_path: Path) 
 def test_software_is_all_that_was_recorded(
     environment: dict[str, Any], said: str, unsaid: str
 ) -> None:
-    told = fact(checklist_parts(made(rows_of(seed=[1]), environment=environment)), "Software")
+    told = fact(
+        checklist_parts(made(rows_of(seed=[1]), environment=from_json(environment))), "Software"
+    )
     assert said in told
     assert unsaid not in told
 

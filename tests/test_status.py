@@ -176,7 +176,7 @@ def test_what_is_not_a_run_is_refused_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a run .* Give the folder of a search"):
         read(tmp_path / "nowhere")
     files.write_json(RunPaths(tmp_path).environment, ["cells"])
-    with pytest.raises(RunError, match="lists no cells"):
+    with pytest.raises(RunError, match="holds a list, not an object"):
         read(tmp_path)
     RunPaths(tmp_path).environment.write_text("{")
     with pytest.raises(RunError, match="cannot be read as JSON"):

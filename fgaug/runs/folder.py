@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import itertools
 import json
 import logging
 import os
 import platform
-import re
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -24,19 +21,12 @@ from fgaug.data import Dataset
 from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
 from fgaug.grid.space import Space
-from fgaug.runs import confirmation_records, preregistration
+from fgaug.runs import confirmation_records, environment, preregistration, software
+from fgaug.runs.environment import ArmRecord, DatasetRecord, Environment
 from fgaug.runs.row import identity_columns
 
 _log = logging.getLogger("fgaug")
 _OF_A_CELL = ("cell_id", "seed")
-# Distributions that affect pixels or numbers; albumentations accepts any of OpenCV's
-PACKAGES = (
-    *("torch", "torchvision", "timm", "ray", "numpy", "pandas", "pyarrow", "scipy"),
-    *("scikit-learn", "pillow", "albumentations", "albucore", "opencv-python-headless"),
-    *("opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python"),
-    *("torch-fidelity", "tensorflow", "keras"),
-)
-_OF_KERAS = ("tensorflow", "keras")  # not loaded without `backend: keras`
 
 
 @contextlib.contextmanager
@@ -107,107 +97,60 @@ def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Data
             number += 1
         run.space.replace(older)
     files.write_text(run.space, text)
-    spec, splits = dataset.spec, dataset.manifest["split"].value_counts()
-    environment: dict[str, Any] = {
-        "fgaug": __version__,
-        "python": platform.python_version(),
-        **_versions_of(cells),
-        "computing": computing(),
-        "git_commit": git_commit(),
-        "host": platform.node(),
-        "devices": devices.device_names(),
-        "command": " ".join(sys.argv),
-        "dataset": {
-            "labels": list(spec.labels),
-            "size": spec.size,
-            "channels": spec.channels,
-            "digest": spec.digest,
-            **{f"n_{split}": int(splits.get(split, 0)) for split in ("train", "valid", "test")},
+    plan = _frozen(run, space, cells, dataset)
+    known = environment.joined(
+        (cell.cell_id for cell in cells), confirmation_records.cells_of(run)
+    )
+    record = Environment(
+        versions={
+            "fgaug": __version__,
+            "python": platform.python_version(),
+            **software.versions_of(cells),
         },
-        "plan": preregistration.to_dict(_frozen(run, space, cells, dataset)),
-        "cells": _with([cell.cell_id for cell in cells], confirmation_records.cells_of(run)),
-        "arms": named_arms(cells),
-    }
-    files.write_json(run.environment, environment)
+        computing=software.computing(),
+        git_commit=software.git_commit(),
+        host=platform.node(),
+        devices=tuple(devices.device_names()),
+        command=" ".join(sys.argv),
+        dataset=_dataset_record(dataset),
+        plan=preregistration.to_dict(plan),
+        cells=known,
+        arms=_arm_records(cells),
+    )
+    environment.write(run, record)
 
 
-def _versions_of(cells: Iterable[Cell]) -> dict[str, str]:
-    """Return the versions of the packages that affect a search's pixels and numbers."""
-    with_keras = any(cell.recipe.backend == "keras" for cell in cells)
-    names = [name for name in PACKAGES if with_keras or name not in _OF_KERAS]
-    found = {name: version_of(name) for name in names}
-    return {name: version for name, version in found.items() if version is not None}
+def _dataset_record(dataset: Dataset) -> DatasetRecord:
+    spec, splits = dataset.spec, dataset.manifest["split"].value_counts()
+    return DatasetRecord(
+        labels=tuple(spec.labels),
+        size=spec.size,
+        channels=spec.channels,
+        digest=spec.digest,
+        n_images={split: int(splits.get(split, 0)) for split in ("train", "valid", "test")},
+    )
 
 
-def version_of(package: str) -> str | None:
-    """Return the version of a package; None if it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def computing() -> dict[str, str]:
-    """Return the numerical libraries beneath NumPy, SciPy and torch.
-
-    The number of threads is in each trial's row (`device`).
-    """
-    import numpy
-    import scipy
-    import torch
-
-    found = {}
-    for package in (numpy, scipy):
-        built = package.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        name = f"{package.__name__} blas"
-        found[name] = f"{built.get('name')} {built.get('version')}"
-    built_with = torch.__config__.show()
-    mkl = re.search(r"Math Kernel Library Version ([\w.]+)", built_with)
-    one_dnn = re.search(r"(?:MKL-DNN|oneDNN) v([\w.]+)", built_with)
-    parts = [("MKL", mkl), ("oneDNN", one_dnn)]
-    found["torch blas"] = ", ".join(f"{name} {part[1]}" for name, part in parts if part) or "other"
-    found["torch cpu"] = torch.backends.cpu.get_cpu_capability()
-    if torch.version.cuda is not None and torch.cuda.is_available():
-        found["torch cuda"] = f"{torch.version.cuda}, {_cudnn()}"
-    return found
-
-
-def _cudnn() -> str:
-    import torch
-
-    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch's
-    return "no cuDNN" if version is None else f"cuDNN {version}"
-
-
-def named_arms(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+def _arm_records(cells: Iterable[Cell]) -> tuple[ArmRecord, ...]:
     """Return each arm's result columns and its cells with their seeds.
 
     With these, an analysis can name cells that have no row yet.
     """
-    arms: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
+    seeds: dict[str, dict[str, int]] = {}
     for cell in cells:
-        if cell.arm_id not in arms:
-            columns = {**identity_columns(cell), "round": None}.items()  # arms span all rounds
-            kept = {name: _plain(value) for name, value in columns if name not in _OF_A_CELL}
-            arms[cell.arm_id] = {**kept, "cells": {}}
-        arms[cell.arm_id]["cells"][cell.cell_id] = cell.seed
-    return list(arms.values())
+        if cell.arm_id not in columns:
+            known = {**identity_columns(cell), "round": None}  # arms span all rounds
+            columns[cell.arm_id] = {
+                name: _plain(value) for name, value in known.items() if name not in _OF_A_CELL
+            }
+        seeds.setdefault(cell.arm_id, {})[cell.cell_id] = cell.seed
+    return tuple(ArmRecord(columns=columns[arm], seeds=seeds[arm]) for arm in columns)
 
 
 def _plain(value: Any) -> Any:
     """Convert a value to the form used in result rows."""
     return json.dumps(value, sort_keys=True) if isinstance(value, tuple | list | dict) else value
-
-
-def note_cells(run: RunPaths, cells: Iterable[str]) -> None:
-    """Add the cells of a second stage to the record of the run's cells."""
-    environment = files.read_json(run.environment, RunError)
-    environment["cells"] = _with(environment["cells"], cells)
-    files.write_json(run.environment, environment)
-
-
-def _with(known: list[str], further: Iterable[str]) -> list[str]:
-    return [*known, *sorted({*further} - {*known})]
 
 
 def _frozen(
@@ -222,14 +165,3 @@ def _frozen(
             f"{'; '.join(changes)}. Its results are exploratory and reported as such"
         )
     return now
-
-
-def git_commit() -> str | None:
-    """Return the git commit of the code; None outside a clone."""
-    here = Path(__file__).parent
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
-        )
-        return found.stdout.strip()
-    return None

@@ -18,6 +18,7 @@ from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
 from fgaug.grid.cells import CONTROLS, Cell, digest
 from fgaug.grid.space import Space
+from fgaug.runs import environment
 
 SCHEMA = 1
 _PARTS = ("analysis", "confirmation", "arms", "seeds", "baseline_seeds", "sizes", "dataset_digest")
@@ -104,9 +105,8 @@ def read_latest(run: RunPaths) -> Preregistration | None:
     Raises:
         RunError: the run does not exist, or a file is damaged.
     """
-    environment = files.read_json(run.environment, RunError)
-    found = environment.get("plan") if isinstance(environment, dict) else None
-    return None if found is None else from_dict(found, str(run.environment))
+    recorded = environment.read(run).plan
+    return None if recorded is None else from_dict(recorded, str(run.environment))
 
 
 def deviations(frozen: Preregistration, now: Preregistration) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fgaug.core import files
 from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import GridError, RunError, one_line
+from fgaug.runs import environment
 
 WINDOW_S = 3600.0  # period for measuring the rate
 FAILURES = 3  # number of latest failures to show
@@ -76,9 +76,8 @@ def read(run: str | PathLike[str]) -> Status:
             f"{folder.root} is not a run (no file {folder.environment.name}). "
             "Give the folder of a search."
         )
-    environment = files.read_json(folder.environment, RunError)
-    cell_ids = environment.get("cells") if isinstance(environment, dict) else None
-    if not isinstance(cell_ids, list):
+    cell_ids = environment.read(folder).cells
+    if cell_ids is None:
         raise RunError(f"{folder.environment} lists no cells. Run the search again to restore it.")
     now = time.time()
     searches = dict(_searches(folder))
@@ -87,7 +86,7 @@ def read(run: str | PathLike[str]) -> Status:
     counts: Counter[str] = Counter()
     newest, recent = -math.inf, 0
     failures: list[tuple[float, str, dict[str, Any]]] = []
-    for cell_id in map(str, cell_ids):
+    for cell_id in cell_ids:
         status, written, row = _state(folder.trial(cell_id))
         counts[status] += 1
         if row is None:

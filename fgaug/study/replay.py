@@ -22,7 +22,8 @@ from fgaug.core.progress import progress_of
 from fgaug.core.version import __version__
 from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
-from fgaug.runs import folder, results
+from fgaug.runs import environment, results, software
+from fgaug.runs.environment import Environment
 from fgaug.study.plan import Plan
 from fgaug.study.planner import plan
 
@@ -110,7 +111,7 @@ def replay(
             "Finish it with `fgaug search`, or choose another cell."
         )
     then = files.read_table(trial_paths.predictions, RunError).to_pandas()
-    environment = files.read_json(run_paths.environment, RunError)
+    recorded = environment.read(run_paths)
     planned, found = _planned(run_paths, cell_id, row)
     chosen = str(usable_device(device or _device_of(row)))
     new, now = _train(planned, found, chosen, row, console or Console(stderr=True))
@@ -121,7 +122,7 @@ def replay(
         images=len(now),
         row=tuple(_changes({name: (row.get(name), new[name]) for name in names})),
         predictions=_largest(then, now),
-        environment=tuple(_changes(_environment(environment, row, new))),
+        environment=tuple(_changes(_environment(recorded, row, new))),
         tolerance=tolerance,
     )
 
@@ -219,21 +220,22 @@ def _device_of(row: Mapping[str, Any]) -> str:
 
 
 def _environment(
-    recorded: Mapping[str, Any], row: Mapping[str, Any], new: Mapping[str, Any]
+    recorded: Environment, row: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
     """Return (then, now) for versions, commit, device and host.
 
     The earlier versions are those of the last search in the run's folder.
     """
     pairs = {"fgaug": (row.get("version"), new["version"])}
-    pairs["python"] = (recorded.get("python"), platform.python_version())
-    for name in folder.PACKAGES:
-        if isinstance(then := recorded.get(name), str):
-            pairs[name] = (then, folder.version_of(name) or "not installed")
-    if isinstance(then := recorded.get("computing"), Mapping):
-        now = folder.computing()
-        pairs |= {str(name): (value, now.get(name, "none")) for name, value in then.items()}
-    pairs["git commit"] = (recorded.get("git_commit"), folder.git_commit())
+    versions = recorded.versions
+    pairs["python"] = (versions.get("python"), platform.python_version())
+    for name in software.PACKAGES:
+        if name in versions:
+            pairs[name] = (versions[name], software.version_of(name) or "not installed")
+    if recorded.computing:
+        now = software.computing()
+        pairs |= {name: (then, now.get(name, "none")) for name, then in recorded.computing.items()}
+    pairs["git commit"] = (recorded.git_commit, software.git_commit())
     for name in ("device", "host"):
         pairs[name] = (row.get(name), new[name])
     return pairs

@@ -15,9 +15,9 @@ from fgaug.analysis.compare.prediction_files import read_lines, read_predictions
 from fgaug.analysis.compare.selectors import SelectedTrials, arm_words, pick, split_round
 from fgaug.analysis.compare.two_arms import TwoArms, compare_arms
 from fgaug.analysis.compare.two_models import TwoModels, compare_models
-from fgaug.core import files
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError, UserError
+from fgaug.runs import environment
 from fgaug.runs.looks import Look, open_test
 from fgaug.stats import METRICS
 
@@ -180,12 +180,13 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
 
 def _missing(run: Path, rows: pd.DataFrame, arm_id: str) -> list[str]:
     """Return a note on the seeds of an arm that are in the grid but have no row."""
-    path = RunPaths(run).environment
-    environment = files.read_json(path, RunError) if path.is_file() else {}
+    folder = RunPaths(run)
+    if not folder.environment.is_file():
+        return []
     known = {*map(str, rows["cell_id"])}
-    for arm in environment.get("arms", ()):
-        if arm.get("arm_id") == arm_id:
-            lost = [str(seed) for cell, seed in arm["cells"].items() if cell not in known]
+    for arm in environment.read(folder).arms:
+        if arm.arm_id == arm_id:
+            lost = [str(seed) for cell, seed in arm.seeds.items() if cell not in known]
             return [f"not trained yet: seeds {', '.join(lost)}"] if lost else []
     return []
 

@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from fgaug.core.files import read_json, read_table
+from fgaug.core.files import read_table
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
+from fgaug.runs import environment
 from fgaug.runs.confirmation_records import cells_of
+from fgaug.runs.environment import Environment
 from fgaug.runs.looks import still_sealed
 from fgaug.runs.results import last_rounds, load_results, screened, splits_of
 
@@ -57,8 +59,8 @@ def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
     if which == "sealed":
         ok = ok[screened(ok)]
         _refuse_sealed(folder, ok)
-    environment = read_json(folder.environment, RunError)
-    labels = _labels(folder, environment, ok, which)
+    recorded = environment.read(folder)
+    labels = _labels(folder, recorded, ok, which)
     images: dict[str, pd.DataFrame] = {}
     probability: dict[str, Singles] = {}
     for split, cells in ok.groupby(splits_of(ok), sort=False)["cell_id"]:
@@ -70,15 +72,16 @@ def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
         labels=labels,
         images=images,
         probability=probability,
-        missing=_missing(folder, environment, set(rows["cell_id"])),
+        missing=_missing(folder, recorded, set(rows["cell_id"])),
     )
 
 
-def _labels(folder: RunPaths, environment: Any, ok: pd.DataFrame, which: Which) -> tuple[str, ...]:
+def _labels(
+    folder: RunPaths, recorded: Environment, ok: pd.DataFrame, which: Which
+) -> tuple[str, ...]:
     """Return the dataset's labels, from the predictions if the run did not record them."""
-    dataset = environment.get("dataset") if isinstance(environment, dict) else None
-    if isinstance(dataset, dict) and isinstance(dataset.get("labels"), list):
-        return tuple(map(str, dataset["labels"]))
+    if recorded.dataset is not None and recorded.dataset.labels:
+        return recorded.dataset.labels
     if ok.empty:
         return ()
     schema = pq.read_schema(_file(folder, str(ok["cell_id"].iloc[0]), which))
@@ -171,26 +174,24 @@ def _refuse_sealed(folder: RunPaths, ok: pd.DataFrame) -> None:
         )
 
 
-def _missing(folder: RunPaths, environment: Any, known: set[str]) -> pd.DataFrame:
+def _missing(folder: RunPaths, recorded: Environment, known: set[str]) -> pd.DataFrame:
     """Return the grid's cells without a row; those paused at a rung are `paused`."""
     columns = ["cell_id", "arm_id", "seed", "status"]
     found = []
-    for cell in _grid_cells(environment, cells_of(folder)):
+    for cell in _grid_cells(recorded, cells_of(folder)):
         if cell["cell_id"] not in known:
             waits = folder.trial(cell["cell_id"]).paused.is_file()
             found.append({**cell, "status": "paused" if waits else "missing"})
     return pd.DataFrame(found) if found else pd.DataFrame(columns=columns)
 
 
-def _grid_cells(environment: Any, confirmed: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _grid_cells(recorded: Environment, confirmed: Iterable[str]) -> Iterator[dict[str, Any]]:
     """Yield each cell of the grid with its recorded axes, or only its id if there are none."""
-    if not isinstance(environment, dict):
-        return
-    left = dict.fromkeys(map(str, environment.get("cells", ())))
-    for arm in environment.get("arms", ()):
-        columns = {name: value for name, value in arm.items() if name != "cells"}
-        for cell, seed in arm["cells"].items():
-            if left.pop(cell, False) is None:
-                yield {"cell_id": cell, **columns, "seed": seed}
-    for cell in left.keys() - {*confirmed}:
+    left = {*(recorded.cells or ())}
+    for arm in recorded.arms:
+        for cell, seed in arm.seeds.items():
+            if cell in left:
+                left.remove(cell)
+                yield {"cell_id": cell, **arm.columns, "seed": seed}
+    for cell in left - {*confirmed}:
         yield {"cell_id": cell, "arm_id": None, "seed": None}

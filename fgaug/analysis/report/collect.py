@@ -21,12 +21,11 @@ from fgaug.core.paths import RunPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import FgaugError, RunError
 from fgaug.grid.analysis_plan import AnalysisPlan
-from fgaug.runs import confirmation_records, looks, preregistration, results
+from fgaug.runs import confirmation_records, environment, looks, preregistration, results
 from fgaug.runs.results import splits_of
 from fgaug.training.metrics import evaluate
 
 PURPOSE = "report"  # recorded with a look at the test set
-_LISTS = ("cells", "arms", "plan")  # of environment.json: long, and of no use to a reader
 
 
 def material(run: str | Path, *, open_test: bool = False) -> Material:
@@ -43,9 +42,9 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
     rows = results.load_results(run)
     if rows.empty:
         raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
-    environment = files.read_json(run_paths.environment, RunError)
+    recorded = environment.read(run_paths)
     space = read_yaml(run_paths.space)
-    cells = set(environment["cells"])
+    cells = {*(recorded.cells or ())}
     missing = len(cells - set(rows["cell_id"]))
     if "stage" in rows:  # the second stage has its own tables
         rows = rows[rows["stage"].ne("confirm")].reset_index(drop=True)
@@ -61,7 +60,7 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
         rows=rows,
         arms=by_arm(rows),
         space=space,
-        environment={key: v for key, v in environment.items() if key not in _LISTS},
+        environment=recorded,
         missing=missing,
         curves=lambda cell_ids: _curves(run_paths, cell_ids),
         plan=preregistration.to_dict(plan) if plan else {},

@@ -13,6 +13,7 @@ from fgaug.analysis.report.panels import varying
 from fgaug.analysis.report.parts import Picture
 from fgaug.grid.arm_names import arm_name
 from fgaug.grid.cells import CONTROLS
+from fgaug.runs.environment import Environment
 
 if TYPE_CHECKING:
     from fgaug.analysis.findings.analysis import Analysis
@@ -31,7 +32,7 @@ class Material:
     rows: pd.DataFrame  # of `load_results`, with any status
     arms: pd.DataFrame  # of `by_arm`
     space: Mapping[str, Any]  # the resolved grid
-    environment: Mapping[str, Any]  # of environment.json, without its cells
+    environment: Environment = field(default_factory=Environment)
     missing: int = 0  # cells of the grid without a row
     curves: Callable[[Sequence[str]], pd.DataFrame] = _no_curves  # of some cells, by id
     evidence: Evidence | None = None
@@ -57,8 +58,8 @@ class Material:
     @property
     def has_test(self) -> bool:
         """Whether the dataset has a sealed test set, as far as is known."""
-        known = self.environment.get("dataset")
-        return not (isinstance(known, Mapping) and known.get("n_test") == 0)
+        dataset = self.environment.dataset
+        return dataset is None or dataset.n_images.get("test") != 0
 
     @property
     def metric(self) -> str:

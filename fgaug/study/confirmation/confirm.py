@@ -23,7 +23,7 @@ from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.grid.load import load_space
 from fgaug.grid.space import Scheduler, Space
-from fgaug.runs import confirmation_records, preregistration, results
+from fgaug.runs import confirmation_records, environment, preregistration, results
 from fgaug.runs import folder as run_folder
 from fgaug.runs.confirmation_records import SealedVerdict, SecondStage
 from fgaug.runs.looks import load_sealed, looks_of, open_test
@@ -186,7 +186,7 @@ def _resumed(
     if not stage.cells:
         stage = replace(stage, cells=tuple(cell.cell_id for cell in these.cells))
         confirmation_records.write(run, (*confirmation_records.read(run), stage))
-    run_folder.note_cells(run, stage.cells)
+    environment.add_cells(run, stage.cells)
     if these.todo and seconds != 0:
         arms = "; ".join(f"{arm.arm} ({arm.arm_id})" for arm in stage.shortlist)
         say = f"second stage: {len(these.todo)} of {len(these.cells)} cells to train for {arms}"

@@ -13,17 +13,16 @@ from fgaug.analysis.report.chapters.summary import budget_unit, leakage
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.parts import Code, Facts, Part, Text
 from fgaug.grid.cells import CONTROLS
+from fgaug.runs.environment import Environment
 from fgaug.runs.results import USUAL_SPLIT
 
 _OF_ROWS = ("dataset_digest", "recipe_digest", "weights", "snapshots", "version", "host", "device")
-_UNTOLD = ("plan", "cells")  # long, and reported elsewhere
-_NO_SOFTWARE = ("git_commit", "host", "command")  # strings in environment.json, not versions
 
 
 def provenance_parts(material: Material) -> list[Part]:
     """Return digests, versions, hosts and commands, and the resolved grid."""
-    told = {k: v for k, v in material.environment.items() if k not in _UNTOLD}
-    pairs = [(str(key), text_of(value)) for key, value in told.items()]
+    recorded = material.environment.software()
+    pairs = [(name, text_of(value)) for name, value in recorded.items()]
     for name in _OF_ROWS:
         if name in material.rows:
             values = list(dict.fromkeys(text_of(v) for v in material.rows[name].dropna()))
@@ -142,12 +141,12 @@ def _kept_weights(space: Mapping[str, Any], steps: bool) -> str:
 
 
 def _sizes(material: Material) -> str:
-    known = material.environment.get("dataset")
-    known = known if isinstance(known, Mapping) else {}
+    dataset = material.environment.dataset
+    known = {} if dataset is None else dataset.n_images
     parts = [
-        many(known[key], f"{word} image")
-        for key, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test"))
-        if isinstance(known.get(key), int)
+        many(known[split], f"{word} image")
+        for split, word in (("train", "training"), ("valid", "validation"), ("test", "test"))
+        if split in known
     ]
     if material.evidence is not None:
         for split, images in material.evidence.images.items():
@@ -186,17 +185,11 @@ def _same_set(material: Material) -> str:
     return text + ("; the sealed test set was not used" if material.has_test else "")
 
 
-def _software(environment: Mapping[str, Any]) -> str:
-    told = [
-        f"{name} {version}"
-        for name, version in environment.items()
-        if isinstance(version, str) and name not in _NO_SOFTWARE
-    ]
-    computing = environment.get("computing")
-    if isinstance(computing, Mapping):
-        told += [f"{name} {value}" for name, value in computing.items()]
-    commit = environment.get("git_commit")
-    return ", ".join([*told, *([f"commit {commit}"] if commit else [])]) or "not recorded"
+def _software(environment: Environment) -> str:
+    libraries = {**environment.versions, **environment.computing}
+    if environment.git_commit:
+        libraries["commit"] = environment.git_commit
+    return ", ".join(f"{name} {version}" for name, version in libraries.items()) or "not recorded"
 
 
 def _negative(material: Material) -> str:

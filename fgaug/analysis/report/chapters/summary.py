@@ -15,6 +15,7 @@ from fgaug.analysis.report.panels import Panel, panels, varying
 from fgaug.grid.arm_names import arm_name, frozen
 from fgaug.grid.cells import CONTROLS
 from fgaug.grid.filters import NONE
+from fgaug.runs.environment import DatasetRecord, Environment
 
 _LEAKAGE = {
     "unknown": (
@@ -40,20 +41,18 @@ def cells_by_status(frame: pd.DataFrame) -> dict[str, int]:
 
 
 def facts(
-    frame: pd.DataFrame, space: Mapping[str, Any], environment: Mapping[str, Any], missing: int
+    frame: pd.DataFrame, space: Mapping[str, Any], environment: Environment, missing: int
 ) -> list[tuple[str, str]]:
     """Return the head of the report as (name, sentence) pairs.
 
-    Uses the mapping under `dataset` in `environment` (labels, size, channels, n_train, n_valid,
-    n_test) if there is one, and the rows for what it lacks.
+    Uses the dataset recorded in `environment`, and the rows for what the record lacks.
     """
     states = cells_by_status(frame)
-    known = environment.get("dataset")
-    known = known if isinstance(known, Mapping) else {}
+    known = environment.dataset or DatasetRecord()
     found: list[tuple[str, str]] = []
     if space.get("dataset"):
         found.append(("Dataset", str(space["dataset"])))
-    labels = known.get("labels") or labels_of(frame)
+    labels = known.labels or labels_of(frame)
     if labels:
         found.append(("Labels", ", ".join(map(str, labels))))
     sizes = _sizes(frame, known)
@@ -169,16 +168,16 @@ def _score(arm: pd.Series[Any]) -> str:
     return f"{number(arm['valid_auc_mean'])} ({many(int(arm['seeds']), 'seed')})"
 
 
-def _sizes(frame: pd.DataFrame, known: Mapping[str, Any]) -> str:
+def _sizes(frame: pd.DataFrame, known: DatasetRecord) -> str:
     parts = []
-    if known.get("size"):
-        parts.append(f"{known['size']} x {known['size']} pixels")
-    if known.get("channels"):
-        parts.append(many(int(known["channels"]), "channel"))
-    for split, word in (("n_train", "training"), ("n_valid", "validation"), ("n_test", "test")):
-        if isinstance(known.get(split), int):
-            parts.append(many(known[split], f"{word} image"))
-    if "n_train" not in known:
+    if known.size:
+        parts.append(f"{known.size} x {known.size} pixels")
+    if known.channels:
+        parts.append(many(known.channels, "channel"))
+    for split, word in (("train", "training"), ("valid", "validation"), ("test", "test")):
+        if split in known.n_images:
+            parts.append(many(known.n_images[split], f"{word} image"))
+    if "train" not in known.n_images:
         baseline = frame.loc[frame["mode"].eq("baseline")]
         reals = baseline["n_real"].max() if "n_real" in baseline else math.nan
         if not undefined(reals):
