@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from phantom_bank import bank_of_heads, phantom_of_machines, pooled
 
 from fgaug.bank import Bank, Demand, Scorer, open_bank, write_scores
@@ -19,6 +21,7 @@ from fgaug.quality.fake_sets import record
 from fgaug.quality.fake_sets.measure import FakeSetOptions, kept_of, measure_bank
 from fgaug.quality.fake_sets.record import TABLES, SetRecord
 from fgaug.quality.features import networks
+from fgaug.quality.features.networks import FeatureNetwork
 from fgaug.quality.set_measures import MEASURES
 
 Fgaug = Callable[..., tuple[int, str, str]]
@@ -155,6 +158,65 @@ def test_two_banks_of_one_label_are_told_apart_or_not(data: Dataset, tmp_path: P
     assert found["n_first"].eq(60).all()
     (alike,) = found.to_dict("records")
     assert alike["auc_low"] <= 0.5 <= alike["auc_high"], "the same images twice"
+
+
+class _Rows(torch.nn.Module):
+    """Means of image rows: a second network, of another length."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.float() / 255)[:, 0].mean(dim=2)
+
+
+def test_precision_and_recall_by_a_network_of_their_own(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fgaug: Fgaug
+) -> None:
+    vgg16 = FeatureNetwork(
+        _Rows(), name="vgg16", sha256="c" * 64, side=32, words="rows", device="cpu"
+    )
+    monkeypatch.setattr(
+        networks, "load_network", lambda asked, *_: vgg16 if "vgg16" in asked else pooled()
+    )
+    bank = bank_of_heads(tmp_path / "bank", data)
+    how = FakeSetOptions(dataset=data.root, images=40, device="cpu")
+    wanted = Demand.of([("trv", 0.5, held(bank).wanted["trv", 0.5])])
+    first = measure_bank(bank, wanted, how)
+    by_rows = measure_bank(bank, wanted, dataclasses.replace(how, features="vgg16:v.pth"))
+    told: list[tuple[int, int]] = []
+    pair = measure_bank(
+        bank,
+        wanted,
+        dataclasses.replace(how, pr_features="vgg16:v.pth"),
+        lambda *count: told.append(count),
+    )
+    assert told[-1] == (2 * (len(data) + 40), 2 * (len(data) + 40))
+    (row,), (one,), (other,) = (
+        each.frame("sets").to_dict("records") for each in (pair, first, by_rows)
+    )
+    for name in ("fid", "kid", "kid_error", "fid_at_floor", "floor_kid", "floor_n_sample"):
+        assert row[name] == pytest.approx(one[name]), name
+    for name in ("precision", "recall", "density", "coverage"):
+        for column in (name, f"{name}_at_floor", f"floor_{name}_sd"):
+            assert row[column] == pytest.approx(other[column]), column
+    assert (row["features"], row["pr_features"]) == ("pooled-01234567@32", "vgg16-cccccccc@32")
+    assert len(kept_of(bank.store, data.spec.digest)) == 3, "each pair has its own file"
+    code, out, err = fgaug(
+        *("bank", "quality", tmp_path / "bank", "--dataset", data.root, "--images", 40),
+        *("--label", "trv", "--psi", 0.5, "--pr-features", "vgg16:v.pth", "--device", "cpu"),
+        *("--out", tmp_path / "quality"),
+    )
+    assert (code, err) == (0, "")
+    assert "FID and KID by pooled-01234567@32; precision, recall" in " ".join(out.split())
+    written = pd.read_csv(tmp_path / "quality" / "sets.csv")
+    assert written["pr_features"].eq("vgg16-cccccccc@32").all()
+
+
+def test_a_record_from_before_the_pair_still_opens(kept: SetRecord) -> None:
+    value = json.loads(kept.to_bytes())
+    older = {name: each for name, each in value.items() if not name.startswith("pr_")}
+    read = record.read(json.dumps(older).encode(), "x.json")
+    assert read is not None
+    assert read.name == kept.name
+    pd.testing.assert_frame_equal(read.frame("sets"), kept.frame("sets"))
 
 
 def test_images_of_another_size_are_refused(data: Dataset, tmp_path: Path) -> None:

@@ -172,6 +172,162 @@ class TestMeasured:
         assert row["n_real"] == train["gan"].sum() < len(train)
 
 
+class _Columns(torch.nn.Module):
+    """Means of image columns: a second network, of another length."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.float() / 255)[:, 0].mean(dim=1)
+
+
+def stand_in(asked: str, device: str, option: str = "--features") -> FeatureNetwork:
+    """Return a network that takes no time, under the name of the asked one."""
+    name = asked.partition(":")[0]
+    module = _Columns() if name == "vgg16" else _Pooled()
+    sha256 = ("c" if name == "vgg16" else "a") * 64
+    return FeatureNetwork(
+        module, name=name, sha256=sha256, side=32, words=f"{name}'s", device="cpu"
+    )
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, FeatureNetwork]:
+    """Put networks that take no time in the place of Inception and VGG16."""
+    monkeypatch.setattr(networks, "load_network", stand_in)
+    return {name: stand_in(name, "cpu") for name in ("inception", "vgg16")}
+
+
+PAIR = {"features": "inception:i.pth", "pr_features": "vgg16:v.pth"}
+
+
+class TestTwoNetworks:
+    def test_each_number_comes_from_its_own_network(
+        self, data: Dataset, folder: Path, two: dict[str, FeatureNetwork]
+    ) -> None:
+        file = folder / "network-000004.safetensors"
+        told: list[tuple[int, int]] = []
+        (row,) = measure_snapshots([file], how(data, **PAIR), lambda *count: told.append(count))
+        images = training_images(data, ["trv"])
+        pixels = images.take(np.arange(len(images)))
+        fakes = load_generator(file, noise_mode="seeded").generate(range(1, 41), 1.0)
+        for name, measures in (("inception", ("fid", "kid")), ("vgg16", ("precision", "recall"))):
+            real, fake = two[name].features(pixels), two[name].features(fakes)
+            floor = quality.real_floor(real, 40, groups=images.table["group"])
+            expected, same = (
+                quality.measures_of(real, fake),
+                quality.at_sizes_of(floor, real, fake),
+            )
+            for each in measures:
+                assert row[each] == pytest.approx(expected[each]), each
+                assert row[f"{each}_at_floor"] == pytest.approx(same.mean[each]), each
+                assert row[f"floor_{each}"] == pytest.approx(floor.values.mean[each]), each
+        assert (row["features"], row["pr_features"]) == (
+            "inception-aaaaaaaa@32",
+            "vgg16-cccccccc@32",
+        )
+        assert (row["features_described"], row["pr_features_described"]) == (
+            "inception's",
+            "vgg16's",
+        )
+        n = row["n_real"]
+        assert told[0] == (n, 2 * (n + 40))
+        assert told[-1] == (2 * (n + 40), 2 * (n + 40))
+
+    def test_one_network_by_name_twice_gives_the_row_of_one(
+        self, data: Dataset, folder: Path, quick: FeatureNetwork
+    ) -> None:
+        file = folder / "network-000004.safetensors"
+        (one,) = measure_snapshots([file], how(data))
+        (same,) = measure_snapshots([file], how(data, pr_features="lite0"))
+        assert same is not one
+        assert same == one
+        assert one["pr_features"] == one["features"]
+
+    def test_a_pair_is_another_row_of_the_table(
+        self, data: Dataset, folder: Path, two: dict[str, FeatureNetwork]
+    ) -> None:
+        file = folder / "network-000004.safetensors"
+        measure_snapshots([file], how(data, features=PAIR["features"]))
+        measure_snapshots([file], how(data, **PAIR))
+        assert [row["pr_features"][:5] for row in table.read_rows(folder)] == ["incep", "vgg16"]
+        with pytest.raises(SnapshotError, match=r"pr_features: inception.*--pr-features"):
+            select_snapshot(folder, "thesis")
+        assert select_snapshot(folder, "thesis", pr_features="vgg16").note == ""
+        found = select_snapshot(folder, "thesis", pr_features="inception")
+        assert "here they come from inception and inception" in found.note
+        assert select_snapshot(folder, "breast", pr_features="inception").note == ""
+
+    def test_a_table_from_before_the_pair_still_opens(
+        self, data: Dataset, folder: Path, quick: FeatureNetwork
+    ) -> None:
+        (row,) = measure_snapshots([folder / "network-000004.safetensors"], how(data))
+        older = {name: value for name, value in row.items() if not name.startswith("pr_")}
+        (folder / "metrics.json").write_text(json.dumps({"metrics_version": 1, "rows": [older]}))
+        (read,) = table.read_rows(folder)
+        assert (read["pr_features"], read["pr_features_described"]) == (
+            row["features"],
+            row["features_described"],
+        )
+        assert measure_snapshots([folder / "network-000004.safetensors"], how(data)) == [read]
+        assert select_snapshot(folder, "thesis").row["snapshot"] == row["snapshot"]
+
+    def test_the_thesis_s_rule_from_the_command_line(
+        self, fgaug: Fgaug, data: Dataset, odd_root: Path, two: dict[str, FeatureNetwork]
+    ) -> None:
+        for kimg in (4, 8):
+            network_file(odd_root / f"network-{kimg:06d}.safetensors", seed=kimg)
+        code, out, err = fgaug(
+            *("gan", "metrics", odd_root, "--dataset", data.root, "--label", "trv"),
+            *("--images", 24, "--features", "inception:i.pth", "--pr-features", "vgg16:v.pth"),
+            *("--beside", "thesis"),
+        )
+        assert (code, err) == (0, "")
+        heads = [line.split() for line in out.splitlines() if line.count("@32") == 4]
+        assert len(heads) == 2, "one per table"
+        for head in heads:
+            named = [word for word in head if "@32" in word]
+            assert named == ["aaaaaaaa@32"] * 2 + ["cccccccc@32"] * 2
+        assert "inception-aaaaaaaa@32: inception's; vgg16-cccccccc@32: vgg16's" in out
+        (published,) = (line for line in out.splitlines() if "thesis, trv" in line)
+        assert {"1,656", "17.49", "0.6609", "0.2850"} <= set(published.split())
+        assert "thesis, dbp" not in out, "the label has its own network"
+        assert "Not comparable" not in out
+        code, out, err = fgaug("gan", "select", odd_root, "--rule", "thesis")
+        assert (code, err) == (0, "")
+        assert "note:" not in out
+        assert "of the 4 of lowest FID, the highest precision" in out
+
+    def test_published_numbers_beside_other_networks_say_so(
+        self, fgaug: Fgaug, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "t"
+        table_of(folder, *TestRules.NUMBERS, label="benign", n_real=30, n_fake=5000)
+        code, out, err = fgaug("gan", "select", folder, "--rule", "thesis", "--beside", "thesis")
+        assert (code, err) == (0, "")
+        assert "note: the thesis took FID from inception and precision from vgg16" in out
+        assert "Not comparable: FID by lite0-57934424@224, not inception" in " ".join(out.split())
+        assert [f"thesis, {name}" in out for name in ("dbp", "trv")] == [True, True]
+        code, _, err = fgaug("gan", "select", folder, "--rule", "thesis", "--beside", "breast")
+        assert (code, err) == (2, "fgaug: --beside must be thesis, got breast.\n")
+
+    def test_weights_that_are_not_there_name_file_and_cure(
+        self, fgaug: Fgaug, data: Dataset, folder: Path
+    ) -> None:
+        asked = ("gan", "metrics", folder, "--dataset", data.root, "--label", "trv")
+        for option, name, file in (
+            ("--features", "inception", "weights-inception-2015-12-05-6726825d.pth"),
+            ("--pr-features", "vgg16", "vgg16-397923af.pth"),
+        ):
+            code, _, err = fgaug(*asked, option, f"{name}:gone.pth")
+            assert code == 2
+            assert f"{option} {name}:FILE: gone.pth is not a file. fgaug downloads no" in err
+            assert file in err
+            code, _, err = fgaug(*asked, option, name)
+            assert code == 2
+            assert f"{option} must be lite0, inception:FILE" in err
+            assert file in err
+        assert not (folder / "metrics.json").exists()
+
+
 class TestClasses:
     CONDITIONAL: dict[str, Any] = {"labels": 2, "embed_width": 6}  # noqa: RUF012  # read only
 
@@ -302,13 +458,13 @@ def table_of(folder: Path, *numbers: tuple[float, float, float], **changes: Any)
         head |= {
             "label": "trv",
             "class": None,
-            "features": "lite0-57934424@224",
+            **dict.fromkeys(("features", "pr_features"), "lite0-57934424@224"),
             "noise": "seeded",
         }
         head |= {"snapshot": file.name, "kimg": index, "sha256": files.sha256_of(file)}
         shown = {
             "dataset": "data/x",
-            "features_described": "words",
+            **dict.fromkeys(("features_described", "pr_features_described"), "words"),
             "psi": 1.0,
             "floor_by": "group",
             "floor_n_reference": 9,

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich import table
 
 from fgaug.cli import options
 from fgaug.cli.bank_export import BankUri, Labels, Psis
 from fgaug.cli.gan_data import Split, split_of
-from fgaug.cli.options import output
+from fgaug.cli.options import output, printed
 from fgaug.core.progress import progress_of
-
-if TYPE_CHECKING:
-    from fgaug.analysis.report.parts import Table
 
 
 def quality(
@@ -37,6 +33,13 @@ def quality(
         str,
         typer.Option("--features", help="lite0, or inception, vgg16, dinov2 or model with :FILE."),
     ] = "lite0",
+    pr_features: Annotated[
+        str | None,
+        typer.Option(
+            "--pr-features",
+            help="Network of precision, recall, density and coverage, if another: vgg16:FILE.",
+        ),
+    ] = None,
     split: Split = "dataset",
     against: Annotated[
         str | None, typer.Option("--against", help="Second bank to compare these fakes with.")
@@ -62,6 +65,7 @@ def quality(
         filters=tuple(filter_ or ()),
         images=images,
         features=features,
+        pr_features=pr_features,
         split=split_of(split),
         against=against,
         device=device,
@@ -73,18 +77,9 @@ def quality(
     console = output()
     for part in known_parts(kept):
         if isinstance(part, Table) and len(part.text):
-            console.print(_printed(part), f"{part.note}\n" if part.note else "", highlight=False)
+            console.print(printed(part), f"{part.note}\n" if part.note else "", highlight=False)
         elif isinstance(part, Text):
             console.print(part.text, markup=False, highlight=False)
     if out is not None:
         write_quality(opened, dataset, kept, out)
         sys.stdout.write(f"{out.resolve()}\n")
-
-
-def _printed(part: Table) -> table.Table:
-    printed = table.Table(title=part.title, title_justify="left")
-    for name in part.text.columns:
-        printed.add_column(str(name), justify="left" if name in part.words else "right")
-    for row in part.text.itertuples(index=False, name=None):
-        printed.add_row(*map(str, row))
-    return printed

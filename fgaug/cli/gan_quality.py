@@ -11,14 +11,19 @@ import typer
 from rich.table import Table
 
 from fgaug.cli.gan_data import Split, split_of
-from fgaug.cli.options import output
+from fgaug.cli.options import output, printed
 from fgaug.core.progress import progress_of
+from fgaug.errors import UserError
 
 if TYPE_CHECKING:
     from fgaug.quality.snapshots.table import Row
 
 _HEADS = {"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"}
 Label = Annotated[str | None, typer.Option("--label", help="Only rows with this label.")]
+Beside = Annotated[
+    str | None,
+    typer.Option("--beside", help="thesis: also print the thesis's networks (tables 3.3, 3.4)."),
+]
 
 
 def metrics(
@@ -38,6 +43,12 @@ def metrics(
             "--features", help="lite0 (packaged), inception:, vgg16:, dinov2: or model:FILE."
         ),
     ] = "lite0",
+    pr_features: Annotated[
+        str | None,
+        typer.Option(
+            "--pr-features", help="Network of precision and recall, if another: vgg16:FILE."
+        ),
+    ] = None,
     noise: Annotated[
         str, typer.Option("--noise", help="seeded (per image), const or none.")
     ] = "seeded",
@@ -49,6 +60,7 @@ def metrics(
     drop: Annotated[
         Path | None, typer.Option("--drop", help="Drop list used to train the networks.")
     ] = None,
+    beside: Beside = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
     """Measure FID, KID, precision and recall (k = 3) of snapshots against real training images.
@@ -56,6 +68,7 @@ def metrics(
     Prints the scores of reals against reals as a floor. Stores results in metrics.csv and
     metrics.json beside the snapshots and reuses the ones already there.
     """
+    _check_beside(beside)
     from fgaug.quality.snapshots.measure import SnapshotOptions, measure_snapshots
 
     how = SnapshotOptions(
@@ -63,6 +76,7 @@ def metrics(
         label=label,
         images=images,
         features=features,
+        pr_features=pr_features,
         noise=noise,
         split=split_of(split),
         drop=drop,
@@ -71,7 +85,7 @@ def metrics(
     )
     with progress_of("measuring") as progress:
         rows = measure_snapshots(snapshots, how, progress)
-    _print(rows)
+    _print(rows, beside=beside)
 
 
 def select(
@@ -98,7 +112,11 @@ def select(
     ] = None,
     features: Annotated[
         str | None,
-        typer.Option("--features", help="Only rows with these features: lite0, vgg16..."),
+        typer.Option("--features", help="Only rows with these features: lite0, inception..."),
+    ] = None,
+    pr_features: Annotated[
+        str | None,
+        typer.Option("--pr-features", help="Only rows with these for precision and recall."),
     ] = None,
     images: Annotated[
         int | None, typer.Option("--images", help="Only rows with this many fakes.")
@@ -106,8 +124,10 @@ def select(
     noise: Annotated[
         str | None, typer.Option("--noise", help="Only rows with this noise.")
     ] = None,
+    beside: Beside = None,
 ) -> None:
     """Select a snapshot by a rule; print the table, then the snapshot's path as the last line."""
+    _check_beside(beside)
     from fgaug.quality.snapshots.select import select_snapshot
 
     found = select_snapshot(
@@ -118,15 +138,23 @@ def select(
         label=label,
         class_index=class_index,
         features=features,
+        pr_features=pr_features,
         images=images,
         noise=noise,
     )
-    _print(found.rows, found.row)
+    _print(found.rows, found.row, beside)
+    if found.note:
+        sys.stdout.write(f"note: {found.note}\n")
     sys.stdout.write(f"rule {rule}: {found.words}\n{found.file.resolve()}\n")
 
 
-def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
-    """Print comparable rows as two tables, with a note on how they were measured."""
+def _check_beside(beside: str | None) -> None:
+    if beside not in (None, "thesis"):
+        raise UserError(f"--beside must be thesis, got {beside}.")
+
+
+def _print(rows: Sequence[Row], chosen: Row | None = None, beside: str | None = None) -> None:
+    """Print comparable rows as two tables, with notes and the published numbers if asked."""
     first = rows[0]
     whole = _table("all fakes against all training images", first)
     same = _table("at the floor's sizes", first)
@@ -139,14 +167,21 @@ def _print(rows: Sequence[Row], chosen: Row | None = None) -> None:
     same.add_row("  reals against reals", *floor)
     output().print(whole, same)
     sys.stdout.write("\n".join(_foot(first)) + "\n")
+    if beside is not None:
+        from fgaug.analysis.published.thesis_networks import beside_thesis
+
+        part = beside_thesis(rows)
+        output().print(printed(part), part.note, highlight=False)
 
 
 def _table(title: str, row: Row) -> Table:
-    """Return an empty table; every column head names the feature network."""
+    """Return an empty table; every column head names its feature network."""
+    from fgaug.quality.snapshots.table import BY
+
     table = Table(title=title, title_justify="left")
     table.add_column("  snapshot", no_wrap=True)
-    label = row["features"].replace("-", "-\n", 1)
-    for head in _HEADS.values():
+    for measure, head in _HEADS.items():
+        label = row[BY[measure]].replace("-", "-\n", 1)
         table.add_column(f"{head}\n{label}", justify="right")
     return table
 
@@ -164,12 +199,14 @@ def _spread(row: Row, name: str, measure: str) -> str:
 def _foot(row: Row) -> list[str]:
     of_class = "" if row["class"] is None else f", class {row['class']}"
     by = {"group": "split by patient", "image": "split by image"}[row["floor_by"]]
+    described = {row["features"]: row["features_described"]}
+    described |= {row["pr_features"]: row["pr_features_described"]}
+    networks = "; ".join(f"{label}: {words}" for label, words in described.items())
     return [
         f"{row['label']}{of_class}: {row['n_fake']} fakes (z_seeds 1-{row['n_fake']}, psi "
         f"{row['psi']:g}, noise {row['noise']}) against {row['n_real']} training images of "
         f"{row['dataset']}",
-        f"features {row['features']}: {row['features_described']}. Scores from different feature "
-        "networks are not comparable",
+        f"features {networks}. Scores from different feature networks are not comparable",
         f"floor: {row['floor_n_reference']} reals against {row['floor_n_sample']} other reals, "
         f"mean ± sd over {row['floor_cuts']} random splits, {by}. Compare the floor only with "
         "the second table, where fakes are measured at the same sample sizes",

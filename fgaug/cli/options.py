@@ -11,8 +11,10 @@ from fgaug.errors import BankError
 
 if TYPE_CHECKING:
     import numpy as np
+    from rich import table
     from rich.console import Console
 
+    from fgaug.analysis.report.parts import Table
     from fgaug.bank import Bank, Demand, Scorer
     from fgaug.bank.export import Selection
 
@@ -217,3 +219,15 @@ def output() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else FILE_COLUMNS)
+
+
+def printed(part: Table) -> table.Table:
+    """Return a report's table for the terminal."""
+    from rich import table
+
+    found = table.Table(title=part.title, title_justify="left")
+    for name in part.text.columns:
+        found.add_column(str(name), justify="left" if name in part.words else "right")
+    for row in part.text.itertuples(index=False, name=None):
+        found.add_row(*map(str, row))
+    return found

@@ -16,7 +16,7 @@ seen the reference, whereas the sample has not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,6 +33,7 @@ from fgaug.quality.neighbours import precision_recall
 MEASURES = ("fid", "kid", "precision", "recall")
 Cut = tuple[NDArray[np.int64], NDArray[np.int64]]  # rows of the reference, rows of the sample
 Measures = Callable[[Features, Features], dict[str, float]]  # of fakes against reals, by name
+_OF_CUTS = ("floor_n_reference", "floor_n_sample", "floor_cuts", "floor_by")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +144,25 @@ def beside_floor(floor: Floor, real: ArrayLike, fake: ArrayLike) -> dict[str, fl
         real: [N, D], the reals of the floor.
         fake: [n, D].
     """
+    return beside_floors([(floor, real, fake)])
+
+
+def beside_floors(
+    parts: Iterable[tuple[Floor, ArrayLike, ArrayLike]],
+) -> dict[str, float | int | str]:
+    """Return the columns of `beside_floor` for measures from several feature networks.
+
+    Args:
+        parts: floor, reals and fakes of each network, for the same images. The cuts depend on the
+            patients and the number of fakes alone, so all networks share them.
+    """
+    found = [_beside(*part) for part in parts]
+    assert all(row[name] == found[0][name] for row in found for name in _OF_CUTS)
+    measured = {k: v for row in found for k, v in row.items() if k not in _OF_CUTS}
+    return {**measured, **{name: found[0][name] for name in _OF_CUTS}}
+
+
+def _beside(floor: Floor, real: ArrayLike, fake: ArrayLike) -> dict[str, float | int | str]:
     same = at_sizes_of(floor, real, fake)
     row: dict[str, float | int | str] = {}
     for name in floor.values.mean:
@@ -164,14 +184,19 @@ def _numbers(groups: Sequence[object] | pd.Series) -> NDArray[np.int64]:
     return pd.factorize(pd.Series(groups), use_na_sentinel=False)[0].astype(np.int64)
 
 
-def _measures(real: Features, fake: Features, k: int) -> dict[str, float]:
+def distances_of(real: Features, fake: Features) -> dict[str, float]:
+    """Return FID and KID of fakes against reals, float [N, D] and [n, D]."""
+    return {"fid": fid(real, fake), "kid": kid(real, fake)}
+
+
+def neighbours_of(real: Features, fake: Features, k: int) -> dict[str, float]:
+    """Return precision and recall of fakes against reals, float [N, D] and [n, D]."""
     precision, recall = precision_recall(real, fake, k)
-    return {
-        "fid": fid(real, fake),
-        "kid": kid(real, fake),
-        "precision": precision,
-        "recall": recall,
-    }
+    return {"precision": precision, "recall": recall}
+
+
+def _measures(real: Features, fake: Features, k: int) -> dict[str, float]:
+    return {**distances_of(real, fake), **neighbours_of(real, fake, k)}
 
 
 def _spread(found: Sequence[Mapping[str, float]]) -> Spread:

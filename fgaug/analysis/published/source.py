@@ -17,6 +17,9 @@ DDOF = 0  # its stds are numpy's: divided by n
 METRICS = ("acc", "auc")
 WORDS = {"acc": "accuracy", "auc": "AUC"}
 HALF = 0.0005  # half a unit of the last printed digit
+THESIS_FILES = (
+    "thesis_tables.csv", "thesis_table_3_1.csv", "thesis_table_4_6.csv", "thesis_gan.csv",
+)  # fmt: skip
 BASELINES = ("baseline", "replacement_baseline")
 _MISSING = "The published tables ship with the package; reinstall it or restore the file."
 
@@ -32,6 +35,7 @@ class Thesis:
     replacement: pd.DataFrame  # the 4 cells of tables 4.7 and 4.8
     split: pd.DataFrame  # table 3.1, text
     replacement_split: pd.DataFrame  # table 4.6, text
+    networks: pd.DataFrame  # tables 3.3 and 3.4, text: see `read_thesis_networks`
     validation: int  # images of table 3.1's validation set
     digests: tuple[tuple[str, str], ...]  # file, SHA-256
 
@@ -46,7 +50,6 @@ def read_thesis() -> Thesis:
     numbers = _numbers(printed)
     split = _read("thesis_table_3_1.csv", ("plane", "training", "validation", "total"))
     second = _read("thesis_table_4_6.csv", ("planes", "train_gan", "train_no_gan", "validation"))
-    names = ("thesis_tables.csv", "thesis_table_3_1.csv", "thesis_table_4_6.csv")
     one_each = numbers.drop_duplicates(["mode", "psi", "ratio"])
     return Thesis(
         printed=printed,
@@ -56,9 +59,19 @@ def read_thesis() -> Thesis:
         replacement=one_each[one_each["mode"].eq("replacement")].reset_index(drop=True),
         split=split,
         replacement_split=second,
+        networks=read_thesis_networks(),
         validation=int(split.loc[split["plane"].eq("total"), "validation"].iloc[0]),
-        digests=digests(names),
+        digests=digests(THESIS_FILES),
     )
+
+
+def read_thesis_networks() -> pd.DataFrame:
+    """Return the thesis's two networks: training options, FID, precision, recall; as printed.
+
+    Raises:
+        DataError: the file is missing or is not the expected table.
+    """
+    return _read("thesis_gan.csv", ("network", "train_images", "fid", "precision", "recall"))
 
 
 def read_breast() -> pd.DataFrame:

@@ -11,12 +11,18 @@ from fgaug.analysis.published import folder
 from fgaug.analysis.published.best_cell import BestCell, best_cell
 from fgaug.analysis.published.comparisons import compare_cells
 from fgaug.analysis.published.replacement import replacement_section
-from fgaug.analysis.published.source import BASELINES, METRICS, Thesis, read_thesis
+from fgaug.analysis.published.source import (
+    BASELINES,
+    METRICS,
+    THESIS_FILES,
+    Thesis,
+    read_thesis,
+)
 from fgaug.analysis.published.thesis_gain import gain_section, verdict_section
 from fgaug.analysis.published.thesis_grid import cells_section, grid_section, tests_section
+from fgaug.analysis.published.thesis_networks import network_tables
 from fgaug.analysis.report.parts import Part, Section, Table, Text
 
-FILES = ("thesis_tables.csv", "thesis_table_3_1.csv", "thesis_table_4_6.csv")
 KIND = (
     "fgaug report of published tables: do generated images help this classifier? Level E1 (this "
     "recipe, on these patients), from published summaries"
@@ -70,7 +76,7 @@ def thesis_sections(found: Analysed) -> tuple[Section, ...]:
         cells_section(found.thesis, found.cells),
         replacement_section(found.thesis),
         printed_section(found.thesis),
-        folder.origin("thesis", FILES),
+        folder.origin("thesis", THESIS_FILES),
     )
 
 
@@ -81,7 +87,7 @@ def write_thesis(out: Path) -> Path:
 
 
 def printed_section(thesis: Thesis) -> Section:
-    """Return tables 3.1 and 4.1 to 4.8 with the printed digits."""
+    """Return tables 3.1, 3.3, 3.4 and 4.1 to 4.8 with the printed digits."""
     parts: list[Part] = [
         Text(
             text="Digits as printed. The baseline of table 4.1 recurs in 4.2 to 4.5, that of "
@@ -100,6 +106,7 @@ def printed_section(thesis: Thesis) -> Section:
                 kinds=tuple("total" if row == "total" else "" for row in text.iloc[:, 0]),
             )
         )  # fmt: skip
+    parts += network_tables(thesis.networks)
     return Section(key="printed", title="The published tables", parts=tuple(parts))
 
 

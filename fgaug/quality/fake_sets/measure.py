@@ -28,6 +28,7 @@ from fgaug.quality.fake_sets.rows import (
     fakes_of,
 )
 from fgaug.quality.features.of_bank import features_of_fakes
+from fgaug.quality.features.pair import NetworkPair, load_pair
 from fgaug.quality.scoring.score_bank import ProgressCounter, check_fits, device_of
 from fgaug.quality.set_measures import drawn
 from fgaug.quality.strata import Machines
@@ -41,6 +42,7 @@ class FakeSetOptions:
     filters: tuple[str, ...] = ()  # in addition to no filter
     images: int = 1000  # per set, the lowest z_seeds
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
+    pr_features: str | None = None  # of precision, recall, density and coverage, if another
     split: int | str = "dataset"  # of the training images: as prepared, or the seed of a draw
     against: str | None = None  # another bank, whose networks are compared with this one's
     device: str = "auto"  # all GPUs if there are any; cpu, cuda or cuda:1
@@ -64,8 +66,6 @@ def measure_bank(
         DataError: the dataset or a label cannot be used.
         UserError: the feature network or a filter cannot be used.
     """
-    from fgaug.quality.features.networks import load_network
-
     dataset = open_dataset(how.dataset).with_split(how.split)
     drawn(np.arange(0), how.images)
     filters = _filters(how)
@@ -75,10 +75,12 @@ def measure_bank(
         if other is not None:
             check_fits(other, label, dataset)
     sets = fakes_of(bank, wanted, filters, how.images)
-    network = load_network(how.features, device_of(how.device))
-    count = ProgressCounter(progress, len(dataset) + sum(len(fakes.z_seeds) for fakes in sets))
-    reals = AllReals(dataset, network, count.within)
-    count.add(len(dataset))
+    pair = load_pair(how.features, how.pr_features, device_of(how.device))
+    network = pair.distance
+    wanted_images = len(dataset) + sum(len(fakes.z_seeds) for fakes in sets)
+    count = ProgressCounter(progress, len(pair.distinct) * wanted_images)
+    reals = AllReals(dataset, pair, count.within)
+    count.add(len(pair.distinct) * len(dataset))
     found = TableRows()
     machines = _machines(found, reals)
     own = reals.own_labels()
@@ -86,20 +88,23 @@ def measure_bank(
         known = reals.of_label(label)
         add_reals(found, known, own.get(label, {}))
         for fakes in (fakes for fakes in sets if fakes.label == label):
-            args = (label, fakes.psi, fakes.z_seeds, network)
-            features = features_of_fakes(bank, *args, count.within)
-            count.add(len(fakes.z_seeds))
-            add_fakes(found, bank, fakes, features, known, machines, network.label)
+            by_network = []
+            for each in pair.distinct:
+                args = (label, fakes.psi, fakes.z_seeds, each)
+                by_network.append(features_of_fakes(bank, *args, count.within))
+                count.add(len(fakes.z_seeds))
+            features = by_network[0]
+            add_fakes(found, bank, fakes, by_network, known, machines, network.label)
             if other is not None and (shared := _shared(other, fakes)).any():
                 z_seeds = fakes.z_seeds[shared]
                 theirs = features_of_fakes(other, label, fakes.psi, z_seeds, network)
                 add_networks(found, (bank, other), fakes, (features[shared], theirs), z_seeds)
-    head = _head(bank, dataset, how, network.label, network.description)
+    head = _head(bank, dataset, how, pair)
     return _keep(bank, SetRecord(head=head, tables=found.tables))
 
 
 def kept_of(store: Store, dataset_digest: str) -> list[SetRecord]:
-    """Return a bank's records of measurements against a dataset, one per network and split.
+    """Return a bank's records of measurements against a dataset, one per networks and split.
 
     Raises:
         BankError: a file cannot be read.
@@ -157,16 +162,13 @@ def _machine_row(column: str, found: Machines | str) -> Row:
     }
 
 
-def _head(
-    bank: Bank, dataset: Dataset, how: FakeSetOptions, features: str, described: str
-) -> dict[str, Any]:
+def _head(bank: Bank, dataset: Dataset, how: FakeSetOptions, pair: NetworkPair) -> dict[str, Any]:
     return {
         "version": QUALITY_VERSION,
         "dataset": str(how.dataset),
         "dataset_digest": dataset.spec.digest,
         "split": how.split,
-        "features": features,
-        "features_described": described,
+        **pair.columns(),
         "images": how.images,
         "sources": {label: source.sha256 for label, source in bank.spec.sources.items()},
         "fgaug": __version__,

@@ -27,7 +27,7 @@ from fgaug.quality.spectrum import high_frequencies
 from fgaug.quality.strata import Machines, appearance, learn_machines
 
 if TYPE_CHECKING:
-    from fgaug.quality.features.networks import FeatureNetwork
+    from fgaug.quality.features.pair import NetworkPair
 
 APPEARANCE = "appearance"  # a classifier's input as an alternative to a network's features
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -49,6 +49,7 @@ class LabelReals:
     image_ids: np.ndarray  # [N]
     groups: np.ndarray  # [N]
     features: NDArray[np.float32]  # [N, D]
+    pr_features: NDArray[np.float32] | None  # [N, E], if another network measures precision
     pixels: np.ndarray  # uint8 [N, H, W, C]
     held: NDArray[np.float32]  # [M, D]
     held_groups: np.ndarray  # [M]
@@ -56,7 +57,7 @@ class LabelReals:
     @cached_property
     def measured(self) -> RealFeatures:
         """The reference for measuring sets of fakes."""
-        return RealFeatures(self.features, self.groups.tolist())
+        return RealFeatures(self.features, self.groups.tolist(), self.pr_features)
 
     @cached_property
     def reference(self) -> Reference:
@@ -84,8 +85,9 @@ class LabelReals:
 class AllReals:
     """All training images and held-out reals of a dataset, with their features."""
 
-    def __init__(self, dataset: Dataset, network: FeatureNetwork, done: Done) -> None:
+    def __init__(self, dataset: Dataset, pair: NetworkPair, done: Done) -> None:
         """Compute features; `done` is called with the number of images that have theirs."""
+        network = pair.distance
         self.dataset, self.network = dataset, network.label
         self._train, self._held = training_part(dataset), heldout_part(dataset)
         self.features = features_of(self._train.images, network, done)
@@ -93,6 +95,11 @@ class AllReals:
         self._unseen = np.empty((0, self.features.shape[1]), np.float32)
         if self._held.images.count:
             self._unseen = features_of(self._held.images, network, lambda n: done(count + n))
+        count += self._held.images.count
+        self.pr_features = None
+        if not pair.one:
+            images = self._train.images
+            self.pr_features = features_of(images, pair.neighbour, lambda n: done(count + n))
         self.table = dataset.manifest[dataset.manifest["split"].eq("train")]
 
     def of_label(self, label: str) -> LabelReals:
@@ -104,6 +111,7 @@ class AllReals:
             image_ids=self._train.table["image_id"].to_numpy(object)[here],
             groups=self._train.table["group"].to_numpy(object)[here],
             features=self.features[here.to_numpy()],
+            pr_features=None if self.pr_features is None else self.pr_features[here.to_numpy()],
             pixels=self.dataset.pixels()[self.table.index[here]],
             held=self._unseen[held.to_numpy()],
             held_groups=self._held.table["group"].to_numpy(object)[held],

@@ -1,6 +1,7 @@
 """The record of measurements of a bank's fakes, stored beside its scores.
 
-The file is `quality/<dataset>-<split>-<network>.json` of the bank. It holds numbers and names
+The file is `quality/<dataset>-<split>-<network>.json` of the bank (`<network>+<network>` where
+precision and recall come from another one). It holds numbers and names
 only, no pixels and no features, so that a bank that is passed on contains no image of a patient.
 Pairs name the fake by its z_seed and the real by its image_id.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from fgaug.errors import BankError
+from fgaug.quality.features.pair import COLUMNS, with_pair
 
 QUALITY_VERSION = 1  # raised when the same fakes and reals would give other numbers
 _SET = ("label", "psi", "filter")
@@ -29,13 +31,20 @@ TABLES: Mapping[str, tuple[str, ...]] = {  # the key of a row of each table
     "spectrum": _SET,  # fakes against reals by high frequencies, see `two_sample.ToldApart`
     "networks": ("label", "psi", "other"),  # against the fakes of another bank
 }
-SAME = ("version", "dataset_digest", "split", "features", "images")  # of comparable rows
+SAME = (
+    "version",
+    "dataset_digest",
+    "split",
+    "features",
+    "pr_features",
+    "images",
+)  # of comparable rows
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetRecord:
-    """The measurements of one bank against one dataset with the features of one network."""
+    """The measurements of one bank against one dataset, by one or two feature networks."""
 
     head: Mapping[str, Any]  # SAME, and descriptions
     tables: Mapping[str, Sequence[Row]]  # by name of TABLES
@@ -44,12 +53,20 @@ class SetRecord:
     def name(self) -> str:
         """The name of the file in the bank."""
         head = self.head
-        return f"{head['dataset_digest'][:12]}-{head['split']}-{head['features']}.json"
+        networks = dict.fromkeys((head["features"], head["pr_features"]))
+        return f"{head['dataset_digest'][:12]}-{head['split']}-{'+'.join(networks)}.json"
 
     def frame(self, table: str) -> pd.DataFrame:
-        """Return a table, with its key columns even if it is empty."""
+        """Return a table, with its key columns even if it is empty.
+
+        The table `sets` also names the feature networks of its measures: `features` of FID and
+        KID, `pr_features` of the others.
+        """
         rows = self.tables.get(table) or []
-        return pd.DataFrame(list(rows), columns=None if rows else list(TABLES[table]))
+        found = pd.DataFrame(list(rows), columns=None if rows else list(TABLES[table]))
+        if table != "sets":
+            return found
+        return found.assign(**{name: self.head[name] for name in COLUMNS})
 
     def with_newer(self, newer: SetRecord) -> SetRecord:
         """Return both merged: newer rows replace older ones with the same key.
@@ -85,6 +102,7 @@ def read(data: bytes, place: str) -> SetRecord | None:
         if value["version"] != QUALITY_VERSION:
             return None
         tables = {name: [_numbers(row) for row in value.pop(name)] for name in TABLES}
+        value = with_pair(value)
         whole = all({*TABLES[name]} <= row.keys() for name in TABLES for row in tables[name])
         whole = whole and {*SAME} <= value.keys()
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
@@ -97,12 +97,24 @@ def add_fakes(
     found: TableRows,
     bank: Bank,
     fakes: Fakes,
-    features: np.ndarray,
+    by_network: Sequence[np.ndarray],
     reals: LabelReals,
     machines: Mapping[str, Machines],
     network: str,
 ) -> None:
-    """Add the rows of every filter of a label and psi."""
+    """Add the rows of every filter of a label and psi.
+
+    Args:
+        found: takes the rows.
+        bank: holds the fakes.
+        fakes: of one label and psi.
+        by_network: their features, float [n, D], by the network of FID; then by that of precision
+            and recall, if it is another.
+        reals: of the label.
+        machines: classifiers of strata, by column.
+        network: label of the first network.
+    """
+    features = by_network[0]
     pixels = bank.read(fakes.label, fakes.psi, fakes.z_seeds.tolist())
     inputs = {network: features, APPEARANCE: appearance(pixels)}
     called = {name: each.call(inputs) for name, each in machines.items()}
@@ -110,7 +122,7 @@ def add_fakes(
     for text, mask in fakes.taken.items():
         key: Row = {"label": fakes.label, "psi": fakes.psi, "filter": text}
         counts = {**key, **fakes.counts[text]}
-        found.add("sets", counts, partial(reals.measured.measured, features[mask]))
+        found.add("sets", counts, partial(reals.measured.measured, *(f[mask] for f in by_network)))
         if not mask.any():
             continue
         near = reals.reference.scores(features[mask])

@@ -26,6 +26,15 @@ from fgaug.training.weights import IMAGENET_MEAN, IMAGENET_STD, LITE0
 
 LITE0_PX = 224  # side of its training images
 DINOV2, DINOV2_PX = "vit_small_patch14_dinov2", 224  # 16 x 16 patches, as its authors evaluate it
+# Published weights of each network, for messages: where a machine with internet access finds them
+SOURCES = {
+    "inception": "weights-inception-2015-12-05-6726825d.pth from the releases of torch-fidelity "
+    "(github.com/toshas/torch-fidelity)",
+    "vgg16": "vgg16-397923af.pth from torchvision (download.pytorch.org/models)",
+    "dinov2": "dinov2_vits14_pretrain.pth from the authors of DINOv2 "
+    "(github.com/facebookresearch/dinov2)",
+    "model": "model.safetensors of a run that keeps its classifiers (`keep_models` in the grid)",
+}
 # torch-fidelity's: (class, layer, side in px to which it resizes)
 _FIDELITY = {
     "inception": ("FeatureExtractorInceptionV3", "2048", 299),
@@ -44,8 +53,8 @@ class Extractor:
     build: Callable[[], nn.Module]
 
 
-def extractor_of(asked: str) -> Extractor | None:
-    """Return the extractor that `--features` names, not yet built; None for an unknown name.
+def extractor_of(asked: str, option: str = "--features") -> Extractor | None:
+    """Return the extractor that an option names, not yet built; None for an unknown name.
 
     Raises:
         UserError: its file is missing, or is not a kept classifier.
@@ -56,7 +65,10 @@ def extractor_of(asked: str) -> Extractor | None:
     if name not in (*_FIDELITY, "dinov2", "model") or not file:
         return None
     if not Path(file).is_file():
-        raise UserError(f"--features {name}:FILE: {file} is not a file.")
+        raise UserError(
+            f"{option} {name}:FILE: {file} is not a file. fgaug downloads no weights: copy "
+            f"{SOURCES[name]} to this machine, and give its path."
+        )
     if name == "model":
         return _kept(Path(file))
     return _dinov2(Path(file)) if name == "dinov2" else _fidelity(name, Path(file))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fgaug.errors import UserError
-from fgaug.quality.features.extractors import Extractor, extractor_of
+from fgaug.quality.features.extractors import SOURCES, Extractor, extractor_of
 
 _BATCH = {"cpu": 32, "cuda": 256}
 
@@ -69,8 +69,10 @@ class FeatureNetwork:
         return np.concatenate(found)
 
 
-def load_network(asked: str = "lite0", device: str = "cpu") -> FeatureNetwork:
-    """Return the feature network that `--features` names.
+def load_network(
+    asked: str = "lite0", device: str = "cpu", option: str = "--features"
+) -> FeatureNetwork:
+    """Return the feature network that an option names.
 
     Args:
         asked: `lite0`, the ImageNet network that ships with fgaug; `inception:FILE`, the network
@@ -80,12 +82,13 @@ def load_network(asked: str = "lite0", device: str = "cpu") -> FeatureNetwork:
             the Inception weights of 2015-12-05, torchvision's VGG16, timm's or the authors' small
             DINOv2 of 14 px patches; of `model` a `model.safetensors`, its card beside it.
         device: cpu, cuda or cuda:1.
+        option: for messages.
 
     Raises:
         UserError: the name is unknown, or the file is not a state dict of that network. Files that
             contain code (TorchScript, pickled models) are refused.
     """
-    found = _named(asked)
+    found = _named(asked, option)
     return FeatureNetwork(
         found.build(),
         name=found.name,
@@ -107,13 +110,15 @@ def network_label(asked: str) -> tuple[str, str]:
     return _label(found.name, found.sha256, found.side), found.sha256
 
 
-def _named(asked: str) -> Extractor:
-    found = extractor_of(asked)
+def _named(asked: str, option: str = "--features") -> Extractor:
+    found = extractor_of(asked, option)
     if found is None:
+        source = SOURCES.get(asked.rstrip(":"))
+        cure = f" Its weights are not packaged: copy {source}." if source else ""
         raise UserError(
-            "--features must be lite0, inception:FILE, vgg16:FILE, dinov2:FILE or model:FILE, "
-            f"got {asked}. The packaged lite0 needs no file, but its values are not comparable "
-            "with published ones."
+            f"{option} must be lite0, inception:FILE, vgg16:FILE, dinov2:FILE or model:FILE, "
+            f"got {asked}.{cure} The packaged lite0 needs no file, but its values are not "
+            "comparable with published ones."
         )
     return found
 

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,8 @@ from fgaug.quality.snapshots.table import METRICS_VERSION, Row
 
 if TYPE_CHECKING:
     from fgaug.data import Dataset
-    from fgaug.quality.features.networks import FeatureNetwork
-    from fgaug.quality.floors import Floor
+    from fgaug.quality.features.pair import NetworkPair
+    from fgaug.quality.floors import Floor, Measures
     from gan_worker.files.snapshot import Snapshot
     from gan_worker.training.images import TrainingImages
 
@@ -43,6 +44,7 @@ class SnapshotOptions:
     label: str
     images: int = 5000  # fakes: z_seeds 1 to this
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
+    pr_features: str | None = None  # of precision and recall, if another
     noise: str = "seeded"  # separate noise per image, as in the official metrics
     split: int | str = "dataset"  # of the training images: as prepared, or the seed of a draw
     drop: Path | None = None  # drop list of images on which the networks were not trained
@@ -50,12 +52,15 @@ class SnapshotOptions:
     device: str = "cpu"
 
 
+ByNetwork = dict[str, NDArray[np.float32]]  # features by the label of their network
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reals:
     """The reference for all snapshots."""
 
-    features: NDArray[np.float32]
-    floor: Floor
+    features: ByNetwork
+    floors: dict[str, Floor]  # by the label of their network
     size_px: int
     channels: int
 
@@ -103,7 +108,7 @@ def measure_snapshots(
     from fgaug.core.devices import usable_device
     from fgaug.data import open_dataset
     from fgaug.data.drop_list import read_drops
-    from fgaug.quality.features.networks import load_network
+    from fgaug.quality.features.pair import load_pair
     from gan_worker.files.snapshot import read_snapshot
     from gan_worker.training.images import training_images
 
@@ -114,24 +119,25 @@ def measure_snapshots(
     dropped = read_drops(how.drop).images if how.drop else ()
     dataset = open_dataset(how.dataset).with_split(how.split)
     images = training_images(dataset, [how.label], drop=dropped)
-    network = load_network(how.features, how.device)
-    heads = [_head(file, read_snapshot(file), how, images, network) for file in files]
+    pair = load_pair(how.features, how.pr_features, how.device)
+    heads = [_head(file, read_snapshot(file), how, images, pair) for file in files]
     known = [_known(file, head) for file, head in zip(files, heads, strict=True)]
     if all(known):
         return [row for row in known if row is not None]
-    wanted = len(images) + how.images * sum(row is None for row in known)
-    done = len(images)
+    todo = how.images * sum(row is None for row in known)
+    wanted = len(pair.distinct) * (len(images) + todo)
+    done = len(pair.distinct) * len(images)
 
     def advance(count: int) -> None:
         nonlocal done
         done += count
         progress(done, wanted)
 
-    reals = _reals(dataset, images, network, how.images, lambda count: progress(count, wanted))
+    reals = _reals(dataset, images, pair, how.images, lambda count: progress(count, wanted))
     rows = []
     for file, head, row in zip(files, heads, known, strict=True):
         if row is None:
-            row = {**head, **_measured(file, head["class"], how, network, reals, advance)}
+            row = {**head, **_measured(file, head["class"], how, pair, reals, advance)}
             table.add_row(file.parent, row)
         rows.append(row)
     return rows
@@ -142,7 +148,7 @@ def _head(
     snapshot: Snapshot,
     how: SnapshotOptions,
     images: TrainingImages,
-    network: FeatureNetwork,
+    pair: NetworkPair,
 ) -> Row:
     """Return the columns of a row that identify the snapshot and the settings."""
     kimg = re.search(r"(\d+)$", file.stem)
@@ -159,8 +165,7 @@ def _head(
         "n_fake": how.images,
         "psi": PSI,
         "noise": how.noise,
-        "features": network.label,
-        "features_described": network.description,
+        **pair.columns(),
         "k": K,
         "metrics_version": METRICS_VERSION,
     }
@@ -199,7 +204,7 @@ def _known(file: Path, head: Row) -> Row | None:
 def _reals(
     dataset: Dataset,
     images: TrainingImages,
-    network: FeatureNetwork,
+    pair: NetworkPair,
     n_fake: int,
     done: Callable[[int], None],
 ) -> _Reals:
@@ -207,32 +212,63 @@ def _reals(
     from fgaug.quality.features.cache import features_of, of_dataset
     from fgaug.quality.floors import real_floor
 
-    found = features_of(of_dataset(dataset, images.rows), network, done)
-    floor = real_floor(found, n_fake, groups=images.table["group"], cuts=CUTS, k=K)
-    return _Reals(features=found, floor=floor, size_px=images.size_px, channels=images.channels)
+    real = of_dataset(dataset, images.rows)
+    found: ByNetwork = {}
+    for network in pair.distinct:
+        found[network.label] = features_of(real, network, _after(done, len(found) * len(images)))
+    floors = {
+        label: real_floor(
+            found[label], n_fake, groups=images.table["group"], cuts=CUTS, k=K, measuring=measuring
+        )
+        for label, measuring in _measures_by_network(pair).items()
+    }
+    return _Reals(features=found, floors=floors, size_px=images.size_px, channels=images.channels)
+
+
+def _after(done: Callable[[int], None], before: int) -> Callable[[int], None]:
+    return lambda count: done(before + count)
+
+
+def _measures_by_network(pair: NetworkPair) -> dict[str, Measures]:
+    """Return the function that measures with the features of each network, by its label."""
+    from fgaug.quality.floors import distances_of, measures_of, neighbours_of
+
+    if pair.one:
+        return {pair.distance.label: partial(measures_of, k=K)}
+    return {
+        pair.distance.label: distances_of,
+        pair.neighbour.label: partial(neighbours_of, k=K),
+    }
 
 
 def _measured(
     file: Path,
     class_index: int | None,
     how: SnapshotOptions,
-    network: FeatureNetwork,
+    pair: NetworkPair,
     reals: _Reals,
     advance: Callable[[int], None],
 ) -> Row:
     """Return the measures of one snapshot."""
-    from fgaug.quality.floors import beside_floor, measures_of
+    from fgaug.quality.arrays import checked_pair
+    from fgaug.quality.floors import beside_floors
     from fgaug.quality.kernel import kid_subsets
 
     started = time.monotonic()
-    fakes = _features_of_fakes(file, class_index, how, network, reals, advance)
-    subsets = kid_subsets(reals.features, fakes)
+    fakes = _features_of_fakes(file, class_index, how, pair, reals, advance)
+    subsets = kid_subsets(reals.features[pair.distance.label], fakes[pair.distance.label])
+    measured: Row = {}
+    for label, floor in reals.floors.items():
+        measured |= floor.measuring(
+            *checked_pair(reals.features[label], fakes[label], ("real", "fake"), K + 1)
+        )
+    floors = [(f, reals.features[label], fakes[label]) for label, f in reals.floors.items()]
     return {
-        **measures_of(reals.features, fakes, K),
+        **measured,
         "kid_subsets_mean": subsets.mean,
         "kid_subsets_sd": subsets.sd,
         "kid_subset_size": subsets.size,
-        **beside_floor(reals.floor, reals.features, fakes),
+        **beside_floors(floors),
         "device": how.device,
         "version": __version__,
         "measured_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -244,19 +280,21 @@ def _features_of_fakes(
     file: Path,
     class_index: int | None,
     how: SnapshotOptions,
-    network: FeatureNetwork,
+    pair: NetworkPair,
     reals: _Reals,
     advance: Callable[[int], None],
-) -> NDArray[np.float32]:
+) -> ByNetwork:
     """Return the features of z_seeds 1 to `images`, in the reals' size and channels."""
     import gan_worker
     from fgaug.bank.resize import fit_to_bank
 
     generator = gan_worker.load_generator(file, noise_mode=how.noise, device=how.device)
-    found = []
+    found: dict[str, list[NDArray[np.float32]]] = {each.label: [] for each in pair.distinct}
     for first in range(1, how.images + 1, _STEP):
         z_seeds = range(first, min(first + _STEP, how.images + 1))
         images = generator.generate(z_seeds, PSI, class_index)
-        found.append(network.features(fit_to_bank(images, reals.size_px, reals.channels)))
-        advance(len(z_seeds))
-    return np.concatenate(found)
+        fitted = fit_to_bank(images, reals.size_px, reals.channels)
+        for network in pair.distinct:
+            found[network.label].append(network.features(fitted))
+            advance(len(z_seeds))
+    return {label: np.concatenate(parts) for label, parts in found.items()}

@@ -19,6 +19,7 @@ class SelectedSnapshot:
     rows: list[Row]  # all comparable rows, in table order
     row: Row
     words: str  # the rule
+    note: str  # on feature networks other than those of the rule's study; empty if there are none
     file: Path  # the selected snapshot, or its copy
 
 
@@ -31,6 +32,7 @@ def select_snapshot(
     label: str | None = None,
     class_index: int | None = None,
     features: str | None = None,
+    pr_features: str | None = None,
     images: int | None = None,
     noise: str | None = None,
 ) -> SelectedSnapshot:
@@ -43,7 +45,8 @@ def select_snapshot(
         out: path for a copy with the record of its training images; None for no copy.
         label: this and the following arguments select rows if not all are comparable.
         class_index: class of a conditional network.
-        features: prefix of the feature network's label.
+        features: prefix of the label of the feature network of FID and KID.
+        pr_features: likewise of precision and recall.
         images: number of measured fakes.
         noise: const, none or seeded.
 
@@ -56,6 +59,7 @@ def select_snapshot(
         folder,
         label=label,
         features=features,
+        pr_features=pr_features,
         n_fake=images,
         noise=noise,
         **{"class": class_index},
@@ -65,7 +69,8 @@ def select_snapshot(
     _check_same(file, row)
     if out is not None:
         file = _copied(file, out)
-    return SelectedSnapshot(rows=rows, row=row, words=words, file=file)
+    note = table.rule_note(rule, row)
+    return SelectedSnapshot(rows=rows, row=row, words=words, note=note, file=file)
 
 
 def _check_same(file: Path, row: Row) -> None:

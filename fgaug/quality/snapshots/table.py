@@ -14,14 +14,16 @@ import pandas as pd
 
 from fgaug.core import files
 from fgaug.errors import SnapshotError
+from fgaug.quality.features.pair import COLUMNS, with_pair
 
 METRICS_VERSION = 1  # raised when the same snapshot would give other numbers
 JSON, CSV = "metrics.json", "metrics.csv"
 # columns in which comparable rows are equal
 SAME = (
-    "label", "class", "dataset_digest", "n_real", "n_fake", "psi", "noise", "features", "k",
-    "metrics_version",
+    "label", "class", "dataset_digest", "n_real", "n_fake", "psi", "noise", "features",
+    "pr_features", "k", "metrics_version",
 )  # fmt: skip
+BY = {"fid": "features", "kid": "features", "precision": "pr_features", "recall": "pr_features"}
 _WHOLE = ("kimg", "class", "n_real", "n_fake", "floor_n_reference", "floor_n_sample")
 Row = dict[str, Any]
 
@@ -52,6 +54,8 @@ RULES = {
     "highest-recall": Rule("recall", highest=True),
 }
 
+THESIS_NETWORKS = ("inception", "vgg16")  # of its FID; of its precision and recall
+
 
 def read_rows(folder: Path) -> list[Row]:
     """Return the rows of a folder's table; none if there is no table yet.
@@ -63,15 +67,21 @@ def read_rows(folder: Path) -> list[Row]:
     if not path.is_file():
         return []
     value = files.read_json(path, SnapshotError)
-    rows = value.get("rows") if isinstance(value, dict) else None
-    whole = isinstance(rows, list) and all(
-        isinstance(row, dict) and {*SAME, "snapshot", "sha256", "fid"} <= row.keys()
-        for row in rows
+    stored = value.get("rows") if isinstance(value, dict) else None
+    rows = _as_rows(stored)
+    whole = rows is not None and all(
+        {*SAME, "snapshot", "sha256", "fid"} <= row.keys() for row in rows
     )
     if not whole:
         raise SnapshotError(f"{path} is not a table of snapshots. Move it away and measure again.")
-    assert isinstance(rows, list)
+    assert rows is not None
     return rows
+
+
+def _as_rows(value: Any) -> list[Row] | None:
+    if isinstance(value, list) and all(isinstance(row, dict) for row in value):
+        return [with_pair(row) for row in value]
+    return None
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -100,8 +110,8 @@ def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
     Args:
         rows: rows of a table.
         place: location of the table, for messages.
-        asked: values of `label`, `class`, `n_fake`, `noise`, and a prefix of `features`; None
-            matches any.
+        asked: values of `label`, `class`, `n_fake`, `noise`, and prefixes of `features` and
+            `pr_features`; None matches any.
 
     Raises:
         SnapshotError: no row matches, or the matching rows have different settings.
@@ -111,7 +121,7 @@ def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
         row
         for row in rows
         if all(
-            str(row[name]).startswith(str(value)) if name == "features" else row[name] == value
+            str(row[name]).startswith(str(value)) if name in COLUMNS else row[name] == value
             for name, value in wanted.items()
         )
     ]
@@ -129,7 +139,8 @@ def comparable(rows: Sequence[Row], place: Path, **asked: object) -> list[Row]:
         )
         raise SnapshotError(
             f"{place} has snapshots measured with different settings, whose values are not "
-            f"comparable ({told}). Choose by --label, --class, --features, --images or --noise."
+            f"comparable ({told}). Choose by --label, --class, --features, --pr-features, "
+            "--images or --noise."
         )
     return found
 
@@ -155,6 +166,25 @@ def chosen(rows: Sequence[Row], rule: str, among: int | None = None) -> tuple[Ro
     best = sorted(rows, key=lambda row: row["fid"])[:kept]
     sign = -1 if known.highest else 1
     return min(best, key=lambda row: sign * row[known.column]), known.words(kept)
+
+
+def rule_note(rule: str, row: Row) -> str:
+    """Return how a table's networks differ from those of the rule's study; empty if they do not.
+
+    Args:
+        rule: a name of RULES.
+        row: any of the comparable rows.
+    """
+    if rule != "thesis":
+        return ""
+    names = [str(row[column]).partition("-")[0] for column in COLUMNS]
+    if names == list(THESIS_NETWORKS):
+        return ""
+    return (
+        f"the thesis took FID from {THESIS_NETWORKS[0]} and precision from {THESIS_NETWORKS[1]}; "
+        f"here they come from {names[0]} and {names[1]}, so its choice may differ. Measure with "
+        "--features inception:FILE --pr-features vgg16:FILE"
+    )
 
 
 def _place(row: Row) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from fgaug.analysis.findings.quality_gain import MIN_POINTS, points_of, predictors_of
 from fgaug.analysis.format import DASH, MINUS, NAMES, number, p_value, p_with, undefined
+from fgaug.analysis.report.fakes.sets import networks_in_words
 from fgaug.analysis.report.material import Material, compared
 from fgaug.analysis.report.parts import Part, Table, Text
 from fgaug.quality.fake_sets.record import SetRecord
@@ -53,6 +54,7 @@ def predictor_parts(material: Material) -> list[Part]:
         why = "the sets of fakes have not been measured" if not known else material.no_analysis
         return [Text(text=f"Not computed: {why}.")]
     arms = material.analysis.arms
+    by = [networks_in_words(fakes.kept) for fakes in material.fakes if fakes.kept is not None]
     if "snapshot" in material.arms:
         named = material.arms.drop_duplicates("arm_id").set_index("arm_id")["snapshot"]
         arms = arms.assign(snapshot=arms["arm_id"].map(named))
@@ -64,7 +66,12 @@ def predictor_parts(material: Material) -> list[Part]:
     if found.empty:
         return [Text(text="Not computed: no arm was trained on measured fakes.")]
     said = _said(found)
-    return [said, _table(found, material, against)] if found["rho"].notna().any() else [said]
+    networks = "; ".join(dict.fromkeys(by))
+    return (
+        [said, _table(found, material, against, networks)]
+        if found["rho"].notna().any()
+        else [said]
+    )
 
 
 def _said(found: pd.DataFrame) -> Text:
@@ -92,7 +99,7 @@ def _said(found: pd.DataFrame) -> Text:
     )
 
 
-def _table(found: pd.DataFrame, material: Material, against: str) -> Table:
+def _table(found: pd.DataFrame, material: Material, against: str, networks: str) -> Table:
     text = pd.DataFrame(
         {
             "mode": found["mode"],
@@ -117,7 +124,7 @@ def _table(found: pd.DataFrame, material: Material, against: str) -> Table:
         "gain of its arms less the mean over all arms of their size. p value: two-sided "
         "permutation test of the gains. Confidence interval: Fisher's transformation with the "
         "variance of Bonett and Wright. Arms share the baseline and the patients, so the result "
-        "concerns these arms on these patients (E1: this recipe, on these patients)."
+        f"concerns these arms on these patients (E1: this recipe, on these patients). {networks}."
     )
     return Table(
         name="predictors", title="Rank correlation of measures with the gain", frame=found,

@@ -27,6 +27,7 @@ from fgaug.analysis.report.fakes.format import (
 from fgaug.analysis.report.fakes.strata import print_parts
 from fgaug.analysis.report.parts import Part, Picture, Plot, Table, Text
 from fgaug.quality.fake_sets.record import SetRecord
+from fgaug.quality.features.pair import COLUMNS
 
 MOST_LABELS = 6  # of the figure
 HEADS = {
@@ -72,8 +73,8 @@ def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
     first = frame[frame["fid"].notna()].iloc[0]
     by = "by patient" if first["floor_by"] == "group" else "by image"
     note = (
-        f"Features: {kept.head['features']}; values from another feature network are not "
-        "comparable. Fakes at the sample sizes of the floor / reals in place of the fakes: "
+        f"{networks_in_words(kept)}; values from another feature network are not comparable. "
+        "Fakes at the sample sizes of the floor / reals in place of the fakes: "
         f"{count(first['floor_n_sample'])} against {count(first['floor_n_reference'])} of "
         f"{count(first['n_real'])} training images of the label, {count(first['floor_cuts'])} "
         f"random splits {by} (sizes of the first row; other sets may differ). A perfect "
@@ -90,13 +91,21 @@ def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
     plot = Plot(
         name=f"fakes_{number_}_precision_recall",
         title="Precision against recall",
-        caption="Each dot is a set of fakes at the sample sizes of the floor, joined in the "
-        "order of ψ; the cross is the score of reals in place of the fakes. Top: fakes "
-        "look real. Right: fakes are as varied as reals. Truncation (a lower ψ) trades "
-        "one for the other.",
+        caption=f"Precision and recall by {kept.head['pr_features']}. Each dot is a set of fakes "
+        "at the sample sizes of the floor, joined in the order of ψ; the cross is the score of "
+        "reals in place of the fakes. Top: fakes look real. Right: fakes are as varied as reals. "
+        "Truncation (a lower ψ) trades one for the other.",
         draw=functools.partial(_precision_recall, frame),
     )
     return [table, plot]
+
+
+def networks_in_words(kept: SetRecord) -> str:
+    """Return which feature network gave which measures: `Features: lite0-57934424@224`."""
+    first, second = (kept.head[name] for name in COLUMNS)
+    if first == second:
+        return f"Features: {first}"
+    return f"FID and KID by {first}; precision, recall, density and coverage by {second}"
 
 
 def _kept_shares(frame: pd.DataFrame) -> list[str]:
