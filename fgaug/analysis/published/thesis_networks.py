@@ -124,5 +124,5 @@ def _differences(row: Mapping[str, Any]) -> str:
     told = f"Not comparable: {'; '.join(other)}. " if other else ""
     return (
         f"{told}The official metrics use {OFFICIAL_FAKES:,} fakes (here {row['n_fake']:,}), and "
-        "FID falls as the number of fakes grows. The thesis measured other images of other patients."
+        "FID falls as the number of fakes grows. The thesis measured images of other patients."
     )
