@@ -371,7 +371,8 @@ class TestKeptClassifier:
 
     def test_words_that_name_none(self, data: Dataset) -> None:
         with pytest.raises(
-            UserError, match="--classifier must be lite0 or model:FILE, got resnet"
+            UserError,
+            match=r"--classifier must be lite0, model:FILE or a file of Keras .*, got resnet",
         ):
             scorer_of("classifier", data, ScoreOptions(classifier="resnet"))
 

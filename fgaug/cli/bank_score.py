@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,6 +19,8 @@ from fgaug.errors import BankError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fgaug.grid.space import JudgeNetwork
 
 _SHARES = ("agrees",)  # columns printed as percentages
 
@@ -39,8 +41,31 @@ def score(
     ] = "lite0",
     classifier: Annotated[
         str,
-        typer.Option("--classifier", help="lite0 (trained now on real images) or model:FILE."),
+        typer.Option(
+            "--classifier",
+            help="lite0 (trained now on real images), model:FILE, or a .h5 or .keras file.",
+        ),
     ] = "lite0",
+    judge_labels: Annotated[
+        str | None,
+        typer.Option(
+            "--judge-labels", help="Labels of a .h5 or .keras classifier, in output order: a,b."
+        ),
+    ] = None,
+    judge_model: Annotated[
+        str | None,
+        typer.Option(
+            "--judge-model", help="Its body in keras.applications (default: InceptionResNetV2)."
+        ),
+    ] = None,
+    judge_scaling: Annotated[
+        str | None,
+        typer.Option("--judge-scaling", help="unit (pixels / 255, the default) or model."),
+    ] = None,
+    judge_size: Annotated[
+        int | None,
+        typer.Option("--judge-size", help="Side of its images in px, if the file lacks it."),
+    ] = None,
     discriminator: Annotated[
         list[str] | None,
         typer.Option("--discriminator", help="LABEL=FILE: the GAN pickle the bank came from."),
@@ -67,7 +92,11 @@ def score(
     files = _discriminators(discriminator or [])
     names = _names(scorer or ["all"], bool(files))
     how = score_bank.ScoreOptions(
-        features=features, classifier=classifier, discriminators=files, device=device
+        features=features,
+        classifier=classifier,
+        judge=_judge(classifier, judge_labels, judge_model, judge_scaling, judge_size),
+        discriminators=files,
+        device=device,
     )
     opened = open_bank(bank)
     reals = open_dataset(dataset).with_split(split_of(split))
@@ -92,6 +121,37 @@ def _names(asked: Sequence[str], discriminators: bool) -> list[str]:
     if "all" in asked:
         return ["features", "classifier", *["discriminator"] * discriminators]
     return list(dict.fromkeys(asked))
+
+
+def _judge(
+    classifier: str, labels: str | None, model: str | None, scaling: str | None, size: int | None
+) -> JudgeNetwork | None:
+    """Return the description of a classifier saved by Keras; None for any other."""
+    from pydantic import ValidationError
+
+    from fgaug.grid.space import KERAS_FILES, JudgeNetwork
+
+    given = {"labels": labels, "model": model, "scaling": scaling, "size": size}
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not classifier.endswith(KERAS_FILES):
+        if known:
+            raise BankError(
+                f"--judge-{next(iter(known))} describes a classifier file saved by Keras "
+                f"({', '.join(KERAS_FILES)}), got --classifier {classifier}. Drop it."
+            )
+        return None
+    if labels is None:
+        raise BankError(
+            f"{classifier} does not name its labels. Give --judge-labels, in the order of its "
+            "outputs, such as benign,malignant."
+        )
+    known["labels"] = [label.strip() for label in labels.split(",")]
+    try:
+        return JudgeNetwork.model_validate(known)
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        raise BankError(f"--judge-{first['loc'][0]}: {message}, got {first['input']}.") from None
 
 
 def _discriminators(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fgaug.grid.axes import Split
-    from fgaug.grid.space import Space
+    from fgaug.grid.space import JudgeNetwork, Space
     from fgaug.runs.status import Status
     from fgaug.study.fake_needs import FakeNeeds
     from fgaug.study.plan import Plan
@@ -148,11 +148,26 @@ def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
     parts = [f"fgaug bank score {needs.source.store.place()} --dataset {space.dataset}"]
     parts += [f"--scorer {name}" for name in needs.source.scorers[split]]
     if space.scorers is not None:
-        parts += [f"--{name} {value}" for name, value in space.scorers if value != "lite0"]
+        networks = {"features": space.scorers.features, "classifier": space.scorers.classifier}
+        parts += [f"--{name} {value}" for name, value in networks.items() if value != "lite0"]
+        parts += _of_judge(space.scorers.judge)
     if "discriminator" in needs.source.scorers[split]:
         snapshots = needs.source.generator.snapshots.items()
         parts += [f"--discriminator {label}={each.file}" for label, each in snapshots]
     return " ".join([*parts, *([] if split == "dataset" else [f"--split {split}"])])
+
+
+def _of_judge(judge: JudgeNetwork | None) -> list[str]:
+    """Return the options of `fgaug bank score` that describe a judge."""
+    if judge is None:
+        return []
+    size = [] if judge.size is None else [f"--judge-size {judge.size}"]
+    return [
+        f"--judge-labels {','.join(judge.labels)}",
+        f"--judge-model {judge.model}",
+        f"--judge-scaling {judge.scaling}",
+        *size,
+    ]
 
 
 def console_for(log: str) -> Console:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -88,12 +88,42 @@ ResourcesOrAuto = Annotated[
 ]
 
 
+KERAS_FILES = (".h5", ".hdf5", ".keras")
+
+
+class JudgeNetwork(Frozen):
+    """What the file of a classifier saved by Keras does not say about itself."""
+
+    # in the order of its outputs
+    labels: Annotated[list[str], Field(min_length=2), AfterValidator(distinct)]
+    model: Annotated[str, Field(min_length=1)] = "InceptionResNetV2"  # of keras.applications
+    scaling: Literal["unit", "model"] = "unit"  # pixels / 255, or the model's own preprocessing
+    # px of its images; needed if the file does not state it
+    size: Annotated[int, Field(strict=True, ge=8, le=2048)] | None = None
+
+
 class Scorers(Frozen):
     """The networks behind the scores that filters read; see `fgaug bank score`."""
 
     features: Annotated[str, Field(min_length=1)] = "lite0"  # for realism, density and copies
-    # or model:FILE, saved by a search; or baseline: trained first by this search
+    # or model:FILE, saved by a search; or baseline: trained first by this search; or a file saved
+    # by Keras, which `judge` describes
     classifier: Annotated[str, Field(min_length=1)] = "lite0"
+    judge: JudgeNetwork | None = None
+
+    @model_validator(mode="after")
+    def _judge_of_a_file(self) -> Self:
+        if self.classifier.endswith(KERAS_FILES) and self.judge is None:
+            raise ValueError(
+                f"`classifier: {self.classifier}` is a file of Keras, which does not name its "
+                "labels. Add `judge: {labels: [...]}` in the order of its outputs"
+            )
+        if self.judge is not None and not self.classifier.endswith(KERAS_FILES):
+            raise ValueError(
+                "`judge` describes a `classifier` file saved by Keras "
+                f"({', '.join(KERAS_FILES)}), got `classifier: {self.classifier}`; drop `judge`"
+            )
+        return self
 
 
 class Space(Frozen):

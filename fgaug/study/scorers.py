@@ -56,6 +56,7 @@ def _score_options(
     return ScoreOptions(
         features=scorers.features,
         classifier=scorers.classifier,
+        judge=scorers.judge,
         baseline=baseline,
         discriminators=tuple((label, each.file) for label, each in snapshots.items()),
     )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from pydantic import ValidationError
@@ -16,6 +19,11 @@ from fgaug.training.pytorch.fine_tuning import predict
 from fgaug.training.pytorch.models import Classifier
 from fgaug.training.saved_model import Card, SavedModel
 from fgaug.training.weights import SCRATCH
+
+if TYPE_CHECKING:
+    from fgaug.training.keras.network_file import NetworkFile
+
+_KERAS_BATCH = 32  # images at once: the activations of InceptionResNetV2 at 256 px are large
 
 
 def load_classifier(model: SavedModel, device: torch.device) -> Classifier:
@@ -86,6 +94,64 @@ def load_predictor(model: SavedModel, device: torch.device) -> Predictor:
         raise UserError(f"The model's card: {'; '.join(error.problems)}.") from None
     learner.load_weights(model.tensors())
     return learner
+
+
+class KerasFileNetwork:
+    """A classifier from a file that Keras saved; see `learner.Predictor`.
+
+    Args:
+        file: description of the file.
+        model: name of its body in keras.applications.
+        scaling: `unit` or `model`, as in a recipe.
+        size: of the images in px.
+        channels: of the images, 1 or 3.
+        device: cpu or cuda.
+
+    Raises:
+        UserError: the file does not fit the model, or TensorFlow is needed but not installed.
+    """
+
+    def __init__(
+        self,
+        file: NetworkFile,
+        *,
+        model: str,
+        scaling: str,
+        size: int,
+        channels: int,
+        device: torch.device,
+    ) -> None:
+        from fgaug.training.keras.process import Settings, process_for
+
+        head = file.head and [(layer.units, layer.activation) for layer in file.head]
+        how = Settings(device=device.type, gpu_share=1.0, threads=torch.get_num_threads())
+        try:
+            self._process = process_for(how)
+        except GridError as error:
+            raise UserError(f"{file.path}: {'; '.join(error.problems)}.") from None
+        self._network = self._process.ask(
+            "rebuild",
+            path=str(file.path.resolve()),
+            model=model,
+            scaling=scaling,
+            size=size,
+            channels=channels,
+            head=head,
+            layers=None if file.layers is None else dict(file.layers),
+        )
+        weakref.finalize(self, self._process.forget, self._network).atexit = False
+
+    def predict(self, images: Images) -> np.ndarray:
+        from fgaug.training.keras.shared_images import rows_of
+
+        rows = rows_of(images, np.arange(len(images)))
+        found: np.ndarray = self._process.ask(
+            "predict", network=self._network, rows=rows, batch=_KERAS_BATCH
+        )
+        return found
+
+    def close(self) -> None:
+        """Do nothing: the process frees the network with this object."""
 
 
 def batch_of(card: Card) -> int:

@@ -99,8 +99,9 @@ def kept_classifier(asked: str) -> SavedModel | None:
     kind, _, file = asked.partition(":")
     if kind != "model" or not file:
         raise UserError(
-            f"--classifier must be {PACKAGED} or model:FILE, got {asked}. In a grid, "
-            f"`scorers.classifier` may also be {BASELINE}, which its search trains first."
+            f"--classifier must be {PACKAGED}, model:FILE or a file of Keras (.h5, .keras), got "
+            f"{asked}. In a grid, `scorers.classifier` may also be {BASELINE}, which its search "
+            "trains first."
         )
     return saved_model.read(file)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from fgaug.bank.score_columns import SCORERS, columns_of
 from fgaug.core.progress import Advance
 from fgaug.data import Dataset
 from fgaug.errors import BankError, DataError, UserError
-from fgaug.quality.scoring import network_scorers
+from fgaug.grid.space import JudgeNetwork
+from fgaug.quality.scoring import keras_judge, network_scorers
 from fgaug.quality.scoring.feature_scorers import (
     FeatureJudge,
     PackagedClassifier,
@@ -47,7 +49,9 @@ class ScoreOptions:
     """Options for scoring fakes."""
 
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
-    classifier: str = "lite0"  # logistic regression on the packaged features, or model:FILE
+    # logistic regression on the packaged features; or model:FILE; or a file of `judge`
+    classifier: str = "lite0"
+    judge: JudgeNetwork | None = None  # describes a classifier that Keras saved
     baseline: OwnBaseline | None = None  # instead of the classifier
     discriminators: tuple[tuple[str, str], ...] = ()  # label, network file of the bank's fakes
     device: str = "auto"  # all GPUs if there are any; cpu, cuda or cuda:1
@@ -96,6 +100,8 @@ def _content(name: str, dataset: Dataset, how: ScoreOptions) -> tuple[dict[str, 
         return content, f"{label}, realism k = {K_REALISM}, density k = {K_DENSITY}"
     if how.baseline is not None:  # its cell id covers everything that determines it
         return {"baseline": how.baseline.cell_id}, f"the baseline {how.baseline.cell_id}"
+    if how.judge is not None:
+        return keras_judge.identity(Path(how.classifier), how.judge, dataset)
     kept = network_scorers.kept_classifier(how.classifier)
     if kept is not None:
         network_scorers.check_baseline(kept, dataset)
@@ -201,6 +207,8 @@ def _made(
 
     if name == "discriminator":
         return network_scorers.Discriminators(how.discriminators, device)
+    if name == "classifier" and how.judge is not None:
+        return keras_judge.KerasJudge(Path(how.classifier), how.judge, dataset, device)
     kept = _kept(how) if name == "classifier" else None
     if kept is not None:
         return network_scorers.KeptClassifier(dataset, kept, device)

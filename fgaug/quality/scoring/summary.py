@@ -15,6 +15,7 @@ from fgaug.errors import DataError
 from fgaug.quality.scoring import network_scorers
 from fgaug.quality.scoring.feature_scorers import FeatureJudge, PackagedClassifier
 from fgaug.quality.scoring.image_scores import ALPHA
+from fgaug.quality.scoring.keras_judge import KerasJudge
 from fgaug.quality.scoring.score_bank import DEFAULT, ProgressCounter, ScoreOptions, judge_of
 
 
@@ -53,12 +54,22 @@ def reference(
             lines += [_heldout_line(judge, label) for label in dataset.spec.labels]
         elif isinstance(judge, PackagedClassifier):
             lines.append(_out_of_fold_line(judge))
+        elif isinstance(judge, KerasJudge):
+            lines.append(_valid_line(judge, dataset))
         else:
             kept = network_scorers.kept_classifier(how.classifier)
             accuracy = kept.card.metrics.get("valid_acc") if kept else None
             known = "unknown" if accuracy is None else f"{accuracy:.1%}"
             lines.append(f"the classifier's validation accuracy in its search: {known}")
     return lines
+
+
+def _valid_line(judge: KerasJudge, dataset: Dataset) -> str:
+    shares = judge.agreement(dataset)
+    if not shares:
+        return "validation reals: none, so the judge's accuracy here is unknown"
+    found = ", ".join(f"{label} {share:.1%}" for label, share in shares.items())
+    return f"validation reals that the judge assigns to their own label: {found}"
 
 
 def _out_of_fold_line(judge: PackagedClassifier) -> str:

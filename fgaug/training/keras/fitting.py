@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +93,7 @@ class Fitting:
 
     def predict(self, images: Images, batch: int) -> np.ndarray:
         """Return the probabilities of all images, float64 [N, L]."""
-        found = []
-        for start in range(0, len(images), batch):
-            index = np.arange(start, min(start + batch, len(images)))
-            logits = self._logits(tf.constant(images.take(index))).numpy().astype(np.float64)
-            raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-            found.append(raised / raised.sum(axis=1, keepdims=True))
-        return np.concatenate(found)
+        return probabilities(self._logits, images, batch)
 
     def _batches(self, images: Images, shape: tuple[int, int]) -> Any:
         """Return a tf.data pipeline of batches, prefetched from the memory-mapped pixels."""
@@ -171,6 +165,19 @@ class Fitting:
         _assign(self.model.variables, state["model"])
         _assign(self.optimiser.variables, state["optimiser"])
         self.kept = self.model.get_weights() if state["kept"] is None else list(state["kept"])
+
+
+def probabilities(
+    logits_of: Callable[[tf.Tensor], tf.Tensor], images: Images, batch: int
+) -> np.ndarray:
+    """Return the softmax of a network's logits, batch by batch, float64 [N, L]."""
+    found = []
+    for start in range(0, len(images), batch):
+        index = np.arange(start, min(start + batch, len(images)))
+        logits = logits_of(tf.constant(images.take(index))).numpy().astype(np.float64)
+        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+        found.append(raised / raised.sum(axis=1, keepdims=True))
+    return np.concatenate(found)
 
 
 def form(recipe: Mapping[str, Any], labels: int, size: int, channels: int) -> str:

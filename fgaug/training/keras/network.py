@@ -33,7 +33,7 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
     settings = settings_of(recipe)
     keras.backend.clear_session()  # restarts the numbering of layers
     keras.utils.set_random_seed(seed)
-    body = _body(recipe.model, size, own_scaling=settings.scaling == "model")
+    body = body_of(recipe.model, size, own_scaling=settings.scaling == "model")
     if weights is not None:
         weight_file.load(weights, body)
     features = keras.layers.GlobalAveragePooling2D(name=f"{HEAD}pool")(body.output)
@@ -70,7 +70,12 @@ def settings_of(recipe: Recipe) -> KerasRecipe:
     return recipe.keras
 
 
-def _body(name: str, size: int, *, own_scaling: bool) -> Any:
+def body_of(name: str, size: int, *, own_scaling: bool) -> Any:
+    """Return an application without its top, for images of `size` px and 3 channels.
+
+    Raises:
+        GridError: this Keras has no such application, or the application refuses the image size.
+    """
     application = getattr(keras.applications, name, None)
     if application is None:
         raise GridError(

@@ -11,6 +11,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _IN_ARCHIVE = "model.weights.h5"
 _MAX_BYTES = 4 << 30  # of weights: the largest application has 1.4 GB
 _MAX_DEPTH = 16
 _MAX_MODELS = 100  # nested models searched
+_MAX_GROUPS = 20_000  # of a file; the largest application has about 2,000
 _SHOWN = 5
 _CURES = {
     "torch": "For PyTorch weights, omit `backend: keras`",
@@ -72,11 +74,64 @@ def load(path: Path, body: Any) -> None:
         UserError: the file has no Keras weights, belongs to another model, or contains two
             different matching models.
     """
+    with _reading(path) as file:
+        reader = _Reader()
+        chosen = _chosen(path, list(_models(reader, file, body)), reader)
+        numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
+    _fill(chosen, numbers)
+
+
+def load_with_head(path: Path, body: Any) -> list[tuple[str, list[np.ndarray]]]:
+    """Copy a file's weights into `body`; return its other layers as (name, arrays), in order.
+
+    Raises:
+        UserError: as for `load`.
+    """
+    with _reading(path) as file:
+        reader = _Reader()
+        chosen = _chosen(path, list(_models(reader, file, body)), reader)
+        numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
+        used = {each.name for layer in chosen.layers for each in layer.numbers}
+        rest = [
+            (name, [reader.read(each) for each in stored])
+            for name, stored in _stored_layers(reader, file)
+            if not used.intersection(each.name for each in stored)
+        ]
+    _fill(chosen, numbers)
+    return rest
+
+
+def last_units(path: Path) -> int:
+    """Return the width of a file's last dense layer.
+
+    Raises:
+        UserError: the file has no Keras weights, or no dense layer at its end.
+    """
+    with _reading(path) as file:
+        reader = _Reader()
+        layers = list(_stored_layers(reader, file))
+        if "layers" in file and "layer_names" not in file.attrs:  # sorted by class there
+            layers = [layer for layer in layers if _class_of(layer[0]) == "dense"]
+        shape: tuple[int, ...] = layers[-1][1][0].shape if layers else ()
+    if len(shape) != 2:
+        raise UserError(
+            f"{path} does not end with a dense layer, so it is no classifier. Give a whole "
+            "network, saved with model.save()."
+        )
+    return int(shape[1])
+
+
+def _fill(chosen: _Model, numbers: list[list[np.ndarray]]) -> None:
+    for layer, arrays in zip(chosen.layers, numbers, strict=True):
+        layer.layer.set_weights(arrays)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file of weights, and report damaged or foreign files as mistakes of the user."""
     try:
         with _opened(path) as file:
-            reader = _Reader()
-            chosen = _chosen(path, list(_models(reader, file, body)), reader)
-            numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
+            yield file
     except UserError:
         raise
     except Exception as error:  # h5py documents no set of errors for hostile bytes
@@ -88,8 +143,6 @@ def load(path: Path, body: Any) -> None:
             f"{path} cannot be read as Keras weights ({reason}). Give the .h5, .weights.h5 or "
             ".keras file of an application of keras.applications."
         ) from None
-    for layer, arrays in zip(chosen.layers, numbers, strict=True):
-        layer.layer.set_weights(arrays)
 
 
 def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
@@ -262,6 +315,47 @@ def _numbered(
             found = reader.group(group, "vars") if "vars" in group else {}
             numbers = [reader.numbers(found, each) for each in sorted(found, key=int)]
             yield _Stored(layer, name if group else "nothing", numbers)
+
+
+def _stored_layers(reader: _Reader, file: h5py.File) -> Iterator[tuple[str, list[h5py.Dataset]]]:
+    """Yield every layer of a file that has weights, with its arrays.
+
+    The older layout has the order of the network; the newer one sorts by class and number.
+    """
+    if "layers" in file and "layer_names" not in file.attrs:
+        yield from _below(reader, reader.group(file, "layers"), "", 0, [_MAX_GROUPS])
+        return
+    inner = reader.group(file, "model_weights") if "model_weights" in file else file
+    for name in _texts(inner.attrs["layer_names"]):
+        group = reader.group(inner, name)
+        parts: dict[str, list[h5py.Dataset]] = {}
+        for full in _texts(group.attrs["weight_names"]):
+            parts.setdefault(full.rpartition("/")[0], []).append(reader.numbers(group, full))
+        for below, stored in parts.items():
+            yield below.rpartition("/")[2] or name, stored
+
+
+def _below(
+    reader: _Reader, group: h5py.Group, name: str, depth: int, left: list[int]
+) -> Iterator[tuple[str, list[h5py.Dataset]]]:
+    """Yield the layers below a group of the newer layout.
+
+    Args:
+        name: of the layer that the group belongs to.
+        left: groups that may still be opened; hard links can form circles.
+    """
+    left[0] -= 1
+    if depth > _MAX_DEPTH or left[0] < 0:
+        raise ValueError("its groups are nested without end")
+    for key in sorted(group, key=lambda each: (_class_of(each), _number(each))):
+        child = reader.group(group, key)
+        if key == "vars":
+            if len(child):
+                stored = [reader.numbers(child, each) for each in sorted(child, key=int)]
+                yield name, stored
+        else:
+            own = name if key == "layers" else key
+            yield from _below(reader, child, own, depth + 1, left)
 
 
 class _Reader:

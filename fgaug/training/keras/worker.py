@@ -24,6 +24,7 @@ from fgaug.training.keras.shared_images import Rows, opened
 if TYPE_CHECKING:
     from fgaug.training.keras.fitting import Fitting
     from fgaug.training.keras.process import Settings
+    from fgaug.training.keras.rebuilt import RebuiltNetwork
 
 _SPARE = 2  # TensorFlow frees little of its compiled code, so a few networks are reused
 _LOOK_S = 1.0  # between checks that the parent is alive
@@ -83,6 +84,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.networks: dict[int, Fitting] = {}
+        self.rebuilt: dict[int, RebuiltNetwork] = {}  # from files, for prediction only
         self.spare: list[Fitting] = []  # compiled but unused, most recent last
         self.opened = 0
 
@@ -111,8 +113,17 @@ class Answers:
             gc.collect()
         return self._numbered(Fitting(**how))
 
+    def rebuild(self, **how: Any) -> int:
+        """Rebuild a saved network and return its number; see `RebuiltNetwork`."""
+        from fgaug.training.keras.rebuilt import RebuiltNetwork
+
+        self.opened += 1
+        self.rebuilt[self.opened] = RebuiltNetwork(**how)
+        return self.opened
+
     def forget(self, network: int) -> None:
         """Release a network; a trial with the same recipe can reuse its compiled steps."""
+        self.rebuilt.pop(network, None)
         if network in self.networks:
             self.spare = [*self.spare, self.networks.pop(network)][-_SPARE:]
 
@@ -135,7 +146,8 @@ class Answers:
         return self.networks[network].fit(opened(rows), rows.row.shape, first_step, seed, rate)
 
     def predict(self, network: int, rows: Rows, batch: int) -> np.ndarray:
-        return self.networks[network].predict(opened(rows), batch)
+        of = self.rebuilt if network in self.rebuilt else self.networks
+        return of[network].predict(opened(rows), batch)
 
     def keep(self, network: int) -> None:
         self.networks[network].keep()
