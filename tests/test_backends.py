@@ -184,7 +184,7 @@ def test_keras_goes_on_through_rounds(
     whole = Trial(cell, sources, "cpu")
     ends = []
     for _ in whole:
-        if whole._open is None:
+        if whole.between_rounds:
             ends.append(len(whole.curve))
     result = whole.result()
     curve = result.curve

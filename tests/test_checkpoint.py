@@ -109,3 +109,40 @@ def test_a_checkpoint_that_cannot_be_used(
     assert not second.restore(path)
     assert second.share == 0
     assert ("cannot be read" in caplog.text) == (damage in ("empty", "torn"))
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (("left",), "is damaged or from another version of fgaug (KeyError: 'left')"),
+        (("training", "memory"), "does not fit the cell (KeyError: 'memory')"),
+        (("random",), "does not fit the cell (KeyError: 'random')"),
+    ],
+)
+def test_a_checkpoint_without_a_part_changes_nothing_and_the_cell_starts_again(
+    bench: Bench,
+    tmp_path: Path,
+    part: tuple[str, ...],
+    reason: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cell, path = budget_and_recipe(bench, STEPS, "fastai"), tmp_path / "checkpoint"
+    first = Trial(cell, bench.sources, "cpu")
+    for _, _ in zip(range(2), first, strict=False):
+        pass
+    first.save(path)
+    state = torch.load(path, weights_only=True)
+    holder = state
+    for name in part[:-1]:
+        holder = holder[name]
+    del holder[part[-1]]
+    torch.save(state, path)
+    second = Trial(cell, bench.sources, "cpu")
+    assert not second.restore(path)
+    assert f"{path} {reason}" in caplog.text
+    assert (second.share, second.curve, second.best, second.earlier_s) == (0, [], None, 0)
+    for _ in second:
+        pass
+    again, whole = compared(second.result()), compared(run_trial(cell, bench.sources))
+    pd.testing.assert_frame_equal(again[0], whole[0], check_exact=True)
+    assert np.array_equal(again[1], whole[1])

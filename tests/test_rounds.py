@@ -159,7 +159,7 @@ def test_a_round_is_what_a_training_from_its_start_weights_gives(
     cell = cascade(bench.dataset)
     trained = Trial(cell, sources, "cpu")
     points = iter(trained)
-    while trained._open is not None or trained.cell.round == 1:
+    while not trained.between_rounds or trained.cell.round == 1:
         next(points)
     weights = {name: value.copy() for name, value in trained.learner.weights().items()}
     draws = trained.learner.state()

@@ -6,32 +6,29 @@ Independent of Ray: the Tune worker, tests and replays call the same code.
 from __future__ import annotations
 
 import datetime
-import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
-from fgaug.core import files
-from fgaug.core.seeding import Stream, stream_seed
-from fgaug.data import Dataset
 from fgaug.grid.cells import Cell, recipe_identity
-from fgaug.runs import mix, reals, row
-from fgaug.runs.fake_selection import FakeSelection
-from fgaug.runs.results import TrialResult, as_plain
+from fgaug.runs import checkpoint, mix, row
+from fgaug.runs.checkpoint import Checkpoint
+from fgaug.runs.reals import Reals
+from fgaug.runs.results import TrialResult
+from fgaug.runs.round import Round, RoundResult, Spent, open_round, predictions
 from fgaug.runs.row import TrialSources
-from fgaug.runs.trial_inputs import bank_at, dataset_at, training_images
+from fgaug.runs.trial_inputs import dataset_at
 from fgaug.training import saved_model
 from fgaug.training.backends import open_learner
 from fgaug.training.budget import frozen_epochs
 from fgaug.training.images import split_images
-from fgaug.training.learner import Evaluation, Training, TrainingResult
+from fgaug.training.learner import Evaluation, Learner, Training, TrainingResult
 from fgaug.training.saved_model import SavedModel
 
 _log = logging.getLogger("fgaug")
@@ -60,46 +57,45 @@ class Trial:
         self, cell: Cell, sources: TrialSources, device: str, gpu_share: float = 1.0
     ) -> None:
         self.cell, self.sources, self.device = replace(cell, round=1), sources, device
+        self.gpu_share = gpu_share
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
         self.dataset = dataset_at(sources.dataset).with_split(cell.split)
-        labels = self.dataset.spec.labels
-        self.reals = reals.Reals(self.dataset.manifest, labels)
-        self.learner = open_learner(cell.recipe, labels, cell.seed, device, gpu_share)
+        self.reals = Reals(self.dataset.manifest, self.dataset.spec.labels)
+        self.learner = self._new_learner()
         self.curve: list[dict[str, Any]] = []
         self.earlier_s = 0.0  # wall seconds of the same cell before it was interrupted
         self.best: Evaluation | None = None  # of the current round, or of the one before
         # results of earlier rounds: those with a row, and the last
-        self._left: list[RoundResult] = []
-        self._start = (0, 0, 0, 0.0)  # epochs, steps, images and seconds of earlier rounds
-        self._open: tuple[mix.MixPlan, Training] | None = None  # of the current round
+        self._earlier: tuple[RoundResult, ...] = ()
+        self._spent = Spent()  # by earlier rounds
+        self._round: Round | None = None  # the current one; None until it is opened
+
+    def _new_learner(self) -> Learner:
+        labels = self.dataset.spec.labels
+        return open_learner(self.cell.recipe, labels, self.cell.seed, self.device, self.gpu_share)
 
     @property
     def plan(self) -> mix.MixPlan:
         """The training set of the current round."""
-        return self._opened()[0]
+        return self._current().plan
 
     @property
     def training(self) -> Training:
         """The training of the current round."""
-        return self._opened()[1]
+        return self._current().training
 
-    def _opened(self) -> tuple[mix.MixPlan, Training]:
-        if self._open is None:
-            cell, sources = self.cell, self.sources
-            bank = bank_at(sources.bank) if cell.uses_fakes and sources.bank is not None else None
-            screen = None
-            if cell.filtered and bank is not None:
-                screen = FakeSelection(bank.store, sources.scorers[cell.split], sources.pool)
-            plan = mix.plan(cell, self.reals, sources.pool, screen)
-            order = Stream.ORDER if cell.round == 1 else Stream.ORDER.of_round(cell.round)
-            training = self.learner.train(
-                training_images(plan, self.dataset, bank),
-                split_images(self.dataset, "valid"),
-                cell.budget,
-                stream_seed(cell.seed, order),
-            )
-            self._open = plan, training
-        return self._open
+    @property
+    def between_rounds(self) -> bool:
+        """Whether the current round has not been opened; its images are not read yet."""
+        return self._round is None
+
+    def _current(self) -> Round:
+        if self._round is None:
+            self._round = self._open(self.cell, self._spent)
+        return self._round
+
+    def _open(self, cell: Cell, spent: Spent) -> Round:
+        return open_round(cell, self.sources, self.dataset, self.reals, self.learner, spent)
 
     def __iter__(self) -> Iterator[Evaluation]:
         """Train and yield every evaluation, with steps counted from the start of the first round.
@@ -108,75 +104,69 @@ class Trial:
             TrialError: the loss is NaN.
         """
         while not self.ended:
-            for found in self.training:
-                point, self.best = self._counted(found), self.training.best
+            current = self._current()
+            for point in current:
+                self.best = current.training.best
                 self.curve.append(self._curve_row(point))
-                self._turn()
+                if current.ended and self.cell.round < self.cell.last_round:
+                    self._close_round()
                 yield point
-                if self._open is None:
+                if self._round is not current:
                     break
 
-    def _turn(self) -> None:
-        """Close the current round if it has ended; the next one opens lazily."""
-        if self.training.stopped_by is None or self.cell.round == self.cell.last_round:
-            return
-        self._left = [*self._reported, self._outcome()]
+    def _close_round(self) -> None:
+        """Keep the result of the current round; the next one opens when it is needed."""
+        self._earlier = (*self._reported, self._outcome())
         last = self.curve[-1]
         frozen = frozen_epochs(self.cell.recipe)  # each round counts them from 0
-        epochs = 0 if last["epoch"] is None else last["epoch"] + frozen
-        self._start = epochs, last["step"], last["images_seen"], last["train_s"]
-        self.cell, self._open = replace(self.cell, round=self.cell.round + 1), None
+        self._spent = Spent(
+            epochs=0 if last["epoch"] is None else last["epoch"] + frozen,
+            steps=last["step"],
+            images=last["images_seen"],
+            train_s=last["train_s"],
+        )
+        self.cell, self._round = replace(self.cell, round=self.cell.round + 1), None
 
     @property
-    def _reported(self) -> list[RoundResult]:
+    def _reported(self) -> tuple[RoundResult, ...]:
         """The results of earlier rounds that get a row."""
-        named = self.cell.rounds.report_at if self.cell.rounds is not None else ()
-        return [each for each in self._left if each.row["round"] in named]
-
-    def _counted(self, point: Evaluation) -> Evaluation:
-        """Return an evaluation of the current round, with steps counted from the first round."""
-        epochs, steps, images, seconds = self._start
-        return replace(
-            point,
-            epoch=None if point.epoch is None else epochs + point.epoch,
-            step=steps + point.step,
-            images_seen=images + point.images_seen,
-            train_s=seconds + point.train_s,
-        )
+        report_at = self.cell.rounds.report_at if self.cell.rounds is not None else ()
+        return tuple(each for each in self._earlier if each.row["round"] in report_at)
 
     @property
     def share(self) -> float:
         """The fraction of the budget used so far, over all rounds."""
-        of_round = 0.0 if self._open is None else self.training.share
+        of_round = 0.0 if self._round is None else self._round.training.share
         return (self.cell.round - 1 + of_round) / self.cell.last_round
 
     @property
     def ended(self) -> bool:
         """Whether training is over."""
         last = self.cell.round == self.cell.last_round
-        return last and self._open is not None and self.training.stopped_by is not None
+        return last and self._round is not None and self._round.ended
 
     def result(self, keep_model: bool = False) -> TrialResult:
         """Return rows, curve and predictions with the best weights so far."""
-        between = self._open is None or self.training.best is None
-        now = self._left[-1] if between and self._left else self._outcome()
-        earlier = [each for each in self._reported if each is not now]
-        outcomes = [*earlier, now]
+        begun = self._round is not None and self._round.evaluated
+        latest = self._outcome() if begun or not self._earlier else self._earlier[-1]
+        earlier = [each for each in self._reported if each is not latest]
+        outcomes = [*earlier, latest]
         valid = predictions(self.dataset, "valid", outcomes)
         assert valid is not None
         return TrialResult(
-            row=now.row,
+            row=latest.row,
             earlier=tuple(each.row for each in earlier),
             curve=pd.DataFrame(self.curve),
             predictions=valid,
             sealed=predictions(self.dataset, "test", outcomes),
-            model=self._saved(now.row) if keep_model else None,
+            model=self._saved(latest.row) if keep_model else None,
         )
 
     def _outcome(self) -> RoundResult:
         """Return the result of the current round, after restoring its best weights."""
-        fitted = self.training.finish()
-        fitted = replace(fitted, best=self._counted(fitted.best), last=self._counted(fitted.last))
+        current = self._current()
+        fitted, spent = current.training.finish(), current.spent
+        fitted = replace(fitted, best=spent.before(fitted.best), last=spent.before(fitted.last))
         sealed = None
         if fitted.stopped_by != "scheduler" and (self.dataset.manifest["split"] == "test").any():
             sealed = self.learner.predict(split_images(self.dataset, "test"))
@@ -229,94 +219,56 @@ class Trial:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint of the training, atomically."""
-        begun = self._open is not None and self.training.best is not None
-        tensors = {} if begun else self.learner.weights()
-        state = {
-            "cell_id": self.cell.cell_id,
-            "device": self._device_type,
-            "round": self.cell.round,
-            "training": self.training.state() if begun else None,
-            "tensors": {name: torch.from_numpy(value) for name, value in tensors.items()},
-            **self.learner.state(),
-            "left": [as_state(each) for each in self._left],
-            "start": self._start,
-            "curve": self.curve,
-            "wall_s": self.wall_s,
-        }
-        with files.atomic_write(path) as temporary:
-            torch.save(state, temporary)
+        training = None
+        if self._round is not None and self._round.evaluated:
+            training = self._round.training.state()
+        state = Checkpoint(
+            cell_id=self.cell.cell_id,
+            device=self._device_type,
+            round=self.cell.round,
+            training=training,
+            weights=self.learner.weights() if training is None else {},
+            streams=self.learner.state(),
+            earlier=self._earlier,
+            spent=self._spent,
+            curve=self.curve,
+            wall_s=self.wall_s,
+        )
+        checkpoint.write(path, state)
 
     def restore(self, path: Path) -> bool:
-        """Resume from a checkpoint; return False if it cannot be used."""
+        """Resume from a checkpoint.
+
+        Returns:
+            False if it cannot be used: the trial then starts from the beginning.
+        """
+        saved = checkpoint.read(path)
+        if saved is None or not self._fits(saved):
+            return False
+        cell = replace(self.cell, round=saved.round)
+        current = self._open(cell, saved.spent)
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            fits = (state["cell_id"], state["device"]) == (self.cell.cell_id, self._device_type)
-        except FileNotFoundError:
+            if saved.training is None:
+                self.learner.load_weights(saved.weights)
+            else:
+                current.training.restore(saved.training)
+            self.learner.restore(saved.streams)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            _log.warning(
+                f"{path} does not fit the cell ({type(error).__name__}: {error}); restarting it"
+            )
+            self.learner.close()
+            self.learner = self._new_learner()  # the old one may hold half of the checkpoint
             return False
-        except Exception as error:  # torch documents no errors for damaged files
-            _log.warning(f"{path} cannot be read ({type(error).__name__}); restarting the cell")
-            return False
-        if not fits or "left" not in state:  # from an earlier version
-            return False
-        self.cell = replace(self.cell, round=state["round"])
-        self._left = [from_state(each) for each in state["left"]]
-        self._start = tuple(state["start"])
-        self.curve, self.earlier_s = list(state["curve"]), state["wall_s"]
-        if state["training"] is None:
-            self._opened()
-            self.learner.load_weights({name: v.numpy() for name, v in state["tensors"].items()})
-        else:
-            self.training.restore(state["training"])
-            self.best = self.training.best
-        self.learner.restore(state)
+        self.cell, self._round, self._spent = cell, current, saved.spent
+        self._earlier, self.curve, self.earlier_s = saved.earlier, saved.curve, saved.wall_s
+        if saved.training is not None:
+            self.best = current.training.best
         return True
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundResult:
-    """The result of one round, or of the whole training of a cell without rounds."""
-
-    row: dict[str, Any]
-    valid: np.ndarray  # float64 [N, L], probabilities of the validation images
-    sealed: np.ndarray | None  # the same for the test images, if there are any
-
-
-def predictions(
-    dataset: Dataset, split: str, outcomes: Iterable[RoundResult]
-) -> pd.DataFrame | None:
-    """Return the predictions on the validation or test set by round; None if there are none.
-
-    Args:
-        dataset: with the trial's split.
-        split: valid or test.
-        outcomes: of the reported rounds.
-    """
-    frames = []
-    for outcome in outcomes:
-        probability = outcome.valid if split == "valid" else outcome.sealed
-        if probability is None:
-            continue
-        chosen = dataset.manifest["split"] == split
-        frame = dataset.manifest.loc[chosen, ["image_id", "group", "label"]]
-        frame = frame.reset_index(drop=True)
-        for index, label in enumerate(dataset.spec.labels):
-            frame[f"p_{label}"] = probability[:, index]
-        number = outcome.row["round"]
-        rounds = [pd.NA if number is None else number] * len(frame)
-        frames.append(frame.assign(round=pd.array(rounds, dtype="Int64")))
-    if len(frames) < 2:
-        return frames[0] if frames else None
-    return pd.concat(frames, ignore_index=True)
-
-
-def as_state(outcome: RoundResult) -> dict[str, Any]:
-    """Convert a round's result for a checkpoint."""
-    sealed = None if outcome.sealed is None else torch.from_numpy(outcome.sealed)
-    row = json.dumps({name: as_plain(value) for name, value in outcome.row.items()})
-    return {"row": row, "valid": torch.from_numpy(outcome.valid), "sealed": sealed}
-
-
-def from_state(state: dict[str, Any]) -> RoundResult:
-    """Rebuild a round's result from the output of `as_state`."""
-    sealed = None if state["sealed"] is None else state["sealed"].numpy()
-    return RoundResult(row=json.loads(state["row"]), valid=state["valid"].numpy(), sealed=sealed)
+    def _fits(self, saved: Checkpoint) -> bool:
+        """Whether a checkpoint is of this cell, on this kind of device."""
+        mine = (self.cell.cell_id, self._device_type)
+        return mine == (saved.cell_id, saved.device) and 1 <= saved.round <= self.cell.last_round
