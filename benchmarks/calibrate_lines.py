@@ -53,8 +53,12 @@ def _others() -> Iterator[Line]:
         (400, 1, 5),
     ):
         yield Line(study="two", patients=Patients(count=count, images=images), seeds=seeds)
-    for count, images, seeds, arms in ((60, 1, 3, 12), (150, 3, 5, 12), (400, 1, 10, 12),
-                                       (100, 1, 5, 36)):  # fmt: skip
+    for count, images, seeds, arms in (
+        (60, 1, 3, 12),
+        (150, 3, 5, 12),
+        (400, 1, 10, 12),
+        (100, 1, 5, 36),
+    ):
         patients = Patients(count=count, images=images)
         yield Line(study="twin", patients=patients, seeds=seeds, arms=arms)
     for count, images, seeds in ((60, 1, 3), (100, 3, 5), (150, 1, 5), (400, 1, 10)):

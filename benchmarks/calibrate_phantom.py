@@ -63,8 +63,11 @@ class Answer:
         """Return what is wrong, or None."""
         expected = EXPECTED[self.fakes][0]
         gained = self.verdict in (BETTER, THESE_ONLY)
-        right = {"no gain": not gained, "better": self.verdict == BETTER,
-                 "worse": self.verdict == WORSE}[expected]  # fmt: skip
+        right = {
+            "no gain": not gained,
+            "better": self.verdict == BETTER,
+            "worse": self.verdict == WORSE,
+        }[expected]
         said = f"phantom {self.dataset}, {self.fakes}: `{self.verdict}`, expected {expected}"
         return None if right else said
 
@@ -123,8 +126,12 @@ def search(
             },
             "controls": ["oversample"],
             "recipe": {
-                **{"model": model, "pretrained": False, "learning_rate": 0.01, "lr_mult": 1},
-                **{"augmentation": "fastai", "batch_size": 32},
+                "model": model,
+                "pretrained": False,
+                "learning_rate": 0.01,
+                "lr_mult": 1,
+                "augmentation": "fastai",
+                "batch_size": 32,
             },
             "budget": {"unit": "steps", "max": steps, "evaluations": 2},
             "resources": {"cpu": 1, "gpu": 0},
@@ -199,8 +206,17 @@ def section(given: Sequence[Answer]) -> str:
         ]
         for answer in given
     ]
-    heads = ("dataset", "fakes", "expected", "verdict", "AUC", "points over the twin (95%)", "p",
-             "over the baseline", "p")  # fmt: skip
+    heads = (
+        "dataset",
+        "fakes",
+        "expected",
+        "verdict",
+        "AUC",
+        "points over the twin (95%)",
+        "p",
+        "over the baseline",
+        "p",
+    )
     return f"{WORDS}\n\n{markdown(heads, rows)}\n"
 
 

@@ -127,10 +127,13 @@ def section(key: str, rows: Sequence[tuple[Line, Means]], repetitions: int) -> s
     rules = RULES["grid" if key == "beyond" else key]
     first = {"beyond": ("setting", *_HEADS)}.get(key, _HEADS)
     body = [
-        [*([line.note] if key == "beyond" else []), *_setting(line),
-         *_figures(line, means, repetitions)]
+        [
+            *([line.note] if key == "beyond" else []),
+            *_setting(line),
+            *_figures(line, means, repetitions),
+        ]
         for line, means in rows
-    ]  # fmt: skip
+    ]
     heads = [*first, *(rule.head for rule in rules.values())]
     if "grid" in (key, rows[0][0].study):
         heads += ["sd of seeds", "of patients"]

@@ -39,8 +39,14 @@ NOISE = ("const", "none")  # by their number in the index arrays
 LATER = re.compile(r"d_.*|aug_.*|r1_.*|pl_.*")
 INDEXES = {"f32_index", "u8_index", "seeds"}
 TENSORFLOW_KEYS = {
-    *("index", "tfnoise_f32", "tfnoise_u8", "const_index", "const_f32"),
-    *("seed0_z_first4", "seed0_noise_first4", "noise_names"),
+    "index",
+    "tfnoise_f32",
+    "tfnoise_u8",
+    "const_index",
+    "const_f32",
+    "seed0_z_first4",
+    "seed0_noise_first4",
+    "noise_names",
 }
 
 

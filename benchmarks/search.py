@@ -491,8 +491,16 @@ def turn_round(starts: np.ndarray, ends: np.ndarray, workers: int) -> float:
 
 def print_tables(rounds: Sequence[Round], setting: Setting, cores: int) -> None:
     columns = [
-        *("way", "start-up s", "trials s", "close s", "whole s", "cells/hour", "start-up CPU-s"),
-        *("whole CPU-s", "of the ideal after start-up", "of it, cores busy"),
+        "way",
+        "start-up s",
+        "trials s",
+        "close s",
+        "whole s",
+        "cells/hour",
+        "start-up CPU-s",
+        "whole CPU-s",
+        "of the ideal after start-up",
+        "of it, cores busy",
     ]
     print(f"| {' | '.join(columns)} |\n|---{'|---:' * (len(columns) - 1)}|")
     for way in WAYS:

@@ -86,12 +86,16 @@ def measure(root: Path, cells: int, dashboard: bool) -> None:
     trained = float(curves[last].mean())
     wall = float(frame.set_index("cell_id").loc[last, "wall_s"].mean())
     print(f"{len(frame)} trials of 10 steps, {workers} at once")
-    print(f"start-up: checks and plan {plan_s:.1f} s, Ray {ray_s:.1f} s, "
-          f"to the first trial {started - clock:.1f} s, "
-          f"first trials {ends[workers - 1] - started:.1f} s")  # fmt: skip
-    print(f"a warm trial: {turn:.3f} s from end to end, of it {trained:.3f} s training; "
-          f"{turn - trained:.3f} s beyond (inside the trial {wall - trained:.3f} s: model, "
-          f"evaluation, files; outside {turn - wall:.3f} s: Tune's turn-round)")  # fmt: skip
+    print(
+        f"start-up: checks and plan {plan_s:.1f} s, Ray {ray_s:.1f} s, "
+        f"to the first trial {started - clock:.1f} s, "
+        f"first trials {ends[workers - 1] - started:.1f} s"
+    )
+    print(
+        f"a warm trial: {turn:.3f} s from end to end, of it {trained:.3f} s training; "
+        f"{turn - trained:.3f} s beyond (inside the trial {wall - trained:.3f} s: model, "
+        f"evaluation, files; outside {turn - wall:.3f} s: Tune's turn-round)"
+    )
     print(f"whole experiment {fit_s:.1f} s")
 
 

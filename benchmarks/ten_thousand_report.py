@@ -98,8 +98,15 @@ def _write_trial(
     curve |= {name: [value] for name, value in metrics.items()}
     pq.write_table(pa.table({**curve, "images_seen": [800], "train_s": [1.0]}), trial.curve)
     row = {
-        **{"cell_id": cell, **arm, "seed": seed, "round": None, "status": "ok"},
-        **{"stopped_by": "budget", "n_real": 400, "n_dropped": 0, **metrics},
+        "cell_id": cell,
+        **arm,
+        "seed": seed,
+        "round": None,
+        "status": "ok",
+        "stopped_by": "budget",
+        "n_real": 400,
+        "n_dropped": 0,
+        **metrics,
     }
     trial.result.write_text(json.dumps({"schema": 1, "rows": [row]}), encoding="utf-8")
 

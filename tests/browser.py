@@ -15,8 +15,13 @@ from selenium.webdriver.chrome.service import Service
 
 WIDTHS = (1280, 390)
 _FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 _IMAGES = """
 return Array.from(document.images).map(image => ({

@@ -79,8 +79,11 @@ def tiff(
     blocks = [zlib.compress(block) for block in blocks] if deflate else blocks
     starts = np.cumsum([8, *(len(block) + len(block) % 2 for block in blocks)]).tolist()
     every = {
-        **{256: (4, [width]), 257: (4, [height]), 258: (3, [bits] * channels)},
-        **{259: (3, [8 if deflate else 1]), 277: (3, [channels])},
+        256: (4, [width]),
+        257: (4, [height]),
+        258: (3, [bits] * channels),
+        259: (3, [8 if deflate else 1]),
+        277: (3, [channels]),
         **({262: (3, [photometric])} if photometric is not None else {}),
         **({322: (4, [tile]), 323: (4, [tile])} if tile else {278: (4, [rows or height])}),
         (324 if tile else 273): (4, starts[:-1]),

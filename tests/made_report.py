@@ -45,15 +45,30 @@ def made_rows(seeds: int = 3) -> pd.DataFrame:
             score = NAN if lost else 0.8 + gain / 100 + 0.001 * seed
             rows.append(
                 {
-                    **{"cell_id": f"{arm_id(mode, psi, ratio)}-{seed}", "seed": seed},
-                    **{"arm_id": arm_id(mode, psi, ratio), "mode": mode, "psi": psi},
-                    **{"ratio": ratio, "filter": None, "status": "pruned" if lost else "ok"},
-                    **{"stopped_by": "scheduler" if lost else "budget", "error": None},
-                    **{"n_real": 100, "n_fake": int(100 * (ratio or 0)), "round": None},
-                    **{"n_fake_dbp": int(50 * (ratio or 0)), "n_fake_trv": int(50 * (ratio or 0))},
-                    **{"valid_acc": score - 0.1, "valid_auc": score, "valid_loss": 1 - score},
-                    **{"precision_dbp": 0.8, "recall_dbp": 0.6, "precision_trv": 0.0},
-                    **{"recall_trv": 0.0, "leakage": "none", "budget_unit": "steps"},
+                    "cell_id": f"{arm_id(mode, psi, ratio)}-{seed}",
+                    "seed": seed,
+                    "arm_id": arm_id(mode, psi, ratio),
+                    "mode": mode,
+                    "psi": psi,
+                    "ratio": ratio,
+                    "filter": None,
+                    "status": "pruned" if lost else "ok",
+                    "stopped_by": "scheduler" if lost else "budget",
+                    "error": None,
+                    "n_real": 100,
+                    "n_fake": int(100 * (ratio or 0)),
+                    "round": None,
+                    "n_fake_dbp": int(50 * (ratio or 0)),
+                    "n_fake_trv": int(50 * (ratio or 0)),
+                    "valid_acc": score - 0.1,
+                    "valid_auc": score,
+                    "valid_loss": 1 - score,
+                    "precision_dbp": 0.8,
+                    "recall_dbp": 0.6,
+                    "precision_trv": 0.0,
+                    "recall_trv": 0.0,
+                    "leakage": "none",
+                    "budget_unit": "steps",
                 }
             )
     return pd.DataFrame(rows)
@@ -102,13 +117,25 @@ def made_analysis(rows: pd.DataFrame) -> Analysis:
         for arm, gain in tried
     ]
     best = {
-        **{"metric": "auc", "arm_id": BEST, "naive_gain": 0.02, "corrected_gain": 0.013},
-        **{"ci_low": 0.001, "ci_high": 0.039, "resamples": 2000, "reason": None},
+        "metric": "auc",
+        "arm_id": BEST,
+        "naive_gain": 0.02,
+        "corrected_gain": 0.013,
+        "ci_low": 0.001,
+        "ci_high": 0.039,
+        "resamples": 2000,
+        "reason": None,
     }
     arms = pd.DataFrame(
         {
-            **{"arm_id": arm_id(m, p, r), "mode": m, "psi": p, "ratio": r, "family": "a"},
-            **{"name": m, "filter": None, "n_fake": 100 * (r or 0)},
+            "arm_id": arm_id(m, p, r),
+            "mode": m,
+            "psi": p,
+            "ratio": r,
+            "family": "a",
+            "name": m,
+            "filter": None,
+            "n_fake": 100 * (r or 0),
             "baseline_id": BASELINE,
             "twin_id": arm_id("oversample", None, r) if m == "augmentation" else None,
             "drop_id": None,
@@ -116,8 +143,15 @@ def made_analysis(rows: pd.DataFrame) -> Analysis:
         for m, p, r, _ in ARMS
     )
     surface = {
-        **{"family": "a", "mode": "augmentation", "term": "psi", "statistic": 0.4, "df": 1},
-        **{"df_error": 47.0, "p": 0.53, "level": "E2", "reason": None},
+        "family": "a",
+        "mode": "augmentation",
+        "term": "psi",
+        "statistic": 0.4,
+        "df": 1,
+        "df_error": 47.0,
+        "p": 0.53,
+        "level": "E2",
+        "reason": None,
         "sentence": "psi does not matter here.",
     }
     lost = rows[rows["status"].ne("ok")]
@@ -138,11 +172,23 @@ def made_analysis(rows: pd.DataFrame) -> Analysis:
 
 def made_replacement() -> dict[str, Any]:
     return {
-        **{"arm_id": BEST, "assay_gain": 0.02, "assay_p": 0.004, "sensitive": True},
-        **{"retention_p": 0.2, "retained_share": 0.8, "fieller_low": 0.3, "fieller_high": NAN},
-        **{"margin": 0.01, "margin_source": "half of what the reals bring"},
-        **{"p_non_inferior": 0.03, "p_non_inferior_holm": 0.06, "p_tost": 0.07},
-        **{"ci90_low": -0.012, "ci90_high": 0.004, "verdict": "not shown", "reason": None},
+        "arm_id": BEST,
+        "assay_gain": 0.02,
+        "assay_p": 0.004,
+        "sensitive": True,
+        "retention_p": 0.2,
+        "retained_share": 0.8,
+        "fieller_low": 0.3,
+        "fieller_high": NAN,
+        "margin": 0.01,
+        "margin_source": "half of what the reals bring",
+        "p_non_inferior": 0.03,
+        "p_non_inferior_holm": 0.06,
+        "p_tost": 0.07,
+        "ci90_low": -0.012,
+        "ci90_high": 0.004,
+        "verdict": "not shown",
+        "reason": None,
     }
 
 
@@ -150,15 +196,33 @@ def _comparison(arm: str, against: str, metric: str, gain: float) -> dict[str, A
     effect = gain / 100 - (0.004 if against == "twin" else 0)
     known = not math.isnan(gain)
     return {
-        **{"arm_id": arm, "against": against, "metric": metric, "primary": metric == "auc"},
-        **{"against_id": BASELINE if against == "baseline" else TWIN, "n_seeds": 3 * known},
-        **{"n_seeds_against": 3, "n_images": 60, "n_patients": 20, "mean": 0.8 + effect},
-        **{"mean_against": 0.8, "effect": effect, "relative": effect / 0.8, "se": 0.01},
-        **{"df": 20.0, "ci_low": effect - 0.019, "ci_high": effect + 0.019},
-        **{"ci_low_single": effect - 0.015, "ci_high_single": effect + 0.015},
-        **{"p_raw": 0.0123, "p_value": 0.0456 if known else NAN, "p_patients": 0.0004},
-        **{"p_greater": 1.0, "run_pairs": "9 of 9 pairs" if known else None},
-        **{"seed_share": 0.3, "patient_share": 0.7, "cohen_d": 2.0},
+        "arm_id": arm,
+        "against": against,
+        "metric": metric,
+        "primary": metric == "auc",
+        "against_id": BASELINE if against == "baseline" else TWIN,
+        "n_seeds": 3 * known,
+        "n_seeds_against": 3,
+        "n_images": 60,
+        "n_patients": 20,
+        "mean": 0.8 + effect,
+        "mean_against": 0.8,
+        "effect": effect,
+        "relative": effect / 0.8,
+        "se": 0.01,
+        "df": 20.0,
+        "ci_low": effect - 0.019,
+        "ci_high": effect + 0.019,
+        "ci_low_single": effect - 0.015,
+        "ci_high_single": effect + 0.015,
+        "p_raw": 0.0123,
+        "p_value": 0.0456 if known else NAN,
+        "p_patients": 0.0004,
+        "p_greater": 1.0,
+        "run_pairs": "9 of 9 pairs" if known else None,
+        "seed_share": 0.3,
+        "patient_share": 0.7,
+        "cohen_d": 2.0,
         "reason": None if known else "no finished seed of it",
     }
 
@@ -167,8 +231,12 @@ def made_curves(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a curve of each trial; the pruned ones end half-way."""
     return pd.DataFrame(
         {
-            **{"cell_id": cell, "epoch": step, "step": 10 * step, "train_loss": 1 / step},
-            **{"valid_loss": 0.5 + 1 / step, "valid_auc": 0.6 + 0.02 * step},
+            "cell_id": cell,
+            "epoch": step,
+            "step": 10 * step,
+            "train_loss": 1 / step,
+            "valid_loss": 0.5 + 1 / step,
+            "valid_auc": 0.6 + 0.02 * step,
         }
         for cell, status in zip(rows["cell_id"], rows["status"], strict=True)
         for step in range(1, 5 if status == "ok" else 3)

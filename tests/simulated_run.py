@@ -53,8 +53,10 @@ class Arm:
         """Return what a result row says of the arm."""
         further = {name: getattr(self, name) for name in ("remove", "real_fraction", "split")}
         return {
-            **{"arm_id": _digits(repr(replace(self, seeds=None, failed=0, pruned=0, missing=0)))},
-            **{"mode": self.mode, "psi": self.psi, "ratio": self.ratio},
+            "arm_id": _digits(repr(replace(self, seeds=None, failed=0, pruned=0, missing=0))),
+            "mode": self.mode,
+            "psi": self.psi,
+            "ratio": self.ratio,
             "filter": "none" if self.n_fake and self.mode != "oversample" else None,
             **{name: value for name, value in further.items() if value is not None},
             **self.axes,
@@ -274,9 +276,16 @@ def _row(trial: Trial, world: World) -> dict[str, Any]:
     stopped = {"ok": "budget", "failed": "error", "pruned": "scheduler"}[trial.status]
     return {
         **_identity(trial),
-        **{"round": None, "status": trial.status, "stopped_by": stopped, "error": error},
-        **{"n_real": trial.arm.n_real, "n_fake": trial.arm.n_fake, "n_dropped": 0},
-        **{"budget_unit": "steps", "budget_used": 100, "leakage": "none"},
+        "round": None,
+        "status": trial.status,
+        "stopped_by": stopped,
+        "error": error,
+        "n_real": trial.arm.n_real,
+        "n_fake": trial.arm.n_fake,
+        "n_dropped": 0,
+        "budget_unit": "steps",
+        "budget_used": 100,
+        "leakage": "none",
         **{f"n_fake_{label}": trial.arm.n_fake // len(world.labels) for label in world.labels},
         **({"rung": 1} if trial.status == "pruned" else {}),
     }

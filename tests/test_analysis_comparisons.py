@@ -318,7 +318,11 @@ def test_three_labels() -> None:
     assert verdict(found, arms[1]) == "better"
     assert verdict(found, arms[2]) == "not shown"
     assert found.comparisons["metric"].unique().tolist() == [
-        *("balanced_accuracy", "auc", "accuracy", "brier", "log_loss"),
+        "balanced_accuracy",
+        "auc",
+        "accuracy",
+        "brier",
+        "log_loss",
     ]
     assert found.best["corrected_gain"].notna().all()
 

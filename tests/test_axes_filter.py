@@ -54,8 +54,13 @@ class TestNames:
             top__controls=["oversample", "drop"],
         )  # fmt: skip
         assert [cell.cell_id for cell in found] == [
-            *("59d2187b2d10", "d126a3c82a82", "3bcf18d2bac6", "86fcfabc8ceb", "a03de57a11c1"),
-            *("bc99173808c0", "c91725f36fcc"),
+            "59d2187b2d10",
+            "d126a3c82a82",
+            "3bcf18d2bac6",
+            "86fcfabc8ceb",
+            "a03de57a11c1",
+            "bc99173808c0",
+            "c91725f36fcc",
         ]
         assert one("augmentation", SCORED, filter=["none"]).cell_id == one("augmentation").cell_id
 

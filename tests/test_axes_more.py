@@ -218,7 +218,9 @@ class TestInclude:
         axes = {"mode": ["baseline"], "psi": [], "ratio": []}
         found = cells(axes, include=[{"mode": "augmentation", "psi": 1, "ratio": 1, "seed": 3}])
         assert [cell.mode for cell in found] == [
-            *("baseline", "oversample", "augmentation"),
+            "baseline",
+            "oversample",
+            "augmentation",
             "baseline",
         ]
 

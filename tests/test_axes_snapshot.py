@@ -344,7 +344,9 @@ class TestPlans:
         raw["exclude"] = [{"snapshot": "b", "split": 3}]
         sources = planner.plan(parse_space(raw), tmp_path / "run").sources
         assert {name: each.leakage for name, each in sources.items()} == {
-            **{None: "none", "a": "none", "b": "unknown"}
+            None: "none",
+            "a": "none",
+            "b": "unknown",
         }
         for label in ("dbp", "trv"):
             held_out = data.manifest[data.manifest["split"] == "valid"][["sha256", "group"]]

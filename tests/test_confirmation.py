@@ -392,7 +392,9 @@ def test_cut_off_between_the_stages_and_within_one_it_comes_to_the_same_verdict(
         searched(space_of(root), copy)
     begun = stage_in(copy)
     assert (begun.shortlist, begun.seeds, begun.cells) == (
-        *(before.shortlist, before.seeds, before.cells),
+        before.shortlist,
+        before.seeds,
+        before.cells,
     )
     monkeypatch.setattr(execute, "execute", cut_later)
     run, said = searched(space_of(root), copy)

@@ -135,8 +135,13 @@ class TestRules:
     """What becomes of pairs."""
 
     TABLE = set_of(
-        *(("a", "x", 1), ("b", "x", 2), ("c", "y", 3), ("d", "y", 4), ("e", "x", 5)),
-        *(("f", "x", 5), ("g", "y", 6)),
+        ("a", "x", 1),
+        ("b", "x", 2),
+        ("c", "y", 3),
+        ("d", "y", 4),
+        ("e", "x", 5),
+        ("f", "x", 5),
+        ("g", "y", 6),
     )
 
     def test_groups_are_joined_over_chains_and_patients(self) -> None:
@@ -224,8 +229,11 @@ PLANTED = {
     ("malignant", 14): ("malignant", 13, "marked"),
 }
 CONTRADICTIONS = {
-    *("benign/benign (4)", "malignant/malignant (4)"),
-    *("malignant/malignant (5)", "normal/normal (5)", "normal/normal (6)"),
+    "benign/benign (4)",
+    "malignant/malignant (4)",
+    "malignant/malignant (5)",
+    "normal/normal (5)",
+    "normal/normal (6)",
 }
 
 

@@ -59,7 +59,14 @@ def test_what_is_written_is_read(made: Dataset) -> None:
     assert again.spec == made.spec
     assert again.manifest.equals(made.manifest)
     assert list(again.manifest) == [
-        *("image_id", "label", "group", "device", "split", "gan", "sha256", "source")
+        "image_id",
+        "label",
+        "group",
+        "device",
+        "split",
+        "gan",
+        "sha256",
+        "source",
     ]
     assert again.spec.labels == ("dbp", "trv")
     assert again.spec.sizes["height"] == {"min": 20, "median": 20.0, "max": 20}

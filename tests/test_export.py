@@ -165,8 +165,14 @@ class TestFilter:
         assert (tmp_path / "s.png").is_file()
         with pytest.raises(UserError, match="1 of the 2 z_seeds in --seeds fail --filter"):
             bank_command(
-                *("sheet", scored, "--filter", "agrees", "--seeds", "4,5"),
-                *("--out", tmp_path / "t.png"),
+                "sheet",
+                scored,
+                "--filter",
+                "agrees",
+                "--seeds",
+                "4,5",
+                "--out",
+                tmp_path / "t.png",
             )
         assert not (tmp_path / "t.png").exists()
 
@@ -185,7 +191,7 @@ class TestFilter:
         for to in ("png", "hf"):
             with pytest.raises(UserError, match=said):
                 bank_command(
-                    *("export", scored, "--to", to, "--out", tmp_path / to, "--filter", words)
+                    "export", scored, "--to", to, "--out", tmp_path / to, "--filter", words
                 )
             assert not (tmp_path / to).exists()
 
@@ -208,8 +214,20 @@ class TestSelected:
     ) -> None:
         out = tmp_path / "selected"
         bank_command(
-            *("export", scored, "--to", "bmp", "--layout", "label", "--psi", "0.5"),
-            *("--filter", "agrees and confidence>0.2", "--count", "6", "--out", out),
+            "export",
+            scored,
+            "--to",
+            "bmp",
+            "--layout",
+            "label",
+            "--psi",
+            "0.5",
+            "--filter",
+            "agrees and confidence>0.2",
+            "--count",
+            "6",
+            "--out",
+            out,
         )
         assert sorted(path.name for path in out.iterdir()) == [
             "dbp",

@@ -243,8 +243,10 @@ class TestFailures:
             "got none.pkl."
         )
         for part in (
-            *("run_generator.py takes no class, got 1", "takes no `prefix`, got ../a"),
-            *("`prefix` must be the start of a file name", "must be a file, got -x.pkl"),
+            "run_generator.py takes no class, got 1",
+            "takes no `prefix`, got ../a",
+            "`prefix` must be the start of a file name",
+            "must be a file, got -x.pkl",
         ):
             assert part in second
 
@@ -316,8 +318,11 @@ class TestInABank:
         digests = [
             describe("dbp", each).sha256
             for each in (
-                *(source(file), source(other), source(file, class_index=0)),
-                *(source(file, class_index=1), source(file, "run_generator.py")),
+                source(file),
+                source(other),
+                source(file, class_index=0),
+                source(file, class_index=1),
+                source(file, "run_generator.py"),
             )
         ]
         assert len(set(digests)) == 5

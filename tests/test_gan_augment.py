@@ -248,8 +248,11 @@ def test_each_transform_is_on_as_often_as_the_paper_says() -> None:
     values, neutral = drawn(p, count=count), Parameters.neutral(count)
     turn = 1 - math.sqrt(1 - p)
     special = {
-        **{"xflip": p / 2, "lumaflip": p / 2, "rotate90": p * 3 / 4},
-        **{"rotate": turn, "rotate_post": turn},
+        "xflip": p / 2,
+        "lumaflip": p / 2,
+        "rotate90": p * 3 / 4,
+        "rotate": turn,
+        "rotate_post": turn,
     }
     on = {
         field.name: getattr(values, field.name) != getattr(neutral, field.name)

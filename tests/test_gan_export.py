@@ -161,7 +161,7 @@ class TestRecord:
     def test_it_is_of_the_split_asked_for(
         self, folder: Path, data: Dataset, tmp_path: Path
     ) -> None:
-        export(*("--dataset", folder, "--label", "trv", "--out", tmp_path / "o", "--split", 3))
+        export("--dataset", folder, "--label", "trv", "--out", tmp_path / "o", "--split", 3)
         record = pd.read_parquet(tmp_path / "o.trained_on.parquet")
         expected = training_images(data.with_split(3), ["trv"]).table
         assert record["sha256"].equals(expected["sha256"])
@@ -206,7 +206,7 @@ class TestRefusals:
         with pytest.raises(
             DataError, match=r"--split must be `dataset` or a seed from 0 .* got -1"
         ):
-            export(*("--dataset", folder, "--label", "dbp", "--out", tmp_path / "o"), "--split=-1")
+            export("--dataset", folder, "--label", "dbp", "--out", tmp_path / "o", "--split=-1")
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize("name", ["o", "o.zip"])

@@ -584,8 +584,15 @@ class TestCommands:
         for kimg in (4, 8):
             network_file(odd_root / f"network-{kimg:06d}.safetensors", seed=kimg)
         code, out, err = fgaug(
-            *("gan", "metrics", odd_root, "--dataset", data.root, "--label", "trv"),
-            *("--images", 24),
+            "gan",
+            "metrics",
+            odd_root,
+            "--dataset",
+            data.root,
+            "--label",
+            "trv",
+            "--images",
+            24,
         )
         assert (code, err) == (0, "")
         assert out.count("57934424@224") == 9, "at every number, and with its description"

@@ -388,8 +388,17 @@ class TestOptions:
 def test_a_sweep_trains_side_by_side(fgaug: Any, data: Path, tmp_path: Path) -> None:
     sets = [f"--set={name}={value}" for name, value in {**TINY, "kimg": 1}.items()]
     code, out, err = fgaug(
-        *("gan", "train", "--dataset", data, "--out", tmp_path, "--label", "trv"),
-        *("--sweep", "gamma=0.1,0.2", *sets),
+        "gan",
+        "train",
+        "--dataset",
+        data,
+        "--out",
+        tmp_path,
+        "--label",
+        "trv",
+        "--sweep",
+        "gamma=0.1,0.2",
+        *sets,
     )
     assert code == 0, err
     places = [tmp_path / "trv" / f"gamma={gamma}" for gamma in (0.1, 0.2)]

@@ -102,8 +102,12 @@ class TestFinding:
     def test_labels_and_reals_of_one_folder(self, images: Path) -> None:
         found = find_all(two(images))
         assert [(file.label, file.z_seed) for file in found] == [
-            *(("dbp", 1), ("dbp", 2), ("dbp", 12)),
-            *(("trv", 1), ("trv", 2), ("trv", 12)),
+            ("dbp", 1),
+            ("dbp", 2),
+            ("dbp", 12),
+            ("trv", 1),
+            ("trv", 2),
+            ("trv", 12),
         ]
 
     @pytest.mark.parametrize("pattern", ["seed.png", "{seed}{seed}.png", "a/{seed}.png", ""])
@@ -429,8 +433,20 @@ class TestCommand:
         bank = odd_root / "bank"
         each = ["--pattern", "dbp=dbp_seed{seed}.png", "--pattern", "trv=trv_seed{seed}.png"]
         code, out, err = fgaug(
-            *("bank", "import", bank, "--folder", f"dbp={images}", "--folder", f"trv={images}"),
-            *("--psi", "0.7", *each, "--channels", 3, "--noise", "const"),
+            "bank",
+            "import",
+            bank,
+            "--folder",
+            f"dbp={images}",
+            "--folder",
+            f"trv={images}",
+            "--psi",
+            "0.7",
+            *each,
+            "--channels",
+            3,
+            "--noise",
+            "const",
         )
         assert (code, err) == (0, "")
         assert out == "dbp psi 0.7: 3 images\ntrv psi 0.7: 3 images\n"

@@ -24,8 +24,18 @@ WHO = ("driver", "actor", "both")
 
 def fill_command(root: Path, last: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "fgaug", "bank", "fill", str(root)),
-        *("--snapshot", f"trv={NETWORK}", "--psi", "0.7,1", "--seeds", f"1-{last}"),
+        sys.executable,
+        "-m",
+        "fgaug",
+        "bank",
+        "fill",
+        str(root),
+        "--snapshot",
+        f"trv={NETWORK}",
+        "--psi",
+        "0.7,1",
+        "--seeds",
+        f"1-{last}",
     ]
 
 

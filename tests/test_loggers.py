@@ -70,7 +70,9 @@ def curve(steps: int) -> list[dict[str, Any]]:
     return [
         {
             **{name: 1 / (step + number) for number, name in enumerate(SCALARS)},
-            **{"step": step, "images_seen": 64 * step, "train_s": 0.5 * step},
+            "step": step,
+            "images_seen": 64 * step,
+            "train_s": 0.5 * step,
         }
         for step in range(1, steps + 1)
     ]

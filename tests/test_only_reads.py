@@ -116,8 +116,17 @@ def test_a_search_sets_damaged_rows_aside_and_says_so(
 def test_the_environment_names_what_changes_pixels_and_numbers(made: Path) -> None:
     recorded = json.loads(RunPaths(made / "run").environment.read_text(encoding="utf-8"))
     for name in (
-        *("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow"),
-        *("pillow", "albumentations", "albucore"),
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scipy",
+        "scikit-learn",
+        "pandas",
+        "pyarrow",
+        "pillow",
+        "albumentations",
+        "albucore",
     ):
         assert recorded[name][0].isdecimal(), name
     assert any(name.startswith("opencv") for name in recorded)

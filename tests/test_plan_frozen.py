@@ -363,7 +363,10 @@ def test_a_search_notes_its_plan_before_its_first_trial(
     assert latest is not None
     found = deviations(frozen, latest)
     assert [line.split(":")[0] for line in found] == [
-        *("`analysis.metric`", "`analysis.looks`", "arms compared", "seeds per baseline"),
+        "`analysis.metric`",
+        "`analysis.looks`",
+        "arms compared",
+        "seeds per baseline",
     ]
     (record,) = caplog.records
     assert all(line in record.message for line in found)

@@ -97,8 +97,13 @@ def test_designs_runs_and_ceiling() -> None:
     rows = found.designs
     assert found.level == "E2"
     assert rows["seeds"].tolist() == [
-        *("5 + 5", "5 + 30", "20 + 20", "20 + 120", "5 + 30, then 20 + 35"),
-        *("unlimited", "unlimited"),
+        "5 + 5",
+        "5 + 30",
+        "20 + 20",
+        "20 + 120",
+        "5 + 30, then 20 + 35",
+        "unlimited",
+        "unlimited",
     ]
     assert rows["runs"].tolist()[:5] == [185, 210, 740, 840, 305]
     assert rows["runs"].isna().tolist()[5:] == [True, True]

@@ -31,7 +31,8 @@ RESULT = {"valid_acc": 0.8, "valid_auc": 0.9, "valid_loss": 0.5}
 DONE = {**RESULT, "done": True, "status": "ok", "wall_s": 1.5}
 HALF = {
     **{**RESULT, "done": False, "share": 0.5, "step": 2, "epoch": -1},
-    **{"images_seen": 300, "train_s": 1.0},
+    "images_seen": 300,
+    "train_s": 1.0,
 }
 
 
@@ -109,7 +110,18 @@ def test_the_table_has_a_row_an_arm(cells: tuple[Cell, ...]) -> None:
     assert "cells/min, 300 images/s, at most a minute left" in text
     baseline = next(line for line in text.splitlines() if "baseline" in line)
     assert re.sub(r"\W+", " ", baseline).split() == [
-        *("baseline", "1", "2", "0", "900", "0", "500", "1", "running", "step", "2", "4")
+        "baseline",
+        "1",
+        "2",
+        "0",
+        "900",
+        "0",
+        "500",
+        "1",
+        "running",
+        "step",
+        "2",
+        "4",
     ]
     assert re.search(r"augmentation psi 1 ratio 1 .* 0/2 .* paused, 1 failed", text)
     assert max(map(len, table_of(progress, 80).splitlines())) <= 80

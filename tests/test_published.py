@@ -77,11 +77,24 @@ def test_every_cell_has_the_numbers_of_the_re_analysis(
     found = cells[metric]
     assert len(found) == len(wanted) == 36
     for ours, theirs in {
-        **{"psi": "psi", "ratio": "ratio", "mean": "mean", "sd_sample": "sd_sample"},
-        **{"difference": "diff", "relative_pct": "rel_pct", "se": "se_welch", "t": "t_welch"},
-        **{"df": "df_welch", "ci_low_single": "ci95_lo", "ci_high_single": "ci95_hi"},
-        **{"p_welch": "p_welch", "p_holm": "p_holm", "p_bh": "p_BH", "p_dunnett": "p_dunnett"},
-        **{"p_dunnett_greater": "p_dunnett_greater", "ci_low": "dun_lo", "ci_high": "dun_hi"},
+        "psi": "psi",
+        "ratio": "ratio",
+        "mean": "mean",
+        "sd_sample": "sd_sample",
+        "difference": "diff",
+        "relative_pct": "rel_pct",
+        "se": "se_welch",
+        "t": "t_welch",
+        "df": "df_welch",
+        "ci_low_single": "ci95_lo",
+        "ci_high_single": "ci95_hi",
+        "p_welch": "p_welch",
+        "p_holm": "p_holm",
+        "p_bh": "p_BH",
+        "p_dunnett": "p_dunnett",
+        "p_dunnett_greater": "p_dunnett_greater",
+        "ci_low": "dun_lo",
+        "ci_high": "dun_hi",
         "p_greater": "p_gt_normal",
     }.items():
         np.testing.assert_allclose(found[ours], wanted[theirs], rtol=2e-5, atol=1e-8, err_msg=ours)
@@ -223,7 +236,9 @@ def test_the_two_way_view_of_whole_samples_is_the_usual_analysis_of_variance() -
     samples = rng.normal(0.8, 0.01, (2, 4, 5)) + np.arange(4)[:, None] * 0.01
     rows = [
         {
-            **{"psi": float(i), "ratio": float(j), "acc_mean": samples[i, j].mean()},
+            "psi": float(i),
+            "ratio": float(j),
+            "acc_mean": samples[i, j].mean(),
             "acc_std": samples[i, j].std(),
         }
         for i in range(2)
@@ -261,9 +276,15 @@ def test_replacement_is_that_of_the_re_analysis(thesis: Thesis) -> None:
     both = found.merge(wanted, on=keys, suffixes=("_ours", ""))
     assert len(both) == len(wanted) == 32
     for ours, theirs in {
-        **{"difference": "diff", "se_ours": "se", "df_ours": "df", "p_difference": "p_diff"},
-        **{"ci90_low": "ci90_lo", "ci90_high": "ci90_hi", "p_noninferior": "p_noninf"},
-        **{"p_noninferior_holm": "p_noninf_holm4", "p_tost_ours": "p_tost"},
+        "difference": "diff",
+        "se_ours": "se",
+        "df_ours": "df",
+        "p_difference": "p_diff",
+        "ci90_low": "ci90_lo",
+        "ci90_high": "ci90_hi",
+        "p_noninferior": "p_noninf",
+        "p_noninferior_holm": "p_noninf_holm4",
+        "p_tost_ours": "p_tost",
     }.items():
         np.testing.assert_allclose(both[ours], both[theirs], rtol=2e-5, atol=1e-8, err_msg=ours)
     half = found[found["margin_is"].ne("fixed")]

@@ -26,8 +26,14 @@ def arms_and_comparisons(
     """Return an arm for each (psi, ratio) with its gain."""
     rows = [
         {
-            **{"arm_id": f"{psi}-{ratio}", "mode": "augmentation", "psi": psi, "ratio": ratio},
-            **{"filter": None, "n_fake": 100 * ratio, "against": "baseline", "metric": metric},
+            "arm_id": f"{psi}-{ratio}",
+            "mode": "augmentation",
+            "psi": psi,
+            "ratio": ratio,
+            "filter": None,
+            "n_fake": 100 * ratio,
+            "against": "baseline",
+            "metric": metric,
             "effect": gain,
         }
         for (psi, ratio), gain in gains.items()
@@ -41,8 +47,12 @@ def measured(values: dict[float, float], **further: dict[float, float]) -> pd.Da
     """Return measures of two labels whose means are the values."""
     return pd.DataFrame(
         {
-            **{"label": label, "psi": psi, "filter": "none", "snapshot": None},
-            **{"coverage": value + side, **{name: each[psi] for name, each in further.items()}},
+            "label": label,
+            "psi": psi,
+            "filter": "none",
+            "snapshot": None,
+            "coverage": value + side,
+            **{name: each[psi] for name, each in further.items()},
         }
         for psi, value in values.items()
         for label, side in (("a", -0.1), ("b", 0.1))
@@ -98,7 +108,10 @@ def test_filters_and_snapshots_are_points_of_their_own() -> None:
     arms["snapshot"] = ["x", "y", "x", "y", "z", "z"]
     measures = pd.DataFrame(
         {
-            **{"label": "a", "psi": 0.5, "filter": filter_, "snapshot": snapshot},
+            "label": "a",
+            "psi": 0.5,
+            "filter": filter_,
+            "snapshot": snapshot,
             "coverage": number,
         }
         for number, (filter_, snapshot) in enumerate(

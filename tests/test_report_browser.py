@@ -77,7 +77,9 @@ def test_the_report_of_a_run_on_the_layout_of_bus_bra_opens_whole(tmp_path: Path
         "name": "bus-bra",
         "generator": {"kind": "stub"},
         "axes": {
-            **{"mode": ["augmentation", "replacement"], "psi": [0.5, 1.0], "ratio": [0.5, 1]},
+            "mode": ["augmentation", "replacement"],
+            "psi": [0.5, 1.0],
+            "ratio": [0.5, 1],
             "seed": [1, 2],
         },
         "remove": {"benign": 5, "malignant": 5},

@@ -25,9 +25,26 @@ from fgaug.runs.environment import DatasetRecord, Environment
 
 SCRIPT = "<script>alert('x')</script>"
 ORDER = (
-    *("verdict", "tables", "ratio", "forest", "heat", "curves", "predictions", "strata"),
-    *("answers", "filters", "sheets", "scores", "measures", "copies", "prints", "predictors"),
-    *("absent", "plan", "provenance", "checklist"),
+    "verdict",
+    "tables",
+    "ratio",
+    "forest",
+    "heat",
+    "curves",
+    "predictions",
+    "strata",
+    "answers",
+    "filters",
+    "sheets",
+    "scores",
+    "measures",
+    "copies",
+    "prints",
+    "predictors",
+    "absent",
+    "plan",
+    "provenance",
+    "checklist",
 )
 
 
@@ -204,13 +221,23 @@ def test_what_is_gone_is_told() -> None:
 
 def test_a_changed_plan_is_told_at_the_top_and_with_the_plan() -> None:
     plan = {
-        **{"date": "2030-01-01", "digest": "abcdef0123456789", "arms": ["a"] * 4, "seeds": 3},
-        **{"baseline_seeds": 6, "sizes": {}, "confirmation": None},
+        "date": "2030-01-01",
+        "digest": "abcdef0123456789",
+        "arms": ["a"] * 4,
+        "seeds": 3,
+        "baseline_seeds": 6,
+        "sizes": {},
+        "confirmation": None,
         "analysis": {"metric": "auc", "contrast": "baseline", "alpha": 0.05, "margin": 0.01},
     }
     look = {
-        **{"number": 1, "date": "2030-01-02", "arms": ("a",), "cells": (), "purpose": "report"},
-        **{"planned": False, "allowed": 0},
+        "number": 1,
+        "date": "2030-01-02",
+        "arms": ("a",),
+        "cells": (),
+        "purpose": "report",
+        "planned": False,
+        "allowed": 0,
     }
     told = text_of(made_material(plan=plan, deviations=("`analysis.margin`",), looks=(look,)))
     assert (
@@ -239,9 +266,17 @@ def test_a_dataset_without_a_test_set_is_told_so() -> None:
 
 def test_a_second_stage_is_told_with_its_level() -> None:
     row = {
-        **{"arm": "augmentation, ψ 0.5", "against": "twin", "n_seeds": 20, "n_seeds_against": 35},
-        **{"metric": "auc", "effect": 0.011, "ci_low": 0.002, "ci_high": 0.02, "p_value": 0.02},
-        **{"verdict": "better", "reason": None},
+        "arm": "augmentation, ψ 0.5",
+        "against": "twin",
+        "n_seeds": 20,
+        "n_seeds_against": 35,
+        "metric": "auc",
+        "effect": 0.011,
+        "ci_low": 0.002,
+        "ci_high": 0.02,
+        "p_value": 0.02,
+        "verdict": "better",
+        "reason": None,
     }
     head = "Second stage of 2030-01-03: look 1 of 1 planned."
     told = text_of(made_material(confirmed=((head, pd.DataFrame([row])),)))

@@ -35,7 +35,11 @@ def test_numbers_in_words() -> None:
     assert format.interval("auc", -0.003, 0.027) == f"{MINUS}0.3 to +2.7"
     assert format.interval("auc", math.nan, 0.027) == DASH
     assert [format.p_value(p) for p in (0, 0.0004, 0.01234, 0.2345, 1.0)] == [
-        *("<0.001", "<0.001", "0.012", "0.23", "1.00")
+        "<0.001",
+        "<0.001",
+        "0.012",
+        "0.23",
+        "1.00",
     ]
     assert format.listed(["a", "b", "c"]) == "a, b and c"
     assert (format.listed(["a"]), format.listed([])) == ("a", "")

@@ -18,8 +18,20 @@ from fgaug.runs.results import write_row
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {
-    *("numpy", "pandas", "pyarrow", "scipy", "sklearn", "matplotlib", "PIL"),
-    *("torch", "torchvision", "timm", "tensorflow", "keras", "ray", "psutil"),
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+    "torch",
+    "torchvision",
+    "timm",
+    "tensorflow",
+    "keras",
+    "ray",
+    "psutil",
 }
 GROUPS = {"fgaug.cli.bank", "fgaug.cli.data", "fgaug.cli.gan"}
 PROBE = """

@@ -78,8 +78,13 @@ def test_nested_over_all_pairs_of_runs(first: int, second: int) -> None:
         "cov2_b": apart(c[first:, first:]),
         "cov3_all_pairs": c[:first, first:].mean(),
         "nested": {
-            **{"seed_part": sum(parts), "case_part": case, "se": v**0.5, "t": d / v**0.5},
-            **{"df": df, "p": p, "ci95": [d - half, d + half]},
+            "seed_part": sum(parts),
+            "case_part": case,
+            "se": v**0.5,
+            "t": d / v**0.5,
+            "df": df,
+            "p": p,
+            "ci95": [d - half, d + half],
         },
         "seeds_only_welch_p": scipy_stats.ttest_ind(
             area[:first], area[first:], equal_var=False

@@ -198,7 +198,14 @@ class TestSplits:
         assert code == 2
         assert "do not apply" in err
         code, _, err = fgaug(
-            *("data", "prepare", "--preset", "phantom", "--size", 8, "--out", tmp_path / "f"),
+            "data",
+            "prepare",
+            "--preset",
+            "phantom",
+            "--size",
+            8,
+            "--out",
+            tmp_path / "f",
             "--label-level=2",
         )
         assert code == 2
@@ -309,13 +316,31 @@ class TestCompanions:
     @pytest.mark.parametrize(
         "name",
         [
-            *("scan 1_mask.png", "scan 1_mask_1.png", "scan 1_mask (2).bmp", "scan 1-Mask.tif"),
-            *("scan 1 mask.png", "scan 1_seg.png", "scan 1_GT.png", "scan 1_gt_2.png"),
-            *("scan 1_Annotation.png", "scan 1_segmentation.jpg", "scan 1.mask.png"),
-            *("mask_scan 1.png", "scan 1_lesion.png", "scan 1_label.png", "scan 1Mask.png"),
-            *("scan 1_ground_truth.png", "scan 1(mask).png", "scan 1_anno.bmp"),
-            *("masks/scan 1.png", "GT/scan 1.png", "labels/scan 1.png", "Ground Truth/77.png"),
-            *("annotations/scan 1_x.png", "mask images/0.png", "tumor_masks/5.png"),
+            "scan 1_mask.png",
+            "scan 1_mask_1.png",
+            "scan 1_mask (2).bmp",
+            "scan 1-Mask.tif",
+            "scan 1 mask.png",
+            "scan 1_seg.png",
+            "scan 1_GT.png",
+            "scan 1_gt_2.png",
+            "scan 1_Annotation.png",
+            "scan 1_segmentation.jpg",
+            "scan 1.mask.png",
+            "mask_scan 1.png",
+            "scan 1_lesion.png",
+            "scan 1_label.png",
+            "scan 1Mask.png",
+            "scan 1_ground_truth.png",
+            "scan 1(mask).png",
+            "scan 1_anno.bmp",
+            "masks/scan 1.png",
+            "GT/scan 1.png",
+            "labels/scan 1.png",
+            "Ground Truth/77.png",
+            "annotations/scan 1_x.png",
+            "mask images/0.png",
+            "tumor_masks/5.png",
         ],
     )
     def test_left_out_and_named(
@@ -331,9 +356,19 @@ class TestCompanions:
     @pytest.mark.parametrize(
         "name",
         [
-            *("lesion_12.png", "patient3_lesion.png", "label_3.png", "no_mask_4.jpg"),
-            *("with_GTX.png", "unmasked.png", "segment_3.png", "labels/9.png", "x_tumor.png"),
-            *("Set_with_GT/1.png", "no_mask/1.png", "masked man.png", "augmented_3.png"),
+            "lesion_12.png",
+            "patient3_lesion.png",
+            "label_3.png",
+            "no_mask_4.jpg",
+            "with_GTX.png",
+            "unmasked.png",
+            "segment_3.png",
+            "labels/9.png",
+            "x_tumor.png",
+            "Set_with_GT/1.png",
+            "no_mask/1.png",
+            "masked man.png",
+            "augmented_3.png",
         ],
     )
     def test_what_only_sounds_like_one(self, tmp_path: Path, name: str) -> None:

@@ -324,8 +324,14 @@ def by_index(model: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tenso
 @pytest.mark.parametrize(
     "prefix",
     [
-        *("net.", "encoder.", "_orig_mod.module.", "module.backbone.", "model.backbone.body."),
-        *("backbone.model.", "module._orig_mod.model.encoder.", "student.trunk."),
+        "net.",
+        "encoder.",
+        "_orig_mod.module.",
+        "module.backbone.",
+        "model.backbone.body.",
+        "backbone.model.",
+        "module._orig_mod.model.encoder.",
+        "student.trunk.",
     ],
 )
 def test_one_prefix_of_all_names_is_stripped(tmp_path: Path, prefix: str) -> None:
@@ -362,8 +368,16 @@ def test_modules_by_index_are_those_of_a_sequential(
 @pytest.mark.parametrize(
     "part",
     [
-        *("model_state_dict", "net", "weights", "params", "network", "model_weights", "backbone"),
-        *("teacher", "checkpoint.state_dict", "model.net"),
+        "model_state_dict",
+        "net",
+        "weights",
+        "params",
+        "network",
+        "model_weights",
+        "backbone",
+        "teacher",
+        "checkpoint.state_dict",
+        "model.net",
     ],
 )
 def test_the_part_that_fits_is_found(tmp_path: Path, part: str) -> None:

@@ -83,11 +83,19 @@ def margin_rows(found: Margins) -> list[dict[str, Any]]:
         both, only_a, only_b, neither = table.ravel().tolist()
         rows.append(
             {
-                **{"table": name, "both_right": both, "only_a": only_a, "only_b": only_b},
-                **{"neither": neither, "accuracy_a": test.accuracy_a},
-                **{"accuracy_b": test.accuracy_b, "difference": test.difference},
-                **{"ci_low": test.fay_lumbard[0], "ci_high": test.fay_lumbard[1]},
-                **{"p_mid": test.p_mid, "p_exact": test.p_exact, "level": "E0"},
+                "table": name,
+                "both_right": both,
+                "only_a": only_a,
+                "only_b": only_b,
+                "neither": neither,
+                "accuracy_a": test.accuracy_a,
+                "accuracy_b": test.accuracy_b,
+                "difference": test.difference,
+                "ci_low": test.fay_lumbard[0],
+                "ci_high": test.fay_lumbard[1],
+                "p_mid": test.p_mid,
+                "p_exact": test.p_exact,
+                "level": "E0",
             }
         )
     return rows

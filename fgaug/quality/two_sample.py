@@ -79,9 +79,15 @@ def two_sample_test(
     }
     (auc, auc_low, auc_high), (right, low, high) = found.values()
     return ToldApart(
-        n_first=len(first), n_second=len(second), auc=auc, auc_low=auc_low, auc_high=auc_high,
-        accuracy=right, accuracy_low=low, accuracy_high=high,
-    )  # fmt: skip
+        n_first=len(first),
+        n_second=len(second),
+        auc=auc,
+        auc_low=auc_low,
+        auc_high=auc_high,
+        accuracy=right,
+        accuracy_low=low,
+        accuracy_high=high,
+    )
 
 
 def _interval(

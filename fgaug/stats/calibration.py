@@ -57,9 +57,15 @@ def calibration_of(y_true: ArrayLike, probability: ArrayLike, *, bins: int = 15)
         raise UserError(f"`bins` must be at least 1, got {bins}. Give 15.")
     if reason := missing(probability=p):
         return Calibration(
-            brier=NAN, brier_skill=NAN, log_loss=NAN, ece_equal_width=NAN, ece_equal_mass=NAN,
-            slope=NAN, intercept_in_the_large=NAN, reason=reason,
-        )  # fmt: skip
+            brier=NAN,
+            brier_skill=NAN,
+            log_loss=NAN,
+            ece_equal_width=NAN,
+            ece_equal_mass=NAN,
+            slope=NAN,
+            intercept_in_the_large=NAN,
+            reason=reason,
+        )
     if p.min() < 0 or p.max() > 1:
         raise UserError(f"Probabilities must lie within 0..1, got {p.min():g}..{p.max():g}.")
     share, brier = float(y.mean()), float(((p - y) ** 2).mean())

@@ -164,10 +164,24 @@ def _wald(share_b: float, share_c: float, n: int, level: float) -> tuple[float, 
 def _undefined(reason: str) -> McNemar:
     pair = (NAN, NAN)
     return McNemar(
-        statistic=NAN, p_value=NAN, n=0, discordant=0, accuracy_a=NAN, accuracy_b=NAN,
-        difference=NAN, p_exact=NAN, p_mid=NAN, chi2_uncorrected=NAN, p_uncorrected=NAN,
-        chi2_yates=NAN, p_yates=NAN, wald=pair, bonett_price=pair, fay_lumbard=pair, reason=reason,
-    )  # fmt: skip
+        statistic=NAN,
+        p_value=NAN,
+        n=0,
+        discordant=0,
+        accuracy_a=NAN,
+        accuracy_b=NAN,
+        difference=NAN,
+        p_exact=NAN,
+        p_mid=NAN,
+        chi2_uncorrected=NAN,
+        p_uncorrected=NAN,
+        chi2_yates=NAN,
+        p_yates=NAN,
+        wald=pair,
+        bonett_price=pair,
+        fay_lumbard=pair,
+        reason=reason,
+    )
 
 
 def fay_lumbard(b: int, c: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

@@ -76,9 +76,14 @@ def selected_gain(
     means = _arm_means(score(np.arange(images)), index, runs)
     if not np.isfinite(means).all():
         return Selection(
-            best=-1, naive=NAN, naive_gain=NAN, corrected=NAN, corrected_gain=NAN, n_draws=0,
+            best=-1,
+            naive=NAN,
+            naive_gain=NAN,
+            corrected=NAN,
+            corrected_gain=NAN,
+            n_draws=0,
             reason="the metric is undefined for some runs",
-        )  # fmt: skip
+        )
     best, picked = int(means.argmax()), []
     for draw in draws:
         if not draw.rows_out.size or not draw.runs_out.size:

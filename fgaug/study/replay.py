@@ -30,7 +30,13 @@ from fgaug.study.planner import plan
 TOLERANCE = 1e-6  # for metrics and probabilities; on the same machine they are identical
 _SHOWN = 8
 _COUNTS = (
-    *("stopped_by", "n_real", "n_fake", "n_dropped", "budget_used", "best_epoch", "best_step"),
+    "stopped_by",
+    "n_real",
+    "n_fake",
+    "n_dropped",
+    "budget_used",
+    "best_epoch",
+    "best_step",
     "images_seen",
 )
 _METRICS = ("valid_", "precision_", "recall_", "specificity_")

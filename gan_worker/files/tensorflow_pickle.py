@@ -30,12 +30,30 @@ _MAX_NAME = 100
 # images up to rounding, and here all is float32.
 _IGNORED = frozenset(
     (
-        *("truncation_psi", "truncation_cutoff", "truncation_psi_val", "truncation_cutoff_val"),
-        *("style_mixing_prob", "randomize_noise", "is_training", "is_validation"),
-        *("is_template_graph", "force_clean_graph", "return_dlatents", "dlatent_broadcast"),
-        *("structure", "fused_modconv", "num_fp16_res"),
-        *("fmap_base", "fmap_decay", "fmap_min", "fmap_max", "mapping_fmaps", "label_fmaps"),
-        *("mapping_func", "synthesis_func"),  # the functions themselves are checked
+        "truncation_psi",
+        "truncation_cutoff",
+        "truncation_psi_val",
+        "truncation_cutoff_val",
+        "style_mixing_prob",
+        "randomize_noise",
+        "is_training",
+        "is_validation",
+        "is_template_graph",
+        "force_clean_graph",
+        "return_dlatents",
+        "dlatent_broadcast",
+        "structure",
+        "fused_modconv",
+        "num_fp16_res",
+        "fmap_base",
+        "fmap_decay",
+        "fmap_min",
+        "fmap_max",
+        "mapping_fmaps",
+        "label_fmaps",
+        # the functions themselves are checked
+        "mapping_func",
+        "synthesis_func",
     )
 )
 # Arguments that affect images, with their harmless values.
@@ -47,17 +65,39 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
 _SIDES = ("resolution_w", "resolution_h")  # of forks that make non-square images
 _READ = frozenset(
     (
-        *("latent_size", "label_size", "dlatent_size", "resolution", "num_channels"),
-        *("mapping_layers", "mapping_nonlinearity", "mapping_lrmul"),
-        *("w_avg_beta", "dlatent_avg_beta"),  # the same option under its new and old name
-        *("architecture", "nonlinearity", "resample_kernel", "use_noise", "conv_clamp"),
+        "latent_size",
+        "label_size",
+        "dlatent_size",
+        "resolution",
+        "num_channels",
+        "mapping_layers",
+        "mapping_nonlinearity",
+        "mapping_lrmul",
+        # the same option under its new and old name
+        "w_avg_beta",
+        "dlatent_avg_beta",
+        "architecture",
+        "nonlinearity",
+        "resample_kernel",
+        "use_noise",
+        "conv_clamp",
     )
 )
 _READ_OF_D = frozenset(
     (
-        *("label_size", "resolution", "num_channels", "architecture", "conv_clamp"),
-        *("mapping_layers", "mapping_lrmul", "mapping_nonlinearity", "nonlinearity"),
-        *("resample_kernel", "freeze_layers", "mbstd_group_size", "mbstd_num_features"),
+        "label_size",
+        "resolution",
+        "num_channels",
+        "architecture",
+        "conv_clamp",
+        "mapping_layers",
+        "mapping_lrmul",
+        "mapping_nonlinearity",
+        "nonlinearity",
+        "resample_kernel",
+        "freeze_layers",
+        "mbstd_group_size",
+        "mbstd_num_features",
     )
 )
 _LAYERS = {"conv0": "Conv0_up", "conv1": "Conv1", "torgb": "ToRGB", "skip": "Skip"}

@@ -7,8 +7,16 @@ from itertools import pairwise
 
 ARCHITECTURES = ("skip", "resnet", "orig")
 ACTIVATIONS = (
-    "linear", "lrelu", "relu", "swish", "tanh", "sigmoid", "elu", "selu", "softplus",
-)  # fmt: skip
+    "linear",
+    "lrelu",
+    "relu",
+    "swish",
+    "tanh",
+    "sigmoid",
+    "elu",
+    "selu",
+    "softplus",
+)
 # Far above any network in use (the largest published ones have 1024 px and 512 channels). The
 # limits keep a damaged or hostile file from requesting more memory than its weights need.
 MAX_RESOLUTION = 4096

@@ -137,20 +137,37 @@ def _auto(resolution: int, gpus: int) -> dict[str, Any]:
 
 
 _THESIS = {
-    **{"batch": 32, "group_size": 4, "fmaps": 0.5, "ema_kimg": 10.0, "mapping_layers": 8},
-    **{"augment": "bg", "ada_target": 0.5},
+    "batch": 32,
+    "group_size": 4,
+    "fmaps": 0.5,
+    "ema_kimg": 10.0,
+    "mapping_layers": 8,
+    "augment": "bg",
+    "ada_target": 0.5,
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "auto": {},
     "thesis-dbp": {**_THESIS, "gamma": 0.16, "lr": 0.002},
     "thesis-trv": {**_THESIS, "gamma": 0.24, "lr": 0.001, "mirror": True},
     "paper256": {
-        **{"batch": 64, "group_size": 8, "fmaps": 0.5, "lr": 0.0025, "gamma": 1.0},
-        **{"ema_kimg": 20.0, "conv_clamp": 256.0, "precision": "mixed"},
+        "batch": 64,
+        "group_size": 8,
+        "fmaps": 0.5,
+        "lr": 0.0025,
+        "gamma": 1.0,
+        "ema_kimg": 20.0,
+        "conv_clamp": 256.0,
+        "precision": "mixed",
     },
     "stylegan2-config-e": {
-        **{"batch": 32, "group_size": 4, "fmaps": 0.5, "lr": 0.002, "gamma": 100.0},
-        **{"augment": "none", "ada_target": None, "mirror": True},
+        "batch": 32,
+        "group_size": 4,
+        "fmaps": 0.5,
+        "lr": 0.002,
+        "gamma": 100.0,
+        "augment": "none",
+        "ada_target": None,
+        "mirror": True,
     },
 }
 

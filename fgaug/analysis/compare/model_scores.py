@@ -20,8 +20,18 @@ from fgaug.stats.inference import t_test
 
 THRESHOLD = 0.5  # with two labels, predict the second from here on, as `influence_of` does
 SCORES = (
-    *("quantity", "label", "a", "b", "difference", "a_count", "b_count"),
-    *("a_low", "a_high", "b_low", "b_high", "interval"),
+    "quantity",
+    "label",
+    "a",
+    "b",
+    "difference",
+    "a_count",
+    "b_count",
+    "a_low",
+    "a_high",
+    "b_low",
+    "b_high",
+    "interval",
 )
 COUNTS = ("images", "tn", "fp", "fn", "tp")
 AVERAGED = ("precision", "recall", "f1")  # by `classification_report`
@@ -48,9 +58,12 @@ def confusion_of(both: PairedPredictions, calls: list[Ints]) -> pd.DataFrame:
             true, said = both.y == index, found == index
             rows.append(
                 {
-                    **{"model": model, "label": label},
-                    **{"tn": int((~true & ~said).sum()), "fp": int((~true & said).sum())},
-                    **{"fn": int((true & ~said).sum()), "tp": int((true & said).sum())},
+                    "model": model,
+                    "label": label,
+                    "tn": int((~true & ~said).sum()),
+                    "fp": int((~true & said).sum()),
+                    "fn": int((true & ~said).sum()),
+                    "tp": int((true & said).sum()),
                 }
             )
     return pd.DataFrame(rows)
@@ -121,9 +134,17 @@ class Value:
 def score(quantity: str, label: str, a: Value, b: Value) -> dict[str, Any]:
     """Return a row of SCORES; `label` is '' for a score over all images."""
     return {
-        **{"quantity": quantity, "label": label, "a": a.value, "b": b.value},
-        **{"difference": a.value - b.value, "a_count": a.count, "b_count": b.count},
-        **{"a_low": a.low, "a_high": a.high, "b_low": b.low, "b_high": b.high},
+        "quantity": quantity,
+        "label": label,
+        "a": a.value,
+        "b": b.value,
+        "difference": a.value - b.value,
+        "a_count": a.count,
+        "b_count": b.count,
+        "a_low": a.low,
+        "a_high": a.high,
+        "b_low": b.low,
+        "b_high": b.high,
         "interval": a.how or b.how,
     }
 
@@ -173,8 +194,16 @@ def _area(truth: Ints, score: Floats, group: np.ndarray | None) -> Value:
 
 
 REPORT = (
-    *("model", "row", "label", *COUNTS),
-    *("precision", "recall", "specificity", "f1", "accuracy", "auc"),
+    "model",
+    "row",
+    "label",
+    *COUNTS,
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "accuracy",
+    "auc",
 )
 
 

@@ -30,8 +30,20 @@ from fgaug.stats.arrays import NAN, Floats
 ALPHA = 0.05
 PROBABILITIES = ("auc", "brier", "log_loss")  # metrics that need probabilities
 SUMMARY = (
-    *("metric", "mean_a", "sd_a", "min_a", "max_a", "mean_b", "sd_b", "min_b", "max_b"),
-    *("difference", "p_greater", "run_pairs", "seed_share", "patient_share"),
+    "metric",
+    "mean_a",
+    "sd_a",
+    "min_a",
+    "max_a",
+    "mean_b",
+    "sd_b",
+    "min_b",
+    "max_b",
+    "difference",
+    "p_greater",
+    "run_pairs",
+    "seed_share",
+    "patient_share",
 )
 
 

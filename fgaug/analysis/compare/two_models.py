@@ -46,8 +46,18 @@ NO_AREA = "no AUC (for predicted labels it equals the balanced accuracy), Brier 
 ALPHA = 0.05
 EXACT_BELOW = 50  # patients: the score test needs many (Yang 2010)
 TESTS = (
-    *("quantity", "test", "level", "difference", "se", "statistic", "df"),
-    *("ci_low", "ci_high", "interval", "p_value", "reason"),
+    "quantity",
+    "test",
+    "level",
+    "difference",
+    "se",
+    "statistic",
+    "df",
+    "ci_low",
+    "ci_high",
+    "interval",
+    "p_value",
+    "reason",
 )
 
 
@@ -172,8 +182,11 @@ def accuracy_tests(
     difference = mean.test.difference
     rows = [
         {
-            **{"test": "clustered score", "difference": difference, "statistic": score.z},
-            **{"p_value": score.p_value, "reason": score.reason},
+            "test": "clustered score",
+            "difference": difference,
+            "statistic": score.z,
+            "p_value": score.p_value,
+            "reason": score.reason,
         },
         {"test": "sign flips of patients", "difference": difference, "p_value": sign_flip(net)},
     ]
@@ -192,11 +205,15 @@ def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
     found = mcnemar(table)
     mid = {"test": "McNemar, mid-p", "p_value": found.p_mid}
     exact = {
-        **{"test": "McNemar, exact", "p_value": found.p_exact, "interval": "Fay-Lumbard, exact"},
+        "test": "McNemar, exact",
+        "p_value": found.p_exact,
+        "interval": "Fay-Lumbard, exact",
         **dict(zip(("ci_low", "ci_high"), found.fay_lumbard, strict=True)),
     }
     shared = {
-        **{"quantity": "accuracy", "level": "E0", "difference": found.difference},
+        "quantity": "accuracy",
+        "level": "E0",
+        "difference": found.difference,
         "statistic": found.statistic,
         "reason": found.reason if found.n == 0 else None,
     }
@@ -206,10 +223,18 @@ def mcnemar_tests(table: Ints) -> list[dict[str, Any]]:
 def test_row(quantity: str, test: str, level: str, found: TTest) -> dict[str, Any]:
     """Return a t or z test as a row of the frame of tests."""
     return {
-        **{"quantity": quantity, "test": test, "level": level, "difference": found.difference},
-        **{"se": found.se, "statistic": found.statistic, "df": found.df},
-        **{"ci_low": found.ci_low, "ci_high": found.ci_high, "interval": "95 %"},
-        **{"p_value": found.p_value, "reason": found.reason},
+        "quantity": quantity,
+        "test": test,
+        "level": level,
+        "difference": found.difference,
+        "se": found.se,
+        "statistic": found.statistic,
+        "df": found.df,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "interval": "95 %",
+        "p_value": found.p_value,
+        "reason": found.reason,
     }
 
 

@@ -14,9 +14,27 @@ from fgaug.grid.filters import NONE
 from fgaug.runs.results import USUAL_SPLIT
 
 COLUMNS = (
-    *("arm_id", "name", "mode", "psi", "ratio", "filter", "split", "real_fraction"),
-    *("family", "group", "sheet", "baseline_id", "twin_id", "drop_id", "subset_id"),
-    *("n_real", "n_fake", "ok", "failed", "pruned", "missing"),
+    "arm_id",
+    "name",
+    "mode",
+    "psi",
+    "ratio",
+    "filter",
+    "split",
+    "real_fraction",
+    "family",
+    "group",
+    "sheet",
+    "baseline_id",
+    "twin_id",
+    "drop_id",
+    "subset_id",
+    "n_real",
+    "n_fake",
+    "ok",
+    "failed",
+    "pruned",
+    "missing",
 )
 
 

@@ -21,8 +21,17 @@ from fgaug.stats.arrays import NAN, Floats, Ints
 from fgaug.stats.influence import SMALLEST_PROBABILITY
 
 COLUMNS = (
-    *("metric", "family", "arm_id", "baseline_id", "arms", "naive_gain", "corrected_gain"),
-    *("ci_low", "ci_high", "resamples", "reason"),
+    "metric",
+    "family",
+    "arm_id",
+    "baseline_id",
+    "arms",
+    "naive_gain",
+    "corrected_gain",
+    "ci_low",
+    "ci_high",
+    "resamples",
+    "reason",
 )
 WORK = 2 * 10**9  # predictions processed over all resamples of a family
 FEWEST = 200  # minimum number of resamples, for large runs
@@ -65,9 +74,13 @@ def _row(
     baseline = str(listed["baseline_id"].iloc[0])
     names = [str(arm["arm_id"]) for arm in records(listed) if metric.has(arm["arm_id"])]
     row: dict[str, Any] = {
-        **{"metric": metric.metric, "arm_id": None, "baseline_id": baseline, "arms": len(names)},
+        "metric": metric.metric,
+        "arm_id": None,
+        "baseline_id": baseline,
+        "arms": len(names),
         **dict.fromkeys(("naive_gain", "corrected_gain", "ci_low", "ci_high"), NAN),
-        **{"resamples": 0, "reason": None},
+        "resamples": 0,
+        "reason": None,
     }
     if not metric.has(baseline) or not names:
         lacking = "the baseline has no result" if names else "no arm has a result"
@@ -79,9 +92,13 @@ def _row(
     found, draws = _corrected(metric, [baseline, *names], resamples)
     return {
         **row,
-        **{"arm_id": best, "naive_gain": float(means[1:].max() - means[0])},
-        **{"corrected_gain": found.corrected_gain, "ci_low": low, "ci_high": high},
-        **{"resamples": draws, "reason": found.reason},
+        "arm_id": best,
+        "naive_gain": float(means[1:].max() - means[0]),
+        "corrected_gain": found.corrected_gain,
+        "ci_low": low,
+        "ci_high": high,
+        "resamples": draws,
+        "reason": found.reason,
     }
 
 

@@ -25,15 +25,51 @@ AGAINST = {
     "subset": "subset_id",
 }
 _TESTED = (
-    *("effect", "se", "df", "ci_low", "ci_high", "ci_low_single", "ci_high_single"),
-    *("p_raw", "p_value", "p_patients", "seed_part", "case_part"),
+    "effect",
+    "se",
+    "df",
+    "ci_low",
+    "ci_high",
+    "ci_low_single",
+    "ci_high_single",
+    "p_raw",
+    "p_value",
+    "p_patients",
+    "seed_part",
+    "case_part",
 )
 COLUMNS = (
-    *("arm_id", "against", "against_id", "metric", "primary", "family"),
-    *("n_seeds", "n_seeds_against", "n_images", "n_patients", "mean", "mean_against"),
-    *("effect", "relative", "se", "df", "ci_low", "ci_high", "ci_low_single", "ci_high_single"),
-    *("p_raw", "p_value", "p_patients", "p_greater", "run_pairs"),
-    *("seed_share", "patient_share", "seed_part", "case_part", "cohen_d", "reason"),
+    "arm_id",
+    "against",
+    "against_id",
+    "metric",
+    "primary",
+    "family",
+    "n_seeds",
+    "n_seeds_against",
+    "n_images",
+    "n_patients",
+    "mean",
+    "mean_against",
+    "effect",
+    "relative",
+    "se",
+    "df",
+    "ci_low",
+    "ci_high",
+    "ci_low_single",
+    "ci_high_single",
+    "p_raw",
+    "p_value",
+    "p_patients",
+    "p_greater",
+    "run_pairs",
+    "seed_share",
+    "patient_share",
+    "seed_part",
+    "case_part",
+    "cohen_d",
+    "reason",
 )
 Pair: TypeAlias = tuple[str, str]  # arm_id of an arm and of its comparator
 Numbers: TypeAlias = dict[str, Floats]  # of _TESTED, [K]
@@ -102,8 +138,11 @@ def _of_family(
         numbers |= _shared(numbers, share, plan.alpha)
     for pair, arm in zip(pairs, records(family), strict=True):
         row = {
-            **{"arm_id": pair[0], "against": against, "against_id": pair[1]},
-            **{"family": arm["family"], "reason": None},
+            "arm_id": pair[0],
+            "against": against,
+            "against_id": pair[1],
+            "family": arm["family"],
+            "reason": None,
             **dict.fromkeys(_TESTED, NAN),
         }
         if (place := places.get(pair)) is not None:
@@ -122,9 +161,15 @@ def _with_baseline(
     found = or_max_t(metric.of([baseline, *arms]), level=level)
     seeds = dunnett(metric.values(baseline), [metric.values(arm) for arm in arms])
     return {
-        **{"effect": found.difference, "se": found.se, "df": found.df, "p_raw": found.p_raw},
-        **{"ci_low": found.ci_low, "ci_high": found.ci_high, "p_value": found.p_value},
-        **{"seed_part": found.seed_part, "case_part": found.case_part},
+        "effect": found.difference,
+        "se": found.se,
+        "df": found.df,
+        "p_raw": found.p_raw,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p_value": found.p_value,
+        "seed_part": found.seed_part,
+        "case_part": found.case_part,
         "p_patients": seeds.p_value,
     }, found.reason
 
@@ -144,9 +189,15 @@ def _with_twins(
     alike = (found.estimate == 0) & (found.seed_part == 0)
     seeds = two_sided(np.where(alike, 0.0, np.where(np.isinf(t), NAN, t)), arms.seed_df or NAN)
     return {
-        **{"effect": found.estimate, "se": found.se, "df": found.df, "p_raw": found.p_raw},
-        **{"ci_low": found.ci_low, "ci_high": found.ci_high, "p_value": found.p_value},
-        **{"seed_part": found.seed_part, "case_part": found.case_part},
+        "effect": found.estimate,
+        "se": found.se,
+        "df": found.df,
+        "p_raw": found.p_raw,
+        "ci_low": found.ci_low,
+        "ci_high": found.ci_high,
+        "p_value": found.p_value,
+        "seed_part": found.seed_part,
+        "case_part": found.case_part,
         "p_patients": adjust(seeds, "holm"),
     }, found.reason
 
@@ -173,9 +224,12 @@ def _described(metric: Measured | None, pair: Pair, row: Mapping[str, Any]) -> d
     greater = prob_greater(a, b)
     variance = row["seed_part"] + row["case_part"]
     return {
-        **{"n_seeds": a.size, "n_seeds_against": b.size},
-        **{"n_images": metric.runs.n_images, "n_patients": metric.runs.n_patients},
-        **{"mean": mean, "mean_against": against},
+        "n_seeds": a.size,
+        "n_seeds_against": b.size,
+        "n_images": metric.runs.n_images,
+        "n_patients": metric.runs.n_patients,
+        "mean": mean,
+        "mean_against": against,
         "relative": row["effect"] / against if against else NAN,
         "p_greater": greater,
         "run_pairs": ""

@@ -23,8 +23,23 @@ from fgaug.stats.non_inferiority import fieller
 
 FAKES = 1000  # the exchange rate is given per this many fakes
 COLUMNS = (
-    *("arm_id", "from", "group", "arms", "n_real", "n_fake", "estimate", "ci_low", "ci_high"),
-    *("patients", "patients_low", "patients_high", "sizes", "slope", "p_slope", "note", "reason"),
+    "arm_id",
+    "from",
+    "group",
+    "arms",
+    "n_real",
+    "n_fake",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "patients",
+    "patients_low",
+    "patients_high",
+    "sizes",
+    "slope",
+    "p_slope",
+    "note",
+    "reason",
 )
 
 
@@ -149,9 +164,16 @@ def _row(
 ) -> dict[str, Any]:
     n_real, n_fake = float(members["n_real"].mean()), float(members["n_fake"].mean())
     row: dict[str, Any] = {
-        **{"arm_id": members["arm_id"].iloc[0] if len(members) == 1 else None, "from": text},
-        **{"arms": len(members), "n_real": n_real, "n_fake": n_fake, "sizes": line.sizes},
-        **{"slope": line.slope, "p_slope": line.p_slope, "note": "", "reason": line.reason},
+        "arm_id": members["arm_id"].iloc[0] if len(members) == 1 else None,
+        "from": text,
+        "arms": len(members),
+        "n_real": n_real,
+        "n_fake": n_fake,
+        "sizes": line.sizes,
+        "slope": line.slope,
+        "p_slope": line.p_slope,
+        "note": "",
+        "reason": line.reason,
         **dict.fromkeys(("estimate", "ci_low", "ci_high"), NAN),
         **dict.fromkeys(("patients", "patients_low", "patients_high"), NAN),
     }

@@ -27,7 +27,15 @@ DRAWS = 20_000  # random permutations beyond that
 LEVEL = 0.95
 WHERE = ("psi", "filter", "snapshot")
 COLUMNS = (
-    *("mode", "measure", "points", "rho", "ci_low", "ci_high", "p_value", "p_holm", "reason"),
+    "mode",
+    "measure",
+    "points",
+    "rho",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_holm",
+    "reason",
 )
 
 
@@ -113,7 +121,11 @@ def _row(measure: Floats, gain: Floats, low: bool) -> dict[str, Any]:
     reach = norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + rho**2 / 2) / (len(x) - 3))
     low_end, high_end = min(rho, math.tanh(middle - reach)), max(rho, math.tanh(middle + reach))
     return {
-        **{"points": len(x), "rho": rho, "ci_low": low_end, "ci_high": high_end, "p_value": p},
+        "points": len(x),
+        "rho": rho,
+        "ci_low": low_end,
+        "ci_high": high_end,
+        "p_value": p,
         "reason": None,
     }
 

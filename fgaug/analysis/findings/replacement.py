@@ -17,14 +17,40 @@ from fgaug.stats import Arms, adjust, non_inferiority, retention
 from fgaug.stats.arrays import NAN
 
 NUMBERS = (
-    *("assay_gain", "assay_p", "retention_p", "retained_share", "fieller_low", "fieller_high"),
-    *("margin", "p_non_inferior", "p_non_inferior_holm", "p_tost", "ci90_low", "ci90_high"),
+    "assay_gain",
+    "assay_p",
+    "retention_p",
+    "retained_share",
+    "fieller_low",
+    "fieller_high",
+    "margin",
+    "p_non_inferior",
+    "p_non_inferior_holm",
+    "p_tost",
+    "ci90_low",
+    "ci90_high",
 )
 COLUMNS = (
-    *("arm_id", "baseline_id", "drop_id", "metric", "assay_gain", "assay_p", "sensitive"),
-    *("retention_p", "retained_share", "fieller_low", "fieller_high", "margin", "margin_source"),
-    *("p_non_inferior", "p_non_inferior_holm", "p_tost", "ci90_low", "ci90_high"),
-    *("verdict", "reason"),
+    "arm_id",
+    "baseline_id",
+    "drop_id",
+    "metric",
+    "assay_gain",
+    "assay_p",
+    "sensitive",
+    "retention_p",
+    "retained_share",
+    "fieller_low",
+    "fieller_high",
+    "margin",
+    "margin_source",
+    "p_non_inferior",
+    "p_non_inferior_holm",
+    "p_tost",
+    "ci90_low",
+    "ci90_high",
+    "verdict",
+    "reason",
 )
 
 
@@ -67,7 +93,10 @@ def _row(
     row = {
         **{name: arm[name] for name in ("arm_id", "baseline_id", "drop_id")},
         **dict.fromkeys(NUMBERS, NAN),
-        **{"metric": plan.metric, "sensitive": False, "margin_source": "", "reason": None},
+        "metric": plan.metric,
+        "sensitive": False,
+        "margin_source": "",
+        "reason": None,
     }
     names = [arm["baseline_id"], arm["arm_id"], arm["drop_id"]]
     said = (
@@ -104,17 +133,25 @@ def _tested(arms: Arms, plan: AnalysisPlan) -> dict[str, Any]:
         margin = max(0.0, share * gain) if np.isfinite(gain) else NAN
         source = f"{share:.3g} of the gain from the removed reals in this run"
     row = {
-        **{"assay_gain": gain, "assay_p": kept.p_assay, "sensitive": bool(kept.sensitive)},
-        **{"retention_p": kept.p_retention, "retained_share": kept.share},
-        **{"fieller_low": kept.share_low, "fieller_high": kept.share_high},
-        **{"margin": margin, "margin_source": source, "reason": kept.reason},
+        "assay_gain": gain,
+        "assay_p": kept.p_assay,
+        "sensitive": bool(kept.sensitive),
+        "retention_p": kept.p_retention,
+        "retained_share": kept.share,
+        "fieller_low": kept.share_low,
+        "fieller_high": kept.share_high,
+        "margin": margin,
+        "margin_source": source,
+        "reason": kept.reason,
     }
     if np.isnan(margin):
         return row
     fixed = non_inferiority(arms, arm=1, reference=0, margin=margin, alpha=0.05)
     row |= {
         "p_non_inferior": kept.p_retention if plan.margin is None else fixed.p_noninferior,
-        **{"p_tost": fixed.p_value, "ci90_low": fixed.ci_low, "ci90_high": fixed.ci_high},
+        "p_tost": fixed.p_value,
+        "ci90_low": fixed.ci_low,
+        "ci90_high": fixed.ci_high,
     }
     if kept.sensitive and plan.margin is not None and margin >= gain:
         row["reason"] = (

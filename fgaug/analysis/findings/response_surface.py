@@ -21,7 +21,15 @@ from fgaug.stats import Arms, contrast
 from fgaug.stats.arrays import NAN, Floats
 
 COLUMNS = (
-    *("family", "mode", "term", "statistic", "df", "df_error", "p", "level", "sentence"),
+    "family",
+    "mode",
+    "term",
+    "statistic",
+    "df",
+    "df_error",
+    "p",
+    "level",
+    "sentence",
     "reason",
 )
 WORDS = {"psi": "ψ", "ratio": "ratio", "psi x ratio": "interaction of ψ and ratio"}
@@ -76,7 +84,9 @@ def _any_effect(rows: pd.DataFrame, plan: AnalysisPlan) -> dict[str, Any]:
     of = "the only arm" if len(own) == 1 else of
     return {
         **row,
-        **{"statistic": largest, "p": p, "df_error": float(tests["df"].min())},
+        "statistic": largest,
+        "p": p,
+        "df_error": float(tests["df"].min()),
         "sentence": f"{shown} of {of} is shown ({p_sentence(p, 'E2')}, max-T).",
     }
 
@@ -108,8 +118,13 @@ def _of_sheet(
             if level == "E2" and test.reason is None:
                 sentence = _sentence(term, test, arms, fit, metric.metric, plan)
             yield {
-                **{"term": term, "statistic": test.statistic, "df": test.df, "level": level},
-                **{"df_error": test.df_error, "p": test.p, "reason": test.reason},
+                "term": term,
+                "statistic": test.statistic,
+                "df": test.df,
+                "level": level,
+                "df_error": test.df_error,
+                "p": test.p,
+                "reason": test.reason,
                 "sentence": sentence,
             }
 

@@ -111,11 +111,15 @@ def best_cell(thesis: Thesis, metric: str) -> BestCell:
     middle, low, high = (truth - baseline.mean for truth in given_the_pick(means, se))
     gains = [
         Gain(
-            key=key, words=words, value=float(value), low=float(value - half),
-            high=float(value + half), corrected=key not in ("naive", "dunnett"),
+            key=key,
+            words=words,
+            value=float(value),
+            low=float(value - half),
+            high=float(value + half),
+            corrected=key not in ("naive", "dunnett"),
         )
         for key, words, value, half in rows
-    ]  # fmt: skip
+    ]
     gains.insert(-1, Gain(key="conditional", words=_PICK, value=middle, low=low, high=high))
     mean, p95 = null_best(means.size, se)
     return BestCell(

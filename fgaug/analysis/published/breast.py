@@ -99,11 +99,17 @@ def bounds(table: pd.DataFrame) -> pd.DataFrame:
         found = margin_bounds(right_a, right_b, int(reals["n_test"]))
         rows.append(
             {
-                **{"a": a, "b": b, "difference": found.fewest.difference},
-                **{"net": right_a - right_b, "p_exact_low": found.fewest.p_exact},
-                **{"p_exact_high": found.most.p_exact, "p_mid_low": found.fewest.p_mid},
-                **{"p_mid_high": found.most.p_mid, "tables": found.possible},
-                **{"significant": found.significant, "level": LEVEL},
+                "a": a,
+                "b": b,
+                "difference": found.fewest.difference,
+                "net": right_a - right_b,
+                "p_exact_low": found.fewest.p_exact,
+                "p_exact_high": found.most.p_exact,
+                "p_mid_low": found.fewest.p_mid,
+                "p_mid_high": found.most.p_mid,
+                "tables": found.possible,
+                "significant": found.significant,
+                "level": LEVEL,
             }
         )
     return pd.DataFrame(rows)

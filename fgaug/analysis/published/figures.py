@@ -109,9 +109,17 @@ def _one_score(
         below, above = rows[mean] - rows[f"{score}_min"], rows[f"{score}_max"] - rows[mean]
         spread = np.stack([below, above])
     axes.errorbar(
-        rows["ratio"], rows[mean], yerr=spread, label="augmentation", color=theme.arm,
-        linewidth=1.4, marker="o", markersize=3.5, elinewidth=0.8, capsize=2,
-    )  # fmt: skip
+        rows["ratio"],
+        rows[mean],
+        yerr=spread,
+        label="augmentation",
+        color=theme.arm,
+        linewidth=1.4,
+        marker="o",
+        markersize=3.5,
+        elinewidth=0.8,
+        capsize=2,
+    )
 
 
 def _forest(cells: Mapping[str, pd.DataFrame], theme: Theme) -> Figure:
@@ -126,10 +134,16 @@ def _forest(cells: Mapping[str, pd.DataFrame], theme: Theme) -> Figure:
         for place, (_, row) in zip(places, rows.iterrows(), strict=True):
             words = f"{signed(100 * row['difference'], 1)}  p {p_value(row['p_dunnett'])}"
             axes.annotate(
-                words, (1.0, place), xytext=(3, 0), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center", fontsize=TICK_PT - 1, color=theme.ink,
+                words,
+                (1.0, place),
+                xytext=(3, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=TICK_PT - 1,
+                color=theme.ink,
                 annotation_clip=False,
-            )  # fmt: skip
+            )
     names = [f"psi {row['psi']:g}, ratio {row['ratio']:g}" for _, row in first.iterrows()]
     figure.axes[0].set_yticks(places, names, fontsize=TICK_PT - 0.5)
     figure.axes[0].set_ylim(-0.8, len(first) - 0.2)
@@ -166,9 +180,15 @@ def _dots(
     for value, place, full in zip(values, places, filled, strict=True):
         face = theme.arm if full else theme.paper
         axes.plot(
-            [value], [place], marker="o", markersize=3.6, markeredgewidth=0.9,
-            color=theme.arm, markerfacecolor=face, zorder=3,
-        )  # fmt: skip
+            [value],
+            [place],
+            marker="o",
+            markersize=3.6,
+            markeredgewidth=0.9,
+            color=theme.arm,
+            markerfacecolor=face,
+            zorder=3,
+        )
 
 
 def _cascade(runs: pd.DataFrame, theme: Theme) -> Figure:
@@ -185,9 +205,17 @@ def _cascade(runs: pd.DataFrame, theme: Theme) -> Figure:
         [fakes["accuracy"] - fakes["accuracy_low"], fakes["accuracy_high"] - fakes["accuracy"]]
     )
     axes.errorbar(
-        fakes["n_train"] / 1000, fakes["accuracy"], yerr=spread, label="fakes only",
-        color=theme.arm, linewidth=1.4, marker="o", markersize=3.5, elinewidth=0.8, capsize=2,
-    )  # fmt: skip
+        fakes["n_train"] / 1000,
+        fakes["accuracy"],
+        yerr=spread,
+        label="fakes only",
+        color=theme.arm,
+        linewidth=1.4,
+        marker="o",
+        markersize=3.5,
+        elinewidth=0.8,
+        capsize=2,
+    )
     axes.set_xticks(fakes["n_train"] / 1000)
     axes.set_xlabel("cumulative number of training fakes, thousands")
     axes.set_ylabel("accuracy (share correct)")

@@ -60,12 +60,23 @@ def replaced(thesis: Thesis) -> pd.DataFrame:
             for (cell, test), one, p_holm in zip(tests, found, holm, strict=True):
                 rows.append(
                     {
-                        **{"table": cell["table"], "psi": cell["psi"], "ratio": cell["ratio"]},
-                        **{"metric": metric, "difference": test.difference, "se": test.se},
-                        **{"df": test.df, "p_difference": test.p_value, "ci90_low": one.ci_low},
-                        **{"ci90_high": one.ci_high, "margin": margin, "margin_is": kind},
-                        **{"p_noninferior": one.p_noninferior, "p_noninferior_holm": p_holm},
-                        **{"p_tost": one.p_value, "passes": bool(p_holm < ALPHA), "level": LEVEL},
+                        "table": cell["table"],
+                        "psi": cell["psi"],
+                        "ratio": cell["ratio"],
+                        "metric": metric,
+                        "difference": test.difference,
+                        "se": test.se,
+                        "df": test.df,
+                        "p_difference": test.p_value,
+                        "ci90_low": one.ci_low,
+                        "ci90_high": one.ci_high,
+                        "margin": margin,
+                        "margin_is": kind,
+                        "p_noninferior": one.p_noninferior,
+                        "p_noninferior_holm": p_holm,
+                        "p_tost": one.p_value,
+                        "passes": bool(p_holm < ALPHA),
+                        "level": LEVEL,
                     }
                 )
     return pd.DataFrame(rows)

@@ -81,17 +81,24 @@ def grid_section(thesis: Thesis) -> Section:
                 "of psi on AUC is shown. The length of training follows the ratio, too."
             ),
             Table(
-                name="two_way", title="Psi, ratio and their interaction", frame=ways,
-                text=surface, words=("metric", "term"), note=f"Analysis of variance, {LEVEL}.",
+                name="two_way",
+                title="Psi, ratio and their interaction",
+                frame=ways,
+                text=surface,
+                words=("metric", "term"),
+                note=f"Analysis of variance, {LEVEL}.",
             ),
             Table(
-                name="contrasts", title="Many cells against the baseline, and the trend",
-                frame=lines, text=told, words=("metric", "contrast"),
+                name="contrasts",
+                title="Many cells against the baseline, and the trend",
+                frame=lines,
+                text=told,
+                words=("metric", "contrast"),
                 note="The slope is per doubling of the training set. Confidence intervals are "
                 f"for single contrasts, not simultaneous. {LEVEL}.",
             ),
         ),
-    )  # fmt: skip
+    )
 
 
 def cells_section(thesis: Thesis, cells: Mapping[str, pd.DataFrame]) -> Section:

@@ -102,10 +102,14 @@ def printed_section(thesis: Thesis) -> Section:
         text = frame.rename(columns=lambda column: str(column).replace("_", " "))
         parts.append(
             Table(
-                name=name, title=title, frame=frame, text=text, words=(str(text.columns[0]),),
+                name=name,
+                title=title,
+                frame=frame,
+                text=text,
+                words=(str(text.columns[0]),),
                 kinds=tuple("total" if row == "total" else "" for row in text.iloc[:, 0]),
             )
-        )  # fmt: skip
+        )
     parts += network_tables(thesis.networks)
     return Section(key="printed", title="The published tables", parts=tuple(parts))
 

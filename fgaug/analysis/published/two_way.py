@@ -36,8 +36,13 @@ def two_way(thesis: Thesis, metric: str) -> pd.DataFrame:
         f = float(SEEDS * squares / df / error)
         found.append(
             {
-                **{"metric": metric, "term": term, "f": f, "df": df, "df_error": df_error},
-                **{"p_value": float(special.fdtrc(df, df_error, f)), "level": LEVEL},
+                "metric": metric,
+                "term": term,
+                "f": f,
+                "df": df,
+                "df_error": df_error,
+                "p_value": float(special.fdtrc(df, df_error, f)),
+                "level": LEVEL,
             }
         )
     return pd.DataFrame(found)
@@ -80,9 +85,16 @@ def _tested(
 
 def _row(metric: str, name: str, cells: int, test: TTest) -> dict[str, object]:
     return {
-        **{"metric": metric, "contrast": name, "n_cells": cells, "difference": test.difference},
-        **{"se": test.se, "df": test.df, "ci_low": test.ci_low, "ci_high": test.ci_high},
-        **{"p_value": test.p_value, "level": LEVEL},
+        "metric": metric,
+        "contrast": name,
+        "n_cells": cells,
+        "difference": test.difference,
+        "se": test.se,
+        "df": test.df,
+        "ci_low": test.ci_low,
+        "ci_high": test.ci_high,
+        "p_value": test.p_value,
+        "level": LEVEL,
     }
 
 

@@ -37,30 +37,76 @@ _HEAD = r"""% Tables of an fgaug report. Compile with pdflatex; with lualatex, x
 """
 _ASCII = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
-    **{"`": r"\textasciigrave{}", "[": "{[}", "]": "{]}", "*": "{*}"},  # `\\ [` is a length
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "`": r"\textasciigrave{}",
+    # after `\\`, a bare `[` starts a length and a `*` forbids a page break
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
 }
 _MATH = {
-    **{"\N{PLUS-MINUS SIGN}": r"\pm", "\N{MINUS SIGN}": "-", "\N{MULTIPLICATION SIGN}": r"\times"},
-    **{"\N{DIVISION SIGN}": r"\div", "\N{MIDDLE DOT}": r"\cdot", "\N{NOT SIGN}": r"\neg"},
-    **{"\N{LESS-THAN OR EQUAL TO}": r"\le", "\N{GREATER-THAN OR EQUAL TO}": r"\ge"},
-    **{"\N{NOT EQUAL TO}": r"\ne", "\N{ALMOST EQUAL TO}": r"\approx", "\N{INFINITY}": r"\infty"},
-    **{"\N{RIGHTWARDS ARROW}": r"\to", "\N{DEGREE SIGN}": r"^\circ", "\N{MICRO SIGN}": r"\mu"},
-    **{"\N{SUPERSCRIPT ONE}": "^1", "\N{SUPERSCRIPT TWO}": "^2", "\N{SUPERSCRIPT THREE}": "^3"},
+    "\N{PLUS-MINUS SIGN}": r"\pm",
+    "\N{MINUS SIGN}": "-",
+    "\N{MULTIPLICATION SIGN}": r"\times",
+    "\N{DIVISION SIGN}": r"\div",
+    "\N{MIDDLE DOT}": r"\cdot",
+    "\N{NOT SIGN}": r"\neg",
+    "\N{LESS-THAN OR EQUAL TO}": r"\le",
+    "\N{GREATER-THAN OR EQUAL TO}": r"\ge",
+    "\N{NOT EQUAL TO}": r"\ne",
+    "\N{ALMOST EQUAL TO}": r"\approx",
+    "\N{INFINITY}": r"\infty",
+    "\N{RIGHTWARDS ARROW}": r"\to",
+    "\N{DEGREE SIGN}": r"^\circ",
+    "\N{MICRO SIGN}": r"\mu",
+    "\N{SUPERSCRIPT ONE}": "^1",
+    "\N{SUPERSCRIPT TWO}": "^2",
+    "\N{SUPERSCRIPT THREE}": "^3",
     "\N{GREEK SMALL LETTER LAMDA}": r"\lambda",  # so spelt in Unicode
     "\N{GREEK CAPITAL LETTER LAMDA}": r"\Lambda",
 }
 _SMALL = (
-    *("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "mu"),
-    *("nu", "xi", "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega"),
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
 )
 _CAPITAL = ("Gamma", "Delta", "Theta", "Xi", "Pi", "Sigma", "Upsilon", "Phi", "Psi", "Omega")
 _MARKS = {
-    **{"\N{EN DASH}": "--", "\N{EM DASH}": "---", "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}"},
-    **{"\N{LEFT SINGLE QUOTATION MARK}": "`", "\N{RIGHT SINGLE QUOTATION MARK}": "'"},
-    **{"\N{LEFT DOUBLE QUOTATION MARK}": "``", "\N{RIGHT DOUBLE QUOTATION MARK}": "''"},
-    **{"\N{NO-BREAK SPACE}": "~", "\N{THIN SPACE}": r"\,", "\N{NARROW NO-BREAK SPACE}": r"\,"},
+    "\N{EN DASH}": "--",
+    "\N{EM DASH}": "---",
+    "\N{HORIZONTAL ELLIPSIS}": r"\ldots{}",
+    "\N{LEFT SINGLE QUOTATION MARK}": "`",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
+    "\N{LEFT DOUBLE QUOTATION MARK}": "``",
+    "\N{RIGHT DOUBLE QUOTATION MARK}": "''",
+    "\N{NO-BREAK SPACE}": "~",
+    "\N{THIN SPACE}": r"\,",
+    "\N{NARROW NO-BREAK SPACE}": r"\,",
 }
 
 
@@ -126,16 +172,33 @@ def booktabs(
     style = f"{size}\\setlength{{\\tabcolsep}}{{{SEP_PT:g}pt}}"
     if len(cells) <= MOST_ROWS:
         lines = [
-            r"\begin{table}[htbp]", r"\centering", title, style,
-            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", head, body, r"\bottomrule",
-            r"\end{tabular}", below, r"\end{table}",
-        ]  # fmt: skip
+            r"\begin{table}[htbp]",
+            r"\centering",
+            title,
+            style,
+            rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+            head,
+            body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            below,
+            r"\end{table}",
+        ]
     else:
         lines = [
-            f"{{{style}", rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}", rf"{title}\\", head,
-            r"\endfirsthead", head, r"\endhead", r"\bottomrule", r"\endlastfoot", body,
-            r"\end{longtable}", f"{below}}}",
-        ]  # fmt: skip
+            f"{{{style}",
+            rf"\begin{{longtable}}{{@{{}}{columns}@{{}}}}",
+            rf"{title}\\",
+            head,
+            r"\endfirsthead",
+            head,
+            r"\endhead",
+            r"\bottomrule",
+            r"\endlastfoot",
+            body,
+            r"\end{longtable}",
+            f"{below}}}",
+        ]
     return "\n".join(line for line in lines if line) + "\n"
 
 
@@ -194,8 +257,11 @@ def _head_rows(
         above, rules, place = [], [], 1
         for shared, run in groupby(heads, key=lambda head: head[0]):
             span = len(list(run))
-            above.append(rf"\multicolumn{{{span}}}{{c}}{{{escape(shared)}}}" if shared else
-                         " & " * (span - 1))  # fmt: skip
+            above.append(
+                rf"\multicolumn{{{span}}}{{c}}{{{escape(shared)}}}"
+                if shared
+                else " & " * (span - 1)
+            )
             if shared:
                 rules.append(rf"\cmidrule(lr){{{place}-{place + span - 1}}}")
             place += span

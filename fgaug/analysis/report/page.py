@@ -70,7 +70,9 @@ def _view(part: Part, drawn: Mapping[str, Drawn]) -> dict[str, Any] | None:
             return _plot(part, drawn[part.name])
         case Picture():
             return {
-                **{"is": "picture", "title": part.title, "caption": part.caption},
+                "is": "picture",
+                "title": part.title,
+                "caption": part.caption,
                 "source": _address("image/png", part.png),
                 "file": f"figures/{part.name}.png",
             }
@@ -85,7 +87,10 @@ def _table(part: Table) -> dict[str, Any]:
         for kind, row in zip(kinds, part.text.itertuples(index=False, name=None), strict=False)
     ]
     return {
-        **{"is": "table", "title": part.title, "note": part.note, "folded": part.folded},
+        "is": "table",
+        "title": part.title,
+        "note": part.note,
+        "folded": part.folded,
         "columns": list(zip(names, wordy, strict=True)),
         "rows": rows,
         "file": f"tables/{part.name}.csv, .tex",
@@ -102,7 +107,9 @@ def _kind(part: Table, name: str) -> str:
 
 def _plot(part: Plot, drawn: Drawn) -> dict[str, Any]:
     return {
-        **{"is": "plot", "title": part.title, "caption": part.caption},
+        "is": "plot",
+        "title": part.title,
+        "caption": part.caption,
         "light": _address("image/svg+xml", drawn.light),
         "dark": _address("image/svg+xml", drawn.dark),
         "file": f"figures/{part.name}.svg, .png",

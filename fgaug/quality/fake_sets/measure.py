@@ -156,9 +156,15 @@ def _machine_row(column: str, found: Machines | str) -> Row:
     if isinstance(found, str):
         return {"stratum": column, "tells": False, "reason": found}
     return {
-        **{"stratum": column, "tells": found.tells, "accuracy": found.accuracy},
-        **{"least": found.least, "inputs": found.inputs, "values": list(found.strata)},
-        **{"left_out": list(found.left_out), "n_real": len(found.rows), "reason": None},
+        "stratum": column,
+        "tells": found.tells,
+        "accuracy": found.accuracy,
+        "least": found.least,
+        "inputs": found.inputs,
+        "values": list(found.strata),
+        "left_out": list(found.left_out),
+        "n_real": len(found.rows),
+        "reason": None,
     }
 
 

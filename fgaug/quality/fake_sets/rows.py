@@ -71,15 +71,20 @@ def fakes_of(bank: Bank, wanted: Demand, filters: list[Filter], images: int) -> 
             scored = rows[list(each.columns)].notna().all(axis=1)
             taken[each.text] = np.isin(z_seeds, drawn(z_seeds[passes], images))
             counts[each.text] = {
-                **{"n_bank": len(rows), "n_scored": int(scored.sum()), "n_pass": int(passes.sum())}
+                "n_bank": len(rows),
+                "n_scored": int(scored.sum()),
+                "n_pass": int(passes.sum()),
             }
         used = np.any(list(taken.values()), axis=0)
         found.append(
             Fakes(
-                label=label, psi=psi, z_seeds=z_seeds[used], counts=counts,
+                label=label,
+                psi=psi,
+                z_seeds=z_seeds[used],
+                counts=counts,
                 taken={text: mask[used] for text, mask in taken.items()},
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -87,8 +92,12 @@ def add_reals(found: TableRows, reals: LabelReals, own: Row) -> None:
     """Add the scores of a label's reals, including `own`."""
     held = quantiles_of("realism", reals.of_held.realism) if len(reals.held) else {}
     key = {
-        **{"label": reals.label, "n_real": len(reals.features), "n_held": len(reals.held)},
-        **{"n_patients": len(np.unique(reals.groups.astype(str))), **own, **held},
+        "label": reals.label,
+        "n_real": len(reals.features),
+        "n_held": len(reals.held),
+        "n_patients": len(np.unique(reals.groups.astype(str))),
+        **own,
+        **held,
     }
     found.add("reals", key, lambda: asdict(halves(reals.frequencies, reals.groups)))
 

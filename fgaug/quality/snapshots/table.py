@@ -20,9 +20,18 @@ METRICS_VERSION = 1  # raised when the same snapshot would give other numbers
 JSON, CSV = "metrics.json", "metrics.csv"
 # columns in which comparable rows are equal
 SAME = (
-    "label", "class", "dataset_digest", "n_real", "n_fake", "psi", "noise", "features",
-    "pr_features", "k", "metrics_version",
-)  # fmt: skip
+    "label",
+    "class",
+    "dataset_digest",
+    "n_real",
+    "n_fake",
+    "psi",
+    "noise",
+    "features",
+    "pr_features",
+    "k",
+    "metrics_version",
+)
 BY = {"fid": "features", "kid": "features", "precision": "pr_features", "recall": "pr_features"}
 _WHOLE = ("kimg", "class", "n_real", "n_fake", "floor_n_reference", "floor_n_sample")
 Row = dict[str, Any]

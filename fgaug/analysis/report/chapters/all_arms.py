@@ -45,14 +45,17 @@ def confirmed_parts(material: Material) -> list[Part]:
                 "verdict": rows["verdict"],
                 "note": said(rows["reason"]),
             }
-        )  # fmt: skip
+        )
         parts.append(
             Table(
-                name=f"confirmed_{number}", title="Confirmed on the sealed test set", frame=rows,
-                text=text, words=(*WORDS, "against"),
+                name=f"confirmed_{number}",
+                title="Confirmed on the sealed test set",
+                frame=rows,
+                text=text,
+                words=(*WORDS, "against"),
                 note=f"Effect on {NAMES[metric]}, fresh seeds only. Level E2: {LEVELS['E2']}.",
             )
-        )  # fmt: skip
+        )
     return parts
 
 
@@ -86,10 +89,15 @@ def all_arms(material: Material) -> list[Part]:
     kinds = tuple("picked" if arm == picked else "" for arm in text.index)
     parts: list[Part] = [
         Table(
-            name="verdicts", title="Every arm", frame=frame.reset_index(),
-            text=text.head(MOST_ROWS), words=WORDS, kinds=kinds[:MOST_ROWS], note=note,
+            name="verdicts",
+            title="Every arm",
+            frame=frame.reset_index(),
+            text=text.head(MOST_ROWS),
+            words=WORDS,
+            kinds=kinds[:MOST_ROWS],
+            note=note,
         )
-    ]  # fmt: skip
+    ]
     return [*parts, *_unknown(frame[~known]), *_in_words(frame[known])]
 
 
@@ -107,10 +115,14 @@ def _in_words(frame: pd.DataFrame) -> list[Part]:
     ).head(MOST_ROWS)
     return [
         Table(
-            name="verdicts_in_words", title="Verdicts in full", frame=text, text=text,
-            words=tuple(text.columns), folded=True,
+            name="verdicts_in_words",
+            title="Verdicts in full",
+            frame=text,
+            text=text,
+            words=tuple(text.columns),
+            folded=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _unknown(frame: pd.DataFrame) -> list[Part]:
@@ -123,17 +135,35 @@ def _unknown(frame: pd.DataFrame) -> list[Part]:
         Table(
             name="verdicts_undefined",
             title=f"{many(len(frame), 'arm')} without an estimated effect",
-            frame=frame.reset_index(), text=text.head(MOST_ROWS), words=WORDS, note=note,
+            frame=frame.reset_index(),
+            text=text.head(MOST_ROWS),
+            words=WORDS,
+            note=note,
             folded=True,
         )
-    ]  # fmt: skip
+    ]
 
 
 def _wide(base: pd.DataFrame, twin: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
     """Return one row per arm: its comparisons side by side, and its verdict."""
-    kept = ["n_seeds", "n_seeds_against", "mean", "mean_against", "effect", "ci_low", "ci_high",
-            "ci_low_single", "ci_high_single", "p_raw", "p_value", "p_patients", "run_pairs",
-            "seed_share", "patient_share", "reason"]  # fmt: skip
+    kept = [
+        "n_seeds",
+        "n_seeds_against",
+        "mean",
+        "mean_against",
+        "effect",
+        "ci_low",
+        "ci_high",
+        "ci_low_single",
+        "ci_high_single",
+        "p_raw",
+        "p_value",
+        "p_patients",
+        "run_pairs",
+        "seed_share",
+        "patient_share",
+        "reason",
+    ]
     frame = base[[name for name in kept if name in base]]
     if not twin.empty:
         names = [n for n in ("effect", "ci_low", "ci_high", "p_value") if n in twin]

@@ -41,16 +41,17 @@ def filter_parts(material: Material) -> list[Part]:
     text = pd.DataFrame(
         {
             "arm": [names.get(str(arm), str(arm)) for arm in rows.index],
-            "seeds": [f"{a:g} / {b:g}" for a, b in zip(
-                rows["n_seeds"], rows["n_seeds_against"], strict=True
-            )],
+            "seeds": [
+                f"{a:g} / {b:g}"
+                for a, b in zip(rows["n_seeds"], rows["n_seeds_against"], strict=True)
+            ],
             titled("gain from the filter", metric): effects(metric, rows["effect"]),
             "interval": intervals(metric, rows["ci_low"], rows["ci_high"]),
             "p (E2)": rows["p_value"].map(p_value),
             "pairs better": said(rows["run_pairs"], DASH),
             "note": said(rows["reason"]),
         }
-    )  # fmt: skip
+    )
     note = (
         f"Effects on {NAMES[metric]} of choosing fakes with the filter rather than at random: "
         "each filtered arm against an arm with the same psi and the same number of unfiltered "
@@ -64,7 +65,11 @@ def filter_parts(material: Material) -> list[Part]:
         )
     return [
         Table(
-            name="filters", title="Effects of the filters", frame=rows.reset_index(),
-            text=text.head(MOST_ROWS), words=("arm", "note"), note=note,
+            name="filters",
+            title="Effects of the filters",
+            frame=rows.reset_index(),
+            text=text.head(MOST_ROWS),
+            words=("arm", "note"),
+            note=note,
         )
-    ]  # fmt: skip
+    ]

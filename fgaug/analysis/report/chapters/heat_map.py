@@ -109,9 +109,13 @@ def _figure(found: _Map, metric: str, theme: Theme) -> Figure:
         "gain", [theme.oversample, theme.paper, theme.arm], N=255
     )
     image = axes.pcolormesh(
-        np.ma.masked_invalid(shown), cmap=colours, vmin=-edge, vmax=edge, edgecolors=theme.grid,
+        np.ma.masked_invalid(shown),
+        cmap=colours,
+        vmin=-edge,
+        vmax=edge,
+        edgecolors=theme.grid,
         linewidth=0.6,
-    )  # fmt: skip
+    )
     if not np.isfinite(shown).all():
         axes.set_facecolor(theme.paper)
         axes.patch.set_hatch("////")
@@ -129,8 +133,9 @@ def _figure(found: _Map, metric: str, theme: Theme) -> Figure:
     bar.outline.set_visible(False)
     bar.set_label(
         f"{NAMES[metric]} {unit(metric)}".strip() + " against the baseline",
-        color=theme.ink, fontsize=TICK_PT,
-    )  # fmt: skip
+        color=theme.ink,
+        fontsize=TICK_PT,
+    )
     bar.ax.tick_params(colors=theme.ink, labelsize=TICK_PT, length=2)
     return figure
 
@@ -149,6 +154,11 @@ def _numbers(
         ink = ink_on(colours(0.5 + value * scale(metric) / edge / 2), theme)
         star = " *" if found.sure[line, column] else ""
         axes.text(
-            column + 0.5, line + 0.5, f"{effect(metric, value)}{star}", ha="center", va="center",
-            fontsize=TEXT_PT - 0.5, color=ink,
-        )  # fmt: skip
+            column + 0.5,
+            line + 0.5,
+            f"{effect(metric, value)}{star}",
+            ha="center",
+            va="center",
+            fontsize=TEXT_PT - 0.5,
+            color=ink,
+        )

@@ -43,9 +43,14 @@ def absent_parts(material: Material) -> list[Part]:
     )
     words = tuple(str(name) for name in text.columns if name not in ("seed", "round"))
     table = Table(
-        name="absent", title="Cells without a result", frame=frame, text=text, words=words,
-        note=note, folded=len(frame) > 12 and not counts.get("failed", 0),
-    )  # fmt: skip
+        name="absent",
+        title="Cells without a result",
+        frame=frame,
+        text=text,
+        words=words,
+        note=note,
+        folded=len(frame) > 12 and not counts.get("failed", 0),
+    )
     return [*parts, table]
 
 

@@ -206,9 +206,13 @@ def _table(
     if len(text) > MOST_ROWS:
         note = f"Showing the first {MOST_ROWS} of {len(text)} rows; the CSV file lists all. {note}"
     return Table(
-        name=name, title=title, frame=frame, text=text.head(MOST_ROWS), note=note,
+        name=name,
+        title=title,
+        frame=frame,
+        text=text.head(MOST_ROWS),
+        note=note,
         words=(*words, "note"),
-    )  # fmt: skip
+    )
 
 
 def _reason(row: dict[Any, Any]) -> str:

@@ -70,10 +70,14 @@ def copy_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
     return [
         Text(text=_copies_said(rows)),
         Table(
-            name=f"fakes_{number_}_copies", title="Fakes flagged as copies", frame=frame,
-            text=without_empty_note(text).head(MOST_ROWS), words=WORDS, note=cut(text, note),
+            name=f"fakes_{number_}_copies",
+            title="Fakes flagged as copies",
+            frame=frame,
+            text=without_empty_note(text).head(MOST_ROWS),
+            words=WORDS,
+            note=cut(text, note),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _copies_said(rows: Sequence[Mapping[Any, Any]]) -> str:

@@ -127,9 +127,13 @@ def _table(found: pd.DataFrame, material: Material, against: str, networks: str)
         f"concerns these arms on these patients (E1: this recipe, on these patients). {networks}."
     )
     return Table(
-        name="predictors", title="Rank correlation of measures with the gain", frame=found,
-        text=text, words=("mode", "measure", "note"), note=note,
-    )  # fmt: skip
+        name="predictors",
+        title="Rank correlation of measures with the gain",
+        frame=found,
+        text=text,
+        words=("mode", "measure", "note"),
+        note=note,
+    )
 
 
 def _name(measure: object) -> str:

@@ -59,21 +59,26 @@ def score_parts(scores: pd.DataFrame, kept: SetRecord | None, number_: int = 1) 
         "typical, than reals. Shares have 95% Wilson intervals."
     )
     table = Table(
-        name=f"fakes_{number_}_scores", title="By label and psi", frame=scores,
-        text=text.head(MOST_ROWS), words=("label",), note=cut(text, note),
-    )  # fmt: skip
+        name=f"fakes_{number_}_scores",
+        title="By label and psi",
+        frame=scores,
+        text=text.head(MOST_ROWS),
+        words=("label",),
+        note=cut(text, note),
+    )
     drawn = [name for name in DRAWN if f"{name}_q50" in scores]
     if not drawn:
         return [table]
     plot = Plot(
-        name=f"fakes_{number_}_scores", title="Realism and confidence of individual fakes",
+        name=f"fakes_{number_}_scores",
+        title="Realism and confidence of individual fakes",
         caption="Boxes span the middle half of the fakes, whiskers the 5th to 95th percentiles. "
         "The grey band spans the middle half of the reals and the line is their median: "
         "held-out reals for realism, and for confidence training reals scored by "
         "classifiers that never saw their patients. The realism of exact copies is "
         "infinite and drawn at the upper edge.",
         draw=functools.partial(_figure, scores, reals, drawn),
-    )  # fmt: skip
+    )
     return [table, plot]
 
 
@@ -132,9 +137,14 @@ def _boxes(axes: Axes, own: pd.DataFrame, name: str, theme: Theme) -> None:
     ]
     line = {"color": theme.arm, "linewidth": 1.1}
     axes.bxp(
-        boxes, widths=0.5, showfliers=False, boxprops=line, whiskerprops=line, capprops=line,
+        boxes,
+        widths=0.5,
+        showfliers=False,
+        boxprops=line,
+        whiskerprops=line,
+        capprops=line,
         medianprops={**line, "linewidth": 2},
-    )  # fmt: skip
+    )
 
 
 def _band(axes: Axes, reals: Mapping[str, Any], name: str, theme: Theme) -> None:

@@ -31,8 +31,12 @@ from fgaug.quality.features.pair import COLUMNS
 
 MOST_LABELS = 6  # of the figure
 HEADS = {
-    **{"fid": "FID", "kid": "KID x 1000", "precision": "precision", "recall": "recall"},
-    **{"density": "density", "coverage": "coverage"},
+    "fid": "FID",
+    "kid": "KID x 1000",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
 }
 
 
@@ -51,8 +55,10 @@ class KnownFakes:
 def known_parts(kept: SetRecord, number: int = 1) -> list[Part]:
     """Return the parts of all sections on a bank's measurements as one list."""
     return [
-        *measure_parts(kept, number), *copy_parts(kept, number), *print_parts(kept, number),
-    ]  # fmt: skip
+        *measure_parts(kept, number),
+        *copy_parts(kept, number),
+        *print_parts(kept, number),
+    ]
 
 
 def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
@@ -84,10 +90,13 @@ def measure_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
         "the filter."
     )
     table = Table(
-        name=f"fakes_{number_}_measures", title="Measures of fakes / of reals in their place",
+        name=f"fakes_{number_}_measures",
+        title="Measures of fakes / of reals in their place",
         frame=frame,
-        text=without_empty_note(text).head(MOST_ROWS), words=WORDS, note=cut(text, note),
-    )  # fmt: skip
+        text=without_empty_note(text).head(MOST_ROWS),
+        words=WORDS,
+        note=cut(text, note),
+    )
     plot = Plot(
         name=f"fakes_{number_}_precision_recall",
         title="Precision against recall",
@@ -167,8 +176,12 @@ def _panel(axes: Axes, own: pd.DataFrame, theme: Theme) -> None:
         named = zip(rows["psi"], x, y, strict=True) if text == "none" else ()
         for psi, right, up in named:
             axes.annotate(
-                f"{psi:g}", (right, up), xytext=(4, 4), textcoords="offset points",
-                color=theme.ink, fontsize=TICK_PT,
-            )  # fmt: skip
+                f"{psi:g}",
+                (right, up),
+                xytext=(4, 4),
+                textcoords="offset points",
+                color=theme.ink,
+                fontsize=TICK_PT,
+            )
     at_floor = (own[f"floor_{name}"].mean() for name in ("recall", "precision"))
     axes.plot(*at_floor, "x", color=theme.ink, markersize=7, label="reals")

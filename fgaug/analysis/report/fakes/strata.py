@@ -28,9 +28,10 @@ from fgaug.quality.fake_sets.record import SetRecord
 def print_parts(kept: SetRecord, number_: int = 1) -> list[Part]:
     """Return the machines in the fakes, and how fakes differ from reals and each other."""
     return [
-        *_machine_parts(kept, number_), *_frequency_parts(kept, number_),
+        *_machine_parts(kept, number_),
+        *_frequency_parts(kept, number_),
         *_network_parts(kept, number_),
-    ]  # fmt: skip
+    ]
 
 
 def _machine_parts(kept: SetRecord, number_: int) -> list[Part]:
@@ -76,11 +77,14 @@ def _machine_parts(kept: SetRecord, number_: int) -> list[Part]:
         )
         parts.append(
             Table(
-                name=f"fakes_{number_}_stratum_{name}", title=f"{name.capitalize()} of the fakes",
-                frame=own, text=text.head(MOST_ROWS), words=(*WORDS, name),
+                name=f"fakes_{number_}_stratum_{name}",
+                title=f"{name.capitalize()} of the fakes",
+                frame=own,
+                text=text.head(MOST_ROWS),
+                words=(*WORDS, name),
                 note=cut(text, note),
             )
-        )  # fmt: skip
+        )
     return parts
 
 
@@ -92,14 +96,17 @@ def _frequency_parts(kept: SetRecord, number_: int) -> list[Part]:
     both = pd.concat([halves, frame], ignore_index=True)
     return [
         Table(
-            name=f"fakes_{number_}_frequencies", title="Fakes against reals by high frequencies",
-            frame=frame, text=_told(both, ("reals", "fakes")).head(MOST_ROWS), words=WORDS,
+            name=f"fakes_{number_}_frequencies",
+            title="Fakes against reals by high frequencies",
+            frame=frame,
+            text=_told(both, ("reals", "fakes")).head(MOST_ROWS),
+            words=WORDS,
             note="Logistic regression on the power spectrum from half the Nyquist frequency up, "
             "cross-validated by patient. 50% is chance; comparing two halves of the reals "
             "(rows reals against reals) shows what chance looks like. A classifier can "
             "learn such traces instead of the label.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _network_parts(kept: SetRecord, number_: int) -> list[Part]:
@@ -110,12 +117,15 @@ def _network_parts(kept: SetRecord, number_: int) -> list[Part]:
     text.insert(2, "other network", frame["other_name"].to_numpy())
     return [
         Table(
-            name=f"fakes_{number_}_networks", title="Two networks of one label against each other",
-            frame=frame, text=text.head(MOST_ROWS), words=WORDS,
+            name=f"fakes_{number_}_networks",
+            title="Two networks of one label against each other",
+            frame=frame,
+            text=text.head(MOST_ROWS),
+            words=WORDS,
             note="Logistic regression on the features, cross-validated by z_seed. Above 50%, an "
             "image reveals which network generated it.",
         )
-    ]  # fmt: skip
+    ]
 
 
 def _told(frame: pd.DataFrame, sides: tuple[str, str]) -> pd.DataFrame:
