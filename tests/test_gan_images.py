@@ -20,6 +20,7 @@ from fgaug.data import Dataset, open_dataset
 from fgaug.errors import DataError, DiskFullError, SnapshotError
 from gan_worker.training import images as gan_images
 from gan_worker.training.images import (
+    Subset,
     TrainingBatches,
     TrainingImages,
     training_images,
@@ -105,6 +106,67 @@ class TestChoice:
         assert images.dropped == 1
         assert not images.table["sha256"].isin(both).any()
         assert len(images) == len(of_label(data, "trv")) - 1
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return open_dataset(phantom_dataset(tmp_path_factory.mktemp("large"), images=240, test=0.2))
+
+
+class TestSubset:
+    """Part of the training images, of whole patients: how many images are enough?"""
+
+    def test_patients_are_whole_and_a_small_part_lies_in_a_larger(self, large: Dataset) -> None:
+        every = of_label(large, "trv")
+        before: set[str] = set()
+        most = int(every.groupby("group").size().max())
+        for amount in (8, 13, 30, len(every)):
+            images = training_images(large, ["trv"], subset=Subset(amount=amount))
+            chosen = set(images.table["sha256"])
+            assert amount <= len(images) < amount + most
+            patients = every["group"].isin(images.table["group"])
+            assert set(every.loc[patients, "sha256"]) == chosen
+            assert before <= chosen
+            before = chosen
+        assert before == set(every["sha256"])
+
+    def test_a_share_is_of_each_label(self, large: Dataset) -> None:
+        images = training_images(large, ["dbp", "trv"], subset=Subset(amount=0.5))
+        for label in ("dbp", "trv"):
+            every = of_label(large, label)
+            most = int(every.groupby("group").size().max())
+            assert round(len(every) / 2) <= images.counts[label] < round(len(every) / 2) + most
+        alone = training_images(large, ["trv"], subset=Subset(amount=0.5)).table
+        together = images.table[images.table["label"] == "trv"].reset_index(drop=True)
+        assert together.equals(alone)
+
+    def test_seeds_differ_and_names_do_not_matter(self, large: Dataset) -> None:
+        first, other = (
+            training_images(large, ["trv"], subset=Subset(amount=8, seed=seed)).table["sha256"]
+            for seed in (0, 1)
+        )
+        assert set(first) != set(other)
+        back = large.manifest["image_id"].to_numpy()[::-1]
+        renamed = training_images(changed(large, image_id=back), ["trv"], subset=Subset(amount=8))
+        assert renamed.table["sha256"].equals(first)
+
+    def test_it_is_taken_of_what_a_drop_list_leaves(self, large: Dataset) -> None:
+        dropped = of_label(large, "trv")["sha256"].iloc[:3].tolist()
+        left = len(of_label(large, "trv")) - 3
+        images = training_images(large, ["trv"], drop=dropped, subset=Subset(amount=left))
+        assert len(images) == left
+        with pytest.raises(DataError, match=f"--images {left + 1} is more than the {left} train"):
+            training_images(large, ["trv"], drop=dropped, subset=Subset(amount=left + 1))
+
+    def test_a_part_that_is_too_small(self, large: Dataset) -> None:
+        with pytest.raises(DataError, match="at least 8 are needed"):
+            training_images(large, ["trv"], subset=Subset(amount=1))
+
+    def test_its_record_names_these_images_alone(self, large: Dataset, tmp_path: Path) -> None:
+        images = training_images(large, ["trv"], subset=Subset(amount=10))
+        record = pd.read_parquet(write_trained_on(tmp_path / "x.pkl", images))
+        assert record["sha256"].tolist() == images.table["sha256"].tolist()
+        assert 10 <= len(record) < len(of_label(large, "trv"))
 
 
 class TestRefusals:

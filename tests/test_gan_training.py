@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
@@ -26,9 +27,9 @@ from gan_worker.files.snapshot import read_snapshot
 from gan_worker.training import jobs
 from gan_worker.training.distributed import Together
 from gan_worker.training.folder import TrainingFolder, entries, load_state, save_state
-from gan_worker.training.images import TrainingBatches, training_images
+from gan_worker.training.images import Subset, TrainingBatches, training_images
 from gan_worker.training.launch import Job, run
-from gan_worker.training.options import PRESETS, resolve
+from gan_worker.training.options import PRESETS, augmented, resolve
 from gan_worker.training.randomness import Chance, Share
 from gan_worker.training.trainer import Trainer
 from gan_worker.training.transfer import start_from
@@ -355,6 +356,22 @@ class TestOptions:
         assert (found.augment, found.gamma, found.mirror, found.lr) == ("none", 100, True, 0.002)
         assert found.widths[-1] == 64
 
+    @pytest.mark.parametrize("preset", PRESETS)
+    def test_augmentation_is_turned_off_or_on_and_nothing_else(self, preset: str) -> None:
+        plain, ada = (
+            dataclasses.asdict(
+                resolve(preset, resolution=64, img_channels=1, changes=augmented(preset, kind))
+            )
+            for kind in ("none", "ada")
+        )
+        assert {name for name in plain if plain[name] != ada[name]} == {"augment", "ada_target"}
+        assert (plain["augment"], plain["ada_target"], plain["p"]) == ("none", None, 0)
+        own = resolve(preset, resolution=64, img_channels=1)
+        if own.augment == "none":
+            assert (ada["augment"], ada["ada_target"]) == ("bgc", 0.6)
+        else:
+            assert ada == dataclasses.asdict(own)
+
     def test_a_training_from_a_network_adapts_faster(self) -> None:
         found = resolve("auto", resolution=64, img_channels=1, transfer=True)
         assert (found.ada_kimg, found.ema_rampup) == (100, None)
@@ -415,6 +432,33 @@ def test_every_label_and_value_of_a_sweep_is_a_training(data: Path, tmp_path: Pa
     assert places == [
         f"{label}/gamma={gamma},lr=0.001" for label in ("dbp", "trv") for gamma in (0.1, 0.2)
     ]
+    words = jobs.TrainRequest(
+        dataset=data, out=tmp_path, labels=["trv"], sweep={"augment": ["none", "bgc"]}
+    )
+    named = [Path(job.out).name for job in jobs.jobs_of(words)]
+    assert named == ["augment=none", "augment=bgc"]
+
+
+def test_a_training_on_some_images_records_them_and_resumes_as_such(
+    fgaug: Any, data: Path, tmp_path: Path
+) -> None:
+    sets = [
+        f"--set={name}={value}" for name, value in {**TINY, "kimg": 1, "augment": "none"}.items()
+    ]
+    asked = ("gan", "train", "--dataset", data, "--out", tmp_path, "--label", "dbp", *sets)
+    code, _, err = fgaug(*asked, "--images", "10")
+    assert code == 0, err
+    assert "images 10 of each label" in err
+    facts = json.loads((tmp_path / "dbp" / "options.json").read_text())
+    record = pd.read_parquet(tmp_path / "dbp" / "network-000001.trained_on.parquet")
+    assert facts["amount"] == 10
+    assert facts["images"] == {"dbp": len(record)}
+    subset = Subset(amount=10, seed=facts["options"]["seed"])
+    expected = training_images(open_dataset(data), ["dbp"], subset=subset).table
+    assert record["sha256"].tolist() == expected["sha256"].tolist()
+    code, _, err = fgaug(*asked)
+    assert code == 2
+    assert "amount was 10.0, is None" in err
 
 
 def test_a_conditional_network_makes_each_label(fgaug: Any, data: Path, tmp_path: Path) -> None:
@@ -445,6 +489,12 @@ def test_a_wrong_option_ends_with_one_message(fgaug: Any, data: Path, tmp_path: 
         (["--set", "gamma=high"], "gamma must be a number"),
         (["--preset", "best"], "`preset` must be one of"),
         (["--label", "trw"], "trv"),
+        (["--augment", "bgc"], "--augment must be none or ada, got bgc"),
+        (["--augment", "ada", "--set", "augment=b"], "--augment ada sets augment"),
+        (["--augment", "none", "--sweep", "p=0.1,0.2"], "--augment none sets p"),
+        (["--images", "0"], "--images must be above 0"),
+        (["--images", "9.5"], "--images must be a whole number or a share below 1"),
+        (["--images", "9999"], "--images 9999 is more than the"),
     ):
         code, _, err = fgaug("gan", "train", "--dataset", data, "--out", tmp_path, *flags)
         assert (code, message in err) == (2, True), err

@@ -18,6 +18,7 @@ NAMES = {
     "augmentation",
     "order",
     "fold",
+    "gan-patients",
 }
 
 

@@ -49,6 +49,17 @@ def train(
     drop: Annotated[
         Path | None, typer.Option("--drop", help="Drop list of `fgaug gan filter`.")
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option("--augment", help="none (StyleGAN2) or ada (default: as the preset)."),
+    ] = None,
+    images: Annotated[
+        float | None,
+        typer.Option(
+            "--images",
+            help="Train on N images of each label, or a share below 1, of whole patients.",
+        ),
+    ] = None,
     split: Split = "dataset",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     gpus: Annotated[
@@ -59,7 +70,7 @@ def train(
         bool, typer.Option("--dry-run", help="Print all settings; train nothing.")
     ] = False,
 ) -> None:
-    """Train StyleGAN2-ADA on a dataset's training images; repeat the command to resume."""
+    """Train StyleGAN2 or StyleGAN2-ADA on a dataset's training images; repeat to resume."""
     from gan_worker.training import jobs as training_jobs
 
     changes = {name: training_jobs.option_of(name, text) for name, text in _pairs("--set", option)}
@@ -78,6 +89,8 @@ def train(
         conditional=conditional,
         start=start,
         drop=drop,
+        augment=augment,
+        images=images,
         split=split_of(split),
         device=device,
         gpus=gpus,

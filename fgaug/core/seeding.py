@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Stream(StrEnum):
-    """The random streams of a trial, with distinct names, so that all are independent.
+    """The random streams of trials and GANs, with distinct names, so that all are independent.
 
     The names determine every number drawn from a seed, so they must never change.
     """
@@ -28,6 +28,7 @@ class Stream(StrEnum):
     AUGMENTATION = "augmentation"
     ORDER = "order"  # of the training images; with rounds, one stream per round
     FOLD = "fold"  # of training images monitored by early stopping
+    GAN_PATIENTS = "gan-patients"  # whose images a GAN is trained on, by label
 
     def of_round(self, number: int) -> str:
         """Return the name of this stream in one round."""

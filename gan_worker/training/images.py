@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fgaug.core import files
 from fgaug.core.paths import record_of
+from fgaug.core.seeding import Stream, permutation
 from fgaug.data import Dataset
 from fgaug.data.problems import counted, nearest, refuse
 from fgaug.errors import SnapshotError
@@ -115,8 +116,42 @@ class TrainingBatches:
         return torch.from_numpy(self.images.take(np.arange(len(self.images)))).to(self.device)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subset:
+    """A part of each label's training images, of whole patients.
+
+    Patients come in one seeded order per label, so a smaller subset is part of a larger one.
+    """
+
+    amount: float  # images of each label; below 1, a share of them
+    seed: int = 0
+
+    def of(self, label: str, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the first patients that have `amount` images or just above."""
+        wanted = max(1, round(self.amount * len(rows))) if self.amount < 1 else int(self.amount)
+        groups = sorted(rows["group"].unique())
+        order = permutation(self.seed, Stream.GAN_PATIENTS, label, len(groups))
+        sizes = rows.groupby("group").size()
+        reached = np.cumsum([int(sizes[groups[number]]) for number in order])
+        count = int(np.searchsorted(reached, wanted)) + 1
+        return rows[rows["group"].isin([groups[number] for number in order[:count]])]
+
+    def problems(self, labels: Sequence[str], chosen: pd.Series[str]) -> list[str]:
+        """Return the labels that have too few images."""
+        return [
+            f"--images {self.amount:g} is more than the {int((chosen == label).sum())} training "
+            f'images of label "{label}". Lower it, or omit it to use all of them'
+            for label in labels
+            if self.amount >= 1 and self.amount > (chosen == label).sum()
+        ]
+
+
 def training_images(
-    dataset: Dataset, labels: Sequence[str], *, drop: Collection[str] = ()
+    dataset: Dataset,
+    labels: Sequence[str],
+    *,
+    drop: Collection[str] = (),
+    subset: Subset | None = None,
 ) -> TrainingImages:
     """Return the training images for networks of these labels, or report every problem.
 
@@ -127,6 +162,7 @@ def training_images(
         labels: one, or several for a conditional network.
         drop: SHA-256 of images to exclude; see `fgaug.data.drop_list`. May include images of other
             labels.
+        subset: selects a part of the images that remain; None for all.
 
     Raises:
         DataError: a label is unknown, images are too few, networks cannot have their size, or the
@@ -140,11 +176,16 @@ def training_images(
     chosen = seen[~listed & seen["label"].isin(labels)]
     chosen = chosen.sort_values(["label", "sha256", "image_id"])  # independent of file names
     of_labels = tuple(label for label in spec.labels if label in labels)  # alphabetical
+    every = chosen["label"]
+    if subset is not None and len(chosen):
+        parts = (subset.of(str(label), rows) for label, rows in chosen.groupby("label"))
+        chosen = pd.concat(list(parts))
     dropped = listed & seen["label"].isin(labels)
     problems = [
         *_wrong_labels(spec.labels, labels),
         *_wrong_size(spec.size),
         *_foreign(drop, seen["sha256"]),
+        *(subset.problems(of_labels, every) if subset is not None else ()),
         *_too_few(of_labels, chosen["label"], flagged, seen.loc[dropped, "label"]),
     ]
     refuse(f"{dataset.root} cannot train this network", problems)

@@ -42,6 +42,8 @@ class TrainRequest:
     conditional: bool = False
     start: Path | None = None
     drop: Path | None = None
+    augment: str | None = None  # a key of options.AUGMENTATION; None: the preset's
+    images: float | None = None  # of each label, or a share below 1; None: all of them
     split: int | str = "dataset"
     device: str = "auto"
     gpus: int = 1  # GPUs that share one network's batch
@@ -56,8 +58,18 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
     import torch
 
     from gan_worker.training.launch import Job
-    from gan_worker.training.options import resolve
+    from gan_worker.training.options import augmented, resolve
 
+    if asked.images is not None and not asked.images > 0:
+        raise UserError(f"--images must be above 0, got {asked.images:g}.")
+    if asked.images is not None and asked.images >= 1 and asked.images != int(asked.images):
+        raise UserError(f"--images must be a whole number or a share below 1, got {asked.images}.")
+    named = {*(asked.changes or {}), *(asked.sweep or {})} & {"augment", "ada_target", "p"}
+    if asked.augment is not None and named:
+        raise UserError(
+            f"--augment {asked.augment} sets {', '.join(sorted(named))}, which --set or --sweep "
+            "sets too. Drop one of them."
+        )
     spec = open_dataset(asked.dataset).spec
     labels = list(asked.labels) or list(spec.labels)
     groups = [tuple(labels)] if asked.conditional else [(label,) for label in labels]
@@ -76,10 +88,12 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
             labels=len(group) if asked.conditional else 0,
             gpus=asked.gpus,
             transfer=asked.start is not None,
-            changes={**(asked.changes or {}), **point},
+            changes={**augmented(asked.preset, asked.augment), **(asked.changes or {}), **point},
         )
         name = CONDITIONAL if asked.conditional else group[0]
-        place = asked.out / name / ",".join(f"{key}={value:g}" for key, value in point.items())
+        place = (
+            asked.out / name / ",".join(f"{key}={_text(value)}" for key, value in point.items())
+        )
         job = Job(
             options=options,
             dataset=str(asked.dataset),
@@ -89,11 +103,16 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
             start=str(asked.start) if asked.start else None,
             drop=tuple(sorted(drops.images)) if drops else (),
             drop_file=drops.sha256 if drops else None,
+            amount=asked.images,
             device=device,
             processes=asked.gpus,
         )
         jobs.append(job)
     return jobs
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value).lower()
 
 
 def option_of(name: str, text: str) -> Any:
@@ -132,7 +151,9 @@ def train(jobs: Sequence[Job], console: Console) -> bool:
 def told(job: Job) -> str:
     """Return all options of a training, for the terminal."""
     numbers = ", ".join(f"{name} {value}" for name, value in asdict(job.options).items())
-    return f"{job.out}: {' and '.join(job.labels)}, {job.device} x{job.processes}\n  {numbers}"
+    part = "" if job.amount is None else f", images {job.amount:g} of each label"
+    head = f"{job.out}: {' and '.join(job.labels)}{part}, {job.device} x{job.processes}"
+    return f"{head}\n  {numbers}"
 
 
 def draw(images: np.ndarray, path: Path) -> None:

@@ -20,7 +20,12 @@ from fgaug.errors import UserError
 from gan_worker.files.snapshot import identity_of
 from gan_worker.training.distributed import Together
 from gan_worker.training.folder import TrainingFolder, check_same, write_options
-from gan_worker.training.images import TrainingBatches, TrainingImages, training_images
+from gan_worker.training.images import (
+    Subset,
+    TrainingBatches,
+    TrainingImages,
+    training_images,
+)
 from gan_worker.training.loop import Loop, Tick
 from gan_worker.training.options import TrainingOptions
 from gan_worker.training.trainer import Trainer
@@ -42,6 +47,7 @@ class Job:
     start: str | None = None  # network file to start from
     drop: tuple[str, ...] = ()  # SHA-256 of images to exclude
     drop_file: str | None = None  # digest of the list
+    amount: float | None = None  # images of each label, or a share below 1; None: all of them
     device: str = "cpu"
     processes: int = 1  # one per GPU; they share the batch
 
@@ -53,12 +59,16 @@ class Job:
             "start": identity_of(self.start) if self.start else None,
             "split": self.split,
             "drop": self.drop_file,
+            **({} if self.amount is None else {"amount": self.amount}),
         }
 
     def images(self) -> TrainingImages:
         """Return the network's training images."""
         dataset = open_dataset(Path(self.dataset)).with_split(self.split)
-        return training_images(dataset, self.labels, drop=self.drop)
+        subset = None
+        if self.amount is not None:
+            subset = Subset(amount=self.amount, seed=self.options.seed)
+        return training_images(dataset, self.labels, drop=self.drop, subset=subset)
 
 
 def run(job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool] = lambda: False) -> bool:

@@ -45,7 +45,7 @@ class TrainingOptions:
     ema_rampup: float | None = None  # limits the half-life to a share of the images shown
     style_mixing: float = 0.9  # probability
     path_length_weight: float = 2.0
-    augment: str = "bgc"
+    augment: str = "bgc"  # none: StyleGAN2 without ADA
     ada_target: float | None = 0.6  # for the mean sign of D(real); None keeps p constant
     ada_kimg: float = 500.0  # p changes by at most 1 per this many
     p: float = 0.0  # initial augmentation strength
@@ -136,6 +136,7 @@ def _auto(resolution: int, gpus: int) -> dict[str, Any]:
     }
 
 
+_ADA: Mapping[str, Any] = {"augment": "bgc", "ada_target": 0.6}  # the defaults
 _THESIS = {
     "batch": 32,
     "group_size": 4,
@@ -170,6 +171,33 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "mirror": True,
     },
 }
+
+AUGMENTATION = ("none", "ada")  # StyleGAN2 without augmentation, or StyleGAN2-ADA
+
+
+def augmented(preset: str, kind: str | None) -> dict[str, Any]:
+    """Return the options that turn a preset's augmentation off, or ADA on.
+
+    A preset with ADA keeps its own transforms and target; one without gets the defaults.
+
+    Args:
+        preset: a key of PRESETS.
+        kind: one of AUGMENTATION, or None to change nothing.
+
+    Raises:
+        UserError: the kind is unknown.
+    """
+    if kind is None:
+        return {}
+    if kind not in AUGMENTATION:
+        raise UserError(f"--augment must be {' or '.join(AUGMENTATION)}, got {kind}.")
+    if kind == "none":
+        return {"augment": "none", "ada_target": None, "p": 0.0}
+    own = {name: value for name, value in PRESETS.get(preset, {}).items() if name in _ADA}
+    if own.get("augment") == "none":
+        own = {}
+    return {**_ADA, **own}
+
 
 # for transfer learning: p adapts faster, and the average is good from the start
 TRANSFER = {"ada_kimg": 100.0, "ema_rampup": None}
