@@ -123,7 +123,7 @@ def test_one_seed_has_no_spread_and_an_undefined_auc_is_told(frame: pd.DataFrame
 
 def test_a_table_begins_with_the_baseline_and_ends_with_controls(frame: pd.DataFrame) -> None:
     ((title, table),) = thesis_tables(by_arm(frame))
-    assert title == "Augmentation, ψ 0.7"
+    assert title == "Augmentation psi 0.7"
     assert list(table["ratio"]) == ["bl", 0.5, 1, 2, 4, 2]
     assert list(table["mode"]) == ["baseline"] + ["augmentation"] * 4 + ["oversample"]
     text = formatted(table)
@@ -170,8 +170,8 @@ def test_a_further_axis_makes_tables_of_its_own_with_its_own_baseline() -> None:
     )
     assert further_axes(frame) == ("recipe.model",)  # pid differs inside an arm: no axis
     tables = dict(thesis_tables(by_arm(frame)))
-    assert list(tables) == [f"Augmentation, ψ 0.5, recipe.model resnet{n}" for n in (18, 50)]
-    assert list(tables["Augmentation, ψ 0.5, recipe.model resnet50"]["auc_mean"]) == [0.9, 0.9]
+    assert list(tables) == [f"Augmentation psi 0.5 model resnet{n}" for n in (18, 50)]
+    assert list(tables["Augmentation psi 0.5 model resnet50"]["auc_mean"]) == [0.9, 0.9]
 
 
 def test_twins_stand_beside_the_arms_with_their_removals() -> None:
@@ -187,8 +187,8 @@ def test_twins_stand_beside_the_arms_with_their_removals() -> None:
         ]
     )
     tables = dict(thesis_tables(by_arm(frame)))
-    assert list(tables["Augmentation, ψ 0.5"]["auc_mean"]) == [0.85, 0.85, 0.7]
-    replaced = tables["Replacement, ψ 0.5, remove dbp 500, trv 500"]
+    assert list(tables["Augmentation psi 0.5"]["auc_mean"]) == [0.85, 0.85, 0.7]
+    replaced = tables["Replacement psi 0.5 remove dbp 500, trv 500"]
     assert list(replaced["auc_mean"]) == [0.85, 0.85, 0.6, 0.5]
     assert list(tables["Oversample (control)"]["ratio"]) == ["bl", 9]  # its arm is not here
     untold = panels(by_arm(frame.drop(columns="remove")))  # whose twins they are is not known
@@ -268,7 +268,7 @@ def test_losses_of_many_arms_show_the_baseline_and_the_best_and_read_no_others()
 
 def test_the_best_arm_is_told_as_a_pick_and_not_as_a_finding(frame: pd.DataFrame) -> None:
     text = best_arm(by_arm(frame))
-    assert "augmentation, ψ 0.7, ratio 2, with 0.900 (3 seeds)" in text
+    assert "augmentation psi 0.7 ratio 2, with 0.900 (3 seeds)" in text
     assert "against 0.850 (2 seeds) for the baseline (+0.050)" in text
     assert "oversample control" in text
     assert "selected out of 3 arms" in text  # the arm that only failed was not a candidate

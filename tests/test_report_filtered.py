@@ -86,7 +86,7 @@ def test_other_axes_and_removals_keep_arms_apart() -> None:
 def test_the_report_tells_it_in_a_table_a_sentence_and_the_forest(material: Material) -> None:
     (table,) = filter_parts(material)
     assert isinstance(table, Table)
-    assert table.text["arm"].tolist()[0] == "augmentation, ψ 1, ratio 1, filter agrees"
+    assert table.text["arm"].tolist()[0] == "augmentation psi 1 ratio 1 filter agrees"
     assert len(table.text) == 2
     assert table.text["p (E2)"].str.len().gt(0).all()
     best = " ".join(lead(material))
@@ -98,7 +98,7 @@ def test_the_report_tells_it_in_a_table_a_sentence_and_the_forest(material: Mate
     assert "unfiltered fakes" not in sentences[ARMS[1].arm_id]
     drawn = forest(material)
     assert drawn is not None
-    assert names_of(material)[ARMS[1].arm_id] == "augmentation, ψ 1, ratio 1"
+    assert names_of(material)[ARMS[1].arm_id] == "augmentation psi 1 ratio 1"
 
 
 def test_what_is_missing_is_said(material: Material) -> None:

@@ -89,7 +89,7 @@ def test_the_first_paragraph_says_it_all(page: str) -> None:
         "4 arms with fakes, evaluated by AUC on the validation set: 1 better and 3 not shown."
         in lead
     )
-    assert "augmentation, ψ 0.5, ratio 2 (better): +2.0 points against the baseline" in lead
+    assert "augmentation psi 0.5 ratio 2 (better): +2.0 points against the baseline" in lead
     assert "simultaneous confidence interval +0.1 to +3.9" in lead
     assert "p = 0.046 (adjusted for all arms; E2: this recipe, on new patients)" in lead
     assert "Corrected for its selection as the best arm, the gain is +1.3 points" in lead
@@ -266,7 +266,7 @@ def test_a_dataset_without_a_test_set_is_told_so() -> None:
 
 def test_a_second_stage_is_told_with_its_level() -> None:
     row = {
-        "arm": "augmentation, ψ 0.5",
+        "arm": "augmentation psi 0.5",
         "against": "twin",
         "n_seeds": 20,
         "n_seeds_against": 35,
@@ -299,7 +299,7 @@ def test_a_loss_is_better_when_it_is_smaller() -> None:
     assert "+0.020 against the baseline" in told  # no points
     assert f"Corrected for its selection as the best arm, the gain is {MINUS}0.013" in told
     assert "Negative is better." in told
-    order = re.findall(r"augmentation, ψ [\d.]+, ratio \d 3 / 3 (\S[\d.]+)", told)
+    order = re.findall(r"augmentation psi [\d.]+ ratio \d 3 / 3 (\S[\d.]+)", told)
     assert order == [f"{MINUS}0.010", "+0.010", "+0.020"]
 
 

@@ -164,7 +164,7 @@ def test_the_forest_has_each_arm_with_an_effect_once() -> None:
     assert len(axes) == 2  # baseline and twin: nothing was dropped
     names = [text.get_text() for text in axes[0].get_yticklabels()]
     assert names == [
-        f"augmentation, ψ {p}, ratio {r}" for p, r in (("0.5", 1), ("0.5", 2), ("1", 1))
+        f"augmentation psi {p} ratio {r}" for p, r in (("0.5", 1), ("0.5", 2), ("1", 1))
     ]
     told = [text.get_text() for text in axes[0].texts]
     assert told == ["+1.0  p 0.046", "+2.0  p 0.046", f"{MINUS}1.0  p 0.046"]
@@ -190,8 +190,8 @@ def test_a_forest_of_very_many_arms_shows_the_ends() -> None:
     assert f"Only the {MOST_ARMS} arms with the largest effects" in plot.caption
     names = [t.get_text() for t in plot.draw(LIGHT).axes[0].get_yticklabels()]
     assert len(names) == MOST_ARMS
-    assert names[0].startswith("augmentation, ψ 0.01")
-    assert names[-1].startswith("augmentation, ψ 0.9")
+    assert names[0].startswith("augmentation psi 0.01")
+    assert names[-1].startswith("augmentation psi 0.9")
 
 
 def test_the_heat_map_is_symmetric_about_no_gain_and_marks_what_is_sure() -> None:

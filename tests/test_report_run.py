@@ -55,7 +55,7 @@ def test_a_report_of_a_run_with_losses_tells_each(fgaug: Any, odd_root: Path) ->
     told = words(page)
     assert "1 failed, 3 pruned, 1 missing" in told
     assert "RuntimeError: out of patience" in told
-    assert "The arm that looks best is augmentation, ψ 1, ratio 2 (better)" in told
+    assert "The arm that looks best is augmentation psi 1 ratio 2 (better)" in told
     assert "No results by stratum: the dataset cannot be read" in told
     assert "No contact sheet of fakes: the grid names no bank." in told
     verdicts = pd.read_csv(run / "report" / "tables" / "verdicts.csv")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.grid.arm_words import arm_in_words, axis_value
 from fgaug.grid.filters import NONE
 
 # Columns of a result row that are not further axes; any other column may be one.
@@ -53,31 +54,15 @@ def further_axes(frame: pd.DataFrame) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def axis_text(name: str, value: Any) -> str:
-    """Format an axis and its value, as `remove dbp 500, trv 500`."""
-    if isinstance(value, str) and value[:1] in ("{", "["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return f"{name} {value}"
-    if isinstance(value, Mapping):
-        value = ", ".join(f"{key} {item}" for key, item in value.items())
-    elif isinstance(value, list):
-        value = ", ".join(map(str, value))
-    elif isinstance(value, float):
-        value = f"{value:g}"
-    return f"{name} {value}"
-
-
 def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
-    """Format the name of an arm, as `augmentation, ψ 0.7, ratio 2, filter agrees, ...`."""
-    parts = [str(arm["mode"])]
-    for name, word in (("psi", "ψ"), ("ratio", "ratio"), ("round", "round")):
+    """Format the name of an arm, as `augmentation psi 0.7 ratio 2 filter agrees ...`."""
+    named: list[tuple[str, str]] = []
+    for name in ("psi", "ratio", "round"):
         value = frozen(arm.get(name))
         if value is not None:
-            parts.append(f"{word} {value:g}")
+            named.append((name, f"{value:g}"))
     if frozen(arm.get("filter")) not in (None, NONE):
-        parts.append(axis_text("filter", arm["filter"]))
+        named.append(("filter", axis_value(arm["filter"])))
     values = {name: frozen(arm.get(name)) for name in axes if name != "filter"}
-    parts += [axis_text(name, value) for name, value in values.items() if value is not None]
-    return ", ".join(parts)
+    named += [(name, axis_value(value)) for name, value in values.items() if value is not None]
+    return arm_in_words(str(arm["mode"]), named)

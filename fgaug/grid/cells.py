@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fgaug.grid.arm_words import arm_in_words
 from fgaug.grid.axes import Removal, Split
 from fgaug.grid.filters import NONE, parse
 from fgaug.grid.points import Point
@@ -58,24 +59,28 @@ class Cell:
 
     @property
     def described(self) -> str:
-        """The cell as text for messages."""
-        parts = [self.mode]
+        """The cell in words: its arm and seed."""
+        return f"{self.arm_described} seed {self.seed}"
+
+    @property
+    def arm_described(self) -> str:
+        """The arm of the cell in words."""
+        axes: list[tuple[str, str]] = []
         if self.psi is not None:
-            parts.append(f"psi {self.psi:g}")
+            axes.append(("psi", f"{self.psi:g}"))
         if self.ratio is not None:
-            parts.append(f"ratio {self.ratio:g}")
+            axes.append(("ratio", f"{self.ratio:g}"))
         if self.fakes is not None:
-            parts.append("fakes " + ", ".join(f"{label} {n}" for label, n in self.fakes))
+            axes.append(("fakes", ", ".join(f"{label} {n}" for label, n in self.fakes)))
         if self.remove is not None:
             counts = (f"{k} {n if isinstance(n, str) else f'{n:g}'}" for k, n in self.remove)
-            parts.append("remove " + ", ".join(counts))
+            axes.append(("remove", ", ".join(counts)))
         if self.rounds is not None:
-            parts.append(f"{self.rounds.count} rounds of {self.rounds.size}")
+            axes.append(("", f"{self.rounds.count} rounds of {self.rounds.size}"))
         if self.filtered:
-            parts.append(f"filter {self.filter}")
-        further = ((name, value) for name, value in self.axes if value is not None)
-        parts += [f"{name.removeprefix('recipe.')} {value}" for name, value in further]
-        return " ".join([*parts, f"seed {self.seed}"])
+            axes.append(("filter", str(self.filter)))
+        axes += [(name, str(value)) for name, value in self.axes if value is not None]
+        return arm_in_words(self.mode, axes)
 
 
 def to_dict(cell: Cell) -> dict[str, Any]:

@@ -21,12 +21,13 @@ from typing import Any
 from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import GridError, RunError, one_line
+from fgaug.grid.arm_words import arm_in_words, axis_value
 from fgaug.runs import environment
 
 WINDOW_S = 3600.0  # period for measuring the rate
 FAILURES = 3  # number of latest failures to show
 _NO_FILTER = "none"  # filters.NONE, whose module loads pandas
-_NAMES = ("mode", "psi", "ratio", "filter", "seed")
+_AXES = ("psi", "ratio", "filter", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,9 +160,9 @@ def _name(run: RunPaths) -> str:
 
 
 def _described(row: dict[str, Any]) -> str:
-    known = (name for name in _NAMES[1:] if row.get(name) not in (None, _NO_FILTER))
-    words = [f"{name} {row[name]}" for name in known]
-    return _printable(" ".join([str(row.get("mode")), *words]))
+    known = (name for name in _AXES if row.get(name) not in (None, _NO_FILTER))
+    axes = [(name, axis_value(row[name])) for name in known]
+    return _printable(arm_in_words(str(row.get("mode")), axes))
 
 
 def _traceback_of(trial: TrialPaths) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from fgaug.analysis.report.arm_summary import axes_in
-from fgaug.grid.arm_names import axis_text, frozen
+from fgaug.grid.arm_names import frozen
+from fgaug.grid.arm_words import arm_in_words, axis_value
 from fgaug.grid.cells import CONTROLS
 
 
@@ -94,15 +95,12 @@ def title(panel: Panel, named: tuple[str, ...]) -> str:
     """Return the heading of a panel: mode, psi and the axes in `named`."""
     if panel.mode == "baseline":
         return "Baseline"
-    parts = [panel.mode.capitalize()]
-    if panel.mode in CONTROLS:
-        parts[0] += " (control)"
-    if panel.psi is not None:
-        parts.append(f"ψ {panel.psi:g}")
-    parts += [
-        axis_text(name, panel.axes[name]) for name in named if panel.axes.get(name) is not None
+    axes = [] if panel.psi is None else [("psi", f"{panel.psi:g}")]
+    axes += [
+        (name, axis_value(panel.axes[name])) for name in named if panel.axes.get(name) is not None
     ]
-    return ", ".join(parts)
+    words = arm_in_words(panel.mode.capitalize(), axes)
+    return f"{words} (control)" if panel.mode in CONTROLS else words
 
 
 def _agrees(

@@ -46,7 +46,7 @@ def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(
             arm_id=arm.arm_id,
-            arm=arm.described.rsplit(" seed ", 1)[0],
+            arm=arm.arm_described,
             baseline=others.get(_place(arm, "baseline")),
             twins=_twins(arm, others) | _random_subset(arm, subsets),
         )

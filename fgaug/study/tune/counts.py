@@ -132,7 +132,7 @@ class SearchCounts:
         self.unnamed = already
         self.arms: dict[str, Arm] = {}
         for cell in cells:
-            arm = self.arms.setdefault(cell.arm_id, Arm(name=_arm_name(cell)))
+            arm = self.arms.setdefault(cell.arm_id, Arm(name=cell.arm_described))
             arm.seeds += 1
         self.states: dict[str, str] = {}  # by cell; waiting cells have none
         self.counts: Counter[str] = Counter()  # of these states
@@ -245,10 +245,6 @@ def arms_table(tally: SearchCounts, room: int) -> Table:
         words = ", ".join(f"{count} {state}" for state, count in rest.items())
         table.add_row(f"{len(tally.arms) - len(shown)} more arms", "", "", "", words)
     return table
-
-
-def _arm_name(cell: Cell) -> str:
-    return cell.described.removesuffix(f" seed {cell.seed}")
 
 
 def _row_in(path: Any) -> Mapping[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def heat_maps(material: Material) -> list[Plot]:
         found = _map(group, rows)
         if len(found.psis) < 2 or len(found.sizes) < 2 or not np.isfinite(found.gain).any():
             continue
-        words = title(group[0], tuple(named)).replace(f", ψ {group[0].psi:g}", "")
+        words = title(replace(group[0], psi=None), named)
         plots.append(
             Plot(
                 name=f"heat_{len(plots) + 1}_{group[0].mode}",

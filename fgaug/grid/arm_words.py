@@ -1,0 +1,41 @@
+"""The one way in which messages, tables, figures and reports name an arm in words.
+
+Loads no library of numbers, because `fgaug status` names cells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_FIRST = ("psi", "ratio", "round", "fakes", "remove", "", "filter")  # then further axes as given
+
+
+def arm_in_words(mode: str, axes: Iterable[tuple[str, str]]) -> str:
+    """Return an arm in words, as `augmentation psi 0.7 ratio 2 filter agrees`.
+
+    Args:
+        mode: of the arm.
+        axes: name and value as text of each axis to name, in any order. An axis of the recipe
+            loses its prefix; one without a name is its value alone.
+    """
+    ordered = sorted(axes, key=lambda axis: (*_FIRST, axis[0]).index(axis[0]))
+    words = (f"{name.removeprefix('recipe.')} {text}".lstrip() for name, text in ordered)
+    return " ".join([mode, *words])
+
+
+def axis_value(value: Any) -> str:
+    """Format the value of an axis in a result row, as `dbp 500, trv 500`."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return str(value)
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{key} {item}" for key, item in value.items())
+    elif isinstance(value, list):
+        value = ", ".join(map(str, value))
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    return str(value)
