@@ -180,7 +180,11 @@ def test_results_in_every_format(fgaug: Any, tmp_path: Path) -> None:
     assert pd.read_csv(io.StringIO(out))["valid_auc"].tolist() == [0.7, 0.8]
     code, out, _ = fgaug("results", run.root, "--format", "json")
     assert [row["seed"] for row in json.loads(out)] == [1, 2]
+    code, out, _ = fgaug("results", run.root, "--by", "arm", "--format", "csv")
+    by_arm = pd.read_csv(io.StringIO(out))
+    assert {"valid_f1_macro_mean", "valid_specificity_macro_sd"} <= set(by_arm)
     code, out, _ = fgaug("results", run.root, "--by", "arm")
+    assert {"acc", "auc", "f1", "specificity"} <= set(out.replace("┃", " ").split())
     assert code == 0
     assert "0.75" in out
     refused(fgaug("results", run.root, "--by", "seed"), "cell or arm")

@@ -281,8 +281,9 @@ def _arm_columns(frame: pd.DataFrame) -> pd.DataFrame:
     hidden += [] if frame["round"].notna().any() else ["round"]
     kept = [n for n in frame if n not in hidden and not str(n).startswith(("n_fake_", "valid_"))]
     shown = frame[kept].copy()
-    for name in ("acc", "auc"):
-        shown[name] = [
+    scores = {"acc": "acc", "auc": "auc", "f1": "f1_macro", "specificity": "specificity_macro"}
+    for head, name in scores.items():
+        shown[head] = [
             "" if mean != mean else f"{mean:.3f}" if sd != sd else f"{mean:.3f} ± {sd:.3f}"
             for mean, sd in zip(
                 frame[f"valid_{name}_mean"], frame[f"valid_{name}_sd"], strict=True

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from fgaug.grid.arm_names import frozen, further_axes
 from fgaug.grid.cells import MODES
 
+if TYPE_CHECKING:
+    from pandas.core.groupby import SeriesGroupBy
+
 FAKES_OF = "n_fake_"  # prefix of the columns that count the fakes of one label
+MACRO = ("precision", "recall", "specificity")  # scores by label that are averaged over labels
+_SPREAD = ("mean", "sd", "sd_sample", "max", "min")
 
 
 def labels_of(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -29,7 +34,8 @@ def by_arm(frame: pd.DataFrame) -> pd.DataFrame:
 
     `seeds` is the number of rows averaged; failed and pruned rows are counted but never averaged.
     `_sd` is the population standard deviation, as in the thesis; `_sd_sample` is the sample
-    standard deviation (divided by n - 1). Both are NaN for a single seed.
+    standard deviation (divided by n - 1). Both are NaN for a single seed. `_macro` scores are
+    means over labels, each label against the rest; one is undefined where a label's score is.
     Means leave out undefined scores; `note` says how many, and why a mean is missing.
     """
     axes = further_axes(frame)
@@ -57,8 +63,8 @@ def axes_in(arms: pd.DataFrame) -> list[str]:
 
 
 def _columns(axes: Iterable[str], counts: Iterable[str]) -> list[str]:
-    what = ("mean", "sd", "sd_sample", "max", "min")
-    scores = [f"valid_{score}_{name}" for score in ("acc", "auc") for name in what]
+    names = ("valid_acc", "valid_auc", "valid_f1_macro", *(f"valid_{n}_macro" for n in MACRO))
+    scores = [f"{score}_{name}" for score in names for name in _SPREAD]
     return [
         *("arm_id", "mode", "psi", "ratio", "filter", "round", *axes),
         *("seeds", "failed", "pruned", "n_real", "n_fake", *counts),
@@ -88,16 +94,41 @@ def _sum_up(
     undefined = {}
     for score, word in (("valid_acc", "accuracy"), ("valid_auc", "AUC"), ("valid_loss", "loss")):
         at = _numbers(frame, score).where(ok).groupby(group)
-        arms[f"{score}_mean"] = at.mean()
         undefined[word] = arms["seeds"] - at.count()
-        if score != "valid_loss":
-            arms[f"{score}_sd"] = at.std(ddof=0).where(at.count() > 1)
-            arms[f"{score}_sd_sample"] = at.std()
-            arms[f"{score}_max"], arms[f"{score}_min"] = at.max(), at.min()
+        if score == "valid_loss":
+            arms["valid_loss_mean"] = at.mean()
+        else:
+            _add_spread(arms, score, at)
+    _add_spread(arms, "valid_f1_macro", _numbers(frame, "valid_f1_macro").where(ok).groupby(group))
+    for name in MACRO:
+        values = mean_over_labels(frame, name).where(ok)
+        _add_spread(arms, f"valid_{name}_macro", values.groupby(group))
     arms["note"] = [
         _note(arms.loc[i], {w: n[i] for w, n in undefined.items()}) for i in arms.index
     ]
     return arms
+
+
+def _add_spread(arms: pd.DataFrame, score: str, at: SeriesGroupBy[Any, Any]) -> None:
+    """Add a score's mean and spread over the seeds of each arm."""
+    arms[f"{score}_mean"] = at.mean()
+    arms[f"{score}_sd"] = at.std(ddof=0).where(at.count() > 1)
+    arms[f"{score}_sd_sample"] = at.std()
+    arms[f"{score}_max"], arms[f"{score}_min"] = at.max(), at.min()
+
+
+def mean_over_labels(rows: pd.DataFrame, score: str) -> pd.Series[float]:
+    """Return the mean over labels of a score of each row; NaN if a label's is undefined.
+
+    Args:
+        rows: result rows.
+        score: one of MACRO.
+    """
+    names = [str(name) for name in rows.columns if str(name).startswith(f"{score}_")]
+    columns = [_numbers(rows, name) for name in names]
+    if not columns:
+        return pd.Series(math.nan, index=rows.index, dtype=float)
+    return pd.concat(columns, axis=1).mean(axis=1, skipna=False)
 
 
 def _note(arm: pd.Series[Any], undefined: Mapping[str, int]) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from fgaug.analysis.format import many
 from fgaug.analysis.report.chapters import per_label
+from fgaug.analysis.report.chapters.arm_scores import score_table
 from fgaug.analysis.report.chapters.filters import filter_parts
 from fgaug.analysis.report.chapters.forest import forest
 from fgaug.analysis.report.chapters.heat_map import heat_maps
@@ -66,6 +67,9 @@ def table_parts(material: Material) -> list[Part]:
     shared = [_whole_table(found)]
     parts: list[Part] = [Text(text=_explained(material))]
     scores, rows = per_label.per_label(material), 0
+    averages = score_table(material, scores)
+    if averages is not None:
+        shared.insert(0, averages)
     for number, ((title, table), panel) in enumerate(
         zip(found, panels(material.arms), strict=True), start=1
     ):
@@ -90,8 +94,9 @@ def table_parts(material: Material) -> list[Part]:
                 Table(
                     name=f"{name}_labels", title=f"{title}: by label", frame=labels,
                     text=told.head(MOST_TABLE_ROWS), words=per_label.WORDS, folded=True,
-                    note="Mean and population sd over the seeds; support: number of images "
-                         "with the label.",
+                    note="Mean and population sd over the seeds. Each label is the positive in "
+                         "its own row. Macro avg: mean over labels; weighted avg: by support, "
+                         "the number of images with the label.",
                 )
             )  # fmt: skip
     return [*parts, *shared]

@@ -11,9 +11,9 @@ import pandas as pd
 
 from fgaug import stats
 from fgaug.analysis.format import NAMES, count, effects, intervals, is_loss, many, number, titled
-from fgaug.analysis.report.chapters.predictions import splits_of
 from fgaug.analysis.report.material import Material, names_of, picks
 from fgaug.analysis.report.parts import Table, Text
+from fgaug.runs.results import splits_of
 
 MOST_VALUES = 30  # of one stratum on the page; the CSV file lists all
 _ROLES = ("baseline", "control", "best arm")
