@@ -182,13 +182,13 @@ def search(
 def results(
     run: RunFolder,
     by: Annotated[
-        str, typer.Option("--by", help="cell (one row per trial) or arm (one per arm).")
+        str, typer.Option("--by", help="cell (one row per trial), arm, or seed (folds pooled).")
     ] = "cell",
     format: Annotated[
         str, typer.Option("--format", help="table, csv, json or parquet.")
     ] = "table",
 ) -> None:
-    """Print the results of a run, one row per trial or per arm."""
+    """Print the results of a run, one row per trial, per arm, or per arm and seed."""
     show.results(run, by, format)
 
 

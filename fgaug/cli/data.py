@@ -45,6 +45,10 @@ def prepare(
     gan_col: Annotated[
         str | None, typer.Option("--gan-col", help="Marks images the GAN was trained on.")
     ] = None,
+    fold_col: Annotated[
+        str | None,
+        typer.Option("--fold-col", help="Folds, each held out once; bus-bra: kFold."),
+    ] = None,
     folders: Annotated[
         Path | None, typer.Option("--folders", help="Folder with one subfolder per label.")
     ] = None,
@@ -116,6 +120,7 @@ def prepare(
             keep_labels=tuple(keep_label or ()),
             split_col=split_col,
             gan_col=gan_col,
+            fold_col=fold_col,
             sheet=sheet,
             folders=folders,
             label_level=label_level,
@@ -241,5 +246,11 @@ def _described(folder: Path, dataset: object) -> str:
         flag = f", {flagged} with the gan flag" if flagged else ""
         lines.append(
             f"  {split}: {len(rows)} images of {rows['group'].nunique()} groups ({labels}{flag})"
+        )
+    for fold, rows in table.groupby("fold") if spec.folds else ():
+        counts = rows["label"].value_counts()
+        labels = ", ".join(f"{label} {counts.get(label, 0)}" for label in spec.labels)
+        lines.append(
+            f"  fold {fold}: {len(rows)} images of {rows['group'].nunique()} groups ({labels})"
         )
     return "\n".join(lines)

@@ -9,12 +9,15 @@ from typing import Annotated
 import typer
 
 from fgaug.core.progress import progress_of
+from fgaug.core.split_names import fold_of
 from fgaug.errors import DataError
 
 Dataset = Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")]
 Split = Annotated[
     str,
-    typer.Option("--split", help="Split of the training images: dataset, or a resplit's seed."),
+    typer.Option(
+        "--split", help="Split of the training images: dataset, a resplit's seed, or fold-3."
+    ),
 ]
 
 
@@ -96,12 +99,12 @@ def filter_(
 
 
 def split_of(text: str) -> int | str:
-    """Return `dataset`, or the seed of a resplit."""
-    if text == "dataset":
+    """Return `dataset`, `fold-3` for a fold to hold out, or the seed of a resplit."""
+    if text == "dataset" or fold_of(text) is not None:
         return text
     if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
         raise DataError(
-            f"--split must be `dataset` or a seed from 0 to {2**32 - 1}, as on the axis `split` "
-            f"of a grid, got {text}."
+            f"--split must be `dataset`, a seed from 0 to {2**32 - 1} as on the axis `split` of "
+            f"a grid, or a fold to hold out such as fold-3, got {text}."
         )
     return int(text)

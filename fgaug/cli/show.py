@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fgaug.cli import show_plan
 from fgaug.cli.options import output
 from fgaug.cli.show_plan import amount_lines
+from fgaug.core.split_names import in_words
 from fgaug.errors import RunError, TrialError, UserError
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     splits = planned.dataset.manifest["split"].value_counts()
     sides = ", ".join(f"{split} {count}" for split, count in splits.items())
     images = many(len(planned.dataset), "image")
+    if space.folds:
+        sides = f"{many(len(spec.folds), 'fold')}, each held out once"
     say(f"dataset {space.dataset}: {images} of {spec.size} px ({sides})")
     for line in amount_lines(planned.cells, planned.reals):
         say(line)
@@ -122,7 +125,7 @@ def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     space, spec = planned.space, planned.dataset.spec
     image_bytes = spec.size**2 * spec.channels
     for kept in needs.keep_rates:
-        of = "" if kept.split == "dataset" else f", split {kept.split}"
+        of = "" if kept.split == "dataset" else f", {in_words(kept.split)}"
         of += "" if kept.round is None else f", round {kept.round}"
         yield f"  filter {kept.filter}{of} keeps {kept.words}; needed: {kept.wanted}"
         if kept.to_score:
@@ -234,15 +237,22 @@ def _status_lines(found: Status) -> list[str]:
 
 
 def results(run: Path, by: str, format: str) -> None:
-    """Print the results of a run, one row per trial or per arm."""
+    """Print the results of a run, one row per trial, per arm, or per arm and seed (folds)."""
+    from fgaug.analysis.findings.folds import folds_of
     from fgaug.analysis.report.arm_summary import by_arm
     from fgaug.runs.results import load_results, typed
 
-    if by not in ("cell", "arm"):
-        raise UserError(f"--by must be cell or arm, got {by}.")
+    if by not in ("cell", "seed", "arm"):
+        raise UserError(f"--by must be cell, seed or arm, got {by}.")
     frame = load_results(run)
     if frame.empty:
         raise RunError(f"{run} has no finished trial yet. Run `fgaug search` first.")
+    if by == "seed" and not folds_of(frame):
+        raise UserError(f"--by seed pools the folds of a seed, but {run} has none. Use --by cell.")
+    if by != "cell" and folds_of(frame):
+        from fgaug.analysis.findings.evidence import load_evidence
+
+        frame = load_evidence(run).rows
     frame = by_arm(frame) if by == "arm" else frame
     if format == "csv":
         frame.to_csv(sys.stdout, index=False)
@@ -258,7 +268,8 @@ def results(run: Path, by: str, format: str) -> None:
 
         pq.write_table(typed(frame), sys.stdout.buffer)
     elif format == "table":
-        _print_table(_arm_columns(frame) if by == "arm" else _cell_columns(frame))
+        shown = {"cell": _cell_columns, "seed": _seed_columns, "arm": _arm_columns}
+        _print_table(shown[by](frame))
     else:
         raise UserError(f"--format must be table, csv, json or parquet, got {format}.")
 
@@ -269,6 +280,15 @@ def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:
     chosen = ["filter"] if _filtered(frame) else []
     seed = ["seed", *(["round"] if frame["round"].notna().any() else [])]
     return frame[[*_SHOWN[:3], *chosen, *further, *seed, *_SHOWN[4:], *_METRICS]]
+
+
+def _seed_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns of pooled runs: AUC, its interval, and the AUC of each fold."""
+    from fgaug.analysis.findings.folds import HIGH, LOW, OF_FOLD
+
+    own = [*_cell_columns(frame).drop(columns=["split", "valid_loss"], errors="ignore")]
+    further = [name for name in (LOW, HIGH) if name in frame]
+    return frame[[*own, *further, *(name for name in frame if str(name).startswith(OF_FOLD))]]
 
 
 def _filtered(frame: pd.DataFrame) -> bool:

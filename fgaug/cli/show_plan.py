@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fgaug.core.split_names import in_words
+
 if TYPE_CHECKING:
     from fgaug.grid.axes import Split
     from fgaug.grid.cells import Cell
@@ -133,6 +135,6 @@ def _amount(cell: Cell) -> str:
 
 
 def _further(cell: Cell) -> str:
-    parts = [] if cell.split == "dataset" else [f"split {cell.split}"]
+    parts = [] if cell.split == "dataset" else [in_words(cell.split)]
     parts += [] if cell.real_fraction == 1 else [f"{cell.real_fraction:g} of the patients"]
     return ", ".join(parts)

@@ -6,6 +6,7 @@ import pandas as pd
 
 from fgaug.data.copies.lookalikes import EXACT, Alike, find_alike
 from fgaug.data.dataset import Dataset
+from fgaug.data.folds import HELD_OUT
 from fgaug.data.problems import counted, listed
 
 _SHOW = "`fgaug data audit DATASET --out FOLDER` shows every pair"
@@ -15,7 +16,8 @@ def audit(data: Dataset | pd.DataFrame) -> list[str]:
     """Return the problems that make results on this dataset invalid; empty if there are none.
 
     Checks for a group in two splits, exact duplicates in two splits or under two labels, and a
-    label that is missing from a split.
+    label that is missing from a split. With a fold held out (`Dataset.with_split`), it counts as
+    a split.
 
     Args:
         data: a dataset, or a table with image_id, label, group, split and sha256.
@@ -34,6 +36,7 @@ def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
     alike = alike or pairs_of(data)
     return [
         *_near_copies(data.manifest, alike),
+        *_near_copies_in_folds(data.manifest, alike),
         *_counted_twice(data.manifest, alike),
         *_flagged_outside_training(data.manifest),
     ]
@@ -75,10 +78,10 @@ def _copies(table: pd.DataFrame) -> list[str]:
 def _missing_labels(table: pd.DataFrame) -> list[str]:
     labels = set(table["label"])
     problems = []
-    for split in ("train", "valid", "test"):
+    for split in ("train", "valid", "test", HELD_OUT):
         rows = table[table["split"] == split]
         missing = sorted(labels - set(rows["label"]))
-        if missing and (len(rows) or split != "test"):
+        if missing and (len(rows) or split in ("train", "valid")):
             problems.append(f"no image of label {listed(missing)} in the {split} set")
     return problems
 
@@ -104,6 +107,26 @@ def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
             f"{listed(names)}. Exclude the wrong ones with --drop FILE; {_SHOW}"
         )
     return doubts
+
+
+def _near_copies_in_folds(table: pd.DataFrame, alike: Alike) -> list[str]:
+    """Return a line on near-duplicates in different folds."""
+    if "fold" not in table:
+        return []
+    pairs = alike.pairs[alike.pairs["kind"] != EXACT]
+    fold, ids = table["fold"].to_numpy(), table["image_id"].to_numpy()
+    one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
+    names = [
+        f"{ids[a]} (fold {fold[a]}) ~ {ids[b]} (fold {fold[b]})"
+        for a, b in zip(one, other, strict=True)
+        if fold[a] != fold[b]
+    ]
+    if not names:
+        return []
+    return [
+        f"{counted(len(names), 'pair')} of near-duplicate images in different folds: "
+        f"{listed(names)}. If a pair comes from one patient, put both images in one fold; {_SHOW}"
+    ]
 
 
 def _counted_twice(table: pd.DataFrame, alike: Alike) -> list[str]:

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from fgaug.core import paths
 from fgaug.core.files import read_json, read_table, write_json, write_table, write_text
 from fgaug.core.pixels import ImageArray, cached_memmap, read_pixels, write_pixels
+from fgaug.core.split_names import PREPARED, fold_of
+from fgaug.data.folds import HELD_OUT, held_out
 from fgaug.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -42,6 +44,7 @@ class DatasetSpec:
     resize_filter: str
     sizes: dict[str, Any]  # of the source images, before cropping
     digest: str  # 64 hex digits; see `digest_of`
+    folds: tuple[int, ...] = ()  # if the manifest has the column `fold`: its values, sorted
     schema_version: int = SCHEMA_VERSION
 
 
@@ -51,7 +54,8 @@ class Dataset:
 
     root: Path
     spec: DatasetSpec
-    manifest: pd.DataFrame  # MANIFEST_COLUMNS and the strata, sorted by image_id
+    # MANIFEST_COLUMNS, the strata and, if there are folds, `fold`; sorted by image_id
+    manifest: pd.DataFrame
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -70,15 +74,26 @@ class Dataset:
         """Return this dataset under another split; its digest and pixels are unchanged.
 
         Args:
-            split: `dataset` for the split it was prepared with, or a seed that redraws the
-                patients outside the test set; see `fgaug.data.split.redrawn`.
+            split: `dataset` for the split it was prepared with, a seed that redraws the
+                patients outside the test set (see `fgaug.data.split.redrawn`), or `fold-3` to
+                hold out fold 3 (see `fgaug.data.folds.held_out`).
+
+        Raises:
+            DataError: the dataset does not have the fold.
         """
-        if split == "dataset":
+        if split == PREPARED:
             return self
+        if (fold := fold_of(split)) is not None:
+            return dataclasses.replace(self, manifest=held_out(self.manifest, fold))
         from fgaug.data.split import redrawn  # scikit-learn takes a second to load
 
         assert isinstance(split, int)
         return dataclasses.replace(self, manifest=redrawn(self.manifest, split))
+
+    @property
+    def evaluated(self) -> str:
+        """The value of `split` of the images that score a trial: `valid`, or a held-out fold."""
+        return HELD_OUT if (self.manifest["split"] == HELD_OUT).any() else "valid"
 
     def _decode(self) -> np.ndarray:
         parts = [read_pixels(path, DataError) for path in parts_of(self.root)]
@@ -93,18 +108,26 @@ def digest_of(
     channels: int,
     crop: dict[str, Any] | None,
     resize_filter: str,
+    folds: Iterable[int] = (),
 ) -> str:
     """Return the SHA-256 that identifies a dataset by content, as 64 hex digits.
 
     It covers the sorted rows (image SHA-256, label, group, strata, split, gan flag), size,
-    channels, crop and resize filter. File names, folders and row order do not affect it.
+    channels, crop, resize filter and, if there are any, each row's fold. File names, folders and
+    row order do not affect it.
     """
     strata = sorted(strata)
     values = zip(*(manifest[name].tolist() for name in strata), strict=True)
     attributes = [dict(zip(strata, row, strict=True)) for row in values] if strata else None
     columns = [manifest[name].tolist() for name in ("sha256", "label", "group", "split", "gan")]
+    of_fold = [[fold] for fold in manifest["fold"].tolist()] if [*folds] else [[]] * len(manifest)
     rows = sorted(
-        _canonical([sha, label, group, attributes[index] if attributes else {}, split, bool(gan)])
+        _canonical(
+            [
+                *(sha, label, group, attributes[index] if attributes else {}, split, bool(gan)),
+                *of_fold[index],
+            ]
+        )
         for index, (sha, label, group, split, gan) in enumerate(zip(*columns, strict=True))
     )
     whole = {
@@ -141,7 +164,7 @@ def open_dataset(path: str | Path) -> Dataset:
         )
     spec = _read_spec(files.spec)
     manifest = read_table(files.manifest, DataError).to_pandas()
-    lacking = [name for name in (*MANIFEST_COLUMNS, *spec.strata) if name not in manifest]
+    lacking = [name for name in _columns(spec) if name not in manifest]
     if lacking:
         raise DataError(
             f"{files.manifest} has no column {', '.join(lacking)}. Prepare the dataset again."
@@ -187,13 +210,17 @@ def write_dataset(
     write_parts(files, manifest, images)
     if copies is not None:
         write_text(files.copies, copies.to_csv(index=False))
-    write_json(files.spec, dataclasses.asdict(spec))
+    written = dataclasses.asdict(spec)
+    if not spec.folds:
+        del written["folds"]  # as earlier versions wrote it
+    write_json(files.spec, written)
     write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
     return open_dataset(root)
 
 
 def _columns(spec: DatasetSpec) -> list[str]:
-    return ["image_id", "label", "group", *spec.strata, "split", "gan", "sha256", "source"]
+    fold = ["fold"] if spec.folds else []
+    return ["image_id", "label", "group", *spec.strata, *fold, "split", "gan", "sha256", "source"]
 
 
 def _canonical(value: Any) -> str:
@@ -208,6 +235,7 @@ def _digest(spec: DatasetSpec, manifest: pd.DataFrame) -> str:
         channels=spec.channels,
         crop=spec.crop,
         resize_filter=spec.resize_filter,
+        folds=spec.folds,
     )
 
 
@@ -230,10 +258,12 @@ def _read_spec(path: Path) -> DatasetSpec:
             "Prepare the dataset again, or use the version that wrote it."
         )
     names = {field.name for field in dataclasses.fields(DatasetSpec)}
+    raw = {"folds": [], **raw}
     if set(raw) != names:
         wrong = ", ".join(sorted(set(raw) ^ names))
         raise DataError(f"{path} is damaged ({wrong} missing or unknown). Prepare it again.")
-    return DatasetSpec(**{**raw, "labels": tuple(raw["labels"]), "strata": tuple(raw["strata"])})
+    lists = {name: tuple(raw[name]) for name in ("labels", "strata", "folds")}
+    return DatasetSpec(**{**raw, **lists})
 
 
 def parts_of(root: Path) -> list[Path]:

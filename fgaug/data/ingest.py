@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ _LOG = logging.getLogger("fgaug")
 class Ingested:
     """Rows to prepare, sorted by image_id, each with its image file."""
 
-    table: pd.DataFrame  # image_id, label, group, strata, source; split and gan if given
+    table: pd.DataFrame  # image_id, label, group, strata, source; split, gan and fold if given
     files: tuple[ImageFile, ...]  # one a row
     strata: tuple[str, ...]
     source: dict[str, Any]  # goes to dataset.json
@@ -49,6 +50,7 @@ def from_csv(
     rename_strata: Sequence[str] | None = None,
     rename_labels: Mapping[str, str] | None = None,
     sheet: str | None = None,
+    fold_col: str | None = None,
 ) -> Ingested:
     """Return the rows of a label table with their image files, or report every problem.
 
@@ -66,6 +68,7 @@ def from_csv(
         rename_strata: new names for `stratum_cols` in the dataset.
         rename_labels: new names for all kept labels in the dataset.
         sheet: sheet of a workbook; None takes the first.
+        fold_col: column with folds, as whole numbers.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -77,6 +80,7 @@ def from_csv(
         strata=tuple(stratum_cols),
         split=split_col,
         gan=gan_col,
+        fold=fold_col,
     )
     problems: list[str] = []
     doubts: list[str] = []
@@ -187,7 +191,10 @@ def _levels(
 def ingested(
     table: pd.DataFrame, root: Path, strata: tuple[str, ...], source: dict[str, Any]
 ) -> Ingested:
-    """Name, group and sort the rows; `table` has label and path, optionally group, split, gan."""
+    """Name, group and sort the rows.
+
+    `table` has label and path, and optionally group, split, gan and fold.
+    """
     relative = [Path(os.path.relpath(path, root)).as_posix() for path in table["path"]]
     table = table.assign(image_id=_ids(relative), source=relative)
     if "group" not in table:
@@ -205,7 +212,7 @@ def ingested(
         ImageFile(name=name, path=path, box=box)
         for name, path, box in zip(table["source"], table["path"], boxes, strict=True)
     )
-    extra = [name for name in ("split", "gan") if name in table]
+    extra = [name for name in ("split", "gan", "fold") if name in table]
     table = table[["image_id", "label", "group", *strata, *extra, "source"]]
     return Ingested(table=table, files=files, strata=strata, source=source)
 
@@ -225,6 +232,15 @@ def add_boxes(rows: Ingested, boxes: dict[str, Box]) -> Ingested:
     return Ingested(table=rows.table, files=files, strata=rows.strata, source=rows.source)
 
 
+def add_folds(rows: Ingested, folds: Mapping[str, int], column: str) -> Ingested:
+    """Return the rows with their folds, matched by image_id; refuse rows without one."""
+    names = rows.table["image_id"]
+    missing = [name for name in names if name not in folds]
+    refuse("Folds", [f"no fold for {listed(missing)}"] if missing else [])
+    table = rows.table.assign(fold=[folds[name] for name in names])
+    return dataclasses.replace(rows, table=table, source={**rows.source, "folds": column})
+
+
 def _used(columns: LabelColumns) -> dict[str, Any]:
     return {
         "image": columns.image,
@@ -233,6 +249,7 @@ def _used(columns: LabelColumns) -> dict[str, Any]:
         "strata": list(columns.strata),
         "split": columns.split,
         "gan": columns.gan,
+        **({"fold": columns.fold} if columns.fold is not None else {}),
     }
 
 

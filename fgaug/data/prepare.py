@@ -18,11 +18,12 @@ from fgaug.data.copies.pairs_page import check_folder
 from fgaug.data.copies.rules import RULES
 from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
 from fgaug.data.exclusion import read_list, without_named
+from fgaug.data.folds import check_folds
 from fgaug.data.ingest import Ingested, from_csv, from_folders
 from fgaug.data.phantom import make_phantom
 from fgaug.data.presets import PRESETS as READ
 from fgaug.data.presets import read_preset
-from fgaug.data.problems import nearest, refuse
+from fgaug.data.problems import counted, nearest, refuse
 from fgaug.data.reading.loading import LoadedImages, Progress, load_images, loaded_from
 from fgaug.data.reading.squares import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
 from fgaug.data.selection import Copies, choose
@@ -48,6 +49,7 @@ def prepare(
     keep_labels: Sequence[str] = (),
     split_col: str | None = None,
     gan_col: str | None = None,
+    fold_col: str | None = None,
     sheet: str | None = None,
     folders: str | Path | None = None,
     label_level: int | None = None,
@@ -87,6 +89,8 @@ def prepare(
         keep_labels: labels to keep; empty keeps all.
         split_col: column with an existing split.
         gan_col: column that is true for images the GAN was trained on.
+        fold_col: column with folds, as whole numbers; for bus-bra, of its table of folds
+            (`kFold`). A grid holds out each fold once (`axes.fold`).
         sheet: sheet of `csv`, if it is a workbook; None takes the first.
         folders: folder with one subfolder per label.
         label_level: of `folders`: level of the label folders, 1 or more.
@@ -118,6 +122,7 @@ def prepare(
         raise DataError(
             "Column options belong to a label table. Give the table with --csv, or omit them."
         )
+    _check_fold_options(fold_col, csv, preset, test, test_per_label)
     _check_tree_options(folders, label_level, split_folders, with_companions)
     if pairs is not None:
         check_folder(Path(pairs), "--pairs")
@@ -153,6 +158,7 @@ def prepare(
                 split_col=split_col,
                 gan_col=gan_col,
                 sheet=sheet,
+                fold_col=fold_col,
             )
         elif folders is not None:
             rows = from_folders(
@@ -175,12 +181,14 @@ def prepare(
                 margin=margin,
                 keep_labels=keep_labels,
                 skip_unread=skip_broken,
+                fold_col=fold_col,
             )
         if leave is not None:
             rows, leave = without_named(rows, leave)
         rule = _completed(rule, rows.table, valid, seed)
-        # Decoding may take an hour, so an impossible split is refused before it.
+        # Decoding may take an hour, so impossible splits and folds are refused before it.
         _split(rows.table, rule)
+        _check_folds(rows.table)
         loaded = load_images(
             rows.files,
             size=size,
@@ -244,6 +252,41 @@ def _check_tree_options(
         raise DataError(f"--label-level must be 1 or more, got {level}.")
 
 
+def _check_fold_options(
+    fold_col: str | None,
+    csv: str | Path | None,
+    preset: str | None,
+    test: float | None,
+    test_per_label: int | None,
+) -> None:
+    if fold_col is None:
+        return
+    if csv is None and preset in (None, "phantom"):
+        raise DataError(
+            "--fold-col names a column of a table: it works with --csv and --preset bus-bra. "
+            "Omit it."
+        )
+    if test is not None or test_per_label is not None:
+        raise DataError(
+            "--fold-col holds out every patient once, so no test set can stay sealed. Omit --test "
+            "and --test-per-label, or omit --fold-col."
+        )
+
+
+def _check_folds(table: pd.DataFrame) -> None:
+    """Refuse folds that cannot be used; a table without folds passes."""
+    if "fold" not in table:
+        return
+    sealed = int((table["split"] == "test").sum()) if "split" in table else 0
+    if sealed:
+        raise DataError(
+            f"The split column has {counted(sealed, 'test image')}, but folds hold out every "
+            "patient once, so no test set can stay sealed. Give the split or the folds, and leave "
+            "the test images out of the table."
+        )
+    check_folds(table)
+
+
 def _phantom(
     size: int, channels: int | None, arguments: Mapping[str, Any]
 ) -> tuple[Ingested, LoadedImages]:
@@ -292,6 +335,7 @@ def _write(
     read["sha256"] = loaded.sha256
     chosen = choose(read, loaded, how, lambda table: _split(table, rule))
     stay, table = chosen.stay, chosen.table
+    _check_folds(table)  # again, as near-duplicates may have joined patients
     crop = None
     if margin is not None:
         boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
@@ -308,6 +352,7 @@ def _write(
         resize_filter=RESIZE_FILTER,
         sizes=loaded.sizes(stay),
         digest="",
+        folds=tuple(sorted(set(table["fold"].tolist()))) if "fold" in table else (),
     )
     blocks = loaded.blocks(stay)
     dataset = write_dataset(out, spec, table, blocks, chosen.report)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fgaug.data.folders.tree import SKIP_THEM, read_tree
-from fgaug.data.ingest import Ingested, add_boxes, from_csv, ingested
+from fgaug.data.ingest import Ingested, add_boxes, add_folds, from_csv, ingested
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.reading.squares import Box
 from fgaug.data.tables.label_table import LabelColumns, read_labels
@@ -21,6 +21,7 @@ _LOG = logging.getLogger("fgaug")
 PRESETS = ("bus-bra", "fetal-planes", "busi")
 _CROPS = "crops_128"
 _WHOLE = ("images_128", "Images")
+_FOLDS = "5-fold-cv.csv"  # the published folds, by patient
 _PUBLISHED = ("Images", "images_128")  # crops are best made from the pixels as published
 _PLANES_TABLE = "FETAL_PLANES_DB_data.csv"
 _PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels used in the thesis
@@ -36,10 +37,18 @@ def read_preset(
     margin: float | None = None,
     keep_labels: Sequence[str] = (),
     skip_unread: bool = False,
+    fold_col: str | None = None,
 ) -> Ingested:
     """Return the rows of the preset `name`, one of PRESETS; see the functions below."""
     if name == "bus-bra":
-        return bus_bra(source, images=images, margin=margin, keep_labels=keep_labels)
+        return bus_bra(
+            source, images=images, margin=margin, keep_labels=keep_labels, fold_col=fold_col
+        )
+    if fold_col is not None:
+        raise DataError(
+            f"--preset {name} comes without folds: only bus-bra has them. Omit --fold-col, or "
+            "read the table with --csv."
+        )
     if name == "fetal-planes":
         return fetal_planes(source, images=images or "Images", keep_labels=keep_labels)
     if images is not None:
@@ -55,6 +64,7 @@ def bus_bra(
     images: str | None = None,
     margin: float | None = None,
     keep_labels: Sequence[str] = (),
+    fold_col: str | None = None,
 ) -> Ingested:
     """Return the rows of BUS-BRA (Gomez-Flores et al. 2023): 1,875 images of 1,064 patients.
 
@@ -63,6 +73,7 @@ def bus_bra(
         images: name of that folder; by default the crops if present, else whole images.
         margin: add the lesion's box, for cropping with this margin.
         keep_labels: subset of `benign` and `malignant`.
+        fold_col: column of `5-fold-cv.csv` with the published folds: `kFold`.
     """
     source = Path(source)
     table = source / "bus_data.csv"
@@ -87,6 +98,8 @@ def bus_bra(
         rename_strata=("device",),
         keep_labels=keep_labels,
     )
+    if fold_col is not None:
+        rows = add_folds(rows, _folds(source / _FOLDS, fold_col), fold_col)
     return rows if margin is None else add_boxes(rows, _boxes(table))
 
 
@@ -218,6 +231,21 @@ def _default_images(source: Path, *, cropping: bool) -> str:
     raise DataError(
         f"{source} has none of the folders {', '.join(names)}. Name another with --images."
     )
+
+
+def _folds(table: Path, column: str) -> dict[str, int]:
+    """Return the published fold of each image of BUS-BRA."""
+    if not table.is_file():
+        raise DataError(
+            f"{table.parent} does not contain {table.name}, which has the folds. Copy it from the "
+            "published dataset, or omit --fold-col."
+        )
+    problems: list[str] = []
+    found = read_labels(
+        table, LabelColumns(image="ID", label="Pathology", fold=column), (), problems
+    )
+    refuse(str(table), problems)
+    return dict(zip(found["image"], found["fold"], strict=True))
 
 
 def _boxes(table: Path) -> dict[str, Box]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.core.split_names import FOLDS
 from fgaug.grid.arm_words import arm_in_words, axis_value
 from fgaug.grid.filters import NONE
 
@@ -64,5 +65,7 @@ def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
     if frozen(arm.get("filter")) not in (None, NONE):
         named.append(("filter", axis_value(arm["filter"])))
     values = {name: frozen(arm.get(name)) for name in axes if name != "filter"}
+    if values.get("split") == FOLDS:
+        del values["split"]  # true of every arm of its run
     named += [(name, axis_value(value)) for name, value in values.items() if value is not None]
     return arm_in_words(str(arm["mode"]), named)

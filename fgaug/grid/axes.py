@@ -28,7 +28,8 @@ NO_AMOUNT = "`axes.ratio` (or `axes.fakes`) is missing or empty, but a mode uses
 MAX_POOL = 10_000_000  # fakes per label; each draw permutes the whole pool (80 MB)
 Mode = Literal["baseline", "augmentation", "replacement", "synthetic"]
 Removal = Literal["all"] | float
-Split = Literal["dataset"] | int  # as prepared, or the seed of a resplit by patient
+# as prepared, the seed of a resplit by patient, or `fold-3`: see `fgaug.core.split_names`
+Split = int | str
 Counts = dict[str, Annotated[int, Field(strict=True, ge=0)]]
 AnyMode = Literal["baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"]
 _nothing: Any = Field(default_factory=list)  # the default of omitted keys
@@ -80,6 +81,19 @@ def _split(value: Any) -> Split:
     return split
 
 
+def _folds(value: Any) -> list[int] | Literal["all"] | None:
+    if value is None or value == "all":
+        return None if value is None else "all"
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"must be `all` or a list of the dataset's folds, got {value!r}")
+    wrong = [x for x in value if isinstance(x, bool) or not isinstance(x, int) or x < 0]
+    if wrong:
+        raise ValueError(
+            f"must hold whole numbers, as in the column of the folds; got {wrong[0]!r}"
+        )
+    return distinct(value)
+
+
 def _filter(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"must be text such as `agrees` or `confidence>=0.5`, got {value!r}")
@@ -95,6 +109,7 @@ Psi = Annotated[Number, AfterValidator(usable_psi)]
 Ratio = Annotated[Number, Field(gt=0)]
 Share = Annotated[Number, Field(gt=0, le=1)]
 SplitChoice = Annotated[Split, PlainValidator(_split)]
+Folds = Annotated[list[int] | Literal["all"] | None, PlainValidator(_folds)]
 FilterText = Annotated[str, PlainValidator(_filter)]  # in canonical form, see `filters`
 Distinct = AfterValidator(distinct)
 Some = Field(min_length=1)  # a key must not be empty
@@ -183,6 +198,9 @@ class Lists(Frozen):
 
 class Axes(Lists):
     """The lists whose combinations are the grid's cells."""
+
+    # each arm and seed trains once per fold, which it does not see; the predictions are pooled
+    fold: Folds = None
 
     # generators and banks, replacing the grid's `generator` and `bank`
     snapshot: Annotated[list[SnapshotEntry], AfterValidator(with_names)] = Field(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fgaug.core.split_names import FOLDS, fold_of
 from fgaug.grid.arm_words import arm_in_words
 from fgaug.grid.axes import Removal, Split
 from fgaug.grid.filters import NONE, parse
@@ -33,7 +34,7 @@ class Cell:
     filter: str | None = NONE  # canonical, see `filters`; None if no fakes are used
     remove: tuple[tuple[str, Removal], ...] | None  # reals removed by label
     remove_by: str  # image | group
-    split: Split = "dataset"  # as prepared, or the seed of a resplit
+    split: Split = "dataset"  # as prepared, the seed of a resplit, or the fold held out
     real_fraction: float = 1.0  # fraction of the training patients whose images are used
     seed: int  # seeds the mix, the weights, the batch order and the augmentation
     rounds: Rounds | None = None
@@ -42,12 +43,17 @@ class Cell:
     budget: Budget
     axes: tuple[tuple[str, Any], ...]  # values of further axes, for the result row
     cell_id: str  # 12 hex digits, see `identify`
-    arm_id: str  # the same digest without the seed
+    arm_id: str  # the same digest without the seed and the fold
     spared: bool = False  # a twin of some arm: no scheduler stops it
 
     @property
     def uses_fakes(self) -> bool:
         return self.mode in FAKE_MODES
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that is held out; None without folds."""
+        return fold_of(self.split)
 
     @property
     def filtered(self) -> bool:
@@ -159,6 +165,8 @@ def _further_axes(space: Space) -> Iterator[str]:
         yield "snapshot"
     if any(axes.split != ["dataset"] for axes in space.lists):
         yield "split"
+    if space.folds:
+        yield "fold"
     if any(share < 1 for axes in space.lists for share in axes.real_fraction):
         yield "real_fraction"
 
@@ -191,8 +199,13 @@ def _make(
         seed=point.seed,
         spared=spared,
         cell_id=identify({**arm, "seed": point.seed}, context),
-        arm_id=identify(arm, context),
+        arm_id=identify({**arm, "split": _split_of_arm(point)}, context),
     )
+
+
+def _split_of_arm(point: Point) -> Split:
+    """Return the split in an arm's identity: an arm spans its folds, as it spans its seeds."""
+    return point.split if point.fold is None else FOLDS
 
 
 def identify(content: Mapping[str, Any], context: Context) -> str:
@@ -221,10 +234,17 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         if content["psi"] in context.imported:
             named["imported"] = context.imported[content["psi"]]
         if chosen != NONE:  # else as in the names of grids without that axis
-            digests = context.scorers[content["split"]]
-            used = {name: digests[name] for name in parse(chosen).scorers}
+            used = _scorers_of(content["split"], parse(chosen).scorers, context)
             named |= {"filter": chosen, "scorers": used}
     return digest(named)[:12]
+
+
+def _scorers_of(split: Split, names: Iterable[str], context: Context) -> dict[str, Any]:
+    """Return the digests of a filter's scorers; for an arm with folds, those of every fold."""
+    if split != FOLDS:
+        return {name: context.scorers[split][name] for name in names}
+    by_fold = {each: of for each, of in context.scorers.items() if fold_of(each) is not None}
+    return {name: {str(fold): of[name] for fold, of in by_fold.items()} for name in names}
 
 
 def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any]:

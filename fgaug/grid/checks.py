@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, get_args
 
 from pydantic import ValidationError
 
+from fgaug.core.split_names import PREPARED
 from fgaug.grid.axes import (
     NO_AMOUNT,
     Excluded,
@@ -72,6 +73,7 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     if space.get("confirmation") is not None and known and set(modes) == {"baseline"}:
         problems.append("`confirmation` needs arms to confirm, but the only `mode` is baseline")
     problems += _rounds_misfits(space, lists, modes)
+    problems += _fold_misfits(space, axes, entries)
     return problems + _seed_misfits(space, axes, entries)
 
 
@@ -85,15 +87,54 @@ def _rounds_misfits(
     problems = []
     if modes and "synthetic" not in modes:
         problems.append("`rounds` need synthetic arms, but no `mode` is synthetic")
-    scheduler = space.get("scheduler")
-    kind = scheduler.get("type") if isinstance(scheduler, Mapping) else None
-    kind = getattr(scheduler, "type", kind)
-    if kind not in (None, "none"):
+    if (kind := _scheduler_type(space)) != "none":
         problems.append(
             f"`rounds` train all cells together, round by round, which does not work with "
             f"`scheduler: {kind}`. Drop the scheduler"
         )
     return problems
+
+
+def _fold_misfits(
+    space: Mapping[str, Any], axes: Mapping[str, Any], entries: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """Return conflicts of `axes.fold` with keys that choose patients or compare single cells."""
+    if axes.get("fold") is None:
+        return []
+    problems = [
+        f"`{key}.split` and `axes.fold` both choose the patients to train on. Drop one of them"
+        for key, each in {"axes": axes, **entries}.items()
+        if each.get("split") not in (None, [PREPARED])
+    ]
+    if space.get("rounds") is not None:
+        problems.append(
+            "`rounds` report each round by itself, and folds are pooled after the last one. Drop "
+            "`rounds` or `axes.fold`"
+        )
+    if space.get("confirmation") is not None:
+        problems.append(
+            "`confirmation` tests arms on a sealed test set, but `axes.fold` holds out every "
+            "patient, so none stays sealed. Drop `confirmation`: no held-out fold was used to "
+            "stop its networks"
+        )
+    why = {
+        "race": "adds seeds one at a time and takes cells for seeds",
+        "asha": "compares single cells, so a hard fold would lose against an easy one",
+    }
+    if (kind := _scheduler_type(space)) in why:
+        problems.append(
+            f"`scheduler: {kind}` {why[kind]}. Use `arm_asha`, which compares means over all "
+            "folds and seeds, or drop `axes.fold`"
+        )
+    return problems
+
+
+def _scheduler_type(space: Mapping[str, Any]) -> str:
+    """Return the type of a grid's scheduler; `none` if it is not given or not valid."""
+    scheduler = space.get("scheduler")
+    kind = scheduler.get("type") if isinstance(scheduler, Mapping) else None
+    kind = getattr(scheduler, "type", kind)
+    return kind if isinstance(kind, str) else "none"
 
 
 def _seed_misfits(
@@ -168,6 +209,8 @@ def points_misfits(space: Space) -> list[str]:
             )
         points |= distinct(product(space, further))
     points |= distinct(further_baselines(space, points.values()))
+    if space.axes.fold == "all":
+        return problems  # the number of cells is known with the dataset
     if space.cells is not None and space.cells != len(points) and not problems:
         modes = Counter(point.mode for point in points.values())
         counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())

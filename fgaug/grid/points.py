@@ -13,6 +13,7 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fgaug.core.split_names import fold_of
 from fgaug.grid.analysis_plan import seeds_of_baseline
 from fgaug.grid.axes import Counts, Excluded, Included, Lists, Removal, Removals, SeedSample, Split
 from fgaug.grid.filters import NONE
@@ -41,6 +42,11 @@ class Point:
     def key(self) -> Hashable:
         named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.filter)
         return (*named, self.remove, self.split, self.real_fraction, self.seed, self.recipe_name)
+
+    @property
+    def fold(self) -> int | None:
+        """The fold that is held out; None without folds."""
+        return fold_of(self.split)
 
     @property
     def random_subset(self) -> Point | None:
@@ -153,7 +159,7 @@ def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
     for seed in axes.seeds or space.seeds:
         for recipe in combined_recipes(space.recipe, axes):
             name = recipe.model_dump_json()
-            shares = itertools.product(axes.split, axes.real_fraction, axes.mode)
+            shares = itertools.product(space.splits_of(axes), axes.real_fraction, axes.mode)
             for split, share, mode in shares:
                 for draw in _draws(space, axes, mode):
                     snapshot, psi, (ratio, fakes), kept, remove = draw

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from fgaug.core import paths
+from fgaug.core.split_names import PREPARED, fold_split
 from fgaug.grid.analysis_plan import AnalysisPlan, BaselineSeeds, Confirmation
 from fgaug.grid.axes import (
     MAX_POOL,
@@ -17,6 +19,7 @@ from fgaug.grid.axes import (
     Lists,
     Number,
     Removals,
+    Split,
     distinct,
 )
 from fgaug.grid.dataset_counts import DatasetCounts
@@ -173,6 +176,25 @@ class Space(Frozen):
     def lists(self) -> tuple[Lists, ...]:
         """The axes, then each entry of `include`."""
         return (self.axes, *self.include)
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds to hold out; empty without the axis, or before `with_folds` resolves `all`."""
+        named = self.axes.fold
+        return tuple(named) if isinstance(named, list) else ()
+
+    def with_folds(self, known: Sequence[int]) -> Space:
+        """Return the grid with `axes.fold: all` replaced by the dataset's folds."""
+        if self.axes.fold != "all":
+            return self
+        axes = self.axes.model_copy(update={"fold": list(known)})
+        return self.model_copy(update={"axes": axes})
+
+    def splits_of(self, axes: Lists) -> tuple[Split, ...]:
+        """Return the splits that the cells of the axes, or of an entry of `include`, train on."""
+        if self.axes.fold == "all":
+            return (PREPARED,)  # a stand-in, until the dataset's folds are known
+        return tuple(map(fold_split, self.folds)) or tuple(axes.split)
 
     @property
     def snapshot_entries(self) -> tuple[SnapshotEntry, ...]:

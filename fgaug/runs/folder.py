@@ -26,7 +26,7 @@ from fgaug.runs.environment import ArmRecord, DatasetRecord, Environment
 from fgaug.runs.row import identity_columns
 
 _log = logging.getLogger("fgaug")
-_OF_A_CELL = ("cell_id", "seed")
+_OF_A_CELL = ("cell_id", "seed", "fold")
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from fgaug.core import files
 from fgaug.core.paths import RunPaths
+from fgaug.core.split_names import in_words
 from fgaug.data import Dataset
 from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
@@ -33,7 +34,8 @@ class Preregistration:
     arms: tuple[str, ...]  # sorted arm_ids to compare, without baselines and twins
     seeds: int  # the largest number of an arm
     baseline_seeds: int  # the largest number of a baseline
-    sizes: Mapping[str, Mapping[str, int]]  # of valid (with resplits `valid, split 1`) and test
+    # of valid (with resplits `valid, split 1`, with folds `valid, fold 1`) and test
+    sizes: Mapping[str, Mapping[str, int]]
     dataset_digest: str
     date: str = ""  # when it was frozen; empty before
     earlier: int = field(default=0)  # cells that already had a row by then
@@ -53,13 +55,15 @@ def plan_of(space: Space, cells: Sequence[Cell], dataset: Dataset) -> Preregistr
         cells: all of its cells.
         dataset: of the grid, with its original split.
     """
-    seeds = Counter(cell.arm_id for cell in cells)
+    # an arm with folds has several cells with one seed
+    seeds = Counter(arm for arm, _ in {(cell.arm_id, cell.seed) for cell in cells})
     modes = {cell.arm_id: cell.mode for cell in cells}
     compared = [arm for arm, mode in modes.items() if mode not in ("baseline", *CONTROLS)]
     sizes = {"test": _size(dataset, "test")}
     for split in dict.fromkeys(cell.split for cell in cells):
-        name = "valid" if split == "dataset" else f"valid, split {split}"
-        sizes[name] = _size(dataset.with_split(split), "valid")
+        name = "valid" if split == "dataset" else f"valid, {in_words(split)}"
+        divided = dataset.with_split(split)
+        sizes[name] = _size(divided, divided.evaluated)
     return Preregistration(
         analysis=space.analysis,
         confirmation=space.confirmation,

@@ -37,7 +37,8 @@ def removed_rows(cell: Cell, label: str, candidates: pd.DataFrame, *, flagged: b
     if wanted > len(candidates):
         flag = " without the gan flag" if flagged else ""
         if cell.split != "dataset":
-            flag += f" at `split` {cell.split}"
+            named = ("split", cell.split) if cell.fold is None else ("fold", cell.fold)
+            flag += " at `{}` {}".format(*named)
         if cell.real_fraction < 1:
             flag += f" at `real_fraction` {cell.real_fraction:g} and seed {cell.seed}"
         raise GridError(

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from fgaug.core import files
 from fgaug.core.paths import RunPaths, TrialPaths
+from fgaug.core.split_names import fold_split
 from fgaug.errors import RunError
 from fgaug.runs import confirmation_records
 from fgaug.training import saved_model
@@ -48,7 +49,17 @@ _TEXT = (
 )
 _FLAGS = ("gan_saw_removed", "frozen")
 _WHOLE = (
-    *("seed", "round", "n_real", "n_fake", "n_dropped", "budget_used", "best_epoch", "best_step"),
+    *(
+        "seed",
+        "round",
+        "fold",
+        "n_real",
+        "n_fake",
+        "n_dropped",
+        "budget_used",
+        "best_epoch",
+        "best_step",
+    ),
     *("images_seen", "rung", "micro_batch", "oom_events", "epoch", "step"),
     *("seeds", "failed", "pruned"),
 )
@@ -64,7 +75,8 @@ class TrialResult:
     row: Mapping[str, Any]  # of the last round
     earlier: Sequence[Mapping[str, Any]] = ()  # of earlier reported rounds
     curve: pd.DataFrame  # one row per evaluation
-    predictions: pd.DataFrame  # validation: image_id, group, label, round, p_<label>...
+    # of the validation images, or the held-out fold: image_id, group, label, round, p_<label>...
+    predictions: pd.DataFrame
     sealed: pd.DataFrame | None  # the same for the test set, if there is one
     model: SavedModel | None = None  # the classifier, if it is to be kept
 
@@ -221,7 +233,10 @@ def load_curves(run: str | PathLike[str]) -> pd.DataFrame:
 
 
 def load_predictions(run: str | PathLike[str]) -> pd.DataFrame:
-    """Return the validation predictions of a run, one row per image and trial, with `cell_id`."""
+    """Return the predictions of a run, one row per image and trial, with `cell_id`.
+
+    They are of the validation images; in a grid with folds, of the trial's held-out fold.
+    """
     return _gathered(run, lambda trial: trial.predictions)
 
 
@@ -343,10 +358,14 @@ def last_rounds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def splits_of(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return the split of each row, as text."""
-    if "split" not in rows:
-        return pd.Series(USUAL_SPLIT, index=rows.index, dtype=object)
-    return rows["split"].fillna(USUAL_SPLIT).astype(str)
+    """Return the split of each row, as text: `dataset`, a seed or a fold such as `fold-3`."""
+    found = pd.Series(USUAL_SPLIT, index=rows.index, dtype=object)
+    if "split" in rows:
+        found = rows["split"].fillna(USUAL_SPLIT).astype(str)
+    if "fold" in rows:
+        names = rows["fold"].dropna().map(lambda fold: fold_split(int(fold)))
+        found = names.reindex(rows.index).fillna(found)
+    return found
 
 
 def screened(rows: pd.DataFrame) -> pd.Series[bool]:

@@ -111,23 +111,23 @@ class RoundResult:
     """The result of one round, or of the whole training of a cell without rounds."""
 
     row: dict[str, Any]
-    valid: np.ndarray  # float64 [N, L], probabilities of the validation images
+    valid: np.ndarray  # float64 [N, L], of the validation images or the held-out fold
     sealed: np.ndarray | None  # the same for the test images, if there are any
 
 
 def predictions(
     dataset: Dataset, split: str, outcomes: Iterable[RoundResult]
 ) -> pd.DataFrame | None:
-    """Return the predictions on the validation or test set by round; None if there are none.
+    """Return the predictions on a set of images by round; None if there are none.
 
     Args:
         dataset: with the trial's split.
-        split: valid or test.
+        split: `dataset.evaluated`, or test.
         outcomes: of the reported rounds.
     """
     frames = []
     for outcome in outcomes:
-        probability = outcome.valid if split == "valid" else outcome.sealed
+        probability = outcome.sealed if split == "test" else outcome.valid
         if probability is None:
             continue
         chosen = dataset.manifest["split"] == split

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from fgaug.data.folds import HELD_OUT
 from fgaug.grid.cells import Cell, recipe_identity
 from fgaug.runs import checkpoint, mix, row
 from fgaug.runs.checkpoint import Checkpoint
@@ -29,6 +30,7 @@ from fgaug.training.backends import open_learner
 from fgaug.training.budget import frozen_epochs
 from fgaug.training.images import split_images
 from fgaug.training.learner import Evaluation, Learner, Training, TrainingResult
+from fgaug.training.metrics import evaluate_or_fail
 from fgaug.training.saved_model import SavedModel
 
 _log = logging.getLogger("fgaug")
@@ -151,7 +153,7 @@ class Trial:
         latest = self._outcome() if begun or not self._earlier else self._earlier[-1]
         earlier = [each for each in self._reported if each is not latest]
         outcomes = [*earlier, latest]
-        valid = predictions(self.dataset, "valid", outcomes)
+        valid = predictions(self.dataset, self.dataset.evaluated, outcomes)
         assert valid is not None
         return TrialResult(
             row=latest.row,
@@ -165,12 +167,26 @@ class Trial:
     def _outcome(self) -> RoundResult:
         """Return the result of the current round, after restoring its best weights."""
         current = self._current()
-        fitted, spent = current.training.finish(), current.spent
+        fitted, spent = self._scored(current.training.finish()), current.spent
         fitted = replace(fitted, best=spent.before(fitted.best), last=spent.before(fitted.last))
         sealed = None
         if fitted.stopped_by != "scheduler" and (self.dataset.manifest["split"] == "test").any():
             sealed = self.learner.predict(split_images(self.dataset, "test"))
         return RoundResult(row=self._row(fitted), valid=fitted.valid_probability, sealed=sealed)
+
+    def _scored(self, fitted: TrainingResult) -> TrainingResult:
+        """Return a result with the scores of the held-out fold, if there is one.
+
+        Without folds, the validation images score the trial. With folds, they only select the
+        checkpoint.
+        """
+        if self.dataset.evaluated != HELD_OUT:
+            return fitted
+        images = split_images(self.dataset, HELD_OUT)
+        found = self.learner.predict(images)
+        labels = self.dataset.spec.labels
+        scores = evaluate_or_fail(images.label, found, labels, fitted.best.step)
+        return replace(fitted, valid=scores, valid_probability=found)
 
     def _row(self, fitted: TrainingResult) -> dict[str, Any]:
         cell, plan = self.cell, self.plan

@@ -14,11 +14,13 @@ import numpy as np
 
 from fgaug.core import paths
 from fgaug.core.paths import BankNames, DatasetPaths, RunPaths
+from fgaug.core.split_names import PREPARED, fold_of
 from fgaug.data import Dataset, DatasetSpec, open_dataset
 from fgaug.data.audit import audit
 from fgaug.errors import DataError, GridError, UserError
 from fgaug.grid.axes import Split
 from fgaug.grid.cells import Cell
+from fgaug.grid.checks import problems_of
 from fgaug.grid.recipe import Recipe, Transform
 from fgaug.grid.space import Space
 from fgaug.runs import mix, reals
@@ -176,14 +178,40 @@ def _keras_weights_of(recipe: Recipe, spec: DatasetSpec, networks: set[tuple[str
     return learner.identity
 
 
-def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
-    """Return the problems of the resplits, that is of splits other than the dataset's own."""
-    return [
-        f"`axes.split` {split}: {problem}. Try another number"
-        for split, divided in splits.items()
-        if split != "dataset"
-        for problem in audit(divided)
+def with_folds(space: Space, dataset: Dataset) -> tuple[Space, list[str]]:
+    """Return a grid with `axes.fold: all` resolved, and its problems with the dataset's folds."""
+    if space.axes.fold is None:
+        return space, []
+    known = dataset.spec.folds
+    if not known:
+        return space, [
+            f"`axes.fold`: {space.dataset} has no folds. Prepare the dataset with --fold-col"
+        ]
+    found = space.with_folds(known)
+    problems = [
+        f"`axes.fold`: {space.dataset} has no fold {fold}; its folds are "
+        f"{', '.join(map(str, known))}"
+        for fold in found.folds
+        if fold not in known
     ]
+    if not problems and space.axes.fold == "all":
+        problems = problems_of(found)  # the number of cells is known only now
+    return found, problems
+
+
+def split_problems(splits: Mapping[Split, Dataset]) -> list[str]:
+    """Return the problems of resplits and folds, that is of splits other than as prepared."""
+    problems = []
+    for split, divided in splits.items():
+        fold = fold_of(split)
+        for problem in audit(divided) if split != PREPARED else ():
+            if fold is None:
+                problems.append(f"`axes.split` {split}: {problem}. Try another number")
+            else:
+                problems.append(
+                    f"`axes.fold` {fold}: {problem}. Prepare the dataset with other folds"
+                )
+    return problems
 
 
 def mix_problems(

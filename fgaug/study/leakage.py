@@ -17,7 +17,9 @@ from fgaug.bank import Source, Store
 from fgaug.bank.reader import shard_columns
 from fgaug.core import files, paths
 from fgaug.core.paths import BankNames
+from fgaug.core.split_names import fold_of
 from fgaug.data import Dataset
+from fgaug.data.folds import HELD_OUT
 from fgaug.errors import SnapshotError
 from fgaug.grid.axes import Split
 from fgaug.grid.generators import SnapshotFile
@@ -112,6 +114,12 @@ def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record 
     return None
 
 
+def _axis(split: Split) -> str:
+    """Return a split as the value of the grid's axis that chose it."""
+    fold = fold_of(split)
+    return f"`axes.split` {split}" if fold is None else f"`axes.fold` {fold}"
+
+
 def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[str]:
     held_out = divided.manifest[divided.manifest["split"] != "train"]
     images = int(held_out["sha256"].isin(record.seen["sha256"]).sum())
@@ -119,16 +127,20 @@ def _leaks(key: str, record: _Record, split: Split, divided: Dataset) -> list[st
     patients = held_out.loc[known, "group"].nunique()
     if not images and not patients:
         return []
-    of_split = "" if split == "dataset" else f" of `axes.split` {split}"
+    of_split = "" if split == "dataset" else f" of {_axis(split)}"
     shared = divided.manifest["sha256"].isin(record.seen["sha256"]).any()
     elsewhere = (
         "The record shares no image with this dataset: if only the patient names coincide, rename "
         "the patients of one dataset. Otherwise use"
     )
+    fold = fold_of(split)
+    cure = ", or another split"
+    if fold is not None:
+        cure = f" while fold {fold} is held out (`fgaug gan train --split {split}`)"
     return [
         f"`{key}` was trained on {images} validation or test images{of_split} and on images of "
         f"{patients} of their patients ({record.place}). {'Use' if shared else elsewhere} a "
-        "network trained on this dataset's training images, or another split"
+        f"network trained on this dataset's training images{cure}"
     ]
 
 
@@ -141,19 +153,22 @@ def _unknown(networks: str, splits: Mapping[Split, Dataset]) -> Iterator[str]:
     blind = []
     for split, divided in splits.items():
         manifest = divided.manifest
-        flagged = int((manifest["gan"] & (manifest["split"] == "valid")).sum())
+        flagged = int((manifest["gan"] & manifest["split"].isin(["valid", HELD_OUT])).sum())
         if split == "dataset":
             continue
         if flagged:
             yield (
-                f"`axes.split` {split} validates on {flagged} images with the gan flag, on which "
+                f"{_axis(split)} validates on {flagged} images with the gan flag, on which "
                 f"{networks} {'were' if networks.startswith('the networks') else 'was'} trained. "
                 f"{cure}"
             )
         elif not manifest["gan"].any():
-            blind.append(str(split))
+            blind.append(split)
     if blind:
+        named = "`axes.split`" if fold_of(blind[0]) is None else "`axes.fold`"
+        which = ", ".join(str(split if (f := fold_of(split)) is None else f) for split in blind)
+        how = "a resplit may validate" if fold_of(blind[0]) is None else "a fold may be tested"
         yield (
-            f"`axes.split` {', '.join(blind)}: the training images of {networks} are unknown, so "
-            f"a resplit may validate on them. {cure}"
+            f"{named} {which}: the training images of {networks} are unknown, so "
+            f"{how} on them. {cure}"
         )

@@ -177,6 +177,9 @@ def make_plan(
     if dataset is None:
         _, wrong = fake_sources_of(space, None, describe)
         raise GridError([*problems, *wrong], space.name)
+    space, wrong = checks.with_folds(space, dataset)
+    if wrong:
+        raise GridError([*problems, *wrong], space.name)
     drafted = draft(space, dataset, describe, scorer_of, problems, keep)
     checks.warn_of_scratch(drafted.scratch)
     every, scoring, reals = drafted.cells, drafted.scoring, drafted.reals
@@ -304,7 +307,7 @@ def with_scorers(
     names: dict[Split, dict[str, None]] = {}
     for axes in space.lists:
         used = [name for text in axes.filter for name in parse(text).scorers]
-        for split in axes.split if used else ():
+        for split in space.splits_of(axes) if used else ():
             names.setdefault(split, {}).update(dict.fromkeys(used))
     divided = {split: dataset.with_split(split) for split in names}
     found: list[FakeSource] = []

@@ -100,6 +100,8 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     _check_fits(kept.card, dataset)
     if dataset.spec.digest == kept.card.dataset_digest:
         dataset = dataset.with_split(kept.card.split)  # not the prepared split
+        # a model of a fold is evaluated on that fold; its validation images chose its weights
+        split = dataset.evaluated if split == "valid" else split
     images = split_images(dataset, split)
     if not len(images):
         raise DataError(f"{root} has no images in its {split} split.")

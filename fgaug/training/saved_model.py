@@ -53,8 +53,10 @@ class Card(BaseModel):
     cell: str  # in words
     cell_id: Digest
     dataset_digest: Digest
-    # whose training set was used: the prepared split, or the seed of a redrawn one
-    split: Literal["dataset"] | Annotated[int, Field(ge=0)] = "dataset"
+    # whose training set was used: the prepared split, the seed of a redrawn one, or `fold-3`
+    split: (
+        Annotated[str, Field(pattern=r"^(dataset|fold-\d{1,4})$")] | Annotated[int, Field(ge=0)]
+    ) = "dataset"
     recipe_digest: Digest
     metrics: dict[str, Number | None]  # of the validation set, None where undefined
     version: str  # of fgaug
@@ -133,7 +135,7 @@ def taken(
         std=tensors["std"].ravel().tolist() if "std" in tensors else [1.0] * 3,
         recipe=json.loads(json.dumps(recipe)),
         cell=described,
-        split=split,  # type: ignore[arg-type]  # pydantic refuses an unknown word
+        split=split,
         **{name: row[name] for name in ("cell_id", "dataset_digest", "recipe_digest", "version")},
         metrics={
             name: value if math.isfinite(value) else None

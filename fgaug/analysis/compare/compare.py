@@ -15,6 +15,7 @@ from fgaug.analysis.compare.prediction_files import read_lines, read_predictions
 from fgaug.analysis.compare.selectors import SelectedTrials, arm_words, pick, split_round
 from fgaug.analysis.compare.two_arms import TwoArms, compare_arms
 from fgaug.analysis.compare.two_models import TwoModels, compare_models
+from fgaug.analysis.findings.folds import folds_of
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError, UserError
 from fgaug.runs import environment
@@ -139,6 +140,9 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
     """
     run, rows, chosen = picked.run, picked.rows, picked.chosen
     said = ["validation images, which were also used to stop its trials"]
+    folds = folds_of(rows[rows["arm_id"].eq(picked.arm_id)])
+    if folds:
+        said = ["images held out of training, which did not stop its trials"]
     if look is not None:
         said = [f"test images ({look.counted})"]
     words = arm_words(rows, picked.arm_id)
@@ -149,14 +153,19 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
         listed = ", ".join(f"seed {row.seed} {row.status}" for row in lost.itertuples())
         said.append(f"left out because not finished: {listed}")
     kept: list[PredictionSet] = []
-    for row in chosen[chosen["status"].eq("ok")].itertuples():
-        trial = RunPaths(run).trial(str(row.cell_id))
+    ok = chosen[chosen["status"].eq("ok")]
+    for cells in _runs(ok, folds, said):
+        row = cells.iloc[0]
+        trials = [RunPaths(run).trial(str(cell)) for cell in cells["cell_id"]]
+        paths = [trial.sealed if look else trial.predictions for trial in trials]
         try:
-            one = read_predictions(trial.sealed if look else trial.predictions, picked.number)
+            one = _pooled([read_predictions(path, picked.number) for path in paths])
         except UserError as error:
-            said.append(f"left out, seed {row.seed}: {error}")
+            said.append(f"left out, seed {row['seed']}: {error}")
             continue
-        name = f"seed {row.seed} (cell {row.cell_id})"
+        name = f"seed {row['seed']} (cell {row['cell_id']})"
+        if len(cells) > 1:
+            name = f"seed {row['seed']} (pooled over {len(cells)} folds)"
         kept.append(replace(one, name=name, runs=(name,)))
     if not kept:
         raise RunError(f"{run}: no usable trial of {words} ({'; '.join(said)}). Train it first.")
@@ -175,6 +184,40 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
         runs=tuple(one.runs[0] for one in kept),
         notes=(*first.notes, *said),
         picked=picked.among if look is None else 1,  # the best is selected on validation images
+    )
+
+
+def _runs(ok: pd.DataFrame, folds: Sequence[int], said: list[str]) -> list[pd.DataFrame]:
+    """Return the finished cells of each run: one cell, or one per fold in a grid with folds.
+
+    A seed that lacks a fold is left out and noted in `said`, unless a single cell was named.
+    """
+    if not folds or len(ok) == 1:
+        if folds:
+            said.append(f"fold {int(ok['fold'].iloc[0])} of {len(folds)} only")
+        return [ok.iloc[[place]] for place in range(len(ok))]
+    found = []
+    for seed, cells in ok.groupby("seed", sort=False):
+        gone = sorted({*folds} - {*folds_of(cells)})
+        if gone:
+            said.append(f"left out, seed {seed}: no result of fold {', '.join(map(str, gone))}")
+        else:
+            found.append(cells.sort_values("fold", kind="stable"))
+    return found
+
+
+def _pooled(parts: Sequence[PredictionSet]) -> PredictionSet:
+    """Return the predictions of all folds of a seed as those of one run."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    ids, groups = [part.image_id for part in parts], [part.group for part in parts]
+    return replace(
+        first,
+        image_id=tuple(i for each in ids if each is not None for i in each),
+        label=tuple(label for part in parts for label in part.label),
+        group=None if None in groups else tuple(g for each in groups if each for g in each),
+        probability=np.concatenate([part.probability for part in parts], axis=1),
     )
 
 

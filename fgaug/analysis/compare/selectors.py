@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgaug.analysis.findings.evidence import load_evidence
+from fgaug.analysis.findings.folds import folds_of
 from fgaug.errors import RunError, UserError
 from fgaug.grid.analysis_plan import LOWER_IS_BETTER
 from fgaug.grid.arm_names import arm_name, further_axes
@@ -149,7 +151,8 @@ def _chosen(run: Path, rows: pd.DataFrame, selector: str, metric: str) -> tuple[
 
 def _best(run: Path, rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int]:
     """Return the rows of the arm with fakes and the best mean, and the number of candidates."""
-    usable = rows[rows["status"].eq("ok") & ~rows["mode"].isin(NOT_NEW) & screened(rows)]
+    judged = load_evidence(run).rows if folds_of(rows) else rows  # folds are pooled first
+    usable = judged[judged["status"].eq("ok") & ~judged["mode"].isin(NOT_NEW) & screened(judged)]
     means = _values(usable, metric).groupby(usable["arm_id"]).mean().dropna()
     if means.empty:
         raise UserError(
@@ -169,7 +172,7 @@ def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
 def _arms_of(run: Path, rows: pd.DataFrame) -> str:
     """Return a list of a run's arms, in the form of selectors."""
     names = list(dict.fromkeys(map(str, rows["arm_id"])))
-    seeds = rows.groupby("arm_id")["cell_id"].nunique()
+    seeds = rows.groupby("arm_id")["seed"].nunique()
     lines = [f"  {run}:{name}  {arm_words(rows, name)}, {seeds[name]} seeds" for name in names]
     more = [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
     return "\n".join(["Its arms:", *lines[:SHOWN], *more])

@@ -98,7 +98,8 @@ def absent(rows: pd.DataFrame, missing: pd.DataFrame) -> pd.DataFrame:
             "why": [_why(row) for row in records(lost)],
         }
     )
-    unknown = missing.assign(why=missing["status"].map(_WHY))
+    why = missing["status"].map(_WHY)
+    unknown = missing.assign(why=why.fillna(missing["why"]) if "why" in missing else why)
     parts = [part[list(ABSENT)].astype(object) for part in (known, unknown) if len(part)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(ABSENT))
 

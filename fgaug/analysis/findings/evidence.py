@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from fgaug.analysis.findings.folds import folds_of, pooled_images, pooled_rows
 from fgaug.core.files import read_table
 from fgaug.core.paths import RunPaths
+from fgaug.core.split_names import FOLDS, fold_of
 from fgaug.errors import RunError
 from fgaug.runs import environment
 from fgaug.runs.confirmation_records import cells_of
@@ -25,6 +27,7 @@ from fgaug.runs.looks import still_sealed
 from fgaug.runs.results import last_rounds, load_results, screened, splits_of
 
 Singles: TypeAlias = NDArray[np.float32]
+Real = TypeVar("Real", np.float32, np.float64)
 Which: TypeAlias = Literal["valid", "sealed"]
 READERS = 4  # files read in parallel: most of the time goes to the disk
 
@@ -33,7 +36,9 @@ READERS = 4  # files read in parallel: most of the time goes to the disk
 class Evidence:
     """The data on which all comparisons rest."""
 
-    rows: pd.DataFrame  # of `load_results`, any status; the last round of a cell with rounds
+    # of `load_results`, any status; the last round of a cell with rounds; with folds, one row per
+    # arm and seed (see `folds.pooled_rows`), under the split `folds`
+    rows: pd.DataFrame
     labels: tuple[str, ...]  # in the dataset's order
     images: Mapping[str, pd.DataFrame]  # by split: image_id, group, label, y (int)
     probability: Mapping[str, Singles]  # cell_id -> float32 [N, L], in the order of its images
@@ -63,16 +68,24 @@ def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
     labels = _labels(folder, recorded, ok, which)
     images: dict[str, pd.DataFrame] = {}
     probability: dict[str, Singles] = {}
+    doubles: dict[str, NDArray[np.float64]] = {}  # of folds, whose pooled scores are computed here
     for split, cells in ok.groupby(splits_of(ok), sort=False)["cell_id"]:
         files = {cell: _file(folder, cell, which) for cell in map(str, cells)}
-        images[str(split)], found = _read_split(files, labels)
-        probability |= found
+        if fold_of(str(split)) is None:
+            images[str(split)], singles = _read_split(files, labels, np.float32)
+            probability |= singles
+        else:
+            images[str(split)], found = _read_split(files, labels, np.float64)
+            doubles |= found
+    missing = _missing(folder, recorded, set(rows["cell_id"]))
+    if folds := folds_of(rows):
+        every = pooled_images(images, folds)
+        rows, missing, pooled = pooled_rows(rows, missing, every, doubles, labels)
+        probability |= {run: p.astype(np.float32) for run, p in pooled.items()}
+        images = {split: of for split, of in images.items() if fold_of(split) is None}
+        images |= {FOLDS: every} if pooled else {}
     return Evidence(
-        rows=rows,
-        labels=labels,
-        images=images,
-        probability=probability,
-        missing=_missing(folder, recorded, set(rows["cell_id"])),
+        rows=rows, labels=labels, images=images, probability=probability, missing=missing
     )
 
 
@@ -102,13 +115,13 @@ def _file(folder: RunPaths, cell: str, which: Which) -> Path:
 
 
 def _read_split(
-    files: Mapping[str, Path], labels: tuple[str, ...]
-) -> tuple[pd.DataFrame, dict[str, Singles]]:
+    files: Mapping[str, Path], labels: tuple[str, ...], dtype: type[Real]
+) -> tuple[pd.DataFrame, dict[str, NDArray[Real]]]:
     """Return the images of a split in the first trial's order, and all trials' predictions."""
     first = next(iter(files))
     table = _last_round(read_table(files[first], RunError))
     order = table.column("image_id").combine_chunks()
-    images = table.select(["image_id", "group", "label"]).to_pandas()
+    images: pd.DataFrame = table.select(["image_id", "group", "label"]).to_pandas()
     index = {label: number for number, label in enumerate(labels)}
     if unknown := sorted({*map(str, images["label"])} - index.keys()):
         raise RunError(
@@ -117,9 +130,9 @@ def _read_split(
     images["y"] = images["label"].map(index).astype(np.int64)
     names = [f"p_{label}" for label in labels]
 
-    def read(item: tuple[str, Path]) -> tuple[str, Singles]:
+    def read(item: tuple[str, Path]) -> tuple[str, NDArray[Real]]:
         cell, path = item
-        return cell, _probabilities(cell, path, names, order, first)
+        return cell, _probabilities(cell, path, names, order, first).astype(dtype)
 
     with ThreadPoolExecutor(READERS) as pool:
         return images, dict(pool.map(read, files.items()))
@@ -127,8 +140,8 @@ def _read_split(
 
 def _probabilities(
     cell: str, path: Path, names: list[str], order: pa.Array, first: str
-) -> Singles:
-    """Return one trial's predictions, float32 [N, L], in the order of `order`."""
+) -> NDArray[np.float64]:
+    """Return one trial's predictions, float64 [N, L], in the order of `order`."""
     try:
         file = pq.ParquetFile(path, memory_map=True)
         wanted = [name for name in ("image_id", "round") if name in file.schema_arrow.names]
@@ -154,7 +167,7 @@ def _probabilities(
                 "separate run folders."
             )
         values = values[places.to_numpy()]
-    return values.astype(np.float32)
+    return values
 
 
 def _last_round(table: pa.Table) -> pa.Table:

@@ -25,6 +25,7 @@ from fgaug.analysis.format import (
     sign_of,
     size,
 )
+from fgaug.core.split_names import FOLDS
 from fgaug.grid.analysis_plan import AnalysisPlan, seeds_of_baseline
 from fgaug.stats import Plan, smallest_gain
 from fgaug.stats.arrays import NAN
@@ -76,7 +77,9 @@ def verdicts_of(
                 "arm_id": arm["arm_id"],
                 "verdict": verdict,
                 "sentence": _sentence(main, rows, extra, verdict, plan),
-                "would_change_it": _change(main, outlooks.get(arm["family"]), verdict, plan),
+                "would_change_it": _change(main, outlooks.get(arm["family"]), verdict, plan)
+                if arm["split"] != FOLDS or verdict not in (BETTER, NOT_INFERIOR)
+                else _ON_NEW_PATIENTS,
             }
         )
     return pd.DataFrame(found, columns=list(COLUMNS))
@@ -145,6 +148,9 @@ def _alternatives(main: Row, rows: Mapping[str, Row | None], plan: AnalysisPlan)
             )
         else:
             yield f"against {OTHERS[against]}: {_effect(row, plan)}"
+
+
+_ON_NEW_PATIENTS = "The same comparison on new patients would confirm or refute it."
 
 
 def _kept(extra: Row, plan: AnalysisPlan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 
 from fgaug.analysis.findings.analysis import analyse
 from fgaug.analysis.findings.evidence import Evidence, load_evidence
+from fgaug.analysis.findings.folds import cells_of_runs, folds_of
 from fgaug.analysis.format import many
 from fgaug.analysis.report.arm_summary import by_arm
 from fgaug.analysis.report.collect_fakes import known_fakes, sheets_of
@@ -55,6 +56,10 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
     analysed = _analysed(run, planned.at_a_look() if open_test else planned, open_test)
     if open_test:
         rows = _tested(rows, analysed["evidence"])
+    cells_of: dict[str, list[str]] = {}
+    if "evidence" in analysed and folds_of(rows):
+        cells_of = cells_of_runs(rows)
+        rows = analysed["evidence"].rows
     return Material(
         name=str(space["name"]),
         rows=rows,
@@ -62,7 +67,7 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
         space=space,
         environment=recorded,
         missing=missing,
-        curves=lambda cell_ids: _curves(run_paths, cell_ids),
+        curves=lambda cell_ids: _curves(run_paths, cell_ids, cells_of),
         plan=preregistration.to_dict(plan) if plan else {},
         deviations=preregistration.deviations(plan, latest) if plan and latest else (),
         looks=tuple(
@@ -121,13 +126,17 @@ def _tested(rows: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     return rows.assign(**{str(name): tested[name].to_numpy() for name in tested.columns})
 
 
-def _curves(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
+def _curves(
+    run: RunPaths, cell_ids: Sequence[str], cells_of: Mapping[str, Sequence[str]]
+) -> pd.DataFrame:
+    """Return the curves of runs by cell_id; those of a run with folds are several curves."""
     parts = []
     for cell_id in cell_ids:
-        curve = run.trial(cell_id).curve
-        if curve.is_file():
-            part = files.read_table(curve, RunError).to_pandas()
-            parts.append(part.assign(cell_id=cell_id))
+        for cell in cells_of.get(cell_id, [cell_id]):
+            curve = run.trial(cell).curve
+            if curve.is_file():
+                part = files.read_table(curve, RunError).to_pandas()
+                parts.append(part.assign(cell_id=cell_id))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"cell_id": []})
 
 

@@ -8,6 +8,7 @@ from fgaug.analysis.format import many
 from fgaug.analysis.report.chapters import per_label
 from fgaug.analysis.report.chapters.arm_scores import score_table
 from fgaug.analysis.report.chapters.filters import filter_parts
+from fgaug.analysis.report.chapters.folds import fold_parts
 from fgaug.analysis.report.chapters.forest import forest
 from fgaug.analysis.report.chapters.heat_map import heat_maps
 from fgaug.analysis.report.chapters.learning_curves import loss_figure, stops_figure
@@ -36,9 +37,13 @@ MOST_FIGURES = 6  # of a kind
 
 
 def sections(material: Material) -> tuple[Section, ...]:
-    """Return all sections; an empty one says why, and a run without fakes has fewer."""
+    """Return all sections; an empty one says why.
+
+    A run without fakes has fewer, a run with folds has one more.
+    """
     chapters: tuple[tuple[str, str, list[Part]], ...] = (
         ("verdict", "Verdict", verdict_parts(material)),
+        *_fold_chapter(material),
         ("tables", "Tables", table_parts(material)),
         ("ratio", "Metrics against ratio", _ratio(material)),
         ("forest", "All arms, with intervals", _forest(material)),
@@ -56,6 +61,10 @@ def sections(material: Material) -> tuple[Section, ...]:
         ("checklist", "Reporting checklists", checklist_parts(material)),
     )
     return tuple(Section(key=key, title=title, parts=tuple(p)) for key, title, p in chapters)
+
+
+def _fold_chapter(material: Material) -> tuple[tuple[str, str, list[Part]], ...]:
+    return (("folds", "Folds", fold_parts(material)),) if material.pooled else ()
 
 
 def table_parts(material: Material) -> list[Part]:

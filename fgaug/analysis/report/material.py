@@ -11,6 +11,7 @@ import pandas as pd
 from fgaug.analysis.report.fakes.sets import KnownFakes
 from fgaug.analysis.report.panels import varying
 from fgaug.analysis.report.parts import Picture
+from fgaug.core.split_names import FOLDS
 from fgaug.grid.arm_names import arm_name
 from fgaug.grid.cells import CONTROLS
 from fgaug.runs.environment import Environment
@@ -53,7 +54,14 @@ class Material:
     @property
     def images(self) -> str:
         """The set that the scores come from, in words."""
+        if self.pooled:
+            return "held-out folds"
         return "sealed test set" if self.sealed else "validation set"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the rows are pooled over folds."""
+        return "split" in self.rows and bool(self.rows["split"].eq(FOLDS).any())
 
     @property
     def has_test(self) -> bool:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from fgaug.core.image_formats import EXTENSIONS
 from fgaug.data.dataset import MANIFEST_COLUMNS
+from fgaug.data.folds import numbers_of
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.tables.cells import Cells, clean, name_of
 from fgaug.data.tables.centres import centre_columns, doubts_of_centres
@@ -42,11 +43,12 @@ class LabelColumns:
     strata: tuple[str, ...] = ()
     split: str | None = None
     gan: str | None = None
+    fold: str | None = None
 
     def named(self) -> list[str]:
         """Return every required column."""
         several = [self.image, self.label, self.group, *self.strata, self.split, self.gan]
-        return [name for name in several if name is not None]
+        return [name for name in (*several, self.fold) if name is not None]
 
 
 def read_labels(
@@ -58,7 +60,7 @@ def read_labels(
     sheet: str | None = None,
     notes: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return image, label and, if given, group, strata, split and gan, one row per image.
+    """Return image, label and, if given, group, strata, split, gan and fold, one row per image.
 
     Values are text, stripped of blanks. Only empty cells are missing: NA, None and null are
     values. Groups that are plain whole numbers become numbers; see `typed`.
@@ -88,6 +90,8 @@ def read_labels(
         frame["split"] = _column(cells, columns.split)
     if columns.gan is not None:
         frame["gan"] = _column(cells, columns.gan)
+    if columns.fold is not None:
+        frame["fold"] = _column(cells, columns.fold)
     # The whole column determines the type, whichever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
     frame = _kept(frame, keep_labels, problems, remarks)
@@ -99,6 +103,8 @@ def read_labels(
     for ours, known in (("split", _SPLITS), ("gan", _FLAGS)):
         if ours in frame:
             _translate(frame, ours, getattr(columns, ours), known, problems)
+    if columns.fold is not None:
+        frame["fold"] = numbers_of(frame["fold"], columns.fold, problems)
     return frame.reset_index(drop=True)
 
 
@@ -184,7 +190,7 @@ def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
     problems += [
         f'stratum column "{name}" has a reserved name; rename it in the table'
         for name in columns.strata
-        if name in MANIFEST_COLUMNS
+        if name in MANIFEST_COLUMNS or (name == "fold" and columns.fold is not None)
     ]
     refuse(str(csv), problems)
 
@@ -231,7 +237,7 @@ def _check_rows(
     nameless = int(frame["image"].isna().sum())
     if nameless:
         problems.append(f"{counted(nameless, 'row')} without an image name")
-    for ours in ("label", "group", "split", "gan"):
+    for ours in ("label", "group", "split", "gan", "fold"):
         if ours not in frame:
             continue
         missing = frame.loc[frame[ours].isna(), "image"]
@@ -286,8 +292,8 @@ def _split_in_numbers(values: pd.Series, name: str) -> str:
         return ""
     if len(found) > 3:
         return (
-            ". Fold numbers are not a split: choose the folds to train, validate and test on, "
-            "and replace the numbers with these words"
+            ". Fold numbers are not a split: give the column with --fold-col to hold out each "
+            "fold in turn, or replace the numbers with these words"
         )
     words = zip(sorted(set(values.dropna())), ("train", "test", "valid"), strict=False)
     example = " and ".join(f"{word} for {text}" for text, word in words)

@@ -111,6 +111,12 @@ def confirm(
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
     planned = plan_grid(load_space(folder.space), folder.root, room=room)
+    if planned.space.folds:
+        raise RunError(
+            f"{folder.root} holds out every patient in its folds, so no sealed test set is left "
+            "to confirm an arm on. Its held-out folds stopped no network: read its verdict in "
+            "`fgaug report`, or confirm the arm on new patients"
+        )
     if not (planned.dataset.manifest["split"] == "test").any():
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:

@@ -27,6 +27,7 @@ class Arm:
     arm_id: str
     cell_ids: tuple[str, ...]  # ordered by seed
     stoppable: bool
+    folds: int = 1  # cells per seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +127,7 @@ def arms_of(cells: Sequence[Cell]) -> tuple[Arm, ...]:
             arm_id=arm_id,
             cell_ids=tuple(cell.cell_id for cell in group),
             stoppable=stoppable(group[0]),
+            folds=len({cell.fold for cell in group}),
         )
         for arm_id, group in seeds.items()
     )
@@ -178,7 +180,8 @@ def check_seeds(arms: Iterable[Arm], min_seeds: int) -> None:
     """
     if min_seeds < 1:
         raise ValueError(f"`min_seeds` must be at least 1, got {min_seeds}.")
-    fewest = min((len(arm.cell_ids) for arm in arms if arm.stoppable), default=min_seeds)
+    seeds_of = (len(arm.cell_ids) // arm.folds for arm in arms if arm.stoppable)
+    fewest = min(seeds_of, default=min_seeds)
     if fewest < min_seeds:
         seeds = f"{fewest} seed{'s' if fewest != 1 else ''}"
         raise ValueError(

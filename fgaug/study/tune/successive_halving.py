@@ -114,7 +114,7 @@ class ArmHalving:
                     values.append(value)
                 elif cell.status != "failed":
                     waiting.append(cell_id)
-            if len(values) + len(waiting) < self.min_seeds:
+            if len(values) + len(waiting) < self.min_seeds * arm.folds:
                 standing.out.append(arm)
             elif waiting:
                 standing.waiting[arm.arm_id] = waiting

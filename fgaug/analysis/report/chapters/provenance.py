@@ -12,6 +12,7 @@ from fgaug.analysis.format import LEVELS, NAMES, listed, many
 from fgaug.analysis.report.chapters.summary import budget_unit, leakage
 from fgaug.analysis.report.material import Material
 from fgaug.analysis.report.parts import Code, Facts, Part, Text
+from fgaug.core.split_names import FOLDS
 from fgaug.grid.cells import CONTROLS
 from fgaug.runs.environment import Environment
 from fgaug.runs.results import USUAL_SPLIT
@@ -96,7 +97,13 @@ def _partitions(material: Material) -> str:
     used = [USUAL_SPLIT]
     if "split" in material.rows:
         used = list(dict.fromkeys(material.rows["split"].dropna().map(str)))
-    drawn = [split for split in used if split != USUAL_SPLIT]
+    drawn = [split for split in used if split not in (USUAL_SPLIT, FOLDS)]
+    if material.pooled:
+        parts.append(
+            "Cross-validation over the dataset's folds: each is held out once, the next one "
+            "selects the checkpoint, the others train. The out-of-fold predictions of a seed are "
+            "pooled"
+        )
     if USUAL_SPLIT in used:
         parts.append("Split: as prepared with the dataset")
     if drawn:
@@ -105,7 +112,8 @@ def _partitions(material: Material) -> str:
             f"{also} {many(len(drawn), 'random split')} into training and validation sets, "
             f"redrawn from all images outside the test set, which is unchanged: {listed(drawn)}"
         )
-    return ". ".join([*parts, "The validation and test sets contain real images only."])
+    sets = "held-out folds" if material.pooled else "validation and test sets"
+    return ". ".join([*parts, f"The {sets} contain real images only."])
 
 
 def _patients(material: Material) -> str:
@@ -122,7 +130,8 @@ def _patients(material: Material) -> str:
             "The dataset has no patient identifiers: each image counts as its own patient, so "
             "images of one patient may be in more than one set"
         )
-    return "Training, validation and test sets are split by patient: no patient is in two sets"
+    sets = "Folds" if material.pooled else "Training, validation and test sets"
+    return f"{sets} are split by patient: no patient is in two{' sets' * (not material.pooled)}"
 
 
 def _kept_weights(space: Mapping[str, Any], steps: bool) -> str:
@@ -150,7 +159,7 @@ def _sizes(material: Material) -> str:
     ]
     if material.evidence is not None:
         for split, images in material.evidence.images.items():
-            where = "" if split == "dataset" else f" (split {split})"
+            where = "" if split in (USUAL_SPLIT, FOLDS) else f" (split {split})"
             by_label = images["label"].value_counts()
             labels = listed(f"{n:,} {label}" for label, n in by_label.items())
             parts.append(
@@ -174,6 +183,10 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 
 def _same_set(material: Material) -> str:
+    if material.pooled:
+        return (
+            "The scores in this report are from the held-out folds, which were not used for this."
+        )
     if material.sealed:
         return (
             "The scores in this report are from the sealed test set, which was not used for this."

@@ -33,6 +33,10 @@ _SEEN = (
     "These scores are from the validation set, on which every checkpoint and the best arm were "
     "selected; "
 )
+_OUT_OF_FOLD = (
+    "These scores are from held-out folds: no network was trained or stopped on the patients it "
+    "is scored on. The best arm was selected on them; the corrected gain below accounts for that."
+)
 _CONFIRM = "`fgaug confirm` evaluates a few arms with fresh seeds on the sealed test set."
 _NO_TEST = "the dataset has no test set to confirm them on (`fgaug data prepare --test`)."
 _ALTERNATIVES = {"twin": "repeating the real images to the same size", "drop": "adding nothing"}
@@ -81,6 +85,8 @@ def lead(material: Material) -> list[str]:
         return [*lines, f"These scores are from the sealed test set: {counted}."]
     if material.confirmed:
         return lines
+    if material.pooled:
+        return [*lines, _OUT_OF_FOLD]
     return [*lines, _SEEN + (_CONFIRM if material.has_test else _NO_TEST)]
 
 
