@@ -69,7 +69,54 @@ def prepare(
     ] = None,
     crop_margin: Annotated[
         float | None,
-        typer.Option("--crop-margin", help="bus-bra: crop to the box plus this margin."),
+        typer.Option(
+            "--crop-margin",
+            help="Crop to the square around the box, this share of its longer side larger "
+            "(default with --box-cols: 0; without: whole images).",
+        ),
+    ] = None,
+    box_cols: Annotated[
+        str | None,
+        typer.Option(
+            "--box-cols",
+            help="Columns with each image's box: x,y,w,h or xmin,ymin,xmax,ymax, or one column "
+            "with four numbers.",
+        ),
+    ] = None,
+    box_format: Annotated[
+        str | None,
+        typer.Option(
+            "--box-format",
+            help="xywh (from the left upper corner), xyxy or cxcywh (centre); needed where the "
+            "names of the columns do not tell.",
+        ),
+    ] = None,
+    box_units: Annotated[
+        str | None,
+        typer.Option(
+            "--box-units",
+            help="pixels, or shares of the image's sides (default: shares if no number exceeds "
+            "1, else pixels).",
+        ),
+    ] = None,
+    box_size_cols: Annotated[
+        str | None,
+        typer.Option(
+            "--box-size-cols",
+            help="width,height in pixels of the images that boxes were drawn on, if another size.",
+        ),
+    ] = None,
+    box_table: Annotated[
+        Path | None,
+        typer.Option("--box-table", help="Table with the boxes (default: the label table)."),
+    ] = None,
+    box_image_col: Annotated[
+        str | None,
+        typer.Option("--box-image-col", help="Image column of --box-table (default: image)."),
+    ] = None,
+    no_box: Annotated[
+        str | None,
+        typer.Option("--no-box", help="Images without a box: keep (whole) or drop."),
     ] = None,
     channels: Annotated[int | None, typer.Option("--channels", help="1 or 3.")] = None,
     valid: Annotated[float, typer.Option("--valid", help="Share of groups for validation.")] = 0.5,
@@ -105,8 +152,18 @@ def prepare(
     ] = None,
 ) -> None:
     """Prepare a dataset: decode, resize (Lanczos, Pillow), split by patient and audit."""
+    from fgaug.data.boxes import box_request
     from fgaug.data.prepare import prepare as run
 
+    boxes = box_request(
+        cols=box_cols,
+        format=box_format,
+        units=box_units,
+        size_cols=box_size_cols,
+        table=box_table,
+        image_col=box_image_col,
+        no_box=no_box,
+    )
     with progress_of("reading images") as progress:
         dataset = run(
             out=out,
@@ -129,6 +186,7 @@ def prepare(
             preset=preset,
             source=source,
             margin=crop_margin,
+            boxes=boxes,
             phantom={"images": count} if count is not None else None,
             channels=channels,
             valid=valid,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -18,7 +17,8 @@ from fgaug.data.folders.layout import check_levels, label_level_beside, split_le
 from fgaug.data.folders.tree import SKIP_THEM, read_tree
 from fgaug.data.problems import counted, listed, nearest, refuse
 from fgaug.data.reading.loading import ImageFile
-from fgaug.data.reading.squares import Box
+from fgaug.data.tables.box_columns import BoxColumns
+from fgaug.data.tables.boxes import RowBox, boxes_of, described
 from fgaug.data.tables.centres import centres_of, doubts_of_centres
 from fgaug.data.tables.label_table import LabelColumns, fit_label, left_out, read_labels
 from fgaug.data.tables.similar_values import doubts_of_ids, doubts_of_labels, written_twice
@@ -35,6 +35,7 @@ class Ingested:
     files: tuple[ImageFile, ...]  # one a row
     strata: tuple[str, ...]
     source: dict[str, Any]  # goes to dataset.json
+    root: Path  # folder that the names in the column `source` are relative to
 
 
 def from_csv(
@@ -51,6 +52,7 @@ def from_csv(
     rename_labels: Mapping[str, str] | None = None,
     sheet: str | None = None,
     fold_col: str | None = None,
+    box: BoxColumns | None = None,
 ) -> Ingested:
     """Return the rows of a label table with their image files, or report every problem.
 
@@ -69,6 +71,7 @@ def from_csv(
         rename_labels: new names for all kept labels in the dataset.
         sheet: sheet of a workbook; None takes the first.
         fold_col: column with folds, as whole numbers.
+        box: columns with the box of each image, for cropping.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -81,6 +84,7 @@ def from_csv(
         split=split_col,
         gan=gan_col,
         fold=fold_col,
+        box=box,
     )
     problems: list[str] = []
     doubts: list[str] = []
@@ -103,6 +107,10 @@ def from_csv(
     if rename_labels is not None:
         table["label"] = table["label"].map(rename_labels)
     strata = tuple(rename_strata if rename_strata is not None else stratum_cols)
+    units = ""
+    if box is not None:
+        boxes, units = boxes_of(table["box"], box, problems)
+        table["box"] = pd.Series(boxes, index=table.index, dtype=object)
     find_files(table, images, problems)
     _check_twice(table[table["path"].notna()], problems)
     if not problems:
@@ -110,6 +118,8 @@ def from_csv(
     refuse(str(csv), problems)
     log_unused(table, images, csv=csv, all_rows=not keep_labels)
     source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}
+    if box is not None:
+        source["boxes"] = described(box, units)
     return ingested(table, images, strata, source)
 
 
@@ -209,27 +219,17 @@ def ingested(
     table = table.sort_values("image_id").reset_index(drop=True)
     boxes = table["box"] if "box" in table else [None] * len(table)
     files = tuple(
-        ImageFile(name=name, path=path, box=box)
+        with_box(ImageFile(name=name, path=path), box)
         for name, path, box in zip(table["source"], table["path"], boxes, strict=True)
     )
     extra = [name for name in ("split", "gan", "fold") if name in table]
     table = table[["image_id", "label", "group", *strata, *extra, "source"]]
-    return Ingested(table=table, files=files, strata=strata, source=source)
+    return Ingested(table=table, files=files, strata=strata, source=source, root=root)
 
 
-def add_boxes(rows: Ingested, boxes: dict[str, Box]) -> Ingested:
-    """Return the rows with their boxes, matched by image_id; refuse rows without a usable box."""
-    names = rows.table["image_id"]
-    missing = [name for name in names if name not in boxes]
-    problems = [f"no box for {listed(missing)}"] if missing else []
-    wrong = [(name, boxes[name].problem()) for name in names if name in boxes]
-    problems += [f"{name}: {problem}" for name, problem in wrong if problem is not None][:10]
-    refuse("Boxes to crop to", problems)
-    files = tuple(
-        ImageFile(name=file.name, path=file.path, box=boxes[name])
-        for name, file in zip(names, rows.files, strict=True)
-    )
-    return Ingested(table=rows.table, files=files, strata=rows.strata, source=rows.source)
+def with_box(file: ImageFile, box: RowBox | None) -> ImageFile:
+    """Return the image file with the box to crop it to, or without one."""
+    return file if box is None else replace(file, box=box.box, row=box.row)
 
 
 def add_folds(rows: Ingested, folds: Mapping[str, int], column: str) -> Ingested:
@@ -238,7 +238,7 @@ def add_folds(rows: Ingested, folds: Mapping[str, int], column: str) -> Ingested
     missing = [name for name in names if name not in folds]
     refuse("Folds", [f"no fold for {listed(missing)}"] if missing else [])
     table = rows.table.assign(fold=[folds[name] for name in names])
-    return dataclasses.replace(rows, table=table, source={**rows.source, "folds": column})
+    return replace(rows, table=table, source={**rows.source, "folds": column})
 
 
 def _used(columns: LabelColumns) -> dict[str, Any]:

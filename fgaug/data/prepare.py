@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from fgaug.data.audit import suspicions
+from fgaug.data.boxes import BoxRequest, settle_missing, with_boxes
 from fgaug.data.copies.pairs_page import check_folder
 from fgaug.data.copies.rules import RULES
 from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
@@ -58,6 +59,7 @@ def prepare(
     preset: str | None = None,
     source: str | Path | None = None,
     margin: float | None = None,
+    boxes: BoxRequest | None = None,
     phantom: Mapping[str, Any] | None = None,
     channels: int | None = None,
     valid: float = 0.5,
@@ -99,7 +101,9 @@ def prepare(
         preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom` for
             simulated images.
         source: folder with the preset's files.
-        margin: crop to the lesion's box, enlarged by this share of its longer side (bus-bra).
+        margin: crop to each image's box, enlarged by this share of its longer side; None means 0
+            with `boxes`, and whole images without.
+        boxes: where the boxes come from; bus-bra has boxes of its own.
         phantom: arguments of `make_phantom` other than the size: images, seed, label_noise and
             others.
         channels: 1 or 3; None takes 1 if every image is grey.
@@ -116,7 +120,9 @@ def prepare(
         seed: of the split.
         progress: called with (images done, images in all).
     """
-    _check(size=size, channels=channels, margin=margin, preset=preset, copies=copies)
+    _check(size=size, channels=channels, margin=margin, preset=preset, copies=copies, boxes=boxes)
+    if boxes is not None and margin is None:
+        margin = 0.0
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
     if csv is None and (group_col or stratum_cols or split_col or gan_col):
         raise DataError(
@@ -159,6 +165,7 @@ def prepare(
                 gan_col=gan_col,
                 sheet=sheet,
                 fold_col=fold_col,
+                box=boxes.columns if boxes is not None and boxes.table is None else None,
             )
         elif folders is not None:
             rows = from_folders(
@@ -185,6 +192,10 @@ def prepare(
             )
         if leave is not None:
             rows, leave = without_named(rows, leave)
+        if boxes is not None and boxes.table is not None:
+            rows = with_boxes(rows, boxes)
+        if margin is not None:
+            rows = settle_missing(rows, boxes.no_box if boxes is not None else None)
         rule = _completed(rule, rows.table, valid, seed)
         # Decoding may take an hour, so impossible splits and folds are refused before it.
         _split(rows.table, rule)
@@ -215,6 +226,7 @@ def _check(
     margin: float | None,
     preset: str | None,
     copies: str | None,
+    boxes: BoxRequest | None,
 ) -> None:
     problems = []
     if copies is not None and copies not in RULES:
@@ -227,9 +239,34 @@ def _check(
         problems.append(f'--preset "{preset}" is unknown{nearest(preset, PRESETS)}')
     if margin is not None and not 0 <= margin <= MAX_MARGIN:
         problems.append(f"the crop margin must lie from 0 to {MAX_MARGIN:g}, got {margin}")
-    if margin is not None and preset != "bus-bra":
-        problems.append("a crop margin needs boxes, and only --preset bus-bra has them")
+    problems += _box_problems(boxes, margin, preset)
     refuse("Cannot prepare", problems)
+
+
+def _box_problems(boxes: BoxRequest | None, margin: float | None, preset: str | None) -> list[str]:
+    columns = boxes.columns if boxes is not None else None
+    if preset == "bus-bra":
+        if columns is not None:
+            return [
+                "--preset bus-bra has boxes of its own: --crop-margin crops to them. Read its "
+                "table with --csv to use others"
+            ]
+        return ["--no-box needs --crop-margin"] if boxes is not None and margin is None else []
+    if columns is None:
+        if margin is None and boxes is None:
+            return []
+        return [
+            f"{'a crop margin' if margin is not None else '--no-box'} needs boxes: name their "
+            "columns with --box-cols (only --preset bus-bra has boxes of its own)"
+        ]
+    if preset == "phantom":
+        return ["--preset phantom simulates its images and has no boxes to crop to"]
+    assert boxes is not None
+    if preset is not None and boxes.table is None:
+        return [
+            f"the table of --preset {preset} has no boxes: give a table that has with --box-table"
+        ]
+    return []
 
 
 def _check_places(places: Mapping[str, object]) -> None:
@@ -300,6 +337,7 @@ def _phantom(
         files=(),
         strata=("machine",),
         source={"kind": "phantom", **simulated.arguments},
+        root=Path(),
     )
     return rows, loaded_from(simulated.images[order], channels)
 

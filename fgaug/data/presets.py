@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from fgaug.data.folders.tree import SKIP_THEM, read_tree
-from fgaug.data.ingest import Ingested, add_boxes, add_folds, from_csv, ingested
-from fgaug.data.problems import counted, listed, nearest, refuse
-from fgaug.data.reading.squares import Box
+from fgaug.data.ingest import Ingested, add_folds, from_csv, ingested
+from fgaug.data.problems import SHOWN, counted, listed, nearest, refuse
+from fgaug.data.tables.box_columns import BoxColumns
 from fgaug.data.tables.label_table import LabelColumns, read_labels
 from fgaug.errors import DataError
 
@@ -22,6 +22,7 @@ PRESETS = ("bus-bra", "fetal-planes", "busi")
 _CROPS = "crops_128"
 _WHOLE = ("images_128", "Images")
 _FOLDS = "5-fold-cv.csv"  # the published folds, by patient
+_LESIONS = BoxColumns(names=("BBOX",), format="xywh", units="pixels", size=("Width", "Height"))
 _PUBLISHED = ("Images", "images_128")  # crops are best made from the pixels as published
 _PLANES_TABLE = "FETAL_PLANES_DB_data.csv"
 _PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels used in the thesis
@@ -97,10 +98,23 @@ def bus_bra(
         stratum_cols=("Device",),
         rename_strata=("device",),
         keep_labels=keep_labels,
+        box=_LESIONS if margin is not None else None,
     )
     if fold_col is not None:
         rows = add_folds(rows, _folds(source / _FOLDS, fold_col), fold_col)
-    return rows if margin is None else add_boxes(rows, _boxes(table))
+    if margin is None:
+        return rows
+    _check_lesions(rows)
+    # The set's boxes are known, so dataset.json does not describe them.
+    plain = {name: value for name, value in rows.source.items() if name != "boxes"}
+    return replace(rows, source=plain)
+
+
+def _check_lesions(rows: Ingested) -> None:
+    """Refuse boxes that leave the image whose size the table states: they belong to another."""
+    boxes = [(file.name, file.box.problem()) for file in rows.files if file.box is not None]
+    problems = [f"{name}: {problem}" for name, problem in boxes if problem is not None]
+    refuse("Boxes to crop to", problems[:SHOWN])
 
 
 def fetal_planes(
@@ -246,22 +260,3 @@ def _folds(table: Path, column: str) -> dict[str, int]:
     )
     refuse(str(table), problems)
     return dict(zip(found["image"], found["fold"], strict=True))
-
-
-def _boxes(table: Path) -> dict[str, Box]:
-    """Return the lesion's box of each image, in pixels of the published images."""
-    frame = pd.read_csv(table, usecols=["ID", "BBOX", "Width", "Height"])
-    boxes = {}
-    for name, width, height, text in zip(
-        frame["ID"], frame["Width"], frame["Height"], frame["BBOX"], strict=True
-    ):
-        try:
-            x, y, box_width, box_height = (float(number) for number in json.loads(text))
-        except (TypeError, ValueError):
-            raise DataError(
-                f'{table}: BBOX of {name} must have the form "[x,y,w,h]", got {text}.'
-            ) from None
-        boxes[str(name).strip()] = Box(
-            x=x, y=y, width=box_width, height=box_height, of_width=width, of_height=height
-        )
-    return boxes

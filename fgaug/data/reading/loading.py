@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fgaug.core.machine import cores
-from fgaug.data.problems import counted, listed, refuse
+from fgaug.data.problems import SHOWN, counted, listed, refuse
 from fgaug.data.reading import squares
 from fgaug.data.reading.samples import FULL, BrokenImageError
 from fgaug.data.reading.source_image import SourceImage, read_source
@@ -32,7 +32,8 @@ class ImageFile:
 
     name: str  # for messages
     path: Path
-    box: squares.Box | None = None
+    box: squares.Box | None = None  # to crop to; None keeps the whole image
+    row: int | None = None  # of the table that the box comes from, for messages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,7 @@ class LoadedImage:
     pixels: bytes
     peak: int | None = None  # of files with more than 8 bits; see `SourceImage`
     pictures: int = 1
+    beyond: float = 0.0  # px by which its box reached beyond the image, and was clipped
 
 
 class LoadedImages:
@@ -63,6 +65,7 @@ class LoadedImages:
         self._deep = 0  # files with more than 8 bits
         self._dim: list[str] = []  # those with unused bits, and the bits used
         self._several: list[str] = []  # files with more than one image
+        self._clipped: list[tuple[float, str]] = []  # boxes: px beyond the image, and its name
         self._spool = tempfile.TemporaryFile(prefix="fgaug-")  # noqa: SIM115 - lives as long as this
 
     def add(self, image: LoadedImage, name: str = "") -> None:
@@ -77,6 +80,8 @@ class LoadedImages:
             self._dim.append(f"{name} ({image.peak.bit_length()} bits)")
         if image.pictures > 1:
             self._several.append(name)
+        if image.beyond:
+            self._clipped.append((image.beyond, name))
         self._spool.write(image.pixels)
 
     def blocks(self, stay: np.ndarray | None = None) -> Iterator[np.ndarray]:
@@ -124,7 +129,20 @@ class LoadedImages:
         self._spool.close()
 
     def warn(self) -> None:
-        """Warn of unusual files: unused bits, several images in a file, a dark dataset."""
+        """Warn of unusual files: unused bits, several images in a file, a dark dataset, and of
+        boxes that were clipped.
+        """
+        if self._clipped:
+            most, name = max(self._clipped)
+            _LOG.warning(
+                "Boxes partly outside of their image, clipped to it: %d of %d, at most by %.4g px "
+                "(%s): %s. If there are many, check --box-format and --box-units.",
+                len(self._clipped),
+                len(self.sha256),
+                most,
+                name,
+                listed(name for _, name in self._clipped),
+            )
         if self._dim:
             share = len(self._dim) / len(self.sha256)
             _LOG.warning(
@@ -175,12 +193,13 @@ def load_images(
     """
     loaded = LoadedImages(size)
     broken: list[str] = []
+    outside: list[str] = []  # not skipped with broken images: the table is wrong, not the file
 
-    def load(file: ImageFile) -> LoadedImage | str:
+    def load(file: ImageFile) -> LoadedImage | BrokenImageError | squares.BoxOutsideError:
         try:
             return _load(file, size, channels, margin)
-        except BrokenImageError as problem:
-            return f"{file.name}: {problem}"
+        except (BrokenImageError, squares.BoxOutsideError) as problem:
+            return problem
 
     # Threads: Pillow releases the GIL while it decodes and resizes.
     with contextlib.ExitStack() as on_error, ThreadPoolExecutor(_threads()) as pool:
@@ -188,13 +207,17 @@ def load_images(
         for first in range(0, len(files), _BLOCK):
             block = files[first : first + _BLOCK]
             for file, found in zip(block, pool.map(load, block), strict=True):
-                if isinstance(found, str):
-                    broken.append(found)
-                    loaded.kept.append(False)
-                else:
+                if isinstance(found, LoadedImage):
                     loaded.add(found, file.name)
+                else:
+                    loaded.kept.append(False)
+                    if isinstance(found, squares.BoxOutsideError):
+                        outside.append(f"row {file.row} ({file.name}): {found}")
+                    else:
+                        broken.append(f"{file.name}: {found}")
                 if progress is not None:
                     progress(len(loaded.kept), len(files))
+        _refuse_outside(outside)
         _report_broken(broken, total=len(files), skip=skip_broken)
         on_error.pop_all()
     loaded.channels = channels or loaded.channels
@@ -216,16 +239,18 @@ def loaded_from(pixels: np.ndarray, channels: int | None = None) -> LoadedImages
 def _load(file: ImageFile, size: int, channels: int | None, margin: float | None) -> LoadedImage:
     source = read_source(file.path)
     square = source.pixels
-    if margin is not None:
-        assert file.box is not None
-        square = squares.crop_square(square, file.box, margin)
+    beyond = 0.0
+    if margin is not None and file.box is not None:
+        height, width = square.shape[:2]
+        box, beyond = squares.fit_box(file.box, width, height)
+        square = squares.crop_square(square, box, margin)
     # Luma before resizing; grey is repeated only on writing, so the temporary file is a third of
     # the size.
     square = squares.to_channels(square, 1) if channels == 1 else square
-    return _measured(source, squares.resize_square(square, size))
+    return _measured(source, squares.resize_square(square, size), beyond)
 
 
-def _measured(source: SourceImage, square: np.ndarray) -> LoadedImage:
+def _measured(source: SourceImage, square: np.ndarray, beyond: float = 0.0) -> LoadedImage:
     return LoadedImage(
         sha256=squares.image_sha256(source.pixels),
         width=source.pixels.shape[1],
@@ -235,11 +260,22 @@ def _measured(source: SourceImage, square: np.ndarray) -> LoadedImage:
         pixels=square.tobytes(),
         peak=source.peak,
         pictures=source.pictures,
+        beyond=beyond,
     )
 
 
 def _threads() -> int:
     return min(8, cores())
+
+
+def _refuse_outside(outside: Sequence[str]) -> None:
+    if outside:
+        shown = list(outside[:SHOWN])
+        shown += [f"and {len(outside) - SHOWN} more"] if len(outside) > SHOWN else []
+        cure = (
+            "Correct the rows; or the numbers mean something else: see --box-format, --box-units."
+        )
+        refuse("Boxes outside of their images", [*shown[:-1], f"{shown[-1]}\n{cure}"])
 
 
 def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:

@@ -15,18 +15,22 @@ MIN_SIZE, MAX_SIZE = 8, 2048  # px, side of a dataset's or bank's images
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A rectangle in pixels of an image `of_width` x `of_height`."""
+    """A rectangle in pixels of an image `of_width` x `of_height`.
+
+    With 1 x 1 its numbers are shares of the sides; with None they are pixels of the image file
+    itself, whatever its size.
+    """
 
     x: float
     y: float
     width: float
     height: float
-    of_width: float
-    of_height: float
+    of_width: float | None
+    of_height: float | None
 
     def scaled(self, width: int, height: int) -> Box:
-        """Return the same region in a copy of the image resized to width x height."""
-        sx, sy = width / self.of_width, height / self.of_height
+        """Return the same region in pixels of the image, or of its copy, of width x height."""
+        sx, sy = width / (self.of_width or width), height / (self.of_height or height)
         return Box(
             x=self.x * sx,
             y=self.y * sy,
@@ -37,7 +41,9 @@ class Box:
         )
 
     def problem(self) -> str | None:
-        """Return why this box cannot be used for cropping, or None."""
+        """Return why this box cannot be used for cropping an image of the stated size, or None."""
+        assert self.of_width is not None
+        assert self.of_height is not None
         numbers = (self.x, self.y, self.width, self.height, self.of_width, self.of_height)
         if not all(math.isfinite(number) for number in numbers):
             return f"box {numbers[:4]} is not four numbers"
@@ -50,6 +56,45 @@ class Box:
                 f"box {numbers[:4]} extends beyond its image of {self.of_width} x {self.of_height}"
             )
         return None
+
+
+class BoxOutsideError(ValueError):
+    """A box that no pixel of its image lies in."""
+
+
+def fit_box(box: Box, width: int, height: int) -> tuple[Box, float]:
+    """Return the box in pixels of its image, clipped to it, and how far it reached beyond.
+
+    A box that exceeds the image by a pixel at most is returned whole: drawn boxes round outwards.
+
+    Args:
+        box: of the image, or of a copy of another size.
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+
+    Raises:
+        BoxOutsideError: the box lies outside of the image.
+    """
+    box = box.scaled(width, height)
+    right, bottom = box.x + box.width, box.y + box.height
+    if box.x >= width or box.y >= height or right <= 0 or bottom <= 0:
+        raise BoxOutsideError(
+            f"the box from x {box.x:g} to {right:g} and y {box.y:g} to {bottom:g} px lies outside "
+            f"of its image of {width} x {height} px"
+        )
+    beyond = max(-box.x, -box.y, right - width, bottom - height, 0.0)
+    if beyond <= 1:
+        return box, 0.0
+    x, y = max(box.x, 0.0), max(box.y, 0.0)
+    clipped = Box(
+        x=x,
+        y=y,
+        width=min(right, width) - x,
+        height=min(bottom, height) - y,
+        of_width=width,
+        of_height=height,
+    )
+    return clipped, beyond
 
 
 def image_sha256(pixels: np.ndarray) -> str:

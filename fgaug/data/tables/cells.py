@@ -21,6 +21,7 @@ class Cells:
 
     header: list[str]  # names without surrounding blanks
     rows: list[list[str]]
+    numbers: list[int]  # of each row in the file, from 1: its last line, or its row in a sheet
     notes: list[str] = field(default_factory=list)  # warnings about how the file was read
     why_empty: str = ""  # why a cell may be empty although it does not look empty
 

@@ -30,14 +30,15 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
         data: its bytes.
         wanted: expected column names; the separator that finds most of them wins.
     """
-    text, notes = _decoded(path, data)
-    text = text.lstrip("\ufeff\r\n")  # also removes a second byte order mark and empty lines
+    whole, notes = _decoded(path, data)
+    text = whole.lstrip("\ufeff\r\n")  # also removes a second byte order mark and empty lines
     first, _, rest = text.partition("\n")
     forced = _SEP_LINE.fullmatch(first.rstrip("\r"))
     if forced:
         text = rest.lstrip("\r\n")
     if not text.strip():
         raise DataError(f"The label table {path} is empty.")
+    skipped = len(whole.splitlines()) - len(text.splitlines())
     separator = forced[1] if forced else _separator(text, wanted)
     records = [
         (line, record)
@@ -47,10 +48,12 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     header = [name_of(name) for name in records[0][1]]
     check_title(path, [record for _, record in records[:HEADER_SEARCH]], wanted)
     rows: list[list[str]] = []
+    numbers = []
     long = []  # lines with more values than the header row
     for line, record in records[1:]:
         if len(record) > len(header) and any(map(str.strip, record[len(header) :])):
             long.append(line)
+        numbers.append(skipped + line)
         missing = len(header) - len(record)
         rows.append(record + [""] * missing if missing > 0 else record[: len(header)])
     if long:
@@ -59,7 +62,7 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
             f"header row in line {listed(long)}). Quote values that contain the separator "
             f"{separator!r}."
         )
-    return Cells(header=header, rows=rows, notes=notes)
+    return Cells(header=header, rows=rows, numbers=numbers, notes=notes)
 
 
 def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:

@@ -14,6 +14,8 @@ from fgaug.core.image_formats import EXTENSIONS
 from fgaug.data.dataset import MANIFEST_COLUMNS
 from fgaug.data.folds import numbers_of
 from fgaug.data.problems import counted, listed, nearest, refuse
+from fgaug.data.tables.box_columns import BoxColumns
+from fgaug.data.tables.boxes import BoxCells
 from fgaug.data.tables.cells import Cells, clean, name_of
 from fgaug.data.tables.centres import centre_columns, doubts_of_centres
 from fgaug.data.tables.one_hot import BITS, cure_of_one_hot, one_hot_columns
@@ -44,11 +46,13 @@ class LabelColumns:
     split: str | None = None
     gan: str | None = None
     fold: str | None = None
+    box: BoxColumns | None = None
 
     def named(self) -> list[str]:
         """Return every required column."""
         several = [self.image, self.label, self.group, *self.strata, self.split, self.gan]
-        return [name for name in (*several, self.fold) if name is not None]
+        boxes = self.box.every() if self.box is not None else []
+        return [*(name for name in (*several, self.fold) if name is not None), *boxes]
 
 
 def read_labels(
@@ -60,7 +64,7 @@ def read_labels(
     sheet: str | None = None,
     notes: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Return image, label and, if given, group, strata, split, gan and fold, one row per image.
+    """Return image, label and, if given, group, strata, split, gan, fold and box.
 
     Values are text, stripped of blanks. Only empty cells are missing: NA, None and null are
     values. Groups that are plain whole numbers become numbers; see `typed`.
@@ -92,6 +96,9 @@ def read_labels(
         frame["gan"] = _column(cells, columns.gan)
     if columns.fold is not None:
         frame["fold"] = _column(cells, columns.fold)
+    if columns.box is not None:
+        boxes = box_cells(cells, columns.image, columns.box)
+        frame["box"] = pd.Series(boxes, dtype=object)
     # The whole column determines the type, whichever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
     frame = _kept(frame, keep_labels, problems, remarks)
@@ -127,6 +134,16 @@ def typed(ids: pd.Series) -> pd.Series:
     elif all(_DECIMAL.fullmatch(text) and repr(float(text)) == text for text in texts):
         return ids.astype(float)
     return ids
+
+
+def box_cells(cells: Cells, image: str, columns: BoxColumns) -> list[BoxCells]:
+    """Return the cells with the box of each row; `image` is the column with the names."""
+    texts = zip(*(_column(cells, name).fillna("") for name in columns.every()), strict=True)
+    names = _column(cells, image).fillna("no image name")
+    return [
+        BoxCells(row=row, image=name, texts=box)
+        for row, name, box in zip(cells.numbers, names, texts, strict=True)
+    ]
 
 
 def _column(cells: Cells, name: str) -> pd.Series:
@@ -175,24 +192,32 @@ def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
 
 
 def _require(csv: Path, cells: Cells, columns: LabelColumns) -> None:
-    known = cells.header
-    problems = [
-        f'column "{name}" is missing{nearest(name, known)}'
-        for name in columns.named()
-        if name_of(name) not in known
-    ]
-    if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
-        problems.append("its first row names an image: add a header row above it")
-    if name_of(columns.label) not in known and (several := one_hot_columns(cells)):
+    problems = []
+    if name_of(columns.label) not in cells.header and (several := one_hot_columns(cells)):
         problems.append(cure_of_one_hot(several))
-    repeated = sorted({name for name in columns.named() if known.count(name_of(name)) > 1})
-    problems += [f'column "{name}" occurs twice; rename one of them' for name in repeated]
     problems += [
         f'stratum column "{name}" has a reserved name; rename it in the table'
         for name in columns.strata
         if name in MANIFEST_COLUMNS or (name == "fold" and columns.fold is not None)
     ]
-    refuse(str(csv), problems)
+    require_columns(csv, cells, columns.named(), problems)
+
+
+def require_columns(
+    csv: Path, cells: Cells, wanted: Sequence[str], further: Sequence[str] = ()
+) -> None:
+    """Refuse a table that lacks a wanted column or has it twice, with `further` problems."""
+    known = cells.header
+    problems = [
+        f'column "{name}" is missing{nearest(name, known)}'
+        for name in wanted
+        if name_of(name) not in known
+    ]
+    if problems and any(PurePath(name).suffix.lower() in EXTENSIONS for name in known):
+        problems.append("its first row names an image: add a header row above it")
+    repeated = sorted({name for name in wanted if known.count(name_of(name)) > 1})
+    problems += [f'column "{name}" occurs twice; rename one of them' for name in repeated]
+    refuse(str(csv), [*problems, *further])
 
 
 def _kept(

@@ -55,7 +55,8 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
         if any(column.name and not text for column, text in zip(columns, cells, strict=True)):
             blank.add(number)
     merged = ". In merged cells only the first has the value"
-    found = Cells(header=header, rows=texts, why_empty=merged)
+    numbers = [number for number, _ in filled[1:]]
+    found = Cells(header=header, rows=texts, numbers=numbers, why_empty=merged)
     problems = [problem for column in columns for problem in column.problems()]
     if blank:
         problems += _formulas(path, title, columns, blank)
@@ -65,7 +66,7 @@ def read_workbook(path: Path, wanted: Sequence[str], sheet: str | None = None) -
             f'{path.name} has {len(others) + 1} sheets; "{title}" is read, not {listed(others)}. '
             "To choose another, use --sheet"
         )
-    found.notes += page.hidden_notes(path, [number for number, _ in filled[1:]])
+    found.notes += page.hidden_notes(path, numbers)
     found.notes += [note for column in columns for note in column.notes()]
     return found
 
