@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,7 +101,9 @@ def with_boxes(rows: Ingested, request: BoxRequest) -> Ingested:
     problems += _several(found)
     refuse(str(table), problems)
     by_path = {str(path): box for path, box in zip(found["path"], boxes, strict=True)}
-    files = tuple(with_box(file, by_path.pop(str(file.path), None)) for file in rows.files)
+    files = tuple(
+        with_box(file, by_path.pop(os.path.abspath(file.path), None)) for file in rows.files
+    )
     if by_path:
         _LOG.warning(
             "%s: %s for images that are not in the dataset: %s.",

@@ -119,7 +119,7 @@ def from_csv(
     log_unused(table, images, csv=csv, all_rows=not keep_labels)
     source = {"kind": "csv", "table": csv.name, "images": images.name, "columns": _used(columns)}
     if box is not None:
-        source["boxes"] = described(box, units)
+        source["boxes"] = {"table": csv.name, **described(box, units)}
     return ingested(table, images, strata, source)
 
 

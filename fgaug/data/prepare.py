@@ -120,7 +120,15 @@ def prepare(
         seed: of the split.
         progress: called with (images done, images in all).
     """
-    _check(size=size, channels=channels, margin=margin, preset=preset, copies=copies, boxes=boxes)
+    _check(
+        size=size,
+        channels=channels,
+        margin=margin,
+        preset=preset,
+        folders=folders is not None,
+        copies=copies,
+        boxes=boxes,
+    )
     if boxes is not None and margin is None:
         margin = 0.0
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
@@ -225,6 +233,7 @@ def _check(
     channels: int | None,
     margin: float | None,
     preset: str | None,
+    folders: bool,
     copies: str | None,
     boxes: BoxRequest | None,
 ) -> None:
@@ -239,11 +248,13 @@ def _check(
         problems.append(f'--preset "{preset}" is unknown{nearest(preset, PRESETS)}')
     if margin is not None and not 0 <= margin <= MAX_MARGIN:
         problems.append(f"the crop margin must lie from 0 to {MAX_MARGIN:g}, got {margin}")
-    problems += _box_problems(boxes, margin, preset)
+    problems += _box_problems(boxes, margin, preset, folders=folders)
     refuse("Cannot prepare", problems)
 
 
-def _box_problems(boxes: BoxRequest | None, margin: float | None, preset: str | None) -> list[str]:
+def _box_problems(
+    boxes: BoxRequest | None, margin: float | None, preset: str | None, *, folders: bool
+) -> list[str]:
     columns = boxes.columns if boxes is not None else None
     if preset == "bus-bra":
         if columns is not None:
@@ -262,10 +273,9 @@ def _box_problems(boxes: BoxRequest | None, margin: float | None, preset: str | 
     if preset == "phantom":
         return ["--preset phantom simulates its images and has no boxes to crop to"]
     assert boxes is not None
-    if preset is not None and boxes.table is None:
-        return [
-            f"the table of --preset {preset} has no boxes: give a table that has with --box-table"
-        ]
+    if boxes.table is None and (preset is not None or folders):
+        what = f"--preset {preset} has" if preset is not None else "--folders have"
+        return [f"{what} no table with boxes: give one with --box-table"]
     return []
 
 
