@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,79 @@ class TestFetalPlanes:
             fetal_planes(planes, keep_labels=["dbp"])
         with pytest.raises(DataError, match='has no label "femur"'):
             fetal_planes(planes, keep_labels=["dbp", "femur"])
+
+
+def give_six_classes(source: Path) -> None:
+    """Give each of the eight patients images of five of the six classes."""
+    for patient in range(1, 9):
+        last = ("Other", "Fetal femur")[patient % 2]
+        classes = ("Fetal abdomen", "Fetal thorax", "Maternal cervix", last)
+        for number, part in enumerate(classes, 2):
+            was = "Fetal brain" if number < 5 else "Fetal femur"
+            edit(source, f"{number}_of_5;{patient};{was}", f"{number}_of_5;{patient};{part}")
+
+
+class TestPlanes:
+    """`--planes`: more planes of the brain, or the six classes of the set."""
+
+    def test_the_commands_of_the_page(
+        self, planes: Path, monkeypatch: pytest.MonkeyPatch, fgaug: Any
+    ) -> None:
+        give_six_classes(planes)
+        planes.rename(planes.parent / "FETAL_PLANES")
+        monkeypatch.chdir(planes.parent)
+        page = Path(__file__).parent.parent / "docs" / "own-data.md"
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = [
+            line for line in text.splitlines() if line.startswith("fgaug") and "--planes" in line
+        ]
+        counted = []
+        for line in lines:
+            code, out, err = fgaug(*shlex.split(line)[1:])
+            assert code == 0, err
+            counted.append(out.splitlines()[0])
+        assert "24 images of 8 groups" in counted[0]
+        assert "40 images of 8 groups" in counted[1]
+
+    def test_labels_of_planes(self, planes: Path) -> None:
+        four = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "other-brain")
+        found = fetal_planes(planes, planes=four).table
+        assert found["label"].value_counts().to_dict() == {
+            "dbp": 8,
+            "trv": 8,
+            "trans-cerebellum": 8,
+            "other-brain": 8,
+        }
+        pair = fetal_planes(planes, planes=four, keep_labels=["trv", "trans-cerebellum"]).table
+        assert set(pair["label"]) == {"trv", "trans-cerebellum"}
+        same = fetal_planes(planes, planes=("trans-ventricular", "trans-thalamic")).table
+        assert same.equals(fetal_planes(planes).table)
+
+    def test_the_six_classes(self, planes: Path) -> None:
+        give_six_classes(planes)
+        found = fetal_planes(planes, planes=["all"]).table["label"].value_counts().to_dict()
+        every = ("fetal-brain", "fetal-abdomen", "fetal-thorax", "maternal-cervix")
+        assert found == {**dict.fromkeys(every, 8), "fetal-femur": 4, "other": 4}
+        edit(planes, "Maternal cervix", "Cervix")
+        with pytest.raises(DataError, match="Plane has unknown planes: Cervix"):
+            fetal_planes(planes, planes=["all"])
+
+    @pytest.mark.parametrize(
+        ("names", "expected"),
+        [
+            (["trans-thalamic"], "must name two or more planes, got trans-thalamic"),
+            (["trans-thalamic", "transcerebellum"], 'did you mean "trans-cerebellum"'),
+            (["trans-thalamic", "trans-thalamic"], "names a plane twice"),
+            (["all", "trans-thalamic"], "--planes all stands alone"),
+        ],
+    )
+    def test_wrong_planes(self, planes: Path, names: list[str], expected: str) -> None:
+        with pytest.raises(DataError, match=expected):
+            fetal_planes(planes, planes=names)
+
+    def test_planes_of_another_set(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="--planes chooses from --preset fetal-planes"):
+            prepare(out=tmp_path / "d", size=8, preset="phantom", planes=["all"])
 
 
 @pytest.fixture

@@ -67,6 +67,14 @@ def prepare(
     preset: Annotated[
         str | None, typer.Option("--preset", help="bus-bra, fetal-planes, busi or phantom.")
     ] = None,
+    planes: Annotated[
+        str | None,
+        typer.Option(
+            "--planes",
+            help="fetal-planes: trans-thalamic,trans-ventricular (default), trans-cerebellum, "
+            "other-brain; or all, the set's six classes.",
+        ),
+    ] = None,
     crop_margin: Annotated[
         float | None,
         typer.Option(
@@ -185,6 +193,7 @@ def prepare(
             with_companions=with_companions,
             preset=preset,
             source=source,
+            planes=[name.strip() for name in planes.split(",")] if planes is not None else (),
             margin=crop_margin,
             boxes=boxes,
             phantom={"images": count} if count is not None else None,

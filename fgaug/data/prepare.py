@@ -58,6 +58,7 @@ def prepare(
     with_companions: bool = False,
     preset: str | None = None,
     source: str | Path | None = None,
+    planes: Sequence[str] = (),
     margin: float | None = None,
     boxes: BoxRequest | None = None,
     phantom: Mapping[str, Any] | None = None,
@@ -101,6 +102,7 @@ def prepare(
         preset: `bus-bra`, `fetal-planes` or `busi`, public sets in `source`; or `phantom` for
             simulated images.
         source: folder with the preset's files.
+        planes: of fetal-planes: the planes to keep, or `all`; empty takes the thesis's two.
         margin: crop to each image's box, enlarged by this share of its longer side; None means 0
             with `boxes`, and whole images without.
         boxes: where the boxes come from; bus-bra has boxes of its own.
@@ -131,6 +133,10 @@ def prepare(
     )
     if boxes is not None and margin is None:
         margin = 0.0
+    if planes and preset != "fetal-planes":
+        raise DataError(
+            "--planes chooses from --preset fetal-planes. Give the preset, or omit it."
+        )
     _check_places({"--csv": csv, "--folders": folders, "--preset": preset})
     if csv is None and (group_col or stratum_cols or split_col or gan_col):
         raise DataError(
@@ -197,6 +203,7 @@ def prepare(
                 keep_labels=keep_labels,
                 skip_unread=skip_broken,
                 fold_col=fold_col,
+                planes=planes,
             )
         if leave is not None:
             rows, leave = without_named(rows, leave)

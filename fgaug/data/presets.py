@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from fgaug.data.fetal_planes import DEFAULT_PLANES, fetal_planes
 from fgaug.data.folders.tree import SKIP_THEM, read_tree
 from fgaug.data.ingest import Ingested, add_folds, from_csv, ingested
 from fgaug.data.problems import SHOWN, counted, listed, nearest, refuse
@@ -24,9 +25,6 @@ _WHOLE = ("images_128", "Images")
 _FOLDS = "5-fold-cv.csv"  # the published folds, by patient
 _LESIONS = BoxColumns(names=("BBOX",), format="xywh", units="pixels", size=("Width", "Height"))
 _PUBLISHED = ("Images", "images_128")  # crops are best made from the pixels as published
-_PLANES_TABLE = "FETAL_PLANES_DB_data.csv"
-_PLANES = {"Trans-thalamic": "dbp", "Trans-ventricular": "trv"}  # labels used in the thesis
-_OTHER_PLANES = ("Trans-cerebellum", "Other", "Not A Brain")
 _BUSI_LABELS = ("benign", "malignant", "normal")
 
 
@@ -39,6 +37,7 @@ def read_preset(
     keep_labels: Sequence[str] = (),
     skip_unread: bool = False,
     fold_col: str | None = None,
+    planes: Sequence[str] = (),
 ) -> Ingested:
     """Return the rows of the preset `name`, one of PRESETS; see the functions below."""
     if name == "bus-bra":
@@ -51,7 +50,12 @@ def read_preset(
             "read the table with --csv."
         )
     if name == "fetal-planes":
-        return fetal_planes(source, images=images or "Images", keep_labels=keep_labels)
+        return fetal_planes(
+            source,
+            images=images or "Images",
+            keep_labels=keep_labels,
+            planes=planes or DEFAULT_PLANES,
+        )
     if images is not None:
         raise DataError(
             "--preset busi takes no --images: its folders are its labels. Omit --images."
@@ -115,68 +119,6 @@ def _check_lesions(rows: Ingested) -> None:
     boxes = [(file.name, file.box.problem()) for file in rows.files if file.box is not None]
     problems = [f"{name}: {problem}" for name, problem in boxes if problem is not None]
     refuse("Boxes to crop to", problems[:SHOWN])
-
-
-def fetal_planes(
-    source: str | Path, *, images: str = "Images", keep_labels: Sequence[str] = ()
-) -> Ingested:
-    """Return two brain planes of FETAL_PLANES_DB (Burgos-Artizzu et al. 2020), by patient.
-
-    Trans-thalamic becomes `dbp`, trans-ventricular `trv`; other planes are skipped. This is the
-    public dataset closest to that of the thesis, but has fewer images, and uncropped. Its column
-    `Train ` splits the patients in two without a validation set; it is ignored, and the split is
-    drawn as for any dataset.
-
-    Args:
-        source: folder with the table and a folder of images.
-        images: name of that folder.
-        keep_labels: subset of `dbp` and `trv`.
-    """
-    source = Path(source)
-    table, folder = source / _PLANES_TABLE, source / images
-    there = {_PLANES_TABLE: table.is_file(), f"folder {images}": folder.is_dir()}
-    if lacking := [name for name, found in there.items() if not found]:
-        raise DataError(
-            f"{source} has no {' and no '.join(lacking)}. Give the folder with the "
-            f"unpacked FETAL_PLANES_DB, which has {_PLANES_TABLE} and the folder Images."
-        )
-    _check_planes(table, keep_labels)
-    rows = from_csv(
-        table,
-        folder,
-        image_col="Image_name",
-        label_col="Brain_plane",
-        group_col="Patient_num",
-        stratum_cols=("Operator", "US_Machine"),
-        rename_strata=("operator", "machine"),
-        keep_labels=[p for p, label in _PLANES.items() if label in keep_labels or not keep_labels],
-        rename_labels=_PLANES,
-    )
-    counts = rows.table["label"].value_counts().sort_index()
-    here = ", ".join(f"{count} {label}" for label, count in counts.items())
-    _LOG.warning(
-        f"FETAL_PLANES_DB has {here}, uncropped; the thesis had 5311 dbp and 3436 trv images of "
-        "its own, cropped to the brain. Do not compare results with its tables."
-    )
-    return rows
-
-
-def _check_planes(table: Path, keep_labels: Sequence[str]) -> None:
-    """Refuse labels that the preset does not define, and planes unknown to it."""
-    labels = list(_PLANES.values())
-    problems = [
-        f'the preset has no label "{label}"{nearest(label, labels)}'
-        for label in keep_labels
-        if label not in labels
-    ]
-    columns = LabelColumns(image="Image_name", label="Brain_plane")
-    found = read_labels(table, columns, (), [])["label"].dropna()  # from_csv reports problems
-    known = (*_PLANES, *_OTHER_PLANES)
-    if unknown := sorted(set(found) - set(known)):
-        problems.append(
-            f"Brain_plane has unknown planes: {listed(unknown)}. Known planes are {listed(known)}"
-        )
-    refuse(str(table), problems)
 
 
 def busi(
