@@ -248,6 +248,15 @@ class TestSelected:
             assert set(rows["filter"]) == {"agrees and confidence>0.2"}
             assert set(rows["scorers"]) == {f"classifier-{'a' * 12}"}
 
+    def test_each_label_at_a_psi_of_its_own(self, scored: Path, tmp_path: Path) -> None:
+        out = tmp_path / "own"
+        bank_command(
+            *("export", scored, "--to", "png", "--layout", "label", "--out", out),
+            *("--psi", "dbp=0.5,trv=1", "--count", "2"),
+        )
+        rows = pd.read_csv(out / "index.csv").groupby("label")["psi"].unique()
+        assert {label: psis.tolist() for label, psis in rows.items()} == {"dbp": [0.5], "trv": [1]}
+
     def test_a_card_names_the_filter(self, scored: Path, tmp_path: Path) -> None:
         out = tmp_path / "hf"
         bank_command("export", scored, "--to", "hf", "--filter", "agrees", "--out", out)
@@ -259,6 +268,10 @@ class TestSelected:
         ("asked", "said"),
         [
             (("--layout", "label"), r"dbp has psi 0\.5, 1\. Choose one with --psi"),
+            (("--psi", "dbp=0.5,1"), "--psi must name the label of each psi or of none, got 1"),
+            (("--psi", "dbp=0.5", "--label", "dbp"), "--psi names the labels already"),
+            (("--psi", "dbp=x"), "--psi must be a number or a list"),
+            (("--psi", "xyz=0.5"), "no label `xyz`"),
             (("--layout", "flat"), "--layout must be psi or label, got flat"),
             (("--to", "hf", "--layout", "label"), "Omit it with --to hf"),
             (("--count", "0"), "--count must be at least 1, got 0"),

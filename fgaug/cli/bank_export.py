@@ -42,7 +42,10 @@ def export(
     to: Annotated[str, typer.Option("--to", help="png, bmp or hf (Hugging Face datasets).")],
     out: Annotated[Path, typer.Option("--out", help="A new folder.")],
     label: Labels = None,
-    psi: Psis = None,
+    psi: Annotated[
+        list[str] | None,
+        typer.Option("--psi", help="Such as 0.3,0.5 or benign=1.6,malignant=1.2 (default: all)."),
+    ] = None,
     seeds: Annotated[
         str | None, typer.Option("--seeds", help="z_seeds, such as 1-100 or 1,5,9 (default: all).")
     ] = None,
@@ -61,7 +64,7 @@ def export(
 
     With --filter, the index (or the dataset's README.md) states the filter and its scores.
     """
-    from fgaug.bank import open_bank
+    from fgaug.bank import Demand, open_bank
     from fgaug.bank.export import (
         MARKERS,
         Pictures,
@@ -76,11 +79,13 @@ def export(
     how = Pictures(suffix=to, layout=layout)
     if to == "hf" and layout != "psi":
         raise BankError("--layout arranges image files. Omit it with --to hf.")
-    psis = options.psis(psi or [])
+    parts = options.psis_of_labels(psi or [], label or [])
     z_seeds = None if seeds is None else options.z_seeds(seeds)
     check_out(out, to)
     opened = open_bank(bank)
-    asked = demand = options.selected(opened, label or [], psis, z_seeds)
+    chosen = [options.selected(opened, labels, psis, z_seeds) for labels, psis in parts]
+    wanted = ((*key, z) for part in chosen for key, z in part.wanted.items())
+    asked = demand = Demand.of(wanted)
     check_layout(demand, how)
     selection = None
     if filter is not None:

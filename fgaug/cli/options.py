@@ -58,6 +58,32 @@ def psis(texts: Iterable[str]) -> list[float]:
     return list(found)
 
 
+def psis_of_labels(
+    texts: Iterable[str], labels: Sequence[str]
+) -> list[tuple[list[str], list[float]]]:
+    """Parse `--psi benign=1.6,malignant=1.2`, or plain values for all labels.
+
+    Args:
+        texts: the values of --psi.
+        labels: the values of --label; must be empty if --psi names labels.
+
+    Returns:
+        Pairs of labels and psis, as `selected` takes them.
+    """
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    if not any("=" in part for part in parts):
+        return [(list(labels), psis(parts))]
+    if labels:
+        raise BankError("--psi names the labels already. Drop --label.")
+    found: dict[str, list[float]] = {}
+    for part in parts:
+        label, equals, value = part.rpartition("=")
+        if not (label and equals):
+            raise BankError(f"--psi must name the label of each psi or of none, got {part}.")
+        found.setdefault(label, []).extend(psis([value]))
+    return [([label], values) for label, values in found.items()]
+
+
 def selected(
     bank: Bank, labels: Sequence[str], psis: Sequence[float], z_seeds: Sequence[int] | None
 ) -> Demand:

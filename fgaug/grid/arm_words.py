@@ -9,7 +9,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_FIRST = ("psi", "ratio", "round", "fakes", "remove", "", "filter")  # then further axes as given
+PSI_BY_LABEL = "psi_by_label"  # column and axis of arms whose labels have their own psi
+# then further axes as given
+_FIRST = ("psi", PSI_BY_LABEL, "ratio", "round", "fakes", "remove", "", "filter")
 
 
 def arm_in_words(mode: str, axes: Iterable[tuple[str, str]]) -> str:
@@ -21,8 +23,12 @@ def arm_in_words(mode: str, axes: Iterable[tuple[str, str]]) -> str:
             loses its prefix; one without a name is its value alone.
     """
     ordered = sorted(axes, key=lambda axis: (*_FIRST, axis[0]).index(axis[0]))
-    words = (f"{name.removeprefix('recipe.')} {text}".lstrip() for name, text in ordered)
+    words = (f"{_word(name)} {text}".lstrip() for name, text in ordered)
     return " ".join([mode, *words])
+
+
+def _word(axis: str) -> str:
+    return "psi" if axis == PSI_BY_LABEL else axis.removeprefix("recipe.")
 
 
 def axis_value(value: Any) -> str:

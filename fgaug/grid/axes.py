@@ -48,6 +48,20 @@ def usable_psi(psi: float) -> float:
     return psi
 
 
+PsiByLabel = dict[str, float]
+
+
+def psi_parts(
+    psi: float | PsiByLabel,
+) -> tuple[float | None, tuple[tuple[str, float], ...] | None]:
+    """Return (psi, None) for one psi of all labels, else (None, psi by label)."""
+    if not isinstance(psi, Mapping):
+        return psi, None
+    if len(psi) > 1 and len(set(psi.values())) == 1:  # the same cell as with a number
+        return next(iter(psi.values())), None
+    return None, tuple(sorted(psi.items()))
+
+
 def distinct(values: list[Any]) -> list[Any]:
     """Return a list whose values are all distinct; raise ValueError on repeated values."""
     repeated = sorted({str(value) for value in values if values.count(value) > 1})
@@ -115,6 +129,16 @@ Distinct = AfterValidator(distinct)
 Some = Field(min_length=1)  # a key must not be empty
 
 
+def _psi_form(value: Any) -> str:
+    return "[labels]" if isinstance(value, Mapping) else "[number]"
+
+
+PsiOfArm = Annotated[
+    Annotated[Psi, Tag("[number]")] | Annotated[dict[str, Psi], Some, Tag("[labels]")],
+    Discriminator(_psi_form),
+]
+
+
 class SeedSample(Frozen):
     """Seeds drawn by `random.Random(rng).sample(range(from), sample)`, as in the fetal study."""
 
@@ -155,7 +179,8 @@ class Lists(Frozen):
     """The lists of values that `Axes` and `Included` share; their combinations are cells."""
 
     mode: Annotated[list[Mode], Some, Distinct]
-    psi: Annotated[list[Psi], Distinct] = Field(default_factory=list)
+    # one for all labels, or one for each: 1.6, {benign: 1.6, malignant: 1.2}
+    psi: Annotated[list[PsiOfArm], Distinct] = Field(default_factory=list)
     ratio: Annotated[list[Ratio], Distinct] = Field(default_factory=list)
     fakes: Annotated[list[Counts], Distinct] = Field(default_factory=list)
     # selects fakes by their scores: `none`, `agrees`, `realism>=1 and margin>=0.2`
@@ -288,7 +313,7 @@ class Excluded(Frozen):
 
     mode: Annotated[list[AnyMode], Some, Distinct] = _nothing
     snapshot: Annotated[list[str], Some, Distinct] = _nothing  # by name
-    psi: Annotated[list[Psi], Some, Distinct] = _nothing
+    psi: Annotated[list[PsiOfArm], Some, Distinct] = _nothing
     ratio: Annotated[list[Ratio], Some, Distinct] = _nothing
     fakes: Annotated[list[Counts], Some, Distinct] = _nothing
     filter: Annotated[list[FilterText], Some, Distinct] = _nothing
@@ -327,6 +352,9 @@ class Excluded(Frozen):
         for name in ("fakes", "remove"):
             if name in values:
                 values[name] = [tuple(sorted(counts.items())) for counts in values[name]]
+        if "psi" in values:  # as `Point.value` has it
+            parts = [psi_parts(given) for given in values["psi"]]
+            values["psi"] = [by_label if psi is None else psi for psi, by_label in parts]
         for field, given in self.recipe.items():
             read = [getattr(Recipe.model_validate({field: value}), field) for value in given]
             values[f"recipe.{field}"] = read

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fgaug.core.split_names import FOLDS, fold_of
-from fgaug.grid.arm_words import arm_in_words
+from fgaug.grid.arm_words import PSI_BY_LABEL, arm_in_words
 from fgaug.grid.axes import Removal, Split
 from fgaug.grid.filters import NONE, parse
 from fgaug.grid.points import Point
@@ -28,7 +28,8 @@ class Cell:
 
     mode: str  # one of MODES
     snapshot: str | None = None  # name of the generator, where the grid has several
-    psi: float | None  # truncation; None if no fakes are used
+    psi: float | None  # truncation; None if no fakes are used, or each label has its own
+    psi_by_label: tuple[tuple[str, float], ...] | None = None  # instead of one psi
     ratio: float | None  # fakes (oversample: repeats) per real image; None with counts
     fakes: tuple[tuple[str, int], ...] | None  # fakes by label, instead of a ratio
     filter: str | None = NONE  # canonical, see `filters`; None if no fakes are used
@@ -59,6 +60,13 @@ class Cell:
     def filtered(self) -> bool:
         return self.uses_fakes and self.filter not in (None, NONE)
 
+    def psi_of(self, label: str) -> float:
+        """Return the truncation of a label's fakes; only for cells with fakes."""
+        if self.psi_by_label is not None:
+            return dict(self.psi_by_label)[label]
+        assert self.psi is not None
+        return self.psi
+
     @property
     def last_round(self) -> int:
         return 1 if self.rounds is None else self.rounds.count
@@ -74,6 +82,8 @@ class Cell:
         axes: list[tuple[str, str]] = []
         if self.psi is not None:
             axes.append(("psi", f"{self.psi:g}"))
+        if self.psi_by_label is not None:
+            axes.append((PSI_BY_LABEL, ", ".join(f"{k} {v:g}" for k, v in self.psi_by_label)))
         if self.ratio is not None:
             axes.append(("ratio", f"{self.ratio:g}"))
         if self.fakes is not None:
@@ -181,6 +191,7 @@ def _make(
     arm: dict[str, Any] = {
         "mode": point.mode,
         "psi": point.psi,
+        "psi_by_label": point.psi_by_label,
         "ratio": point.ratio,
         "fakes": point.fakes,
         "filter": point.filter,
@@ -228,11 +239,17 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
     rounds: Rounds | None = named.pop("rounds")
     if rounds is not None:  # else the same id as in grids without rounds
         named["rounds"] = {"size": rounds.size, "count": rounds.count}
+    by_label = named.pop("psi_by_label", None)
+    if by_label is not None:  # else the same id as in grids with one psi
+        named["psi"] = dict(by_label)
     chosen = named.pop("filter")
     if content["mode"] in FAKE_MODES:
         named |= {"pool": context.pool, "generator": context.generator}
         if content["psi"] in context.imported:
             named["imported"] = context.imported[content["psi"]]
+        if by_label is not None and context.imported:
+            parts = {label: context.imported[psi].get(label) for label, psi in by_label}
+            named["imported"] = {label: part for label, part in parts.items() if part}
         if chosen != NONE:  # else as in the names of grids without that axis
             used = _scorers_of(content["split"], parse(chosen).scorers, context)
             named |= {"filter": chosen, "scorers": used}

@@ -244,6 +244,8 @@ def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str
 def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, tuple):  # values by label
+        return ", ".join(f"{label} {_shown(inner)}" for label, inner in value)
     return str(value)
 
 

@@ -15,7 +15,18 @@ from typing import Any
 
 from fgaug.core.split_names import fold_of
 from fgaug.grid.analysis_plan import seeds_of_baseline
-from fgaug.grid.axes import Counts, Excluded, Included, Lists, Removal, Removals, SeedSample, Split
+from fgaug.grid.axes import (
+    Counts,
+    Excluded,
+    Included,
+    Lists,
+    PsiByLabel,
+    Removal,
+    Removals,
+    SeedSample,
+    Split,
+    psi_parts,
+)
 from fgaug.grid.filters import NONE
 from fgaug.grid.recipe import KerasRecipe, Recipe
 from fgaug.grid.space import Space
@@ -27,7 +38,8 @@ class Point:
 
     mode: str
     snapshot: str | None  # a name; None if no fakes are used or the grid has one generator
-    psi: float | None
+    psi: float | None  # of all labels
+    psi_by_label: tuple[tuple[str, float], ...] | None = None  # instead of one psi
     ratio: float | None
     fakes: tuple[tuple[str, int], ...] | None
     filter: str | None  # canonical; None if no fakes are used
@@ -41,7 +53,15 @@ class Point:
     @property
     def key(self) -> Hashable:
         named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.filter)
-        return (*named, self.remove, self.split, self.real_fraction, self.seed, self.recipe_name)
+        return (
+            *named,
+            self.psi_by_label,
+            self.remove,
+            self.split,
+            self.real_fraction,
+            self.seed,
+            self.recipe_name,
+        )
 
     @property
     def fold(self) -> int | None:
@@ -55,6 +75,8 @@ class Point:
 
     def value(self, axis: str) -> Any:
         """Return the point's value on an axis, such as `recipe.model`."""
+        if axis == "psi" and self.psi is None:
+            return self.psi_by_label
         if axis.startswith("recipe."):
             value = getattr(self.recipe, axis.removeprefix("recipe."))
             in_parts = isinstance(value, KerasRecipe)  # rows hold it in one column, as JSON
@@ -112,7 +134,9 @@ def _controls(space: Space, arm: Point) -> Iterator[Point]:
     baseline = _baseline(arm)
     yield baseline
     if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
-        yield replace(arm, mode="oversample", snapshot=None, psi=None, filter=None)
+        of_fakes = ("snapshot", "psi", "psi_by_label", "filter")
+        nothing: dict[str, Any] = dict.fromkeys(of_fakes)
+        yield replace(arm, mode="oversample", **nothing)
     if "drop" in space.controls and arm.mode == "replacement":
         yield replace(baseline, mode="drop", remove=arm.remove)
     if "random_subset" in space.controls and arm.random_subset is not None:
@@ -120,7 +144,7 @@ def _controls(space: Space, arm: Point) -> Iterator[Point]:
 
 
 def _baseline(arm: Point) -> Point:
-    of_fakes = ("snapshot", "psi", "ratio", "fakes", "filter", "remove")
+    of_fakes = ("snapshot", "psi", "psi_by_label", "ratio", "fakes", "filter", "remove")
     nothing: dict[str, Any] = dict.fromkeys(of_fakes)
     return replace(arm, mode="baseline", **nothing)
 
@@ -162,11 +186,15 @@ def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
             shares = itertools.product(space.splits_of(axes), axes.real_fraction, axes.mode)
             for split, share, mode in shares:
                 for draw in _draws(space, axes, mode):
-                    snapshot, psi, (ratio, fakes), kept, remove = draw
+                    snapshot, truncation, (ratio, fakes), kept, remove = draw
+                    psi, psi_by_label = (
+                        (None, None) if truncation is None else psi_parts(truncation)
+                    )
                     yield Point(
                         mode=mode,
                         snapshot=snapshot,
                         psi=psi,
+                        psi_by_label=psi_by_label,
                         ratio=ratio,
                         fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
                         filter=kept,
@@ -180,7 +208,7 @@ def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
 
 
 Amount = tuple[float | None, Counts | None]
-Draw = tuple[str | None, float | None, Amount, str | None, Removals | None]
+Draw = tuple[str | None, float | PsiByLabel | None, Amount, str | None, Removals | None]
 
 
 def _draws(space: Space, axes: Lists, mode: str) -> Iterator[Draw]:

@@ -173,6 +173,13 @@ class Space(Frozen):
         return self.axes.seeds
 
     @property
+    def psis(self) -> tuple[float, ...]:
+        """Every psi of the axes, including those of single labels, ascending."""
+        values = (psi for axes in self.lists for psi in axes.psi)
+        parts = (psi.values() if isinstance(psi, dict) else (psi,) for psi in values)
+        return tuple(sorted({float(psi) for part in parts for psi in part}))
+
+    @property
     def lists(self) -> tuple[Lists, ...]:
         """The axes, then each entry of `include`."""
         return (self.axes, *self.include)

@@ -7,7 +7,6 @@ other fakes in the bank have no influence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -30,13 +29,13 @@ class MixPlan:
 
     real: np.ndarray  # int64, rows of the dataset's manifest, with repeats
     fakes: Mapping[str, np.ndarray]  # int64 z_seeds by label, in drawing order
-    psi: float  # truncation of the fakes; NaN without fakes
+    psi: Mapping[str, float]  # truncation of the fakes by label
     dropped: np.ndarray  # int64, rows of reals left out by `real_fraction` and removals
 
     @property
     def drawn(self) -> Iterator[tuple[str, float, np.ndarray]]:
         """The fakes as (label, psi, z_seeds), the form that banks take."""
-        return ((label, self.psi, z_seeds) for label, z_seeds in self.fakes.items())
+        return ((label, self.psi[label], z_seeds) for label, z_seeds in self.fakes.items())
 
     @property
     def n_real(self) -> int:
@@ -84,18 +83,17 @@ def plan(cell: Cell, reals: Reals, pool: int, screen: FakeSelection | None = Non
             for label in reals.labels
         ]
         real = np.concatenate([*kept.values(), *repeats])
-        return MixPlan(real=real, fakes={}, psi=math.nan, dropped=dropped)
+        return MixPlan(real=real, fakes={}, psi={}, dropped=dropped)
     if cell.mode == "synthetic":
         real = np.empty(0, np.int64)
         dropped = np.empty(0, np.int64)  # reals are not used at all
     else:
         real = np.concatenate(list(kept.values()))
-    fakes, psi = {}, math.nan
+    fakes: dict[str, np.ndarray] = {}
     if cell.uses_fakes:
-        assert cell.psi is not None
-        psi = cell.psi
         fakes = {label: _fakes(cell, reals, label, pool, screen) for label in reals.labels}
         fakes = {label: z_seeds for label, z_seeds in fakes.items() if len(z_seeds)}
+    psi = {label: cell.psi_of(label) for label in fakes}
     return MixPlan(real=real, fakes=fakes, psi=psi, dropped=dropped)
 
 
@@ -125,12 +123,11 @@ def to_screen(
 ) -> Iterator[tuple[str, float, np.ndarray]]:
     """Yield the (label, psi, z_seeds) that a cell with a filter needs next; see `demand`."""
     assert cell.filter is not None
-    assert cell.psi is not None
     for label in reals.labels:
-        wanted = fakes_wanted(cell, reals, label)
-        query = (cell.filter, label, cell.psi, order(cell, label, screen.pool), wanted)
+        psi, wanted = cell.psi_of(label), fakes_wanted(cell, reals, label)
+        query = (cell.filter, label, psi, order(cell, label, screen.pool), wanted)
         draw = screen.draw(*query)
-        yield label, cell.psi, draw.z_seeds if draw.whole else screen.prefix(*query)
+        yield label, psi, draw.z_seeds if draw.whole else screen.prefix(*query)
 
 
 def order(cell: Cell, label: str, pool: int) -> np.ndarray:
@@ -205,8 +202,7 @@ def _fakes(
         return ordered[:wanted]
     assert screen is not None
     assert cell.filter is not None
-    assert cell.psi is not None
-    draw = screen.draw(cell.filter, label, cell.psi, ordered, wanted)
+    draw = screen.draw(cell.filter, label, cell.psi_of(label), ordered, wanted)
     if not draw.whole:
         raise BankError(
             f"{screen.store.place()} lacks scores that {cell.described} needs to select {wanted} "

@@ -10,6 +10,7 @@ from typing import Any
 
 from fgaug.bank import Scorer
 from fgaug.core.version import __version__
+from fgaug.grid.arm_words import PSI_BY_LABEL
 from fgaug.grid.axes import Split
 from fgaug.grid.cells import Cell, digest, recipe_identity
 from fgaug.runs.mix import MixPlan, fakes_wanted
@@ -72,6 +73,8 @@ def identity_columns(cell: Cell) -> dict[str, Any]:
         further["split"] = str(cell.split)  # mixed numbers and text would have no column type
     if cell.fakes is not None:
         further["fakes"] = _counts(cell.fakes)
+    if cell.psi_by_label is not None:
+        further[PSI_BY_LABEL] = psi_text(cell.psi_by_label)
     if cell.remove is not None:
         further["remove"] = _counts(cell.remove)
     return {
@@ -150,6 +153,11 @@ def costs(fitted: TrainingResult, peaks: PeakMemory) -> dict[str, Any]:
         "micro_batch": fitted.micro_batch,
         "oom_events": fitted.oom_events,
     }
+
+
+def psi_text(by_label: tuple[tuple[str, float], ...]) -> str:
+    """Return psi by label as text, exact: `benign=1.6 malignant=1.2`."""
+    return " ".join(f"{label}={float(psi)!r}".removesuffix(".0") for label, psi in by_label)
 
 
 def _counts(pairs: tuple[tuple[str, Any], ...]) -> str:

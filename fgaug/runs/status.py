@@ -21,13 +21,13 @@ from typing import Any
 from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import GridError, RunError, one_line
-from fgaug.grid.arm_words import arm_in_words, axis_value
+from fgaug.grid.arm_words import PSI_BY_LABEL, arm_in_words, axis_value
 from fgaug.runs import environment
 
 WINDOW_S = 3600.0  # period for measuring the rate
 FAILURES = 3  # number of latest failures to show
 _NO_FILTER = "none"  # filters.NONE, whose module loads pandas
-_AXES = ("psi", "ratio", "filter", "seed")
+_AXES = ("psi", PSI_BY_LABEL, "ratio", "filter", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

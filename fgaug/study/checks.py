@@ -56,12 +56,15 @@ def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
 
 
 def label_problems(space: Space, known: Iterable[str]) -> list[str]:
-    """Return the problems of fake counts and removals that do not name the dataset's labels."""
+    """Return the problems of values by label that do not name the dataset's labels."""
     labels = set(known)
     named = [("axes.fakes", set(counts)) for counts in space.axes.fakes]
+    named += [("axes.psi", set(psi)) for psi in space.axes.psi if isinstance(psi, Mapping)]
     named += [("remove", set(removal)) for removal in space.removals]
     for place, entry in enumerate(space.include):
         named += [(f"include.{place}.fakes", set(counts)) for counts in entry.fakes]
+        by_label = [psi for psi in entry.psi if isinstance(psi, Mapping)]
+        named += [(f"include.{place}.psi", set(psi)) for psi in by_label]
         named += [(f"include.{place}.remove", set(removal)) for removal in entry.remove]
     return [
         f"`{key}` must name the labels {listed(labels)}, got {listed(names)}"

@@ -243,6 +243,5 @@ def unscored(
 
 def _key(cell: Cell, label: str) -> _Key:
     assert cell.filter is not None
-    assert cell.psi is not None
     number = None if cell.rounds is None else cell.round
-    return cell.filter, cell.split, label, cell.psi, number
+    return cell.filter, cell.split, label, cell.psi_of(label), number

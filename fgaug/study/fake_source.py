@@ -181,7 +181,7 @@ def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[
             )
             for label in labels
         }
-        for psi in {float(psi) for axes in space.lists for psi in axes.psi}
+        for psi in space.psis
     }
 
 

@@ -71,10 +71,13 @@ def remaining_rounds(
     least = most = most_of_round = 0
     for number in range(first, rounds.count + 1):
         here = [replace(cell, round=number) for cell in own if cell.round <= number]
-        low = Demand.of(_drawn(here, reals, pool)).count
-        filtered = {cell.psi for cell in here if cell.filtered}
-        plain = [cell for cell in here if cell.psi not in filtered]
-        high = Demand.of(_drawn(plain, reals, pool)).count + len(filtered) * block * len(labels)
+        drawn = list(_drawn(here, reals, pool))
+        low = Demand.of(drawn).count
+        filtered = {
+            (label, cell.psi_of(label)) for cell in here if cell.filtered for label in labels
+        }
+        plain = [part for part in drawn if part[:2] not in filtered]
+        high = Demand.of(plain).count + len(filtered) * block
         least, most, most_of_round = least + low, most + high, max(most_of_round, high)
     left = rounds.count + 1 - first
     return RemainingRounds(
@@ -141,10 +144,17 @@ def _only_of_round(
     """Return the shards within a round's block that no cell without rounds needs."""
     drawn = mix.drawn_from(wave.cells[0], pool)
     index = bank.index()
-    psis = {cell.psi for cell in wave.cells}
+    mine = {
+        (label, cell.psi_of(label))
+        for cell in wave.cells
+        for label in bank.spec.sources
+        if cell.uses_fakes and (cell.psi_by_label is None or label in dict(cell.psi_by_label))
+    }
     names = []
-    for name, rows in index[index["psi"].isin(psis)].groupby("shard"):
+    for name, rows in index.groupby("shard"):
         key = (str(rows["label"].iloc[0]), float(rows["psi"].iloc[0]))
+        if key not in mine:
+            continue
         z_seeds = rows["z_seed"].to_numpy()
         inside = drawn.start <= z_seeds.min() and z_seeds.max() < drawn.stop
         if inside and not np.isin(z_seeds, needed.get(key, np.empty(0, np.int64))).any():

@@ -48,6 +48,7 @@ def points_of(comparisons: pd.DataFrame, arms: pd.DataFrame, against: str) -> pd
         against: comparator of the gain, baseline or twin.
     """
     own = comparisons[comparisons["against"].eq(against) & comparisons["effect"].notna()]
+    arms = arms[arms["psi"].notna()]  # sets are measured at one psi for all labels
     named = [name for name in (*WHERE, "mode", "ratio", "n_fake") if name in arms]
     table = own.merge(arms[["arm_id", *named]], on="arm_id")
     if table.empty:

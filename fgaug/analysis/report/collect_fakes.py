@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any
@@ -20,6 +21,7 @@ from fgaug.bank.scores import all_scores, scorers_of
 from fgaug.core import contact_sheet
 from fgaug.data import Dataset, open_dataset
 from fgaug.errors import BankError, FgaugError
+from fgaug.grid.arm_words import PSI_BY_LABEL
 from fgaug.quality.fake_sets.measure import kept_of
 from fgaug.quality.fake_sets.reals import quantiles_of
 from fgaug.quality.fake_sets.record import SetRecord
@@ -33,7 +35,7 @@ def known_fakes(
     space: Mapping[str, Any], rows: pd.DataFrame
 ) -> tuple[tuple[KnownFakes, ...], str]:
     """Return the records of each bank of a grid at the run's psis, or why there are none."""
-    psis = sorted(pd.to_numeric(rows["psi"]).dropna().unique())
+    psis = _psis(rows)
     if not psis:
         return (), "no arm uses fakes"
     found: list[KnownFakes] = []
@@ -45,6 +47,15 @@ def known_fakes(
         except (FgaugError, OSError) as error:
             reasons.append(str(error).rstrip("."))
     return tuple(found), "; ".join(reasons) or "the grid names no bank"
+
+
+def _psis(rows: pd.DataFrame) -> list[float]:
+    """Return the psis of a run's fakes, including those of single labels."""
+    found = set(pd.to_numeric(rows["psi"]).dropna())
+    if PSI_BY_LABEL in rows:
+        for text in rows[PSI_BY_LABEL].dropna():
+            found |= {float(psi) for psi in re.findall(r"=(-?[\d.e+-]+)(?= |$)", str(text))}
+    return sorted(found)
 
 
 def _known(
@@ -117,7 +128,7 @@ def _summary(part: pd.DataFrame) -> dict[str, Any]:
 
 def sheets_of(space: Mapping[str, Any], rows: pd.DataFrame) -> tuple[tuple[Picture, ...], str]:
     """Return a contact sheet of each bank of a grid at the run's psis, or why there are none."""
-    psis = sorted(pd.to_numeric(rows["psi"]).dropna().unique())
+    psis = _psis(rows)
     if not psis:
         return (), "no arm uses fakes"
     found: list[Picture] = []

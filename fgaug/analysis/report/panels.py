@@ -10,7 +10,7 @@ import pandas as pd
 
 from fgaug.analysis.report.arm_summary import axes_in
 from fgaug.grid.arm_names import frozen
-from fgaug.grid.arm_words import arm_in_words, axis_value
+from fgaug.grid.arm_words import PSI_BY_LABEL, arm_in_words, axis_value
 from fgaug.grid.cells import CONTROLS
 
 
@@ -96,8 +96,9 @@ def title(panel: Panel, named: tuple[str, ...]) -> str:
     if panel.mode == "baseline":
         return "Baseline"
     axes = [] if panel.psi is None else [("psi", f"{panel.psi:g}")]
+    shown = [PSI_BY_LABEL, *(name for name in named if name != PSI_BY_LABEL)]
     axes += [
-        (name, axis_value(panel.axes[name])) for name in named if panel.axes.get(name) is not None
+        (name, axis_value(panel.axes[name])) for name in shown if panel.axes.get(name) is not None
     ]
     words = arm_in_words(panel.mode.capitalize(), axes)
     return f"{words} (control)" if panel.mode in CONTROLS else words

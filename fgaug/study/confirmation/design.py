@@ -222,7 +222,8 @@ def _random_subset(arm: Cell, subsets: Mapping[Any, str]) -> dict[str, str]:
 def _unfiltered(cell: Cell) -> tuple[Any, ...]:
     """Return the key that a filtered arm shares with its unfiltered twin."""
     amount = (cell.ratio, cell.fakes, cell.remove)
-    shared = (cell.mode, cell.snapshot, cell.psi, *amount, cell.split, cell.real_fraction)
+    psi = (cell.psi, cell.psi_by_label)
+    shared = (cell.mode, cell.snapshot, *psi, *amount, cell.split, cell.real_fraction)
     return (*shared, cell.recipe.model_dump_json())
 
 

@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from fgaug.analysis.report.drawing import TEXT_PT, Theme, blank, dress, legend, plain
 from fgaug.analysis.report.panels import Panel, panels, title, varying
 from fgaug.analysis.report.parts import Plot
+from fgaug.grid.arm_words import PSI_BY_LABEL
 
 _SCORES = (
     ("valid_acc", "Accuracy (share correct)"),
@@ -44,7 +45,8 @@ def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list
     named = varying(arms)
     sets: dict[tuple[Any, ...], list[Panel]] = {}
     for panel in panels(arms):
-        sets.setdefault((panel.mode, *sorted(panel.axes.items(), key=str)), []).append(panel)
+        axes = {name: value for name, value in panel.axes.items() if name != PSI_BY_LABEL}
+        sets.setdefault((panel.mode, *sorted(axes.items(), key=str)), []).append(panel)
     plots: list[Plot] = []
     for rows in sets.values():
         # Controls without arms, and rows without a finished arm, have tables but no figure
@@ -54,7 +56,10 @@ def ratio_figures(arms: pd.DataFrame, *, images: str = "validation set") -> list
         ]
         if not rows:
             continue
-        head = rows[0] if len(rows) == 1 else dataclasses.replace(rows[0], psi=None)
+        head = rows[0]
+        if len(rows) > 1:  # every row shows its own psi
+            axes = {**head.axes, PSI_BY_LABEL: None}
+            head = dataclasses.replace(head, psi=None, axes=axes)
         drawn = rows[:: math.ceil(len(rows) / MOST_ROWS)]
         plots.append(
             Plot(
@@ -92,11 +97,18 @@ def _figure(rows: Sequence[Panel], theme: Theme) -> Figure:
                 axes.set_title(name, loc="left", fontsize=TEXT_PT, color=theme.ink)
             if row is rows[-1]:
                 axes.set_xlabel(_X_NAMES[x] if not row.arms.empty else "no arms to compare")
-        if row.psi is not None:
-            line[0].set_ylabel(f"ψ = {row.psi:g}", fontweight="bold")
+        line[0].set_ylabel(_psi_of(row), fontweight="bold")
     _ticks(grid[0][0], rows, x)
     legend(figure, grid[:, 1], theme)
     return figure
+
+
+def _psi_of(row: Panel) -> str:
+    """Return the label of a row: its psi, or one line per label; empty without fakes."""
+    if row.psi is not None:
+        return f"ψ = {row.psi:g}"
+    by_label = row.axes.get(PSI_BY_LABEL)
+    return "" if by_label is None else f"ψ of\n{str(by_label).replace(' ', chr(10))}"
 
 
 def x_of(rows: Sequence[Panel]) -> str:

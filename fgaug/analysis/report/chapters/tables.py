@@ -10,6 +10,7 @@ import pandas as pd
 from fgaug.analysis.format import DASH, count, effect, interval, number, undefined
 from fgaug.analysis.report.arm_summary import FAKES_OF
 from fgaug.analysis.report.panels import Panel, panels, title, varying
+from fgaug.grid.arm_words import PSI_BY_LABEL
 from fgaug.grid.cells import CONTROLS
 
 SAMPLE = "n\N{MINUS SIGN}1"  # the other kind of sd, in brackets
@@ -110,6 +111,8 @@ def _of_panel(panel: Panel, whole: pd.DataFrame) -> pd.DataFrame:
 def _table(arms: pd.DataFrame, effects: pd.DataFrame | None) -> pd.DataFrame:
     """Return the columns of a thesis table for all arms, by their index."""
     columns: dict[str, Any] = {"mode": arms["mode"], "psi": arms["psi"]}
+    if PSI_BY_LABEL in arms:
+        columns[PSI_BY_LABEL] = arms[PSI_BY_LABEL]
     columns["ratio"] = arms["ratio"].astype(object).mask(arms["mode"].eq("baseline"), "bl")
     columns["round"] = arms["round"]
     counts = [name for name in map(str, arms.columns) if name.startswith(FAKES_OF)]
