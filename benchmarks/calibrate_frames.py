@@ -125,7 +125,8 @@ def truth(metric: str, shift: float, noise: Noise) -> float:
     if metric == "auc":
         return float(special.ndtr(shift / np.sqrt(2 + noise.seed_sd**2)))
     own_sd = np.sqrt(1 + noise.seed_sd**2 / 4)  # of a score of its label
-    if metric in ("accuracy", "balanced_accuracy"):  # both labels are told as well as each other
+    # both labels are recognised equally well, so these agree (F1 where labels are equally common)
+    if metric in ("accuracy", "balanced_accuracy", "f1_macro"):
         return float(special.ndtr(shift / 2 / own_sd))
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     right = special.expit(SLOPE * (shift / 2 + own_sd * nodes))

@@ -311,14 +311,15 @@ def test_labels_in_another_order_change_no_verdict() -> None:
     np.testing.assert_allclose(a.loc[kept, "p_value"], b.loc[kept, "p_value"], rtol=1e-5)
 
 
-def test_three_labels() -> None:
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1_macro"])
+def test_three_labels(metric: str) -> None:
     world = replace(WORLD, labels=("a", "b", "c"))
     arms = grid_of((1.0, 0.5), (2,), worth={(1.0, 2): 1.9})
-    found = analyse(evidence_of(arms, world), AnalysisPlan(metric="balanced_accuracy"))
+    found = analyse(evidence_of(arms, world), AnalysisPlan(metric=metric))
     assert verdict(found, arms[1]) == "better"
     assert verdict(found, arms[2]) == "not shown"
     assert found.comparisons["metric"].unique().tolist() == [
-        "balanced_accuracy",
+        metric,
         "auc",
         "accuracy",
         "brier",

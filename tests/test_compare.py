@@ -436,7 +436,11 @@ def test_files_of_one_number_a_line(tmp_path: Path, fgaug: Any) -> None:
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert found["agreement"] == [[4, 2], [0, 2]]
-    assert {row["quantity"] for row in found["tests"]} == {"accuracy", "balanced_accuracy"}
+    assert {row["quantity"] for row in found["tests"]} == {
+        "accuracy",
+        "balanced_accuracy",
+        "f1_macro",
+    }
     assert any("no AUC" in note for note in found["notes"])
     names[1].write_text("".join(f"{value * 0.6 + 0.1}\n" for value in said[0]))
     names[2].write_text("".join(f"{value * 0.6 + 0.2}\n" for value in said[1]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, get_args
 
@@ -9,16 +12,20 @@ import numpy as np
 import pytest
 import typer
 
+from fgaug import stats
 from fgaug.bank import BankSpec
 from fgaug.cli import app
+from fgaug.core.analysis_metrics import METRICS as ANALYSIS_METRICS
 from fgaug.data.prepare import PRESETS as ALL_PRESETS
 from fgaug.data.presets import PRESETS, read_preset
 from fgaug.errors import DataError, SnapshotError
+from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.grid.generators import Generator
 from fgaug.grid.space import Scheduler
-from fgaug.runs.results import METRICS, PER_LABEL
+from fgaug.runs.results import PER_LABEL, columns
+from fgaug.stats.influence import MEASURES
 from fgaug.study.tune.history import policy_of
-from fgaug.training.metrics import evaluate
+from fgaug.training.metrics import METRICS, evaluate
 from gan_worker.filling.label_generators import LabelGenerator, LabelSource, describe
 
 KINDS = get_args(Generator.model_fields["kind"].annotation)
@@ -31,6 +38,47 @@ def test_every_metric_is_a_column_and_every_column_is_computed() -> None:
     per_label = {f"{name}_{label}" for name in PER_LABEL for label in "ab"}
     assert set(found) == {*METRICS, *per_label}
     assert len(set(METRICS)) == len(METRICS)
+
+
+def test_every_metric_of_an_analysis_has_its_influence_and_its_column() -> None:
+    assert set(ANALYSIS_METRICS) == set(MEASURES) == set(stats.METRICS)
+    for name, metric in ANALYSIS_METRICS.items():
+        assert AnalysisPlan(metric=name).metric == name
+        known = [c for c in columns(("a", "b")) if fnmatch(c, metric.column)]
+        assert known, f"{name}: result rows have no column {metric.column}"
+
+
+def test_an_analysis_takes_a_metric_from_its_two_tables_alone() -> None:
+    """Specificity, added before the rest is imported: no third place has to know it."""
+    code = """
+import numpy as np, pandas as pd
+from fgaug.core.analysis_metrics import METRICS, AnalysisMetric
+METRICS["specificity_macro"] = AnalysisMetric(words="macro specificity", column="specificity_*")
+from fgaug.stats import influence
+
+def ratios(y, p, threshold):
+    other = ~influence._is_label(y, p)
+    called, _ = influence._called(p, threshold)
+    return 1.0 * (other & (called != np.arange(len(other))[:, None, None])), 1.0 * other
+
+influence.MEASURES["specificity_macro"] = influence.Measure(ratios=ratios)
+from fgaug.analysis import format
+from fgaug.analysis.findings.best_arm import _ResampledRatios
+from fgaug.grid.analysis_plan import AnalysisPlan
+
+plan = AnalysisPlan(metric="specificity_macro")
+y, p = np.array([0, 0, 1, 2]), np.eye(3)[[0, 1, 1, 2]]
+found = influence.influence_of(plan.metric, y, p[None])
+again = _ResampledRatios(ratios, [p.astype(np.float32)], y)(np.arange(4))
+rows = pd.DataFrame({"specificity_a": [1.0], "specificity_b": [2 / 3], "specificity_c": [1.0]})
+print(format.NAMES[plan.metric], format.effect(plan.metric, 0.012, with_unit=True))
+print(found.estimate.round(6), again.round(6), METRICS[plan.metric].values(rows).round(6).tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "macro specificity +1.2 points",
+        "[0.888889] [0.888889] [0.888889]",
+    ]
 
 
 def test_every_scheduler_has_a_policy_of_its_own() -> None:

@@ -91,7 +91,8 @@ def test_every_problem_is_said_at_once() -> None:
     )
     text = "\n".join(found)
     for part in (
-        "`analysis.metric`: must be 'auc', 'accuracy', 'balanced_accuracy', 'brier' or 'log_loss'",
+        "`analysis.metric`: must be 'auc', 'accuracy', 'balanced_accuracy', 'brier', 'log_loss' "
+        "or 'f1_macro'",
         "`analysis.alpha`: must be below 0.5",
         "`analysis.look`: unknown key, did you mean `looks`?",
         "`analysis.margin`: must be above 0",

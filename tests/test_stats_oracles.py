@@ -101,6 +101,7 @@ def test_metrics_of_several_labels(labels: int) -> None:
         "balanced_accuracy": lambda q: metrics.balanced_accuracy_score(y, q.argmax(axis=1)),
         "brier": lambda q: ((q - onehot) ** 2).sum(axis=1).mean() / 2,
         "log_loss": lambda q: metrics.log_loss(y, q),
+        "f1_macro": lambda q: metrics.f1_score(y, q.argmax(axis=1), average="macro"),
     }
     assert set(expected) == set(stats.METRICS)
     for metric, reference in expected.items():
@@ -115,6 +116,33 @@ def test_two_labels_given_as_two_columns(metric: str) -> None:
     one, both = (stats.influence_of(metric, y, q) for q in (p, np.stack([1 - p, p], axis=2)))
     np.testing.assert_allclose(one.estimate, both.estimate)
     np.testing.assert_allclose(one.covariance(), both.covariance())
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_the_influence_on_f1_is_its_derivative_by_an_image_s_weight(labels: int) -> None:
+    """The infinitesimal jackknife by finite differences, from scikit-learn's weighted F1."""
+    rng = np.random.default_rng(labels)
+    y = rng.integers(0, labels, 90)
+    p = rng.dirichlet(np.ones(labels), 90) + 0.3 * np.eye(labels)[y]
+    p /= p.sum(axis=1, keepdims=True)
+    called = (p[:, 1] >= 0.5).astype(int) if labels == 2 else p.argmax(axis=1)
+
+    def f1(weight: np.ndarray) -> float:
+        return float(metrics.f1_score(y, called, average="macro", sample_weight=weight))
+
+    step = 1e-5
+    moved = [f1(np.ones(90) + step * np.eye(90)[image]) - f1(np.ones(90)) for image in range(90)]
+    found = stats.influence_of("f1_macro", y, p[None])
+    assert found.estimate[0] == pytest.approx(f1(np.ones(90)))
+    own = found.factors[0] / np.sqrt(90 / 89)  # one stratum: the factors are the influences
+    np.testing.assert_allclose(own, np.array(moved) / step, rtol=1e-3, atol=1e-7)
+
+
+def test_f1_of_a_label_that_neither_occurs_nor_is_called_is_undefined() -> None:
+    y, p = np.array([0, 1, 0, 1]), np.array([[[0.6, 0.3, 0.1]] * 4, [[0.2, 0.3, 0.5]] * 4])
+    found = stats.influence_of("f1_macro", y, p)
+    assert np.isnan(found.estimate[0])
+    assert found.estimate[1] == 0, "label 2 is called, and wrong"
 
 
 @pytest.mark.parametrize("metric", stats.METRICS)
@@ -139,7 +167,7 @@ def test_one_missing_probability_is_not_a_wrong_answer() -> None:
     y = [0, 1, 2, 0, 1, 2]
     p = np.full((2, 6, 3), 1 / 3)
     p[0, 3] = [0.5, np.nan, 0.5]  # the own label's is there, another's is not
-    for metric in ("accuracy", "balanced_accuracy", "brier", "auc"):
+    for metric in ("accuracy", "balanced_accuracy", "brier", "auc", "f1_macro"):
         found = stats.influence_of(metric, y, p)
         np.testing.assert_array_equal(np.isnan(found.estimate), [True, False], err_msg=metric)
         assert found.reason == "1 of 2 runs have scores that are not finite"

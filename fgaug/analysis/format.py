@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER, METRICS
 
 PStyle: TypeAlias = Literal["page", "sentence", "table"]
 DASH = "\N{EN DASH}"  # an undefined number, never 0
@@ -20,13 +20,7 @@ THESE_ONLY = "better on these patients only"
 NOT_SHOWN = "not shown"
 WORSE = "worse"
 NOT_INFERIOR = "not inferior by the plan's margin"
-NAMES = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-}
+NAMES = {name: metric.words for name, metric in METRICS.items()}
 LEVELS = {
     "E0": "these two networks, on new patients",
     "E1": "this recipe, on these patients",
@@ -99,7 +93,7 @@ def scale(metric: str) -> float:
 
 def unit(metric: str) -> str:
     """Return the unit of printed effects: points, nats, or none for the Brier score."""
-    return {"log_loss": "nats", "brier": ""}.get(metric, "points")
+    return METRICS[metric].unit
 
 
 def effect(metric: str, value: Any, *, with_unit: bool = False) -> str:

@@ -6,14 +6,17 @@ A run stores the plan's digest when its first trial starts; later changes are ex
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
+from fgaug.core.analysis_metrics import METRICS
 from fgaug.grid.recipe import Frozen
 
-Metric = Literal["auc", "accuracy", "balanced_accuracy", "brier", "log_loss"]
-LOWER_IS_BETTER = ("brier", "log_loss")
+if TYPE_CHECKING:
+    Metric = str
+else:  # so that a grid refuses other names; a type checker cannot read a computed Literal
+    Metric = Literal[tuple(METRICS)]
 
 
 class AnalysisPlan(Frozen):

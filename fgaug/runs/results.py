@@ -24,6 +24,7 @@ from fgaug.core.split_names import fold_split
 from fgaug.errors import RunError
 from fgaug.runs import confirmation_records
 from fgaug.training import saved_model
+from fgaug.training.metrics import METRICS
 from fgaug.training.saved_model import SavedModel
 
 SCHEMA = 1
@@ -39,7 +40,6 @@ COSTS = (
 )
 # for pruned cells; for cells that ran out of memory (two); initial weights
 FURTHER = ("rung", "micro_batch", "oom_events", "weights")
-METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 PER_LABEL = ("precision", "recall", "specificity")
 _TEXT = (
     *("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit"),

@@ -2,22 +2,40 @@
 
 The tests over seeds and patients use `Influence.factors[r] @ Influence.factors[s]`, the covariance
 over draws of new patients of the estimates of runs r and s.
+
+`MEASURES` defines each metric of `fgaug.core.analysis_metrics`. All but the AUC are means of
+ratios of sums over images (`Ratios`), which gives their estimate, their influence and their value
+on resampled images from one definition.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from fgaug.core.analysis_metrics import METRICS as KNOWN
 from fgaug.errors import UserError
 from fgaug.stats.arrays import NAN, Floats, Ints, class_indices, patient_codes
 from fgaug.stats.clusters import clustered_factors, why_undefined
 from fgaug.stats.roc import auc_influence
 
-METRICS = ("auc", "accuracy", "balanced_accuracy", "brier", "log_loss")
+METRICS = tuple(KNOWN)
 SMALLEST_PROBABILITY = 1e-15  # clipping before the logarithm
+# Of labels [N], probabilities [R, N, L] and a threshold: numerators [K, R, N] and denominators
+# that broadcast to them. The metric is the mean over k of sum(numerator) / sum(denominator).
+Ratios: TypeAlias = Callable[[Ints, Floats, float], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How a metric is computed."""
+
+    ratios: Ratios | None  # None for the AUC, which compares pairs of images
+    by_class: bool = False  # whether new patients are drawn by class: a mean over the true classes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +74,10 @@ def influence_of(
         threshold: with two classes, label 1 is predicted from this probability up.
 
     The AUC's influence is DeLong's; for the macro AUC it is the mean over labels, by the image's
-    own class, which for two labels is the binary one. Means over images: (l_i - mean) / N. The
-    mean recall over classes (balanced accuracy): (l_i - recall) / (L n_class).
+    own class, which for two labels is the binary one. Every other metric is a mean over k of
+    ratios r_k = A_k / B_k of sums over images; the influence of image i is the mean over k of
+    (a_ki - r_k b_ki) / B_k (the delta method, or infinitesimal jackknife: Efron 1982, chapter 6).
+    For a mean over images this is (l_i - mean) / N.
 
     Raises:
         UserError: the metric is unknown, or shapes do not match.
@@ -67,15 +87,15 @@ def influence_of(
     y, p = _inputs(y_true, probability)
     patients = patient_codes(group, y.size)
     classes = max(2, p.shape[2])
-    by_class = metric in ("auc", "balanced_accuracy")
-    strata = y if by_class else np.zeros_like(y)
+    measure = MEASURES[metric]
+    strata = y if measure.by_class else np.zeros_like(y)
     with np.errstate(invalid="ignore"):  # NaN probabilities stay NaN
-        if metric == "auc":
+        if measure.ratios is None:
             estimate, values = _macro_auc(y, p, classes)
         else:
-            losses = _losses(metric, y, p, threshold)
-            estimate, values = _class_means(losses, strata, classes if by_class else 1)
-        factors, counts = clustered_factors(values, strata, patients, classes if by_class else 1)
+            estimate, values = _ratio_influence(*measure.ratios(y, p, threshold))
+        count = classes if measure.by_class else 1
+        factors, counts = clustered_factors(values, strata, patients, count)
     return Influence(
         metric=metric,
         estimate=estimate,
@@ -101,28 +121,79 @@ def _inputs(y_true: ArrayLike, probability: ArrayLike) -> tuple[Ints, Floats]:
     return class_indices(y_true, max(2, p.shape[2])), p
 
 
-def _losses(metric: str, y: Ints, p: Floats, threshold: float) -> Floats:
-    """Return the contribution of each image to the metric's mean, [R, N]."""
-    binary = p.shape[2] == 1
-    own = np.where(y == 1, p[:, :, 0], 1 - p[:, :, 0]) if binary else p[:, np.arange(y.size), y]
-    if metric == "log_loss":
-        return np.asarray(-np.log(np.clip(own, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)))
-    if metric == "brier":
-        if binary:
-            return np.asarray((1 - own) ** 2)
-        return np.asarray(((p**2).sum(axis=2) - 2 * own + 1) / 2)
-    called = p[:, :, 0] >= threshold if binary else p.argmax(axis=2)
-    return np.where(np.isnan(p).any(axis=2), NAN, called == y)
+def _ratio_influence(numerator: Floats, denominator: Floats) -> tuple[Floats, Floats]:
+    """Return the mean ratio of each run, [R], and the influence of each image on it, [R, N]."""
+    estimate = np.zeros(numerator.shape[1])
+    values = np.zeros(numerator.shape[1:])
+    denominator = np.broadcast_to(denominator, numerator.shape)
+    for top, bottom in zip(numerator, denominator, strict=True):
+        # added image by image: another order would change the last digit of stored results
+        whole = np.asfortranarray(bottom).sum(axis=1)
+        ratio = np.divide(
+            np.asfortranarray(top).sum(axis=1), whole, out=np.full(whole.shape, NAN),
+            where=whole > 0,
+        )  # fmt: skip
+        estimate += ratio
+        values += (top - ratio[:, None] * bottom) / (len(numerator) * whole[:, None])
+    return estimate / len(numerator), values
 
 
-def _class_means(losses: Floats, strata: Ints, classes: int) -> tuple[Floats, Floats]:
-    """Return the mean over strata of their mean loss, [R], and each image's influence, [R, N]."""
-    sizes = np.bincount(strata, minlength=classes)
-    if not sizes.all():
-        return np.full(len(losses), NAN), np.full(losses.shape, NAN)
-    means = np.stack([losses[:, strata == index].mean(axis=1) for index in range(classes)])
-    values = (losses - means.T[:, strata]) / (classes * sizes[strata])
-    return means.mean(axis=0), values
+def _own(y: Ints, p: Floats) -> Floats:
+    """Return the probability of each image's own label, [R, N]."""
+    if p.shape[2] == 1:
+        return np.where(y == 1, p[:, :, 0], 1 - p[:, :, 0])
+    return p[:, np.arange(y.size), y]
+
+
+def _called(p: Floats, threshold: float = 0.5) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return the predicted label of each image, [R, N], and whether it is known.
+
+    Args:
+        p: float [R, N, L], L = 1 for the probability of label 1.
+        threshold: with two classes, label 1 is predicted from this probability up.
+    """
+    known = np.asarray(~np.isnan(p).any(axis=2), bool)
+    called = p[:, :, -1] >= threshold if p.shape[2] <= 2 else p.argmax(axis=2)
+    return np.asarray(called, np.int64), known
+
+
+def _right(y: Ints, p: Floats, threshold: float) -> Floats:
+    called, known = _called(p, threshold)
+    return np.where(known, called == y, NAN)
+
+
+def _accuracy(y: Ints, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    return _right(y, p, threshold)[None], np.ones((1, 1, y.size))
+
+
+def _balanced_accuracy(y: Ints, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    own = _is_label(y, p)
+    return np.where(own, _right(y, p, threshold), 0.0), own.astype(np.float64)
+
+
+def _f1_macro(y: Ints, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    """Return 2 TP_k = 2 [y = k and called = k], and [y = k] + [called = k], by label k."""
+    own = _is_label(y, p)
+    called, known = _called(p, threshold)
+    said = called == np.arange(len(own))[:, None, None]
+    return np.where(known, 2.0 * (own & said), NAN), own.astype(np.float64) + said
+
+
+def _brier(y: Ints, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    own = _own(y, p)
+    if p.shape[2] == 1:
+        return ((1 - own) ** 2)[None], np.ones((1, 1, y.size))
+    return (((p**2).sum(axis=2) - 2 * own + 1) / 2)[None], np.ones((1, 1, y.size))
+
+
+def _log_loss(y: Ints, p: Floats, threshold: float) -> tuple[Floats, Floats]:
+    clipped = np.clip(_own(y, p), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return np.asarray(-np.log(clipped))[None], np.ones((1, 1, y.size))
+
+
+def _is_label(y: Ints, p: Floats) -> NDArray[np.bool_]:
+    """Return whether an image has a label, [L, 1, N]."""
+    return np.asarray(np.arange(max(2, p.shape[2]))[:, None, None] == y, bool)
 
 
 def _macro_auc(y: Ints, p: Floats, classes: int) -> tuple[Floats, Floats]:
@@ -132,3 +203,13 @@ def _macro_auc(y: Ints, p: Floats, classes: int) -> tuple[Floats, Floats]:
     estimate = np.mean([area for area, _ in parts], axis=0)
     values = sum((values for _, values in parts), np.zeros(p.shape[:2]))
     return estimate, values / classes
+
+
+MEASURES = {
+    "auc": Measure(ratios=None, by_class=True),
+    "accuracy": Measure(ratios=_accuracy),
+    "balanced_accuracy": Measure(ratios=_balanced_accuracy, by_class=True),
+    "brier": Measure(ratios=_brier),
+    "log_loss": Measure(ratios=_log_loss),
+    "f1_macro": Measure(ratios=_f1_macro),
+}

@@ -13,6 +13,9 @@ import pandas as pd
 
 from fgaug.errors import TrialError
 
+# What `evaluate` returns beside the scores by label; the order of a row's columns. A grid can name
+# those of `fgaug.core.analysis_metrics`.
+METRICS = ("loss", "acc", "auc", "f1_macro", "brier", "ece")
 ECE_BINS = 15
 _CURE = "Lower `recipe.learning_rate`."
 

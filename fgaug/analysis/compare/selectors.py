@@ -13,8 +13,8 @@ import pandas as pd
 
 from fgaug.analysis.findings.evidence import load_evidence
 from fgaug.analysis.findings.folds import folds_of
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER, METRICS
 from fgaug.errors import RunError, UserError
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER
 from fgaug.grid.arm_names import arm_name, further_axes
 from fgaug.grid.cells import CONTROLS, MODES
 from fgaug.runs import results
@@ -23,7 +23,6 @@ from fgaug.runs.results import last_rounds, screened
 
 NOT_NEW = ("baseline", *CONTROLS)  # modes without fakes: never the best arm
 SHOWN = 12  # arms listed in a message
-COLUMNS = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,20 +152,13 @@ def _best(run: Path, rows: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, int
     """Return the rows of the arm with fakes and the best mean, and the number of candidates."""
     judged = load_evidence(run).rows if folds_of(rows) else rows  # folds are pooled first
     usable = judged[judged["status"].eq("ok") & ~judged["mode"].isin(NOT_NEW) & screened(judged)]
-    means = _values(usable, metric).groupby(usable["arm_id"]).mean().dropna()
+    means = METRICS[metric].values(usable).groupby(usable["arm_id"]).mean().dropna()
     if means.empty:
         raise UserError(
             f"{run}: no arm with fakes has a value of {metric} yet. Name an arm instead."
         )
     best = str(means.idxmin() if metric in LOWER_IS_BETTER else means.idxmax())
     return rows[rows["arm_id"].eq(best)], len(means)
-
-
-def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    if metric == "balanced_accuracy":
-        recalls = rows[[name for name in map(str, rows) if name.startswith("recall_")]]
-        return pd.Series(recalls.astype(float).mean(axis=1, skipna=False))
-    return pd.Series(rows[COLUMNS.get(metric, "valid_loss")].astype(float))
 
 
 def _arms_of(run: Path, rows: pd.DataFrame) -> str:

@@ -11,9 +11,8 @@ import pandas as pd
 from fgaug.analysis.compare.paired_predictions import PairedPredictions
 from fgaug.analysis.compare.two_models import LABELS_ONLY, TESTS, test_row
 from fgaug.analysis.format import many
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER, METRICS
 from fgaug.stats import (
-    METRICS,
     Influence,
     TTest,
     arms_of,
@@ -28,7 +27,6 @@ from fgaug.stats import (
 from fgaug.stats.arrays import NAN, Floats
 
 ALPHA = 0.05
-PROBABILITIES = ("auc", "brier", "log_loss")  # metrics that need probabilities
 SUMMARY = (
     "metric",
     "mean_a",
@@ -78,7 +76,7 @@ def compare_arms(both: PairedPredictions, metric: str = "auc") -> TwoArms:
         both: predictions with two runs or more on at least one side.
         metric: the primary metric; the others are secondary.
     """
-    usable = [name for name in METRICS if both.scored or name not in PROBABILITIES]
+    usable = [name for name, metric in METRICS.items() if both.scored or metric.from_labels]
     notes = [*both.notes]
     if not both.scored:
         notes.append(f"{LABELS_ONLY}: no AUC, Brier score or log loss")

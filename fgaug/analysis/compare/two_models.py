@@ -23,6 +23,7 @@ from fgaug.analysis.compare.model_scores import (
     share_of,
 )
 from fgaug.analysis.compare.paired_predictions import PairedPredictions
+from fgaug.core.analysis_metrics import METRICS
 from fgaug.errors import UserError
 from fgaug.stats import (
     agreement,
@@ -92,8 +93,9 @@ def compare_models(both: PairedPredictions) -> TwoModels:
     Accuracy: McNemar's mid-p first, then the exact p with the Fay-Lumbard interval. If patients
     have several images: sign flips of patients (first below 50 patients), the clustered score
     test, and t over patients. AUC: DeLong's test, clustered by patient; one-vs-rest macro for
-    more than two labels. Balanced accuracy, Brier score and log loss: t over patients. Intervals
-    of one model: Wilson for shares, logit for AUC; over patients if these have several images.
+    more than two labels. Balanced accuracy, Brier score, log loss and macro F1: t over patients.
+    Intervals of one model: Wilson for shares, logit for AUC; over patients if these have several
+    images.
 
     Args:
         both: predictions with one run per side.
@@ -256,9 +258,9 @@ def _metric_tests(both: PairedPredictions) -> Iterable[dict[str, Any]]:
     clustered = " over patients" if both.repeats else ""
     macro = " (one-vs-rest macro)" if len(both.labels) > 2 else ""
     runs = np.concatenate([both.a, both.b])
-    for metric in ("auc", "balanced_accuracy", "brier", "log_loss"):
-        if metric != "balanced_accuracy" and not both.scored:
-            continue
+    for metric, known in METRICS.items():
+        if metric == "accuracy" or not (both.scored or known.from_labels):
+            continue  # accuracy has tests of its own
         found = influence_of(metric, both.y, runs, group=both.group)
         factors = found.factors
         test = t_test(

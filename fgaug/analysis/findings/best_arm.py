@@ -18,7 +18,7 @@ from fgaug.analysis.findings.metric_values import Measured, SplitRuns
 from fgaug.analysis.format import sign_of
 from fgaug.stats import crossed_draws, selected_gain
 from fgaug.stats.arrays import NAN, Floats, Ints
-from fgaug.stats.influence import SMALLEST_PROBABILITY
+from fgaug.stats.influence import MEASURES, Ratios
 
 COLUMNS = (
     "metric",
@@ -135,17 +135,16 @@ def scorer(metric: str, runs: SplitRuns, chosen: Ints) -> Score:
     """
     cells = [runs.cells[place] for place in chosen]
     probability = [runs.evidence.probability[cell] for cell in cells]
-    if metric == "auc":
+    if MEASURES[metric].ratios is None:
         labels = range(len(runs.evidence.labels))
         wanted = labels if len(labels) > 2 else labels[1:]
         parts = [
             _RankedAuc([p[:, place] for p in probability], runs.y == place) for place in wanted
         ]
         return lambda rows: np.mean([part(rows) for part in parts], axis=0)
-    losses = _losses(metric, probability, runs.y)
-    if metric == "balanced_accuracy":
-        return lambda rows: _balanced(losses, runs.y, rows)
-    return lambda rows: _weighted(losses, np.bincount(rows, minlength=runs.n_images))
+    ratios = MEASURES[metric].ratios
+    assert ratios is not None
+    return _ResampledRatios(ratios, probability, runs.y)
 
 
 class _RankedAuc:
@@ -194,31 +193,34 @@ class _RankedAuc:
         return found / pairs
 
 
-def _losses(metric: str, probability: list[NDArray[np.float32]], y: Ints) -> NDArray[np.float32]:
-    """Return the contribution of each image to the mean, float32 [R, N]."""
-    found = np.empty((len(probability), y.size), np.float32)
-    rows = np.arange(y.size)
-    for place, p in enumerate(probability):
-        own = p[rows, y].astype(float)
-        if metric == "log_loss":
-            clipped = np.clip(own, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-            found[place] = -np.log(clipped)
-        elif metric == "brier":
-            found[place] = ((p.astype(float) ** 2).sum(axis=1) - 2 * own + 1) / 2
-        else:
-            called = p[:, 1] >= 0.5 if p.shape[1] == 2 else p.argmax(axis=1)
-            found[place] = called == y
-    return found
+class _ResampledRatios:
+    """A mean of ratios of sums over images, of each run on resampled images."""
 
+    def __init__(self, ratios: Ratios, scores: Sequence[NDArray[np.float32]], y: Ints) -> None:
+        """Compute what each image adds to the sums, a few runs at a time.
 
-def _weighted(losses: NDArray[np.float32], count: Ints) -> Floats:
-    found = losses @ count.astype(np.float32)
-    return np.asarray(found / max(1, count.sum()), np.float64)
+        Args:
+            ratios: of the metric.
+            scores: probabilities of each run, float [N, L].
+            y: int [N].
+        """
+        self.size = y.size
+        step = max(1, BLOCK // max(1, y.size))
+        tops, bottoms = [], []
+        for start in range(0, len(scores), step):
+            p = np.stack(scores[start : start + step]).astype(float)
+            top, bottom = ratios(y, p, 0.5)
+            tops.append(top.astype(np.float32, order="C"))
+            bottoms.append(bottom.astype(np.float32, order="C"))
+        self.top = np.concatenate(tops, axis=1)  # [K, R, N]
+        # a denominator that does not depend on the run is the same in every block
+        shared = bottoms[0].shape[1] == 1
+        self.bottom = bottoms[0] if shared else np.concatenate(bottoms, axis=1)  # [K, 1 or R, N]
 
-
-def _balanced(losses: NDArray[np.float32], y: Ints, rows: Ints) -> Floats:
-    count = np.bincount(rows, minlength=y.size)
-    classes = [count * (y == label) for label in range(int(y.max()) + 1)]
-    if not all(part.any() for part in classes):
-        return np.full(len(losses), NAN)
-    return np.asarray(np.mean([_weighted(losses, part) for part in classes], axis=0))
+    def __call__(self, rows: Ints) -> Floats:
+        """Return the metric of each run, [R]; NaN if a ratio has no image."""
+        count = np.bincount(rows, minlength=self.size).astype(np.float32)
+        whole = (self.bottom @ count).astype(float)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = [top @ count / own for top, own in zip(self.top, whole, strict=True)]
+        return np.asarray(np.mean(found, axis=0), np.float64)

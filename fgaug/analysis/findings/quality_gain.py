@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm, rankdata
 
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER
 from fgaug.stats import adjust
 from fgaug.stats.arrays import NAN, Floats
 

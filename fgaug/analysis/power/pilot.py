@@ -14,8 +14,8 @@ from fgaug.analysis.findings.arms import arm_table, compared
 from fgaug.analysis.findings.evidence import load_evidence
 from fgaug.analysis.findings.metric_values import Measured, measure, runs_of
 from fgaug.analysis.power.designs import StudyDesign
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER
 from fgaug.errors import RunError, UserError
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER
 from fgaug.runs.preregistration import planned_metric
 from fgaug.runs.results import screened
 from fgaug.stats import METRICS

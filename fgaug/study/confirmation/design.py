@@ -16,12 +16,12 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER, METRICS
 from fgaug.errors import RunError
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER, AnalysisPlan, seeds_of_baseline
+from fgaug.grid.analysis_plan import AnalysisPlan, seeds_of_baseline
 from fgaug.grid.cells import CONTROLS, Cell
 from fgaug.runs.confirmation_records import SecondStage, ShortlistedArm
 
-_OF_ROW = {"auc": "valid_auc", "accuracy": "valid_acc", "brier": "valid_brier"}
 FIRST_FRESH = 1_000_000  # larger than seeds in grids, so that an extended grid avoids them
 
 
@@ -70,7 +70,7 @@ def shortlist(
         top: number of arms to select.
     """
     ok = rows[rows["status"].eq("ok")]
-    values = _values(ok, plan.metric).groupby(ok["arm_id"].to_numpy())
+    values = METRICS[plan.metric].values(ok).groupby(ok["arm_id"].to_numpy())
     means, counts = values.mean(), values.count()
     pruned = set(rows.loc[rows["status"].eq("pruned"), "arm_id"])
     sign = -1.0 if plan.metric in LOWER_IS_BETTER else 1.0
@@ -172,17 +172,6 @@ def designed(
         left_out=tuple(left_out),
         seeds={name: fresh[:count] for name, count in counts.items()},
     )
-
-
-def _values(rows: pd.DataFrame, metric: str) -> pd.Series[float]:
-    """Return the validation value of the plan's metric for each row."""
-    if metric == "log_loss":
-        return rows["valid_loss"]
-    if metric == "balanced_accuracy":
-        return rows[[name for name in rows if str(name).startswith("recall_")]].mean(
-            axis=1, skipna=False
-        )
-    return rows[_OF_ROW[metric]]
 
 
 def _why(arm: Candidate, mean: float, pruned: Collection[str], metric: str) -> str:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from fgaug import stats
 from fgaug.analysis.format import many
+from fgaug.core.analysis_metrics import LOWER_IS_BETTER
 from fgaug.errors import RunError
-from fgaug.grid.analysis_plan import LOWER_IS_BETTER, AnalysisPlan
+from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.runs.confirmation_records import NUMBERS, SealedVerdict, SecondStage, ShortlistedArm
 
 # the name of each control in comparisons
