@@ -299,7 +299,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("asked", "words"),
         [
-            ({"rules": ["labels"]}, "--rule must be label or thin, got labels"),
+            ({"rules": ["labels"]}, "--rule must be label, thin or agreement, got labels"),
             ({"rules": []}, "got none"),
             ({"share": 0.0}, "--share must lie between 0 and 1, got 0"),
             ({"seed": -1}, "--seed must be from 0"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,12 +58,29 @@ def filter_(
         typer.Option(
             "--rule",
             help="label: a cross-validated classifier disagrees with the label; thin: few "
-            "images are like it. Repeatable (default: label).",
+            "images are like it; agreement: its readers disagree. Repeatable (default: label).",
         ),
     ] = None,
     share: Annotated[
         float, typer.Option("--share", help="thin: share of each label's images to drop.")
     ] = 0.1,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="agreement: table with the readers' votes.")
+    ] = None,
+    sheet: Annotated[str | None, typer.Option("--sheet", help="Sheet of the workbook.")] = None,
+    image_col: Annotated[str, typer.Option("--image-col")] = "image",
+    reader_cols: Annotated[
+        str | None,
+        typer.Option("--reader-cols", help="agreement: a column per reader, as ann,bea,cem."),
+    ] = None,
+    agree: Annotated[
+        str,
+        typer.Option("--agree", help="Keep images whose label all, or a majority of, votes name."),
+    ] = "all",
+    no_vote: Annotated[
+        str | None,
+        typer.Option("--no-vote", help="Empty votes: skip (others decide) or drop the image."),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="label: seed of the folds.")] = 0,
     split: Split = "dataset",
     features: Annotated[
@@ -74,14 +91,19 @@ def filter_(
     ] = "lite0",
     device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
 ) -> None:
-    """List atypical or mislabelled training images, for `fgaug gan train --drop`."""
+    """List atypical, mislabelled or disputed training images, for `fgaug gan train --drop`."""
+    from fgaug.quality.snapshots.readers import readers_of
     from fgaug.quality.snapshots.training_filter import filter_training_images
 
+    readers = readers_of(
+        csv, reader_cols, image_col=image_col, sheet=sheet, agree=agree, no_vote=no_vote
+    )
     with progress_of("features") as progress:
         found = filter_training_images(
             dataset,
             out,
             rules=rule or ["label"],
+            readers=readers,
             share=share,
             seed=seed,
             split=split_of(split),
@@ -95,7 +117,30 @@ def filter_(
     if "label" in found.drops.rules:
         accuracy = found.drops.rules["label"]["balanced_accuracy"]
         sys.stderr.write(f"Balanced accuracy of the classifier: {accuracy:.0%}\n")
+    if "agreement" in found.drops.rules:
+        sys.stderr.write("\n".join(_agreement(found.drops.rules["agreement"])) + "\n")
     sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _agreement(rule: dict[str, Any]) -> list[str]:
+    """Return the readers' agreement, a line each."""
+    lines = [
+        f"Readers ({rule['agree']} must agree): {rule['agreed']} images keep their label, "
+        f"{rule['agreed_on_another_label']} agreed on another, {rule['ties']} ties, "
+        f"{rule['incomplete']} with empty votes"
+    ]
+    for pair in rule["cohen"]:
+        kappa = _kappa(pair["kappa"])
+        lines.append(
+            f"Cohen's kappa of {' and '.join(pair['readers'])}: {kappa} ({pair['images']} images)"
+        )
+    fleiss = rule["fleiss"]
+    several = f"{len(rule['readers'])} readers, {fleiss['images']} images"
+    return [*lines, f"Fleiss' kappa: {_kappa(fleiss['kappa'])} ({several})"]
+
+
+def _kappa(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def split_of(text: str) -> int | str:

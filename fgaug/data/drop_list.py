@@ -17,7 +17,8 @@ from fgaug.errors import DataError
 
 MAX_BYTES = 256 << 20  # a million images
 _CURE = "Create it with `fgaug gan filter`."
-Reason = Literal["label", "thin"]  # a classifier disagrees with the label; a low-density region
+# a classifier disagrees with the label; a low-density region; readers disagree with it
+Reason = Literal["label", "thin", "agreement"]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -29,8 +30,8 @@ class Dropped(BaseModel):
     image_id: str
     sha256: Digest
     label: str
-    # depends on the reason: the classifier's probability of the label, or the log-density within
-    # the label
+    # depends on the reason: the classifier's probability of the label, the log-density within the
+    # label, or the share of the readers' votes for the label
     reasons: Annotated[dict[Reason, float], Field(min_length=1)]
 
 

@@ -8,15 +8,15 @@ decoding.
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
 from fgaug.data.drop_list import read_drops
+from fgaug.data.image_names import ImageNames
 from fgaug.data.ingest import Ingested
 from fgaug.data.problems import counted, refuse
 from fgaug.errors import DataError
@@ -72,27 +72,16 @@ def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
     """
     if not leave.names:
         return rows, leave
-    ids, sources = rows.table["image_id"].tolist(), rows.table["source"].tolist()
-    known: dict[str, set[int]] = {}
-    for row, (image_id, source) in enumerate(zip(ids, sources, strict=True)):
-        for name in {image_id, source}:
-            known.setdefault(name, set()).add(row)
-        for name in {PurePosixPath(source).name, PurePosixPath(source).stem}:
-            known.setdefault(f"/{name}", set()).add(row)  # by file name alone, if it is unique
+    ids = rows.table["image_id"].tolist()
+    names = ImageNames(ids, rows.table["source"].tolist())
     out: set[int] = set()
     problems = []
     for name in leave.names:
-        plain = name.replace("\\", "/")
-        found = known.get(plain) or known.get(f"/{plain}") or set()
-        if len(found) == 1 or plain in known:
+        found = names.find(name)
+        if len(found) == 1 or names.is_exact(name):
             out |= found
-        elif found:
-            several = ", ".join(sorted(sources[row] for row in found)[:5])
-            problems.append(f'"{name}" fits several images: {several}. Include the folder')
         else:
-            close = difflib.get_close_matches(plain, [*ids, *sources], n=1, cutoff=0.6)
-            hint = f', did you mean "{close[0]}"?' if close else ""
-            problems.append(f'there is no image "{name}"{hint}')
+            problems.append(names.problem(name))
     shown = problems[:10]
     if len(problems) > 10:
         shown.append(f"and {len(problems) - 10} more names that fit no image or several")

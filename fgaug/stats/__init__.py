@@ -29,6 +29,7 @@ from fgaug.stats.power import (
     two_stage_power,
 )
 from fgaug.stats.ranks import prob_greater, rank_sum, signed_rank
+from fgaug.stats.readers import cohen_kappa, fleiss_kappa
 from fgaug.stats.resplits import nadeau_bengio
 from fgaug.stats.roc import auc, auc_interval, delong
 from fgaug.stats.seeds import equivalence, paired_sign_flip, paired_t, spread, student, welch
@@ -59,6 +60,7 @@ __all__ = [
     "can_ever_be_significant",
     "ceiling",
     "clustered_mcnemar",
+    "cohen_kappa",
     "compare_summaries",
     "compare_table",
     "contrast",
@@ -70,6 +72,7 @@ __all__ = [
     "equivalence",
     "error_blocks",
     "factorial",
+    "fleiss_kappa",
     "influence_of",
     "mcnemar",
     "mean_difference",

@@ -84,18 +84,18 @@ def read_labels(
     _require(csv, cells, columns)
     remarks = [*cells.notes, *_doubts_of_columns(cells, columns)]
     frame = pd.DataFrame(
-        {"image": _column(cells, columns.image), "label": _column(cells, columns.label)}
+        {"image": text_column(cells, columns.image), "label": text_column(cells, columns.label)}
     )
     if columns.group is not None:
-        frame["group"] = _column(cells, columns.group)
+        frame["group"] = text_column(cells, columns.group)
     for name in columns.strata:
-        frame[name] = _column(cells, name).fillna("unknown")
+        frame[name] = text_column(cells, name).fillna("unknown")
     if columns.split is not None:
-        frame["split"] = _column(cells, columns.split)
+        frame["split"] = text_column(cells, columns.split)
     if columns.gan is not None:
-        frame["gan"] = _column(cells, columns.gan)
+        frame["gan"] = text_column(cells, columns.gan)
     if columns.fold is not None:
-        frame["fold"] = _column(cells, columns.fold)
+        frame["fold"] = text_column(cells, columns.fold)
     if columns.box is not None:
         boxes = box_cells(cells, columns.image, columns.box)
         frame["box"] = pd.Series(boxes, dtype=object)
@@ -138,15 +138,15 @@ def typed(ids: pd.Series) -> pd.Series:
 
 def box_cells(cells: Cells, image: str, columns: BoxColumns) -> list[BoxCells]:
     """Return the cells with the box of each row; `image` is the column with the names."""
-    texts = zip(*(_column(cells, name).fillna("") for name in columns.every()), strict=True)
-    names = _column(cells, image).fillna("no image name")
+    texts = zip(*(text_column(cells, name).fillna("") for name in columns.every()), strict=True)
+    names = text_column(cells, image).fillna("no image name")
     return [
         BoxCells(row=row, image=name, texts=box)
         for row, name, box in zip(cells.numbers, names, texts, strict=True)
     ]
 
 
-def _column(cells: Cells, name: str) -> pd.Series:
+def text_column(cells: Cells, name: str) -> pd.Series:
     """Return a column as text; empty cells are missing values."""
     index = cells.header.index(name_of(name))
     texts = [_seen(row[index]) or None for row in cells.rows]
@@ -177,12 +177,12 @@ def _doubts_of_columns(cells: Cells, columns: LabelColumns) -> Iterator[str]:
     for name in filter(None, (columns.label, columns.group)):
         yield from _merged_by_blanks(cells, name)
     if columns.group is not None:
-        ids = _column(cells, columns.group)
+        ids = text_column(cells, columns.group)
         for name in centre_columns(cells.header):
             if name != name_of(columns.group):
                 where = f'column "{name}"'
-                yield from doubts_of_centres(ids, columns.group, _column(cells, name), where)
-    if set(_column(cells, columns.label).dropna()) <= set(BITS):
+                yield from doubts_of_centres(ids, columns.group, text_column(cells, name), where)
+    if set(text_column(cells, columns.label).dropna()) <= set(BITS):
         several = one_hot_columns(cells)
         if name_of(columns.label) in several:
             yield (

@@ -1,6 +1,7 @@
-"""Two rules on features that find training images on which a network should not be trained.
+"""Rules that find training images on which a network should not be trained: a drop list.
 
-One finds likely label errors, the other isolated images; the result is a drop list.
+Two rules work on features: one finds likely label errors, the other isolated images. The third
+finds images on whose label readers disagree.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import numpy as np
 from fgaug.data import open_dataset
 from fgaug.data.drop_list import DropList, Dropped, Drops, Reason, write_drops
 from fgaug.errors import DataError
+from fgaug.quality.snapshots.readers import Readers, judge, kappas, read_votes
 
 if TYPE_CHECKING:
+    from fgaug.data import Dataset
     from gan_worker.training.images import TrainingImages
 
 FOLDS = 5
@@ -25,7 +28,7 @@ FOLDS = 5
 # them wrong, AUC 0.90 (400 images, 64 px) and 0.87 (800 images, 32 px); at 1, 0.82 and 0.78.
 STRENGTH = 1e-3
 MIN_SKILL = 0.2  # minimum skill between chance (0) and perfect (1); below it, uninformative
-RULES: tuple[Reason, ...] = ("label", "thin")
+RULES: tuple[Reason, ...] = ("label", "thin", "agreement")
 Progress = Callable[[int, int], None]  # images done, images in total
 
 
@@ -173,6 +176,7 @@ def filter_training_images(
     out: Path,
     *,
     rules: Sequence[str] = ("label",),
+    readers: Readers | None = None,
     share: float = 0.1,
     seed: int = 0,
     split: int | str = "dataset",
@@ -189,7 +193,9 @@ def filter_training_images(
         folder: folder of a prepared dataset.
         out: path of a new JSON file.
         rules: `label` drops an image if a classifier that saw neither it nor its patient disagrees
-            with its label; `thin` drops it if its label has few similar images.
+            with its label; `thin` drops it if its label has few similar images; `agreement` drops
+            it if its readers do not agree on its label.
+        readers: of `agreement`: the table with the readers' votes.
         share: share of each label's images that `thin` drops.
         seed: random seed of the patient folds for `label`.
         split: split of the training images: `dataset`, or the seed of another draw.
@@ -201,24 +207,21 @@ def filter_training_images(
         DataError: a rule is unknown, the share is out of range, or images cannot be classified.
         UserError: the feature network cannot be used.
     """
-    from fgaug.core.devices import usable_device
-    from fgaug.quality.features.cache import features_of, of_dataset
-    from fgaug.quality.features.networks import load_network
     from gan_worker.training.images import training_images
 
-    _check(out, rules, share, seed)
+    _check(out, rules, share, seed, readers)
     dataset = open_dataset(folder).with_split(split)
     images = training_images(dataset, dataset.spec.labels)
-    extractor = load_network(network, str(usable_device(device)))
-    features = features_of(
-        of_dataset(dataset, images.rows), extractor, lambda done: progress(done, len(images))
-    )
     found: dict[int, dict[Reason, float]] = {}
-    described: dict[str, Any] = {"features": extractor.label}
-    if "label" in rules:
-        described["label"] = _find_wrong_labels(found, features, images, seed)
-    if "thin" in rules:
-        described["thin"] = _find_thin_regions(found, features, images, share)
+    described: dict[str, Any] = {}
+    if "label" in rules or "thin" in rules:
+        features, described["features"] = _features(dataset, images, network, device, progress)
+        if "label" in rules:
+            described["label"] = _find_wrong_labels(found, features, images, seed)
+        if "thin" in rules:
+            described["thin"] = _find_thin_regions(found, features, images, share)
+    if readers is not None:
+        described["agreement"] = _find_disagreement(found, dataset, images, readers)
     named = images.table[["image_id", "sha256", "label"]].itertuples(index=False)
     drops = Drops(
         dataset_digest=dataset.spec.digest,
@@ -234,12 +237,37 @@ def filter_training_images(
     return write_drops(out, drops)
 
 
-def _check(out: Path, rules: Sequence[str], share: float, seed: int) -> None:
+def _features(
+    dataset: Dataset, images: TrainingImages, network: str, device: str, progress: Progress
+) -> tuple[np.ndarray, str]:
+    """Return the features of the training images, float [N, D], and the name of their network."""
+    from fgaug.core.devices import usable_device
+    from fgaug.quality.features.cache import features_of, of_dataset
+    from fgaug.quality.features.networks import load_network
+
+    extractor = load_network(network, str(usable_device(device)))
+    features = features_of(
+        of_dataset(dataset, images.rows), extractor, lambda done: progress(done, len(images))
+    )
+    return features, extractor.label
+
+
+def _check(
+    out: Path, rules: Sequence[str], share: float, seed: int, readers: Readers | None
+) -> None:
     unknown = [rule for rule in rules if rule not in RULES]
     if unknown or not rules:
         raise DataError(
-            f"--rule must be {' or '.join(RULES)}, got {', '.join(unknown) or 'none'}."
+            f"--rule must be {', '.join(RULES[:-1])} or {RULES[-1]}, got "
+            f"{', '.join(unknown) or 'none'}."
         )
+    if "agreement" in rules and readers is None:
+        raise DataError(
+            "--rule agreement needs the votes of readers. Give their table with --csv and their "
+            "columns with --reader-cols."
+        )
+    if readers is not None and "agreement" not in rules:
+        raise DataError("--csv and --reader-cols belong to --rule agreement. Add the rule.")
     if not 0 < share < 1:
         raise DataError(f"--share must lie between 0 and 1, got {share:g}. Try 0.1.")
     if not 0 <= seed < 2**32:
@@ -296,6 +324,27 @@ def _find_thin_regions(
         "rule": "instance selection, DeVries et al. 2020",
         "density": "a Gaussian for each label, Ledoit-Wolf covariance",
         "share": share,
+    }
+
+
+def _find_disagreement(
+    found: dict[int, dict[Reason, float]],
+    dataset: Dataset,
+    images: TrainingImages,
+    readers: Readers,
+) -> dict[str, Any]:
+    """Add the images on whose label the readers do not agree; return the rule in words."""
+    rows = dataset.manifest.loc[images.rows].reset_index(drop=True)
+    votes = read_votes(readers, rows, images.labels)
+    judged = judge(votes, images.classes, readers)
+    _add(found, "agreement", judged.dropped, judged.share)
+    return {
+        "table": readers.csv.name,
+        "readers": list(readers.columns),
+        "agree": readers.agree,
+        "no_vote": readers.no_vote,
+        **judged.counts,
+        **kappas(votes, readers.columns),
     }
 
 
