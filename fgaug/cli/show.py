@@ -78,7 +78,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     images = many(len(planned.dataset), "image")
     if space.folds:
         sides = f"{many(len(spec.folds), 'fold')}, each held out once"
-    say(f"dataset {space.dataset}: {images} of {spec.size} px ({sides})")
+    named = [f"{entry.path} ({name})" for name, entry in space.preparations.items()]
+    say(f"dataset {' and '.join(named) or space.dataset}: {images} of {spec.size} px ({sides})")
     for line in amount_lines(planned.cells, planned.reals):
         say(line)
     for needs in planned.needs:
@@ -287,8 +288,11 @@ def _seed_columns(frame: pd.DataFrame) -> pd.DataFrame:
     from fgaug.analysis.findings.folds import HIGH, LOW, OF_FOLD
 
     own = [*_cell_columns(frame).drop(columns=["split", "valid_loss"], errors="ignore")]
-    further = [name for name in (LOW, HIGH) if name in frame]
-    return frame[[*own, *further, *(name for name in frame if str(name).startswith(OF_FOLD))]]
+    folds = [str(name) for name in frame if str(name).startswith(OF_FOLD)]
+    further = {LOW: "low", HIGH: "high"} | {name: name.removeprefix(OF_FOLD) for name in folds}
+    known = {name: short for name, short in further.items() if name in frame}
+    words = {name: f"fold {short}" if name in folds else short for name, short in known.items()}
+    return frame[[*own, *known]].rename(columns=words)
 
 
 def _filtered(frame: pd.DataFrame) -> bool:

@@ -77,10 +77,10 @@ def amounts_of(cells: Iterable[Cell], reals: Mapping[Split, Reals]) -> list[Amou
 
     found: dict[Any, Amount] = {}
     for cell in cells:
-        key = (cell.mode, cell.ratio, cell.fakes, cell.remove, cell.split, cell.real_fraction)
+        key = (cell.mode, cell.ratio, cell.fakes, cell.remove, cell.view, cell.real_fraction)
         if key in found:
             continue
-        of = reals[cell.split]
+        of = reals[cell.view]
         here = of.share(cell.real_fraction, cell.seed)
         amount = _amount(cell)
         wanted = {label: fakes_wanted(cell, of, label) if amount else 0 for label in of.labels}
@@ -135,6 +135,7 @@ def _amount(cell: Cell) -> str:
 
 
 def _further(cell: Cell) -> str:
-    parts = [] if cell.split == "dataset" else [in_words(cell.split)]
+    parts = [] if cell.dataset is None else [cell.dataset]
+    parts += [] if cell.split == "dataset" else [in_words(cell.split)]
     parts += [] if cell.real_fraction == 1 else [f"{cell.real_fraction:g} of the patients"]
     return ", ".join(parts)

@@ -22,6 +22,7 @@ from fgaug.errors import UserError
 from fgaug.grid import filters
 from fgaug.grid.generators import SnapshotEntry, with_names
 from fgaug.grid.messages import Misfits, near, one_line_each
+from fgaug.grid.preparations import Preparations
 from fgaug.grid.recipe import Frozen, Recipe
 
 NO_AMOUNT = "`axes.ratio` (or `axes.fakes`) is missing or empty, but a mode uses fakes"
@@ -226,6 +227,8 @@ class Axes(Lists):
 
     # each arm and seed trains once per fold, which it does not see; the predictions are pooled
     fold: Folds = None
+    # several preparations of the grid's patients, such as crops and whole images, by name
+    dataset: Preparations | None = None
 
     # generators and banks, replacing the grid's `generator` and `bank`
     snapshot: Annotated[list[SnapshotEntry], AfterValidator(with_names)] = Field(

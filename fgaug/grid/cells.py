@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fgaug.core.split_names import FOLDS, fold_of
@@ -46,10 +46,21 @@ class Cell:
     cell_id: str  # 12 hex digits, see `identify`
     arm_id: str  # the same digest without the seed and the fold
     spared: bool = False  # a twin of some arm: no scheduler stops it
+    dataset: str | None = None  # its name, where the grid has several
 
     @property
     def uses_fakes(self) -> bool:
         return self.mode in FAKE_MODES
+
+    @property
+    def view(self) -> Split:
+        """The key of its real images in the plan: the split, with the dataset if named."""
+        return view_of(self.dataset, self.split)
+
+    @property
+    def source(self) -> str | None:
+        """The key of its image sources in the plan: the snapshot, or the dataset if named."""
+        return self.snapshot if self.dataset is None else self.dataset
 
     @property
     def fold(self) -> int | None:
@@ -97,6 +108,19 @@ class Cell:
             axes.append(("filter", str(self.filter)))
         axes += [(name, str(value)) for name, value in self.axes if value is not None]
         return arm_in_words(self.mode, axes)
+
+
+def view_of(dataset: str | None, split: Split) -> Split:
+    """Return the key of a dataset's real images under a split."""
+    return split if dataset is None else f"{dataset}/{split}"
+
+
+def on_dataset(cell: Cell, name: str) -> Cell:
+    """Return a cell of a grid with the axis `dataset`; its ids do not change.
+
+    They name the dataset by content, so a cell is the same as in a grid of that dataset alone.
+    """
+    return replace(cell, dataset=name, axes=(("dataset", name), *cell.axes))
 
 
 def to_dict(cell: Cell) -> dict[str, Any]:

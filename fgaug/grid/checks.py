@@ -22,6 +22,7 @@ from fgaug.grid.axes import (
 from fgaug.grid.filters import NONE
 from fgaug.grid.messages import near, rule_of
 from fgaug.grid.points import Point, arms_of, distinct, further_baselines, matches, product
+from fgaug.grid.preparations import Preparation
 from fgaug.grid.recipe import Recipe
 from fgaug.grid.space import Space
 
@@ -30,7 +31,7 @@ def problems_of(space: Space) -> list[str]:
     """Return every conflict between the fields of a grid; an empty list for a valid grid."""
     lists = {"axes": dict(space.axes), "include": [dict(entry) for entry in space.include]}
     problems = space_misfits({**dict(space), **lists})
-    problems += [*snapshot_misfits(space), *recipe_misfits(space)]
+    problems += [*snapshot_misfits(space), *recipe_misfits(space), *dataset_misfits(space)]
     if not problems and (space.exclude or space.include or space.cells is not None):
         problems = points_misfits(space)
     return list(dict.fromkeys(problems))
@@ -44,13 +45,14 @@ def space_misfits(space: Mapping[str, Any]) -> list[str]:
     entries = _entries(space.get("include"))
     lists = (axes, *entries.values())
     with_fakes = any(uses_fakes(each) for each in lists)
+    own = _own_of_preparations(axes)
     for key in ("bank", "generator"):
         if axes.get("snapshot") and space.get(key) is not None:
             problems.append(
                 f"`{key}` is given at the top level and by each value of `axes.snapshot`. "
                 "Drop it at the top level"
             )
-        elif with_fakes and not axes.get("snapshot") and space.get(key) is None:
+        elif with_fakes and not axes.get("snapshot") and key not in own and space.get(key) is None:
             problems.append(f"`{key}` is missing, but a mode uses fakes")
     removals = space.get("remove") or axes.get("remove")
     if space.get("remove") and axes.get("remove"):
@@ -176,6 +178,53 @@ def snapshot_misfits(space: Space) -> list[str]:
     ]
 
 
+def dataset_misfits(space: Space) -> list[str]:
+    """Return conflicts of the axis `dataset` with keys that belong to one dataset."""
+    named = space.preparations
+    if not named:
+        return []
+    problems = []
+    if space.dataset not in [entry.path for entry in named.values()]:
+        problems.append(
+            f"`dataset` is {space.dataset}, but `axes.dataset` does not name it. Drop `dataset`"
+        )
+    if any(uses_fakes(dict(axes)) for axes in space.lists):
+        if lacking := [name for name, entry in named.items() if entry.bank is None]:
+            which = ", ".join(f"`axes.dataset.{name}.bank`" for name in lacking)
+            problems.append(
+                f"{which} is missing: fakes belong to one dataset, so each needs a bank of its "
+                "own. Write `{path: FOLDER, bank: FOLDER}`"
+            )
+        if space.bank is not None:
+            problems.append("`bank` is given at the top level, but `axes.dataset` names banks")
+    single = {
+        "axes.snapshot": bool(space.axes.snapshot),
+        "filter": bool(_filters([dict(axes) for axes in space.lists])),
+        "rounds": space.rounds is not None,
+        "confirmation": space.confirmation is not None,
+    }
+    problems += [
+        f"`{key}` needs one dataset and cannot be combined with `axes.dataset`. Drop one of them, "
+        "or write a grid for each dataset"
+        for key, given in single.items()
+        if given
+    ]
+    return problems
+
+
+def _own_of_preparations(axes: Mapping[str, Any]) -> frozenset[str]:
+    """Return which of bank and generator the values of `axes.dataset` may give themselves."""
+    named = axes.get("dataset")
+    if not isinstance(named, Mapping):
+        return frozenset()
+    entries = [
+        entry if isinstance(entry, Mapping) else dict(entry) if isinstance(entry, Preparation)
+        else {} for entry in named.values()
+    ]  # fmt: skip
+    every = all(entry.get("generator") is not None for entry in entries)
+    return frozenset({"bank", *(["generator"] if every else [])})
+
+
 def recipe_misfits(space: Space) -> list[str]:
     """Return conflicts between fields in the recipes that the recipe axes combine to."""
     problems = []
@@ -211,11 +260,12 @@ def points_misfits(space: Space) -> list[str]:
     points |= distinct(further_baselines(space, points.values()))
     if space.axes.fold == "all":
         return problems  # the number of cells is known with the dataset
-    if space.cells is not None and space.cells != len(points) and not problems:
-        modes = Counter(point.mode for point in points.values())
+    copies = max(1, len(space.preparations))
+    if space.cells is not None and space.cells != copies * len(points) and not problems:
+        modes = Counter(point.mode for point in points.values() for _ in range(copies))
         counts = ", ".join(f"{count} {mode}" for mode, count in modes.most_common())
         problems.append(
-            f"`cells` is {space.cells}, but the grid has {len(points)}: {counts}. "
+            f"`cells` is {space.cells}, but the grid has {modes.total()}: {counts}. "
             "Correct the count or the axes"
         )
     return problems

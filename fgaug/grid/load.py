@@ -17,6 +17,7 @@ from fgaug.grid.checks import problems_of, space_misfits
 from fgaug.grid.dataset_counts import DatasetCounts
 from fgaug.grid.generators import Generator, SnapshotEntry
 from fgaug.grid.messages import one_line_each
+from fgaug.grid.preparations import Preparation
 from fgaug.grid.recipe import Budget, KerasRecipe, Plateau, Recipe
 from fgaug.grid.rounds import Rounds
 from fgaug.grid.space import Resources, Scheduler, Scorers, Space
@@ -61,7 +62,9 @@ def _drawn_misfits(raw: Mapping[str, Any]) -> list[str]:
     drawn = {key: raw[key] for key in _DRAWN if key in raw}
     others: dict[str, Any] = {"name": "g", "dataset": "d"}
     axes = raw.get("axes")
-    if not (isinstance(axes, dict) and axes.get("snapshot")):
+    if isinstance(axes, dict) and axes.get("dataset"):
+        others = {"name": "g", "generator": {"kind": "stub"}}
+    elif not (isinstance(axes, dict) and axes.get("snapshot")):
         others |= {"bank": "b", "generator": {"kind": "stub"}}
     try:
         space = Space.model_validate({**others, **drawn})
@@ -95,6 +98,8 @@ _MODELS: dict[str, type[BaseModel]] = {
     "": Space,
     "analysis": AnalysisPlan,
     "axes": Axes,
+    "axes.dataset": Preparation,
+    "axes.dataset.generator": Generator,
     "axes.snapshot": SnapshotEntry,
     "axes.snapshot.generator": Generator,
     "counts": DatasetCounts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -24,6 +24,7 @@ from fgaug.grid.axes import (
 )
 from fgaug.grid.dataset_counts import DatasetCounts
 from fgaug.grid.generators import Generator, SnapshotEntry
+from fgaug.grid.preparations import Preparation
 from fgaug.grid.recipe import Budget, Frozen, Recipe
 from fgaug.grid.rounds import Rounds
 
@@ -167,6 +168,34 @@ class Space(Frozen):
     # experiment trackers that also receive the results
     loggers: Annotated[list[Logger], AfterValidator(distinct)] = Field(default_factory=list)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_preparation(cls, raw: Any) -> Any:
+        """Take the first value of `axes.dataset` for `dataset`, unless it is given."""
+        axes = raw.get("axes") if isinstance(raw, dict) else None
+        named = axes.get("dataset") if isinstance(axes, dict) else None
+        if not isinstance(named, dict) or not named or "dataset" in raw:
+            return raw
+        first = next(iter(named.values()))
+        return {**raw, "dataset": first.get("path") if isinstance(first, dict) else first}
+
+    @property
+    def preparations(self) -> Mapping[str, Preparation]:
+        """The values of the axis `dataset` by name; empty without it."""
+        return self.axes.dataset or {}
+
+    def on(self, name: str) -> Space:
+        """Return the grid of one value of the axis `dataset`, without that axis."""
+        entry = self.preparations[name]
+        return self.model_copy(
+            update={
+                "dataset": entry.path,
+                "bank": entry.bank,
+                "generator": entry.generator or self.generator,
+                "axes": self.axes.model_copy(update={"dataset": None}),
+            }
+        )
+
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds of every arm."""
@@ -206,6 +235,8 @@ class Space(Frozen):
     @property
     def snapshot_entries(self) -> tuple[SnapshotEntry, ...]:
         """The generators: the values of the axis `snapshot`, or the unnamed one of the grid."""
+        if self.preparations:  # each has a generator, or none has
+            return self.on(next(iter(self.preparations))).snapshot_entries
         if self.axes.snapshot or self.bank is None or self.generator is None:
             return tuple(self.axes.snapshot)
         return (SnapshotEntry(generator=self.generator, bank=self.bank),)
@@ -224,7 +255,8 @@ class Space(Frozen):
             value[key] = [_resolved(entry) for entry in entries]
             if not entries:
                 del value[key]
-        for part in (value, *value["axes"]["snapshot"]):
+        prepared = value["axes"].get("dataset", {}).values()
+        for part in (value, *value["axes"]["snapshot"], *prepared):
             if "bank" in part:
                 part["bank"] = paths.without_secrets(part["bank"])
         return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

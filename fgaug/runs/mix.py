@@ -112,9 +112,9 @@ def demand(
     for cell in cells:
         if cell.filtered:
             assert screens is not None
-            parts += to_screen(cell, reals[cell.split], screens[cell.split])
+            parts += to_screen(cell, reals[cell.view], screens[cell.split])
         elif cell.uses_fakes:
-            parts += plan(cell, reals[cell.split], pool).drawn
+            parts += plan(cell, reals[cell.view], pool).drawn
     return Demand.of(parts)
 
 

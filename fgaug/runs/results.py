@@ -44,7 +44,8 @@ PER_LABEL = ("precision", "recall", "specificity")
 _TEXT = (
     *("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit"),
     *("leakage", "dataset_digest", "recipe_digest", "snapshots", "version", "host", "device"),
-    *("started_at", "stage", "split", "snapshot", "fakes", "remove", "remove_by", "psi_by_label"),
+    *("started_at", "stage", "split", "dataset", "snapshot", "fakes", "remove", "remove_by"),
+    "psi_by_label",
     "weights",
 )
 _FLAGS = ("gan_saw_removed", "frozen")

@@ -228,7 +228,7 @@ def mix_problems(
     found: dict[str, list[str]] = {}  # by arm
     for cell in cells:
         if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
-            found[cell.arm_id] = mix.check(cell, reals[cell.split], pool)
+            found[cell.arm_id] = mix.check(cell, reals[cell.view], pool)
     return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
 
 
@@ -239,7 +239,7 @@ def warn_of_large_batches(
     small: dict[str, tuple[int, str]] = {}  # images and a cell, by arm
     for cell in cells:
         if cell.arm_id not in small:
-            mixed = mix.sizes(cell, reals[cell.split], pool)
+            mixed = mix.sizes(cell, reals[cell.view], pool)
             small[cell.arm_id] = mixed.n_real + mixed.n_fake, cell.described
             if small[cell.arm_id][0] >= cell.recipe.batch_size:
                 small[cell.arm_id] = cell.recipe.batch_size, ""

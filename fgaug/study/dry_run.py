@@ -144,6 +144,8 @@ def _counted(folder: str, counts: DatasetCounts) -> CountedDataset:
 def _unknowable(space: Space) -> Iterator[str]:
     """Yield the problems of keys that need the dataset itself, not only its counts."""
     cure = "`counts` lack these. Prepare the dataset first, or drop the key"
+    if space.preparations:
+        yield f"`axes.dataset` needs the datasets themselves; {cure}"
     if space.axes.fold is not None:
         yield f"`axes.fold` needs the dataset's folds; {cure}"
     if any(axes.split != ["dataset"] for axes in space.lists):

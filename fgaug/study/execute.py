@@ -106,15 +106,16 @@ def fill_for_grid(grid: Path, bank: str, console: Console) -> None:
         GridError: the grid has an axis `snapshot` without this bank.
     """
     space = load_space(grid)
-    if not space.axes.snapshot:
+    if not (space.axes.snapshot or space.preparations):
         space = space.model_copy(update={"bank": bank})
     uri = open_store(bank).uri
     planned = plan(space)
     matching = [needs for needs in planned.needs if needs.source.store.uri == uri]
     if not matching:
+        axis = "dataset" if space.preparations else "snapshot"
         banks = ", ".join(needs.source.store.place() for needs in planned.needs) or "none"
         raise GridError(
-            [f"{bank} is not a bank of `axes.snapshot`. Give one of these: {banks}"],
+            [f"{bank} is not a bank of `axes.{axis}`. Give one of these: {banks}"],
             space.name,
         )
     (needs,) = matching

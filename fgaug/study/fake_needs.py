@@ -91,7 +91,7 @@ def needs_of(
     """
     screens = source.screens(pool) if screens is None else screens
     own, waiting = (
-        [cell for cell in of if cell.snapshot == source.snapshot] for of in (cells, todo)
+        [cell for cell in of if cell.source == source.snapshot] for of in (cells, todo)
     )
     needed = mix.demand(own, reals, pool, screens)
     # usually all or none of the cells are to be trained
@@ -192,14 +192,14 @@ def keep_rates(
     parts: dict[_Key, list[np.ndarray]] = {}
     for cell in cells:
         if cell.filtered:
-            for label in reals[cell.split].labels:
-                count = mix.fakes_wanted(cell, reals[cell.split], label)
+            for label in reals[cell.view].labels:
+                count = mix.fakes_wanted(cell, reals[cell.view], label)
                 key = _key(cell, label)
                 wanted[key] = max(count, wanted.get(key, 0))
                 drawn[key] = mix.drawn_from(cell, screens[cell.split].pool)
     for cell in todo:
         if cell.filtered:
-            for label, _, z_seeds in mix.to_screen(cell, reals[cell.split], screens[cell.split]):
+            for label, _, z_seeds in mix.to_screen(cell, reals[cell.view], screens[cell.split]):
                 parts.setdefault(_key(cell, label), []).append(z_seeds)
     for key, count in wanted.items():
         text, split, label, psi, number = key
@@ -233,7 +233,7 @@ def unscored(
         if cell.filtered:
             assert cell.filter is not None
             screen = screens[cell.split]
-            for label, psi, z_seeds in mix.to_screen(cell, reals[cell.split], screen):
+            for label, psi, z_seeds in mix.to_screen(cell, reals[cell.view], screen):
                 left = z_seeds[screen.verdicts(cell.filter, label, psi)[z_seeds - 1] == UNSCORED]
                 for name in parse(cell.filter).scorers:
                     parts.setdefault((cell.split, name), []).append((label, psi, left))

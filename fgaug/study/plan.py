@@ -89,13 +89,13 @@ class Plan:
 
     def rounds_left(self, needs: FakeNeeds) -> RemainingRounds | None:
         """Return the needs of the remaining rounds of the cells to train; None without rounds."""
-        own = (cell for cell in self.todo if cell.snapshot == needs.source.snapshot)
+        own = (cell for cell in self.todo if cell.source == needs.source.snapshot)
         return remaining_rounds(own, self.reals, self.space.pool, self.dataset.spec)
 
     def unscored(self, needs: FakeNeeds) -> dict[tuple[Split, str], Demand]:
         """Return the fakes of a bank to score next for the cells to train; see `fake_needs`."""
         source = needs.source
-        own = (cell for cell in self.todo if cell.snapshot == source.snapshot)
+        own = (cell for cell in self.todo if cell.source == source.snapshot)
         return fake_needs.unscored(own, self.reals, source.screens(self.space.pool))
 
     def of_wave(self, wave: Wave) -> Plan:

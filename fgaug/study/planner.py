@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from fgaug.grid.space import Space
 from fgaug.runs import reals, results
 from fgaug.runs.row import TrialSources
 from fgaug.study import checks, fake_needs
+from fgaug.study.draft import Draft
 from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.fake_source import (
     Describe,
@@ -35,6 +36,7 @@ from fgaug.study.fake_source import (
 from fgaug.study.generators import check_critics, describe_source, label_sources
 from fgaug.study.leakage import exposure, leakage
 from fgaug.study.plan import TRIAL_BYTES, Plan, Shard, is_over
+from fgaug.study.preparations import Part, joined, joined_sources, parts_of
 from fgaug.study.resources import Room
 from fgaug.study.schedule import at_its_round
 from fgaug.study.scorers import scorer_of
@@ -77,19 +79,6 @@ def check_networks(needs: FakeNeeds, sources: Mapping[str, LabelSource]) -> None
         from gan_worker.filling.label_generators import check_sources
 
         check_sources(sources, needs.source.spec, needs.source.store)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """A grid on a dataset: cells and fake sources, independent of the run's folder."""
-
-    cells: tuple[Cell, ...]
-    fake_sources: tuple[FakeSource, ...]  # including their scorers
-    scoring: Mapping[Split, str]  # cells whose classifiers score fakes, by split
-    splits: Mapping[Split, Dataset]
-    reals: Mapping[Split, reals.Reals]
-    scratch: tuple[str, ...]  # models whose pretrained weights are not on this machine
-    problems: tuple[str, ...]  # reported together with those of later checks
 
 
 def draft(
@@ -180,7 +169,11 @@ def make_plan(
     space, wrong = checks.with_folds(space, dataset)
     if wrong:
         raise GridError([*problems, *wrong], space.name)
-    drafted = draft(space, dataset, describe, scorer_of, problems, keep)
+    parts, wrong = parts_of(space, dataset)
+    if wrong:
+        raise GridError([*problems, *wrong], space.name)
+    drafts = drafts_of(parts, describe, scorer_of, problems, keep)
+    drafted = joined(zip(parts, drafts, strict=True))
     checks.warn_of_scratch(drafted.scratch)
     every, scoring, reals = drafted.cells, drafted.scoring, drafted.reals
     cells = every if shard is None else shard.of(every)
@@ -192,7 +185,8 @@ def make_plan(
             "have other seeds. Train and keep a baseline's model with a grid of its own, and give "
             "it as `scorers: {classifier: model:FILE}`"
         )
-    problems += checks.split_problems(drafted.splits)
+    for of in drafts:
+        problems += checks.split_problems(of.splits)
     problems += checks.mix_problems(cells, reals, space.pool)
     if not problems:
         checks.warn_of_large_batches(cells, reals, space.pool)
@@ -203,7 +197,7 @@ def make_plan(
         problems += wrong
     run = RunPaths(out or Path("runs") / space.name)
     problems += checks.place_problems(run)
-    sources, leaks = sources_of(space, dataset, every, drafted.fake_sources, drafted.splits)
+    sources, leaks = sources_of_parts(parts, drafts)
     if problems or leaks:
         raise GridError([*problems, *leaks], space.name)
     if space.scheduler.type == "asha":
@@ -235,6 +229,41 @@ def make_plan(
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
+
+
+def drafts_of(
+    parts: Sequence[Part],
+    describe: Describe,
+    scorer_of: ScorerOf,
+    problems: Iterable[str],
+    keep: Callable[[Cell], bool] | None,
+) -> list[Draft]:
+    """Return the draft of each dataset of a grid; see `draft`.
+
+    Raises:
+        GridError: there are problems so far; all are listed.
+    """
+    found, wrong, name = [], list(problems), parts[0].space.name
+    for part in parts:
+        try:
+            found.append(draft(part.space, part.dataset, describe, scorer_of, (), keep))
+        except GridError as error:
+            wrong += part.named(error.problems)
+    if wrong:
+        raise GridError(wrong, name)
+    return found
+
+
+def sources_of_parts(
+    parts: Sequence[Part], drafts: Sequence[Draft]
+) -> tuple[dict[str | None, TrialSources], list[str]]:
+    """Return the image sources of trials by `Cell.source`, and the leaks of all networks."""
+    found, leaks = [], []
+    for part, of in zip(parts, drafts, strict=True):
+        sources, wrong = sources_of(part.space, part.dataset, of.cells, of.fake_sources, of.splits)
+        found.append((part, sources))
+        leaks += part.named(wrong)
+    return joined_sources(found), leaks
 
 
 def _shard_problems(space: Space, scoring: Mapping[Split, str]) -> list[str]:

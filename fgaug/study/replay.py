@@ -196,7 +196,7 @@ def _train(
     from fgaug.runs.trial import Trial
 
     with _threads(row), progress_of(f"training {cell.described}", console) as progress:
-        trial = Trial(cell, planned.sources[cell.snapshot], device)
+        trial = Trial(cell, planned.sources[cell.source], device)
         images = trial.training.total * cell.recipe.batch_size * cell.last_round
         for point in trial:
             progress(point.images_seen, images)

@@ -99,7 +99,7 @@ def _drawn(
 ) -> Iterator[tuple[str, float, np.ndarray]]:
     """Yield the fakes that cells draw, ignoring filters."""
     for cell in cells:
-        yield from mix.sizes(cell, reals[cell.split], pool).drawn
+        yield from mix.sizes(cell, reals[cell.view], pool).drawn
 
 
 def drop_round_shards(
@@ -127,11 +127,11 @@ def drop_round_shards(
     for source in sources:
         if not source.store.has(BankNames.manifest):
             continue
-        if any(cell.snapshot == source.snapshot for cell in wave.cells):
+        if any(cell.source == source.snapshot for cell in wave.cells):
             others = [
                 cell
                 for cell in cells
-                if cell.snapshot == source.snapshot and cell.uses_fakes and cell.rounds is None
+                if cell.source == source.snapshot and cell.uses_fakes and cell.rounds is None
             ]
             needed = mix.demand(others, reals, pool, source.screens(pool)).wanted
             names = _only_of_round(wave, open_bank(source.store), needed, pool)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from fgaug.analysis.findings.arms import arm_table, compared, records
 from fgaug.analysis.findings.best_arm import best_of
 from fgaug.analysis.findings.comparisons import compare_metric, metrics_of
+from fgaug.analysis.findings.datasets import across_datasets
 from fgaug.analysis.findings.evidence import Evidence
 from fgaug.analysis.findings.exchange_rate import exchange_of
 from fgaug.analysis.findings.metric_values import Measured, measure, runs_of
@@ -40,6 +41,8 @@ class Analysis:
     surface: pd.DataFrame  # of `surface.surface_of`
     absent: pd.DataFrame  # cells failed, pruned or missing: cell_id, arm_id, seed, status, why
     notes: tuple[str, ...]
+    # of `datasets.across_datasets`; empty without the axis `dataset`
+    datasets: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
 def analyse(
@@ -80,6 +83,7 @@ def analyse(
         surface=surface_of(primary, arms, comparisons[0], plan),
         absent=absent(rows, evidence.missing),
         notes=tuple(remarks_of(rows, evidence.missing, arms, primary, plan)),
+        datasets=across_datasets(rows, primary, plan),
     )
 
 

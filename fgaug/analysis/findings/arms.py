@@ -112,6 +112,8 @@ def _described(
     share = frozen(row.get("real_fraction"))
     share = 1.0 if share is None else float(share)  # type: ignore[arg-type]  # a number
     named = [f"{name} {frozen(row.get(name))}" for name in recipe]
+    prepared = frozen(row.get("dataset"))
+    named = [*([] if prepared is None else [f"dataset {prepared}"]), *named]
     group = ", ".join([f"split {split}", *named])
     others = [f"{name} {frozen(row.get(name))}" for name in ("filter", *axes)]
     return {

@@ -133,7 +133,7 @@ def _of_family(
     why: str | None = None
     if metric and usable:
         share = families * len(pairs) / len(usable)
-        test = _with_baseline if against == "baseline" else _with_twins
+        test = _with_baseline if against == "baseline" else pairs_jointly
         numbers, why = test(metric, usable, 1 - plan.alpha / share)
         numbers |= _shared(numbers, share, plan.alpha)
     for pair, arm in zip(pairs, records(family), strict=True):
@@ -174,9 +174,16 @@ def _with_baseline(
     }, found.reason
 
 
-def _with_twins(
+def pairs_jointly(
     metric: Measured, pairs: Sequence[Pair], level: float
 ) -> tuple[Numbers, str | None]:
+    """Return the columns of _TESTED of pairs of arms tested jointly, and why there are none.
+
+    Args:
+        metric: of the split of all arms.
+        pairs: an arm and its comparator each, with results.
+        level: of the simultaneous intervals.
+    """
     names = list(dict.fromkeys(name for pair in pairs for name in pair))
     arms = metric.of(names)
     weights = np.zeros((len(pairs), len(names)))

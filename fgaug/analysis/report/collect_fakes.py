@@ -42,7 +42,7 @@ def known_fakes(
     reasons: list[str] = []
     for number, (name, uri) in enumerate(banks_of(space), start=1):
         try:
-            dataset = open_dataset(space["dataset"])
+            dataset = open_dataset(_dataset_of(space, name))
             found.append(_known(name, str(uri), dataset, psis, number))
         except (FgaugError, OSError) as error:
             reasons.append(str(error).rstrip("."))
@@ -56,6 +56,12 @@ def _psis(rows: pd.DataFrame) -> list[float]:
         for text in rows[PSI_BY_LABEL].dropna():
             found |= {float(psi) for psi in re.findall(r"=(-?[\d.e+-]+)(?= |$)", str(text))}
     return sorted(found)
+
+
+def _dataset_of(space: Mapping[str, Any], bank: str) -> str:
+    """Return the dataset that a bank's fakes are compared with."""
+    prepared = (space.get("axes") or {}).get("dataset") or {}
+    return str(prepared[bank]["path"] if bank in prepared else space["dataset"])
 
 
 def _known(
@@ -143,7 +149,10 @@ def sheets_of(space: Mapping[str, Any], rows: pd.DataFrame) -> tuple[tuple[Pictu
 
 def banks_of(space: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return (name of the snapshot entry or "", URI) of each bank of a grid."""
-    named = (space.get("axes") or {}).get("snapshot")
+    axes = space.get("axes") or {}
+    named = axes.get("snapshot")
+    if prepared := axes.get("dataset"):
+        return [(name, each["bank"]) for name, each in prepared.items() if each.get("bank")]
     if named:
         return [(str(entry["name"]), entry["bank"]) for entry in named]
     return [("", space["bank"])] if space.get("bank") else []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
 
 from fgaug.analysis.format import many
 from fgaug.analysis.report.chapters import per_label
 from fgaug.analysis.report.chapters.arm_scores import score_table
+from fgaug.analysis.report.chapters.datasets import dataset_parts
 from fgaug.analysis.report.chapters.filters import filter_parts
 from fgaug.analysis.report.chapters.folds import fold_parts
 from fgaug.analysis.report.chapters.forest import forest
@@ -39,11 +42,11 @@ MOST_FIGURES = 6  # of a kind
 def sections(material: Material) -> tuple[Section, ...]:
     """Return all sections; an empty one says why.
 
-    A run without fakes has fewer, a run with folds has one more.
+    A run without fakes has fewer; folds and several datasets add a chapter each.
     """
     chapters: tuple[tuple[str, str, list[Part]], ...] = (
         ("verdict", "Verdict", verdict_parts(material)),
-        *_fold_chapter(material),
+        *_data_chapters(material),
         ("tables", "Tables", table_parts(material)),
         ("ratio", "Metrics against ratio", _ratio(material)),
         ("forest", "All arms, with intervals", _forest(material)),
@@ -63,8 +66,12 @@ def sections(material: Material) -> tuple[Section, ...]:
     return tuple(Section(key=key, title=title, parts=tuple(p)) for key, title, p in chapters)
 
 
-def _fold_chapter(material: Material) -> tuple[tuple[str, str, list[Part]], ...]:
-    return (("folds", "Folds", fold_parts(material)),) if material.pooled else ()
+def _data_chapters(material: Material) -> Iterator[tuple[str, str, list[Part]]]:
+    """Yield the chapters of grids whose cells choose their view of the data."""
+    if "dataset" in material.rows:
+        yield "datasets", "Datasets", dataset_parts(material)
+    if material.pooled:
+        yield "folds", "Folds", fold_parts(material)
 
 
 def table_parts(material: Material) -> list[Part]:

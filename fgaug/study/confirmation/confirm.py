@@ -111,6 +111,11 @@ def confirm(
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
     planned = plan_grid(load_space(folder.space), folder.root, room=room)
+    if planned.space.preparations:
+        raise RunError(
+            f"{folder.root} has several datasets (`axes.dataset`), and a second stage needs one. "
+            "Search the chosen dataset in a grid of its own and confirm there"
+        )
     if planned.space.folds:
         raise RunError(
             f"{folder.root} holds out every patient in its folds, so no sealed test set is left "

@@ -98,7 +98,7 @@ class CellSearcher(Searcher):
         cell_id = self.running.pop(trial_id)
         cell = self.cells[cell_id]
         if error:
-            row = failed_row(cell, self.sources[cell.snapshot], self.died(cell_id))
+            row = failed_row(cell, self.sources[cell.source], self.died(cell_id))
             write_row(self.run.trial(cell_id), row)
         status = statuses_of(self.run, [cell_id]).get(cell_id)
         if status == "pruned":  # a row of an earlier search; the cell has resumed since
@@ -141,7 +141,7 @@ class CellSearcher(Searcher):
 
     def _prune(self, cell_id: str, rung: int) -> None:
         cell = self.cells[cell_id]
-        row = unstarted_row(cell, self.sources[cell.snapshot])
+        row = unstarted_row(cell, self.sources[cell.source])
         write_pruned(self.run.trial(cell_id), rung, row)
         self.pruned.add(cell_id)
         self.tell_pruned(cell_id, rung)

@@ -80,7 +80,7 @@ class CellTrainable(tune.Trainable):
         if self.trial is None:
             self.paths.result.unlink(missing_ok=True)  # an outdated failed or pruned row
             self.paths.traceback.unlink(missing_ok=True)
-            sources = self.settings.sources[self.cell.snapshot]
+            sources = self.settings.sources[self.cell.source]
             self.trial = Trial(self.cell, sources, self.device, self.settings.gpu)
             if not self.trial.restore(self.paths.checkpoint):
                 self.paths.checkpoint.unlink(missing_ok=True)  # the cell restarts
@@ -151,7 +151,7 @@ class CellTrainable(tune.Trainable):
             if where:
                 whole = "".join(traceback.format_exception(error))
                 write_text(self.paths.traceback, whole)
-            sources = self.settings.sources[self.cell.snapshot]
+            sources = self.settings.sources[self.cell.source]
             write_row(self.paths, failed_row(self.cell, sources, text))
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
