@@ -15,6 +15,7 @@ import torch
 from small_grid import phantom_dataset
 
 from fgaug import quality
+from fgaug.analysis.published.thesis_networks import WEIGHTS, beside_thesis
 from fgaug.bank.resize import fit_to_bank
 from fgaug.core import files
 from fgaug.data import Dataset, open_dataset
@@ -180,10 +181,10 @@ class _Columns(torch.nn.Module):
 
 
 def stand_in(asked: str, device: str, option: str = "--features") -> FeatureNetwork:
-    """Return a network that takes no time, under the name of the asked one."""
+    """Return a network that takes no time, under the name and digest of the published one."""
     name = asked.partition(":")[0]
     module = _Columns() if name == "vgg16" else _Pooled()
-    sha256 = ("c" if name == "vgg16" else "a") * 64
+    sha256 = WEIGHTS[name].ljust(64, "0")
     return FeatureNetwork(
         module, name=name, sha256=sha256, side=32, words=f"{name}'s", device="cpu"
     )
@@ -197,6 +198,9 @@ def two(monkeypatch: pytest.MonkeyPatch) -> dict[str, FeatureNetwork]:
 
 
 PAIR = {"features": "inception:i.pth", "pr_features": "vgg16:v.pth"}
+
+
+OTHER = {"features": "inception-0123abcd@299", "pr_features": "vgg16-397923af@224"}
 
 
 class TestTwoNetworks:
@@ -221,8 +225,8 @@ class TestTwoNetworks:
                 assert row[f"{each}_at_floor"] == pytest.approx(same.mean[each]), each
                 assert row[f"floor_{each}"] == pytest.approx(floor.values.mean[each]), each
         assert (row["features"], row["pr_features"]) == (
-            "inception-aaaaaaaa@32",
-            "vgg16-cccccccc@32",
+            "inception-6726825d@32",
+            "vgg16-397923af@32",
         )
         assert (row["features_described"], row["pr_features_described"]) == (
             "inception's",
@@ -285,8 +289,8 @@ class TestTwoNetworks:
         assert len(heads) == 2, "one per table"
         for head in heads:
             named = [word for word in head if "@32" in word]
-            assert named == ["aaaaaaaa@32"] * 2 + ["cccccccc@32"] * 2
-        assert "inception-aaaaaaaa@32: inception's; vgg16-cccccccc@32: vgg16's" in out
+            assert named == ["6726825d@32"] * 2 + ["397923af@32"] * 2
+        assert "inception-6726825d@32: inception's; vgg16-397923af@32: vgg16's" in out
         (published,) = (line for line in out.splitlines() if "thesis, trv" in line)
         assert {"1,656", "17.49", "0.6609", "0.2850"} <= set(published.split())
         assert "thesis, dbp" not in out, "the label has its own network"
@@ -306,6 +310,11 @@ class TestTwoNetworks:
         assert "note: the thesis took FID from inception and precision from vgg16" in out
         assert "Not comparable: FID by lite0-57934424@224, not inception" in " ".join(out.split())
         assert [f"thesis, {name}" in out for name in ("dbp", "trv")] == [True, True]
+        other = table_of(tmp_path / "o", *TestRules.NUMBERS, n_real=30, n_fake=5000, **OTHER)
+        assert (
+            "by inception-0123abcd@299, whose weights are not 6726825d"
+            in beside_thesis(other).note
+        )
         code, _, err = fgaug("gan", "select", folder, "--rule", "thesis", "--beside", "breast")
         assert (code, err) == (2, "fgaug: --beside must be thesis, got breast.\n")
 

@@ -15,6 +15,7 @@ from fgaug.core import files
 from fgaug.errors import UserError
 from fgaug.grid.recipe import Recipe
 from fgaug.quality.features import networks
+from fgaug.quality.features.extractors import SOURCES
 from fgaug.quality.features.networks import FeatureNetwork, load_network, network_label
 from fgaug.training import saved_model, weights
 from fgaug.training.load_model import load_classifier
@@ -186,3 +187,15 @@ class TestKeptClassifier:
         file.with_suffix(".json").unlink()
         with pytest.raises(UserError, match=r"model\.json is missing"):
             load_network(f"model:{file}")
+
+
+def test_the_cure_for_missing_weights_names_the_published_files() -> None:
+    from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+    from torchvision.models import VGG16_Weights
+
+    from fgaug.analysis.published.thesis_networks import WEIGHTS
+
+    published = {"inception": URL_INCEPTION_V3, "vgg16": VGG16_Weights.DEFAULT.url}
+    for name, url in published.items():
+        assert SOURCES[name].startswith(f"{url.rsplit('/', 1)[1]} from")
+        assert WEIGHTS[name] in url

@@ -13,6 +13,8 @@ from fgaug.analysis.report.parts import Table
 
 MEASURES = {"fid": "FID", "precision": "precision", "recall": "recall"}
 NETWORKS = {"fid": "inception", "precision": "vgg16", "recall": "vgg16"}  # feature networks
+# first digits of the SHA-256 of the weights behind published numbers, as converted for PyTorch
+WEIGHTS = {"inception": "6726825d", "vgg16": "397923af"}
 OFFICIAL_FAKES = 50_000  # of the metrics of the official program
 _OPTIONS = {
     "train_images": "training images",
@@ -119,8 +121,11 @@ def _differences(row: Mapping[str, Any]) -> str:
     other = []
     for name, column in (("FID", "features"), ("precision and recall", "pr_features")):
         wanted = NETWORKS["fid" if column == "features" else "precision"]
-        if str(row[column]).partition("-")[0] != wanted:
+        network, _, weights = str(row[column]).partition("-")
+        if network != wanted:
             other.append(f"{name} by {row[column]}, not {wanted}")
+        elif not weights.startswith(WEIGHTS[wanted]):
+            other.append(f"{name} by {row[column]}, whose weights are not {WEIGHTS[wanted]}")
     told = f"Not comparable: {'; '.join(other)}. " if other else ""
     return (
         f"{told}The official metrics use {OFFICIAL_FAKES:,} fakes (here {row['n_fake']:,}), and "
