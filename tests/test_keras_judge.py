@@ -30,6 +30,7 @@ from fgaug.grid.space import JudgeNetwork
 from fgaug.quality.scoring import score_bank
 from fgaug.quality.scoring.score_bank import ScoreOptions, scorer_of
 from fgaug.study import planner
+from fgaug.study.scorers import judge_problems
 from fgaug.training.images import Images
 from fgaug.training.keras.network_file import DenseLayer, read_network
 from fgaug.training.load_model import KerasFileNetwork
@@ -128,9 +129,9 @@ class TestRebuilt:
         ("name", "channels"),
         [
             ("flat.h5", 1),
-            ("flat.keras", 3),
-            ("flat.weights.h5", 1),
-            ("nested.h5", 1),
+            pytest.param("flat.keras", 3, marks=pytest.mark.slow),
+            pytest.param("flat.weights.h5", 1, marks=pytest.mark.slow),
+            pytest.param("nested.h5", 1, marks=pytest.mark.slow),
             ("nested.keras", 1),
             ("sigmoid.h5", 3),
         ],
@@ -422,7 +423,10 @@ class TestGrid:
         axes = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1], "seed": [1]}
         return grid(root, axes={**axes, "filter": [order]}, scorers=scorers)
 
-    def test_cells_follow_the_judge(self, data: Dataset, tmp_path: Path) -> None:
+    def test_cells_follow_the_judge(
+        self, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(planner, "judge_problems", lambda *_: [])  # the file has no body
         path = str(classifier(tmp_path / "x.h5", *HEAD))
         ids = []
         for labels in (["dbp", "trv"], ["trv", "dbp"]):
@@ -433,6 +437,18 @@ class TestGrid:
         common = ids[0] & ids[1]
         assert len(common) == 1  # the baseline
         assert len(ids[0]) == 2
+
+    def test_a_judge_that_is_not_rebuilt_is_refused_before_anything_is_made(
+        self, made: Path, data: Dataset, tmp_path: Path
+    ) -> None:
+        described = {"labels": ["dbp", "trv"], "model": "MobileNet"}
+        scorers = {"classifier": str(made / "lambda.keras"), "judge": described}
+        raw = self.judged(data.root.parent, scorers)
+        with pytest.raises(GridError, match=r"`scorers\.classifier`: .* has Lambda 1 times"):
+            planner.plan(parse_space(raw), tmp_path / "run")
+        unread = parse_space(self.judged(data.root.parent, scorers, "none"))
+        assert judge_problems(unread, data) == []
+        assert not (made / "ran").exists()
 
     def test_a_judge_that_does_not_fit_is_a_problem_of_the_grid(
         self, data: Dataset, tmp_path: Path

@@ -39,7 +39,7 @@ from fgaug.study.plan import TRIAL_BYTES, Plan, Shard, is_over
 from fgaug.study.preparations import Part, joined, joined_sources, parts_of
 from fgaug.study.resources import Room
 from fgaug.study.schedule import at_its_round
-from fgaug.study.scorers import scorer_of
+from fgaug.study.scorers import judge_problems, scorer_of
 from fgaug.study.tune import history
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def draft(
     )
     scoring = scoring_baselines(space, points, context)
     fake_sources, found = with_scorers(space, dataset, fake_sources, scorer_of, scoring)
+    found = found or judge_problems(space, dataset)
     if found:
         raise GridError(found, space.name)
     contexts, found = contexts_of(space, context, fake_sources)

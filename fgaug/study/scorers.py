@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgaug.bank import Scorer
 from fgaug.data import Dataset
 from fgaug.errors import UserError
 from fgaug.grid.axes import Split
+from fgaug.grid.filters import parse
 from fgaug.grid.space import Scorers, Space
 from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.fake_source import FakeSource
@@ -34,6 +36,27 @@ def scorer_of(
         )
     own = baseline and score_bank.OwnBaseline(cell_id=baseline, file="")
     return score_bank.scorer_of(name, dataset, _score_options(space, source, own or None))
+
+
+def judge_problems(space: Space, dataset: Dataset) -> list[str]:
+    """Return the problem of a judge from a Keras file, after rebuilding it once.
+
+    Nothing is rebuilt if no filter reads the judge.
+    """
+    from fgaug.quality.scoring.keras_judge import KerasJudge
+    from fgaug.training.keras.process import shut_down
+
+    scorers, filters = space.scorers, {text for axes in space.lists for text in axes.filter}
+    used = any("classifier" in parse(text).scorers for text in filters)
+    if scorers is None or scorers.judge is None or not used:
+        return []
+    try:
+        KerasJudge(Path(scorers.classifier), scorers.judge, dataset, "cpu")
+    except UserError as error:
+        return [f"`scorers.classifier`: {error}"]
+    finally:
+        shut_down()
+    return []
 
 
 def score_options_of(planned: Plan, needs: FakeNeeds, split: Split) -> ScoreOptions:
