@@ -32,7 +32,8 @@ def in_comments(path: Path) -> Iterator[list[str]]:
 def in_words(path: Path) -> Iterator[list[str]]:
     """Yield the words of each `fgaug ...` of a document: parts of commands, too."""
     text = path.read_text(encoding="utf-8")
-    fenced = re.findall(r"^\s*(fgaug .*?[^\\])$", text, re.DOTALL | re.MULTILINE)
+    blocks = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE))
+    fenced = re.findall(r"^\s*(fgaug .*?[^\\])$", blocks, re.DOTALL | re.MULTILINE)
     for command in (*re.findall(r"`(fgaug [^`]+)`", text), *fenced):
         yield shlex.split(command.replace("\\\n", " ").replace("'", " "), comments=True)
 
@@ -40,7 +41,7 @@ def in_words(path: Path) -> Iterator[list[str]]:
 def command_of(words: list[str]) -> tuple[Any, list[str]]:
     """Return the command that words name, and what is left of them."""
     command, rest = ROOT, words[1:]
-    while hasattr(command, "get_command") and rest:
+    while hasattr(command, "get_command") and rest and not rest[0].startswith("-"):
         command, name, rest = command.get_command(None, rest[0]), rest[0], rest[1:]
         assert command is not None, f"no command {name!r} in {' '.join(words)}"
     return command, rest
