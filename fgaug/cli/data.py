@@ -49,6 +49,13 @@ def prepare(
         str | None,
         typer.Option("--fold-col", help="Folds, each held out once; bus-bra: kFold."),
     ] = None,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            "--unlabelled",
+            help="keep: images with an empty label are stored beside the dataset, for GANs alone.",
+        ),
+    ] = None,
     folders: Annotated[
         Path | None, typer.Option("--folders", help="Folder with one subfolder per label.")
     ] = None,
@@ -196,6 +203,7 @@ def prepare(
             planes=[name.strip() for name in planes.split(",")] if planes is not None else (),
             margin=crop_margin,
             boxes=boxes,
+            unlabelled=unlabelled,
             phantom={"images": count} if count is not None else None,
             channels=channels,
             valid=valid,
@@ -235,12 +243,40 @@ def audit(
     for limit in alike.limits:
         sys.stderr.write(f"note: {limit}\n")
     if out is not None:
-        frame = pair_table(dataset.manifest, alike.pairs)
-        written = write_pairs(out, frame, lambda rows: dataset.pixels()[rows], alike.limits)
+        table, pixels = dataset.everything()
+        frame = pair_table(table, alike.pairs)
+        written = write_pairs(out, frame, lambda rows: pixels[rows], alike.limits)
         sys.stdout.write(f"{len(frame)} near-duplicate pairs: {written[-1].resolve()}\n")
     if problems:
         raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
     sys.stdout.write(_described(folder, dataset) + "\naudit: no problems found\n")
+
+
+@app.command("pseudo-label")
+def pseudo_label(
+    dataset: Annotated[Path, typer.Argument(help="A dataset prepared with --unlabelled keep.")],
+    model: Annotated[Path, typer.Option("--model", help="The model.safetensors that a run kept.")],
+    out: Annotated[Path, typer.Option("--out", help="A new CSV file.")],
+    bound: Annotated[
+        float, typer.Option("--bound", help="Lowest confidence of an accepted label.")
+    ] = 0.95,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")] = "cpu",
+) -> None:
+    """Propose labels for images without one, for `fgaug gan train --pseudo-labels`."""
+    from fgaug.training.pseudo_label import propose
+
+    found = propose(model, dataset, out, bound=bound, device=device)
+    accepted = found.table[found.table["accepted"]]
+    for label, rows in found.table.groupby("pseudo_label"):
+        count = int((accepted["pseudo_label"] == label).sum())
+        sys.stderr.write(f"{label}: {count} of {len(rows)} proposed labels reach {bound:g}\n")
+    if found.left_out:
+        sys.stderr.write(f"{found.left_out} images of validation and test patients are left out\n")
+    sys.stderr.write(
+        f"On validation images, whose labels are known, {found.reached} of {found.checked} reach "
+        f"the bound, and {found.correct} of these are correct\n"
+    )
+    sys.stdout.write(f"{out.resolve()}\n")
 
 
 @app.command()
@@ -319,5 +355,11 @@ def _described(folder: Path, dataset: object) -> str:
         labels = ", ".join(f"{label} {counts.get(label, 0)}" for label in spec.labels)
         lines.append(
             f"  fold {fold}: {len(rows)} images of {rows['group'].nunique()} groups ({labels})"
+        )
+    if dataset.unlabelled is not None:
+        rest = dataset.unlabelled.manifest
+        lines.append(
+            f"  without a label: {len(rest)} images of {rest['group'].nunique()} groups, "
+            f"{int((rest['split'] == 'train').sum())} of them of training patients, for GANs alone"
         )
     return "\n".join(lines)

@@ -60,6 +60,20 @@ def train(
             help="Train on N images of each label, or a share below 1, of whole patients.",
         ),
     ] = None,
+    unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled",
+            help="Train one network on all labels and the images without one, to start from.",
+        ),
+    ] = False,
+    pseudo_labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--pseudo-labels",
+            help="Table of `fgaug data pseudo-label`: adds its accepted images to their labels.",
+        ),
+    ] = None,
     split: Split = "dataset",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     gpus: Annotated[
@@ -89,6 +103,8 @@ def train(
         conditional=conditional,
         start=start,
         drop=drop,
+        unlabelled=unlabelled,
+        pseudo_labels=pseudo_labels,
         augment=augment,
         images=images,
         split=split_of(split),

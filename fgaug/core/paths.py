@@ -31,6 +31,11 @@ class DatasetPaths:
         """The action taken on each near-duplicate pair; exists only if a rule was given."""
         return self.root / "copies.csv"
 
+    @property
+    def unlabelled(self) -> Path:
+        """A dataset of its own: the images without a label, if there are any."""
+        return self.root / "unlabelled"
+
     def pixels(self, part: int) -> Path:
         return self.root / "pixels" / f"part-{part:05d}.parquet"
 

@@ -20,31 +20,37 @@ def audit(data: Dataset | pd.DataFrame) -> list[str]:
     a split.
 
     Args:
-        data: a dataset, or a table with image_id, label, group, split and sha256.
+        data: a dataset, or a table with image_id, label, group, split and sha256. Images without a
+            label are checked too.
     """
-    table = data.manifest if isinstance(data, Dataset) else data
+    table = data.everything()[0] if isinstance(data, Dataset) else data
     return [*_shared_groups(table), *_copies(table), *_missing_labels(table)]
 
 
-def suspicions(data: Dataset, alike: Alike | None = None) -> list[str]:
+def suspicions(data: Dataset | pd.DataFrame, alike: Alike | None = None) -> list[str]:
     """Return what a person should review: near-duplicates and misplaced gan flags.
 
     Args:
-        data: a dataset.
-        alike: its pairs of duplicates and near-duplicates; None searches for them.
+        data: a dataset, or its table; the label is missing where an image has none.
+        alike: pairs of duplicates and near-duplicates among its rows, in the order of
+            `Dataset.everything`; None searches a dataset for them.
     """
-    alike = alike or pairs_of(data)
+    if isinstance(data, Dataset):
+        alike = alike or pairs_of(data)
+        data = data.everything()[0]
+    assert alike is not None, "a table has no pixels"
     return [
-        *_near_copies(data.manifest, alike),
-        *_near_copies_in_folds(data.manifest, alike),
-        *_counted_twice(data.manifest, alike),
-        *_flagged_outside_training(data.manifest),
+        *_near_copies(data, alike),
+        *_near_copies_in_folds(data, alike),
+        *_counted_twice(data, alike),
+        *_flagged_outside_training(data[data["label"].notna()]),
     ]
 
 
 def pairs_of(data: Dataset) -> Alike:
     """Return the pairs of duplicate and near-duplicate images in a dataset."""
-    return find_alike([data.pixels()], data.manifest["sha256"].tolist())
+    blocks = [data.pixels(), *([data.unlabelled.pixels()] if data.unlabelled is not None else [])]
+    return find_alike(blocks, data.everything()[0]["sha256"].tolist())
 
 
 def _shared_groups(table: pd.DataFrame) -> list[str]:
@@ -76,6 +82,7 @@ def _copies(table: pd.DataFrame) -> list[str]:
 
 
 def _missing_labels(table: pd.DataFrame) -> list[str]:
+    table = table[table["label"].notna()]
     labels = set(table["label"])
     problems = []
     for split in ("train", "valid", "test", HELD_OUT):
@@ -90,7 +97,9 @@ def _near_copies(table: pd.DataFrame, alike: Alike) -> list[str]:
     pairs = alike.pairs[alike.pairs["kind"] != EXACT]  # exact ones are problems
     split, label = table["split"].to_numpy(), table["label"].to_numpy()
     one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
-    across, differ = split[one] != split[other], label[one] != label[other]
+    known = pd.notna(label)
+    across = split[one] != split[other]
+    differ = known[one] & known[other] & (label[one] != label[other])
     doubts = []
     if across.any():
         shown = [_named(table, a, b) for a, b in zip(one[across], other[across], strict=True)]
@@ -115,11 +124,12 @@ def _near_copies_in_folds(table: pd.DataFrame, alike: Alike) -> list[str]:
         return []
     pairs = alike.pairs[alike.pairs["kind"] != EXACT]
     fold, ids = table["fold"].to_numpy(), table["image_id"].to_numpy()
+    known = table["label"].notna().to_numpy()  # images without a label are in no fold
     one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
     names = [
         f"{ids[a]} (fold {fold[a]}) ~ {ids[b]} (fold {fold[b]})"
         for a, b in zip(one, other, strict=True)
-        if fold[a] != fold[b]
+        if fold[a] != fold[b] and known[a] and known[b]
     ]
     if not names:
         return []

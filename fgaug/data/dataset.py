@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from fgaug.core.files import read_json, read_table, write_json, write_table, wri
 from fgaug.core.pixels import ImageArray, cached_memmap, read_pixels, write_pixels
 from fgaug.core.split_names import PREPARED, fold_of
 from fgaug.data.folds import HELD_OUT, held_out
+from fgaug.data.unlabelled import JoinedPixels, follow
 from fgaug.errors import DataError
 
 SCHEMA_VERSION = 1
@@ -56,6 +58,7 @@ class Dataset:
     spec: DatasetSpec
     # MANIFEST_COLUMNS, the strata and, if there are folds, `fold`; sorted by image_id
     manifest: pd.DataFrame
+    unlabelled: Dataset | None = None  # images without a label; only GANs may see them
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -84,11 +87,25 @@ class Dataset:
         if split == PREPARED:
             return self
         if (fold := fold_of(split)) is not None:
-            return dataclasses.replace(self, manifest=held_out(self.manifest, fold))
+            return self._divided(held_out(self.manifest, fold))
         from fgaug.data.split import redrawn  # scikit-learn takes a second to load
 
         assert isinstance(split, int)
-        return dataclasses.replace(self, manifest=redrawn(self.manifest, split))
+        return self._divided(redrawn(self.manifest, split))
+
+    def _divided(self, manifest: pd.DataFrame) -> Dataset:
+        rest = self.unlabelled
+        if rest is not None:
+            rest = dataclasses.replace(rest, manifest=follow(rest.manifest, manifest))
+        return dataclasses.replace(self, manifest=manifest, unlabelled=rest)
+
+    def everything(self) -> tuple[pd.DataFrame, ImageArray | JoinedPixels]:
+        """Return the rows and pixels of all images; the label is missing where there is none."""
+        if self.unlabelled is None:
+            return self.manifest, self.pixels()
+        rest = self.unlabelled.manifest.assign(label=None)
+        table = pd.concat([self.manifest, rest], ignore_index=True)
+        return table, JoinedPixels(self.pixels(), self.unlabelled.pixels())
 
     @property
     def evaluated(self) -> str:
@@ -98,6 +115,15 @@ class Dataset:
     def _decode(self) -> np.ndarray:
         parts = [read_pixels(path, DataError) for path in parts_of(self.root)]
         return np.concatenate(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unlabelled:
+    """Images without a label, to be written beside a dataset."""
+
+    manifest: pd.DataFrame  # as that of the dataset, sorted by image_id; every label is empty
+    images: Iterable[np.ndarray]  # blocks of uint8 [n, H, W, C], in the order of the manifest
+    crop: dict[str, Any] | None  # margin and digest of their own boxes
 
 
 def digest_of(
@@ -144,8 +170,33 @@ def open_dataset(path: str | Path) -> Dataset:
     """Open the dataset in a folder.
 
     Raises:
-        DataError: the dataset is missing, unfinished or damaged."""
-    root = Path(path)
+        DataError: the dataset is missing, unfinished or damaged, or has images without a label.
+    """
+    dataset = _open(Path(path))
+    spec, files = dataset.spec, paths.DatasetPaths(dataset.root)
+    unknown = ~dataset.manifest["label"].isin(spec.labels)
+    if unknown.any():
+        raise DataError(
+            f"{dataset.root} has {int(unknown.sum())} images without a label, on which no "
+            "classifier can be trained. Give the dataset that lies around this folder; there they "
+            "serve GANs alone."
+        )
+    noted = spec.source.get("unlabelled")
+    if noted is None:
+        return dataset
+    if not files.unlabelled.is_dir():
+        raise DataError(
+            f"{dataset.root} has lost its folder {files.unlabelled.name} with {noted['images']} "
+            "images. Copy the whole folder again or prepare it again."
+        )
+    rest = _open(files.unlabelled)
+    if rest.spec.digest != noted["digest"]:
+        raise DataError(f"{files.unlabelled} belongs to another dataset. Prepare it again.")
+    return dataclasses.replace(dataset, unlabelled=rest)
+
+
+def _open(root: Path) -> Dataset:
+    """Open one folder with a manifest, whatever its labels."""
     files = paths.DatasetPaths(root)
     if root.is_file():
         raise DataError(
@@ -185,6 +236,7 @@ def write_dataset(
     manifest: pd.DataFrame,
     images: Iterable[np.ndarray],
     copies: pd.DataFrame | None = None,
+    unlabelled: Unlabelled | None = None,
 ) -> Dataset:
     """Write a dataset, its manifest last, and return it opened.
 
@@ -194,28 +246,54 @@ def write_dataset(
         manifest: MANIFEST_COLUMNS and the strata; it must be sorted by image_id.
         images: blocks of uint8 [n, H, W, C], in the order of the manifest.
         copies: the action taken on each near-duplicate pair; stored beside the manifest.
+        unlabelled: images without a label; the digest of the dataset does not cover them.
     """
     root = Path(out)
     files = paths.DatasetPaths(root)
     assert manifest["image_id"].is_monotonic_increasing
     manifest = manifest[_columns(spec)].reset_index(drop=True)
     spec = dataclasses.replace(spec, digest=_digest(spec, manifest))
+    rest = None
+    if unlabelled is not None:
+        rest = _unlabelled_spec(spec, unlabelled)
+        noted = {"images": len(unlabelled.manifest), "digest": rest.digest}
+        spec = dataclasses.replace(spec, source={**spec.source, "unlabelled": noted})
     if files.manifest.exists():
-        return _same_or_refused(root, spec.digest)
+        return _same_or_refused(root, spec)
     if root.exists() and not root.is_dir():
         raise DataError(f"{root} is a file, and a dataset is a folder. Choose another --out.")
     for left_over in parts_of(root):
         left_over.unlink()
     files.copies.unlink(missing_ok=True)
-    write_parts(files, manifest, images)
+    if files.unlabelled.is_dir():
+        shutil.rmtree(files.unlabelled)  # of an attempt that did not finish
+    if unlabelled is not None and rest is not None:
+        _write(paths.DatasetPaths(files.unlabelled), rest, unlabelled.manifest, unlabelled.images)
     if copies is not None:
         write_text(files.copies, copies.to_csv(index=False))
+    _write(files, spec, manifest, images)
+    return open_dataset(root)
+
+
+def _unlabelled_spec(spec: DatasetSpec, unlabelled: Unlabelled) -> DatasetSpec:
+    """Return the contents of `dataset.json` of the images without a label."""
+    rest = dataclasses.replace(spec, labels=(), folds=(), crop=unlabelled.crop)
+    return dataclasses.replace(rest, digest=_digest(rest, unlabelled.manifest))
+
+
+def _write(
+    files: paths.DatasetPaths,
+    spec: DatasetSpec,
+    manifest: pd.DataFrame,
+    images: Iterable[np.ndarray],
+) -> None:
+    manifest = manifest[_columns(spec)].reset_index(drop=True)
+    write_parts(files, manifest, images)
     written = dataclasses.asdict(spec)
     if not spec.folds:
         del written["folds"]  # as earlier versions wrote it
     write_json(files.spec, written)
     write_table(files.manifest, pa.Table.from_pandas(manifest, preserve_index=False))
-    return open_dataset(root)
 
 
 def _columns(spec: DatasetSpec) -> list[str]:
@@ -239,14 +317,18 @@ def _digest(spec: DatasetSpec, manifest: pd.DataFrame) -> str:
     )
 
 
-def _same_or_refused(root: Path, digest: str) -> Dataset:
+def _same_or_refused(root: Path, spec: DatasetSpec) -> Dataset:
     found = open_dataset(root)
-    if found.spec.digest == digest:
+    name = "unlabelled"
+    if found.spec.digest != spec.digest:
+        other = (
+            f"another dataset (digest {found.spec.digest[:12]}; this one is {spec.digest[:12]})"
+        )
+    elif found.spec.source.get(name) != spec.source.get(name):
+        other = "this dataset with other images without a label"
+    else:
         return found
-    raise DataError(
-        f"{root} already holds another dataset (digest {found.spec.digest[:12]}; this one is "
-        f"{digest[:12]}). Remove the folder, or choose another --out."
-    )
+    raise DataError(f"{root} already holds {other}. Remove the folder, or choose another --out.")
 
 
 def _read_spec(path: Path) -> DatasetSpec:

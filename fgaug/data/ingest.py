@@ -53,6 +53,7 @@ def from_csv(
     sheet: str | None = None,
     fold_col: str | None = None,
     box: BoxColumns | None = None,
+    unlabelled: bool = False,
 ) -> Ingested:
     """Return the rows of a label table with their image files, or report every problem.
 
@@ -72,6 +73,7 @@ def from_csv(
         sheet: sheet of a workbook; None takes the first.
         fold_col: column with folds, as whole numbers.
         box: columns with the box of each image, for cropping.
+        unlabelled: keep rows with an empty label, instead of refusing them.
     """
     csv, images = Path(csv), Path(images)
     if not images.is_dir():
@@ -85,6 +87,7 @@ def from_csv(
         gan=gan_col,
         fold=fold_col,
         box=box,
+        unlabelled=unlabelled,
     )
     problems: list[str] = []
     doubts: list[str] = []

@@ -11,13 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from fgaug.data.audit import suspicions
 from fgaug.data.boxes import BoxRequest, settle_missing, with_boxes
 from fgaug.data.copies.pairs_page import check_folder
 from fgaug.data.copies.rules import RULES
-from fgaug.data.dataset import Dataset, DatasetSpec, write_dataset
+from fgaug.data.dataset import Dataset, DatasetSpec, Unlabelled, write_dataset
 from fgaug.data.exclusion import read_list, without_named
 from fgaug.data.folds import check_folds
 from fgaug.data.ingest import Ingested, from_csv, from_folders
@@ -29,6 +30,7 @@ from fgaug.data.reading.loading import LoadedImages, Progress, load_images, load
 from fgaug.data.reading.squares import MAX_SIZE, MIN_SIZE, RESIZE_FILTER, Box
 from fgaug.data.selection import Copies, choose
 from fgaug.data.split import SEED, assign_splits, completed_rule, split_rule
+from fgaug.data.unlabelled import KEEP, split_all
 from fgaug.errors import DataError
 
 _LOG = logging.getLogger("fgaug")
@@ -61,6 +63,7 @@ def prepare(
     planes: Sequence[str] = (),
     margin: float | None = None,
     boxes: BoxRequest | None = None,
+    unlabelled: str | None = None,
     phantom: Mapping[str, Any] | None = None,
     channels: int | None = None,
     valid: float = 0.5,
@@ -106,6 +109,8 @@ def prepare(
         margin: crop to each image's box, enlarged by this share of its longer side; None means 0
             with `boxes`, and whole images without.
         boxes: where the boxes come from; bus-bra has boxes of its own.
+        unlabelled: `keep` stores images with an empty label beside the dataset, for GANs; None
+            refuses them.
         phantom: arguments of `make_phantom` other than the size: images, seed, label_noise and
             others.
         channels: 1 or 3; None takes 1 if every image is grey.
@@ -133,6 +138,13 @@ def prepare(
     )
     if boxes is not None and margin is None:
         margin = 0.0
+    if unlabelled not in (None, KEEP):
+        raise DataError(f'--unlabelled "{unlabelled}" is unknown. Give --unlabelled {KEEP}.')
+    if unlabelled is not None and csv is None:
+        raise DataError(
+            "--unlabelled keeps the rows of a label table whose label is empty. Give the table "
+            "with --csv."
+        )
     if planes and preset != "fetal-planes":
         raise DataError(
             "--planes chooses from --preset fetal-planes. Give the preset, or omit it."
@@ -180,6 +192,7 @@ def prepare(
                 sheet=sheet,
                 fold_col=fold_col,
                 box=boxes.columns if boxes is not None and boxes.table is None else None,
+                unlabelled=unlabelled is not None,
             )
         elif folders is not None:
             rows = from_folders(
@@ -211,10 +224,10 @@ def prepare(
             rows = with_boxes(rows, boxes)
         if margin is not None:
             rows = settle_missing(rows, boxes.no_box if boxes is not None else None)
-        rule = _completed(rule, rows.table, valid, seed)
+        rule = _completed(rule, rows.table[rows.table["label"].notna()], valid, seed)
         # Decoding may take an hour, so impossible splits and folds are refused before it.
         _split(rows.table, rule)
-        _check_folds(rows.table)
+        _check_folds(rows.table[rows.table["label"].notna()])
         loaded = load_images(
             rows.files,
             size=size,
@@ -375,7 +388,7 @@ def _completed(
 
 def _split(table: pd.DataFrame, rule: Mapping[str, Any]) -> pd.DataFrame:
     arguments = {name: value for name, value in rule.items() if name not in ("kind", "column")}
-    return assign_splits(table, **arguments)
+    return split_all(table, lambda labelled: assign_splits(labelled, **arguments))
 
 
 def _write(
@@ -390,12 +403,11 @@ def _write(
     read["sha256"] = loaded.sha256
     chosen = choose(read, loaded, how, lambda table: _split(table, rule))
     stay, table = chosen.stay, chosen.table
+    named = table["label"].notna().to_numpy()
+    whole, table = table, table[named].reset_index(drop=True)
     _check_folds(table)  # again, as near-duplicates may have joined patients
-    crop = None
-    if margin is not None:
-        boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
-        boxes = list(itertools.compress(boxes, stay))
-        crop = {"margin": margin, "boxes": _digest_of_boxes(table["sha256"].tolist(), boxes)}
+    boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
+    boxes = list(itertools.compress(boxes, stay))
     spec = DatasetSpec(
         labels=tuple(sorted(table["label"].unique())),
         size=loaded.size,
@@ -403,17 +415,39 @@ def _write(
         strata=rows.strata,
         source={**rows.source, **chosen.source},
         split=rule,
-        crop=crop,
+        crop=_crop(margin, whole[named], list(itertools.compress(boxes, named))),
         resize_filter=RESIZE_FILTER,
         sizes=loaded.sizes(stay),
         digest="",
         folds=tuple(sorted(set(table["fold"].tolist()))) if "fold" in table else (),
     )
-    blocks = loaded.blocks(stay)
-    dataset = write_dataset(out, spec, table, blocks, chosen.report)
-    for doubt in suspicions(dataset, chosen.alike):
+    unlabelled = None
+    if not named.all():
+        unlabelled = Unlabelled(
+            manifest=whole[~named].assign(label="").reset_index(drop=True),
+            images=loaded.blocks(_among(stay, ~named)),
+            crop=_crop(margin, whole[~named], list(itertools.compress(boxes, ~named))),
+        )
+    blocks = loaded.blocks(_among(stay, named))
+    dataset = write_dataset(out, spec, table, blocks, chosen.report, unlabelled)
+    for doubt in suspicions(whole, chosen.alike):
         _LOG.warning("%s.", doubt)
     return dataset
+
+
+def _among(stay: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """Return the mask of all images read, of those that stay and are chosen among them."""
+    mask = stay.copy()
+    mask[stay] = chosen
+    return mask
+
+
+def _crop(
+    margin: float | None, table: pd.DataFrame, boxes: Sequence[Box | None]
+) -> dict[str, Any] | None:
+    if margin is None:
+        return None
+    return {"margin": margin, "boxes": _digest_of_boxes(table["sha256"].tolist(), boxes)}
 
 
 def _digest_of_boxes(sha256: Sequence[str], boxes: Sequence[Box | None]) -> str:

@@ -97,7 +97,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
     from fgaug.training.load_model import load_predictor
 
     dataset = open_dataset(root)
-    _check_fits(kept.card, dataset)
+    check_fits(kept.card, dataset)
     if dataset.spec.digest == kept.card.dataset_digest:
         dataset = dataset.with_split(kept.card.split)  # not the prepared split
         # a model of a fold is evaluated on that fold; its validation images chose its weights
@@ -210,7 +210,7 @@ def _checked(split: str) -> str:
     return split
 
 
-def _check_fits(card: Card, dataset: Dataset) -> None:
+def check_fits(card: Card, dataset: Dataset) -> None:
     """Refuse a dataset that was prepared differently from the model's training images."""
     spec = dataset.spec
     margin = spec.crop["margin"] if spec.crop is not None else None

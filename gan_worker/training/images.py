@@ -5,8 +5,8 @@ The record `<snapshot>.trained_on.parquet` lets later searches check for leakage
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,12 @@ from fgaug.core.paths import record_of
 from fgaug.core.seeding import Stream, permutation
 from fgaug.data import Dataset
 from fgaug.data.problems import counted, nearest, refuse
-from fgaug.errors import SnapshotError
+from fgaug.data.unlabelled import JoinedPixels
+from fgaug.errors import DataError, SnapshotError
 from gan_worker.training.sampler import Sampler
 
 MIN_IMAGES = 8  # per label; a network would only memorise fewer
+EVERY_LABEL = "all"  # the class of a network that learns from all images, with and without label
 RECORD = ["sha256", "group", "label"]  # columns of a record; the leakage check reads the first two
 RESIDENT_BYTES = 4 << 30  # a GPU keeps up to this many bytes of pixels, copied once
 
@@ -33,10 +35,12 @@ class TrainingImages:
     """N real images, ordered by content; pixels stay memory-mapped."""
 
     labels: tuple[str, ...]  # the index of a label is its class, as in the dataset
-    pixels: np.ndarray  # uint8 [rows of the dataset, H, W, C], memory-mapped
+    pixels: np.ndarray | JoinedPixels  # uint8 [rows of the dataset, H, W, C], memory-mapped
     rows: np.ndarray  # int64 [N], rows of the images
     classes: np.ndarray  # int64 [N]
-    table: pd.DataFrame  # one row per image: image_id, sha256, group, label
+    # one row per image: image_id, sha256, group, label (empty where there is none) and, if an
+    # image has a pseudo-label, `pseudo`
+    table: pd.DataFrame
     flagged: bool  # only images with the gan flag, as the dataset has some
     dropped: int  # images excluded by a drop list
     dataset_digest: str
@@ -201,6 +205,83 @@ def training_images(
     )
 
 
+def all_training_images(
+    dataset: Dataset, *, drop: Collection[str] = (), subset: Subset | None = None
+) -> TrainingImages:
+    """Return the training images of all labels and those without a label, as one class.
+
+    Images without a label follow their patients: those of validation and test patients are left
+    out.
+
+    Args:
+        dataset: the dataset, possibly with another split.
+        drop: SHA-256 of images with a label to exclude.
+        subset: selects a part of the images with a label; None for all.
+
+    Raises:
+        DataError: the dataset has no images without a label, or see `training_images`.
+    """
+    images = training_images(dataset, dataset.spec.labels, drop=drop, subset=subset)
+    rest = _usable(dataset)
+    return _joined(images, dataset, rest.assign(pseudo=False), (EVERY_LABEL,))
+
+
+def with_pseudo_labels(
+    images: TrainingImages, dataset: Dataset, pseudo: Mapping[str, str]
+) -> TrainingImages:
+    """Return the images and those without a label whose pseudo-label is one of theirs.
+
+    Images of validation and test patients are left out.
+
+    Args:
+        images: the training images of some labels.
+        dataset: the dataset that they come from, with the same split.
+        pseudo: the label by SHA-256.
+    """
+    rest = _usable(dataset)
+    labels = rest["sha256"].map(pseudo)
+    return _joined(
+        images,
+        dataset,
+        rest.assign(label=labels, pseudo=True)[labels.isin(images.labels)],
+        images.labels,
+    )
+
+
+def _usable(dataset: Dataset) -> pd.DataFrame:
+    """Return the rows without a label that networks may see, ordered by content."""
+    if dataset.unlabelled is None:
+        raise DataError(
+            f"{dataset.root} has no images without a label. Prepare it with --unlabelled keep, "
+            "or omit --unlabelled and --pseudo-labels."
+        )
+    rest = dataset.unlabelled.manifest
+    return rest[rest["split"] == "train"].sort_values(["sha256", "image_id"])
+
+
+def _joined(
+    images: TrainingImages, dataset: Dataset, rest: pd.DataFrame, labels: tuple[str, ...]
+) -> TrainingImages:
+    """Return training images followed by rows without a label, which have the column `pseudo`."""
+    assert dataset.unlabelled is not None
+    one = labels == (EVERY_LABEL,)
+    classes = np.zeros(len(rest), np.int64)
+    if not one:
+        classes = np.array([labels.index(label) for label in rest["label"]], np.int64)
+    further = rest[["image_id", "sha256", "group", "label", "pseudo"]]
+    table = pd.concat([images.table.assign(pseudo=False), further], ignore_index=True)
+    return replace(
+        images,
+        labels=labels,
+        pixels=JoinedPixels(dataset.pixels(), dataset.unlabelled.pixels()),
+        rows=np.concatenate([images.rows, len(dataset) + rest.index.to_numpy(np.int64)]),
+        classes=np.concatenate(
+            [np.zeros_like(images.classes) if one else images.classes, classes]
+        ),
+        table=table if table["pseudo"].any() else table.drop(columns="pseudo"),
+    )
+
+
 def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None = None) -> Path:
     """Write the record of a network's training images beside its file; return its path.
 
@@ -213,7 +294,7 @@ def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None 
     Raises:
         SnapshotError: the record of `start` cannot be read.
     """
-    record, seen = record_of(snapshot), images.table[RECORD]
+    record, seen = record_of(snapshot), _recorded(images)
     if start is not None and record_of(start).is_file():
         earlier = files.read_table(record_of(start), SnapshotError).to_pandas()
         seen = _both(seen, earlier)
@@ -223,7 +304,12 @@ def write_trained_on(snapshot: Path, images: TrainingImages, start: Path | None 
 
 def write_record(path: Path, images: TrainingImages) -> None:
     """Write SHA-256, group (keeping its type) and label of every image atomically."""
-    _write(path, images.table[RECORD])
+    _write(path, _recorded(images))
+
+
+def _recorded(images: TrainingImages) -> pd.DataFrame:
+    """Return the columns of a record; `pseudo` marks labels that a classifier proposed."""
+    return images.table[[*RECORD, *(["pseudo"] if "pseudo" in images.table else [])]]
 
 
 def _write(path: Path, seen: pd.DataFrame) -> None:
@@ -232,7 +318,11 @@ def _write(path: Path, seen: pd.DataFrame) -> None:
 
 def _both(seen: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
     """Combine two records; groups become text if only one record has numbers."""
-    earlier = earlier.reindex(columns=RECORD)
+    if "pseudo" in earlier or "pseudo" in seen:
+        seen, earlier = (
+            each if "pseudo" in each else each.assign(pseudo=False) for each in (seen, earlier)
+        )
+    earlier = earlier.reindex(columns=seen.columns)
     if earlier["group"].dtype != seen["group"].dtype:
         seen, earlier = (each.astype({"group": str}) for each in (seen, earlier))
     return pd.concat([seen, earlier]).drop_duplicates(["sha256", "group"], ignore_index=True)

@@ -15,8 +15,10 @@ import numpy as np
 from rich.console import Console
 
 from fgaug.core import cluster, contact_sheet
+from fgaug.core.files import sha256_of
 from fgaug.data import open_dataset
 from fgaug.data.drop_list import read_drops
+from fgaug.data.pseudo_labels import accepted_labels
 from fgaug.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class TrainRequest:
     drop: Path | None = None
     augment: str | None = None  # a key of options.AUGMENTATION; None: the preset's
     images: float | None = None  # of each label, or a share below 1; None: all of them
+    unlabelled: bool = False  # one network on all labels and the images without a label
+    pseudo_labels: Path | None = None  # table of `fgaug data pseudo-label`
     split: int | str = "dataset"
     device: str = "auto"
     gpus: int = 1  # GPUs that share one network's batch
@@ -57,6 +61,7 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
     """
     import torch
 
+    from gan_worker.training.images import EVERY_LABEL
     from gan_worker.training.launch import Job
     from gan_worker.training.options import augmented, resolve
 
@@ -70,11 +75,25 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
             f"--augment {asked.augment} sets {', '.join(sorted(named))}, which --set or --sweep "
             "sets too. Drop one of them."
         )
-    spec = open_dataset(asked.dataset).spec
+    dataset = open_dataset(asked.dataset)
+    spec = dataset.spec
     labels = list(asked.labels) or list(spec.labels)
     groups = [tuple(labels)] if asked.conditional else [(label,) for label in labels]
     if asked.conditional and len(labels) < 2:
         raise UserError(f"--conditional needs at least two labels, got {', '.join(labels)}.")
+    if asked.unlabelled and (asked.conditional or asked.labels or asked.pseudo_labels):
+        raise UserError(
+            "--unlabelled trains one network on all labels and the images without one. Omit "
+            "--label, --conditional and --pseudo-labels, or omit --unlabelled."
+        )
+    if asked.unlabelled:
+        groups = [(EVERY_LABEL,)]
+    pseudo: tuple[tuple[str, str], ...] = ()
+    pseudo_file = None
+    if asked.pseudo_labels is not None:
+        accepted = accepted_labels(asked.pseudo_labels, dataset)
+        pseudo = tuple(sorted(accepted.items()))
+        pseudo_file = sha256_of(asked.pseudo_labels)
     drops = read_drops(asked.drop) if asked.drop else None
     device = asked.device
     if device == "auto":
@@ -104,6 +123,9 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
             drop=tuple(sorted(drops.images)) if drops else (),
             drop_file=drops.sha256 if drops else None,
             amount=asked.images,
+            unlabelled=asked.unlabelled,
+            pseudo=pseudo,
+            pseudo_file=pseudo_file,
             device=device,
             processes=asked.gpus,
         )
@@ -152,6 +174,8 @@ def told(job: Job) -> str:
     """Return all options of a training, for the terminal."""
     numbers = ", ".join(f"{name} {value}" for name, value in asdict(job.options).items())
     part = "" if job.amount is None else f", images {job.amount:g} of each label"
+    part += ", with images without a label" if job.unlabelled else ""
+    part += ", with pseudo-labels" if job.pseudo_file is not None else ""
     head = f"{job.out}: {' and '.join(job.labels)}{part}, {job.device} x{job.processes}"
     return f"{head}\n  {numbers}"
 

@@ -24,7 +24,9 @@ from gan_worker.training.images import (
     Subset,
     TrainingBatches,
     TrainingImages,
+    all_training_images,
     training_images,
+    with_pseudo_labels,
 )
 from gan_worker.training.loop import Loop, Tick
 from gan_worker.training.options import TrainingOptions
@@ -48,6 +50,9 @@ class Job:
     drop: tuple[str, ...] = ()  # SHA-256 of images to exclude
     drop_file: str | None = None  # digest of the list
     amount: float | None = None  # images of each label, or a share below 1; None: all of them
+    unlabelled: bool = False  # one network on all labels and the images without a label
+    pseudo: tuple[tuple[str, str], ...] = ()  # pairs (SHA-256, pseudo-label) of accepted images
+    pseudo_file: str | None = None  # digest of their table
     device: str = "cpu"
     processes: int = 1  # one per GPU; they share the batch
 
@@ -60,6 +65,8 @@ class Job:
             "split": self.split,
             "drop": self.drop_file,
             **({} if self.amount is None else {"amount": self.amount}),
+            **({"unlabelled": True} if self.unlabelled else {}),
+            **({} if self.pseudo_file is None else {"pseudo_labels": self.pseudo_file}),
         }
 
     def images(self) -> TrainingImages:
@@ -68,7 +75,12 @@ class Job:
         subset = None
         if self.amount is not None:
             subset = Subset(amount=self.amount, seed=self.options.seed)
-        return training_images(dataset, self.labels, drop=self.drop, subset=subset)
+        if self.unlabelled:
+            return all_training_images(dataset, drop=self.drop, subset=subset)
+        images = training_images(dataset, self.labels, drop=self.drop, subset=subset)
+        if self.pseudo_file is None:
+            return images
+        return with_pseudo_labels(images, dataset, dict(self.pseudo))
 
 
 def run(job: Job, draw: Sheet, tell: Tell, stop: Callable[[], bool] = lambda: False) -> bool:

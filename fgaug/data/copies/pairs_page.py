@@ -56,7 +56,8 @@ def pair_table(
     frame.insert(0, "kind", pairs["kind"].to_numpy())
     frame.insert(1, "correlation", pairs["correlation"].to_numpy())
     one, other = frame["one_split"], frame["other_split"]
-    frame["labels_differ"] = frame.pop("_one") != frame.pop("_other")
+    first, second = frame.pop("_one"), frame.pop("_other")
+    frame["labels_differ"] = first.notna() & second.notna() & (first != second)
     frame["across_split"] = (one != other) & (one != "") & (other != "")
     frame["done"] = list(done) if done is not None else ""
     order = frame.sort_values(

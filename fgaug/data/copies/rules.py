@@ -109,13 +109,16 @@ def _drop(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray) -> np.ndar
     one, other = pairs["one"].to_numpy(), pairs["other"].to_numpy()
     exact = (pairs["kind"] == EXACT).to_numpy()
     there = kept[one] & kept[other]
-    differ = there & (labels[one] != labels[other])
+    known = pd.notna(labels)  # an image without a label contradicts nothing
+    both = known[one] & known[other]
+    differ = there & both & (labels[one] != labels[other])
     kept[one[differ]] = kept[other[differ]] = False
     rank = _ranks(table)
     alike: dict[int, list[int]] = {}
     roots = _roots(len(table), pairs[exact])
     for a, b, same in zip(one[there], other[there], exact[there], strict=True):
-        if labels[a] == labels[b] and (same or groups[a] != groups[b]):
+        alike_labels = labels[a] == labels[b] or not (known[a] and known[b])
+        if alike_labels and (same or groups[a] != groups[b]):
             alike.setdefault(a, []).append(b)
             alike.setdefault(b, []).append(a)
     equal = pd.Series(np.arange(len(table))).groupby(roots).indices
@@ -130,12 +133,15 @@ def _drop(table: pd.DataFrame, pairs: pd.DataFrame, kept: np.ndarray) -> np.ndar
 
 
 def _ranks(table: pd.DataFrame) -> np.ndarray:
-    """Return the order in which copies are kept: test before training, then by name."""
+    """Return the order in which copies are kept: with a label, test before training, by name."""
     place = table["split"].map(_FIRST_KEPT) if "split" in table else 0
     flag = ~table["gan"].astype(bool) if "gan" in table else False
-    order = pd.DataFrame({"place": place, "flag": flag, "id": table["image_id"]})
+    named = {"unknown": table["label"].isna(), "place": place, "flag": flag}
+    order = pd.DataFrame({**named, "id": table["image_id"]})
     ranks = np.empty(len(table), np.int64)
-    ranks[order.sort_values(["place", "flag", "id"]).index.to_numpy()] = np.arange(len(table))
+    ranks[order.sort_values(["unknown", "place", "flag", "id"]).index.to_numpy()] = np.arange(
+        len(table)
+    )
     return ranks
 
 

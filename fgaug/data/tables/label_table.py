@@ -46,6 +46,7 @@ class LabelColumns:
     split: str | None = None
     gan: str | None = None
     fold: str | None = None
+    unlabelled: bool = False  # keep rows with an empty label
     box: BoxColumns | None = None
 
     def named(self) -> list[str]:
@@ -101,7 +102,7 @@ def read_labels(
         frame["box"] = pd.Series(boxes, dtype=object)
     # The whole column determines the type, whichever labels are kept.
     numbers = typed(frame["group"].dropna()) if columns.group is not None else None
-    frame = _kept(frame, keep_labels, problems, remarks)
+    frame = _kept(frame, keep_labels, problems, remarks, unlabelled=columns.unlabelled)
     if notes is not None:
         notes += remarks
     _check_rows(frame, columns, problems, cells.why_empty)
@@ -221,7 +222,12 @@ def require_columns(
 
 
 def _kept(
-    frame: pd.DataFrame, keep_labels: Sequence[str], problems: list[str], notes: list[str]
+    frame: pd.DataFrame,
+    keep_labels: Sequence[str],
+    problems: list[str],
+    notes: list[str],
+    *,
+    unlabelled: bool,
 ) -> pd.DataFrame:
     """Return the rows of the labels to keep, and count the other rows in a note."""
     if not keep_labels:
@@ -229,7 +235,7 @@ def _kept(
     known = sorted(frame["label"].dropna().unique())
     unknown = [label for label in keep_labels if label not in known]
     problems += [f'no row has label "{label}"{nearest(label, known)}' for label in unknown]
-    kept = frame["label"].isin(list(keep_labels))
+    kept = frame["label"].isin(list(keep_labels)) | (unlabelled & frame["label"].isna())
     notes += left_out(frame.loc[~kept, "label"].fillna("no label"), "row")
     return frame[kept]
 
@@ -263,7 +269,7 @@ def _check_rows(
     if nameless:
         problems.append(f"{counted(nameless, 'row')} without an image name")
     for ours in ("label", "group", "split", "gan", "fold"):
-        if ours not in frame:
+        if ours not in frame or (ours == "label" and columns.unlabelled):
             continue
         missing = frame.loc[frame[ours].isna(), "image"]
         if len(missing):
@@ -271,7 +277,10 @@ def _check_rows(
             names = listed(missing)
             cure = ". Fill in the cells or remove the rows"
             if ours == "label":
-                cure += "; with --keep-label, only rows of the named labels are read"
+                cure += (
+                    "; with --keep-label, only rows of the named labels are read, and with "
+                    "--unlabelled keep these images serve GANs alone"
+                )
             problems.append(
                 f'{counted(len(missing), "row")} without "{name}": {names}{why_empty or cure}'
             )
