@@ -406,8 +406,8 @@ def _write(
     named = table["label"].notna().to_numpy()
     whole, table = table, table[named].reset_index(drop=True)
     _check_folds(table)  # again, as near-duplicates may have joined patients
-    boxes = [file.box for file, kept in zip(rows.files, loaded.kept, strict=True) if kept]
-    boxes = list(itertools.compress(boxes, stay))
+    boxes = [file.box for file in itertools.compress(rows.files, loaded.kept)]
+    boxes = list(itertools.compress(boxes, stay))  # none if images are simulated
     spec = DatasetSpec(
         labels=tuple(sorted(table["label"].unique())),
         size=loaded.size,
