@@ -261,7 +261,6 @@ def statuses(run: Path) -> dict[str, str]:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 class TestSearch:
     def test_single_cells_stop_at_rungs(self, whole: Path) -> None:
         frame = load_results(whole)
@@ -302,6 +301,7 @@ class TestSearch:
         assert run.ok + run.pruned == 14
         assert {path: path.stat().st_mtime_ns for path in whole.glob("trials/*/*")} == before
 
+    @pytest.mark.slow
     def test_a_grown_grid_compares_with_what_was_there(
         self, whole: Path, cluster: None, root: Path
     ) -> None:

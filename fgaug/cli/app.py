@@ -151,6 +151,7 @@ def search(
     Exit code: 0 complete, 1 failures, 2 an error in the grid or its inputs, 3 incomplete.
     Ctrl-C once: trials run to their next evaluation and save a checkpoint. Twice: stop at once.
     """
+    from fgaug.errors import GridError
     from fgaug.study import search as study_search
     from fgaug.study.dry_run import dry_plan
     from fgaug.study.plan import Shard
@@ -160,7 +161,15 @@ def search(
     part = None if shard is None else Shard.parse(shard)
     room = room_of(cpus, gpus, address)
     if dry_run:
-        show.plan(dry_plan(grid, out, part, room), room)
+        planned = dry_plan(grid, out, part, room)
+        show.plan(planned, room)
+        # a plan by counts has named them among what is absent
+        if (
+            room is not None
+            and not planned.absent
+            and (problems := room.misfits(planned.space.resources))
+        ):
+            raise GridError(problems, planned.space.name)
         return
     run = study_search.search(
         grid,

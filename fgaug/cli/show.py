@@ -101,7 +101,9 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and the cache; {trials})")
     if room is not None and room.address is not None:
         say(f"resources: those of the cluster at {room.address}, known when the search starts")
-    if todo:
+    if room is not None and not planned.absent and room.misfits(space.resources):
+        say("time: no estimate, because the trials do not fit this machine")
+    elif todo:
         threads, auto = 1, " (`resources: auto`: adjusted by a measurement at the start)"
         if not isinstance(space.resources, str):
             threads, auto = max(1, min(int(space.resources.cpu), cores())), ""

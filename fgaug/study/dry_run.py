@@ -229,13 +229,16 @@ def dry_plan(
 ) -> Plan:
     """Return the plan that a dry run prints, based on the grid's counts if the dataset is absent.
 
+    Whether trials fit this machine is not checked unless the plan goes by counts: a grid for
+    another machine has a plan here, too.
+
     Raises:
         GridError: as `plan`, or the grid needs its dataset, which is absent.
         SnapshotError: a network on this machine cannot be used.
     """
     space = load_space(grid)
     if not goes_by_counts(space):
-        return sampled(plan(space, out, shard, room=room))
+        return sampled(plan(space, out, shard))
     if shard is not None:
         problem = (
             f"--shard needs cell ids, which depend on {space.dataset}, and that is not on this "
