@@ -45,7 +45,7 @@ def made(folders: dict[tuple[str, ...], Path], labels: tuple[str, ...]) -> Path:
 
 
 def labels_of(raw: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the labels that a grid's networks are for; the two of breast ultrasound by default."""
+    """Return the labels of a grid's networks; without any, those of breast ultrasound."""
     generators = [raw.get("generator", {})]
     generators += [each["generator"] for each in raw["axes"].get("snapshot", [])]
     named = {label for each in generators for label in each.get("snapshots", {})}
