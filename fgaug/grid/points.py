@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fgaug.core.split_names import fold_of
+from fgaug.grid import twins
 from fgaug.grid.analysis_plan import seeds_of_baseline
 from fgaug.grid.axes import (
     Counts,
@@ -131,22 +132,17 @@ def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iter
 
 def _controls(space: Space, arm: Point) -> Iterator[Point]:
     """Yield the baseline and twins of an arm, with the same seed, recipe, split and patients."""
-    baseline = _baseline(arm)
-    yield baseline
-    if "oversample" in space.controls and arm.mode in ("augmentation", "replacement"):
-        of_fakes = ("snapshot", "psi", "psi_by_label", "filter")
-        nothing: dict[str, Any] = dict.fromkeys(of_fakes)
-        yield replace(arm, mode="oversample", **nothing)
-    if "drop" in space.controls and arm.mode == "replacement":
-        yield replace(baseline, mode="drop", remove=arm.remove)
+    yield _comparator(arm, twins.BASELINE)
+    for twin in (twins.OVERSAMPLE, twins.DROP):
+        if twin.name in space.controls and arm.mode in twin.of_modes:
+            yield _comparator(arm, twin)
     if "random_subset" in space.controls and arm.random_subset is not None:
         yield arm.random_subset
 
 
-def _baseline(arm: Point) -> Point:
-    of_fakes = ("snapshot", "psi", "psi_by_label", "ratio", "fakes", "filter", "remove")
-    nothing: dict[str, Any] = dict.fromkeys(of_fakes)
-    return replace(arm, mode="baseline", **nothing)
+def _comparator(arm: Point, kind: twins.Comparator) -> Point:
+    nothing: dict[str, Any] = dict.fromkeys(kind.dropped)
+    return replace(arm, mode=kind.name, **nothing)
 
 
 def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
@@ -162,7 +158,7 @@ def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
     for point in points:
         if point.mode in ("oversample", "drop"):
             continue
-        family = replace(_baseline(point), seed=0).key
+        family = replace(_comparator(point, twins.BASELINE), seed=0).key
         if point.mode == "baseline":
             baselines.setdefault(family, []).append(point)
         else:

@@ -11,6 +11,7 @@ import pandas as pd
 from fgaug.grid.arm_names import arm_name, frozen, further_axes
 from fgaug.grid.cells import CONTROLS, FAKE_MODES, MODES
 from fgaug.grid.filters import NONE
+from fgaug.grid.twins import COMPARATORS, Comparator
 from fgaug.runs.results import USUAL_SPLIT
 
 COLUMNS = (
@@ -67,8 +68,8 @@ def arm_table(rows: pd.DataFrame, missing: pd.DataFrame | None = None) -> pd.Dat
     for arm_id, row in zip(firsts.index, records(firsts), strict=True):
         arm = _described(str(arm_id), row, axes, recipe)
         if arm["mode"] not in FAKE_MODES:
-            key = (arm["family"], arm["mode"], *_amounts(row, arm["mode"]))
-            keys.setdefault(key, arm["arm_id"])
+            kind = COMPARATORS[arm["mode"]]
+            keys.setdefault((arm["family"], *_shared(row, kind)), arm["arm_id"])
         elif arm["filter"] in (None, NONE):
             keys.setdefault(_fakes(row, axes), arm["arm_id"])
         arms.append(arm | {"row": row})
@@ -131,12 +132,9 @@ def _described(
     }
 
 
-def _amounts(row: Mapping[str, Any], mode: str) -> tuple[Hashable, ...]:
-    """Return the values that an arm and its control have in common; see `grid.points`."""
-    removed = frozen(row.get("remove"))
-    if mode == "oversample":
-        return removed, frozen(row.get("ratio")), frozen(row.get("fakes"))
-    return (removed,) if mode == "drop" else ()
+def _shared(row: Mapping[str, Any], kind: Comparator) -> tuple[Hashable, ...]:
+    """Return the values that an arm and its comparator of a kind have in common."""
+    return kind.key(lambda axis: frozen(row.get(axis)))
 
 
 def _fakes(row: Mapping[str, Any], axes: tuple[str, ...]) -> tuple[Hashable, ...]:
@@ -148,14 +146,16 @@ def _others(
     arm: Mapping[str, Any], row: Mapping[str, Any], keys: Mapping[Hashable, str]
 ) -> dict[str, str | None]:
     """Return the ids of an arm's comparators."""
-    family, mode = arm["family"], arm["mode"]
-    baseline = None if mode == "baseline" else keys.get((family, "baseline"))
-    twin = drop = None
-    if mode in ("augmentation", "replacement"):
-        twin = keys.get((family, "oversample", *_amounts(row, "oversample")))
-    if mode == "replacement":
-        drop = keys.get((family, "drop", *_amounts(row, "drop")))
-    return {"baseline_id": baseline, "twin_id": twin, "drop_id": drop}
+    ids = {
+        kind.name: keys.get((arm["family"], *_shared(row, kind)))
+        for kind in COMPARATORS.values()
+        if arm["mode"] in kind.of_modes
+    }
+    return {
+        "baseline_id": ids.get("baseline"),
+        "twin_id": ids.get("oversample"),
+        "drop_id": ids.get("drop"),
+    }
 
 
 def _sizes(rows: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from fgaug.core.analysis_metrics import LOWER_IS_BETTER, METRICS
 from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan, seeds_of_baseline
 from fgaug.grid.cells import CONTROLS, Cell
+from fgaug.grid.twins import BASELINE, COMPARATORS, Comparator
 from fgaug.runs.confirmation_records import SecondStage, ShortlistedArm
 
 FIRST_FRESH = 1_000_000  # larger than seeds in grids, so that an extended grid avoids them
@@ -42,12 +43,16 @@ def candidates(cells: Sequence[Cell]) -> tuple[Candidate, ...]:
     """
     firsts = {cell.arm_id: cell for cell in reversed(cells)}
     subsets = {_unfiltered(cell): cell.arm_id for cell in firsts.values() if cell.spared}
-    others = {_place(cell): cell.arm_id for cell in firsts.values() if not _compared(cell)}
+    others = {
+        _place(cell, COMPARATORS[cell.mode]): cell.arm_id
+        for cell in firsts.values()
+        if not _compared(cell)
+    }
     return tuple(
         Candidate(
             arm_id=arm.arm_id,
             arm=arm.arm_described,
-            baseline=others.get(_place(arm, "baseline")),
+            baseline=others.get(_place(arm, BASELINE)),
             twins=_twins(arm, others) | _random_subset(arm, subsets),
         )
         for arm in reversed(firsts.values())
@@ -196,11 +201,9 @@ def _listed(arm: Candidate, mean: float | None, gain: float | None, seeds: int) 
 
 
 def _twins(arm: Cell, others: Mapping[Any, str]) -> dict[str, str]:
-    return {
-        control: others[_place(arm, control)]
-        for control in CONTROLS
-        if _place(arm, control) in others and (control != "drop" or arm.remove)
-    }
+    """Return the arm_ids of an arm's twins, by control."""
+    kinds = [COMPARATORS[name] for name in CONTROLS if arm.mode in COMPARATORS[name].of_modes]
+    return {kind.name: others[_place(arm, kind)] for kind in kinds if _place(arm, kind) in others}
 
 
 def _random_subset(arm: Cell, subsets: Mapping[Any, str]) -> dict[str, str]:
@@ -220,14 +223,10 @@ def _compared(cell: Cell) -> bool:
     return cell.mode not in ("baseline", *CONTROLS)
 
 
-def _place(cell: Cell, mode: str | None = None) -> tuple[Any, ...]:
-    """Return the key that an arm shares with its baseline or control."""
-    mode = mode or cell.mode
-    shared = (mode, cell.split, cell.real_fraction, cell.recipe.model_dump_json())
-    if mode == "baseline":
-        return shared
-    amount = (cell.ratio, cell.fakes) if mode == "oversample" else (None, None)
-    return (*shared, cell.remove, *amount)
+def _place(cell: Cell, kind: Comparator) -> tuple[Any, ...]:
+    """Return the key that an arm shares with its comparator of a kind."""
+    recipe = cell.recipe.model_dump_json()
+    return (cell.split, cell.real_fraction, recipe, *kind.key(lambda axis: getattr(cell, axis)))
 
 
 def _now() -> str:
