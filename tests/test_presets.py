@@ -150,6 +150,26 @@ class TestPlanes:
         assert "24 images of 8 groups" in counted[0]
         assert "40 images of 8 groups" in counted[1]
 
+    def test_crops_to_the_boxes_of_a_detector(
+        self, planes: Path, monkeypatch: pytest.MonkeyPatch, fgaug: Any
+    ) -> None:
+        """Images of 18 x 14 px; one of the 16 has no box."""
+        names = [path.name for path in sorted((planes / "Images").glob("*_[12]_of_5.png"))]
+        corners = dict(zip(("xmin", "ymin", "xmax", "ymax"), (2, 3, 12, 11), strict=True))
+        boxes = pd.DataFrame({"image": names[1:], **corners})
+        boxes.to_csv(planes.parent / "boxes.csv", index=False)
+        planes.rename(planes.parent / "FETAL_PLANES")
+        monkeypatch.chdir(planes.parent)
+        page = Path(__file__).parent.parent / "docs" / "own-data.md"
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        (line,) = [
+            line for line in text.splitlines() if "fetal-planes FETAL_PLANES/ --box" in line
+        ]
+        code, out, err = fgaug(*shlex.split(line)[1:])
+        assert code == 0, err
+        assert "15 images of 8 groups" in out
+        assert "1 of 16 images without a box, left out" in " ".join(err.split())
+
     def test_labels_of_planes(self, planes: Path) -> None:
         four = ("trans-thalamic", "trans-ventricular", "trans-cerebellum", "other-brain")
         found = fetal_planes(planes, planes=four).table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +63,16 @@ def prepared(heads: Path, out: Path, csv: Path | None = None, **options: Any) ->
     return prepare(out=out, csv=csv or heads / "labels.csv", **(given | options))
 
 
+@pytest.fixture(scope="module")
+def once(heads: Path) -> Path:
+    prepared(heads, heads / "partly")
+    return heads / "partly"
+
+
 @pytest.fixture
-def partly(heads: Path, tmp_path: Path) -> Path:
-    prepared(heads, tmp_path / "partly")
-    return tmp_path / "partly"
+def partly(once: Path, tmp_path: Path) -> Path:
+    """Return a prepared dataset of the test's own."""
+    return Path(shutil.copytree(once, tmp_path / "partly"))
 
 
 class TestPrepare:
