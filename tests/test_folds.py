@@ -548,6 +548,11 @@ class TestRun:
         lead = " ".join(part.text for part in found["verdict"].parts if isinstance(part, Text))
         assert "on the held-out folds" in lead
         assert "no network was trained or stopped on the patients" in lead
+        code, out, err = fgaug("report", run.root)
+        assert code == 0, err
+        page = Path(out.strip().splitlines()[-1]).read_text(encoding="utf-8")
+        assert "12 cells, pooled over 3 folds: 2 arms started, 2 seeds" in page
+        assert "90 images in 3 folds, each held out once" in page
 
     def test_nothing_left_to_train(self, root: Path, run: RunPaths) -> None:
         assert planner.plan(space(root), run.root).todo == ()

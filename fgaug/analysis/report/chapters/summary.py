@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from fgaug.analysis.findings.folds import OF_FOLD
 from fgaug.analysis.findings.notes import seen_removals
 from fgaug.analysis.format import count, many, number, undefined
 from fgaug.analysis.report.arm_summary import labels_of
 from fgaug.analysis.report.panels import Panel, panels, varying
+from fgaug.core.split_names import FOLDS
 from fgaug.grid.arm_names import arm_name, frozen
 from fgaug.grid.cells import CONTROLS
 from fgaug.grid.filters import NONE
@@ -59,11 +61,13 @@ def facts(
     if sizes:
         found.append(("Sizes", sizes))
     arms, seeds = frame["arm_id"].nunique(), frame["seed"].nunique()
-    total = frame["cell_id"].nunique() + missing
-    found.append(
-        ("Grid", f"{many(total, 'cell')}: {many(arms, 'arm')} started, {many(seeds, 'seed')}")
-    )
+    number_of_cells = frame["cell_id"].nunique() + missing
+    total = many(number_of_cells, "cell")
     done = ", ".join(f"{states[name]:,} {name}" for name in states)
+    if folds := _pooled_folds(frame):  # a row is a seed of an arm with all its folds
+        total = f"{many(number_of_cells * folds, 'cell')}, pooled over {folds} folds"
+        done = f"pooled: {done}"
+    found.append(("Grid", f"{total}: {many(arms, 'arm')} started, {many(seeds, 'seed')}"))
     found.append(("Cells", f"{done}, {missing:,} missing"))
     found.append(("Budget", _budget(frame, space)))
     found.append(("Leakage", leakage(frame)))
@@ -168,12 +172,22 @@ def _score(arm: pd.Series[Any]) -> str:
     return f"{number(arm['valid_auc_mean'])} ({many(int(arm['seeds']), 'seed')})"
 
 
+def _pooled_folds(frame: pd.DataFrame) -> int:
+    """Return the number of folds that each row pools; 0 without folds."""
+    if "split" not in frame or not frame["split"].eq(FOLDS).any():
+        return 0
+    return sum(str(name).startswith(OF_FOLD) for name in frame)
+
+
 def _sizes(frame: pd.DataFrame, known: DatasetRecord) -> str:
     parts = []
     if known.size:
         parts.append(f"{known.size} x {known.size} pixels")
     if known.channels:
         parts.append(many(known.channels, "channel"))
+    if (folds := _pooled_folds(frame)) and known.n_images:
+        total = many(sum(known.n_images.values()), "image")
+        return ", ".join([*parts, f"{total} in {folds} folds, each held out once"])
     for split, word in (("train", "training"), ("valid", "validation"), ("test", "test")):
         if split in known.n_images:
             parts.append(many(known.n_images[split], f"{word} image"))
