@@ -203,9 +203,7 @@ class TestRefusals:
             export("--dataset", folder, "--label", "dpb", "--out", tmp_path / "o")
         assert refused.value.exit_code == 2
         assert 'did you mean "dbp"?' in str(refused.value)
-        with pytest.raises(
-            DataError, match=r"--split must be `dataset` or a seed from 0 .* got -1"
-        ):
+        with pytest.raises(DataError, match=r"--split must be `dataset`, a seed from 0 .* got -1"):
             export("--dataset", folder, "--label", "dbp", "--out", tmp_path / "o", "--split=-1")
         assert not list(tmp_path.iterdir())
 
