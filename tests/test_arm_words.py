@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_cells import one
+from test_cells import REPLACEMENT, one
 
-from fgaug.analysis.report.panels import Panel, title
+from fgaug.analysis.report.panels import Panel, title, varying
 from fgaug.core import files
 from fgaug.core.paths import RunPaths
 from fgaug.grid.arm_names import arm_name
@@ -48,10 +49,34 @@ def test_a_cell_its_row_and_its_panel_name_an_arm_alike() -> None:
     row |= {
         "mode": "replacement",
         "filter": "agrees",
-        "remove": '{"dbp": 500, "trv": "all"}',
+        "remove": "dbp=500 trv=all",
         "recipe.model": "resnet18",
     }
     assert arm_name({**row, "round": None}, ("recipe.model", "filter", "remove")) == MANY
+
+
+def test_values_by_label_read_alike_in_a_cell_and_in_its_row() -> None:
+    cell = dataclasses.replace(
+        one("replacement", **REPLACEMENT),
+        psi=None,
+        psi_by_label=(("a b", 0.5), ("c=2", -1.0)),
+        ratio=None,
+        fakes=(("a b", 5), ("c=2", 7)),
+        remove=(("a b", 0.5), ("c=2", "all")),
+    )
+    words = "psi a b 0.5, c=2 -1 fakes a b 5, c=2 7 remove a b 0.5, c=2 all"
+    assert cell.arm_described == f"replacement {words}"
+    row = identity_columns(cell)
+    assert arm_name(row, ("fakes", "psi_by_label", "remove")) == cell.arm_described
+
+
+def test_counts_are_named_beside_ratios() -> None:
+    modes, fakes = ["baseline", "augmentation", "augmentation"], [None, None, "dbp=5 trv=7"]
+    arms = pd.DataFrame(
+        {"mode": modes, "filter": None, "round": None, "fakes": fakes, "seeds": 1}, dtype=object
+    )
+    assert "fakes" in varying(arms)
+    assert "fakes" not in varying(arms.drop(index=1))  # all arms have the same
 
 
 @pytest.mark.parametrize(("mode", "end"), [("augmentation", ""), ("oversample", " (control)")])

@@ -23,8 +23,10 @@ from fgaug.analysis.report.chapters.ratio import ratio_figures
 from fgaug.analysis.report.chapters.tables import thesis_tables
 from fgaug.analysis.report.collect_fakes import _psis
 from fgaug.analysis.report.drawing import LIGHT
+from fgaug.analysis.report.panels import varying
 from fgaug.bank import open_bank
 from fgaug.errors import GridError
+from fgaug.grid.arm_words import PSI_BY_LABEL
 from fgaug.grid.cells import Cell, from_dict, identify, to_dict
 from fgaug.grid.load import parse_space
 from fgaug.grid.space import Space
@@ -252,7 +254,7 @@ class TestReport:
     def test_arms_keep_their_comparators(self) -> None:
         arms = arm_table(self.rows()).set_index("arm_id")
         own = arms.loc["augmentation-0.5-2.0"]
-        assert own["name"] == "augmentation psi dbp=1.6 trv=1.2 ratio 2"
+        assert own["name"] == "augmentation psi dbp 1.6, trv 1.2 ratio 2"
         assert own["twin_id"] == "oversample-None-2.0"
         assert own["baseline_id"] == "baseline-None-None"
         assert pd.isna(own["psi"])
@@ -260,10 +262,11 @@ class TestReport:
     def test_tables_and_figures_show_both(self) -> None:
         arms = by_arm(self.rows())
         titles = dict(thesis_tables(arms))
-        assert "Augmentation psi dbp=1.6 trv=1.2" in titles
-        table = titles["Augmentation psi dbp=1.6 trv=1.2"]
+        assert "Augmentation psi dbp 1.6, trv 1.2" in titles
+        table = titles["Augmentation psi dbp 1.6, trv 1.2"]
         assert table["mode"].tolist().count("oversample") == 2
         assert "Augmentation psi 1" in titles
+        assert PSI_BY_LABEL in varying(arms)  # one mapping among plain psis names its arms, too
         (figure,) = ratio_figures(arms)  # one row per psi
         assert figure.title == "Augmentation"
         drawn = figure.draw(LIGHT)

@@ -63,9 +63,11 @@ def arm_name(arm: Mapping[str, Any], axes: Iterable[str]) -> str:
         if value is not None:
             named.append((name, f"{value:g}"))
     if frozen(arm.get("filter")) not in (None, NONE):
-        named.append(("filter", axis_value(arm["filter"])))
+        named.append(("filter", axis_value("filter", arm["filter"])))
     values = {name: frozen(arm.get(name)) for name in axes if name != "filter"}
     if values.get("split") == FOLDS:
         del values["split"]  # true of every arm of its run
-    named += [(name, axis_value(value)) for name, value in values.items() if value is not None]
+    named += [
+        (name, axis_value(name, value)) for name, value in values.items() if value is not None
+    ]
     return arm_in_words(str(arm["mode"]), named)

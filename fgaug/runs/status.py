@@ -161,7 +161,7 @@ def _name(run: RunPaths) -> str:
 
 def _described(row: dict[str, Any]) -> str:
     known = (name for name in _AXES if row.get(name) not in (None, _NO_FILTER))
-    axes = [(name, axis_value(row[name])) for name in known]
+    axes = [(name, axis_value(name, row[name])) for name in known]
     return _printable(arm_in_words(str(row.get("mode")), axes))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from fgaug.analysis.report.arm_summary import axes_in
 from fgaug.grid.arm_names import frozen
 from fgaug.grid.arm_words import PSI_BY_LABEL, arm_in_words, axis_value
-from fgaug.grid.cells import CONTROLS
+from fgaug.grid.cells import CONTROLS, FAKE_MODES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,13 +80,20 @@ def panels(arms: pd.DataFrame) -> list[Panel]:
 
 
 def varying(arms: pd.DataFrame) -> tuple[str, ...]:
-    """Return the axes in which arms differ; filters and removals always, if there are any."""
+    """Return the axes in which arms differ; filters, removals and psis of labels always, if any.
+
+    Arms that differ in an axis may be one with a value and one without: `fakes` beside `ratio`.
+    """
+    with_fakes = arms["mode"].isin(FAKE_MODES)
 
     def tells(name: str) -> bool:
         values = arms[name].dropna()
         if name == "filter":
             return bool(values.ne("none").any())
-        return arms[name].nunique() > 1 or (name == "remove" and len(values) > 0)
+        if name in ("remove", PSI_BY_LABEL):
+            return len(values) > 0
+        mixed = name == "fakes" and arms.loc[with_fakes, name].isna().any()
+        return arms[name].nunique() > 1 or (len(values) > 0 and bool(mixed))
 
     return tuple(name for name in ("filter", *axes_in(arms)) if tells(name))
 
@@ -98,7 +105,9 @@ def title(panel: Panel, named: tuple[str, ...]) -> str:
     axes = [] if panel.psi is None else [("psi", f"{panel.psi:g}")]
     shown = [PSI_BY_LABEL, *(name for name in named if name != PSI_BY_LABEL)]
     axes += [
-        (name, axis_value(panel.axes[name])) for name in shown if panel.axes.get(name) is not None
+        (name, axis_value(name, panel.axes[name]))
+        for name in shown
+        if panel.axes.get(name) is not None
     ]
     words = arm_in_words(panel.mode.capitalize(), axes)
     return f"{words} (control)" if panel.mode in CONTROLS else words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -108,7 +109,10 @@ def _psi_of(row: Panel) -> str:
     if row.psi is not None:
         return f"ψ = {row.psi:g}"
     by_label = row.axes.get(PSI_BY_LABEL)
-    return "" if by_label is None else f"ψ of\n{str(by_label).replace(' ', chr(10))}"
+    if by_label is None:
+        return ""
+    lines = re.sub(r"(=\S+) ", r"\1\n", str(by_label))  # labels may contain blanks
+    return f"ψ of\n{lines}"
 
 
 def x_of(rows: Sequence[Panel]) -> str:
