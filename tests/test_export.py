@@ -205,6 +205,16 @@ class TestFilter:
         bank_command(*given, "--filter", "agrees", "--scorer", f"classifier-{'b' * 12}")
         assert len(pd.read_csv(tmp_path / "o" / "index.csv")) == 2 * (10 + 18)
 
+    def test_scores_without_a_filter_are_not_ignored(self, tmp_path: Path) -> None:
+        small_bank(tmp_path / "bank")
+        for command in (
+            ("export", tmp_path / "bank", "--to", "png"),
+            ("sheet", tmp_path / "bank"),
+        ):
+            with pytest.raises(UserError, match="--scorer chooses the scores that --filter reads"):
+                bank_command(*command, "--out", tmp_path / "o.png", "--scorer", "classifier")
+        assert not (tmp_path / "o.png").exists()
+
 
 class TestSelected:
     """Folders of selected images, as the breast study trains on them."""

@@ -76,6 +76,7 @@ def export(
 
     if to not in MARKERS:
         raise BankError(f"--to must be png, bmp or hf, got {to}.")
+    _check_scorers(scorer, filter)
     how = Pictures(suffix=to, layout=layout)
     if to == "hf" and layout != "psi":
         raise BankError("--layout arranges image files. Omit it with --to hf.")
@@ -129,6 +130,7 @@ def sheet(
     from fgaug.core import contact_sheet
 
     contact_sheet.check_out(out)
+    _check_scorers(scorer, filter)
     asked = None if seeds is None else list(dict.fromkeys(options.z_seeds(seeds)))
     psis = options.psis(psi or [])
     if grid is not None:
@@ -146,6 +148,13 @@ def sheet(
     fewer = "--label, --psi, or " + ("--seeds" if grid is None else "a smaller --grid")
     contact_sheet.save(contact_sheet.draw(lines, spec.size, spec.channels, fewer), out)
     sys.stdout.write(f"{out.resolve()}\n")
+
+
+def _check_scorers(scorers: list[str] | None, filter: str | None) -> None:
+    if scorers and filter is None:
+        raise BankError(
+            "--scorer chooses the scores that --filter reads. Give --filter, or omit it."
+        )
 
 
 def _check_grid(grid: int, asked: list[int] | None) -> None:
