@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fgaug.core.paths import BankNames
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
 from fgaug.grid.axes import Split
+from fgaug.grid.cells import Context
 from fgaug.grid.generators import Generator, SnapshotFile
 from fgaug.grid.space import Space
 from fgaug.runs.fake_selection import FakeSelection
@@ -185,25 +186,38 @@ def imported_digests(space: Space, fake_source: FakeSource) -> dict[float, dict[
     }
 
 
-def alike(
-    sources: Iterable[FakeSource], imported_of: Mapping[str | None, Mapping[float, Any]]
-) -> list[str]:
-    """Return the problems of fake sources that generate identical images."""
+def contexts_of(
+    space: Space, context: Context, fake_sources: tuple[FakeSource, ...]
+) -> tuple[dict[str | None, Context], list[str]]:
+    """Return the context of cell ids by snapshot, and the snapshots that give identical images.
+
+    Args:
+        space: the grid.
+        context: of cells without fakes.
+        fake_sources: of the grid, including their scorers.
+    """
+    contexts: dict[str | None, Context] = {None: context}
     problems: list[str] = []
-    known: list[FakeSource] = []
-    for source in sources:
-        mine = imported_of[source.snapshot]
-        for other in known:
-            if source.identity != other.identity or mine != imported_of[other.snapshot]:
-                continue
-            if source.generator.kind == "imported" and not mine:
-                continue  # two banks without imported images so far
-            problems.append(
-                f"`axes.snapshot`: {other.snapshot} and {source.snapshot} give the same images. "
-                "Drop one of them"
-            )
-        known.append(source)
-    return problems
+    known: list[tuple[FakeSource, Context]] = []
+    for source in fake_sources:
+        mine = replace(
+            context,
+            generator=source.identity,
+            imported=imported_digests(space, source),
+            scorers=source.scorer_digests,
+        )
+        contexts[source.snapshot] = mine
+        # banks without imported images so far do not count as identical
+        comparable = source.generator.kind != "imported" or mine.imported
+        problems += [
+            f"`axes.snapshot`: {other.snapshot} and {source.snapshot} give the same images. "
+            "Drop one of them"
+            for other, of_other in known
+            if comparable
+            and (mine.generator, mine.imported) == (of_other.generator, of_other.imported)
+        ]
+        known.append((source, mine))
+    return contexts, problems
 
 
 def listed(labels: Iterable[str]) -> str:

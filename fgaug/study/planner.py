@@ -29,9 +29,8 @@ from fgaug.study.fake_source import (
     Describe,
     FakeSource,
     ScorerOf,
-    alike,
+    contexts_of,
     fake_sources_of,
-    imported_digests,
 )
 from fgaug.study.generators import check_critics, describe_source, label_sources
 from fgaug.study.leakage import exposure, leakage
@@ -366,26 +365,6 @@ def scoring_baselines(space: Space, points: Iterable[Point], context: Context) -
     if not own or not any("classifier" in names for names in read):
         return {}
     return first_baselines(space, points, context)
-
-
-def contexts_of(
-    space: Space, context: Context, fake_sources: tuple[FakeSource, ...]
-) -> tuple[dict[str | None, Context], list[str]]:
-    """Return the context of cell ids by snapshot, and any problems.
-
-    Args:
-        context: of cells without fakes.
-    """
-    imported = {each.snapshot: imported_digests(space, each) for each in fake_sources}
-    contexts: dict[str | None, Context] = {None: context}
-    for source in fake_sources:
-        contexts[source.snapshot] = replace(
-            context,
-            generator=source.identity,
-            imported=imported[source.snapshot],
-            scorers=source.scorer_digests,
-        )
-    return contexts, alike(fake_sources, imported)
 
 
 def sources_of(

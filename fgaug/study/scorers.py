@@ -35,7 +35,8 @@ def scorer_of(
             f"{source.generator.kind}` has none. Drop it from the filters."
         )
     own = baseline and score_bank.OwnBaseline(cell_id=baseline, file="")
-    return score_bank.scorer_of(name, dataset, _score_options(space, source, own or None))
+    options = _score_options(space, source, own or None)
+    return score_bank.scorer_of(name, dataset, options)
 
 
 def judge_problems(space: Space, dataset: Dataset) -> list[str]:
