@@ -268,7 +268,7 @@ def test_images_that_become_alike_end_the_training(
         return np.tile(levels[:, None, None, None], (16, 16, 16, 1))
 
     monkeypatch.setattr(loop.Loop, "_sheet_of", sheet)
-    message = r"collapsed by 3 kimg: .* vary by 2.00 .* by 60.00.*network-000002"
+    message = r"collapsed by 3 kimg: .* vary by 2.00 .* from 60.00.*network-000002"
     with pytest.raises(TrainingError, match=message):
         run(job(data, tmp_path), jobs.draw, quiet)
     assert len(TrainingFolder(tmp_path).snapshots()) == 3
@@ -478,6 +478,8 @@ def test_a_dry_run_prints_every_number_and_writes_nothing(
         "--preset", "thesis-trv",
     )  # fmt: skip
     assert code == 0
+    count = len(training_images(open_dataset(data), ["trv"]))
+    assert f"trv, {count} training images" in out
     assert "gamma 0.24" in out
     assert "lr 0.001" in out
     assert not list(tmp_path.iterdir())
@@ -496,5 +498,8 @@ def test_a_wrong_option_ends_with_one_message(fgaug: Any, data: Path, tmp_path: 
         (["--images", "9.5"], "--images must be a whole number or a share below 1"),
         (["--images", "9999"], "--images 9999 is more than the"),
     ):
-        code, _, err = fgaug("gan", "train", "--dataset", data, "--out", tmp_path, *flags)
-        assert (code, message in err) == (2, True), err
+        for dry in ([], ["--dry-run"]):  # refuses what the training would refuse
+            code, _, err = fgaug(
+                "gan", "train", "--dataset", data, "--out", tmp_path, *flags, *dry
+            )
+            assert (code, message in err) == (2, True), err

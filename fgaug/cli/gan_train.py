@@ -81,7 +81,7 @@ def train(
         typer.Option("--gpus", min=1, help="GPUs per network (with --device cpu: processes)."),
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print all settings; train nothing.")
+        bool, typer.Option("--dry-run", help="Check and print all settings; train nothing.")
     ] = False,
 ) -> None:
     """Train StyleGAN2 or StyleGAN2-ADA on a dataset's training images; repeat to resume."""

@@ -141,7 +141,8 @@ def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
     unknown = dict.fromkeys(kept.split for kept in needs.keep_rates if not kept.scored)
     for split in unknown:
         if split in planned.scoring:
-            yield "  unknown until the search has trained the baseline that scores the fakes"
+            of = "" if split == "dataset" else f" of {in_words(split)}"
+            yield f"  unknown until the search has trained the baseline{of} that scores the fakes"
             continue
         yield (
             "  unknown until the search has scored some fakes; to know earlier, generate some and "

@@ -18,6 +18,7 @@ from fgaug.core import cluster, contact_sheet
 from fgaug.core.files import sha256_of
 from fgaug.data import open_dataset
 from fgaug.data.drop_list import read_drops
+from fgaug.data.problems import counted
 from fgaug.data.pseudo_labels import accepted_labels
 from fgaug.errors import UserError
 
@@ -171,11 +172,16 @@ def train(jobs: Sequence[Job], console: Console) -> bool:
 
 
 def told(job: Job) -> str:
-    """Return all options of a training, for the terminal."""
+    """Return all options of a training and its number of images, for the terminal.
+
+    Raises:
+        UserError: the dataset lacks the labels, the split or the images of the training.
+    """
     numbers = ", ".join(f"{name} {value}" for name, value in asdict(job.options).items())
     part = "" if job.amount is None else f", images {job.amount:g} of each label"
     part += ", with images without a label" if job.unlabelled else ""
     part += ", with pseudo-labels" if job.pseudo_file is not None else ""
+    part += f", {counted(len(job.images()), 'training image')}"
     head = f"{job.out}: {' and '.join(job.labels)}{part}, {job.device} x{job.processes}"
     return f"{head}\n  {numbers}"
 
