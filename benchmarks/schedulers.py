@@ -1,6 +1,6 @@
 """What each scheduler would have decided, replayed on the curves of a run that stopped nothing.
 
-    python benchmarks/schedulers.py RUN [--metric auc] [--at-once 4] [--orders 200]
+    python benchmarks/schedulers.py RUN [--metric auc] [--rungs 3] [--at-once 4] [--orders 200]
 
 RUN is a run of `scheduler: {type: none}`, finished. Training is deterministic, so a scheduler
 would have seen the same curves up to the evaluation at which it stops a cell. `arm_asha` decides
@@ -33,7 +33,7 @@ from fgaug.study.tune.history import SIGNS, best_so_far
 from fgaug.study.tune.policy import Arm, CellProgress
 from fgaug.study.tune.successive_halving import ArmHalving
 
-ETA, RUNGS = 3, 3
+ETA = 3  # the best third goes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,10 @@ def no_scheduler(curves: Curves) -> Outcome:
     return curves.outcome(dict.fromkeys(curves.seen, 1.0))
 
 
-def arm_asha(curves: Curves) -> Outcome:
+def arm_asha(curves: Curves, rungs: int) -> Outcome:
     """Ask the policy on what it has seen until it asks for no more."""
     arms = [Arm(arm_id=a, cell_ids=cells, stoppable=True) for a, cells in curves.arms.items()]
-    policy = ArmHalving(arms, ETA, RUNGS, min_seeds=2)
+    policy = ArmHalving(arms, ETA, rungs, min_seeds=2)
     reach = dict.fromkeys(curves.seen, 0.0)
     while legs := policy.decide({cell: _until(curves, cell, reach[cell]) for cell in reach}).legs:
         reach |= {leg.cell_id: leg.until for leg in legs}
@@ -124,13 +124,13 @@ def _until(curves: Curves, cell: str, share: float) -> CellProgress:
     )
 
 
-def asha(curves: Curves, metric: str, order: Sequence[str], at_once: int) -> Outcome:
+def asha(curves: Curves, metric: str, rungs: int, order: Sequence[str], at_once: int) -> Outcome:
     """Run Ray's ASHA over the cells in an order of arrival."""
     cells: list[Any] = [
         SimpleNamespace(cell_id=cell, mode="augmentation", spared=False) for cell in order
     ]
     options = Scheduler.model_validate(
-        {"type": "asha", "metric": metric, "eta": ETA, "rungs": RUNGS}
+        {"type": "asha", "metric": metric, "eta": ETA, "rungs": rungs}
     )
     scheduler = ShareASHA(options, cells, {}, {})
     waiting, running = list(order), Counter[str]()
@@ -154,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--metric", default="auc", choices=sorted(SIGNS))
+    parser.add_argument("--rungs", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--orders", type=int, default=200)
     given = parser.parse_args()
@@ -161,12 +162,12 @@ def main() -> None:
     names = list(curves.seen)
     rng = random.Random(19)
     drawn = [
-        asha(curves, given.metric, rng.sample(names, len(names)), given.at_once)
+        asha(curves, given.metric, given.rungs, rng.sample(names, len(names)), given.at_once)
         for _ in range(given.orders)
     ]
     print("| scheduler | steps | arms finished | cells finished | best arm | mean | all seeds |")
     print("|---|---|---|---|---|---|---|")
-    for name, one in (("none", no_scheduler(curves)), ("arm_asha", arm_asha(curves))):
+    for name, one in (("none", no_scheduler(curves)), ("arm_asha", arm_asha(curves, given.rungs))):
         print(
             f"| {name} | {one.steps:.2f} | {one.arms} | {one.cells} | {one.best} | "
             f"{one.reported:.4f} | {one.whole:.4f} |"
