@@ -19,7 +19,7 @@ from fgaug.data.prepare import prepare
 from fgaug.data.reading import squares
 from fgaug.data.reading.squares import Box
 from fgaug.data.tables.box_columns import box_columns
-from fgaug.data.tables.boxes import units_of
+from fgaug.data.tables.boxes import BoxCells, boxes_of, units_of
 from fgaug.errors import DataError
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -470,3 +470,32 @@ class TestCommands:
         assert (saved["format"], saved["units"]) == ("cxcywh", "shares")
         square = squares.resize_square(pixels_of(0)[3:15, 3:15, None], 128)
         assert (open_dataset("data/brains").pixels()[0] == square).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "format", "units", "told"),
+    [
+        (
+            "x,y,w,h",
+            None,
+            None,
+            "names of their columns and by their numbers. --box-format",
+        ),
+        ("x,y,w,h", "xywh", None, "pixels, by their numbers. --box-units changes that."),
+        ("x,y,w,h", None, "pixels", "by the names of their columns. --box-format changes that."),
+    ],
+)
+def test_only_what_was_inferred_is_called_so(
+    names: str,
+    format: str | None,
+    units: str | None,
+    told: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    columns = box_columns(names.split(","), format=format, units=units)
+    cells = [BoxCells(row=2, image="a.png", texts=("1", "2", "30", "40"))]
+    problems: list[str] = []
+    (box,), _ = boxes_of(cells, columns, problems)
+    assert box is not None
+    assert not problems
+    assert told in caplog.text

@@ -53,13 +53,17 @@ def boxes_of(
     for row, four in zip(rows, numbers, strict=True):
         boxes.append(None if four is None else _row_box(row, four, columns, units, wrong))
     problems += wrong[:SHOWN]
-    if (columns.inferred or columns.units is None) and not problems:
+    options = ["--box-format"] * columns.inferred + ["--box-units"] * (columns.units is None)
+    by = ["the names of their columns"] * columns.inferred
+    by += ["their numbers"] * (columns.units is None)
+    if options and not problems:
         _LOG.warning(
-            "Boxes are read as %s (%s) in %s, by the names of their columns and by their numbers. "
-            "--box-format and --box-units change that.",
+            "Boxes are read as %s (%s) in %s, by %s. %s.",
             columns.format,
             order_of(columns.format),
             "shares of the image's sides" if units == "shares" else "pixels",
+            " and by ".join(by),
+            " and ".join(options) + (" change that" if len(options) > 1 else " changes that"),
         )
     if len(wrong) > SHOWN:
         problems.append(f"and {counted(len(wrong) - SHOWN, 'row')} more with an unusable box")
