@@ -326,6 +326,11 @@ class TestMistakes:
             ("exclude", {"ratoi": 8}, "`exclude.0.ratoi`: unknown axis, did you mean `ratio`?"),
             (
                 "exclude",
+                {"fold": 3},
+                "`exclude.0.fold`: every arm is trained on all of `axes.fold`. Change `axes.fold`",
+            ),
+            (
+                "exclude",
                 {"psi": 0.5},
                 "`exclude.0.psi`: no cell has 0.5; the cells have 0.3, 0.7",
             ),

@@ -47,6 +47,9 @@ class Misfits(ValueError):
         return [problem.replace(f"`{self.root}", f"`{key}") for problem in self.problems]
 
 
+_WHOLE = ("fold", "dataset")  # axes whose values every arm has
+
+
 def one_line_each(
     error: ValidationError, models: Mapping[str, type[BaseModel]] | None = None
 ) -> list[str]:
@@ -81,6 +84,9 @@ def _unknown(above: list[str], name: str, models: Mapping[str, type[BaseModel]])
     part = ".".join(key for key in above if not key.isdigit())  # without positions in lists
     model = models.get(part)
     guess = near(name, model.model_fields) if model else ""
+    if part in ("include", "exclude") and name in _WHOLE:
+        key = ".".join([*above, name])
+        return f"`{key}`: every arm is trained on all of `axes.{name}`. Change `axes.{name}`"
     kind = "axis" if part in ("axes", "include", "exclude") else "key"
     return f"`{'.'.join([*above, name])}`: unknown {kind}{guess}"
 
