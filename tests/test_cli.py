@@ -187,7 +187,8 @@ def test_results_in_every_format(fgaug: Any, tmp_path: Path) -> None:
     assert {"acc", "auc", "f1", "specificity"} <= set(out.replace("┃", " ").split())
     assert code == 0
     assert "0.75" in out
-    refused(fgaug("results", run.root, "--by", "seed"), "cell or arm")
+    refused(fgaug("results", run.root, "--by", "seed"), "--by seed pools the folds", "has none")
+    refused(fgaug("results", run.root, "--by", "patient"), "cell, seed or arm, got patient")
     refused(fgaug("results", run.root, "--format", "xls"), "table, csv, json or parquet")
     refused(fgaug("results", tmp_path / "nowhere"), "not a run")
     refused(fgaug("report", run.root), "environment.json")

@@ -193,7 +193,7 @@ def test_the_chapters_of_a_bank_that_could_not_be_measured_say_why() -> None:
 
     key = {"label": "dbp", "psi": 1.0, "filter": "none", "reason": "too few of them."}
     tables = {"sets": [key], "copies": [key], "spectrum": [key], "machines": []}
-    parts = known_parts(SetRecord(head={"features": "x"}, tables=tables))
+    parts = known_parts(SetRecord(head={"features": "x", "pr_features": "x"}, tables=tables))
     told = " ".join(part.text for part in parts if isinstance(part, Text))
     assert told.count("too few of them.") == 3
 
