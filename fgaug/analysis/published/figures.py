@@ -108,11 +108,18 @@ def _one_score(
         axes.axhspan(low, high, color=theme.baseline, alpha=0.18, linewidth=0)
         below, above = rows[mean] - rows[f"{score}_min"], rows[f"{score}_max"] - rows[mean]
         spread = np.stack([below, above])
+    _arm_line(axes, rows["ratio"], rows[mean], spread, "augmentation", theme)
+
+
+def _arm_line(
+    axes: Axes, x: pd.Series, y: pd.Series, spread: np.ndarray | None, label: str, theme: Theme
+) -> None:
+    """Draw the scores of arms as a line of dots with whiskers; no whiskers without a spread."""
     axes.errorbar(
-        rows["ratio"],
-        rows[mean],
+        x,
+        y,
         yerr=spread,
-        label="augmentation",
+        label=label,
         color=theme.arm,
         linewidth=1.4,
         marker="o",
@@ -204,18 +211,7 @@ def _cascade(runs: pd.DataFrame, theme: Theme) -> Figure:
     spread = np.stack(
         [fakes["accuracy"] - fakes["accuracy_low"], fakes["accuracy_high"] - fakes["accuracy"]]
     )
-    axes.errorbar(
-        fakes["n_train"] / 1000,
-        fakes["accuracy"],
-        yerr=spread,
-        label="fakes only",
-        color=theme.arm,
-        linewidth=1.4,
-        marker="o",
-        markersize=3.5,
-        elinewidth=0.8,
-        capsize=2,
-    )
+    _arm_line(axes, fakes["n_train"] / 1000, fakes["accuracy"], spread, "fakes only", theme)
     axes.set_xticks(fakes["n_train"] / 1000)
     axes.set_xlabel("cumulative number of training fakes, thousands")
     axes.set_ylabel("accuracy (share correct)")
