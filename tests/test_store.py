@@ -31,9 +31,10 @@ from fgaug.bank import (
     unscored,
     write_scores,
 )
-from fgaug.bank.store import ObjectStore, Store, read
+from fgaug.bank.store import Store, read
 from fgaug.core import cluster
 from fgaug.core.paths import BankNames, without_secrets
+from fgaug.core.store import ObjectStore
 from fgaug.errors import BankError
 from fgaug.grid.load import parse_space
 from fgaug.study import search
@@ -70,7 +71,7 @@ def server() -> Iterator[str]:
 def uri(server: str, request: pytest.FixtureRequest) -> str:
     """Return the address of a bank in a bucket of its own, with a secret in it."""
     bucket = f"b{abs(hash(request.node.name)):x}"
-    made = ObjectStore(f"s3://key:secret@{bucket}/?{server}&allow_bucket_creation=true")
+    made = ObjectStore(f"s3://key:secret@{bucket}/?{server}&allow_bucket_creation=true", BankError)
     made._files.create_dir(bucket)
     return f"s3://key:secret@{bucket}/banks/one?{server}"
 
