@@ -6,6 +6,7 @@ import io
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from fgaug.study import estimate, planner, search
 from fgaug.study.estimate import MARGIN, Footprint, Node, at_once, pack, parallel_trials
 from fgaug.study.run import Run
 from fgaug.study.tune import probe
+from fgaug.training import images
+from fgaug.training.gpu_share import CUDA_BYTES
 
 GB = 10**9
 
@@ -106,6 +109,26 @@ def test_never_more_than_there_is_and_at_least_one(
             known = footprint.gpu_bytes is not None and one.gpu_bytes is not None
             limit = (one.gpu_bytes or 0) * (1 - MARGIN)
             assert together == 1 or (known and together * (footprint.gpu_bytes or 0) <= limit)
+
+
+@given(footprint=footprints, nodes=st.lists(machines, min_size=1, max_size=4))
+def test_a_packed_trial_stays_below_the_cap_of_its_share(
+    footprint: Footprint, nodes: list[Node]
+) -> None:
+    """PyTorch may allocate the share itself, TensorFlow the share less CUDA's own memory."""
+    share = pack(footprint, nodes).gpu
+    if not 0 < share < 1 or footprint.gpu_bytes is None:
+        return
+    assert footprint.gpu_bytes >= GB // 8
+    for one in nodes:
+        if one.gpus and one.cores:
+            assert one.gpu_bytes is not None
+            cap = share * one.gpu_bytes
+            rounding = one.gpu_bytes / 10_000  # shares are counted in ten-thousandths
+            assert footprint.gpu_bytes <= (cap + rounding) * (1 - MARGIN)
+            assert footprint.gpu_bytes <= cap
+            if (peak := footprint.gpu_bytes - CUDA_BYTES) > 0:
+                assert peak <= cap - CUDA_BYTES
 
 
 @given(footprint=footprints, machine=machines)
@@ -187,6 +210,49 @@ def test_a_larger_recipe_is_measured_larger(root: Path) -> None:
     assert small.train_per_s > large.train_per_s > 0
 
 
+def test_the_pixels_that_a_trial_keeps_on_the_gpu_count(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A probe trains on a few batches; a trial keeps its reals, fakes and evaluated images."""
+    axes = {"mode": ["augmentation"], "psi": [1.0], "ratio": [1, 0.5], "seed": [1, 2]}
+    planned = planner.plan(parse_space(grid(root, axes=axes)), root / "none")
+    splits = planned.dataset.manifest["split"].value_counts()
+    train, others = int(splits["train"]), int(splits.drop("train").sum())
+    found = estimate.pixel_bytes(planned.cells, planned.sources)
+    assert found == (2 * train + others) * 32 * 32
+    monkeypatch.setattr(images, "RESIDENT_BYTES", 2 * train * 32 * 32 - 1)  # too many for one arm
+    smaller = train + sum(
+        planned.reals["dataset"].count(label) // 2 for label in planned.dataset.spec.labels
+    )
+    assert estimate.pixel_bytes(planned.cells, planned.sources) == (smaller + others) * 32 * 32
+
+
+def test_every_recipe_is_measured_on_every_dataset(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The larger preparation of two decides, and the kept pixels are added on a GPU."""
+    sources = planner.plan(parse_space(grid(root)), root / "none").sources
+    (cell, *_) = planner.plan(parse_space(grid(root)), root / "none").cells
+    one = sources[cell.source]
+    both = {"whole": replace(one, dataset=str(root / "whole")), "crop": one}
+    cells = [replace(cell, dataset=name) for name in both]
+    asked = []
+
+    def measured(recipe: str, dataset: str, on_gpu: bool) -> estimate.Measured:
+        asked.append(Path(dataset).name)
+        gpu = 6 * GB if dataset.endswith("whole") else 3 * GB
+        return estimate.Measured(
+            train_per_s=1, valid_per_s=1, memory_bytes=GB, gpu_bytes=gpu if on_gpu else None
+        )
+
+    monkeypatch.setattr(probe, "_measured", measured)
+    monkeypatch.setattr(probe, "_nodes", lambda: [node(16, 128, 1, 40)])
+    monkeypatch.setattr(estimate, "pixel_bytes", lambda *_: GB)
+    held = probe.resources_for(cells, both, Console(file=io.StringIO()))
+    assert sorted(asked) == ["dataset", "whole"]
+    assert held.gpu == 0.25  # 7 GB with a fifth to spare are 8.75 GB of 40
+
+
 def test_a_dry_run_says_auto(root: Path, fgaug: Any) -> None:
     path = write_grid(root, resources="auto")
     code, out, _ = fgaug("search", path, "--dry-run", "--out", root / "none")
@@ -257,7 +323,7 @@ def test_one_trial_on_a_gpu_of_unknown_memory(root: Path) -> None:
     with started(cpus=4, gpus=2, dashboard=False):
         planned = planner.plan(parse_space(grid(root, resources="auto")), root / "none")
         said = io.StringIO()
-        found = probe.resources_for(planned.todo, planned.dataset, Console(file=said))
+        found = probe.resources_for(planned.todo, planned.sources, Console(file=said))
     assert found == Resources(cpu=2, gpu=1)
     assert "2 at once; measured: " in said.getvalue()
     assert "no CUDA here, so one trial per GPU" in said.getvalue()

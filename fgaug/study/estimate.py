@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import psutil
@@ -17,12 +17,17 @@ from fgaug.grid.recipe import Budget, Recipe
 from fgaug.grid.space import Resources, Space
 from fgaug.runs import mix
 from fgaug.runs.reals import Reals
+from fgaug.runs.row import TrialSources
+from fgaug.runs.trial_inputs import dataset_at
 from fgaug.training.backends import open_learner
 from fgaug.training.budget import frozen_epochs, total_steps
-from fgaug.training.images import Images
+from fgaug.training.gpu_share import CUDA_BYTES
+from fgaug.training.images import Images, resident_bytes
 
-CUDA_BYTES = 1 << 30  # upper bound of CUDA's own GPU memory per process
-MARGIN = 0.2  # share of memory to leave free for fragmentation, checkpoints, other programs
+# Share of memory to leave free, for fragmentation, checkpoints and other programs. A trial's share
+# of a GPU is also the cap of its memory (`training.gpu_share`), so this is the distance between
+# what a trial was measured to need and its cap.
+MARGIN = 0.2
 _PARTS = 10_000  # Ray's resolution of a GPU
 
 
@@ -121,6 +126,35 @@ def _gpu_peak() -> int:
     free, total = torch.cuda.mem_get_info()
     beside = total - free - torch.cuda.memory_reserved()
     return torch.cuda.max_memory_reserved() + min(max(0, beside), CUDA_BYTES)
+
+
+def pixel_bytes(cells: Sequence[Cell], sources: Mapping[str | None, TrialSources]) -> int:
+    """Return the most bytes of pixels that a trial of these cells keeps on a GPU.
+
+    Keras copies its images batch by batch and keeps none.
+
+    Args:
+        cells: the cells to train; one per arm and split is counted.
+        sources: their image sources, by `Cell.source`.
+    """
+    one_of_each = {(cell.arm_id, cell.view): cell for cell in cells}
+    known: dict[tuple[str, Split], tuple[Reals, int, tuple[int, int, int]]] = {}
+    most = 0
+    for cell in one_of_each.values():
+        if cell.recipe.backend == "keras":
+            continue
+        its = sources[cell.source]
+        if (its.dataset, cell.split) not in known:
+            dataset = dataset_at(its.dataset).with_split(cell.split)
+            shape = dataset.pixels().shape[1:]
+            others = dataset.manifest["split"].loc[lambda split: split != "train"].value_counts()
+            evaluated = sum(resident_bytes(int(count), shape) for count in others)
+            reals = Reals(dataset.manifest, dataset.spec.labels)
+            known[its.dataset, cell.split] = reals, evaluated, shape
+        reals, evaluated, shape = known[its.dataset, cell.split]
+        plan = mix.sizes(replace(cell, round=cell.last_round), reals, its.pool)
+        most = max(most, resident_bytes(plan.n_real + plan.n_fake, shape) + evaluated)
+    return most
 
 
 def _looks(budget: Budget, recipe: Recipe) -> int:

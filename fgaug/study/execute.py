@@ -49,7 +49,7 @@ def execute(
         if running.dashboard:
             console.print(f"Ray dashboard: {running.dashboard} (token: `ray get-auth-token`)")
         if isinstance(space.resources, str):
-            found = probe.resources_for(planned.todo, planned.dataset, console)
+            found = probe.resources_for(planned.todo, planned.sources, console)
             space = space.model_copy(update={"resources": found})
         ends = None if space.time_budget is None else time.monotonic() + space.time_budget
         for wave in waves_of(planned.run, planned.cells, planned.scoring.values()):

@@ -27,4 +27,4 @@ def open_learner(
         return KerasLearner(recipe, labels, seed, device, gpu_share)
     from fgaug.training.pytorch.learner import TorchLearner
 
-    return TorchLearner(recipe, labels, seed, device)
+    return TorchLearner(recipe, labels, seed, device, gpu_share)

@@ -5,6 +5,7 @@ PyTorch is imported only when tensors are requested.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from fgaug.data import Dataset
 if TYPE_CHECKING:
     import torch
 
-RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of pixels on the GPU
+RESIDENT_BYTES = 2 << 30  # a CUDA trial keeps up to this many bytes of a split on the GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,8 @@ class Images:
     source: np.ndarray  # int [N], index of the source
     row: np.ndarray  # int [N], row in that source
     label: np.ndarray  # int [N]
-    _cache: dict[str, torch.Tensor] = field(default_factory=dict, repr=False)
+    # pixels on the GPU; None once there is no room for them
+    _cache: dict[str, torch.Tensor | None] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -58,11 +60,36 @@ class Images:
 
     def _resident(self, device: torch.device) -> torch.Tensor | None:
         """Return all pixels on the device, copied once, or None if they do not fit."""
-        if len(self) * int(np.prod(self.sources[0].shape[1:])) > RESIDENT_BYTES:
+        import torch
+
+        if not resident_bytes(len(self), self.sources[0].shape[1:]):
             return None
         if "pixels" not in self._cache:
-            self._cache["pixels"] = _to_device(self.take(np.arange(len(self))), device)
+            self._cache["pixels"] = None
+            with contextlib.suppress(torch.OutOfMemoryError):
+                self._cache["pixels"] = _to_device(self.take(np.arange(len(self))), device)
         return self._cache["pixels"]
+
+    def release(self) -> bool:
+        """Release the pixels on the GPU for good; return whether there were any.
+
+        Batches are then copied from the machine's memory: the same pixels, only slower.
+        """
+        held = self._cache.get("pixels") is not None
+        if held:
+            self._cache["pixels"] = None
+        return held
+
+
+def resident_bytes(count: int, shape: Sequence[int]) -> int:
+    """Return how many bytes of pixels a CUDA trial keeps on the GPU for a set of images.
+
+    Args:
+        count: number of images.
+        shape: of one image, uint8.
+    """
+    size = count * int(np.prod(shape))
+    return size if size <= RESIDENT_BYTES else 0  # a larger set is copied batch by batch
 
 
 def _to_device(pixels: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -11,29 +12,39 @@ import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 
-from fgaug.data import Dataset, open_dataset
+from fgaug.data import open_dataset
 from fgaug.errors import FgaugError, one_line
 from fgaug.grid.cells import Cell
 from fgaug.grid.recipe import Recipe
 from fgaug.grid.space import Resources
+from fgaug.runs.row import TrialSources
 from fgaug.study import estimate
 from fgaug.study.estimate import Footprint, Measured, Node
 
 
-def resources_for(cells: Sequence[Cell], dataset: Dataset, console: Console) -> Resources:
+def resources_for(
+    cells: Sequence[Cell], sources: Mapping[str | None, TrialSources], console: Console
+) -> Resources:
     """Return the resources per trial, and print them with the reason.
 
-    Runs a few steps of every recipe in its own process and uses the largest peaks. Recipes that
-    fail here are ignored; their trials will report the error.
+    Runs a few steps of every recipe on every dataset in its own process and uses the largest
+    peaks. Recipes that fail here are ignored; their trials will report the error.
+
+    Args:
+        cells: the cells to train.
+        sources: their image sources, by `Cell.source`.
+        console: prints the result.
     """
     nodes = _nodes()
     gpus = sum(node.gpus for node in nodes)
-    root = str(dataset.root.resolve())
-    recipes = {cell.recipe.model_dump_json(): cell.recipe for cell in cells}
-    found = [_measured(recipe, root, gpus > 0) for recipe in recipes.values()]
+    pairs = {
+        (cell.recipe.model_dump_json(), str(Path(sources[cell.source].dataset).resolve()))
+        for cell in cells
+    }
+    found = [_measured(recipe, root, gpus > 0) for recipe, root in sorted(pairs)]
     measured = [one for one in found if isinstance(one, Measured)]
     if measured:
-        footprint = _largest(measured)
+        footprint = _largest(measured, estimate.pixel_bytes(cells, sources) if gpus else 0)
         resources = estimate.pack(footprint, nodes)
         why = f"measured: {_described(footprint, measured)}"
         if gpus and footprint.gpu_bytes is None:
@@ -52,11 +63,11 @@ def _apart(**options: Any) -> Any:
     return ray.remote(max_calls=1, **options)
 
 
-def _measured(recipe: Recipe, dataset: str, on_gpu: bool) -> Measured | str:
-    """Measure a recipe; return the reason as text if that fails."""
+def _measured(recipe: str, dataset: str, on_gpu: bool) -> Measured | str:
+    """Measure a recipe, given as JSON; return the reason as text if that fails."""
     task = _apart(max_retries=0, num_cpus=1, num_gpus=int(on_gpu))(_measure)
     try:
-        found: Measured | str = ray.get(task.remote(recipe.model_dump_json(), dataset))
+        found: Measured | str = ray.get(task.remote(recipe, dataset))
     except ray.exceptions.RayError as error:
         return f"{type(error).__name__}: {one_line(str(getattr(error, 'cause', None) or error))}"
     return found
@@ -102,11 +113,12 @@ def _smallest_gpu() -> int | None:
     return min(sizes, default=None)
 
 
-def _largest(measured: Sequence[Measured]) -> Footprint:
+def _largest(measured: Sequence[Measured], pixels: int) -> Footprint:
+    """Return the largest peaks; on a GPU with the pixels that a trial, unlike a probe, keeps."""
     on_gpu = [one.gpu_bytes for one in measured if one.gpu_bytes is not None]
     return Footprint(
         memory_bytes=max(one.memory_bytes for one in measured),
-        gpu_bytes=max(on_gpu) if on_gpu else None,
+        gpu_bytes=max(on_gpu) + pixels if on_gpu else None,
     )
 
 

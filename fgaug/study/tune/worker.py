@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from ray import tune
 
 from fgaug.core.files import write_text
@@ -24,6 +25,8 @@ from fgaug.runs.trial import Trial
 from fgaug.study.tune.policy import reached
 from fgaug.study.tune.settings import SearchSettings
 from fgaug.training import saved_model
+from fgaug.training.gpu_share import out_of_memory
+from fgaug.training.keras.process import shut_down
 from fgaug.training.learner import Evaluation
 
 CHECKPOINT_S = 60.0  # seconds of training to lose at most if the process dies
@@ -46,8 +49,6 @@ class CellTrainable(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        import torch
-
         # As many threads as the trial has cores, so that parallel trials do not compete.
         torch.set_num_threads(max(1, int(self.settings.cpu)))
         self.device = "cuda" if self.settings.gpu and torch.cuda.is_available() else "cpu"
@@ -58,7 +59,7 @@ class CellTrainable(tune.Trainable):
         self.points: Iterator[Evaluation] = iter(())
         self.rungs = 0  # how many of `levels` the files on disk have reached
         self.saved_at = time.monotonic()
-        _forget_previous_trial(torch)
+        _forget_previous_trial(self.device, self.cell.recipe.backend)
 
     def step(self) -> dict[str, Any]:
         """Train to the next evaluation or the end; a failure becomes a row, not a failed trial."""
@@ -73,6 +74,8 @@ class CellTrainable(tune.Trainable):
                 if not self._far_enough(trial):
                     return self._evaluated(trial, point)
             return self._paused(trial)
+        except torch.OutOfMemoryError:  # where no batch can be split: building, evaluating
+            return self._failed(out_of_memory(self.settings.gpu))
         except Exception as error:
             return self._failed(error)
 
@@ -176,8 +179,10 @@ def _report(point: Evaluation, trial: Trial) -> dict[str, Any]:
     }
 
 
-def _forget_previous_trial(torch: Any) -> None:
+def _forget_previous_trial(device: str, backend: str) -> None:
     """Free the memory of the previous trial in this process."""
+    if device != "cpu" and backend != "keras":
+        shut_down()  # a TensorFlow process keeps its part of the GPU until it ends
     gc.collect()
     if torch.cuda.is_available() and os.environ.get("CUDA_VISIBLE_DEVICES"):
         torch.cuda.empty_cache()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from fgaug.training.gpu_share import CUDA_BYTES
+
 if TYPE_CHECKING:
     from fgaug.training.keras.process import Settings
 
-CUDA_BYTES = 1 << 30  # of a share, reserved for CUDA itself
 _GPU = "GPU:0"
 
 

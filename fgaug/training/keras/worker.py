@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _SPARE = 2  # TensorFlow frees little of its compiled code, so a few networks are reused
 _LOOK_S = 1.0  # between checks that the parent is alive
 _OOM = (
-    "Out of memory with {} images at a time. Lower `recipe.batch_size`, give the trial a larger "
-    "share of a GPU (`resources.gpu`), or use smaller images or a smaller model."
+    "Out of memory with {} images at a time. On a GPU, TensorFlow may use the trial's share "
+    "of its memory (`resources.gpu`) less a gigabyte for CUDA. Lower `recipe.batch_size`, raise "
+    "`resources.gpu`, so that fewer trials share a GPU, or use smaller images or a smaller model."
 )
 
 

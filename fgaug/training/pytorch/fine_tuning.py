@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fgaug.errors import TrialError
 from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import images
 from fgaug.training.budget import evaluation_steps, steps_per_epoch, total_steps
 from fgaug.training.early_stopping import EarlyStopping
+from fgaug.training.gpu_share import out_of_memory
 from fgaug.training.images import Images
 from fgaug.training.learner import Evaluation, TrainingResult
 from fgaug.training.metrics import check_loss, evaluate_or_fail
@@ -44,6 +44,7 @@ class FineTuning:
         labels: label names; an image's label is an index into them.
         augment: uint8 [N, C, H, W] on the device -> float32 in [0, 1].
         seed: seed of the order of the images.
+        gpu_share: share of the GPU that the trial holds; named if its memory does not suffice.
     """
 
     def __init__(
@@ -58,9 +59,10 @@ class FineTuning:
         augment: Augment,
         seed: int,
         device: torch.device,
+        gpu_share: float = 1.0,
     ) -> None:
         self.model, self.recipe, self.budget, self.device = model, recipe, budget, device
-        self.run = Steps(model, train, valid, labels, recipe, augment, device)
+        self.run = Steps(model, train, valid, labels, recipe, augment, device, gpu_share)
         make = images.epochs if budget.unit == "epochs" else images.stream
         self.order = make(len(train), recipe.batch_size, seed)
         self.phases = _phases(recipe, budget, len(train), model.group_count)
@@ -228,9 +230,11 @@ class Steps:
         recipe: Recipe,
         augment: Augment,
         device: torch.device,
+        gpu_share: float,
     ) -> None:
         self.model, self.train, self.valid, self.labels = model, train, valid, labels
         self.recipe, self.augment, self.device = recipe, augment, device
+        self.gpu_share = gpu_share
         self.images_seen, self.train_s, self.evaluated = 0, 0.0, 0
         self.micro_batch, self.oom_events = recipe.batch_size, 0
         self.optimiser: torch.optim.AdamW
@@ -280,24 +284,30 @@ class Steps:
     def _gradients(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Compute the batch's gradients and return its mean loss.
 
-        After running out of memory, batches are halved until the end of the training. The
+        After running out of memory, pixels kept on the GPU are released first: this changes no
+        number. If that does not suffice, batches are halved until the end of the training. The
         gradients of the halves add up to those of the batch; only BatchNorm is affected.
+
+        Raises:
+            TrialError: the memory does not suffice for two images.
         """
         while True:
             try:
                 return self._accumulated(images, labels)
             except torch.OutOfMemoryError:
                 parts = min(self.micro_batch, len(images))
-                if parts <= 2:  # BatchNorm needs two images
-                    raise TrialError(
-                        f"Out of memory with {parts} images at a time. Give the trial a larger "
-                        "share of a GPU (`resources.gpu`), or use smaller images or a smaller "
-                        "model."
-                    ) from None
+                released = self._release_pixels()
+                if parts <= 2 and not released:  # BatchNorm needs two images
+                    raise out_of_memory(self.gpu_share, parts) from None
             # outside `except`: the traceback holds the activations
-            self.micro_batch, self.oom_events = -(-parts // 2), self.oom_events + 1
+            if not released:
+                self.micro_batch, self.oom_events = -(-parts // 2), self.oom_events + 1
             self.optimiser.zero_grad(set_to_none=True)
             _free(self.device)
+
+    def _release_pixels(self) -> bool:
+        """Release the pixels that are kept on the GPU; return whether there were any."""
+        return any([self.train.release(), self.valid.release()])  # a list: both are released
 
     def _accumulated(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         self.optimiser.zero_grad(set_to_none=True)
@@ -362,7 +372,7 @@ def predict(
                 done += len(index)
                 continue
             except torch.OutOfMemoryError:
-                if len(index) == 1:
+                if len(index) == 1 and not images.release():
                     raise
             batch_size = -(-len(index) // 2)
             _free(device)

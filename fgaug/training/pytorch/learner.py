@@ -11,6 +11,7 @@ import torch
 from fgaug.core.seeding import Stream, stream_seed
 from fgaug.grid.recipe import Budget, Recipe
 from fgaug.training import memory
+from fgaug.training.gpu_share import cap_memory
 from fgaug.training.images import Images
 from fgaug.training.learner import PeakMemory
 from fgaug.training.pytorch import augmentation, models
@@ -24,9 +25,18 @@ class TorchLearner:
     Initial weights and dropout use torch's global generator, which the learner seeds.
     """
 
-    def __init__(self, recipe: Recipe, labels: tuple[str, ...], seed: int, device: str) -> None:
-        memory.reset_peaks(device)
+    def __init__(
+        self,
+        recipe: Recipe,
+        labels: tuple[str, ...],
+        seed: int,
+        device: str,
+        gpu_share: float = 1.0,
+    ) -> None:
         self.recipe, self.labels, self.device = recipe, labels, torch.device(device)
+        self.gpu_share = gpu_share
+        cap_memory(gpu_share, self.device)  # before anything is allocated on the device
+        memory.reset_peaks(device)
         torch.manual_seed(stream_seed(seed, Stream.WEIGHTS))
         weights = find(recipe)
         self.identity = weights.identity
@@ -52,6 +62,7 @@ class TorchLearner:
             augment=self.augment,
             seed=seed,
             device=self.device,
+            gpu_share=self.gpu_share,
         )
 
     def predict(self, images: Images) -> np.ndarray:
