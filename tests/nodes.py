@@ -23,7 +23,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 import psutil
 import pytest
@@ -134,9 +133,7 @@ class Node:
         self._network, self._plug = network, f"port{number}"
         own = [f"--{kind}" for kind in ("mount", "net", "pid", "uts", "ipc")]
         words = ["unshare", *own, "--fork", "--kill-child", *_shell(_NODE)]
-        self._inside = Inside(
-            [*network.hub.enter(), *words, _mount_point(shown), name, *map(str, shown)]
-        )
+        self._inside = network.first_process([*words, _mount_point(shown), name, *map(str, shown)])
         far = ["peer", "name", "eth0", "netns", str(self._inside.pid)]
         network.hub.ip("link", "add", self._plug, "type", "veth", *far)
         network.hub.ip("link", "set", self._plug, "master", BRIDGE, "up")
@@ -158,9 +155,13 @@ class Node:
         else:
             shutil.copy2(source, target)
 
+    def command(self, words: Sequence[str]) -> list[str]:
+        """Return the command that runs `words` here, to be started with `env`."""
+        return [*self._inside.enter(), *words]
+
     def start(self, words: Sequence[str], **env: str) -> Job:
         """Start a command here and return at once."""
-        return Job([*self._inside.enter(), *words], self.env | env)
+        return Job(self.command(words), self.env | env)
 
     def run(
         self, words: Sequence[str], *, seconds: float = 120, expect: int = 0, **env: str
@@ -215,18 +216,15 @@ class Network:
         own = [*user, "--mount", "--net", "--pid", "--fork", "--kill-child"]
         self.hub = Inside(["unshare", *own, *_shell(_HUB)])
         self.nodes: list[Node] = []
+        self._inside: list[Inside] = []
         self._numbers = itertools.count(1)
 
     def __enter__(self) -> Network:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        where: TracebackType | None,
-    ) -> None:
-        self.hub.kill()
+    def __exit__(self, *_: object) -> None:
+        for inside in (self.hub, *self._inside):
+            inside.kill()
 
     def add(self, name: str | None = None, *, shown: Sequence[Path] = ()) -> Node:
         """Switch a new machine on.
@@ -239,6 +237,12 @@ class Network:
         node = Node(self, number, name or f"node-{number}", _shown(shown))
         self.nodes.append(node)
         return node
+
+    def first_process(self, words: Sequence[str]) -> Inside:
+        """Start the first process of a node, as one of the hub's."""
+        inside = Inside([*self.hub.enter(), *words])
+        self._inside.append(inside)
+        return inside
 
 
 class Inside:
@@ -254,9 +258,9 @@ class Inside:
             env={"PATH": _path()},
         )
         assert self._outside.stdout is not None
-        assert self._outside.stderr is not None
         if self._outside.stdout.readline() != "ready\n":
-            raise RuntimeError(self._outside.stderr.read().strip() or "namespaces ended at once")
+            _, why = self._outside.communicate(timeout=START_S)
+            raise RuntimeError(why.strip() or f"{command[0]} ended at once")
         self.pid = _innermost(self._outside.pid)
 
     def enter(self) -> list[str]:
@@ -275,9 +279,13 @@ class Inside:
 
     def kill(self) -> None:
         """End every process in there and wait until they have ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGKILL)
-        self._outside.communicate(timeout=START_S)
+        if self._outside.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            self._outside.wait(START_S)
+        for pipe in (self._outside.stdin, self._outside.stdout, self._outside.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 @functools.cache

@@ -65,7 +65,7 @@ def kept() -> dict[str, bytes]:
 def proxy(kept: dict[str, bytes]) -> Iterator[Proxy]:
     handler = type("Handler", (_Objects,), {"kept": kept})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.02])
         thread.start()
         with Proxy.started(f"127.0.0.1:{server.server_port}") as running:
             yield running
