@@ -354,6 +354,12 @@ class TestMistakes:
             ),
             (
                 "exclude",
+                {"recipe.augmentation": [[{"Rotate": {"limit": 9}}]]},
+                "`exclude.0.recipe.augmentation`: no cell has [{Rotate: {limit: 9}}]; "
+                "the cells have fastai",
+            ),
+            (
+                "exclude",
                 {"recipe.modle": "a"},
                 "`exclude.0.recipe.modle`: unknown recipe field, did you mean `model`?",
             ),

@@ -98,6 +98,8 @@ class TestColumns:
             ("left,top,right,bottom", "xyxy"),
             ("x_center,y_center,width,height", "cxcywh"),
             ("cx,cy,w,h", "cxcywh"),
+            ("x2,y2,w2,h2", "xywh"),
+            ("left1,top1,right1,bottom1", "xyxy"),
         ],
     )
     def test_names_that_tell_the_format(self, names: str, format: str) -> None:
@@ -116,7 +118,12 @@ class TestColumns:
         assert box_columns(["a", "b", "c", "d"], format="xyxy").format == "xyxy"
         assert box_columns(["x", "y", "w", "h"], format="cxcywh").format == "cxcywh"
         assert box_columns(["BBOX"], format="xywh").names == ("BBOX",)
-        for names, format in (("xmin,ymin,xmax,ymax", "xywh"), ("w,h,x,y", "xywh")):
+        for names, format in (
+            ("xmin,ymin,xmax,ymax", "xywh"),
+            ("w,h,x,y", "xywh"),
+            ("x1,y1,x2,y2", "xywh"),
+            ("x2,y2,w,h", "xywh"),
+        ):
             with pytest.raises(DataError, match=f"contradicts --box-format {format}"):
                 box_columns(names.split(","), format=format)
 
@@ -247,7 +254,9 @@ class TestRefusals:
     def test_many_wrong_rows_are_counted(self, tmp_path: Path, images: Path) -> None:
         frame = pd.concat([table(**xywh())] * 2, ignore_index=True)
         frame["w"] = 0
-        assert "and 6 rows more with an unusable box" in refusal(tmp_path, images, frame)
+        text = refusal(tmp_path, images, frame)
+        assert "labels.csv: 17 problems" in text  # 16 boxes, and images that are listed twice
+        assert "and 6 more rows with an unusable box" in text
 
     def test_rows_are_those_of_the_file(self, tmp_path: Path, images: Path) -> None:
         csv = write(tmp_path, table(**xywh(w=0)))
@@ -371,6 +380,28 @@ class TestWithoutBox:
 class TestTableOfBoxes:
     """Boxes in a table of their own, as detectors write it."""
 
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            (
+                None,
+                "The box table {} cannot be opened (No such file or directory). Check its path.",
+            ),
+            (b"", "The box table {} is empty."),
+            (b"a\0b", "The box table {} is neither UTF-8, UTF-16 nor Windows-1252 text."),
+            (b"%PDF-1.7\n", "{} is a PDF document, not a box table."),
+        ],
+    )
+    def test_a_file_that_is_no_table(
+        self, tmp_path: Path, images: Path, content: bytes | None, said: str
+    ) -> None:
+        path = tmp_path / "boxes.csv"
+        if content is not None:
+            path.write_bytes(content)
+        request = box_request(cols="x,y,w,h", table=path)
+        with pytest.raises(DataError, match=re.escape(said.format(path))):
+            prepare(out=tmp_path / "d", size=8, folders=images, boxes=request)
+
     def test_folders(self, tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture) -> None:
         frame = (
             table(**xywh()).drop(columns=["label", "patient"]).rename(columns={"file": "image"})
@@ -413,6 +444,7 @@ class TestTableOfBoxes:
             prepare(out=tmp_path / "d", size=8, folders=images, boxes=request)
         assert "1 image has several rows: scan 0.png. Keep one box" in str(caught.value)
         assert "1 image not found" in str(caught.value)
+        assert "Correct the names in the box table, or remove its rows" in str(caught.value)
         request = box_request(cols="x,y,w,h", table=boxes)
         with pytest.raises(DataError, match='column "image" is missing'):
             prepare(out=tmp_path / "d", size=8, folders=images, boxes=request)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from fgaug.data.ingest import from_csv, from_folders
 from fgaug.data.prepare import prepare
+from fgaug.data.problems import refuse, shortened
 from fgaug.data.reading import source_image, squares
 from fgaug.data.reading.samples import BrokenImageError
 from fgaug.data.reading.source_image import read_image
@@ -148,6 +149,16 @@ def test_long_lists_are_cut(tmp_path: Path, folder: Path) -> None:
     text = refusal(write(tmp_path, table), folder)
     assert "25 images not found" in text
     assert "no 9 and 15 more" in text
+
+
+def test_a_heading_counts_what_the_list_leaves_out() -> None:
+    kinds = [*shortened([f"row {n}" for n in range(48)], "more rows"), "another problem"]
+    with pytest.raises(DataError) as caught:
+        refuse("t.csv", kinds, "Correct the rows.")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "t.csv: 49 problems"
+    assert lines[-3:] == ["  - and 38 more rows", "  - another problem", "Correct the rows."]
+    assert shortened(["a"] * 10) == ["a"] * 10
 
 
 def test_missing_columns_come_with_near_names(tmp_path: Path, folder: Path) -> None:

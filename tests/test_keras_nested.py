@@ -236,7 +236,7 @@ def test_two_bodies_that_differ_are_refused_by_name(tmp_path: Path, layout: str)
 
     path = saved(tmp_path / "w.h5", write)
     with pytest.raises(
-        UserError, match=r"2 different nested models that fit .* \('left', 'right'"
+        UserError, match=r"2 different nested models that fit `recipe.model` \('left', 'right'"
     ):
         weight_file.load(path, body())
 

@@ -121,6 +121,16 @@ def test_one_seed_has_no_spread_and_an_undefined_auc_is_told(frame: pd.DataFrame
     assert holed["note"] == "AUC undefined in 1 of 2"
 
 
+def test_a_mean_over_labels_says_how_many_seeds_it_leaves_out(frame: pd.DataFrame) -> None:
+    """The precision of a label that is never predicted is undefined."""
+    seeds = frame["mode"].eq("augmentation") & frame["ratio"].eq(2)
+    frame.loc[seeds, ["precision_dbp", "precision_trv"]] = [[0.5, 0.7], [NAN, 0.8], [0.7, 0.9]]
+    found = arm(by_arm(frame), "augmentation", 2)
+    assert found["valid_precision_macro_mean"] == pytest.approx((0.6 + 0.8) / 2)
+    assert found["note"] == "macro precision undefined in 1 of 3"
+    assert "recall" not in found["note"], "rows of older versions lack it"
+
+
 def test_a_table_begins_with_the_baseline_and_ends_with_controls(frame: pd.DataFrame) -> None:
     ((title, table),) = thesis_tables(by_arm(frame))
     assert title == "Augmentation psi 0.7"

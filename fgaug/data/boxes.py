@@ -89,7 +89,7 @@ def with_boxes(rows: Ingested, request: BoxRequest) -> Ingested:
     assert table is not None
     assert columns is not None
     wanted = [request.image_col, *columns.every()]
-    cells = read_cells(table, wanted)
+    cells = read_cells(table, wanted, what="box table")
     require_columns(table, cells, wanted)
     for note in cells.notes:
         _LOG.warning("%s.", note)
@@ -97,7 +97,9 @@ def with_boxes(rows: Ingested, request: BoxRequest) -> Ingested:
     problems: list[str] = []
     boxes, units = boxes_of(of_rows, columns, problems)
     found = pd.DataFrame({"image": [each.image for each in of_rows]})
-    find_files(found, rows.root, problems)
+    find_files(
+        found, rows.root, problems, cure="Correct the names in the box table, or remove its rows"
+    )
     problems += _several(found)
     refuse(str(table), problems)
     by_path = {str(path): box for path, box in zip(found["path"], boxes, strict=True)}

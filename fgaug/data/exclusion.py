@@ -18,7 +18,7 @@ import numpy as np
 from fgaug.data.drop_list import read_drops
 from fgaug.data.image_names import ImageNames
 from fgaug.data.ingest import Ingested
-from fgaug.data.problems import counted, refuse
+from fgaug.data.problems import counted, refuse, shortened
 from fgaug.errors import DataError
 
 _COLUMNS = ("image", "image_id", "file", "filename", "name", "source")
@@ -82,10 +82,7 @@ def without_named(rows: Ingested, leave: LeaveOut) -> tuple[Ingested, LeaveOut]:
             out |= found
         else:
             problems.append(names.problem(name))
-    shown = problems[:10]
-    if len(problems) > 10:
-        shown.append(f"and {len(problems) - 10} more names that fit no image or several")
-    refuse(str(leave.path), shown)
+    refuse(str(leave.path), shortened(problems, "more names that fit no image or several"))
     stay = np.ones(len(ids), bool)
     stay[list(out)] = False
     table = rows.table[stay].reset_index(drop=True)

@@ -114,7 +114,12 @@ def from_csv(
     if box is not None:
         boxes, units = boxes_of(table["box"], box, problems)
         table["box"] = pd.Series(boxes, index=table.index, dtype=object)
-    find_files(table, images, problems)
+    find_files(
+        table,
+        images,
+        problems,
+        cure="Correct the names, remove their rows, or give another folder with --images",
+    )
     _check_twice(table[table["path"].notna()], problems)
     if not problems:
         _check_labels(table, problems)

@@ -13,7 +13,7 @@ import pandas as pd
 from fgaug.data.fetal_planes import DEFAULT_PLANES, fetal_planes
 from fgaug.data.folders.tree import SKIP_THEM, read_tree
 from fgaug.data.ingest import Ingested, add_folds, from_csv, ingested
-from fgaug.data.problems import SHOWN, counted, listed, nearest, refuse
+from fgaug.data.problems import counted, listed, nearest, refuse, shortened
 from fgaug.data.tables.box_columns import BoxColumns
 from fgaug.data.tables.label_table import LabelColumns, read_labels
 from fgaug.errors import DataError
@@ -118,7 +118,7 @@ def _check_lesions(rows: Ingested) -> None:
     """Refuse boxes that leave the image whose size the table states: they belong to another."""
     boxes = [(file.name, file.box.problem()) for file in rows.files if file.box is not None]
     problems = [f"{name}: {problem}" for name, problem in boxes if problem is not None]
-    refuse("Boxes to crop to", problems[:SHOWN])
+    refuse("Boxes to crop to", shortened(problems))
 
 
 def busi(

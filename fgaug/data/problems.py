@@ -30,8 +30,40 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"{hint} Choose from: {listed(known)}."
 
 
-def refuse(where: str, problems: Sequence[str]) -> None:
-    """Raise one DataError with every problem; return if there are none."""
-    if problems:
-        head = f"{where}: {counted(len(problems), 'problem')}"
-        raise DataError("\n".join([head, *(f"  - {problem}" for problem in problems)]))
+class Further(str):
+    """The line of a list for problems that it does not show; `refuse` counts each of them."""
+
+    count_of_problems: int
+
+
+def shortened(problems: Sequence[str], rest: str = "more", most: int = SHOWN) -> list[str]:
+    """Return the first `most` problems, and a line that counts the others.
+
+    Args:
+        problems: one line each.
+        rest: the words after the count, such as `more rows`.
+        most: how many are shown.
+    """
+    left = len(problems) - most
+    if left <= 0:
+        return list(problems)
+    line = Further(f"and {left} {rest}")
+    line.count_of_problems = left
+    return [*problems[:most], line]
+
+
+def refuse(where: str, problems: Sequence[str], cure: str | None = None) -> None:
+    """Raise one DataError with every problem; return if there are none.
+
+    Args:
+        where: the file or option that has the problems.
+        problems: one line each, or shortened by `shortened`.
+        cure: a last line that helps with all of them.
+    """
+    if not problems:
+        return
+    total = sum(
+        problem.count_of_problems if isinstance(problem, Further) else 1 for problem in problems
+    )
+    lines = [f"{where}: {counted(total, 'problem')}", *(f"  - {problem}" for problem in problems)]
+    raise DataError("\n".join(lines if cure is None else [*lines, cure]))

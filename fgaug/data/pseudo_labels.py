@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fgaug.data.dataset import Dataset
-from fgaug.data.problems import SHOWN, counted, nearest, refuse
+from fgaug.data.problems import counted, nearest, refuse, shortened
 from fgaug.data.tables.label_table import require_columns, text_column
 from fgaug.data.tables.table_file import read_cells
 from fgaug.errors import DataError
@@ -28,7 +28,7 @@ def accepted_labels(path: Path, dataset: Dataset) -> dict[str, str]:
     if not path.is_file():
         raise DataError(f"{path} is not a file. Create it with `fgaug data pseudo-label`.")
     wanted = [SHA256, LABEL, ACCEPTED]
-    cells = read_cells(path, wanted)
+    cells = read_cells(path, wanted, what="table of pseudo-labels")
     require_columns(path, cells, wanted)
     columns = [text_column(cells, name).fillna("").tolist() for name in wanted]
     rest = dataset.unlabelled
@@ -45,7 +45,7 @@ def accepted_labels(path: Path, dataset: Dataset) -> dict[str, str]:
             foreign += 1
         elif flag and found.setdefault(sha, label) != label:
             problems.append(f"row {row}: its image has two accepted labels")
-    problems = problems[:SHOWN]
+    problems = shortened(problems)
     if foreign:
         problems.append(
             f"{counted(foreign, 'row')} of images that are not among those without a label in "

@@ -280,8 +280,8 @@ def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str
         for value in values:
             if value not in known.values():
                 guess = near(value, map(str, known.values())) if isinstance(value, str) else ""
-                shown = sorted(_shown(other) for other in known.values() if other is not None)
-                cure = guess or f"; the cells have {', '.join(shown) or 'none'}"
+                others = sorted((v for v in known.values() if v is not None), key=_rank)
+                cure = guess or f"; the cells have {', '.join(map(_shown, others)) or 'none'}"
                 problems.append(f"`{key}.{axis}`: no cell has {_shown(value)}{cure}")
     if not problems and not any(matches(named, point) for point in every):
         problems.append(
@@ -291,11 +291,22 @@ def _idle_exclude(key: str, entry: Excluded, every: Iterable[Point]) -> list[str
     return problems
 
 
+def _rank(value: Any) -> tuple[bool, float, str]:
+    """Return a sort key that puts numbers first, in their order."""
+    number = isinstance(value, int | float)
+    return not number, value if number else 0.0, _shown(value)
+
+
 def _shown(value: Any) -> str:
+    """Return a value as a grid writes it."""
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, tuple):  # values by label
-        return ", ".join(f"{label} {_shown(inner)}" for label, inner in value)
+    if isinstance(value, tuple) and all(isinstance(part, tuple) for part in value):
+        value = dict(value)  # values by label
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name}: {_shown(inner)}' for name, inner in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
     return str(value)
 
 

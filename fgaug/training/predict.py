@@ -183,11 +183,11 @@ def _files(roots: list[Path], skip_unread: bool) -> list[Path]:
     In folders, masks and similar files are skipped, and unsupported files are counted.
     """
     from fgaug.data.folders.tree import SKIP_THEM, read_tree
-    from fgaug.data.problems import refuse
+    from fgaug.data.problems import listed, refuse
 
     gone = [str(root) for root in roots if not root.exists()]
     if gone:
-        raise DataError(f"{', '.join(gone[:10])}: no such file or folder.")
+        raise DataError(f"{listed(gone)}: no such file or folder.")
     found: list[Path] = []
     for root in roots:
         if root.is_dir():

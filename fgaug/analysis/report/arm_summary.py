@@ -99,10 +99,14 @@ def _sum_up(
             arms["valid_loss_mean"] = at.mean()
         else:
             _add_spread(arms, score, at)
-    _add_spread(arms, "valid_f1_macro", _numbers(frame, "valid_f1_macro").where(ok).groupby(group))
+    macro = {"macro F1": ("valid_f1_macro", _numbers(frame, "valid_f1_macro"))}
     for name in MACRO:
-        values = mean_over_labels(frame, name).where(ok)
-        _add_spread(arms, f"valid_{name}_macro", values.groupby(group))
+        macro[f"macro {name}"] = (f"valid_{name}_macro", mean_over_labels(frame, name))
+    for word, (score, values) in macro.items():
+        at = values.where(ok).groupby(group)
+        if values.notna().any():  # else rows of an older version, which lack the score
+            undefined[word] = arms["seeds"] - at.count()
+        _add_spread(arms, score, at)
     arms["note"] = [
         _note(arms.loc[i], {w: n[i] for w, n in undefined.items()}) for i in arms.index
     ]

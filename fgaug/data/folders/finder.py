@@ -22,16 +22,22 @@ _LOG = logging.getLogger("fgaug")
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:/|\.\./|~/|file:/")
 
 
-def find_files(table: pd.DataFrame, images: Path, problems: list[str]) -> None:
+def find_files(table: pd.DataFrame, images: Path, problems: list[str], *, cure: str) -> None:
     """Add the column `path`; report names that lead outside, are missing or match several files.
 
     A name is looked up as written, relative to the folder. If no such file exists, all subfolders
     are searched, and a single match is used and logged.
+
+    Args:
+        table: with the column `image`.
+        images: the folder.
+        problems: collects the names that fit no file.
+        cure: what to do with names that are not found, and like no other name.
     """
     finder = _Finder(images)
     found = [finder.find(name) if isinstance(name, str) else None for name in table["image"]]
     table["path"] = pd.Series(found, index=table.index, dtype=object)
-    problems += finder.problems()
+    problems += finder.problems(cure)
     finder.log_moved()
     used = [path for path in found if path is not None]
     _log_companions(images, used)
@@ -122,12 +128,14 @@ class _Finder:
             (self.missing if inside else self.outside).append(name)
         return None
 
-    def problems(self) -> list[str]:
-        """Return one line per kind of name without a file."""
+    def problems(self, cure: str) -> list[str]:
+        """Return one line per kind of name without a file; `cure` is for missing files."""
         lines = []
         if self.missing:
             names = counted(len(self.missing), "image")
-            lines.append(f"{names} not found in {self.root}: {listed(self.missing)}{self._near()}")
+            lines.append(
+                f"{names} not found in {self.root}: {listed(self.missing)}. {self._near() or cure}"
+            )
         if self.outside:
             names = counted(len(self.outside), "image")
             lines.append(
@@ -233,7 +241,7 @@ class _Finder:
             near = self._named(text) or self._named(stem_of(PurePath(text)))
             if near:
                 hints.append(f"{name} may be {listed(path.as_posix() for path in near[:3])}")
-        return f". {'; '.join(hints[:3])}: write the names as they are on disk" if hints else ""
+        return f"{'; '.join(hints[:3])}: write the names as they are on disk" if hints else ""
 
     def _index(self, *, unread: bool = False) -> dict[str, list[PurePath]]:
         """Return every file below the root by its keys, built once, when a name is missing."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fgaug.core.machine import cores
-from fgaug.data.problems import SHOWN, counted, listed, refuse
+from fgaug.data.problems import counted, listed, refuse, shortened
 from fgaug.data.reading import squares
 from fgaug.data.reading.samples import FULL, BrokenImageError
 from fgaug.data.reading.source_image import SourceImage, read_source
@@ -270,23 +270,22 @@ def _threads() -> int:
 
 def _refuse_outside(outside: Sequence[str]) -> None:
     if outside:
-        shown = list(outside[:SHOWN])
-        shown += [f"and {len(outside) - SHOWN} more"] if len(outside) > SHOWN else []
-        cure = (
-            "Correct the rows; or the numbers mean something else: see --box-format, --box-units."
+        refuse(
+            "Boxes outside of their images",
+            shortened(outside),
+            "Correct the rows; or the numbers mean something else: see --box-format, --box-units.",
         )
-        refuse("Boxes outside of their images", [*shown[:-1], f"{shown[-1]}\n{cure}"])
 
 
 def _report_broken(broken: Sequence[str], *, total: int, skip: bool) -> None:
-    shown = [*broken[:10], *([f"and {len(broken) - 10} more"] if len(broken) > 10 else [])]
+    shown = shortened(broken)
     if broken and len(broken) == total:
         refuse("None of the images can be read", shown)
     elif broken and skip:
         _LOG.warning("Skipped %s:\n  - %s", counted(len(broken), "image"), "\n  - ".join(shown))
     elif broken:
         cure = "Restore these files, remove them from the table, or give --skip-broken."
-        refuse("Broken images", [*shown[:-1], f"{shown[-1]}\n{cure}"])
+        refuse("Broken images", shown, cure)
 
 
 def _summary(values: np.ndarray) -> dict[str, float]:

@@ -25,6 +25,7 @@ _NAMES = {
     "cxcywh": (_CX | {"x"}, _CY | {"y"}, _W, _H),
 }
 _KNOWN = _X1 | _Y1 | _X2 | _Y2 | _CX | _CY | _W | _H
+_NUMBERED = re.compile(r"(.*?[a-z])([0-9]+)")
 _PREFIX = re.compile(r"^(?:bbox|box|bb|roi|crop|brain|head)(?=.)")
 
 
@@ -117,7 +118,7 @@ def _fits(names: Sequence[str], format: str, *, all_known: bool) -> bool:
         format: one of FORMATS.
         all_known: refuse names that mean nothing to us, instead of accepting them anywhere.
     """
-    plain = [_plain(name) for name in names]
+    plain = _without_shared_number([_plain(name) for name in names])
     if len(plain) == 1:
         return not all_known
     if format == "xyxy" and plain == ["x0", "y0", "x1", "y1"]:
@@ -126,6 +127,14 @@ def _fits(names: Sequence[str], format: str, *, all_known: bool) -> bool:
         name in known or (name not in _KNOWN and not all_known)
         for name, known in zip(plain, _NAMES[format], strict=True)
     )
+
+
+def _without_shared_number(names: list[str]) -> list[str]:
+    """Return names without a number that all of them end in: that of a second box, say."""
+    parts = [_NUMBERED.fullmatch(name) for name in names]
+    if len({part and part[2] for part in parts}) != 1:
+        return names
+    return [part[1] for part in parts if part is not None] or names
 
 
 def _plain(name: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fgaug.data.problems import SHOWN, counted
+from fgaug.data.problems import shortened
 from fgaug.data.reading.squares import Box
 from fgaug.data.tables.box_columns import BoxColumns, order_of
 
@@ -52,11 +52,10 @@ def boxes_of(
     boxes: list[RowBox | None] = []
     for row, four in zip(rows, numbers, strict=True):
         boxes.append(None if four is None else _row_box(row, four, columns, units, wrong))
-    problems += wrong[:SHOWN]
     options = ["--box-format"] * columns.inferred + ["--box-units"] * (columns.units is None)
     by = ["the names of their columns"] * columns.inferred
     by += ["their numbers"] * (columns.units is None)
-    if options and not problems:
+    if options and not problems and not wrong:
         _LOG.warning(
             "Boxes are read as %s (%s) in %s, by %s. %s.",
             columns.format,
@@ -65,8 +64,7 @@ def boxes_of(
             " and by ".join(by),
             " and ".join(options) + (" change that" if len(options) > 1 else " changes that"),
         )
-    if len(wrong) > SHOWN:
-        problems.append(f"and {counted(len(wrong) - SHOWN, 'row')} more with an unusable box")
+    problems += shortened(wrong, "more rows with an unusable box")
     return boxes, units
 
 

@@ -18,7 +18,9 @@ _COMMON = SEPARATORS[:4]
 _SEP_LINE = re.compile(r'"?sep=(.)"?[,;]*', re.IGNORECASE)  # first line, for spreadsheet programs
 
 
-def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
+def read_delimited(
+    path: Path, data: bytes, wanted: Sequence[str], what: str = "label table"
+) -> Cells:
     """Return the cells of a text table.
 
     A byte order mark identifies UTF-8 and UTF-16; text without one is UTF-8 if valid, else
@@ -29,15 +31,16 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
         path: path of the table, for messages.
         data: its bytes.
         wanted: expected column names; the separator that finds most of them wins.
+        what: the table in words, for messages.
     """
-    whole, notes = _decoded(path, data)
+    whole, notes = _decoded(path, data, what)
     text = whole.lstrip("\ufeff\r\n")  # also removes a second byte order mark and empty lines
     first, _, rest = text.partition("\n")
     forced = _SEP_LINE.fullmatch(first.rstrip("\r"))
     if forced:
         text = rest.lstrip("\r\n")
     if not text.strip():
-        raise DataError(f"The label table {path} is empty.")
+        raise DataError(f"The {what} {path} is empty.")
     skipped = len(whole.splitlines()) - len(text.splitlines())
     separator = forced[1] if forced else _separator(text, wanted)
     records = [
@@ -65,7 +68,7 @@ def read_delimited(path: Path, data: bytes, wanted: Sequence[str]) -> Cells:
     return Cells(header=header, rows=rows, numbers=numbers, notes=notes)
 
 
-def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
+def _decoded(path: Path, data: bytes, what: str) -> tuple[str, list[str]]:
     """Return the text, and a note if its encoding is a guess."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
@@ -79,7 +82,7 @@ def _decoded(path: Path, data: bytes) -> tuple[str, list[str]]:
         notes = [f"{path.name} is not UTF-8 and was read as Windows-1252"]
     if "\0" in text:
         raise DataError(
-            f"The label table {path} is neither UTF-8, UTF-16 nor Windows-1252 text. "
+            f"The {what} {path} is neither UTF-8, UTF-16 nor Windows-1252 text. "
             "Save it as CSV in UTF-8."
         )
     return text, notes

@@ -1,4 +1,4 @@
-"""Read a label table: delimited text or an Excel workbook, recognised by its first bytes."""
+"""Read a table of the user: delimited text or an Excel workbook, recognised by its first bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fgaug.data.tables.cells import Cells
 from fgaug.data.tables.delimited import read_delimited
 from fgaug.errors import DataError
 
-# What to do with a file that is not a label table, by the kinds of `fgaug.core.first_bytes`.
+# What to do with a file that is no table, by the kinds of `fgaug.core.first_bytes`.
 _TO_CSV = "Export the table in it as CSV"
 _AS_XLSX = "Save it as .xlsx, or as CSV in UTF-8"
 _CURES = {
@@ -27,7 +27,9 @@ _CURES = {
 }
 
 
-def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> Cells:
+def read_cells(
+    path: Path, wanted: Sequence[str], sheet: str | None = None, *, what: str = "label table"
+) -> Cells:
     """Return the cells of a text table or an Excel workbook (.xlsx), without empty rows.
 
     Args:
@@ -35,6 +37,7 @@ def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> C
         wanted: expected column names, which identify the separator. Other columns are neither
             interpreted nor checked.
         sheet: of a workbook; None takes the first.
+        what: the table in words, for messages.
 
     Raises:
         DataError: the file cannot be opened, or is not a table; the message says what it is.
@@ -43,7 +46,9 @@ def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> C
         data = path.read_bytes()
     except OSError as problem:
         reason = problem.strerror or "unreadable"
-        raise DataError(f"The label table {path} cannot be opened ({reason}).") from None
+        raise DataError(
+            f"The {what} {path} cannot be opened ({reason}). Check its path."
+        ) from None
     kind = identify_stream(io.BytesIO(data))
     if kind is not None and kind.name == "xlsx":
         from fgaug.data.tables.workbook import (
@@ -54,12 +59,12 @@ def read_cells(path: Path, wanted: Sequence[str], sheet: str | None = None) -> C
     else:
         if kind is not None and kind.name not in ("text", "empty"):
             cure = kind.way_out(_CURES)
-            raise DataError(f"{path} is {kind.what}, not a label table. {cure}.")
+            raise DataError(f"{path} is {kind.what}, not a {what}. {cure}.")
         if sheet is not None:
             raise DataError(
                 f"--sheet works only with workbooks, and {path} is text. Omit --sheet."
             )
-        cells = read_delimited(path, data, wanted)
+        cells = read_delimited(path, data, wanted, what)
     if not cells.rows:
         raise DataError(f"{path} has a header row but no data rows. Add the rows.")
     return cells

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug.data.image_names import ImageNames
-from fgaug.data.problems import SHOWN, counted, listed, nearest, refuse
+from fgaug.data.problems import counted, listed, nearest, refuse, shortened
 from fgaug.data.tables.label_table import require_columns, text_column
 from fgaug.data.tables.table_file import read_cells
 from fgaug.errors import DataError
@@ -107,7 +107,7 @@ def read_votes(readers: Readers, images: pd.DataFrame, labels: Sequence[str]) ->
             `readers.no_vote` does not say what to do.
     """
     wanted = [readers.image_col, *readers.columns]
-    cells = read_cells(readers.csv, wanted, readers.sheet)
+    cells = read_cells(readers.csv, wanted, readers.sheet, what="table of votes")
     require_columns(readers.csv, cells, wanted)
     names = ImageNames(images["image_id"].tolist(), images["source"].tolist())
     given = text_column(cells, readers.image_col).fillna("").tolist()
@@ -144,10 +144,7 @@ def read_votes(readers: Readers, images: pd.DataFrame, labels: Sequence[str]) ->
             f"{counted(len(empty), 'empty vote')}: {listed(empty)}. Say what to do: --no-vote "
             "skip (the other readers decide) or --no-vote drop (the image is dropped)"
         )
-    shown = problems[:SHOWN]
-    if len(problems) > SHOWN:
-        shown.append(f"and {len(problems) - SHOWN} more")
-    refuse(str(readers.csv), shown)
+    refuse(str(readers.csv), shortened(problems))
     if empty:
         done = {"skip": "skipped", "drop": "their images dropped"}[readers.no_vote or ""]
         _LOG.warning("%s, %s: %s.", counted(len(empty), "empty vote"), done, listed(empty))

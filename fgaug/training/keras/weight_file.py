@@ -28,6 +28,7 @@ _MAX_DEPTH = 16
 _MAX_MODELS = 100  # nested models searched
 _MAX_GROUPS = 20_000  # of a file; the largest application has about 2,000
 _SHOWN = 5
+_RECIPE, _JUDGE = "`recipe.model`", "`judge.model` (--judge-model)"  # who names the model
 _CURES = {
     "torch": "For PyTorch weights, omit `backend: keras`",
     "safetensors": "For PyTorch weights, omit `backend: keras`",
@@ -66,7 +67,7 @@ class _Model:
 
 
 def load(path: Path, body: Any) -> None:
-    """Copy a file's weights into `body` (a Keras model); layers of a top are ignored.
+    """Copy a file's weights into `body`, the Keras model of a recipe; layers of a top are ignored.
 
     The weights are those of the saved model, or of the one matching model nested in it.
 
@@ -76,20 +77,23 @@ def load(path: Path, body: Any) -> None:
     """
     with _reading(path) as file:
         reader = _Reader()
-        chosen = _chosen(path, list(_models(reader, file, body)), reader)
+        chosen = _chosen(path, list(_models(reader, file, body)), reader, _RECIPE)
         numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
     _fill(chosen, numbers)
 
 
 def load_with_head(path: Path, body: Any) -> list[tuple[str, list[np.ndarray]]]:
-    """Copy a file's weights into `body`; return its other layers as (name, arrays), in order.
+    """Copy a file's weights into `body`, the Keras model of a judge.
+
+    Returns:
+        The other layers of the file as (name, arrays), in order.
 
     Raises:
         UserError: as for `load`.
     """
     with _reading(path) as file:
         reader = _Reader()
-        chosen = _chosen(path, list(_models(reader, file, body)), reader)
+        chosen = _chosen(path, list(_models(reader, file, body)), reader, _JUDGE)
         numbers = [[reader.read(each) for each in layer.numbers] for layer in chosen.layers]
         used = {each.name for layer in chosen.layers for each in layer.numbers}
         rest = [
@@ -145,16 +149,20 @@ def _reading(path: Path) -> Iterator[h5py.File]:
         ) from None
 
 
-def _chosen(path: Path, models: list[_Model], reader: _Reader) -> _Model:
-    """Return the saved model if it fits, else the one nested model that fits."""
+def _chosen(path: Path, models: list[_Model], reader: _Reader, key: str) -> _Model:
+    """Return the saved model if it fits, else the one nested model that fits.
+
+    Args:
+        key: where the user names the model that is needed.
+    """
     fitting = [model for model in models if model.fits]
     if not fitting:
-        raise _of_another_model(path, models)
+        raise _of_another_model(path, models, key)
     first = fitting[0]
     if first is not models[0] and not all(_equal(first, other, reader) for other in fitting[1:]):
         names = ", ".join(repr(model.name[:100]) for model in fitting)
         raise UserError(
-            f"{path} contains {len(fitting)} different nested models that fit `recipe.model` "
+            f"{path} contains {len(fitting)} different nested models that fit {key} "
             f"({names}). Save only the one you need: model.get_layer(NAME).save(FILE)."
         )
     return first
@@ -168,14 +176,14 @@ def _equal(one: _Model, other: _Model, reader: _Reader) -> bool:
     )
 
 
-def _of_another_model(path: Path, models: list[_Model]) -> UserError:
+def _of_another_model(path: Path, models: list[_Model], key: str) -> UserError:
     nearest = min(models, key=lambda model: sum(not layer.fits for layer in model.layers))
     wrong = [layer.difference() for layer in nearest.layers if not layer.fits]
     nested = [repr(model.name[:100]) for model in models[1:]]
     inside = f"; nested in it: {', '.join(nested[:_SHOWN])}" if nested else ""
     return UserError(
         f"{path} contains the weights of another model ({'; '.join(wrong[:_SHOWN])}; {len(wrong)} "
-        f"layers differ{inside}). Give a file for `recipe.model`."
+        f"layers differ{inside}). Give a file for {key}, or name the file's own model there."
     )
 
 
