@@ -163,6 +163,9 @@ class _Server:
             if "drop" in order:
                 self.drop()
             print(json.dumps({"counts": self.counts}), flush=True)
+        await self.switch(False)
+        while self.open:  # each connection notices that it was cut
+            await asyncio.sleep(0.01)
 
     async def switch(self, on: bool) -> None:
         if on and self.listening is None:

@@ -33,6 +33,8 @@ _LASTING = re.compile(
 _DENIED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|EXPIRED_TOKEN|HTTP status 40[13]"
 )
+_LATE = "allow_delayed_open"  # the option of pyarrow's S3 URIs
+_PARTS_BYTES = 8 << 20  # pyarrow uploads objects of 10 MB and more in parts
 _log = logging.getLogger("fgaug")
 Found = TypeVar("Found")
 
@@ -203,7 +205,8 @@ class ObjectStore:
         self.uri, self._shown = uri, paths.without_secrets(uri).partition("?")[0]
         self._error = error
         try:
-            self._files, self._root = pa.fs.FileSystem.from_uri(_one_request_a_write(uri))
+            self._files, self._root = pa.fs.FileSystem.from_uri(_opened_late(uri, True))
+            self._large, _ = pa.fs.FileSystem.from_uri(_opened_late(uri, False))
         except (OSError, ValueError, pa.ArrowException) as problem:
             raise error(
                 f"{self._shown} is not a valid address, or is unreachable "
@@ -232,9 +235,14 @@ class ObjectStore:
         )
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
+        # A stream opened late asks for an upload in parts at its first write. If that fails,
+        # closing the stream publishes an empty object: so large ones are asked for when opened.
+        large = memoryview(data).nbytes >= _PARTS_BYTES
+        files = self._large if large else self._files
+
         def put() -> None:
             # One write: closing a stream publishes what it holds, even after an error in between.
-            with self._files.open_output_stream(self._path(name)) as stream:
+            with files.open_output_stream(self._path(name)) as stream:
                 stream.write(data)
 
         self._reached(name, put)
@@ -289,11 +297,14 @@ class ObjectStore:
                 pause = min(_MOST_PAUSE_S, pause * 2)
 
 
-def _one_request_a_write(uri: str) -> str:
-    """Return the URI with the option that writes a small object in one request, not in three."""
-    if not uri.startswith("s3://") or "allow_delayed_open=" in uri:
+def _opened_late(uri: str, late: bool) -> str:
+    """Return an S3 URI whose streams start when they are closed (a small object takes one request,
+    not three), or when they are opened."""
+    if not uri.startswith("s3://"):
         return uri
-    return f"{uri}{'&' if '?' in uri else '?'}allow_delayed_open=true"
+    address, _, query = uri.partition("?")
+    kept = [part for part in query.split("&") if part and not part.startswith(f"{_LATE}=")]
+    return f"{address}?{'&'.join([*kept, f'{_LATE}={str(late).lower()}'])}"
 
 
 def _cure(problem: str) -> str:
