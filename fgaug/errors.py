@@ -7,6 +7,7 @@ FgaugError                  any error this project raises on purpose
 │   ├── SnapshotError       a network file that is rejected or cannot be read
 │   ├── BankError           a fake bank that is damaged, unfinished or from other snapshots
 │   ├── RunError            a run folder that is missing, damaged or from another grid
+│   ├── StoreError          object storage that cannot be reached; finished work is intact
 │   └── DiskFullError       no space left on device; finished work is intact
 ├── TrainingError           a GAN training diverged or collapsed; its snapshots remain; code 1
 ├── ClusterError            Ray died during a command; finished work is intact; code 3
@@ -59,6 +60,10 @@ class BankError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, damaged or from another grid."""
+
+
+class StoreError(UserError):
+    """Object storage that cannot be reached; finished work is intact."""
 
 
 class DiskFullError(UserError):

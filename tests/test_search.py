@@ -22,7 +22,7 @@ import fgaug
 from fgaug.core.paths import RunPaths
 from fgaug.errors import UserError
 from fgaug.grid.load import parse_space
-from fgaug.runs import folder
+from fgaug.runs import run_lock
 from fgaug.runs.results import columns, write_row
 from fgaug.study import planner, search
 
@@ -244,7 +244,7 @@ def test_ctrl_c_ends_with_one_message_and_everything_listens_on_loopback(own_roo
 
 def test_a_run_folder_has_one_search_at_a_time(own_root: Path) -> None:
     planned = planner.plan(own_root / "grid.yaml", own_root / "run")
-    with folder.held(planned.run), pytest.raises(UserError, match="in use by another search"):
+    with run_lock.held(planned.run), pytest.raises(UserError, match="in use by another search"):
         search.search(own_root / "grid.yaml", own_root / "run")
 
 
@@ -255,9 +255,9 @@ def test_half_written_files_of_killed_writers_are_swept(tmp_path: Path) -> None:
     halves = [trial.root / ".checkpoint.d4v7.tmp", tmp_path / ".results.parquet.x1.tmp"]
     for half in halves:
         half.write_bytes(b"half")
-    with folder.held(run, "1-of-2"):
+    with run_lock.held(run, "1-of-2"):
         assert all(half.exists() for half in halves)  # another shard may be at work
-    with folder.held(run):
+    with run_lock.held(run):
         assert not any(half.exists() for half in halves)
     assert trial.result.is_file()
 

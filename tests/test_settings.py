@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-from pathlib import Path
 
 import pytest
 from small_grid import grid, phantom_dataset
@@ -30,7 +29,8 @@ def settings_of(planned: Plan, keep: frozenset[str] = frozenset()) -> SearchSett
         cpu=1,
         gpu=0,
         deadline=None,
-        stop_file=Path("/stop"),
+        run_uri=None,
+        stop_name=".stop",
         keep_models="best",
         keep=keep,
         levels=(0.5,),

@@ -32,7 +32,7 @@ from fgaug.bank import (
     write_scores,
 )
 from fgaug.bank.store import Store, read
-from fgaug.core import cluster
+from fgaug.core import cluster, lease
 from fgaug.core.paths import BankNames, without_secrets
 from fgaug.core.store import ObjectStore
 from fgaug.errors import BankError
@@ -78,10 +78,10 @@ def uri(server: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lock, "SETTLE_S", 0.3)
-    monkeypatch.setattr(lock, "POLL_S", 0.05)
-    monkeypatch.setattr(lock, "BEAT_S", 0.1)
-    monkeypatch.setattr(lock, "STALE_S", 4.0)
+    monkeypatch.setattr(lease, "SETTLE_S", 0.3)
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+    monkeypatch.setattr(lease, "BEAT_S", 0.1)
+    monkeypatch.setattr(lease, "STALE_S", 4.0)
 
 
 @pytest.mark.usefixtures("quick")
@@ -275,7 +275,8 @@ class TestOneWriter:
         script = (
             "import os, sys, time\n"
             "from fgaug.bank import lock, open_store\n"
-            "lock.SETTLE_S = 0.05\n"
+            "from fgaug.core import lease\n"
+            "lease.SETTLE_S = 0.05\n"
             "with lock.held(open_store(sys.argv[1])):\n"
             "    print('held', flush=True)\n"
             "    time.sleep(60)\n"

@@ -91,13 +91,14 @@ app.command()(power.power)
 app.command()(confirm.confirm)
 
 Out = Annotated[
-    Path | None, typer.Option("--out", help="The run's folder (default: runs/<name>).")
+    str | None,
+    typer.Option("--out", help="The run's folder or URI, s3://... (default: runs/<name>)."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print the plan only; train and write nothing.")
 ]
 NoDashboard = Annotated[bool, typer.Option("--no-dashboard", help="Do not start Ray's dashboard.")]
-RunFolder = Annotated[Path, typer.Argument(help="The run's folder.")]
+RunFolder = Annotated[str, typer.Argument(help="The run's folder or URI.")]
 Log = Annotated[
     str,
     typer.Option(
@@ -212,7 +213,7 @@ def status(
 
 @app.command()
 def report(
-    run: Annotated[Path | None, typer.Argument(help="The run's folder.")] = None,
+    run: Annotated[str | None, typer.Argument(help="The run's folder or URI.")] = None,
     open_test: Annotated[
         bool,
         typer.Option("--open-test", help="Report on the sealed test set; counts as a look."),
@@ -271,7 +272,7 @@ def demo(
     if run.missing:  # it was interrupted
         show.closing_line(run)
         raise typer.Exit(run.exit_code)
-    show.results(run.root, "arm", "table")
+    show.results(run.place, "arm", "table")
     show.closing_line(run)
     sys.stdout.write(f"report: {report_writer.report(run.root).resolve()}\n")
     raise typer.Exit(run.exit_code)

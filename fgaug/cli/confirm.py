@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ from fgaug.cli.room import Cpus, Gpus
 
 
 def confirm(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[str, typer.Argument(help="The run's folder or URI.")],
     arm: Annotated[
         list[str], typer.Option("--arm", help="An arm_id or its first digits; repeatable.")
     ],

@@ -85,7 +85,7 @@ def predict(
 
 
 def replay(
-    run: Annotated[Path, typer.Argument(help="The run's folder.")],
+    run: Annotated[str, typer.Argument(help="The run's folder or URI.")],
     cell: Annotated[str, typer.Argument(help="A cell_id or its first digits.")],
     device: Annotated[
         str | None,

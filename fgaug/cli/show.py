@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgaug.cli import show_plan
@@ -195,18 +194,17 @@ def closing_line(run: Run, log: str = "auto") -> None:
     if log == "json":
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         counts = {name: getattr(run, name) for name in ("ok", "pruned", "failed", "missing")}
-        closing = {"time": now, "event": "closed", "run": str(run.root), **counts}
+        closing = {"time": now, "event": "closed", "run": run.place, **counts}
         sys.stderr.write(json.dumps({**closing, "exit_code": run.exit_code}) + "\n")
         return
-    line = (
-        f"{run.root}: {run.ok} ok, {run.pruned} pruned, {run.failed} failed, {run.missing} missing"
-    )
+    parts = (f"{run.ok} ok, {run.pruned} pruned", f"{run.failed} failed, {run.missing} missing")
+    line = f"{run.place}: {', '.join(parts)}"
     if run.failed or run.missing:
         line += ". Run the same command again to train the failed and missing cells"
     sys.stderr.write(line + "\n")
 
 
-def status(run: Path, format: str) -> None:
+def status(run: str, format: str) -> None:
     """Print the progress of a run from its files, as text or as one JSON object."""
     from fgaug.runs.status import read
 
@@ -214,7 +212,8 @@ def status(run: Path, format: str) -> None:
         raise UserError(f"--format must be text or json, got {format}.")
     found = read(run)
     if format == "json":
-        value = {**asdict(found), "root": str(found.root)}
+        value = {**asdict(found), "root": found.place}
+        del value["uri"]  # may hold credentials
         sys.stdout.write(json.dumps(value, indent=1) + "\n")
     else:
         sys.stdout.write("\n".join(_status_lines(found)) + "\n")
@@ -223,7 +222,7 @@ def status(run: Path, format: str) -> None:
 def _status_lines(found: Status) -> list[str]:
     by, cells = "; ".join(found.searches), "cell" if found.cells == 1 else "cells"
     lines = [
-        f"run {found.name} ({found.root}): {f'searched by {by}' if by else 'no active search'}",
+        f"run {found.name} ({found.place}): {f'searched by {by}' if by else 'no active search'}",
         f"  {found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
         f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
     ]
@@ -240,7 +239,7 @@ def _status_lines(found: Status) -> list[str]:
     return lines
 
 
-def results(run: Path, by: str, format: str) -> None:
+def results(run: str, by: str, format: str) -> None:
     """Print the results of a run, one row per trial, per arm, or per arm and seed (folds)."""
     from fgaug.analysis.findings.folds import folds_of
     from fgaug.analysis.report.arm_summary import by_arm

@@ -1,4 +1,8 @@
-"""Write files atomically; read and write JSON and tables; compute digests."""
+"""Write files atomically; read and write JSON and tables; compute digests.
+
+Below a mirror of a store (see `mirror`), a file is written to the store before it appears, and
+removed from it before it disappears.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fgaug.core import write_through
 from fgaug.errors import DiskFullError, UserError
 
 if TYPE_CHECKING:
@@ -32,8 +37,13 @@ def disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; flush and rename it on success, else remove it."""
+def atomic_write(path: Path, *, through: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; flush and rename it on success, else remove it.
+
+    Args:
+        path: the file.
+        through: below a mirror, write it to the store too.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -44,10 +54,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as written:
                 os.fsync(written.fileno())
             temporary.chmod(0o644)
+            if through and (found := write_through.target_of(path)) is not None:
+                target, stored = found
+                target.upload(stored, temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file if it exists."""
+    found = write_through.target_of(path)
+    if found is not None and path.is_file():
+        target, name = found
+        target.remove(name)
+    path.unlink(missing_ok=True)
+
+
+def move(path: Path, to: Path) -> None:
+    """Rename a file, replacing `to` if it exists."""
+    if (found := write_through.target_of(to)) is not None:
+        target, name = found
+        target.upload(name, path)
+        remove_from = write_through.target_of(path)
+        if remove_from is not None:
+            remove_from[0].remove(remove_from[1])
+    path.replace(to)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -64,7 +97,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, error: type[UserError]) -> Any:
     """Read the JSON value in `path`, or raise `error` with the path and the cure."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(write_through.fetched(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path} is missing.") from None
     except (OSError, ValueError) as problem:
@@ -85,7 +118,7 @@ def read_table(path: Path, error: type[UserError], columns: list[str] | None = N
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=columns, partitioning=None)
+        return pq.read_table(write_through.fetched(path), columns=columns, partitioning=None)
     except FileNotFoundError:
         raise error(f"{path} is missing.") from None
     except (OSError, pa.ArrowException) as problem:

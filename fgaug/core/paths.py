@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgaug.core.files import atomic_write
@@ -138,9 +138,16 @@ class TrialPaths:
 
 @dataclass(frozen=True, slots=True)
 class RunPaths:
-    """Files of one search."""
+    """Files of one search, in its folder or in this machine's mirror of its URI."""
 
     root: Path
+    # with its secrets; None for a folder
+    uri: str | None = field(default=None, repr=False)
+
+    @property
+    def place(self) -> str:
+        """The run's location for messages."""
+        return str(self.root) if self.uri is None else shown_uri(self.uri)
 
     @property
     def space(self) -> Path:
@@ -175,6 +182,10 @@ class RunPaths:
     @property
     def lock(self) -> Path:
         return self.root / "search.lock"
+
+    def shard_lock(self, part: str) -> Path:
+        """The lock of one shard, such as `3-of-16`."""
+        return self.lock.with_name(f"search.{part}.lock")
 
     def stop(self, search: str) -> Path:
         """Exists while an interrupted search waits for running trials."""
@@ -211,6 +222,11 @@ def shipped(kind: str) -> Path:
 def without_secrets(uri: str) -> str:
     """Return a path or URI, without the credentials in `s3://key:secret@bucket/...`."""
     return re.sub(r"^([^:/?#]+://)[^/?#]*@", r"\1", uri)
+
+
+def shown_uri(uri: str) -> str:
+    """Return a URI for messages: without credentials and without its options."""
+    return without_secrets(uri).partition("?")[0]
 
 
 def cache_root() -> Path:

@@ -181,7 +181,7 @@ class FolderStore:
             _copy(path, temporary)
 
     def download(self, name: str, path: Path) -> None:
-        with files.atomic_write(path) as temporary:
+        with files.atomic_write(path, through=False) as temporary:
             _copy(self._root / name, temporary)
 
     def remove(self, name: str) -> None:
@@ -202,7 +202,7 @@ class ObjectStore:
     folder: Path | None = None
 
     def __init__(self, uri: str, error: type[UserError]) -> None:
-        self.uri, self._shown = uri, paths.without_secrets(uri).partition("?")[0]
+        self.uri, self._shown = uri, paths.shown_uri(uri)
         self._error = error
         try:
             self._files, self._root = pa.fs.FileSystem.from_uri(_opened_late(uri, True))
@@ -256,7 +256,7 @@ class ObjectStore:
 
     def download(self, name: str, path: Path) -> None:
         def get() -> None:
-            with files.atomic_write(path) as temporary:
+            with files.atomic_write(path, through=False) as temporary:
                 with self._files.open_input_file(self._path(name)) as source:
                     source.download(str(temporary))
                     size = source.size()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fgaug.core import files
+from fgaug.core import files, write_through
 from fgaug.runs.results import as_plain
 from fgaug.runs.round import RoundResult, Spent
 
@@ -70,7 +70,7 @@ def read(path: Path) -> Checkpoint | None:
     Without such a file there is no warning: the cell has not begun.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(write_through.fetched(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         return None
     except Exception as error:  # torch documents no errors for damaged files

@@ -1,24 +1,18 @@
-"""The folder of a run during a search: its locks, and the record of grid and environment."""
+"""The record of grid and environment that a search writes when it starts."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import itertools
 import json
 import logging
-import os
 import platform
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fgaug.core import devices, files
+from fgaug.core import devices, files, paths
 from fgaug.core.paths import RunPaths
 from fgaug.core.version import __version__
 from fgaug.data import Dataset
-from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
 from fgaug.grid.space import Space
 from fgaug.runs import confirmation_records, environment, preregistration, software
@@ -27,55 +21,6 @@ from fgaug.runs.row import identity_columns
 
 _log = logging.getLogger("fgaug")
 _OF_A_CELL = ("cell_id", "seed", "fold")
-
-
-@contextlib.contextmanager
-def held(run: RunPaths, part: str | None = None) -> Iterator[None]:
-    """Lock the run's folder for one search; the lock ends with the process in any case.
-
-    Shards share the folder's lock and have one lock each; a search of the whole grid locks the
-    folder exclusively.
-
-    Args:
-        run: the folder, created if missing.
-        part: name of a shard, such as `3-of-16`; None: the whole grid.
-
-    Raises:
-        RunError: another search holds the lock.
-    """
-    run.root.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_locked(run, run.lock, shared=part is not None))
-        if part is not None:
-            own = run.lock.with_name(f"search.{part}.lock")
-            stack.enter_context(_locked(run, own, shared=False))
-        else:
-            _sweep(run)
-        yield
-
-
-def _sweep(run: RunPaths) -> None:
-    """Remove temporary files of killed writers; nobody else writes to the folder now."""
-    halves = (run.trials.glob("*/.*.tmp"), run.root.glob(f".{run.results.name}.*.tmp"))
-    for path in itertools.chain(*halves):
-        path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(run: RunPaths, path: Path, *, shared: bool) -> Iterator[None]:
-    with path.open("a+") as lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise RunError(
-                f"{run.root} is in use by another search ({lock.read().strip() or 'unknown'}). "
-                "Wait for it, stop it, or give this search another --out."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
-        yield
 
 
 def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Dataset) -> None:
@@ -95,7 +40,7 @@ def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Data
         number = 1
         while (older := run.space.with_suffix(f".{number}.yaml")).exists():
             number += 1
-        run.space.replace(older)
+        files.move(run.space, older)
     files.write_text(run.space, text)
     plan = _frozen(run, space, cells, dataset)
     known = environment.joined(
@@ -111,7 +56,7 @@ def note_start(run: RunPaths, space: Space, cells: Sequence[Cell], dataset: Data
         git_commit=software.git_commit(),
         host=platform.node(),
         devices=tuple(devices.device_names()),
-        command=" ".join(sys.argv),
+        command=" ".join(map(paths.without_secrets, sys.argv)),
         dataset=_dataset_record(dataset),
         plan=preregistration.to_dict(plan),
         cells=known,
@@ -161,7 +106,7 @@ def _frozen(
     frozen = preregistration.freeze(run, now)
     if changes := preregistration.deviations(frozen, now):
         _log.warning(
-            f"the search deviates from the plan frozen when {run.root} started ({frozen.date}): "
+            f"the search deviates from the plan frozen when {run.place} started ({frozen.date}): "
             f"{'; '.join(changes)}. Its results are exploratory and reported as such"
         )
     return now

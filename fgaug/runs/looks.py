@@ -6,7 +6,6 @@ The seal guards against self-deception; it is not a lock: the files are plain Pa
 from __future__ import annotations
 
 import datetime
-import fcntl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,7 +14,7 @@ import pandas as pd
 from fgaug.core import files
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
-from fgaug.runs import preregistration
+from fgaug.runs import preregistration, run_lock
 from fgaug.runs.results import read_rows
 
 SCHEMA = 1
@@ -79,8 +78,7 @@ def open_test(run: RunPaths, arms: Iterable[str], purpose: str, cells: Iterable[
     """
     plan = preregistration.read(run)
     allowed = plan.analysis.looks if plan is not None and not plan.earlier else 0
-    with run.looks.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a report and a confirmation may run at the same time
+    with run_lock.held_for_a_moment(run, run.looks):  # of reports and confirmations at once
         earlier = looks_of(run)
         look = Look(
             number=len(earlier) + 1,
@@ -117,7 +115,7 @@ def load_sealed(run: RunPaths, cell_ids: Sequence[str]) -> pd.DataFrame:
     shut = still_sealed(run, cell_ids, lambda cell: _arm_of(run, cell))
     if shut:
         raise RunError(
-            f"The test predictions of {len(shut)} of {len(cell_ids)} cells of {run.root} are "
+            f"The test predictions of {len(shut)} of {len(cell_ids)} cells of {run.place} are "
             f"sealed ({', '.join(shut[:3])}). Open them with `fgaug confirm` or `fgaug report "
             "--open-test`, which record the look."
         )

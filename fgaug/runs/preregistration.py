@@ -20,6 +20,7 @@ from fgaug.grid.analysis_plan import AnalysisPlan, Confirmation
 from fgaug.grid.cells import CONTROLS, Cell, digest
 from fgaug.grid.space import Space
 from fgaug.runs import environment
+from fgaug.runs.place import run_at
 
 SCHEMA = 1
 _PARTS = ("analysis", "confirmation", "arms", "seeds", "baseline_seeds", "sizes", "dataset_digest")
@@ -217,5 +218,5 @@ def _sized(size: Mapping[str, int]) -> str:
 
 def planned_metric(run: Path) -> str:
     """Return the primary metric of a run's frozen plan; auc without a plan."""
-    frozen = read(RunPaths(run))
+    frozen = read(run_at(run))
     return "auc" if frozen is None else str(frozen.analysis.metric)

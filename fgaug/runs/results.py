@@ -23,6 +23,7 @@ from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.split_names import fold_split
 from fgaug.errors import RunError
 from fgaug.runs import confirmation_records
+from fgaug.runs.place import run_at
 from fgaug.training import saved_model
 from fgaug.training.metrics import METRICS
 from fgaug.training.saved_model import SavedModel
@@ -98,8 +99,8 @@ def write_trial(trial: TrialPaths, result: TrialResult) -> None:
     if result.model is not None:
         saved_model.write(trial, result.model)
     write_rows(trial, [*result.earlier, result.row])
-    trial.checkpoint.unlink(missing_ok=True)
-    trial.paused.unlink(missing_ok=True)
+    files.remove(trial.checkpoint)
+    files.remove(trial.paused)
 
 
 def write_paused(trial: TrialPaths, result: TrialResult, share: float) -> None:
@@ -191,7 +192,7 @@ def set_aside_damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
     found = damaged(run, cell_ids)
     for cell_id in found:
         result = run.trial(cell_id).result
-        result.replace(result.with_suffix(".json.corrupt"))
+        files.move(result, result.with_suffix(".json.corrupt"))
     return found
 
 
@@ -285,10 +286,10 @@ def _type(name: str, column: pd.Series[Any]) -> pa.DataType:
 
 
 def _opened(run: str | PathLike[str]) -> RunPaths:
-    run_paths = RunPaths(Path(run))
+    run_paths = run_at(run)
     if not run_paths.trials.is_dir():
         raise RunError(
-            f"{run_paths.root} is not a run (no folder `trials`). Give the folder of a search."
+            f"{run_paths.place} is not a run (no folder `trials`). Give the folder of a search."
         )
     return run_paths
 

@@ -5,15 +5,13 @@ Only reads, because a search may be running in the folder.
 
 from __future__ import annotations
 
-import fcntl
 import heapq
 import json
 import math
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,8 @@ from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import GridError, RunError, one_line
 from fgaug.grid.arm_words import PSI_BY_LABEL, arm_in_words, axis_value
-from fgaug.runs import environment
+from fgaug.runs import environment, run_lock
+from fgaug.runs.place import run_at
 
 WINDOW_S = 3600.0  # period for measuring the rate
 FAILURES = 3  # number of latest failures to show
@@ -47,6 +46,7 @@ class Status:
 
     name: str
     root: Path
+    uri: str | None = field(repr=False)  # with its secrets; None for a folder
     searches: tuple[str, ...]  # active in the folder now, as `process 12 on host`
     cells: int  # of the latest grid
     ok: int
@@ -60,6 +60,11 @@ class Status:
     failures: tuple[Failure, ...]  # newest first
 
     @property
+    def place(self) -> str:
+        """The run's location for messages."""
+        return RunPaths(self.root, self.uri).place
+
+    @property
     def done(self) -> int:
         """The number of cells with a row; a search retries failed ones."""
         return self.ok + self.pruned + self.failed
@@ -71,17 +76,17 @@ def read(run: str | PathLike[str]) -> Status:
     Raises:
         RunError: the run does not exist.
     """
-    folder = RunPaths(Path(run))
+    folder = run_at(run)
     if not folder.environment.is_file():
         raise RunError(
-            f"{folder.root} is not a run (no file {folder.environment.name}). "
+            f"{folder.place} is not a run (no file {folder.environment.name}). "
             "Give the folder of a search."
         )
     cell_ids = environment.read(folder).cells
     if cell_ids is None:
         raise RunError(f"{folder.environment} lists no cells. Run the search again to restore it.")
     now = time.time()
-    searches = dict(_searches(folder))
+    searches = {_printable(name) or "unknown": when for name, when in run_lock.holders(folder)}
     began = min(searches.values(), default=-math.inf)
     window_s = min(WINDOW_S, max(now - began, 1.0))
     counts: Counter[str] = Counter()
@@ -101,6 +106,7 @@ def read(run: str | PathLike[str]) -> Status:
     return Status(
         name=_name(folder),
         root=folder.root,
+        uri=folder.uri,
         searches=tuple(searches),
         cells=len(cell_ids),
         **{name: counts[name] for name in ("ok", "pruned", "failed", "paused", "missing")},
@@ -118,22 +124,6 @@ def read(run: str | PathLike[str]) -> Status:
             for written, cell_id, row in heapq.nlargest(FAILURES, failures, key=lambda f: f[:2])
         ),
     )
-
-
-def _searches(run: RunPaths) -> Iterator[tuple[str, float]]:
-    """Yield the owner of each lock held by a living process, and when it was taken.
-
-    Tests a lock by sharing it for a moment. Shards share `search.lock` and hold one lock each.
-    """
-    for path in sorted(run.root.glob(f"{run.lock.stem}*{run.lock.suffix}")):
-        try:
-            with path.open(encoding="utf-8", errors="replace") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    yield _printable(lock.read(200)) or "unknown", path.stat().st_mtime
-        except FileNotFoundError:
-            continue
 
 
 def _state(trial: TrialPaths) -> tuple[str, float, dict[str, Any] | None]:
@@ -156,7 +146,7 @@ def _name(run: RunPaths) -> str:
     try:
         return str(read_yaml(run.space)["name"])
     except (GridError, OSError, LookupError, TypeError):
-        return run.root.resolve().name
+        return Path(run.place).resolve().name
 
 
 def _described(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from fgaug.grid.filters import NONE, parse
 from fgaug.grid.generators import Generator
 from fgaug.grid.load import load_space
 from fgaug.grid.space import Space
+from fgaug.runs.place import run_of_search
 from fgaug.study import checks, fake_needs
 from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.fake_source import Describe, FakeSource, ScorerOf
@@ -225,7 +227,10 @@ def fakes_per_s(needs: FakeNeeds) -> float | None:
 
 
 def dry_plan(
-    grid: Path, out: Path | None = None, shard: Shard | None = None, room: Room | None = None
+    grid: Path,
+    out: str | PathLike[str] | None = None,
+    shard: Shard | None = None,
+    room: Room | None = None,
 ) -> Plan:
     """Return the plan that a dry run prints, based on the grid's counts if the dataset is absent.
 
@@ -245,7 +250,7 @@ def dry_plan(
             "machine. Drop --shard"
         )
         raise GridError([problem], space.name)
-    run = RunPaths(out or Path("runs") / space.name)
+    run = run_of_search(out, space.name)
     planned = plan_by_counts(space, run, describe_source, scorer_of, room)
     for needs in planned.needs:
         sources = label_sources(needs.source).items()

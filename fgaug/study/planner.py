@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from fgaug.grid.load import load_space
 from fgaug.grid.points import Point, expand
 from fgaug.grid.space import Space
 from fgaug.runs import reals, results
+from fgaug.runs.place import run_of_search
 from fgaug.runs.row import TrialSources
 from fgaug.study import checks, fake_needs
 from fgaug.study.draft import Draft
@@ -54,7 +56,7 @@ OWN = "baseline"  # value of `scorers.classifier`: a model trained by this searc
 
 def plan(
     grid: str | Path | Space,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     shard: Shard | None = None,
     keep: Callable[[Cell], bool] | None = None,
     room: Room | None = None,
@@ -64,8 +66,7 @@ def plan(
     # `load_space` has checked its grid, and `keep` comes only with grids derived from those
     if isinstance(grid, Space) and keep is None and (problems := problems_of(space)):
         raise GridError(problems, space.name)
-    place = Path(out) if out is not None else None
-    planned = make_plan(space, place, describe_source, scorer_of, shard, keep, room)
+    planned = make_plan(space, out, describe_source, scorer_of, shard, keep, room)
     for needs in planned.needs:
         check_networks(needs, label_sources(needs.source))
         check_critics(planned, needs)
@@ -138,7 +139,7 @@ def draft(
 
 def make_plan(
     space: Space,
-    out: Path | None,
+    out: str | PathLike[str] | None,
     describe: Describe,
     scorer_of: ScorerOf,
     shard: Shard | None = None,
@@ -149,7 +150,7 @@ def make_plan(
 
     Args:
         space: the grid.
-        out: the run's folder; None: `runs/<name>`.
+        out: the run's folder or URI; None: `runs/<name>`.
         describe: returns the content of the generator of a label.
         scorer_of: returns a scorer by name, grid, dataset with a split, and fake source.
         shard: plans only this shard of the cells.
@@ -195,7 +196,7 @@ def make_plan(
         index, wrong = fake_needs.index_of(source)
         indices.append(index)
         problems += wrong
-    run = RunPaths(out or Path("runs") / space.name)
+    run = run_of_search(out, space.name)
     problems += checks.place_problems(run)
     sources, leaks = sources_of_parts(parts, drafts)
     if problems or leaks:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -24,6 +23,7 @@ from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
 from fgaug.runs import environment, results, software
 from fgaug.runs.environment import Environment
+from fgaug.runs.place import run_at
 from fgaug.study.plan import Plan
 from fgaug.study.planner import plan
 
@@ -107,7 +107,7 @@ def replay(
     """
     from fgaug.core.devices import usable_device
 
-    run_paths = RunPaths(Path(run))
+    run_paths = run_at(run)
     cell_id = _cell_id(run_paths, cell)
     trial_paths = run_paths.trial(cell_id)
     row = results.read_rows(trial_paths)[-1]
@@ -136,14 +136,14 @@ def replay(
 def _cell_id(run: RunPaths, prefix: str) -> str:
     """Return the one finished cell of a run whose id starts with `prefix`."""
     if not run.trials.is_dir() or not run.space.is_file():
-        raise RunError(f"{run.root} is not a run. Give the folder of a search.")
+        raise RunError(f"{run.place} is not a run. Give the folder of a search.")
     names = sorted(folder.name for folder in run.trials.iterdir() if folder.is_dir())
     found = [name for name in names if name.startswith(prefix)] if prefix else []
     if not found:
         some = ", ".join(names[:_SHOWN]) or "none"
         raise RunError(
-            f"{run.root} has no cell {prefix}. Choose one of its {len(names)} cells ({some}); "
-            f"`fgaug results {run.root} --format csv` lists all."
+            f"{run.place} has no cell {prefix}. Choose one of its {len(names)} cells ({some}); "
+            f"`fgaug results {run.place} --format csv` lists all."
         )
     if len(found) > 1:
         some = ", ".join(found[:_SHOWN])
@@ -164,7 +164,7 @@ def _planned(run: RunPaths, cell_id: str, row: Mapping[str, Any]) -> tuple[Plan,
             if cell.cell_id == cell_id:
                 return plans[-1], cell
     raise RunError(
-        f"The grid of {run.root} no longer contains cell {cell_id}: {_why_gone(plans[0], row)}."
+        f"The grid of {run.place} no longer contains cell {cell_id}: {_why_gone(plans[0], row)}."
     )
 
 

@@ -6,10 +6,12 @@ Nothing heavy is imported before a method needs it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from fgaug.core.paths import RunPaths
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,15 +30,22 @@ class Run:
     them again. A Run is path-like: functions that take the folder of a run also take a Run.
     """
 
-    root: Path
+    root: Path  # its folder; of a URI, this machine's mirror
+    # with its secrets; None for a folder
+    uri: str | None = field(default=None, repr=False)
     ok: int
     pruned: int
     failed: int
     missing: int  # paused cells included
 
     def __fspath__(self) -> str:
-        """Return the run's folder, so that `Path(run)` and `open` work."""
-        return str(self.root)
+        """Return the run's folder or URI, so that functions that open a run take a Run."""
+        return self.uri or str(self.root)
+
+    @property
+    def place(self) -> str:
+        """The run's location for messages."""
+        return RunPaths(self.root, self.uri).place
 
     @property
     def exit_code(self) -> int:
@@ -164,16 +173,17 @@ def open_run(run: str | PathLike[str]) -> Run:
     A pruned cell counts as pruned whether or not a change of the grid would resume it.
 
     Args:
-        run: the folder of a search.
+        run: the folder or URI of a search.
 
     Raises:
-        RunError: the folder is not a run.
+        RunError: it is not a run.
     """
     from fgaug.runs import status
 
     found = status.read(run)
     return Run(
         root=found.root,
+        uri=found.uri,
         ok=found.ok,
         pruned=found.pruned,
         failed=found.failed,

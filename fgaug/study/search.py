@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fgaug.core import pixels
+from fgaug.core import mirror, pixels
 from fgaug.grid.space import Space
-from fgaug.runs import folder, results
+from fgaug.runs import folder, results, run_lock
 from fgaug.study import execute, planner
 from fgaug.study.confirmation import confirm
 from fgaug.study.execute import prune_models
@@ -43,7 +43,7 @@ def search(
 
     Args:
         grid: a YAML file or a Space.
-        out: the run's folder; None: `runs/<name>`.
+        out: the run's folder or `pyarrow.fs` URI; None: `runs/<name>`.
         dashboard: start Ray's dashboard on the loopback interface.
         console: for progress; None: stderr.
         address: of a running Ray cluster to join, whose nodes share the file system; `auto`: the
@@ -71,7 +71,7 @@ def search(
         prune_models(these)
         results.compact(these.run)
 
-    with folder.held(planned.run, None if shard is None else shard.name):
+    with run_lock.held(planned.run, None if shard is None else shard.name):
         folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
         train(planned)
         counts = _counts(planned)
@@ -82,8 +82,11 @@ def search(
                 counts.update(confirm.second_stage(planned, train, left, console))
             else:
                 console.print(confirm.NOT_BY_SHARDS)
+    for written in (planned.run.tensorboard, planned.run.mlflow):
+        mirror.push(written)
     return Run(
         root=planned.run.root,
+        uri=planned.run.uri,
         ok=counts["ok"],
         pruned=counts["pruned"],
         failed=counts["failed"],

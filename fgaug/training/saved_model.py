@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fgaug.core import files
+from fgaug.core import files, write_through
 from fgaug.core.paths import TrialPaths
 from fgaug.errors import UserError
 
@@ -161,7 +161,7 @@ def read(path: str | Path) -> SavedModel:
         UserError: a file is missing or damaged, the two do not match, or the card has another
             version.
     """
-    path = Path(path)
+    path = write_through.fetched(Path(path))
     if path.suffix != SUFFIX or not path.is_file():
         what = "is not a file" if path.suffix == SUFFIX else f"is not a {SUFFIX} file"
         raise UserError(f"{path} {what}. {_DAMAGED}")
@@ -199,8 +199,8 @@ def keep_best(trials: Iterable[TrialPaths]) -> None:
     """
     found = [(rank, trial) for trial in trials if (rank := _rank(trial)) is not None]
     for _, trial in sorted(found, key=lambda each: each[0])[1:]:
-        trial.model_card.unlink(missing_ok=True)
-        trial.model.unlink(missing_ok=True)
+        files.remove(trial.model_card)
+        files.remove(trial.model)
 
 
 def _rank(trial: TrialPaths) -> tuple[float, float, str] | None:

@@ -16,10 +16,10 @@ from fgaug.analysis.compare.selectors import SelectedTrials, arm_words, pick, sp
 from fgaug.analysis.compare.two_arms import TwoArms, compare_arms
 from fgaug.analysis.compare.two_models import TwoModels, compare_models
 from fgaug.analysis.findings.folds import folds_of
-from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError, UserError
 from fgaug.runs import environment
 from fgaug.runs.looks import Look, open_test
+from fgaug.runs.place import run_at
 from fgaug.stats import METRICS
 
 PURPOSE = "compare"
@@ -117,14 +117,14 @@ def _looks(picked: Sequence[SelectedTrials]) -> dict[Path, Look]:
     for run in dict.fromkeys(each.run for each in picked):
         here = [each for each in picked if each.run == run]
         cells = [str(cell) for each in here for cell in each.chosen["cell_id"]]
-        tested = (RunPaths(run).trial(cell).sealed.is_file() for cell in cells)
+        tested = (run_at(run).trial(cell).sealed.is_file() for cell in cells)
         if not any(tested):
             raise RunError(
                 f"{run} has no test predictions: its dataset has no test set. Leave out "
                 "--open-test, or prepare the dataset with a test set (`fgaug data prepare "
                 "--test 0.2`)."
             )
-        looks[run] = open_test(RunPaths(run), [each.arm_id for each in here], PURPOSE, cells)
+        looks[run] = open_test(run_at(run), [each.arm_id for each in here], PURPOSE, cells)
     if not looks:
         raise UserError("--open-test opens the sealed test set of a run, but no side is a run.")
     return looks
@@ -156,7 +156,7 @@ def _side_of(picked: SelectedTrials, look: Look | None) -> PredictionSet:
     ok = chosen[chosen["status"].eq("ok")]
     for cells in _runs(ok, folds, said):
         row = cells.iloc[0]
-        trials = [RunPaths(run).trial(str(cell)) for cell in cells["cell_id"]]
+        trials = [run_at(run).trial(str(cell)) for cell in cells["cell_id"]]
         paths = [trial.sealed if look else trial.predictions for trial in trials]
         try:
             one = _pooled([read_predictions(path, picked.number) for path in paths])
@@ -223,7 +223,7 @@ def _pooled(parts: Sequence[PredictionSet]) -> PredictionSet:
 
 def _missing(run: Path, rows: pd.DataFrame, arm_id: str) -> list[str]:
     """Return a note on the seeds of an arm that are in the grid but have no row."""
-    folder = RunPaths(run)
+    folder = run_at(run)
     if not folder.environment.is_file():
         return []
     known = {*map(str, rows["cell_id"])}

@@ -18,6 +18,7 @@ from fgaug.errors import RunError, UserError
 from fgaug.grid.arm_names import arm_name, further_axes
 from fgaug.grid.cells import CONTROLS, MODES
 from fgaug.runs import results
+from fgaug.runs.place import is_uri, run_at
 from fgaug.runs.preregistration import planned_metric
 from fgaug.runs.results import last_rounds, screened
 
@@ -95,6 +96,10 @@ def _of_seed(name: str, chosen: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 def _split(text: str) -> tuple[Path, str]:
     """Return run and selector of `RUN:SELECTOR`; the path of a run may contain colons."""
+    if is_uri(text):
+        scheme, _, rest = text.partition("://")
+        head, _, tail = rest.partition(":")
+        return run_at(f"{scheme}://{head}").root, tail
     head, colon, tail = text.rpartition(":")
     while colon:
         if Path(head).is_dir() and tail:

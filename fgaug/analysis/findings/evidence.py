@@ -24,6 +24,7 @@ from fgaug.runs import environment
 from fgaug.runs.confirmation_records import cells_of
 from fgaug.runs.environment import Environment
 from fgaug.runs.looks import still_sealed
+from fgaug.runs.place import run_at
 from fgaug.runs.results import last_rounds, load_results, screened, splits_of
 
 Singles: TypeAlias = NDArray[np.float32]
@@ -56,7 +57,7 @@ def load_evidence(run: str | Path, which: Which = "valid") -> Evidence:
         RunError: there is no run or no finished trial, a file is damaged or missing, trials of
             one split have different images, or the test set is still sealed.
     """
-    folder = RunPaths(Path(run))
+    folder = run_at(run)
     rows = last_rounds(load_results(run))
     if rows.empty:
         raise RunError(f"{run} has no finished trial yet. Run `fgaug search` first.")
@@ -182,7 +183,7 @@ def _refuse_sealed(folder: RunPaths, ok: pd.DataFrame) -> None:
     shut = still_sealed(folder, arm_of, arm_of.__getitem__)
     if shut:
         raise RunError(
-            f"The test predictions of {len(shut)} of {len(ok)} trials of {folder.root} are "
+            f"The test predictions of {len(shut)} of {len(ok)} trials of {folder.place} are "
             "sealed. `fgaug report --open-test` records a look and then opens them."
         )
 

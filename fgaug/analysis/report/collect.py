@@ -23,6 +23,7 @@ from fgaug.core.yaml_file import read_yaml
 from fgaug.errors import FgaugError, RunError
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.runs import confirmation_records, environment, looks, preregistration, results
+from fgaug.runs.place import run_at
 from fgaug.runs.results import splits_of
 from fgaug.training.metrics import evaluate
 
@@ -39,7 +40,7 @@ def material(run: str | Path, *, open_test: bool = False) -> Material:
     Raises:
         RunError: there is no such run, no trial has finished, or there is no test set to open.
     """
-    run_paths = RunPaths(Path(run))
+    run_paths = run_at(run)
     rows = results.load_results(run)
     if rows.empty:
         raise RunError(f"{run} has no finished trial yet; run `fgaug search` first.")
@@ -91,7 +92,7 @@ def _open(run: RunPaths, rows: pd.DataFrame) -> None:
     ok = rows[rows["status"].eq("ok")]
     if ok.empty or not run.trial(str(ok["cell_id"].iloc[0])).sealed.is_file():
         raise RunError(
-            f"{run.root} has no test predictions to open. Prepare the dataset with `--test` and "
+            f"{run.place} has no test predictions to open. Prepare the dataset with `--test` and "
             "search again."
         )
     looks.open_test(run, map(str, ok["arm_id"].unique()), PURPOSE)

@@ -6,7 +6,7 @@ from os import PathLike
 from pathlib import Path
 
 from fgaug.core import files
-from fgaug.core.paths import RunPaths
+from fgaug.runs.place import run_at
 
 
 def report(run: str | PathLike[str], *, open_test: bool = False) -> Path:
@@ -24,7 +24,7 @@ def report(run: str | PathLike[str], *, open_test: bool = False) -> Path:
     from fgaug.analysis.report.files import draw_all, write_files
     from fgaug.analysis.report.page import render
 
-    run_paths = RunPaths(Path(run))
+    run_paths = run_at(run)
     place = run_paths.report
     if open_test:
         place = place.parent / "test" / place.name

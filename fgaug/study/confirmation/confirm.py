@@ -23,10 +23,10 @@ from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.grid.load import load_space
 from fgaug.grid.space import Scheduler, Space
-from fgaug.runs import confirmation_records, environment, preregistration, results
-from fgaug.runs import folder as run_folder
+from fgaug.runs import confirmation_records, environment, preregistration, results, run_lock
 from fgaug.runs.confirmation_records import SealedVerdict, SecondStage
 from fgaug.runs.looks import load_sealed, looks_of, open_test
+from fgaug.runs.place import run_of_search
 from fgaug.runs.results import last_rounds
 from fgaug.study import execute
 from fgaug.study.confirmation import verdict
@@ -102,23 +102,23 @@ def confirm(
         RunError: unknown run or arm, no test set, another active search, or a damaged file.
         GridError: the run's grid can no longer be trained.
     """
-    folder = RunPaths(Path(run))
+    folder = run_of_search(run, "")
     if not folder.space.is_file():
         raise RunError(
-            f"{folder.root} is not a run (no file {folder.space.name}). Give the folder of a "
+            f"{folder.place} is not a run (no file {folder.space.name}). Give the folder of a "
             "search."
         )
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
-    planned = plan_grid(load_space(folder.space), folder.root, room=room)
+    planned = plan_grid(load_space(folder.space), folder.uri or folder.root, room=room)
     if planned.space.preparations:
         raise RunError(
-            f"{folder.root} has several datasets (`axes.dataset`), and a second stage needs one. "
+            f"{folder.place} has several datasets (`axes.dataset`), and a second stage needs one. "
             "Search the chosen dataset in a grid of its own and confirm there"
         )
     if planned.space.folds:
         raise RunError(
-            f"{folder.root} holds out every patient in its folds, so no sealed test set is left "
+            f"{folder.place} holds out every patient in its folds, so no sealed test set is left "
             "to confirm an arm on. Its held-out folds stopped no network: read its verdict in "
             "`fgaug report`, or confirm the arm on new patients"
         )
@@ -126,7 +126,7 @@ def confirm(
         raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
     if planned.scoring:
         raise RunError(
-            f"{folder.root} scores fakes with its own baseline, which a second stage with other "
+            f"{folder.place} scores fakes with its own baseline, which a second stage with other "
             "seeds cannot use. Give that model to a grid as `scorers: {classifier: model:FILE}`."
         )
     chosen = resolved(arms, candidates(planned.grid_cells), folder.root)
@@ -140,7 +140,7 @@ def confirm(
         prune_models(these)
         results.compact(these.run)
 
-    with run_folder.held(folder):
+    with run_lock.held(folder):
         plan = _plan_of(planned)
         stage = asked_before(confirmation_records.read(folder), chosen, seeds)
         if stage is None:
@@ -172,7 +172,7 @@ def second_stage(
         rows = _rows(planned)
         listed, left_out = shortlist(candidates(planned.grid_cells), rows, plan, settings.top)
         if not listed:
-            raise RunError(f"No arm of {run.root} can be confirmed: {'; '.join(left_out)}.")
+            raise RunError(f"No arm of {run.place} can be confirmed: {'; '.join(left_out)}.")
         used = _used(planned, rows)
         stage = designed("search", plan.metric, listed, left_out, settings.confirm_seeds, used)
     if not stage.judged:
@@ -229,7 +229,7 @@ def _planned(space: Space, run: RunPaths, stage: SecondStage, seconds: float | N
     }
     planned = plan_grid(
         space.model_copy(update=changes),
-        run.root,
+        run.uri or run.root,
         keep=lambda cell: cell.seed in stage.seeds.get(cell.arm_id, ()),
     )
     found = {(cell.arm_id, cell.seed) for cell in planned.cells}
@@ -237,7 +237,7 @@ def _planned(space: Space, run: RunPaths, stage: SecondStage, seconds: float | N
     if gone:
         arms = ", ".join(sorted({arm for arm, _ in gone}))
         raise RunError(
-            f"The second stage of {run.root} has arms that the grid no longer contains ({arms}). "
+            f"The second stage of {run.place} has arms that the grid no longer contains ({arms}). "
             "Search with the grid they were chosen from, or give this grid another --out."
         )
     return planned

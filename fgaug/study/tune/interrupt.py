@@ -14,7 +14,9 @@ import uuid
 from types import FrameType
 from typing import Any
 
+from fgaug.core import files
 from fgaug.core.paths import RunPaths
+from fgaug.errors import DiskFullError, StoreError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,13 +24,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupt:
     """Whether a search was interrupted, for this process and its trials.
 
-    Trials may run on other nodes, so they look for a file in the shared run folder. Its name is
-    unique to this search: a killed search leaves nothing that would stop the next one.
+    Trials may run on other nodes, so they look for a file in the run's folder or store. Its name
+    is unique to this search: a killed search leaves nothing that would stop the next one.
     """
 
     def __init__(self, run: RunPaths) -> None:
-        self.file = run.stop(uuid.uuid4().hex)
+        self.file, self.uri = run.stop(uuid.uuid4().hex), run.uri
         self.asked = False
+        self.telling: threading.Thread | None = None
         self.before: dict[signal.Signals, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -47,12 +50,23 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        self.file.unlink(missing_ok=True)
+        if self.telling is not None:
+            self.telling.join()
+        with contextlib.suppress(StoreError):
+            files.remove(self.file)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal; prints nothing, because it may arrive in the middle of a print."""
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        with contextlib.suppress(OSError):  # disk full: running trials continue, no new ones start
-            self.file.touch()
+        if self.uri is None:
+            with contextlib.suppress(OSError):  # disk full: running trials continue, none start
+                self.file.touch()
+        else:
+            self.telling = threading.Thread(target=self._tell, name="fgaug stop")
+            self.telling.start()
+
+    def _tell(self) -> None:
+        with contextlib.suppress(OSError, DiskFullError, StoreError):  # as above
+            files.write_text(self.file, "")

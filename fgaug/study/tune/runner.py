@@ -73,12 +73,13 @@ def run_cells(
     interrupt = Interrupt(run)
     settings = SearchSettings(
         run=run.root.resolve(),
+        run_uri=run.uri,
         cells={cell.cell_id: to_dict(cell) for cell in cells},
         sources=dict(sources),
         cpu=resources.cpu,
         gpu=resources.gpu,
         deadline=deadline,
-        stop_file=interrupt.file.resolve(),
+        stop_name=interrupt.file.name,
         keep_models=space.keep_models,
         keep=frozenset(keep),
         levels=asked_at(space.scheduler),

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from fgaug.core import mirror
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell
 from fgaug.grid.space import Scheduler
@@ -21,6 +22,7 @@ from fgaug.runs.results import read_rows, statuses_of, write_pruned, write_row
 from fgaug.runs.row import TrialSources, failed_row, identity_columns
 from fgaug.study.tune.history import policy_of, seen_cell, seen_of
 from fgaug.study.tune.policy import CellProgress, Segment
+from fgaug.study.tune.settings import FILES
 
 
 class CellSearcher(Searcher):
@@ -97,6 +99,8 @@ class CellSearcher(Searcher):
     ) -> None:
         cell_id = self.running.pop(trial_id)
         cell = self.cells[cell_id]
+        if result is not None and (files := result.pop(FILES, None)):
+            mirror.receive(self.run.trial(cell_id).root, dict(files))
         if error:
             row = failed_row(cell, self.sources[cell.source], self.died(cell_id))
             write_row(self.run.trial(cell_id), row)

@@ -9,7 +9,10 @@ from typing import Any, Literal
 
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell, from_dict
+from fgaug.runs.place import mirrored
 from fgaug.runs.row import TrialSources
+
+FILES = "files"  # of a trial's report: pairs as in `mirror.contents`; Tune flattens mappings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +23,13 @@ class SearchSettings:
     """
 
     run: Path
+    run_uri: str | None  # with its secrets: then each node has a mirror of its own
     cells: Mapping[str, Mapping[str, Any]]  # cell_id -> `grid.cells.to_dict`
     sources: Mapping[str | None, TrialSources]  # by the name of the snapshot
     cpu: float  # per trial
     gpu: float
     deadline: float | None  # seconds since the epoch; None: no time budget
-    stop_file: Path  # exists once the search was interrupted
+    stop_name: str  # of a file in the run's folder, which exists once the search was interrupted
     keep_models: Literal["none", "best", "all"]
     keep: frozenset[str]  # cells that keep their model whatever `keep_models` says
     levels: tuple[float, ...]  # shares of the budget at which Ray's ASHA may stop a cell
@@ -33,7 +37,12 @@ class SearchSettings:
     @property
     def paths(self) -> RunPaths:
         """The files of the run."""
-        return RunPaths(self.run)
+        return RunPaths(self.run) if self.run_uri is None else mirrored(self.run_uri, "trials")
+
+    @property
+    def stop_file(self) -> Path:
+        """Exists once the search was interrupted."""
+        return self.paths.root / self.stop_name
 
     def cell(self, cell_id: str) -> Cell:
         """Return one cell of the search."""

@@ -17,18 +17,19 @@ from typing import Any
 import torch
 from ray import tune
 
-from fgaug.core.files import write_text
-from fgaug.errors import DiskFullError, FgaugError
+from fgaug.core import files, mirror
+from fgaug.errors import DiskFullError, FgaugError, StoreError
 from fgaug.runs.results import write_paused, write_row, write_trial
 from fgaug.runs.row import failed_row
 from fgaug.runs.trial import Trial
 from fgaug.study.tune.policy import reached
-from fgaug.study.tune.settings import SearchSettings
+from fgaug.study.tune.settings import FILES, SearchSettings
 from fgaug.training import saved_model
 from fgaug.training.gpu_share import out_of_memory
 from fgaug.training.keras.process import shut_down
 from fgaug.training.learner import Evaluation
 
+LOOK_S = 5.0  # between requests to the store whether the search was interrupted
 CHECKPOINT_S = 60.0  # seconds of training to lose at most if the process dies
 
 
@@ -42,6 +43,7 @@ class CellTrainable(tune.Trainable):
         gc.freeze()
         assert settings is not None
         self.settings = settings
+        self.stopping, self.looked_at = False, time.monotonic()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -81,12 +83,13 @@ class CellTrainable(tune.Trainable):
 
     def _opened(self) -> Trial:
         if self.trial is None:
-            self.paths.result.unlink(missing_ok=True)  # an outdated failed or pruned row
-            self.paths.traceback.unlink(missing_ok=True)
+            mirror.refresh(self.paths.root)  # another node may have begun the cell
+            files.remove(self.paths.result)  # an outdated failed or pruned row
+            files.remove(self.paths.traceback)
             sources = self.settings.sources[self.cell.source]
             self.trial = Trial(self.cell, sources, self.device, self.settings.gpu)
             if not self.trial.restore(self.paths.checkpoint):
-                self.paths.checkpoint.unlink(missing_ok=True)  # the cell restarts
+                files.remove(self.paths.checkpoint)  # the cell restarts
             self.points = iter(self.trial)
             waits = self.paths.paused.is_file()
             self.rungs = reached(self.settings.levels, self.trial.share) if waits else 0
@@ -100,7 +103,7 @@ class CellTrainable(tune.Trainable):
             return report
         self._keep(trial)
         self.trial = None  # it now holds its best weights; the next step reopens it
-        return {**report, "status": "paused"}
+        return self._with_files({**report, "status": "paused"})
 
     def _far_enough(self, trial: Trial) -> bool:
         if trial.ended:
@@ -111,7 +114,14 @@ class CellTrainable(tune.Trainable):
         return due or trial.share >= self.until
 
     def _told_to_stop(self) -> bool:
-        return self.settings.stop_file.exists()
+        if self.settings.run_uri is None:
+            return self.settings.stop_file.exists()
+        now = time.monotonic()
+        if not self.stopping and now - self.looked_at >= LOOK_S:
+            self.looked_at = now
+            with contextlib.suppress(StoreError):
+                self.stopping = mirror.has(self.settings.stop_file)
+        return self.stopping
 
     def _save_now_and_then(self, trial: Trial) -> None:
         if time.monotonic() - self.saved_at >= CHECKPOINT_S:
@@ -124,7 +134,7 @@ class CellTrainable(tune.Trainable):
 
     def _paused(self, trial: Trial) -> dict[str, Any]:
         self._keep(trial)
-        return {"done": True, "status": "paused", "share": trial.share}
+        return self._with_files({"done": True, "status": "paused", "share": trial.share})
 
     def _written(self, trial: Trial) -> dict[str, Any]:
         keep, scores = self.settings.keep_models, self.cell.cell_id in self.settings.keep
@@ -133,7 +143,14 @@ class CellTrainable(tune.Trainable):
         if keep == "best":
             self._prune_models()
         shown = ("valid_acc", "valid_auc", "valid_loss", "wall_s")
-        return {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
+        report = {"done": True, "status": "ok", **{name: result.row[name] for name in shown}}
+        return self._with_files(report)
+
+    def _with_files(self, report: dict[str, Any]) -> dict[str, Any]:
+        """Return a report with the files of the trial, if the driver cannot see this folder."""
+        if self.settings.run_uri is None:
+            return report
+        return {**report, FILES: [*mirror.contents(self.paths.root).items()]}
 
     def _prune_models(self) -> None:
         """Keep only the best model of the arm; the driver removes leftovers at the end."""
@@ -142,6 +159,8 @@ class CellTrainable(tune.Trainable):
             saved_model.keep_best(run.trial(cell_id) for cell_id in arm)
 
     def _failed(self, error: Exception) -> dict[str, Any]:
+        if isinstance(error, StoreError):
+            raise error  # this node lost the store: Tune repeats the trial, perhaps on another
         known = isinstance(error, FgaugError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if isinstance(error, DiskFullError):
@@ -153,12 +172,12 @@ class CellTrainable(tune.Trainable):
         try:
             if where:
                 whole = "".join(traceback.format_exception(error))
-                write_text(self.paths.traceback, whole)
+                files.write_text(self.paths.traceback, whole)
             sources = self.settings.sources[self.cell.source]
             write_row(self.paths, failed_row(self.cell, sources, text))
         except DiskFullError as full:
             return {"done": True, "status": "unwritten", "error": str(full)}
-        return {"done": True, "status": "failed", "error": text, **where}
+        return self._with_files({"done": True, "status": "failed", "error": text, **where})
 
 
 def _report(point: Evaluation, trial: Trial) -> dict[str, Any]:
