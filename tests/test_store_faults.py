@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faulty_proxy import Faults, Proxy
@@ -119,6 +122,31 @@ def test_an_object_is_never_half_there(
     assert read(store, "one", BankError).to_pybytes() in (first, second)
     store.write("one", second)
     assert read(store, "one", BankError).to_pybytes() == second
+
+
+def test_a_signal_within_a_write_leaves_no_empty_object(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handlers raise in the main thread, here between the opening of a stream and its write."""
+    files = store._files
+    opened = threading.Event()
+
+    class Interrupted:
+        def open_output_stream(self, path: str) -> Any:
+            stream = files.open_output_stream(path)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            opened.set()
+            return stream
+
+    monkeypatch.setattr(store, "_files", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        store.write("one", b"whole")
+    monkeypatch.undo()
+    assert opened.wait(5)
+    for thread in threading.enumerate():
+        if thread.name == "fgaug-write":
+            thread.join(10)
+    assert read(store, "one", BankError).to_pybytes() == b"whole"
 
 
 def test_a_file_is_never_half_fetched(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -245,7 +247,7 @@ class ObjectStore:
             with files.open_output_stream(self._path(name)) as stream:
                 stream.write(data)
 
-        self._reached(name, put)
+        self._reached(name, lambda: _undisturbed(put))
 
     def upload(self, name: str, path: Path) -> None:
         if not path.stat().st_size:
@@ -295,6 +297,27 @@ class ObjectStore:
                     _log.warning(f"{self.place(name)} cannot be reached ({reason}); trying again")
                 time.sleep(pause)
                 pause = min(_MOST_PAUSE_S, pause * 2)
+
+
+def _undisturbed(write: Callable[[], None]) -> None:
+    """Write in a thread: a signal whose handler raises would publish an empty object otherwise.
+
+    It reaches the main thread alone. After it the write ends by itself, whole or not at all.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        write()
+        return
+    done: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            write()
+            done.set_result(None)
+        except BaseException as error:  # raised by the caller instead
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="fgaug-write").start()
+    done.result()
 
 
 def _opened_late(uri: str, late: bool) -> str:
