@@ -66,7 +66,8 @@ def _workers(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
         assert process.poll() is None, "the fill ended before it could be killed"
         below = psutil.Process(process.pid).children(recursive=True)
         with contextlib.suppress(psutil.NoSuchProcess):
-            found = [each for each in below if "GanWorker" in " ".join(each.cmdline())]
+            titles = ((each, " ".join(each.cmdline())) for each in below)
+            found = [each for each, title in titles if "GanWorker" in title or " psi " in title]
             if found:
                 return found
     raise AssertionError("no actor appeared")

@@ -29,8 +29,7 @@ TOKEN = "ab" * 32  # of the cluster of this test
 
 WATCHED = """
 import json, pathlib, re, sys, threading, time, urllib.request
-import psutil, ray
-from fgaug import study
+import fgaug, psutil, ray
 from fgaug.core.cluster import started
 
 token, grid, out = sys.argv[1:]
@@ -69,7 +68,7 @@ def watch():
 with started(cpus=2, gpus=0, dashboard=False):
     watcher = threading.Thread(target=watch)
     watcher.start()
-    study.search(grid, out)
+    fgaug.search(grid, out)
     watcher.join()
     seen["end"] = until(lambda lines: any(line.endswith(" 4.0") for line in lines))
 print(json.dumps(seen))
@@ -144,7 +143,7 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     monkeypatch.setattr(ray_metrics, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(ray_metrics, "metrics", SimpleNamespace(Gauge=Recorded, Counter=Recorded))
     progress = Progress(cells, 0, None, Console(file=io.StringIO()))
-    told: Any = Metrics(progress.tally)
+    told: Any = Metrics(progress.tally, "small")
     trials = [SimpleNamespace(config={"cell_id": cell.cell_id}) for cell in cells]
     half = {
         "share": 0.5,
@@ -163,7 +162,10 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     assert [value for value, _ in told.speed.told] == [150, 150], "once for all these reports"
     assert [value for value, _ in told.steps.told] == [2, 2]
     assert [value for value, _ in told.epochs.told] == [3]
-    assert told.steps.told[0][1] == {"cell": f"{cells[0].described} ({cells[0].cell_id})"}
+    assert told.steps.told[0][1] == {
+        "run": "small",
+        "cell": f"{cells[0].described} ({cells[0].cell_id})",
+    }
     ok = {"status": "ok", "done": True, "valid_acc": 1, "valid_auc": 1, "valid_loss": 0}
     progress.on_trial_result(0, [], trials[0], {**ok, "wall_s": 1})
     progress.on_trial_result(0, [], trials[1], {"status": "failed", "done": True, "error": "x"})
@@ -175,15 +177,42 @@ def test_gauges_are_of_running_cells_and_counters_of_this_search(
     assert counted == {"ok": 1, "failed": 1, "pruned": 1}
     assert len(told.done.told) == 3
     assert len(told.speed.told) == 2, "a cell that has ended is set no more"
+    by_status = {tags["status"]: value for value, tags in told.cells.told}
+    states = {"ok": 1, "failed": 1, "pruned": 1, "running": 1, "waiting": 0, "paused": 0}
+    assert by_status == states, "and set again, as Ray forgets what is not"
+    means = {tags["arm"]: value for value, tags in told.auc.told[-1:]}
+    assert means == {cells[0].arm_described: 1}
+    assert len(told.auc.told) == len(told.loss.told) == 2
+    assert told.gpu.told == [], "no series without a GPU"
+
+
+def test_only_the_best_arms_have_a_series(
+    cells: tuple[Cell, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_metrics, "metrics", SimpleNamespace(Gauge=Recorded, Counter=Recorded))
+    monkeypatch.setattr(ray_metrics, "ARMS", 1)
+    progress = Progress(cells, 0, None, Console(file=io.StringIO()))
+    told: Any = Metrics(progress.tally, "small")
+    for value, cell in enumerate(cells):
+        progress.tally.score(cell.cell_id, {"valid_auc": value / 10, "valid_loss": None})
+    told.export()
+    best = max(progress.tally.arms.values(), key=lambda arm: arm.mean("auc") or 0)
+    assert told.auc.told == [(best.mean("auc"), {"run": "small", "arm": best.name})]
+    assert told.loss.told == [], "a value that is unknown leaves no series"
 
 
 def test_a_report_costs_next_to_nothing(cells: tuple[Cell, ...]) -> None:
     """Ray's own metrics: measured .1 us a step, and 4 us a running cell every two seconds."""
     progress = Progress(cells, 0, None, Console(file=io.StringIO()))
-    told = Metrics(progress.tally)
+    told = Metrics(progress.tally, "small")
     for cell in cells:
         progress.tally.move(cell.cell_id, "running")
-        progress.tally.running[cell.cell_id] = {"step": 1, "epoch": 1, "train_s": 1.0}
+        progress.tally.running[cell.cell_id] = {
+            "share": 0.5,
+            "step": 1,
+            "epoch": 1,
+            "train_s": 1.0,
+        }
     told.on_step_end(0, [])
     began = time.perf_counter()
     for _ in range(1000):

@@ -25,7 +25,12 @@ from fgaug.runs.results import load_results
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
 # what is killed -> what its title (of a program, its path) holds; the driver is what was started
-VICTIMS = {"trial": "Trainable", "actor": "GanWorker", "raylet": "/raylet/raylet", "driver": ""}
+VICTIMS = {  # what the titles of their processes hold
+    "trial": ("ray::Trial", " seed "),
+    "actor": ("ray::GanWorker", "ray::dbp psi ", "ray::trv psi "),
+    "raylet": ("/raylet/raylet",),
+    "driver": (),
+}
 # how many seconds it has worked by then, at most
 WORKS_S = {"trial": 4.0, "actor": 0.4, "raylet": 12.0, "driver": 12.0}
 APPEARS_S = 60.0
@@ -66,7 +71,8 @@ def find(victim: str, driver: psutil.Process) -> list[psutil.Process]:
         below = driver.children(recursive=True)
     for process in below:
         with contextlib.suppress(psutil.Error, IndexError):
-            if VICTIMS[victim] in process.cmdline()[0]:
+            title = process.cmdline()[0]
+            if any(part in title for part in VICTIMS[victim]):
                 found.append(process)
     return found
 

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fgaug.core import files, paths
+from fgaug.core.cache_lookups import count_lookup
 from fgaug.errors import UserError
 
 PIXELS = "pixels"
@@ -108,6 +109,7 @@ def cached_memmap(
     path = paths.usable_cache() / f"{key}.npy"
     wanted = (rows, *shape)
     found = _cached(path, wanted, dtype)
+    count_lookup("decoded", hit=found is not None)
     if found is not None:
         return found
     with _one_maker(path):

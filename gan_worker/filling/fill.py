@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ MIN_PIECE = 256  # images per shard if several workers have less than a shard ea
 PIECES_A_WORKER = 4
 Piece = tuple[str, float, np.ndarray]  # label, psi, z_seeds: one shard
 Progress = Callable[[int, int], None]  # images made, total
+Batch = Callable[[str, float, int, float], None]  # label, psi, images made, seconds it took
 # makes pieces in any order, and reports the number of images made so far
 Run = Callable[[list[Piece], Callable[[int], None]], Iterator[tuple[Shard, np.ndarray]]]
 
@@ -34,8 +36,9 @@ class ShardMaker:
         spec: BankSpec,
         sources: Mapping[str, LabelSource],
         device: str,
+        batch: Batch = lambda label, psi, images, seconds: None,
     ) -> None:
-        self.store = open_store(uri)
+        self.store, self.batch = open_store(uri), batch
         self.asked = (sources, spec, device)
         self.made = 0  # images generated so far
         self._generators: dict[str, LabelGenerator] = {}
@@ -55,8 +58,10 @@ class ShardMaker:
         generator, images = self._generators[label], []
         for start in range(0, len(z_seeds), generator.step):
             chosen = z_seeds[start : start + generator.step]
+            began = time.perf_counter()
             images.append(generator.generate(chosen, psi))
             self.made += len(chosen)
+            self.batch(label, psi, len(chosen), time.perf_counter() - began)
         return np.concatenate(images)
 
 

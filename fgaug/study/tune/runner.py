@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from ray import tune
@@ -26,6 +27,7 @@ from fgaug.study.resources import misfits
 from fgaug.study.tune.asha import ShareASHA, asked_at
 from fgaug.study.tune.interrupt import Interrupt
 from fgaug.study.tune.loggers import loggers_of
+from fgaug.study.tune.names import Names, TrialResources, trial_class
 from fgaug.study.tune.progress import Progress
 from fgaug.study.tune.ray_metrics import Metrics
 from fgaug.study.tune.searcher import CellSearcher
@@ -92,6 +94,7 @@ def run_cells(
         cells, already, dashboard, console, log=log, stopping=lambda: interrupt.asked
     )
     progress.resume(run)
+    names = Names(cells)
     feed = CellSearcher(
         run,
         cells,
@@ -103,12 +106,13 @@ def run_cells(
         died=progress.why_dead,
         until=until,
         pruned=progress.on_pruned,
+        alone=names.long,
     )
-    metrics = Metrics(progress.tally)
+    metrics = Metrics(progress.tally, PurePath(run.uri or run.root.resolve()).name)
     loggers = loggers_of(space.loggers, run, cells)
-    trainable = tune.with_resources(
+    trainable = trial_class(
         tune.with_parameters(CellTrainable, settings=settings),
-        {"cpu": resources.cpu, "gpu": resources.gpu},
+        TrialResources(cpu=resources.cpu, gpu=resources.gpu),
     )
     with tempfile.TemporaryDirectory(prefix="fgaug-tune-") as storage, interrupt, progress:
         for number in itertools.count():
@@ -116,7 +120,7 @@ def run_cells(
             asha = None
             if space.scheduler.type == "asha":
                 asha = ShareASHA(space.scheduler, cells, feed.seen, feed.cut)
-            callbacks = [progress, metrics, *loggers]
+            callbacks = [progress, names, metrics, *loggers]
             _fit(
                 trainable,
                 tune.TuneConfig(

@@ -41,6 +41,7 @@ class CellSearcher(Searcher):
         died: Callable[[str], str],
         until: float = 1.0,
         pruned: Callable[[str, int], None] = lambda cell_id, rung: None,
+        alone: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
         self.run, self.sources, self.scheduler = run, sources, scheduler
@@ -48,6 +49,7 @@ class CellSearcher(Searcher):
         self.deadline, self.stopping, self.died = deadline, stopping, died
         self.retries = retries
         self.tell_pruned = pruned
+        self.alone = alone  # whether the next segment gets a process of its own, see `names`
         self.tried: Counter[str] = Counter()  # failures of each cell in this search
         self.cells = {cell.cell_id: cell for cell in cells}
         self.policy = policy_of(scheduler, cells, until)
@@ -79,7 +81,7 @@ class CellSearcher(Searcher):
         self.given.add(leg)
         self.left -= 1
         self.running[trial_id] = leg.cell_id
-        return {"cell_id": leg.cell_id, "until": leg.until}
+        return {"cell_id": leg.cell_id, "until": leg.until, "alone": self.alone()}
 
     def allow(self, legs: float) -> None:
         """Limit the number of segments to suggest from now on."""

@@ -24,6 +24,7 @@ from fgaug.runs.row import failed_row
 from fgaug.runs.trial import Trial
 from fgaug.study.tune.policy import reached
 from fgaug.study.tune.settings import FILES, SearchSettings
+from fgaug.study.tune.trial_metrics import TrialMetrics
 from fgaug.training import saved_model
 from fgaug.training.gpu_share import out_of_memory
 from fgaug.training.keras.process import shut_down
@@ -36,6 +37,8 @@ CHECKPOINT_S = 60.0  # seconds of training to lose at most if the process dies
 class CellTrainable(tune.Trainable):
     """Trains one segment; reused for the next, to import modules and map pixels only once."""
 
+    title, reused, alone = "trial", False, False  # until `setup` is through
+
     def setup(self, config: dict[str, Any], settings: SearchSettings | None = None) -> None:
         """Store the settings that all trials of the search share."""
         # Modules imported so far live as long as the process: exclude them from collection.
@@ -44,18 +47,32 @@ class CellTrainable(tune.Trainable):
         assert settings is not None
         self.settings = settings
         self.stopping, self.looked_at = False, time.monotonic()
+        self.metrics = TrialMetrics()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.reused = True
         self._begin(new_config)
         return True
+
+    def __repr__(self) -> str:
+        """Return the cell that trains now.
+
+        Ray records the text after `setup`, for good, and asks again for the message of an error.
+        So a process that may train more than its first cell says so in the former. It must not
+        raise, not even after a failed `setup`: Ray would report a crashed process, not the error.
+        """
+        more = "" if self.reused or self.alone else " and later cells"
+        return f"{self.title}{more}"
 
     def _begin(self, config: dict[str, Any]) -> None:
         # As many threads as the trial has cores, so that parallel trials do not compete.
         torch.set_num_threads(max(1, int(self.settings.cpu)))
         self.device = "cuda" if self.settings.gpu and torch.cuda.is_available() else "cpu"
         self.cell = self.settings.cell(config["cell_id"])
+        self.title = self.cell.described
         self.until: float = config["until"]
+        self.alone = bool(config.get("alone"))  # in a process of its own
         self.paths = self.settings.paths.trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.points: Iterator[Evaluation] = iter(())
@@ -80,6 +97,8 @@ class CellTrainable(tune.Trainable):
             return self._failed(out_of_memory(self.settings.gpu))
         except Exception as error:
             return self._failed(error)
+        finally:
+            self.metrics.export()
 
     def _opened(self) -> Trial:
         if self.trial is None:
@@ -194,6 +213,7 @@ def _report(point: Evaluation, trial: Trial) -> dict[str, Any]:
         "valid_auc": point.valid["auc"],
         "images_seen": point.images_seen,
         "train_s": point.train_s,
+        "gpu_bytes": trial.learner.peaks().gpu_bytes if trial.device == "cuda" else None,
         "done": False,
     }
 
