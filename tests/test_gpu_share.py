@@ -191,12 +191,13 @@ class TestWorker:
             ids = [cell.cell_id for cell in planned.cells]
             settings = SearchSettings(
                 run=planned.run.root,
+                run_uri=None,
                 cells={cell.cell_id: to_dict(cell) for cell in planned.cells},
                 sources=dict(planned.sources),
                 cpu=1,
                 gpu=share,
                 deadline=None,
-                stop_file=tmp_path / "stop",
+                stop_name="stop",
                 keep_models="none",
                 keep=frozenset(),
                 levels=(),

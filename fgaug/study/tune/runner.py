@@ -108,7 +108,7 @@ def run_cells(
         pruned=progress.on_pruned,
         alone=names.long,
     )
-    metrics = Metrics(progress.tally, PurePath(run.uri or run.root.resolve()).name)
+    metrics = Metrics(progress.tally, PurePath(run.place).name or run.root.resolve().name)
     loggers = loggers_of(space.loggers, run, cells)
     trainable = trial_class(
         tune.with_parameters(CellTrainable, settings=settings),
