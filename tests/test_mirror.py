@@ -135,3 +135,48 @@ def test_a_folder_that_mirrors_nothing_is_left_alone(tmp_path: Path) -> None:
     mirror.forget(tmp_path)
     mirror.push(tmp_path)
     assert os.listdir(tmp_path) == ["result.json"]
+
+
+class TestPacks:
+    def test_packed_trials_have_no_objects_and_all_their_files(
+        self, here: Path, there: Path, store: Store
+    ) -> None:
+        folders = [here / "trials" / name for name in ("a", "b")]
+        for folder in folders:
+            files.write_text(folder / "result.json", folder.name)
+            files.write_text(folder / "curve.parquet", "curve")
+        mirror.pack(folders)
+        assert list(store.entries("")) == ["packs/000001.parquet"]
+        mirror.refresh(there)
+        assert (there / "trials" / "b" / "result.json").read_text() == "b"
+        assert (here / "trials" / "b" / "result.json").read_text() == "b"
+        mirror.refresh(here)
+        assert (here / "trials" / "b" / "curve.parquet").read_text() == "curve"
+        mirror.refresh(there)
+        assert (there / "trials" / "a" / "curve.parquet").read_text() == "curve"
+
+    def test_an_object_of_its_own_has_precedence(self, here: Path, there: Path) -> None:
+        files.write_text(here / "trials" / "a" / "result.json", "old")
+        mirror.pack([here / "trials" / "a"])
+        files.write_text(here / "trials" / "a" / "result.json", "new")
+        mirror.refresh(there)
+        assert (there / "trials" / "a" / "result.json").read_text() == "new"
+
+    def test_packs_add_up_and_are_read_once(
+        self, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("a", "b"):
+            files.write_text(here / "trials" / name / "result.json", name)
+            mirror.pack([here / "trials" / name])
+        mirror.refresh(there)
+        assert sorted(path.name for path in (there / "trials").iterdir()) == ["a", "b"]
+        monkeypatch.setattr("fgaug.core.packs._rows", lambda path: pytest.fail("read again"))
+        mirror.refresh(there)
+
+    def test_a_large_file_is_fetched_before_it_is_packed(self, here: Path, there: Path) -> None:
+        files.write_text(there / "trials" / "a" / "predictions.parquet", "numbers")
+        mirror.refresh(here)
+        assert (here / "trials" / "a" / "predictions.parquet").read_bytes() == b""
+        mirror.pack([here / "trials" / "a"])
+        mirror.refresh(there)
+        assert (there / "trials" / "a" / "predictions.parquet").read_text() == "numbers"

@@ -29,7 +29,6 @@ def settings_of(planned: Plan, keep: frozenset[str] = frozenset()) -> SearchSett
         cpu=1,
         gpu=0,
         deadline=None,
-        run_uri=None,
         stop_name=".stop",
         keep_models="best",
         keep=keep,

@@ -6,6 +6,7 @@ A watchdog ends a command whose cluster has died, as it would otherwise wait for
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -20,6 +21,8 @@ from typing import Any, TypeVar
 import psutil
 
 from fgaug.core.machine import cores, memory_bytes, ray_folder, ray_token, settle
+from fgaug.core.store_access import StoreAccess
+from fgaug.core.version import __version__
 from fgaug.errors import ClusterError, UserError
 
 Item = TypeVar("Item")
@@ -39,6 +42,7 @@ _SETTINGS = {
 _ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 SIGNAL = signal.SIGUSR2
 LOOK_S = 1.0
+NODE_ANSWERS_S = 60.0  # with the version of its fgaug
 AGAIN_S = 10.0  # what it comes up in may swallow it, or wait for the dead once more
 
 
@@ -198,6 +202,43 @@ def _url(context: Any) -> str | None:
     return f"http://{url}" if url else None
 
 
+def check_nodes() -> None:
+    """Check that every node of the cluster has this version of fgaug.
+
+    Raises:
+        UserError: some have another one, or none; the message names each node.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote: Any = ray.remote(_version)
+    asked = {}
+    for node in ray.nodes():  # type: ignore[no-untyped-call]  # ray's
+        if node["Alive"]:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+            asked[task.remote()] = node["NodeManagerAddress"]
+    wrong = []
+    for reference, address in asked.items():
+        try:
+            found = ray.get(reference, timeout=NODE_ANSWERS_S)
+        except ray.exceptions.RayTaskError as error:
+            found = f"none that can be imported ({str(error).strip().splitlines()[-1]})"
+        except (ray.exceptions.RayError, TimeoutError):
+            continue  # it has just left
+        if found != __version__:
+            wrong.append(f"{address} has {found}")
+    if wrong:
+        raise UserError(
+            f"Every node of the cluster needs fgaug {__version__}, but "
+            f"{', '.join(sorted(wrong))}. Install the same version on all nodes."
+        )
+
+
+def _version() -> str:
+    return __version__
+
+
 def resources() -> dict[str, float]:
     """Return the cluster's resources by name: CPU, GPU and custom ones."""
     import ray
@@ -232,7 +273,14 @@ def map_tasks(
     """
     import ray
 
-    remote: Any = ray.remote(function)
+    access = StoreAccess.of_this_process()
+
+    @functools.wraps(function)
+    def with_access(item: Item) -> Found:
+        access.use()
+        return function(item)
+
+    remote: Any = ray.remote(with_access)
     task = remote.options(num_cpus=cpus, num_gpus=gpus, max_retries=0)
     running = [task.remote(item) for item in items]
     left = running

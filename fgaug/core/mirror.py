@@ -17,12 +17,12 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from fgaug.core import files, paths, write_through
+from fgaug.core import files, packs, paths, write_through
 from fgaug.core.store import Entry, Store
 
 TRIALS = "trials"  # folder of the trials' files
@@ -84,14 +84,31 @@ def refresh(folder: Path) -> None:
             if name.split("/")[0] not in (LOCKS, *_LOCAL)
         }
         root = _root_of(folder)
-        for path in _older(folder, began):
-            if path.relative_to(root).as_posix() not in entries:
-                path.unlink(missing_ok=True)
         changed = [name for name, entry in entries.items() if not _same(root / name, entry)]
         with ThreadPoolExecutor(_REQUESTS) as threads:
             brought = [threads.submit(_bring, store, root / n, n, entries[n]) for n in changed]
         for each in brought:
             each.result()
+        packs.unpack(root, set(entries))
+        kept = entries.keys() | packs.packed_files(root)
+        for path in _older(folder, began):
+            if path.relative_to(root).as_posix() not in kept:
+                path.unlink(missing_ok=True)
+
+
+def pack(folders: Sequence[Path]) -> None:
+    """Put the files of finished trials into one pack of the store, and remove their objects.
+
+    Args:
+        folders: below one mirror, without checkpoints and models.
+    """
+    root = _root_of(folders[0])
+    packs.write(root, folders)
+    with ThreadPoolExecutor(_REQUESTS) as threads:
+        names = [folder.relative_to(root).as_posix() for folder in folders]
+        removed = [threads.submit(_stores[root].remove_folder, name) for name in names]
+    for each in removed:
+        each.result()
 
 
 def has(path: Path) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -97,6 +98,10 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
+        ...
+
+    def remove_folder(self, name: str) -> None:
+        """Remove all files below a folder."""
         ...
 
     def sweep(self) -> None:
@@ -189,6 +194,9 @@ class FolderStore:
     def remove(self, name: str) -> None:
         (self._root / name).unlink(missing_ok=True)
 
+    def remove_folder(self, name: str) -> None:
+        shutil.rmtree(self._root / name, ignore_errors=True)
+
     def sweep(self) -> None:
         for path in self._root.rglob("*.tmp"):
             path.unlink(missing_ok=True)
@@ -270,6 +278,10 @@ class ObjectStore:
     def remove(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             self._reached(name, lambda: self._files.delete_file(self._path(name)))
+
+    def remove_folder(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._reached(name, lambda: self._files.delete_dir(self._path(name)))
 
     def sweep(self) -> None:
         return  # partial objects are never visible; the store expires incomplete uploads

@@ -44,6 +44,8 @@ def execute(
         )
 
         running = ready()
+        if address is not None:
+            cluster.check_nodes()
         if not isinstance(space.resources, str):
             runner.check_fits(space.resources, running.cpus, running.gpus)
         if running.dashboard:

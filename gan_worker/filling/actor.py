@@ -12,6 +12,7 @@ from ray.util import metrics
 
 from fgaug.bank import BankSpec, Shard
 from fgaug.core import cluster
+from fgaug.core.store_access import StoreAccess
 from fgaug.errors import BankError, FgaugError
 from gan_worker.filling.fill import Piece, Run, ShardMaker
 from gan_worker.filling.label_generators import LabelSource
@@ -29,13 +30,20 @@ class GanWorker:
         spec: what the bank holds.
         sources: the generator of each label.
         title: what the actor makes, for Ray's list of actors.
+        access: the driver's to object stores, for nodes without.
     """
 
     title = "fakes"  # also if the constructor fails: Ray asks for the repr then
 
     def __init__(
-        self, uri: str, spec: BankSpec, sources: Mapping[str, LabelSource], title: str
+        self,
+        uri: str,
+        spec: BankSpec,
+        sources: Mapping[str, LabelSource],
+        title: str,
+        access: StoreAccess,
     ) -> None:
+        access.use()
         self.title, device = title, "cpu"
         if os.environ.get("CUDA_VISIBLE_DEVICES"):  # set by Ray if this actor has a GPU
             import torch
@@ -82,13 +90,16 @@ def actor_run(uri: str, spec: BankSpec, sources: Mapping[str, LabelSource]) -> R
     ) -> Iterator[tuple[Shard, np.ndarray]]:
         gpus = int(cluster.resources().get("GPU", 0))
         remote: Any = ray.remote(GanWorker)
+        access = StoreAccess.of_this_process()
         options = {
             "num_cpus": 1,
             "num_gpus": 1 if gpus else 0,
             "max_concurrency": AT_ONCE + 1,  # and one thread for progress queries
         }
         pool = _Pool(
-            lambda title: remote.options(**options).remote(uri, spec, dict(sources), title),
+            lambda title: remote.options(**options).remote(
+                uri, spec, dict(sources), title, access
+            ),
             min(len(pieces), workers_of_cluster()),
             pieces,
             made,

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 import uuid
 from types import FrameType
 from typing import Any
@@ -28,16 +29,28 @@ class Interrupt:
     is unique to this search: a killed search leaves nothing that would stop the next one.
     """
 
-    def __init__(self, run: RunPaths) -> None:
+    def __init__(self, run: RunPaths, deadline: float | None = None) -> None:
+        """Prepare for a search.
+
+        Args:
+            run: its run.
+            deadline: in seconds since the epoch, for a run at a URI, whose trials may be on nodes
+                with other clocks: they stop by the same file then.
+        """
         self.file, self.uri = run.stop(uuid.uuid4().hex), run.uri
         self.asked = False
         self.telling: threading.Thread | None = None
+        self.timer: threading.Timer | None = None
+        if deadline is not None:
+            self.timer = threading.Timer(max(0.0, deadline - time.time()), self._tell)
         self.before: dict[signal.Signals, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its searcher's state for a restore that is never used
 
     def __enter__(self) -> Interrupt:
+        if self.timer is not None:
+            self.timer.start()
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
         if threading.current_thread() is threading.main_thread():  # others cannot set handlers
             handlers = {number: signal.getsignal(number) for number in SIGNALS}
@@ -50,8 +63,11 @@ class Interrupt:
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-        if self.telling is not None:
-            self.telling.join()
+        if self.timer is not None:
+            self.timer.cancel()
+        for thread in (self.telling, self.timer):
+            if thread is not None:
+                thread.join()
         with contextlib.suppress(StoreError):
             files.remove(self.file)
 

@@ -19,6 +19,7 @@ from ray import tune
 from rich.console import Console
 
 from fgaug.core.paths import RunPaths
+from fgaug.core.store_access import StoreAccess
 from fgaug.errors import DiskFullError, UserError
 from fgaug.grid.cells import Cell, to_dict
 from fgaug.grid.space import Resources, Space
@@ -72,7 +73,8 @@ def run_cells(
     assert not isinstance(resources, str), "measured before"
     if space.time_budget is not None:
         deadline = time.time() + space.time_budget
-    interrupt = Interrupt(run)
+    by_file = run.uri is not None
+    interrupt = Interrupt(run, deadline if by_file else None)
     settings = SearchSettings(
         run=run.root.resolve(),
         run_uri=run.uri,
@@ -80,10 +82,11 @@ def run_cells(
         sources=dict(sources),
         cpu=resources.cpu,
         gpu=resources.gpu,
-        deadline=deadline,
+        deadline=None if by_file else deadline,
         stop_name=interrupt.file.name,
         keep_models=space.keep_models,
         keep=frozenset(keep),
+        access=StoreAccess.of_this_process(),
         levels=asked_at(space.scheduler),
     )
     # Tune starts staged trials in arbitrary order. Staging only as many as run at once keeps the
@@ -144,6 +147,7 @@ def run_cells(
             )
             if not feed.more or progress.full_disk is not None:
                 break
+    feed.packer.close()
     if progress.full_disk is not None:
         raise DiskFullError(progress.full_disk)
 

@@ -18,6 +18,7 @@ from fgaug.core import mirror
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell
 from fgaug.grid.space import Scheduler
+from fgaug.runs.pack_trials import TrialPacker
 from fgaug.runs.results import read_rows, statuses_of, write_pruned, write_row
 from fgaug.runs.row import TrialSources, failed_row, identity_columns
 from fgaug.study.tune.history import policy_of, seen_cell, seen_of
@@ -60,6 +61,7 @@ class CellSearcher(Searcher):
         self.given: set[Segment] = set()  # segments suggested in this search, each only once
         self.pruned: set[str] = set()  # cells with a pruned row
         self.cut: dict[str, int] = {}  # rung of cells that Tune's scheduler has just stopped
+        self.packer = TrialPacker(run)
         self._decide()
         for cell_id in self.policy.decide(self.seen).kept:
             self.tell_pruned(cell_id, int(read_rows(run.trial(cell_id))[-1]["rung"]))
@@ -112,6 +114,8 @@ class CellSearcher(Searcher):
         if cell_id in self.cut:
             self._prune(cell_id, self.cut.pop(cell_id))
             status = "pruned"
+        if status == "ok":
+            self.packer.add(cell_id)
         seen = seen_cell(self.run, cell, status, self.scheduler)
         if status == "failed" and not error and self._again(cell_id):
             return

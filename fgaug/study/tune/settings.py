@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fgaug.core.paths import RunPaths
+from fgaug.core.store_access import StoreAccess
 from fgaug.grid.cells import Cell, from_dict
 from fgaug.runs.place import mirrored
 from fgaug.runs.row import TrialSources
@@ -23,7 +24,6 @@ class SearchSettings:
     """
 
     run: Path
-    run_uri: str | None  # with its secrets: then each node has a mirror of its own
     cells: Mapping[str, Mapping[str, Any]]  # cell_id -> `grid.cells.to_dict`
     sources: Mapping[str | None, TrialSources]  # by the name of the snapshot
     cpu: float  # per trial
@@ -33,6 +33,10 @@ class SearchSettings:
     keep_models: Literal["none", "best", "all"]
     keep: frozenset[str]  # cells that keep their model whatever `keep_models` says
     levels: tuple[float, ...]  # shares of the budget at which Ray's ASHA may stop a cell
+    # with its secrets: then each node has a mirror of its own
+    run_uri: str | None = field(default=None, repr=False)
+    # the driver's, for nodes without
+    access: StoreAccess = field(default_factory=StoreAccess)
 
     @property
     def paths(self) -> RunPaths:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import torch
@@ -46,8 +49,11 @@ class CellTrainable(tune.Trainable):
         gc.freeze()
         assert settings is not None
         self.settings = settings
+        settings.access.use()
         self.stopping, self.looked_at = False, time.monotonic()
         self.metrics = TrialMetrics()
+        self.leaving = False  # this node is about to go
+        self._listen()
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -79,6 +85,19 @@ class CellTrainable(tune.Trainable):
         self.rungs = 0  # how many of `levels` the files on disk have reached
         self.saved_at = time.monotonic()
         _forget_previous_trial(self.device, self.cell.recipe.backend)
+
+    def _listen(self) -> None:
+        """Save at the next evaluation after SIGTERM, as nodes get before they are taken away."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            self.leaving = True
+            if self.trial is None and callable(before):
+                before(number, frame)
+
+        signal.signal(signal.SIGTERM, leave)
 
     def step(self) -> dict[str, Any]:
         """Train to the next evaluation or the end; a failure becomes a row, not a failed trial."""
@@ -117,6 +136,9 @@ class CellTrainable(tune.Trainable):
     def _evaluated(self, trial: Trial, point: Evaluation) -> dict[str, Any]:
         """Report an evaluation; at a rung, where Tune may stop the cell, write its files first."""
         report = _report(point, trial)
+        if self.leaving:
+            trial.save(self.paths.checkpoint)
+            raise SystemExit("its node was told to stop")  # Tune repeats the trial elsewhere
         if trial.ended or reached(self.settings.levels, trial.share) <= self.rungs:
             self._save_now_and_then(trial)
             return report
