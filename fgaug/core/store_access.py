@@ -10,15 +10,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-_NAMES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_EC2_METADATA_DISABLED",
+_GROUPS = (  # a machine that sets one of a group has its own
+    ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"),
+    ("AWS_EC2_METADATA_DISABLED",),
 )
 
 
@@ -31,10 +27,11 @@ class StoreAccess:
     @classmethod
     def of_this_process(cls) -> StoreAccess:
         """Return what this process uses."""
-        return cls({name: os.environ[name] for name in _NAMES if os.environ.get(name)})
+        names = (name for group in _GROUPS for name in group)
+        return cls({name: os.environ[name] for name in names if os.environ.get(name)})
 
     def use(self) -> None:
-        """Use it in this process, unless its machine has credentials or an endpoint of its own."""
-        own = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3")
-        if not any(os.environ.get(name) for name in own):
-            os.environ.update(self.variables)
+        """Use it in this process, as far as its machine has nothing of its own."""
+        for group in _GROUPS:
+            if not any(os.environ.get(name) for name in group):
+                os.environ.update({n: self.variables[n] for n in group if n in self.variables})
