@@ -1,4 +1,4 @@
-"""MLflow and W&B hold a run a cell with each step once, through Ray's callbacks."""
+"""MLflow and W&B hold a run a cell with each step once, in the runs or groups of their arms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from small_grid import grid, phantom_dataset
 from test_loggers import cells_in, curve, pa_table
+from wandb_file import runs_in
 
 from fgaug.core import files
 from fgaug.core.cluster import started
@@ -27,7 +27,7 @@ from fgaug.grid.cells import Cell
 from fgaug.grid.load import parse_space
 from fgaug.study import checks, planner, search
 from fgaug.study.tune.loggers import loggers_of
-from fgaug.study.tune.mlflow_wandb import WandB
+from fgaug.study.tune.wandb_runs import WandB
 
 pytestmark = pytest.mark.ray
 FOUND = {"valid_loss": 0.5, "valid_acc": 0.8, "valid_auc": 0.9, "wall_s": 3.0}
@@ -76,15 +76,19 @@ class Played:
     def runs(self) -> list[Any]:
         return runs_of(self.client, "run")
 
+    def parents(self) -> list[Any]:
+        return runs_of(self.client, "run", "arm")
+
     def steps(self, name: str = "valid_auc") -> list[int]:
         (run,) = self.runs()
         return [metric.step for metric in self.client.get_metric_history(run.info.run_id, name)]
 
 
-def runs_of(client: MlflowClient, name: str) -> list[Any]:
+def runs_of(client: MlflowClient, name: str, kind: str = "cell") -> list[Any]:
     experiment = client.get_experiment_by_name(name)
     assert experiment is not None
-    return list(client.search_runs([experiment.experiment_id]))
+    runs = client.search_runs([experiment.experiment_id])
+    return [run for run in runs if run.data.tags["fgaug.kind"] == kind]
 
 
 @pytest.fixture
@@ -109,6 +113,69 @@ def test_a_run_is_a_cell_with_its_parameters(played: Played) -> None:
     assert run.data.metrics["images_per_s"] == 128
     assert run.data.metrics["valid_auc"] == pytest.approx(curve(2)[-1]["valid_auc"])
     assert "MLFLOW_TRACKING_URI" not in os.environ  # it would lead the next search here
+
+
+def test_an_arm_is_the_parent_of_its_seeds(played: Played) -> None:
+    first, second = played.cells[1], played.cells[-1]
+    assert (first.arm_id, first.seed, second.seed) == (second.arm_id, 1, 2)
+    played.reports(curve(1), first)
+    played.reports(curve(1), second)
+    (arm,) = played.parents()
+    assert arm.info.run_name == "augmentation psi 1 ratio 1"
+    assert arm.info.status == "RUNNING"
+    parents = [run.data.tags["mlflow.parentRunId"] for run in played.runs()]
+    assert parents == [arm.info.run_id] * 2
+    child = played.runs()[0].data.params
+    own = {name: value for name, value in child.items() if name not in ("cell_id", "seed")}
+    assert arm.data.params == own
+    assert "mlflow.parentRunId" not in arm.data.tags
+    played.reports(curve(1), played.cells[0])  # the baseline
+    assert {run.info.run_name for run in played.parents()} == {arm.info.run_name, "baseline"}
+
+
+def test_the_next_search_finds_the_arms_that_it_has(played: Played) -> None:
+    played.reports(curve(1))
+    played.again()
+    played.reports(curve(2)[1:])
+    played.again()
+    played.reports(curve(1), played.cells[1])  # another seed of the arm
+    (arm,) = played.parents()
+    assert len(played.runs()) == 2
+    assert {run.data.tags["mlflow.parentRunId"] for run in played.runs()} == {arm.info.run_id}
+
+
+def test_cells_of_an_earlier_version_get_their_arm(played: Played) -> None:
+    """It logged cells without tags."""
+    played.reports(curve(1))
+    (cell,), (arm,) = played.runs(), played.parents()
+    for name in ("mlflow.parentRunId", "fgaug.kind", "fgaug.search"):
+        played.client.delete_tag(cell.info.run_id, name)
+    played.client.delete_run(arm.info.run_id)
+    played.again()
+    played.reports(curve(2)[1:])
+    (cell,), (arm,) = played.runs(), played.parents()
+    assert cell.data.tags["mlflow.parentRunId"] == arm.info.run_id
+    assert played.steps() == [1, 2]
+
+
+def test_another_search_in_the_same_experiment_has_its_own_arms(
+    played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = (tmp_path / "own").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", place)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "both")
+    played.reports(curve(1))
+    played.run = RunPaths(tmp_path / "other")
+    played.again()
+    played.reports(curve(1))
+    runs = {kind: runs_of(MlflowClient(place), "both", kind) for kind in ("cell", "arm")}
+    for both in runs.values():
+        assert {run.data.tags["fgaug.search"] for run in both} == {"run", "other"}
+    parents = {run.info.run_id: run.data.tags["fgaug.search"] for run in runs["arm"]}
+    assert all(
+        parents[run.data.tags["mlflow.parentRunId"]] == run.data.tags["fgaug.search"]
+        for run in runs["cell"]
+    )
 
 
 def test_a_cell_goes_on_in_the_same_run(played: Played) -> None:
@@ -214,75 +281,19 @@ def test_a_folder_of_that_name_is_no_package(
     assert len(checks.logger_problems(space)) == (importlib.util.find_spec("wandb").origin is None)
 
 
-# what Ray's callback uses of the package, written down in a file a run
-WANDB = """
-import json, os, pathlib, types
-
-def _write(kind, value):
-    with open(_path, "a", encoding="utf-8") as file:
-        file.write(json.dumps([kind, value]) + chr(10))
-
-def init(**how):
-    global _path
-    _path = pathlib.Path("wandb") / f"{how['id']}.jsonl"  # below the current folder, as W&B's own
-    _path.parent.mkdir(exist_ok=True)
-    _write("init", how)
-    return types.SimpleNamespace(config=config)
-
-def log(values, step):
-    _write("log", {"step": step, **values})
-
-def finish():
-    _write("finish", None)
-
-config = types.SimpleNamespace(update=lambda values, allow_val_change: None)
-"""
-PARTS = {
-    "__init__": WANDB,
-    "wandb_run": "class Run: pass\n",
-    "util": "import json\njson_dumps_safer = json.dumps\n",
-    "sdk/__init__": "",
-    "sdk/data_types/__init__": "",
-    "sdk/data_types/base_types/__init__": "",
-    "sdk/data_types/base_types/wb_value": "class WBValue: pass\n",
-    "sdk/data_types/image": "class Image: pass\n",
-    "sdk/data_types/video": "class Video: pass\n",
-}
-
-
-@pytest.fixture
-def wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put a package in the place of W&B's, here and in Ray's processes."""
-    for name, text in PARTS.items():
-        files.write_text(tmp_path / "packages" / "wandb" / f"{name}.py", text)
-    for name in [*sys.modules]:  # what an earlier test found, or did not find
-        if name.startswith(("wandb", "ray.air.integrations.wandb")):
-            monkeypatch.delitem(sys.modules, name)
-    before = {*sys.modules}
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "packages"), prepend=os.pathsep)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("WANDB_MODE")  # what is set in between is taken back
-    yield
-    for name in {*sys.modules} - before:
-        if name.startswith(("wandb", "ray.air.integrations.wandb")):
-            del sys.modules[name]
-
-
-def test_wandb_is_offline_unless_asked(
-    odd_root: Path, wandb: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wandb_is_offline_unless_asked(odd_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, cells = RunPaths(odd_root / "run"), cells_in(odd_root)
-    assert WandB(run, cells)._made().kwargs == {"resume": "allow", "mode": "offline"}
+    usual = {"job_type": "seed", "resume": "allow"}
+    assert WandB(run, cells)._made().kwargs == {**usual, "mode": "offline"}
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
     monkeypatch.setenv("WANDB_PROJECT", "of mine")
     asked = WandB(run, cells)._made()
-    assert (asked.kwargs, asked.project) == ({"resume": "allow"}, "of mine")
+    assert (asked.kwargs, asked.project) == (usual, "of mine")
 
 
 @pytest.mark.slow
-def test_a_search_tells_what_its_curves_hold(tmp_path: Path, wandb: None) -> None:
+def test_a_search_tells_what_its_curves_hold(tmp_path: Path) -> None:
     """Cells pause at rungs and go on; no identity changes."""
     phantom_dataset(tmp_path)
     changes = {
@@ -295,11 +306,14 @@ def test_a_search_tells_what_its_curves_hold(tmp_path: Path, wandb: None) -> Non
         run = search.search(space, tmp_path / "run")
         assert planner.plan(parse_space(grid(tmp_path, **changes)), run.root).todo == ()
     assert (run.ok, run.pruned) == (4, 4)
+    assert (run.root / "report" / "index.html").is_file()
     client = MlflowClient(tracking_uri=RunPaths(run.root).mlflow.resolve().as_uri())
     runs = {each.data.params["cell_id"]: each for each in runs_of(client, "run")}
+    parents = {each.data.tags["fgaug.arm_id"]: each for each in runs_of(client, "run", "arm")}
     trials = {folder.name: folder for folder in (run.root / "trials").iterdir()}
-    assert {*runs} == {*trials}
-    in_legs = Counter[int]()
+    segments = [each for each in runs_in(run.root) if each.kind == "seed"]
+    assert {*runs} == {*trials} == {each.id for each in segments}
+    statuses = Counter[str]()
     for cell_id, folder in trials.items():
         expected = pd.read_parquet(folder / "curve.parquet")
         own = runs[cell_id]
@@ -311,18 +325,23 @@ def test_a_search_tells_what_its_curves_hold(tmp_path: Path, wandb: None) -> Non
         assert own.info.status == words[row["status"]]
         if row["status"] == "ok":
             assert own.data.metrics["result/valid_auc"] == row["valid_auc"]
+        arm = parents[own.data.params["arm_id"]]
+        assert own.data.tags["mlflow.parentRunId"] == arm.info.run_id
+        statuses[arm.info.status] += 1
 
-        lines = (run.root / "wandb" / f"{cell_id}.jsonl").read_text().splitlines()
-        told = [json.loads(line) for line in lines]
-        legs = [how for kind, how in told if kind == "init"]
-        in_legs[len(legs)] += 1
-        for how in legs:
-            assert (how["mode"], how["resume"], how["group"]) == ("offline", "allow", "run")
-            assert (how["name"], how["project"]) == (own.info.run_name, "fgaug")
-            assert how["config"]["arm_id"] == own.data.params["arm_id"]
-        assert [kind for kind, _ in told].count("finish") == len(legs)
-        losses = {
-            how["step"]: how["valid_loss"] for kind, how in told if "valid_loss" in (how or ())
-        }
+        told = [each for each in segments if each.id == cell_id]
+        assert len(told) in (1, 3)  # the arm that goes on does so at two rungs
+        for each in told:
+            assert (each.name, each.project) == (own.info.run_name, "fgaug")
+            assert each.group == f"run: {arm.info.run_name}"
+            assert each.config["arm_id"] == own.data.params["arm_id"]
+            assert each.finished
+        losses = {step["_step"]: step["valid_loss"] for each in told for step in each.history
+                  if "valid_loss" in step}  # fmt: skip
         assert losses == dict(expected[["step", "valid_loss"]].to_numpy())
-    assert in_legs == {1: 6, 3: 2}  # the arm that goes on does so at two rungs
+    assert Counter(each.id for each in segments).most_common(3)[1][1] == 3
+    assert statuses == {"FINISHED": 4, "KILLED": 4}  # the arms are as their cells
+    assert len(parents) == 4
+    assert {each.name for each in runs_in(run.root) if each.kind == "arm"} == {
+        arm.info.run_name for arm in parents.values()
+    }

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fgaug.core import mirror, pixels
+from fgaug.core import pixels
 from fgaug.grid.space import Space
 from fgaug.runs import folder, results, run_lock
-from fgaug.study import execute, planner
+from fgaug.study import execute, planner, tracking
 from fgaug.study.confirmation import confirm
 from fgaug.study.execute import prune_models
 from fgaug.study.plan import Plan, Shard
@@ -82,8 +82,7 @@ def search(
                 counts.update(confirm.second_stage(planned, train, left, console))
             else:
                 console.print(confirm.NOT_BY_SHARDS)
-    for written in (planned.run.tensorboard, planned.run.mlflow):
-        mirror.push(written)
+        tracking.finish(planned, console)
     return Run(
         root=planned.run.root,
         uri=planned.run.uri,

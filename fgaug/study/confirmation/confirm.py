@@ -28,7 +28,7 @@ from fgaug.runs.confirmation_records import SealedVerdict, SecondStage
 from fgaug.runs.looks import load_sealed, looks_of, open_test
 from fgaug.runs.place import run_of_search
 from fgaug.runs.results import last_rounds
-from fgaug.study import execute
+from fgaug.study import execute, tracking
 from fgaug.study.confirmation import verdict
 from fgaug.study.confirmation.design import (
     asked_before,
@@ -148,6 +148,7 @@ def confirm(
             listed = named(chosen, rows, plan)
             stage = designed("confirm", plan.metric, listed, (), seeds, _used(planned, rows))
         stage = _resumed(planned, stage, plan, train, None, console)
+        tracking.summarise(planned, console)
         return Confirmed(root=folder.root, stage=stage, statuses=_statuses(folder, stage))
 
 

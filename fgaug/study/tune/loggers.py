@@ -10,8 +10,9 @@ from typing import Any
 
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell
-from fgaug.study.tune.mlflow_wandb import MLflow, WandB
+from fgaug.study.tune.mlflow_runs import MLflow
 from fgaug.study.tune.tracker import WHOLE, TrackerCallback, scalars_of
+from fgaug.study.tune.wandb_runs import WandB
 
 _LONGEST = 120  # characters of a cell's description in file names, which have at most 255 bytes
 

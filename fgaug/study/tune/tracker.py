@@ -17,6 +17,7 @@ from fgaug.core import files
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
 from fgaug.study.tune.counts import images_per_s
+from fgaug.study.tune.tracked import TrackedSearch
 
 SCALARS = ("train_loss", "valid_loss", "valid_acc", "valid_auc")  # and images_per_s
 WHOLE = ("ok", "paused")  # statuses of a segment whose complete curve is on disk
@@ -61,6 +62,13 @@ class TrackerCallback(tune.Callback, ABC):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._guarded(lambda: self._end(str(trial.config["cell_id"]), {"status": "failed"}))
+
+    def summarise(self, search: TrackedSearch) -> None:
+        """Write the arms of a search as they stand, and its report."""
+        self._guarded(lambda: self._summarise(search))
+
+    def _summarise(self, search: TrackedSearch) -> None:
+        """Do nothing: a tracker without arms has only curves."""
 
     def _guarded(self, write: Callable[[], None]) -> None:
         """Write, and give up for good on an error: a tracker must not end a search."""

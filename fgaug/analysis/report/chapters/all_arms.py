@@ -59,21 +59,31 @@ def confirmed_parts(material: Material) -> list[Part]:
     return parts
 
 
+def arms_with_verdicts(material: Material) -> pd.DataFrame:
+    """Return the rows of `verdicts.csv`, by arm_id: an arm's comparisons and its verdict.
+
+    Empty without an analysis, and where no arm can be compared with a baseline.
+    """
+    base = compared(material, "baseline")
+    if material.analysis is None or base.empty:
+        return pd.DataFrame()
+    verdicts = pd.DataFrame({"verdict": []})
+    if len(material.analysis.verdicts):
+        verdicts = material.analysis.verdicts.drop_duplicates("arm_id").set_index("arm_id")
+    return _wide(base, compared(material, "twin"), verdicts)
+
+
 def all_arms(material: Material) -> list[Part]:
     analysis = material.analysis
     assert analysis is not None
     metric, names = material.metric, names_of(material)
-    base, twin = compared(material, "baseline"), compared(material, "twin")
-    if base.empty:
+    frame = arms_with_verdicts(material)
+    if frame.empty:
         return [Text(text="No arm can be compared with a baseline.")]
-    verdicts = pd.DataFrame({"verdict": []})
-    if len(analysis.verdicts):
-        verdicts = analysis.verdicts.drop_duplicates("arm_id").set_index("arm_id")
-    frame = _wide(base, twin, verdicts)
     frame = frame.sort_values("effect", ascending=is_loss(metric), na_position="last")
     frame.insert(0, "arm", [names.get(str(arm), str(arm)) for arm in frame.index])
     known = frame["effect"].notna()
-    text = _printed(frame[known], metric, has_twins=not twin.empty)
+    text = _printed(frame[known], metric, has_twins="twin_effect" in frame)
     note = (
         f"Effects on {NAMES[metric]}. Confidence intervals are simultaneous over all arms at the "
         f"plan's level ({100 * (1 - analysis.plan.alpha):g}%); p values are adjusted for all "

@@ -1,4 +1,4 @@
-"""MLflow and W&B through Ray's own callbacks, with one run per cell.
+"""The base class of MLflow and W&B, which log one run per cell through Ray's own callbacks.
 
 Ray's callbacks log one run per Tune trial, with the trial's config as parameters. Here a trial is
 only a segment of a cell's training, so the callbacks receive the cell in place of the trial.
@@ -7,7 +7,6 @@ only a segment of a cell's training, so the callbacks receive the cell in place 
 from __future__ import annotations
 
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,10 @@ from typing import Any
 
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell
-from fgaug.runs.row import identity_columns
+from fgaug.study.tune.tracked import TrackedArm, arms_of, parameters_of
 from fgaug.study.tune.tracker import WHOLE, TrackerCallback, scalars_of
 
 FOUND = ("valid_loss", "valid_acc", "valid_auc", "wall_s")  # of the row, logged as `result/...`
-UPLOAD_S = 120  # how long uploads may delay the end of a search
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +45,8 @@ class Tracker(TrackerCallback):
     def __init__(self, run: RunPaths, cells: Iterable[Cell]) -> None:
         super().__init__(run)
         self.cells = {cell.cell_id: cell for cell in cells}
+        self.arms = arms_of(self.cells.values())
+        self.search = run.root.resolve().name
         self.tracker: Any = None  # Ray's callback, created at the first thing to log
         self.running: dict[str, CellAsTrial] = {}
         self.logged: dict[str, int] = {}  # the last logged step by cell
@@ -125,103 +125,9 @@ class Tracker(TrackerCallback):
             name=cell.described,
             config=parameters_of(cell),
             local_path=str(self.run.root.resolve()),
-            experiment_dir_name=self.run.root.resolve().name,
+            experiment_dir_name=self._group(self.arms[cell.arm_id]),
         )
 
-
-class MLflow(Tracker):
-    """An MLflow run per cell, stored in files below the run's folder.
-
-    `MLFLOW_TRACKING_URI` selects a server instead. A cell that is paused or stopped at a rung has
-    status KILLED; when it resumes, the same run is RUNNING again. Logging an evaluation takes the
-    driver 17 ms (two shared cores), or several requests to a server.
-    """
-
-    where = "MLflow's store"
-
-    def _made(self) -> Any:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        uri = os.environ.get("MLFLOW_TRACKING_URI")
-        if uri is None:  # MLflow rejects file stores unless told otherwise
-            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
-        from mlflow.tracking import MlflowClient
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-        where = uri or self.run.mlflow.resolve().as_uri()
-        experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or self.run.root.resolve().name
-        tracker: Any = MLflowLoggerCallback(tracking_uri=where, experiment_name=experiment)
-        tracker.setup()
-        if uri is None:  # setup has set it for child processes; later searches must not see it
-            os.environ.pop("MLFLOW_TRACKING_URI", None)
-        self.client = MlflowClient(tracking_uri=where)
-        for run in self._runs(tracker.mlflow_util.experiment_id):
-            cell_id = run.data.params.get("cell_id")
-            if cell_id in self.cells:
-                tracker._trial_runs[self._as_trial(cell_id)] = run.info.run_id
-                steps = self.client.get_metric_history(run.info.run_id, "training_iteration")
-                self.logged[cell_id] = max((metric.step for metric in steps), default=0)
-        return tracker
-
-    def _runs(self, experiment_id: str) -> Iterable[Any]:
-        """Yield the MLflow runs of earlier searches."""
-        token = None
-        while True:
-            page = self.client.search_runs([experiment_id], page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
-
-    def _named(self, cell_id: str) -> CellAsTrial:
-        return self._as_trial(cell_id)
-
-    def _begun(self, trial: CellAsTrial) -> None:
-        known = trial in self.tracker._trial_runs
-        super()._begun(trial)
-        if known:
-            self.client.update_run(self.tracker._trial_runs[trial], status="RUNNING")
-
-    def _over(self, trial: CellAsTrial, status: str) -> None:
-        words = {"ok": "FINISHED", "failed": "FAILED"}
-        self.client.set_terminated(self.tracker._trial_runs[trial], words.get(status, "KILLED"))
-
-
-class WandB(Tracker):
-    """A W&B run per cell, stored offline below the run's folder.
-
-    Set `WANDB_MODE` or `WANDB_API_KEY` in the environment to log online.
-    """
-
-    where = "W&B"
-
-    def _made(self) -> Any:
-        if "WANDB_API_KEY" not in os.environ:
-            os.environ.setdefault("WANDB_MODE", "offline")
-        from ray.air.integrations.wandb import WandbLoggerCallback
-
-        options: dict[str, Any] = {}
-        if "WANDB_MODE" in os.environ:  # Ray's processes may not inherit it
-            options["mode"] = os.environ["WANDB_MODE"]
-        tracker: Any = WandbLoggerCallback(
-            project=os.environ.get("WANDB_PROJECT") or "fgaug",
-            resume="allow",
-            upload_timeout=UPLOAD_S,
-            **options,
-        )
-        tracker.setup()
-        self.legs = 0
-        return tracker
-
-    def _named(self, cell_id: str) -> CellAsTrial:
-        self.legs += 1  # Ray ends the W&B process with each segment
-        return self._as_trial(cell_id, self.legs)
-
-
-def parameters_of(cell: Cell) -> dict[str, Any]:
-    """Return the parameters of a cell: its columns in result rows, its recipe and budget."""
-    named = {name: value for name, value in identity_columns(cell).items() if value is not None}
-    return {
-        **named,
-        **{f"recipe.{name}": value for name, value in cell.recipe.model_dump().items()},
-        **{f"budget.{name}": value for name, value in cell.budget.model_dump().items()},
-    }
+    def _group(self, arm: TrackedArm) -> str:
+        """Return the name that an arm and its cells share, unique to the search."""
+        return f"{self.search}: {arm.name}"
