@@ -293,6 +293,7 @@ def test_wandb_is_offline_unless_asked(odd_root: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # W&B starts a process for each of the twelve segments
 def test_a_search_tells_what_its_curves_hold(tmp_path: Path) -> None:
     """Cells pause at rungs and go on; no identity changes."""
     phantom_dataset(tmp_path)

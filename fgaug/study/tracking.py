@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fgaug.core.paths import RunPaths
 from fgaug.errors import FgaugError
 from fgaug.runs import confirmation_records, results
 from fgaug.study.plan import Plan
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fgaug.analysis.report.material import Material
-    from fgaug.study.tune.tracked import TrackedSearch
+    from fgaug.study.tune.tracked import TrackedArm, TrackedSearch
 
 WITH_ARMS = ("mlflow", "wandb")  # trackers that group cells by arm
 MEANS = ("seeds", "failed", "pruned", "n_real", "n_fake")  # of `by_arm`, and:
@@ -42,12 +44,15 @@ def summarise(planned: Plan, console: Console) -> None:
         console: prints the report's path.
     """
     names = [name for name in planned.space.loggers if name in WITH_ARMS]
-    if not names or results.load_results(planned.run.root).empty:
+    if not names:
+        return
+    known = results.statuses_of(planned.run, [cell.cell_id for cell in planned.grid_cells])
+    if not known:
         return
     from fgaug.study.tune.loggers import loggers_of
 
     try:
-        search = _search_of(planned)
+        search = _search_of(planned, known)
     except FgaugError as error:
         _log.warning(f"The trackers get no means, verdicts and report: {error}")
         return
@@ -56,45 +61,52 @@ def summarise(planned: Plan, console: Console) -> None:
         logger.summarise(search)
 
 
-def _search_of(planned: Plan) -> TrackedSearch:
-    """Write the report of a search, and return what trackers show of it."""
-    from fgaug.analysis.report.chapters.all_arms import arms_with_verdicts
+def _search_of(planned: Plan, known: Mapping[str, str]) -> TrackedSearch:
+    """Write the report of a search, and return what trackers show of it.
+
+    Args:
+        planned: the plan of the search.
+        known: the status of each finished cell, by cell_id.
+    """
     from fgaug.analysis.report.chapters.verdict import lead
     from fgaug.analysis.report.collect import material
     from fgaug.analysis.report.write import write_report
-    from fgaug.study.tune.tracked import TrackedSearch, arms_of
+    from fgaug.study.tune.tracked import TrackedSearch
 
     found = material(planned.run.root)
     page = write_report(found, planned.run.report)
-    statuses = results.statuses_of(planned.run, [cell.cell_id for cell in planned.grid_cells])
     by_arm: dict[str, list[str]] = {}
     for cell in planned.grid_cells:
-        by_arm.setdefault(cell.arm_id, []).append(statuses.get(cell.cell_id, "missing"))
-    means, verdicts, confirmed = _means(found), arms_with_verdicts(found), _confirmed(planned)
-    arms = []
-    for arm_id, arm in arms_of(planned.grid_cells).items():
-        numbers = _numbers("arm", means, arm_id) | _numbers("verdict", verdicts, arm_id)
-        second = confirmed.get(arm_id, {})
-        arms.append(
-            replace(
-                arm,
-                status=_overall(by_arm[arm_id]),
-                numbers=numbers | second.get("numbers", {}),
-                verdict=_text(verdicts, arm_id, "verdict"),
-                confirmed=second.get("verdict", ""),
-                note=_note(found, verdicts, arm_id),
-            )
-        )
+        by_arm.setdefault(cell.arm_id, []).append(known.get(cell.cell_id, "missing"))
     counts = Counter(status for of_arm in by_arm.values() for status in of_arm)
-    whole = {name: counts[name] for name in ("ok", "pruned", "failed", "missing")}
-    status = _overall(["ok" if each == "pruned" else each for each in counts.elements()])
+    whole = "missing" if counts["missing"] else "failed" if counts["failed"] else "ok"
     return TrackedSearch(
-        arms=tuple(arms),
-        status=status,
+        arms=tuple(_arms(planned, found, {k: _overall(v) for k, v in by_arm.items()})),
+        status=whole,
         lead="\n\n".join(lead(found)),
-        counts=whole,
+        counts={name: counts[name] for name in ("ok", "pruned", "failed", "missing")},
         report=_files(page.parent),
     )
+
+
+def _arms(planned: Plan, found: Material, statuses: Mapping[str, str]) -> Iterator[TrackedArm]:
+    """Yield the arms of a grid with their numbers and verdicts."""
+    from fgaug.analysis.report.chapters.all_arms import arms_with_verdicts
+    from fgaug.study.tune.tracked import arms_of
+
+    means, verdicts = _means(found), arms_with_verdicts(found)
+    confirmed = second_stages(planned.run)
+    for arm_id, arm in arms_of(planned.grid_cells).items():
+        word, numbers = confirmed.get(arm_id, ("", {}))
+        own = _numbers("arm", means, arm_id) | _numbers("verdict", verdicts, arm_id)
+        yield replace(
+            arm,
+            status=statuses[arm_id],
+            numbers=own | numbers,
+            verdict=_text(verdicts, arm_id, "verdict"),
+            confirmed=word,
+            note=_note(found, verdicts, arm_id),
+        )
 
 
 def _means(found: Material) -> pd.DataFrame:
@@ -104,16 +116,15 @@ def _means(found: Material) -> pd.DataFrame:
     return last[kept]
 
 
-def _confirmed(planned: Plan) -> dict[str, dict[str, Any]]:
+def second_stages(run: RunPaths) -> dict[str, tuple[str, dict[str, float]]]:
     """Return the verdict and the numbers of each arm's latest second stage, by arm_id."""
-    found: dict[str, dict[str, Any]] = {}
-    for stage in confirmation_records.read(planned.run):
-        rows = stage.comparisons
-        for row in rows.to_dict("records"):
+    found = {}
+    for stage in confirmation_records.read(run):
+        for row in stage.comparisons.to_dict("records"):
             if row["against"] == "baseline":
                 names = confirmation_records.NUMBERS
                 numbers = {f"confirmed/{name}": float(row[name]) for name in names}
-                found[str(row["arm_id"])] = {"verdict": str(row["verdict"]), "numbers": numbers}
+                found[str(row["arm_id"])] = (str(row["verdict"]), numbers)
     return found
 
 
@@ -125,14 +136,8 @@ def _numbers(group: str, frame: pd.DataFrame, arm_id: str) -> dict[str, float]:
     return {
         f"{group}/{name}": math.nan if value is None else float(value)
         for name, value in row.items()
-        if value is None or _is_number(value)
+        if value is None or isinstance(value, Real)
     }
-
-
-def _is_number(value: Any) -> bool:
-    import numbers
-
-    return isinstance(value, numbers.Real)
 
 
 def _text(frame: pd.DataFrame, arm_id: str, column: str) -> str:
@@ -154,10 +159,7 @@ def _note(found: Material, verdicts: pd.DataFrame, arm_id: str) -> str:
 def _overall(statuses: Iterable[str]) -> str:
     """Return one status for several cells."""
     seen = {*statuses}
-    for status in ("missing", "failed", "ok", "pruned"):
-        if status in seen:
-            return status
-    return "missing"
+    return next(status for status in ("missing", "failed", "ok", "pruned") if status in seen)
 
 
 def _files(folder: Path) -> Mapping[str, Path]:

@@ -16,7 +16,7 @@ from fgaug.study.tune.tracked import TrackedArm, TrackedSearch
 
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"  # what MLflow's pages read
 SEARCH, KIND, ARM = "fgaug.search", "fgaug.kind", "fgaug.arm_id"
-VERDICT, CONFIRMED = "fgaug.verdict", "fgaug.confirmed"
+VERDICT, CONFIRMED = "verdict", "confirmed"
 STATUSES = {"ok": "FINISHED", "failed": "FAILED"}  # any other: KILLED
 BATCH = 100  # parameters that a server takes at once; of metrics it takes more
 
