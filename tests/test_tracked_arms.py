@@ -21,10 +21,11 @@ from test_loggers import cells_in, curve
 from wandb_file import runs_in
 
 from fgaug.analysis.report import files as report_files
-from fgaug.core import files
+from fgaug.core import files, mirror
 from fgaug.core.paths import RunPaths
 from fgaug.grid.cells import Cell
 from fgaug.runs import confirmation_records
+from fgaug.runs.place import mirrored
 from fgaug.study import tracking
 from fgaug.study.tune.loggers import loggers_of
 from fgaug.study.tune.mlflow_runs import MLflow
@@ -225,6 +226,24 @@ def test_shards_that_start_together_share_an_arm(ended: Ended, store: Store) -> 
     assert len(arms) == 1
     parents = {run.data.tags["mlflow.parentRunId"] for run in store.runs("cell")}
     assert parents == {arms[0].info.run_id}
+
+
+def test_a_run_at_a_uri_is_continued_from_another_machine(
+    ended: Ended, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = []
+    for machine in ("laptop", "server"):
+        monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / machine))
+        store = Store(tmp_path, ended.cells)
+        store.run = mirrored(f"{bucket}/runs/run", "search")
+        assert store.run.name == "run"
+        store.gets(ended.search)
+        mirror.push(store.run.mlflow)
+        stores.append(store)
+    laptop, server = ([run.info.run_id for run in each.runs("arm")] for each in stores)
+    assert laptop == server
+    assert len(laptop) == 7
+    assert not stores[0].run.mlflow.samefile(stores[1].run.mlflow)
 
 
 def test_a_second_stage_adds_its_verdict(ended: Ended, store: Store, tmp_path: Path) -> None:

@@ -165,6 +165,19 @@ def push(folder: Path) -> None:
         each.result()
 
 
+def pull(folder: Path) -> None:
+    """Download the files below a library's folder that this machine lacks; see `push`."""
+    if (found := store_of(folder)) is None:
+        return
+    store, below = found
+    root = _root_of(folder)
+    lacking = [name for name in store.entries(below) if not (root / name).exists()]
+    with ThreadPoolExecutor(_REQUESTS) as threads:
+        brought = [threads.submit(store.download, name, root / name) for name in lacking]
+    for each in brought:
+        each.result()
+
+
 def forget(folder: Path) -> None:
     """Remove a folder of the mirror from this machine; the store keeps it."""
     if store_of(folder) is not None:

@@ -150,6 +150,11 @@ class RunPaths:
         return str(self.root) if self.uri is None else shown_uri(self.uri)
 
     @property
+    def name(self) -> str:
+        """The last part of the run's location."""
+        return Path(self.place.rstrip("/")).resolve().name
+
+    @property
     def space(self) -> Path:
         return self.root / "space.resolved.yaml"
 
@@ -204,6 +209,11 @@ class RunPaths:
     def mlflow(self) -> Path:
         """MLflow's file store, if the grid requests MLflow and no server is given."""
         return self.root / "mlflow"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's offline runs, if the grid requests them."""
+        return self.root / "wandb"
 
     @property
     def report(self) -> Path:

@@ -14,6 +14,7 @@ from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgaug.core import mirror
 from fgaug.core.paths import RunPaths
 from fgaug.errors import FgaugError
 from fgaug.runs import confirmation_records, results
@@ -31,6 +32,13 @@ MEANS = ("seeds", "failed", "pruned", "n_real", "n_fake")  # of `by_arm`, and:
 MEAN_ENDINGS = ("_mean", "_sd_sample")
 SEALED = "test"  # folder of the report on the sealed test set, below the report's
 _log = logging.getLogger("fgaug")
+
+
+def finish(planned: Plan, console: Console) -> None:
+    """Summarise a search for its trackers, and upload what they wrote if the run is at a URI."""
+    summarise(planned, console)
+    for written in (planned.run.tensorboard, planned.run.mlflow, planned.run.wandb):
+        mirror.push(written)
 
 
 def summarise(planned: Plan, console: Console) -> None:
@@ -56,7 +64,9 @@ def summarise(planned: Plan, console: Console) -> None:
     except FgaugError as error:
         _log.warning(f"The trackers get no means, verdicts and report: {error}")
         return
-    console.print(f"report: {planned.run.report}", highlight=False, soft_wrap=True, markup=False)
+    page = planned.run.report.relative_to(planned.run.root).as_posix()
+    say = f"report: {planned.run.place}/{page}"
+    console.print(say, highlight=False, soft_wrap=True, markup=False)
     for logger in loggers_of(names, planned.run, planned.grid_cells):
         logger.summarise(search)
 

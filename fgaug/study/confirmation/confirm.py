@@ -148,7 +148,7 @@ def confirm(
             listed = named(chosen, rows, plan)
             stage = designed("confirm", plan.metric, listed, (), seeds, _used(planned, rows))
         stage = _resumed(planned, stage, plan, train, None, console)
-        tracking.summarise(planned, console)
+        tracking.finish(planned, console)
         return Confirmed(root=folder.root, stage=stage, statuses=_statuses(folder, stage))
 
 

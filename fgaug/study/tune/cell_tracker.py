@@ -46,7 +46,7 @@ class Tracker(TrackerCallback):
         super().__init__(run)
         self.cells = {cell.cell_id: cell for cell in cells}
         self.arms = arms_of(self.cells.values())
-        self.search = run.root.resolve().name
+        self.search = run.name
         self.tracker: Any = None  # Ray's callback, created at the first thing to log
         self.running: dict[str, CellAsTrial] = {}
         self.logged: dict[str, int] = {}  # the last logged step by cell

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from fgaug.core import mirror
 from fgaug.study.tune.cell_tracker import CellAsTrial, Tracker
 from fgaug.study.tune.mlflow_store import STATUSES, MLflowStore
 from fgaug.study.tune.tracked import TrackedSearch
@@ -25,6 +26,7 @@ class MLflow(Tracker):
         uri = os.environ.get("MLFLOW_TRACKING_URI")
         if uri is None:  # MLflow rejects file stores unless told otherwise
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+            self._pull()
         from mlflow.tracking import MlflowClient
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -42,6 +44,13 @@ class MLflow(Tracker):
                 steps = self.client.get_metric_history(run.info.run_id, "training_iteration")
                 self.logged[cell_id] = max((metric.step for metric in steps), default=0)
         return tracker
+
+    def _pull(self) -> None:
+        """Bring the files of a search that another machine began, if the run is at a URI."""
+        mirror.pull(self.run.mlflow)
+        for run in self.run.mlflow.glob("*/*/meta.yaml"):
+            for name in ("artifacts", "metrics", "params", "tags"):  # stores drop empty folders
+                (run.parent / name).mkdir(exist_ok=True)
 
     def _named(self, cell_id: str) -> CellAsTrial:
         return self._as_trial(cell_id)
