@@ -231,18 +231,18 @@ def test_shards_that_start_together_share_an_arm(ended: Ended, store: Store) -> 
 def test_a_run_at_a_uri_is_continued_from_another_machine(
     ended: Ended, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stores = []
+    stores, less = [], replace(ended.search, arms=ended.search.arms[:1], report={})
     for machine in ("laptop", "server"):
         monkeypatch.setenv("FGAUG_CACHE", str(tmp_path / machine))
         store = Store(tmp_path, ended.cells)
         store.run = mirrored(f"{bucket}/runs/run", "search")
         assert store.run.name == "run"
-        store.gets(ended.search)
+        store.gets(less)
         mirror.push(store.run.mlflow)
         stores.append(store)
     laptop, server = ([run.info.run_id for run in each.runs("arm")] for each in stores)
     assert laptop == server
-    assert len(laptop) == 7
+    assert len(laptop) == 1
     assert not stores[0].run.mlflow.samefile(stores[1].run.mlflow)
 
 
