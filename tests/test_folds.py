@@ -448,8 +448,11 @@ class TestRun:
         assert found.arms["name"].tolist() == ["baseline", "augmentation psi 1 ratio 1"]
         assert pilot_of(run.root).n_patients == row["n_patients"]
 
-    def test_a_seed_without_a_fold_does_not_count(self, copied: RunPaths) -> None:
+    def test_a_seed_without_a_fold_does_not_count(self, copied: RunPaths, fgaug: Any) -> None:
         arm = lose(copied, seed=2, fold=3)
+        code, _, err = fgaug("results", copied.root, "--by", "arm")
+        assert code == 0
+        assert err.startswith("Left out: 1 of 4 seeds (over all arms), because not all of their")
         evidence = load_evidence(copied.root)
         assert evidence.rows["cell_id"].tolist().count(f"{arm}#2") == 0
         found = analyse(evidence, AnalysisPlan(), resamples=20)

@@ -255,7 +255,9 @@ def results(run: str, by: str, format: str) -> None:
     if by != "cell" and folds_of(frame):
         from fgaug.analysis.findings.evidence import load_evidence
 
-        frame = load_evidence(run).rows
+        evidence = load_evidence(run)
+        frame = evidence.rows
+        _note_missing_folds(run, len(frame), evidence.missing)
     frame = by_arm(frame) if by == "arm" else frame
     if format == "csv":
         frame.to_csv(sys.stdout, index=False)
@@ -275,6 +277,27 @@ def results(run: str, by: str, format: str) -> None:
         _print_table(shown[by](frame))
     else:
         raise UserError(f"--format must be table, csv, json or parquet, got {format}.")
+
+
+def _note_missing_folds(run: Path, complete: int, missing: pd.DataFrame) -> None:
+    """Print how many seeds are left out because folds are not trained yet.
+
+    Args:
+        run: the run's folder.
+        complete: number of pooled runs, one per arm and seed.
+        missing: the others, as `Evidence.missing`.
+
+    Raises:
+        RunError: no seed has all of its folds.
+    """
+    cure = "`--by cell` lists the finished cells; the same search trains the others."
+    if not complete:
+        raise RunError(f"{run}: no seed of any arm has finished all of its folds yet. {cure}")
+    if lacking := int(missing["arm_id"].notna().sum()):
+        sys.stderr.write(
+            f"Left out: {lacking} of {complete + lacking} seeds (over all arms), because not all "
+            f"of their folds are trained. {cure}\n"
+        )
 
 
 def _cell_columns(frame: pd.DataFrame) -> pd.DataFrame:

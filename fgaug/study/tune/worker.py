@@ -81,6 +81,7 @@ class CellTrainable(tune.Trainable):
         self.alone = bool(config.get("alone"))  # in a process of its own
         self.paths = self.settings.paths.trial(self.cell.cell_id)
         self.trial: Trial | None = None
+        self.evaluated = False  # whether this segment has
         self.points: Iterator[Evaluation] = iter(())
         self.rungs = 0  # how many of `levels` the files on disk have reached
         self.saved_at = time.monotonic()
@@ -109,6 +110,7 @@ class CellTrainable(tune.Trainable):
                 point = next(self.points, None)
                 if point is None:
                     return self._written(trial)
+                self.evaluated = True
                 if not self._far_enough(trial):
                     return self._evaluated(trial, point)
             return self._paused(trial)
@@ -150,9 +152,11 @@ class CellTrainable(tune.Trainable):
         if trial.ended:
             return False  # only its row is left to write
         deadline = self.settings.deadline
-        late = deadline is not None and time.time() >= deadline
-        due = bool(trial.curve) and (late or self._told_to_stop())
-        return due or trial.share >= self.until
+        # A segment ends late only after an evaluation of its own: where starting takes longer than
+        # the time budget, every search would otherwise pause what it resumed and get nowhere.
+        late = self.evaluated and deadline is not None and time.time() >= deadline
+        stopped = bool(trial.curve) and self._told_to_stop()
+        return late or stopped or trial.share >= self.until
 
     def _told_to_stop(self) -> bool:
         if self.settings.run_uri is None:
