@@ -279,11 +279,11 @@ def results(run: str, by: str, format: str) -> None:
         raise UserError(f"--format must be table, csv, json or parquet, got {format}.")
 
 
-def _note_missing_folds(run: Path, complete: int, missing: pd.DataFrame) -> None:
+def _note_missing_folds(run: str, complete: int, missing: pd.DataFrame) -> None:
     """Print how many seeds are left out because folds are not trained yet.
 
     Args:
-        run: the run's folder.
+        run: the run's folder or URI.
         complete: number of pooled runs, one per arm and seed.
         missing: the others, as `Evidence.missing`.
 
