@@ -235,6 +235,26 @@ def test_a_failed_cell_that_is_tried_again_is_counted_once(cells: tuple[Cell, ..
     assert progress.tally.left == pytest.approx(3)
 
 
+def test_a_process_that_died_and_is_started_again(cells: tuple[Cell, ...]) -> None:
+    for log, expected in (("auto", 1), ("quiet", 0), ("json", 2)):
+        out = io.StringIO()
+        progress = Progress(cells, 0, None, pipe(out), log=log)
+        progress.on_trial_start(0, [], trial_of(cells[0]))
+        progress.on_trial_recover(0, [], trial_of(cells[0]))
+        assert (progress.tally.done, progress.tally.waiting) == (0, 4)
+        lines = out.getvalue().splitlines()
+        assert len(lines) == expected
+        if log == "auto":
+            assert lines == [
+                "baseline seed 1: its process died: it was killed; "
+                "it resumes from its last checkpoint"
+            ]
+        if log == "json":
+            retry = json.loads(lines[1])
+            assert (retry["event"], retry["cell_id"]) == ("retry", cells[0].cell_id)
+            assert retry["error"] == "its process died: it was killed"
+
+
 @pytest.mark.parametrize(("failures", "times"), [(1, "once"), (2, "2 times"), (5, "5 times")])
 def test_a_death_says_how_often_it_happened(
     cells: tuple[Cell, ...], failures: int, times: str

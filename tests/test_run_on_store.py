@@ -59,13 +59,18 @@ class TestLocks:
         with run_lock.held(run), busy, run_lock.held(run, "2-of-2"):
             pytest.fail("excluded")
 
-    def test_a_search_that_died_elsewhere_is_followed(self, run_uri: str) -> None:
+    def test_a_search_that_died_elsewhere_is_followed(
+        self, run_uri: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         run = run_of_search(run_uri, "x")
         entry = {"process": 1, "host": "elsewhere", "token": "a", "beat": 3}
         store = mirror.store_at(run.root)
         store.write(f"{mirror.LOCKS}/search.lock", json.dumps(entry).encode())
         with run_lock.held(run):
             pass
+        told = [record.getMessage() for record in caplog.records if record.name == "fgaug"]
+        (waiting,) = told
+        assert "was last held by process 1 on elsewhere; checking for up to 3 s" in waiting
 
     def test_looks_are_counted_once_each(self, run_uri: str) -> None:
         run = run_of_search(run_uri, "x")

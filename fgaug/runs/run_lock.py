@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import logging
 import os
 import platform
 import time
@@ -18,6 +19,8 @@ from typing import Any
 
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError, StoreError
+
+_log = logging.getLogger("fgaug")
 
 
 @contextlib.contextmanager
@@ -155,7 +158,14 @@ def _until(done: Any, watched: Any, run: RunPaths) -> None:
     """Wait until a lease is free; refuse as soon as its holder shows that it is alive."""
     from fgaug.core import lease
 
+    announced = False
     while not done():
+        if not announced:
+            announced = True
+            _log.warning(
+                f"{run.place} was last held by {_named(watched.entry() or {}) or 'unknown'}; "
+                f"checking for up to {lease.STALE_S:.0f} s whether it is still alive"
+            )
         time.sleep(lease.POLL_S)
         if watched.beaten():
             raise _in_use(run, _named(watched.entry() or {}))

@@ -122,12 +122,19 @@ class Progress(tune.Callback):
         else:
             self._end(cell_id, result)
 
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Announce a cell whose process or node died and that Tune starts again."""
+        cell_id, died = _cell_of(trial), f"its process died{_reason(trial)}"
+        self._event("retry", {**self._named(cell_id, {}), "error": died})
+        self._move(cell_id, None)
+        if self.log == "auto":
+            cell = self.tally.cells[cell_id].described
+            self._print(f"{cell}: {died}; it resumes from its last checkpoint")
+
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        cell_id = _cell_of(trial)
-        lines = str(trial.get_error() or "").strip().splitlines()
+        cell_id, reason = _cell_of(trial), _reason(trial)
         times = "once" if trial.num_failures == 1 else f"{trial.num_failures} times"
-        self.dead[cell_id] = f"{times}: {lines[-1] if lines else 'no reason given'}"
-        reason = f": {lines[-1]}" if lines else ""
+        self.dead[cell_id] = f"{times}{reason or ': no reason given'}"
         self._end(cell_id, {"status": "failed", "error": f"its process died{reason}"})
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -255,6 +262,12 @@ class Progress(tune.Callback):
 
 def _cell_of(trial: Any) -> str:
     return str(trial.config["cell_id"])
+
+
+def _reason(trial: Any) -> str:
+    """Return the last line of a trial's error after a colon; empty if Ray gives none."""
+    lines = str(trial.get_error() or "").strip().splitlines()
+    return f": {lines[-1]}" if lines else ""
 
 
 def gpu_use() -> str:

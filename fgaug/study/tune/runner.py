@@ -93,6 +93,7 @@ def run_cells(
     # cells in order, so that an interrupted search has its first seeds complete.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(at_once)
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"  # failed cells report no metrics
+    os.environ["TUNE_PRINT_ALL_TRIAL_ERRORS"] = "0"  # tracebacks; the progress names the cells
     progress = Progress(
         cells, already, dashboard, console, log=log, stopping=lambda: interrupt.asked
     )
