@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
+import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -226,3 +229,75 @@ def test_the_command_refuses_what_it_cannot_do(fgaug: Any, tmp_path: Path) -> No
     code, _, err = fgaug("status", tmp_path, "--format", "csv")
     assert code == 2
     assert "--format must be text or json, got csv" in err
+
+
+def watching(root: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "fgaug", "status", str(root), "--watch", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_watching_prints_a_line_per_change_until_the_search_ends(tmp_path: Path) -> None:
+    run = fabricate(tmp_path, 4, ok=1)
+    with held(run.lock) as search, watching(tmp_path) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert "1 of 4 cells done: 1 ok, 0 pruned, 0 failed; 0 paused, 3 missing" in first
+        leave(run, f"{1:012x}", "failed", error="no memory")
+        second = process.stdout.readline()
+        assert "2 of 4 cells done" in second
+        assert "latest failure augmentation psi 0.5 ratio 2 seed 7 (000000000001)" in second
+        assert "no memory" in second
+        search.kill()
+        search.wait()
+        last = process.stdout.read().splitlines()
+        assert process.wait(60) == 0
+    assert len(last) == 1, "not a line for each look"
+    assert last[0].endswith("no active search")
+
+
+def test_watching_as_json_writes_an_object_a_line_and_ctrl_c_leaves(tmp_path: Path) -> None:
+    run = fabricate(tmp_path, 2, ok=1)
+    with held(run.lock), watching(tmp_path, "--format", "json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["ok"] == 1
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_watching_a_run_without_a_search_prints_it_once(fgaug: Any, tmp_path: Path) -> None:
+    fabricate(tmp_path, 2, ok=2)
+    code, out, err = fgaug("status", tmp_path, "--watch")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
+    assert fgaug("status", tmp_path / "nowhere", "--watch")[0] == 2
+
+
+def test_on_a_terminal_it_redraws_and_q_leaves(tmp_path: Path) -> None:
+    run = fabricate(tmp_path, 2, ok=1)
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [sys.executable, "-m", "fgaug", "status", str(tmp_path), "--watch"]
+    with held(run.lock):
+        process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+        shown = until(ours, "q or Ctrl-C leaves")
+        assert "1 of 2 cells done" in shown
+        leave(run, f"{1:012x}", "ok")
+        until(ours, "2 of 2 cells done")
+        os.write(ours, b"xq")
+        assert process.wait(60) == 0
+    assert termios.tcgetattr(theirs) == before, "the terminal is as it was"
+    os.close(theirs)
+    os.close(ours)
+
+
+def until(terminal: int, words: str) -> str:
+    """Return what a terminal shows, as soon as that includes the words."""
+    shown = ""
+    while words not in shown:
+        shown += os.read(terminal, 4096).decode()
+    return shown

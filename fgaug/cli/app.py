@@ -206,9 +206,17 @@ def results(
 def status(
     run: RunFolder,
     format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Redraw until the search ends; q or Ctrl-C leaves. Not on a terminal: a line for "
+            "each change.",
+        ),
+    ] = False,
 ) -> None:
     """Print the progress of a run, also while a search is training it."""
-    show.status(run, format)
+    show.status(run, format, watch)
 
 
 @app.command()

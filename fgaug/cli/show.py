@@ -116,7 +116,7 @@ def plan(planned: Plan, room: Room | None = None) -> None:
         at_once = parallel_trials(space, *held)
         bound = "" if space.budget.unit == "steps" else ", or less if patience stops trials early"
         say(
-            f"time: about {_duration(seconds / at_once)} for training, "
+            f"time: about {duration(seconds / at_once)} for training, "
             f"{many(at_once, 'trial')} at once{auto}{bound} (measured now {on}; excludes "
             "generating fakes and start-up)"
         )
@@ -204,36 +204,61 @@ def closing_line(run: Run, log: str = "auto") -> None:
     sys.stderr.write(line + "\n")
 
 
-def status(run: str, format: str) -> None:
-    """Print the progress of a run from its files, as text or as one JSON object."""
+def status(run: str, format: str, watch: bool = False) -> None:
+    """Print the progress of a run from its files, as text or as one JSON object.
+
+    Args:
+        run: its folder or URI.
+        format: text or json.
+        watch: until its search ends.
+    """
     from fgaug.runs.status import read
 
     if format not in ("text", "json"):
         raise UserError(f"--format must be text or json, got {format}.")
+    if watch:
+        from fgaug.cli import watch_status
+
+        watch_status.watch(run, format)
+        return
     found = read(run)
     if format == "json":
-        value = {**asdict(found), "root": found.place}
-        del value["uri"]  # may hold credentials
-        sys.stdout.write(json.dumps(value, indent=1) + "\n")
+        sys.stdout.write(json.dumps(status_value(found), indent=1) + "\n")
     else:
-        sys.stdout.write("\n".join(_status_lines(found)) + "\n")
+        sys.stdout.write("\n".join(status_lines(found)) + "\n")
 
 
-def _status_lines(found: Status) -> list[str]:
-    by, cells = "; ".join(found.searches), "cell" if found.cells == 1 else "cells"
+def status_value(found: Status) -> dict[str, object]:
+    """Return the progress of a run as a JSON value."""
+    value = {**asdict(found), "root": found.place}
+    del value["uri"]  # may hold credentials
+    return value
+
+
+def counts_of(found: Status) -> str:
+    """Return the numbers of cells by status as text."""
+    cells = "cell" if found.cells == 1 else "cells"
+    return (
+        f"{found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
+        f"{found.failed} failed; {found.paused} paused, {found.missing} missing"
+    )
+
+
+def status_lines(found: Status) -> list[str]:
+    """Return the progress of a run as lines of text."""
+    by = "; ".join(found.searches)
     lines = [
         f"run {found.name} ({found.place}): {f'searched by {by}' if by else 'no active search'}",
-        f"  {found.done} of {found.cells} {cells} done: {found.ok} ok, {found.pruned} pruned, "
-        f"{found.failed} failed; {found.paused} paused, {found.missing} missing",
+        f"  {counts_of(found)}",
     ]
     if found.newest_age_s is not None:
         words = "cells an hour" if by else "cells trained in the last hour"
         rate = f"{found.cells_per_h:.3g} {words}"
-        lines.append(f"  newest result {_duration(found.newest_age_s)} ago, {rate}")
+        lines.append(f"  newest result {duration(found.newest_age_s)} ago, {rate}")
     if found.left_s:
-        lines.append(f"  at most {_duration(found.left_s)} left at this rate")
+        lines.append(f"  at most {duration(found.left_s)} left at this rate")
     for failure in found.failures:
-        words = f"{failure.cell} ({failure.cell_id}), {_duration(failure.age_s)} ago"
+        words = f"{failure.cell} ({failure.cell_id}), {duration(failure.age_s)} ago"
         lines.append(f"  failed: {words}: {failure.error}")
         lines += [] if failure.traceback is None else [f"    traceback: {failure.traceback}"]
     return lines
@@ -364,7 +389,8 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration as text: 80 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
