@@ -100,7 +100,8 @@ def test_an_actor_that_may_train_later_cells_says_so(cells: tuple[Cell, ...]) ->
 @pytest.mark.parametrize(
     ("wanted", "titles"),
     [
-        ([("benign", 0.7)] * 2, ["benign psi 0.7"] * 2),
+        ([("benign", 0.7)] * 3, ["benign psi 0.7"] * 2),
+        ([("benign", 0.7), ("benign", 1.0)], ["benign psi 0.7", "benign psi 1"]),
         (
             [("benign", 0.7), ("malignant", 1.0), ("malignant", 0.5)],
             ["benign psi 0.7 and later fakes", "malignant psi 1 and later fakes"],

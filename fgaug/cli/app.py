@@ -220,6 +220,19 @@ def status(
 
 
 @app.command()
+def grafana(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A folder (default: where this machine's Ray has Grafana look)."),
+    ] = None,
+) -> None:
+    """Write the Grafana dashboard of searches into a folder and print its path."""
+    from fgaug.core.grafana import provide
+
+    sys.stdout.write(f"{provide(folder)}\n")
+
+
+@app.command()
 def report(
     run: Annotated[str | None, typer.Argument(help="The run's folder or URI.")] = None,
     open_test: Annotated[

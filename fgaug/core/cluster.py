@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from fgaug.core import grafana
 from fgaug.core.machine import cores, memory_bytes, ray_folder, ray_token, settle
 from fgaug.core.store_access import StoreAccess
 from fgaug.core.version import __version__
@@ -160,6 +161,9 @@ def _init(
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():
         token.chmod(0o600)  # Ray makes it readable for all users of the machine
+    if _url(context):
+        with contextlib.suppress(OSError, UserError):  # a search needs no Grafana
+            grafana.provide(grafana.provisioned(Path(context.address_info["session_dir"])))
     return context
 
 

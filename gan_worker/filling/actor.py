@@ -127,7 +127,8 @@ class _Pool:
         made: Callable[[int], None],
     ) -> None:
         self.new, self.made = new, made
-        self.more = " and later fakes" if len({piece[:2] for piece in pieces}) > 1 else ""
+        several = len(pieces) > actors and len({piece[:2] for piece in pieces}) > 1
+        self.more = " and later fakes" if several else ""
         self.actors = [self._new(piece) for piece in pieces[:actors]]
         self.heirs: dict[Any, Any] = {}  # replacements by dead actor
         self.waiting = list(reversed(pieces))
