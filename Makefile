@@ -20,6 +20,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed --editable '.[dev]'
 	touch $(STAMP)
 
+# Debian's Prometheus for a test, unpacked into .venv: needs no root and starts no service.
+PROMETHEUS := .venv/prometheus/usr/bin/prometheus
+
+$(PROMETHEUS): | $(STAMP)
+	@command -v prometheus > /dev/null || (cd .venv && apt-get download --quiet prometheus && \
+	  dpkg-deb --extract prometheus_*.deb prometheus && rm prometheus_*.deb) || \
+	  echo 'no Prometheus: apt-get has none; the test that asks one is skipped'
+
 demo: $(STAMP)            # the main job on simulated images, ends with a report
 	$(BIN)/fgaug demo
 
@@ -42,7 +50,7 @@ breast: $(STAMP)
 test: $(STAMP)            # everything fast, Ray included
 	$(FAST)
 
-test-all: $(STAMP)        # and the slow ones; a marker that ran no test is a failure
+test-all: $(STAMP) $(PROMETHEUS) # and the slow ones; a marker that ran no test is a failure
 	$(FAST)
 	$(BIN)/python -m pytest -m 'slow and not gpu'
 	if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; \

@@ -78,7 +78,7 @@ print(json.dumps(seen))
 @pytest.mark.slow
 def test_a_running_search_is_seen_at_the_metrics_port(tmp_path: Path) -> None:
     phantom_dataset(tmp_path)
-    path = write_grid(tmp_path, budget={"unit": "steps", "max": 200, "evaluations": 50})
+    path = write_grid(tmp_path, budget={"unit": "steps", "max": 60, "evaluations": 30})
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     done = subprocess.run(
         [sys.executable, "-c", WATCHED, TOKEN, str(path), str(tmp_path / "run")],

@@ -29,6 +29,7 @@ def test_the_wheel_carries_both_packages_the_grids_and_the_published_tables(whee
         "fgaug/py.typed",
         "fgaug/analysis/report/page.html.j2",
         "fgaug/analysis/report/page.css",
+        "fgaug/core/grafana_dashboard.json",
         "gan_worker/generators/stylegan2.py",
         "gan_worker/py.typed",
         "fgaug/_shipped/search_spaces/demo.yaml",
