@@ -216,7 +216,12 @@ def status(
     ] = False,
 ) -> None:
     """Print the progress of a run, also while a search is training it."""
-    show.status(run, format, watch)
+    if watch:
+        from fgaug.cli import watch_status
+
+        watch_status.watch(run, format)
+    else:
+        show.status(run, format)
 
 
 @app.command()

@@ -204,23 +204,17 @@ def closing_line(run: Run, log: str = "auto") -> None:
     sys.stderr.write(line + "\n")
 
 
-def status(run: str, format: str, watch: bool = False) -> None:
-    """Print the progress of a run from its files, as text or as one JSON object.
-
-    Args:
-        run: its folder or URI.
-        format: text or json.
-        watch: until its search ends.
-    """
-    from fgaug.runs.status import read
-
+def check_status_format(format: str) -> None:
+    """Raise UserError if a format of `fgaug status` is unknown."""
     if format not in ("text", "json"):
         raise UserError(f"--format must be text or json, got {format}.")
-    if watch:
-        from fgaug.cli import watch_status
 
-        watch_status.watch(run, format)
-        return
+
+def status(run: str, format: str) -> None:
+    """Print the progress of a run from its files, as text or as one JSON object."""
+    from fgaug.runs.status import read
+
+    check_status_format(format)
     found = read(run)
     if format == "json":
         sys.stdout.write(json.dumps(status_value(found), indent=1) + "\n")

@@ -30,6 +30,7 @@ def watch(run: str, format: str) -> None:
     A terminal shows the state of the moment. Elsewhere each change is one line, with `format` json
     one object.
     """
+    show.check_status_format(format)
     with contextlib.suppress(KeyboardInterrupt), _waiting() as wait:
         if format == "text" and sys.stdout.isatty():
             _redraw(_states(run, wait))
