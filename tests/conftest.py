@@ -60,6 +60,22 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
+def secret_bucket(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the URI of a new bucket with server and credentials in it, which nothing else has.
+
+    Requests that fail are not repeated for long.
+    """
+    from fgaug.core import store
+
+    monkeypatch.setattr(store, "PATIENCE_S", 0.5)
+    for name in ("ENDPOINT_URL", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION"):
+        monkeypatch.delenv(f"AWS_{name}")
+    server = s3_server.removeprefix("http://").replace(":", "%3A")
+    options = f"endpoint_override={server}&scheme=http&region=us-east-1"
+    return f"s3://key:secret@{bucket.removeprefix('s3://')}?{options}"
+
+
+@pytest.fixture
 def odd_root(tmp_path: Path) -> Path:
     """Return a folder whose path has blanks, quotes, brackets, a percent sign and an umlaut."""
     root = tmp_path / 'it\'s a "tëst" [1] 100% #x ?y'

@@ -11,7 +11,8 @@ import pytest
 import torch
 from small_grid import phantom_dataset
 
-from fgaug.core import cluster, pixels
+from fgaug.core import cache as node
+from fgaug.core import cluster
 from fgaug.data import Dataset, open_dataset
 from fgaug.quality.features import cache
 from fgaug.quality.features.cache import features_of, of_array, of_dataset
@@ -115,7 +116,7 @@ class TestOnce:
     def test_evicted_with_the_pixels(self) -> None:
         module = Counting()
         features_of(of_array(noise(2, rng=4)), network(module, "evicted"))
-        pixels.evict(days=-1)
+        node.evict(days=-1)
         features_of(of_array(noise(2, rng=4)), network(module, "evicted"))
         assert module.asked == 4
 

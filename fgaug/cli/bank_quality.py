@@ -17,7 +17,7 @@ from fgaug.core.progress import progress_of
 
 def quality(
     bank: BankUri,
-    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
+    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET)],
     filter_: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,7 +61,7 @@ def quality(
     from fgaug.quality.fake_sets.measure import FakeSetOptions, measure_bank
 
     how = FakeSetOptions(
-        dataset=dataset,
+        dataset=options.place(dataset),
         filters=tuple(filter_ or ()),
         images=images,
         features=features,
@@ -81,5 +81,5 @@ def quality(
         elif isinstance(part, Text):
             console.print(part.text, markup=False, highlight=False)
     if out is not None:
-        write_quality(opened, dataset, kept, out)
+        write_quality(opened, how.dataset, kept, out)
         sys.stdout.write(f"{out.resolve()}\n")

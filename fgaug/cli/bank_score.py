@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +26,7 @@ _SHARES = ("agrees",)  # columns printed as percentages
 
 def score(
     bank: BankUri,
-    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset of real images.")],
+    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET)],
     scorer: Annotated[
         list[str] | None,
         typer.Option("--scorer", help="features, classifier, discriminator, or all."),
@@ -84,11 +83,11 @@ def score(
     discriminator: its logit; needs --discriminator. A grid can use scores in `filter`.
     """
     from fgaug.bank import open_bank
-    from fgaug.core import pixels
+    from fgaug.core import cache
     from fgaug.data import open_dataset
     from fgaug.quality.scoring import score_bank, summary
 
-    pixels.evict()
+    cache.evict()
     files = _discriminators(discriminator or [])
     names = _names(scorer or ["all"], bool(files))
     how = score_bank.ScoreOptions(
@@ -99,7 +98,7 @@ def score(
         device=device,
     )
     opened = open_bank(bank)
-    reals = open_dataset(dataset).with_split(split_of(split))
+    reals = open_dataset(options.place(dataset)).with_split(split_of(split))
     demand = options.selected(opened, label or [], options.psis(psi or []), None)
     scorers = [score_bank.scorer_of(name, reals, how) for name in names]
     for (of_label, of_psi), z_seeds in demand.wanted.items():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fgaug.cli import options
+from fgaug.core import paths
 from fgaug.core.progress import progress_of
 from fgaug.errors import DataError
 
@@ -217,12 +219,12 @@ def prepare(
             seed=seed,
             progress=progress,
         )
-    sys.stdout.write(_described(out, dataset) + "\n")
+    sys.stdout.write(_described(str(out), dataset) + "\n")
 
 
 @app.command()
 def audit(
-    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    folder: Annotated[str, typer.Argument(help=options.DATASET)],
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for a page of near-duplicate pairs."),
@@ -235,7 +237,7 @@ def audit(
 
     if out is not None:
         check_folder(out, "--out")
-    dataset = open_dataset(folder)
+    dataset = open_dataset(options.place(folder))
     problems = audits.audit(dataset)
     alike = audits.pairs_of(dataset)
     for warning in audits.suspicions(dataset, alike):
@@ -248,8 +250,9 @@ def audit(
         written = write_pairs(out, frame, lambda rows: pixels[rows], alike.limits)
         sys.stdout.write(f"{len(frame)} near-duplicate pairs: {written[-1].resolve()}\n")
     if problems:
-        raise DataError("\n".join([f"{folder} breaks rules:", *(f"  - {p}" for p in problems)]))
-    sys.stdout.write(_described(folder, dataset) + "\naudit: no problems found\n")
+        lines = [f"{dataset.place} breaks rules:", *(f"  - {problem}" for problem in problems)]
+        raise DataError("\n".join(lines))
+    sys.stdout.write(_described(dataset.place, dataset) + "\naudit: no problems found\n")
 
 
 @app.command("pseudo-label")
@@ -281,7 +284,7 @@ def pseudo_label(
 
 @app.command()
 def sheet(
-    folder: Annotated[Path, typer.Argument(help="A prepared dataset.")],
+    folder: Annotated[str, typer.Argument(help=options.DATASET)],
     out: Annotated[Path, typer.Option("--out", help="A PNG file.")] = Path("sheet.png"),
     per_label: Annotated[int, typer.Option("--per-label", help="Images per label.")] = 8,
     split: Annotated[str, typer.Option("--split", help="train or valid.")] = "train",
@@ -303,7 +306,7 @@ def sheet(
     if rng < 0:
         raise DataError(f"--rng must be 0 or more, got {rng}.")
     contact_sheet.check_out(out)
-    dataset = open_dataset(folder)
+    dataset = open_dataset(options.place(folder))
     block = _drawn(dataset, split, per_label, rng)
     spec = dataset.spec
     contact_sheet.save(contact_sheet.draw([[block]], spec.size, spec.channels, "--per-label"), out)
@@ -318,7 +321,7 @@ def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
 
     table = dataset.manifest
     if not (table["split"] == split).any():
-        raise DataError(f"{dataset.root} has no {split} images.")
+        raise DataError(f"{dataset.place} has no {split} images.")
     captions, chosen = [], []
     for index, label in enumerate(dataset.spec.labels):
         rows = np.flatnonzero((table["split"] == split) & (table["label"] == label))
@@ -326,14 +329,14 @@ def _drawn(dataset: Dataset, split: str, per_label: int, rng: int) -> Block:
         chosen.append(order[:per_label])
         captions.append(f"{label}: {len(rows)} image{'s' if len(rows) != 1 else ''}")
     return Block(
-        heading=f"{dataset.root.resolve().name}, {split}",
+        heading=f"{paths.name_of(dataset.uri)}, {split}",
         rows=tuple(captions),
         columns=("",) * max(map(len, chosen)),
         images=lambda: [dataset.pixels()[rows] for rows in chosen],
     )
 
 
-def _described(folder: Path, dataset: object) -> str:
+def _described(folder: str, dataset: object) -> str:
     from fgaug.data import Dataset
 
     assert isinstance(dataset, Dataset)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from fgaug.cli import options
 from fgaug.cli.gan_data import Split, split_of
 from fgaug.cli.options import output, printed
 from fgaug.core.progress import progress_of
@@ -30,7 +31,7 @@ def metrics(
     snapshots: Annotated[
         list[Path], typer.Argument(help="Network files, or folders with snapshots.")
     ],
-    dataset: Annotated[Path, typer.Option("--dataset", help="A prepared dataset.")],
+    dataset: Annotated[str, typer.Option("--dataset", help=options.DATASET)],
     label: Annotated[
         str, typer.Option("--label", help="Compare with this label's training images.")
     ],
@@ -72,7 +73,7 @@ def metrics(
     from fgaug.quality.snapshots.measure import SnapshotOptions, measure_snapshots
 
     how = SnapshotOptions(
-        dataset=dataset,
+        dataset=options.place(dataset),
         label=label,
         images=images,
         features=features,

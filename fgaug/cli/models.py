@@ -21,7 +21,8 @@ Device = Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1.")]
 def predict(
     model: Annotated[Path, typer.Argument(help="A model.safetensors with its card beside it.")],
     images: Annotated[
-        list[Path], typer.Argument(help="A folder, image files, or a prepared dataset.")
+        list[str],
+        typer.Argument(help="A folder, image files, or a prepared dataset (a folder or URI)."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="A .csv or .parquet file (default: stdout).")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from fgaug.errors import BankError
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from fgaug.bank import Bank, Demand, Scorer
     from fgaug.bank.export import Selection
 
+DATASET = "A prepared dataset: a folder, or a URI such as s3://bucket/datasets/breast."
 FILE_COLUMNS = 200  # width for files and pipes: wide enough that no table wraps
+
+
+def place(text: str) -> str | Path:
+    """Return the path that a user gave, or the URI as it is."""
+    from fgaug.core.store import is_uri
+
+    return text if is_uri(text) else Path(text)
 
 
 def z_seeds(text: str) -> list[int]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fgaug.cli import show_plan
 from fgaug.cli.options import output
 from fgaug.cli.show_plan import amount_lines
+from fgaug.core.paths import without_secrets
 from fgaug.core.split_names import in_words
 from fgaug.errors import RunError, TrialError, UserError
 
@@ -77,8 +78,9 @@ def plan(planned: Plan, room: Room | None = None) -> None:
     images = many(len(planned.dataset), "image")
     if space.folds:
         sides = f"{many(len(spec.folds), 'fold')}, each held out once"
-    named = [f"{entry.path} ({name})" for name, entry in space.preparations.items()]
-    say(f"dataset {' and '.join(named) or space.dataset}: {images} of {spec.size} px ({sides})")
+    prepared = {name: without_secrets(e.path) for name, e in space.preparations.items()}
+    named = [f"{place} ({name})" for name, place in prepared.items()] or [planned.dataset.place]
+    say(f"dataset {' and '.join(named)}: {images} of {spec.size} px ({sides})")
     for line in amount_lines(planned.cells, planned.reals):
         say(line)
     for needs in planned.needs:
@@ -151,7 +153,8 @@ def _of_filters(planned: Plan, needs: FakeNeeds) -> Iterator[str]:
 
 def _to_score(needs: FakeNeeds, space: Space, split: Split) -> str:
     """Return the command that scores the bank with the grid's scorers."""
-    parts = [f"fgaug bank score {needs.source.store.place()} --dataset {space.dataset}"]
+    place = without_secrets(space.dataset)
+    parts = [f"fgaug bank score {needs.source.store.place()} --dataset {place}"]
     parts += [f"--scorer {name}" for name in needs.source.scorers[split]]
     if space.scorers is not None:
         networks = {"features": space.scorers.features, "classifier": space.scorers.classifier}

@@ -239,8 +239,29 @@ def shown_uri(uri: str) -> str:
     return without_secrets(uri).partition("?")[0]
 
 
+def within(place: str, name: str) -> str:
+    """Return the place of a file or folder below a folder or URI, whose options stay behind."""
+    where, mark, options = _parts(place)
+    return f"{where.rstrip('/')}/{name}{mark}{options}"
+
+
+def parent(place: str) -> str:
+    """Return the folder that a folder or URI lies in, with the URI's options."""
+    where, mark, options = _parts(place)
+    return f"{where.rstrip('/').rpartition('/')[0]}{mark}{options}"
+
+
+def name_of(place: str) -> str:
+    """Return the last part of a path or URI, without the URI's options."""
+    return _parts(place)[0].rstrip("/").rpartition("/")[2]
+
+
+def _parts(place: str) -> tuple[str, str, str]:
+    return place.partition("?") if "://" in place else (place, "", "")
+
+
 def cache_root() -> Path:
-    """Return this machine's folder for decoded pixels (`FGAUG_CACHE`, else the user's cache)."""
+    """Return the folder of this machine's cache (`FGAUG_CACHE`, else the user's cache)."""
     chosen = os.environ.get("FGAUG_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "fgaug"
 
@@ -252,7 +273,7 @@ def usable_cache() -> Path:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{root} cannot be used as the cache of decoded pixels ({error.strerror}). Set "
+            f"{root} cannot be used as this machine's cache ({error.strerror}). Set "
             "FGAUG_CACHE to a writable folder."
         ) from None
     return root

@@ -8,12 +8,8 @@ all processes of a machine share.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fgaug.core import files, paths
+from fgaug.core import cache, files, paths
 from fgaug.core.cache_lookups import count_lookup
 from fgaug.errors import UserError
 
@@ -29,7 +25,6 @@ PIXELS = "pixels"
 ImageArray: TypeAlias = np.ndarray[tuple[int, int, int, int], np.dtype[np.uint8]]  # [N, H, W, C]
 _SHAPE_KEY = b"fgaug.shape"
 _ROW_GROUP_BYTES = 4 << 20
-UNUSED_DAYS = 30.0  # unused decoded copies are removed after this time, and recreated on demand
 
 
 def encoded(images: np.ndarray, columns: dict[str, pa.Array]) -> pa.Buffer:
@@ -112,7 +107,7 @@ def cached_memmap(
     count_lookup("decoded", hit=found is not None)
     if found is not None:
         return found
-    with _one_maker(path):
+    with cache.making(path, int(np.prod(wanted)) * np.dtype(dtype).itemsize):
         found = _cached(path, wanted, dtype)  # another process may have created it meanwhile
         if found is not None:
             return found
@@ -134,38 +129,15 @@ def _cached(path: Path, wanted: tuple[int, ...], dtype: type[np.generic]) -> np.
         found: np.ndarray = np.load(path, mmap_mode="r")
         if found.shape[: len(wanted)] != wanted or found.dtype != dtype:
             return None
-        os.utime(path)
+        cache.used(path)
         return found
     except (OSError, ValueError, EOFError):
         return None
 
 
-@contextlib.contextmanager
-def _one_maker(path: Path) -> Iterator[None]:
-    """Let one process of the machine create the file, while others wait."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.with_suffix(".lock").unlink(missing_ok=True)  # waiting processes keep it open
-
-
 def forget(key: str) -> None:
     """Remove the decoded copy named `key`, if any; processes that map it are not affected.
 
-    Other machines keep their copies until `evict` finds them unused.
+    Other machines keep their copies until `cache.evict` finds them unused.
     """
     (paths.usable_cache() / f"{key}.npy").unlink(missing_ok=True)
-
-
-def evict(days: float = UNUSED_DAYS) -> int:
-    """Remove copies unused for this many days; return the bytes freed."""
-    freed = 0
-    for path in paths.usable_cache().glob("*.npy"):
-        with contextlib.suppress(OSError):
-            state = path.stat()
-            if time.time() - state.st_mtime > days * 86400:
-                path.unlink()  # processes that map it are not affected
-                freed += state.st_size
-    return freed

@@ -19,36 +19,42 @@ from rich.progress import (
 from rich.text import Text
 
 LINE_S = 30.0  # between log lines without a terminal
-Advance = Callable[[int, int], None]  # images done, total
+Advance = Callable[[int, int], None]  # done, total; in images unless a unit is given
 
 
 class _Rate(ProgressColumn):
-    """Images per second."""
+    """Images, or another unit, per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self.unit = unit
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text(f"{speed:.3g} images/s" if speed else "")
+        return Text(f"{speed:.3g} {self.unit}/s" if speed else "")
 
 
 @contextlib.contextmanager
-def progress_of(title: str, console: Console | None = None) -> Iterator[Advance]:
-    """Yield a progress callback that takes (images done, total).
+def progress_of(
+    title: str, console: Console | None = None, unit: str = "images"
+) -> Iterator[Advance]:
+    """Yield a progress callback that takes (images done, total), or those of another unit.
 
     Shows images/s and the remaining time on `console`; None means stderr.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(title, console)
+        yield _lines(title, console, unit)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
-        *columns, _Rate(), TimeRemainingColumn(), console=console, transient=True
+        *columns, _Rate(unit), TimeRemainingColumn(), console=console, transient=True
     ) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, wanted: bar.update(task, completed=done, total=wanted)
 
 
-def _lines(title: str, console: Console) -> Advance:
+def _lines(title: str, console: Console, unit: str) -> Advance:
     started = last = time.monotonic()
 
     def advance(done: int, wanted: int) -> None:
@@ -60,7 +66,7 @@ def _lines(title: str, console: Console) -> Advance:
         rate = done / (now - started)
         left = (wanted - done) / rate
         console.print(
-            f"{title}: {done} of {wanted} images, {rate:.3g} images/s, {left / 60:.0f} min left"
+            f"{title}: {done} of {wanted} {unit}, {rate:.3g} {unit}/s, {left / 60:.0f} min left"
         )
 
     return advance

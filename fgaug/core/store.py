@@ -68,12 +68,24 @@ class Store(Protocol):
         """
         ...
 
+    def read(self, name: str) -> pa.Buffer:
+        """Return all bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none of that name.
+        """
+        ...
+
     def entries(self, below: str) -> dict[str, Entry]:
         """Return every non-temporary file below a folder, by name."""
         ...
 
     def sizes(self, below: str) -> dict[str, int]:
         """Return the size in bytes of every non-temporary file below a folder, by name."""
+        ...
+
+    def entry(self, name: str) -> Entry | None:
+        """Return size and time of a file; None if there is none of that name."""
         ...
 
     def has(self, name: str) -> bool:
@@ -139,8 +151,7 @@ def read(store: Store, name: str, error: type[UserError]) -> pa.Buffer:
         UserError: `error`, if the file exists but cannot be read.
     """
     try:
-        with store.open(name) as file:
-            return file.read_buffer()
+        return store.read(name)
     except FileNotFoundError:
         raise
     except OSError as problem:
@@ -164,6 +175,10 @@ class FolderStore:
     def open(self, name: str) -> pa.NativeFile:
         return pa.OSFile(str(self._root / name))
 
+    def read(self, name: str) -> pa.Buffer:
+        with self.open(name) as file:
+            return file.read_buffer()
+
     def entries(self, below: str) -> dict[str, Entry]:
         found = {}
         for path in sorted((self._root / below).rglob("*")):
@@ -175,6 +190,13 @@ class FolderStore:
 
     def sizes(self, below: str) -> dict[str, int]:
         return {name: entry.size for name, entry in self.entries(below).items()}
+
+    def entry(self, name: str) -> Entry | None:
+        path = self._root / name
+        if not path.is_file():
+            return None
+        state = path.stat()
+        return Entry(state.st_size, state.st_mtime_ns)
 
     def has(self, name: str) -> bool:
         return (self._root / name).is_file()
@@ -229,6 +251,13 @@ class ObjectStore:
     def open(self, name: str) -> pa.NativeFile:
         return self._reached(name, lambda: self._files.open_input_file(self._path(name)))
 
+    def read(self, name: str) -> pa.Buffer:
+        def get() -> pa.Buffer:
+            with self._files.open_input_file(self._path(name)) as file:
+                return file.read_buffer()
+
+        return self._reached(name, get)
+
     def entries(self, below: str) -> dict[str, Entry]:
         chosen = pa.fs.FileSelector(self._path(below), recursive=True, allow_not_found=True)
         found = self._reached(below, lambda: self._files.get_file_info(chosen))
@@ -239,10 +268,18 @@ class ObjectStore:
     def sizes(self, below: str) -> dict[str, int]:
         return {name: entry.size for name, entry in self.entries(below).items()}
 
+    def entry(self, name: str) -> Entry | None:
+        found = self._reached(name, lambda: self._files.get_file_info(self._path(name)))
+        return Entry(found.size, found.mtime_ns or 0) if found.is_file else None
+
     def has(self, name: str) -> bool:
-        return bool(
-            self._reached(name, lambda: self._files.get_file_info(self._path(name))).is_file
-        )
+        return self.entry(name) is not None
+
+    def lacks_bucket(self) -> bool:
+        """Return whether the bucket itself does not exist, to be asked when a file is missing."""
+        bucket = self._root.strip("/").partition("/")[0]
+        found = self._reached("", lambda: self._files.get_file_info(bucket))
+        return bool(found.type == pa.fs.FileType.NotFound)
 
     def write(self, name: str, data: bytes | pa.Buffer) -> None:
         # A stream opened late asks for an upload in parts at its first write. If that fails,

@@ -23,7 +23,7 @@ def audit(data: Dataset | pd.DataFrame) -> list[str]:
         data: a dataset, or a table with image_id, label, group, split and sha256. Images without a
             label are checked too.
     """
-    table = data.everything()[0] if isinstance(data, Dataset) else data
+    table = data.table if isinstance(data, Dataset) else data
     return [*_shared_groups(table), *_copies(table), *_missing_labels(table)]
 
 
@@ -37,7 +37,7 @@ def suspicions(data: Dataset | pd.DataFrame, alike: Alike | None = None) -> list
     """
     if isinstance(data, Dataset):
         alike = alike or pairs_of(data)
-        data = data.everything()[0]
+        data = data.table
     assert alike is not None, "a table has no pixels"
     return [
         *_near_copies(data, alike),
@@ -50,7 +50,7 @@ def suspicions(data: Dataset | pd.DataFrame, alike: Alike | None = None) -> list
 def pairs_of(data: Dataset) -> Alike:
     """Return the pairs of duplicate and near-duplicate images in a dataset."""
     blocks = [data.pixels(), *([data.unlabelled.pixels()] if data.unlabelled is not None else [])]
-    return find_alike(blocks, data.everything()[0]["sha256"].tolist())
+    return find_alike(blocks, data.table["sha256"].tolist())
 
 
 def _shared_groups(table: pd.DataFrame) -> list[str]:

@@ -19,11 +19,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fgaug.core import paths
+from fgaug.core import paths, store
 from fgaug.core.files import read_json, read_table, write_json, write_table, write_text
 from fgaug.core.pixels import ImageArray, cached_memmap, read_pixels, write_pixels
 from fgaug.core.split_names import PREPARED, fold_of
+from fgaug.data import remote as remotes
 from fgaug.data.folds import HELD_OUT, held_out
+from fgaug.data.remote import Remote
 from fgaug.data.unlabelled import JoinedPixels, follow
 from fgaug.errors import DataError
 
@@ -54,11 +56,22 @@ class DatasetSpec:
 class Dataset:
     """A prepared dataset: its spec, one manifest row per image, and the pixels on demand."""
 
-    root: Path
+    root: Path  # its folder; of a dataset on a store, this machine's copy without pixels
     spec: DatasetSpec
     # MANIFEST_COLUMNS, the strata and, if there are folds, `fold`; sorted by image_id
     manifest: pd.DataFrame
     unlabelled: Dataset | None = None  # images without a label; only GANs may see them
+    remote: Remote | None = None  # where it lies on a store; None: in a folder
+
+    @property
+    def uri(self) -> str:
+        """The folder or URI that opens this dataset, also in a process on another machine."""
+        return str(self.root.resolve()) if self.remote is None else self.remote.uri
+
+    @property
+    def place(self) -> str:
+        """The folder or URI for messages, without credentials."""
+        return str(self.root) if self.remote is None else self.remote.place
 
     def __len__(self) -> int:
         return len(self.manifest)
@@ -66,12 +79,15 @@ class Dataset:
     def pixels(self) -> ImageArray:
         """Return all images in manifest order, uint8 [N, H, W, C], memory-mapped."""
         spec = self.spec
-        # The digest ignores order, but the cached array has one, so the key includes it.
+        shape = (spec.size, spec.size, spec.channels)
+        return cached_memmap(f"dataset-{self.key}", len(self), shape, self._decode)
+
+    @property
+    def key(self) -> str:
+        """A name of the content in its order, which the digest ignores, as 33 characters."""
         ordered = "\n".join(self.manifest["image_id"] + "\t" + self.manifest["sha256"])
         order = hashlib.sha256(ordered.encode()).hexdigest()
-        key = f"dataset-{spec.digest[:16]}-{order[:16]}"
-        shape = (spec.size, spec.size, spec.channels)
-        return cached_memmap(key, len(self), shape, self._decode)
+        return f"{self.spec.digest[:16]}-{order[:16]}"
 
     def with_split(self, split: int | str) -> Dataset:
         """Return this dataset under another split; its digest and pixels are unchanged.
@@ -102,10 +118,16 @@ class Dataset:
     def everything(self) -> tuple[pd.DataFrame, ImageArray | JoinedPixels]:
         """Return the rows and pixels of all images; the label is missing where there is none."""
         if self.unlabelled is None:
-            return self.manifest, self.pixels()
+            return self.table, self.pixels()
+        return self.table, JoinedPixels(self.pixels(), self.unlabelled.pixels())
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows of all images; the label is missing where there is none."""
+        if self.unlabelled is None:
+            return self.manifest
         rest = self.unlabelled.manifest.assign(label=None)
-        table = pd.concat([self.manifest, rest], ignore_index=True)
-        return table, JoinedPixels(self.pixels(), self.unlabelled.pixels())
+        return pd.concat([self.manifest, rest], ignore_index=True)
 
     @property
     def evaluated(self) -> str:
@@ -113,8 +135,19 @@ class Dataset:
         return HELD_OUT if (self.manifest["split"] == HELD_OUT).any() else "valid"
 
     def _decode(self) -> np.ndarray:
-        parts = [read_pixels(path, DataError) for path in parts_of(self.root)]
-        return np.concatenate(parts)
+        spec, start = self.spec, 0
+        images = np.empty((len(self), spec.size, spec.size, spec.channels), np.uint8)
+        local = (read_pixels(path, DataError) for path in parts_of(self.root))
+        for part in local if self.remote is None else self.remote.parts():
+            if part.shape[1:] == images.shape[1:] and start + len(part) <= len(images):
+                images[start : start + len(part)] = part
+            start += len(part)
+        if start != len(images):
+            raise DataError(
+                f"{self.place} has {len(images)} images in its manifest and {start} in pixels/. "
+                "Copy the whole dataset again or prepare it again."
+            )
+        return images
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,17 +200,23 @@ def digest_of(
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open the dataset in a folder.
+    """Open the dataset in a folder or at a `pyarrow.fs` URI, such as `s3://bucket/datasets/breast`.
+
+    Of a dataset on a store, pixels are fetched when they are needed, once per machine.
 
     Raises:
-        DataError: the dataset is missing, unfinished or damaged, or has images without a label.
+        DataError: the dataset is missing, unfinished or damaged, has images without a label, or
+            its store cannot be reached.
     """
-    dataset = _open(Path(path))
+    if store.is_uri(path):
+        dataset = _open(*remotes.fetch(str(path)))
+    else:
+        dataset = _open(store.open_store(path, DataError).folder or Path(path))
     spec, files = dataset.spec, paths.DatasetPaths(dataset.root)
     unknown = ~dataset.manifest["label"].isin(spec.labels)
     if unknown.any():
         raise DataError(
-            f"{dataset.root} has {int(unknown.sum())} images without a label, on which no "
+            f"{dataset.place} has {int(unknown.sum())} images without a label, on which no "
             "classifier can be trained. Give the dataset that lies around this folder; there they "
             "serve GANs alone."
         )
@@ -186,17 +225,23 @@ def open_dataset(path: str | Path) -> Dataset:
         return dataset
     if not files.unlabelled.is_dir():
         raise DataError(
-            f"{dataset.root} has lost its folder {files.unlabelled.name} with {noted['images']} "
+            f"{dataset.place} has lost its folder {files.unlabelled.name} with {noted['images']} "
             "images. Copy the whole folder again or prepare it again."
         )
-    rest = _open(files.unlabelled)
+    inside = None if dataset.remote is None else dataset.remote.inside(files.unlabelled.name)
+    rest = _open(files.unlabelled, inside)
     if rest.spec.digest != noted["digest"]:
-        raise DataError(f"{files.unlabelled} belongs to another dataset. Prepare it again.")
+        raise DataError(f"{rest.place} belongs to another dataset. Prepare it again.")
     return dataclasses.replace(dataset, unlabelled=rest)
 
 
-def _open(root: Path) -> Dataset:
-    """Open one folder with a manifest, whatever its labels."""
+def _open(root: Path, remote: Remote | None = None) -> Dataset:
+    """Open one folder with a manifest, whatever its labels.
+
+    Args:
+        root: the folder.
+        remote: where it lies on a store, if `root` is a copy without pixels.
+    """
     files = paths.DatasetPaths(root)
     if root.is_file():
         raise DataError(
@@ -220,14 +265,17 @@ def _open(root: Path) -> Dataset:
         raise DataError(
             f"{files.manifest} has no column {', '.join(lacking)}. Prepare the dataset again."
         )
-    check_parts(root, rows=len(manifest), size=spec.size)
+    opened = Dataset(root=root, spec=spec, manifest=manifest, remote=remote)
+    if remote is None:
+        check_parts(root, rows=len(manifest), size=spec.size)
     found = _digest(spec, manifest)
     if found != spec.digest:
         raise DataError(
-            f"{root} was changed after it was prepared: its manifest has digest {found[:12]}, "
-            f"dataset.json says {spec.digest[:12]}. Prepare it again from its source."
+            f"{opened.place} was changed after it was prepared: its manifest has digest "
+            f"{found[:12]}, dataset.json says {spec.digest[:12]}. Prepare it again from its "
+            "source."
         )
-    return Dataset(root=root, spec=spec, manifest=manifest)
+    return opened
 
 
 def write_dataset(

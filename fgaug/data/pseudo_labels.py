@@ -49,7 +49,7 @@ def accepted_labels(path: Path, dataset: Dataset) -> dict[str, str]:
     if foreign:
         problems.append(
             f"{counted(foreign, 'row')} of images that are not among those without a label in "
-            f"{dataset.root}. Create the table with `fgaug data pseudo-label` for this dataset"
+            f"{dataset.place}. Create the table with `fgaug data pseudo-label` for this dataset"
         )
     refuse(str(path), problems)
     if not found:

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, get_args
 
 from pydantic import ValidationError
 
+from fgaug.core.paths import without_secrets
 from fgaug.core.split_names import PREPARED
 from fgaug.grid.axes import (
     NO_AMOUNT,
@@ -186,7 +187,8 @@ def dataset_misfits(space: Space) -> list[str]:
     problems = []
     if space.dataset not in [entry.path for entry in named.values()]:
         problems.append(
-            f"`dataset` is {space.dataset}, but `axes.dataset` does not name it. Drop `dataset`"
+            f"`dataset` is {without_secrets(space.dataset)}, but `axes.dataset` does not name it. "
+            "Drop `dataset`"
         )
     if any(uses_fakes(dict(axes)) for axes in space.lists):
         if lacking := [name for name, entry in named.items() if entry.bank is None]:

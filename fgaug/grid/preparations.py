@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from fgaug.core.paths import without_secrets
 from fgaug.grid.generators import Generator
 from fgaug.grid.recipe import Frozen
 
@@ -51,7 +52,9 @@ def _apart(found: dict[str, Preparation]) -> dict[str, Preparation]:
     ):
         places = [_normal(place) for place in used]
         if shared := [place for place in used if places.count(_normal(place)) > 1]:
-            raise ValueError(f"several names share the {what} {shared[0]}. Give each its own")
+            raise ValueError(
+                f"several names share the {what} {without_secrets(shared[0])}. Give each its own"
+            )
     return found
 
 

@@ -255,11 +255,16 @@ class Space(Frozen):
             value[key] = [_resolved(entry) for entry in entries]
             if not entries:
                 del value[key]
-        prepared = value["axes"].get("dataset", {}).values()
-        for part in (value, *value["axes"]["snapshot"], *prepared):
-            if "bank" in part:
-                part["bank"] = paths.without_secrets(part["bank"])
-        return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(_without_secrets(value), sort_keys=False, allow_unicode=True)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return a value of YAML without the credentials of any URI in it."""
+    if isinstance(value, str):
+        return paths.without_secrets(value)
+    if isinstance(value, dict):
+        return {key: _without_secrets(each) for key, each in value.items()}
+    return [_without_secrets(each) for each in value] if isinstance(value, list) else value
 
 
 def _resolved(entry: Included | Excluded) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Trial:
         self.cell, self.sources, self.device = replace(cell, round=1), sources, device
         self.gpu_share = gpu_share
         self.started, self.clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
-        self.dataset = dataset_at(sources.dataset).with_split(cell.split)
+        self.dataset = dataset_at(sources.dataset, sources.dataset_digest).with_split(cell.split)
         self.reals = Reals(self.dataset.manifest, self.dataset.spec.labels)
         self.learner = self._new_learner()
         self.curve: list[dict[str, Any]] = []

@@ -12,7 +12,9 @@ import numpy as np
 
 from fgaug.bank import Bank, open_bank, open_store
 from fgaug.core.paths import BankNames, DatasetPaths
+from fgaug.core.store import is_uri
 from fgaug.data import Dataset, open_dataset
+from fgaug.errors import DataError
 from fgaug.runs import mix
 from fgaug.training.images import Images
 
@@ -45,9 +47,26 @@ def training_images(plan: mix.MixPlan, dataset: Dataset, bank: Bank | None) -> I
     )
 
 
-def dataset_at(root: str) -> Dataset:
-    """Return the dataset in a folder."""
-    return _dataset_once(root, _written_at(DatasetPaths(Path(root)).manifest))
+def dataset_at(uri: str, digest: str) -> Dataset:
+    """Return the dataset in a folder or at a URI.
+
+    Args:
+        uri: where it lies.
+        digest: of the dataset that the search was planned for.
+
+    Raises:
+        DataError: it cannot be opened; or, at a URI, another one took its place.
+    """
+    if not is_uri(uri):
+        return _dataset_once(uri, _written_at(DatasetPaths(Path(uri)).manifest))
+    dataset = _dataset_once(uri, 0)  # one request a process, not one a trial
+    if dataset.spec.digest != digest:
+        raise DataError(
+            f"{dataset.place} was replaced after the search started: its digest is "
+            f"{dataset.spec.digest[:12]}, the search was planned for {digest[:12]}. Put the "
+            "dataset back, or run the command again to plan for the new one."
+        )
+    return dataset
 
 
 def bank_at(root: str) -> Bank:
@@ -57,9 +76,9 @@ def bank_at(root: str) -> Bank:
 
 
 @lru_cache(maxsize=4)
-def _dataset_once(root: str, written_at: int) -> Dataset:
+def _dataset_once(uri: str, written_at: int) -> Dataset:
     del written_at  # part of the cache key: a changed dataset is reopened
-    return open_dataset(root)
+    return open_dataset(uri)
 
 
 @lru_cache(maxsize=4)

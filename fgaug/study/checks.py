@@ -43,13 +43,15 @@ def dataset_of(space: Space) -> tuple[Dataset | None, list[str]]:
     """
     try:
         dataset = open_dataset(space.dataset)
+        if dataset.remote is None:
+            dataset.everything()  # damaged pixels are reported before anything starts
     except DataError as error:
         return None, [f"`dataset`: {error}"]
     problems = [f"`dataset`: {problem}" for problem in audit(dataset)]
     problems += label_problems(space, dataset.spec.labels)
     if space.counts is not None and (other := space.counts.differences(dataset.manifest)):
         _log.warning(
-            f"{space.dataset} does not match the grid's `counts`: {'; '.join(other)}. "
+            f"{dataset.place} does not match the grid's `counts`: {'; '.join(other)}. "
             "The search uses the dataset; correct the grid, or find the cause"
         )
     return dataset, problems
@@ -188,11 +190,11 @@ def with_folds(space: Space, dataset: Dataset) -> tuple[Space, list[str]]:
     known = dataset.spec.folds
     if not known:
         return space, [
-            f"`axes.fold`: {space.dataset} has no folds. Prepare the dataset with --fold-col"
+            f"`axes.fold`: {dataset.place} has no folds. Prepare the dataset with --fold-col"
         ]
     found = space.with_folds(known)
     problems = [
-        f"`axes.fold`: {space.dataset} has no fold {fold}; its folds are "
+        f"`axes.fold`: {dataset.place} has no fold {fold}; its folds are "
         f"{', '.join(map(str, known))}"
         for fold in found.folds
         if fold not in known

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from fgaug.bank import RESIZE_FILTER, Source, open_bank
-from fgaug.core import devices
+from fgaug.core import devices, node_cache
 from fgaug.core.paths import BankNames, RunPaths
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import GridError
@@ -54,7 +54,7 @@ class CountedDataset(Dataset):
 
 def goes_by_counts(space: Space) -> bool:
     """Return whether a grid has `counts` and its dataset is not on this machine."""
-    return space.counts is not None and not Path(space.dataset).exists()
+    return space.counts is not None and not node_cache.may_exist(space.dataset)
 
 
 def plan_by_counts(
@@ -167,7 +167,7 @@ def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe
 
     def described(label: str, generator: Generator) -> Source:
         named = generator.snapshots.get(label)
-        if named is None or Path(named.file).exists():
+        if named is None or node_cache.may_exist(named.file):
             return describe(label, generator)
         networks[named.file] = Source(
             kind=generator.kind,
@@ -254,7 +254,7 @@ def dry_plan(
     planned = plan_by_counts(space, run, describe_source, scorer_of, room)
     for needs in planned.needs:
         sources = label_sources(needs.source).items()
-        here = {k: s for k, s in sources if s.file is None or Path(s.file).exists()}
+        here = {k: s for k, s in sources if s.file is None or node_cache.may_exist(s.file)}
         check_networks(needs, here)
     return planned
 

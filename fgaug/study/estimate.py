@@ -145,8 +145,9 @@ def pixel_bytes(cells: Sequence[Cell], sources: Mapping[str | None, TrialSources
             continue
         its = sources[cell.source]
         if (its.dataset, cell.split) not in known:
-            dataset = dataset_at(its.dataset).with_split(cell.split)
-            shape = dataset.pixels().shape[1:]
+            dataset = dataset_at(its.dataset, its.dataset_digest).with_split(cell.split)
+            spec = dataset.spec
+            shape = (spec.size, spec.size, spec.channels)
             others = dataset.manifest["split"].loc[lambda split: split != "train"].value_counts()
             evaluated = sum(resident_bytes(int(count), shape) for count in others)
             reals = Reals(dataset.manifest, dataset.spec.labels)

@@ -123,7 +123,7 @@ def draft(
     cells = cells_of(space, points, contexts)
     cells = cells if keep is None else tuple(filter(keep, cells))
     if space.confirmation is not None and not (dataset.manifest["split"] == "test").any():
-        found.append(NO_TEST.format(space.dataset))
+        found.append(NO_TEST.format(dataset.place))
     drawn = dict.fromkeys(cell.split for cell in cells)
     splits = {split: dataset.with_split(split) for split in drawn}
     return Draft(
@@ -378,7 +378,7 @@ def sources_of(
     """Return the image sources of trials by snapshot, and the leaks of their networks."""
     problems: list[str] = []
     no_fakes = TrialSources(
-        dataset=str(dataset.root.resolve()),
+        dataset=dataset.uri,
         bank=None,
         pool=space.pool,
         leakage="none",

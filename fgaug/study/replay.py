@@ -172,7 +172,7 @@ def _why_gone(planned: Plan, row: Mapping[str, Any]) -> str:
     then, now = str(row.get("dataset_digest")), planned.dataset.spec.digest
     if then != now:
         return (
-            f"{planned.space.dataset} has digest {now[:12]}, but the cell was trained on one "
+            f"{planned.dataset.place} has digest {now[:12]}, but the cell was trained on one "
             f"with digest {then[:12]}. Restore that dataset in its place"
         )
     known = [each.snapshots for each in planned.sources.values() if each.snapshots]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fgaug.core import pixels
+from fgaug.core import cache
 from fgaug.grid.space import Space
 from fgaug.runs import folder, results, run_lock
 from fgaug.study import execute, planner, tracking
@@ -61,7 +61,7 @@ def search(
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
     planned = plan(grid, out, shard, room=room)
-    pixels.evict()
+    cache.evict()
     began = time.monotonic()
 
     def train(these: Plan) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from fgaug.core.paths import DatasetPaths
+from fgaug.core.paths import DatasetPaths, without_secrets
+from fgaug.core.store import is_uri
 from fgaug.errors import DataError
 from fgaug.training import saved_model
 from fgaug.training.saved_model import Card, SavedModel
@@ -70,15 +71,17 @@ def predict(
 
     kept = saved_model.read(model)
     given = [images] if isinstance(images, (str, Path)) else list(images)
-    roots = [Path(each) for each in given]
-    prepared = [root for root in roots if DatasetPaths(root).spec.is_file()]
+    roots = [Path(each) for each in given if not is_uri(each)]
+    prepared = [each for each in given if is_uri(each)]
+    prepared += [root for root in roots if DatasetPaths(root).spec.is_file()]
     if table is not None:
-        if len(roots) != 1 or prepared:
+        if len(given) != 1 or prepared:
             raise DataError("--csv needs exactly one image folder. Give only that folder.")
         return _of_table(kept, table, roots[0], usable_device(device), skip_broken, progress)
     if prepared:
-        if len(roots) > 1:
-            raise DataError(f"{prepared[0]} is a prepared dataset. Give it without other images.")
+        if len(given) > 1:
+            place = without_secrets(str(prepared[0]))
+            raise DataError(f"{place} is a prepared dataset. Give it without other images.")
         chosen = _checked(split or "valid")
         return _of_dataset(kept, prepared[0], chosen, usable_device(device))
     if split is not None:
@@ -91,7 +94,9 @@ def predict(
     )
 
 
-def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) -> pd.DataFrame:
+def _of_dataset(
+    kept: SavedModel, root: str | Path, split: str, device: torch.device
+) -> pd.DataFrame:
     from fgaug.data import open_dataset
     from fgaug.training.images import split_images
     from fgaug.training.load_model import load_predictor
@@ -104,7 +109,7 @@ def _of_dataset(kept: SavedModel, root: Path, split: str, device: torch.device) 
         split = dataset.evaluated if split == "valid" else split
     images = split_images(dataset, split)
     if not len(images):
-        raise DataError(f"{root} has no images in its {split} split.")
+        raise DataError(f"{dataset.place} has no images in its {split} split.")
     rows = dataset.manifest[dataset.manifest["split"] == split]
     found = load_predictor(kept, device).predict(images)
     frame = _frame(kept.card, rows["image_id"], found)

@@ -192,7 +192,7 @@ def training_images(
         *(subset.problems(of_labels, every) if subset is not None else ()),
         *_too_few(of_labels, chosen["label"], flagged, seen.loc[dropped, "label"]),
     ]
-    refuse(f"{dataset.root} cannot train this network", problems)
+    refuse(f"{dataset.place} cannot train this network", problems)
     return TrainingImages(
         labels=of_labels,
         pixels=dataset.pixels(),
@@ -252,7 +252,7 @@ def _usable(dataset: Dataset) -> pd.DataFrame:
     """Return the rows without a label that networks may see, ordered by content."""
     if dataset.unlabelled is None:
         raise DataError(
-            f"{dataset.root} has no images without a label. Prepare it with --unlabelled keep, "
+            f"{dataset.place} has no images without a label. Prepare it with --unlabelled keep, "
             "or omit --unlabelled and --pseudo-labels."
         )
     rest = dataset.unlabelled.manifest

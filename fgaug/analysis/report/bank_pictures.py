@@ -18,7 +18,7 @@ from fgaug.quality.fake_sets.record import TABLES, SetRecord
 MOST_BLOCKS = 8  # sets (label, psi) in the picture of pairs
 
 
-def write_quality(bank: Bank, dataset: Path, kept: SetRecord, out: Path) -> None:
+def write_quality(bank: Bank, dataset: str | Path, kept: SetRecord, out: Path) -> None:
     """Write each table as CSV, precision against recall as SVG and PNG, and the closest pairs."""
     from fgaug.analysis.report.drawing import LIGHT, encoded
     from fgaug.analysis.report.fakes.sets import known_parts

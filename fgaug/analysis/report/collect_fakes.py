@@ -69,7 +69,7 @@ def _known(
 ) -> KnownFakes:
     bank = open_bank(uri)
     scores, kept = scores_of(bank, psis), _newest(bank, dataset, psis)
-    command = f"{bank.store.place()} --dataset {dataset.root}"
+    command = f"{bank.store.place()} --dataset {dataset.place}"
     return KnownFakes(
         name=name,
         kept=kept,

@@ -11,6 +11,7 @@ import numpy as np
 
 from fgaug.bank import Bank, Demand, Store, lock, open_bank
 from fgaug.bank.store import read
+from fgaug.core import paths
 from fgaug.core.paths import BankNames
 from fgaug.core.progress import Advance
 from fgaug.core.version import __version__
@@ -38,7 +39,7 @@ from fgaug.quality.strata import Machines
 class FakeSetOptions:
     """Options for measuring a bank's fakes."""
 
-    dataset: Path
+    dataset: str | Path  # a folder or URI
     filters: tuple[str, ...] = ()  # in addition to no filter
     images: int = 1000  # per set, the lowest z_seeds
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
@@ -171,7 +172,7 @@ def _machine_row(column: str, found: Machines | str) -> Row:
 def _head(bank: Bank, dataset: Dataset, how: FakeSetOptions, pair: NetworkPair) -> dict[str, Any]:
     return {
         "version": QUALITY_VERSION,
-        "dataset": str(how.dataset),
+        "dataset": paths.without_secrets(str(how.dataset)),
         "dataset_digest": dataset.spec.digest,
         "split": how.split,
         **pair.columns(),

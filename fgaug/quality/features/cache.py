@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,7 +68,7 @@ def of_dataset(dataset: Dataset, rows: np.ndarray) -> ImageSet:
     listed = "\n".join(dataset.manifest["sha256"].iloc[rows])
     told = hashlib.sha256(f"{dataset.spec.digest}\n{listed}".encode())
     rows = np.asarray(rows, np.int64)
-    part = _Rows(dataset.root.absolute(), dataset.spec.digest, rows)
+    part = _Rows(dataset.uri, dataset.spec.digest, rows)
     return ImageSet(digest=told.hexdigest(), count=len(rows), part=part)
 
 
@@ -89,18 +88,18 @@ def of_array(images: np.ndarray) -> ImageSet:
 class _Rows:
     """Reads rows of a dataset, in this process or another."""
 
-    root: Path
+    uri: str
     digest: str
     rows: np.ndarray
 
     def __call__(self, start: int, stop: int) -> np.ndarray:
-        return np.asarray(_pixels(self.root, self.digest)[self.rows[start:stop]])
+        return np.asarray(_pixels(self.uri, self.digest)[self.rows[start:stop]])
 
 
 @lru_cache(maxsize=4)
-def _pixels(root: Path, digest: str) -> np.ndarray:
+def _pixels(uri: str, digest: str) -> np.ndarray:
     """Return a dataset's memory-mapped pixels; a re-prepared folder is opened again."""
-    dataset = open_dataset(root)
+    dataset = open_dataset(uri)
     assert dataset.spec.digest == digest, "the dataset was replaced meanwhile"
     return dataset.pixels()
 

@@ -54,7 +54,7 @@ def training_part(dataset: Dataset) -> RealPart:
     part = _part(dataset, rows)
     for label in dataset.spec.labels:
         if label not in set(part.table["label"]):
-            raise DataError(f"{dataset.root} has no training image of {label} to score fakes by.")
+            raise DataError(f"{dataset.place} has no training image of {label} to score fakes by.")
     return part
 
 
@@ -155,7 +155,7 @@ class PackagedClassifier:
         self.labels, self.network = dataset.spec.labels, network
         if len(self.labels) < 2:
             raise DataError(
-                f"{dataset.root} has only the label {self.labels[0]}, but a classifier needs two "
+                f"{dataset.place} has only the label {self.labels[0]}, but a classifier needs two "
                 "or more. Use only --scorer features."
             )
         self._train = training_part(dataset)

@@ -118,12 +118,12 @@ def check_baseline(kept: SavedModel, dataset: Dataset) -> None:
     elif tuple(card.labels) != dataset.spec.labels:
         problem = f"has the labels {', '.join(map(saved_model.shown, card.labels))}"
     else:
-        learnt = open_dataset(dataset.root).with_split(card.split)
+        learnt = open_dataset(dataset.uri).with_split(card.split)
         if training_part(learnt).images.digest != training_part(dataset).images.digest:
             problem = f"was trained on another split ({card.split})"
     if problem:
         raise UserError(
             f"The classifier {card.cell_id} {problem}. Fakes must be scored by one of mode "
-            f"{BASELINE}, trained on the training images of {dataset.root} "
+            f"{BASELINE}, trained on the training images of {dataset.place} "
             f"({dataset.spec.digest[:12]})."
         )

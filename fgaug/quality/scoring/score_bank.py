@@ -263,12 +263,12 @@ def check_fits(bank: Bank, label: str, dataset: Dataset) -> None:
     spec, images = bank.spec, dataset.spec
     if label not in images.labels:
         raise DataError(
-            f"{dataset.root} has no label {label}; its labels are {', '.join(images.labels)}. "
+            f"{dataset.place} has no label {label}; its labels are {', '.join(images.labels)}. "
             "Score the bank with the dataset of its reals."
         )
     if (spec.size, spec.channels) != (images.size, images.channels):
         raise BankError(
             f"{bank.store.place()} has images of {spec.size} px and {spec.channels} channels, "
-            f"{dataset.root} of {images.size} px and {images.channels}. Use a dataset prepared "
+            f"{dataset.place} of {images.size} px and {images.channels}. Use a dataset prepared "
             "at the bank's size."
         )

@@ -40,7 +40,7 @@ _PATTERNS = ("network-*.safetensors", "network-*.pkl")  # ours, and the official
 class SnapshotOptions:
     """Options for measuring snapshots."""
 
-    dataset: Path
+    dataset: str | Path  # a folder or URI
     label: str
     images: int = 5000  # fakes: z_seeds 1 to this
     features: str = "lite0"  # see `fgaug.quality.features.networks.load_network`
@@ -158,7 +158,7 @@ def _head(
         "sha256": snapshot.sha256,
         "label": how.label,
         "class": _class_of(file, snapshot, how),
-        "dataset": str(how.dataset),
+        "dataset": paths.without_secrets(str(how.dataset)),
         "dataset_digest": images.dataset_digest,
         "n_real": len(images),
         "n_dropped": images.dropped,

@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from fgaug.core import pixels
+from fgaug.core import cache
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
 from fgaug.grid.analysis_plan import AnalysisPlan
@@ -123,7 +123,7 @@ def confirm(
             "`fgaug report`, or confirm the arm on new patients"
         )
     if not (planned.dataset.manifest["split"] == "test").any():
-        raise RunError(f"{NO_TEST.format(planned.space.dataset)}.")
+        raise RunError(f"{NO_TEST.format(planned.dataset.place)}.")
     if planned.scoring:
         raise RunError(
             f"{folder.place} scores fakes with its own baseline, which a second stage with other "
@@ -132,7 +132,7 @@ def confirm(
     chosen = resolved(arms, candidates(planned.grid_cells), folder.root)
     planned_seeds = planned.space.confirmation
     seeds = seeds or (planned_seeds.confirm_seeds if planned_seeds else SEEDS)
-    pixels.evict()
+    cache.evict()
 
     def train(these: Plan) -> None:
         execute.set_aside_damaged(these)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -38,7 +37,7 @@ def resources_for(
     nodes = _nodes()
     gpus = sum(node.gpus for node in nodes)
     pairs = {
-        (cell.recipe.model_dump_json(), str(Path(sources[cell.source].dataset).resolve()))
+        (cell.recipe.model_dump_json(), sources[cell.source].dataset)
         for cell in cells
     }
     found = [_measured(recipe, root, gpus > 0) for recipe, root in sorted(pairs)]
