@@ -36,10 +36,7 @@ def resources_for(
     """
     nodes = _nodes()
     gpus = sum(node.gpus for node in nodes)
-    pairs = {
-        (cell.recipe.model_dump_json(), sources[cell.source].dataset)
-        for cell in cells
-    }
+    pairs = {(cell.recipe.model_dump_json(), sources[cell.source].dataset) for cell in cells}
     found = [_measured(recipe, root, gpus > 0) for recipe, root in sorted(pairs)]
     measured = [one for one in found if isinstance(one, Measured)]
     if measured:
