@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
-from fgaug.cli import compare, confirm, models, power, show
+from fgaug.cli import compare, confirm, models, power, show, stage
 from fgaug.cli.room import Cpus, Gpus
 from fgaug.core.machine import narrow_threads, settle
 from fgaug.core.version import __version__
@@ -84,6 +84,8 @@ app.command()(models.predict)
 
 app.command()(models.replay)
 
+app.command()(stage.stage)
+
 app.command()(compare.compare)
 
 app.command()(power.power)
@@ -129,7 +131,7 @@ def _options(
 
 @app.command()
 def search(
-    grid: Annotated[Path, typer.Argument(help="A grid file (YAML).")],
+    grid: Annotated[str, typer.Argument(help="A grid file (YAML), or its URI.")],
     out: Out = None,
     dry_run: DryRun = False,
     no_dashboard: NoDashboard = False,
@@ -146,6 +148,14 @@ def search(
     ] = 1,
     cpus: Cpus = None,
     gpus: Gpus = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            help="Copy the grid's local inputs to this URI, for nodes that cannot see them "
+            "(default with --address and a run at a URI: `inputs` beside the run).",
+        ),
+    ] = None,
 ) -> None:
     """Generate the fakes a grid needs, then train every cell without a result.
 
@@ -157,6 +167,7 @@ def search(
     from fgaug.study.dry_run import dry_plan
     from fgaug.study.plan import Shard
     from fgaug.study.resources import room_of
+    from fgaug.study.storage import inputs_of, storage_of
 
     console = show.console_for(log)
     part = None if shard is None else Shard.parse(shard)
@@ -171,6 +182,8 @@ def search(
             and (problems := room.misfits(planned.space.resources))
         ):
             raise GridError(problems, planned.space.name)
+        if (place := storage_of(storage, out, address)) is not None and not planned.absent:
+            sys.stdout.write("\n".join(inputs_of(planned, place).lines()) + "\n")
         return
     run = study_search.search(
         grid,
@@ -183,6 +196,7 @@ def search(
         retries=retries,
         cpus=cpus,
         gpus=gpus,
+        storage=storage,
     )
     show.closing_line(run, log)
     raise typer.Exit(run.exit_code)

@@ -128,11 +128,12 @@ def _judge(
     """Return the description of a classifier saved by Keras; None for any other."""
     from pydantic import ValidationError
 
+    from fgaug.core.paths import name_of
     from fgaug.grid.space import KERAS_FILES, JudgeNetwork
 
     given = {"labels": labels, "model": model, "scaling": scaling, "size": size}
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    if not classifier.endswith(KERAS_FILES):
+    if not name_of(classifier).endswith(KERAS_FILES):
         if known:
             raise BankError(
                 f"--judge-{next(iter(known))} describes a classifier file saved by Keras "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import platform
 import shutil
@@ -24,6 +25,7 @@ UNUSED_DAYS = 30.0  # copies unused for this time are removed, and made again on
 LIMIT = "FGAUG_CACHE_GB"  # variable: the size that the cache should not exceed
 RECENT_S = 3600.0  # younger copies belong to running trials: no limit removes them
 FETCHED = "fetched"
+_evicted_at = -math.inf  # monotonic time of this process
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def making(path: Path, size: int) -> Iterator[None]:
     """
     with _locked(path.with_suffix(".lock")):
         try:
+            _evict_now_and_then()
             _make_room(size)
             yield
         except DiskFullError as error:
@@ -81,6 +84,14 @@ def evict(days: float = UNUSED_DAYS) -> int:
     """Remove copies unused for this many days; return the bytes freed."""
     oldest = time.time() - days * 86400
     return sum(copy.remove() for copy in _copies() if copy.used < oldest)
+
+
+def _evict_now_and_then() -> None:
+    """Evict old copies on machines where no command starts, only trials."""
+    global _evicted_at
+    if time.monotonic() - _evicted_at > RECENT_S:
+        _evicted_at = time.monotonic()
+        evict()
 
 
 def _make_room(size: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fgaug.core import cache, files, listing, paths, store
+from fgaug.core.cache_lookups import count_lookup
 from fgaug.core.listing import Listed
 from fgaug.core.store import Store
 from fgaug.errors import UserError
@@ -65,6 +66,7 @@ def fetched(of: Store, wanted: Mapping[str, Listed], error: type[UserError], ver
     folder = cache.fetched(key)
     for name, listed in wanted.items():
         path = folder / name
+        count_lookup("fetched", hit=path.is_file())
         if not path.is_file():
             with cache.making(path, listed.size):
                 if not path.is_file():  # another process may have fetched it meanwhile

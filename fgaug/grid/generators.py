@@ -122,7 +122,7 @@ def _usual_name(generator: Generator) -> str:
     if not generator.snapshots:
         return generator.kind
     first = next(iter(generator.snapshots.values()))
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(first.file).stem)[:90]
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(paths.name_of(first.file)).stem)[:90]
 
 
 def _place(bank: str) -> str:

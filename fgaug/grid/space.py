@@ -117,12 +117,13 @@ class Scorers(Frozen):
 
     @model_validator(mode="after")
     def _judge_of_a_file(self) -> Self:
-        if self.classifier.endswith(KERAS_FILES) and self.judge is None:
+        keras = paths.name_of(self.classifier).endswith(KERAS_FILES)
+        if keras and self.judge is None:
             raise ValueError(
                 f"`classifier: {self.classifier}` is a file of Keras, which does not name its "
                 "labels. Add `judge: {labels: [...]}` in the order of its outputs"
             )
-        if self.judge is not None and not self.classifier.endswith(KERAS_FILES):
+        if self.judge is not None and not keras:
             raise ValueError(
                 "`judge` describes a `classifier` file saved by Keras "
                 f"({', '.join(KERAS_FILES)}), got `classifier: {self.classifier}`; drop `judge`"

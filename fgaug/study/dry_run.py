@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from fgaug.bank import RESIZE_FILTER, Source, open_bank
-from fgaug.core import devices, node_cache
+from fgaug.core import devices, node_cache, paths
 from fgaug.core.paths import BankNames, RunPaths
 from fgaug.data import Dataset, DatasetSpec
-from fgaug.errors import GridError
+from fgaug.errors import GridError, UserError
 from fgaug.grid.dataset_counts import DatasetCounts
 from fgaug.grid.filters import NONE, parse
 from fgaug.grid.generators import Generator
@@ -172,7 +172,7 @@ def _with_stand_ins(describe: Describe, networks: dict[str, Source]) -> Describe
         networks[named.file] = Source(
             kind=generator.kind,
             sha256=hashlib.sha256(named.file.encode()).hexdigest(),
-            name=Path(named.file).name,
+            name=paths.name_of(named.file),
             class_index=named.class_index,
         )
         return networks[named.file]
@@ -227,7 +227,7 @@ def fakes_per_s(needs: FakeNeeds) -> float | None:
 
 
 def dry_plan(
-    grid: Path,
+    grid: str | Path,
     out: str | PathLike[str] | None = None,
     shard: Shard | None = None,
     room: Room | None = None,
@@ -241,7 +241,7 @@ def dry_plan(
         GridError: as `plan`, or the grid needs its dataset, which is absent.
         SnapshotError: a network on this machine cannot be used.
     """
-    space = load_space(grid)
+    space = load_space(node_cache.local_file(str(grid), UserError))
     if not goes_by_counts(space):
         return sampled(plan(space, out, shard))
     if shard is not None:

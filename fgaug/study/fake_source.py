@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from fgaug.bank import (
@@ -19,6 +18,8 @@ from fgaug.bank import (
     open_store,
     read_spec,
 )
+from fgaug.core import paths
+from fgaug.core.node_cache import may_exist
 from fgaug.core.paths import BankNames
 from fgaug.data import Dataset, DatasetSpec
 from fgaug.errors import BankError, SnapshotError
@@ -138,7 +139,7 @@ def _sources(
             continue
         named = generator.snapshots.get(label)
         held = known.get(label)
-        if named and held and not Path(named.file).exists() and _same_name(named, held):
+        if named and held and not may_exist(named.file) and _same_name(named, held):
             _log.warning(
                 f"{named.file} does not exist; using the bank's record of a network with the same "
                 f"name, {held.sha256[:12]}"
@@ -156,7 +157,7 @@ def _same_name(named: SnapshotFile, held: Source) -> bool:
     """Return whether a bank's network has the file name and class given in the grid."""
     return (held.kind, held.name, held.class_index) == (
         "stylegan2",
-        Path(named.file).name,
+        paths.name_of(named.file),
         named.class_index,
     )
 

@@ -23,11 +23,12 @@ def check_critics(planned: Plan, needs: FakeNeeds) -> None:
     """
     if not any(name == "discriminator" for _, name in planned.unscored(needs)):
         return
+    from gan_worker.filling.label_generators import network_file
     from gan_worker.generators.critic import Critic
 
     spec = needs.source.spec
     for label, snapshot in needs.source.generator.snapshots.items():
-        critic = Critic(snapshot.file, class_index=snapshot.class_index)
+        critic = Critic(network_file(snapshot.file), class_index=snapshot.class_index)
         if (critic.size, critic.channels) != (spec.size, spec.channels):
             raise SnapshotError(
                 f"The discriminator of `{label}` takes images of {critic.size} px and "

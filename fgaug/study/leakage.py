@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -16,6 +15,7 @@ import pandas as pd
 from fgaug.bank import Source, Store
 from fgaug.bank.reader import shard_columns
 from fgaug.core import files, paths
+from fgaug.core.node_cache import local_file
 from fgaug.core.paths import BankNames
 from fgaug.core.split_names import fold_of
 from fgaug.data import Dataset
@@ -103,7 +103,8 @@ def _records(fake_source: FakeSource) -> dict[str, _Record | None]:
 
 def _record(named: SnapshotFile | None, source: Source, bank: Store) -> _Record | None:
     """Return a network's record of its training images, stored beside its file or in the bank."""
-    beside = paths.record_of(Path(named.file)) if named else None
+    file = local_file(named.file, SnapshotError, (paths.TRAINED_ON,)) if named else None
+    beside = paths.record_of(file) if file else None
     if beside is not None and beside.is_file():
         seen = files.read_table(beside, SnapshotError, _COLUMNS).to_pandas()
         return _Record(str(beside), seen)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fgaug.bank import Scorer
 from fgaug.core import paths
+from fgaug.core.node_cache import local_file
 from fgaug.core.paths import RunPaths
 from fgaug.data import Dataset
 from fgaug.errors import GridError, UserError
@@ -62,7 +63,7 @@ def plan(
     room: Room | None = None,
 ) -> Plan:
     """Plan the search of a grid, with all checks; see `make_plan`."""
-    space = grid if isinstance(grid, Space) else load_space(Path(grid))
+    space = grid if isinstance(grid, Space) else load_space(local_file(str(grid), UserError))
     # `load_space` has checked its grid, and `keep` comes only with grids derived from those
     if isinstance(grid, Space) and keep is None and (problems := problems_of(space)):
         raise GridError(problems, space.name)

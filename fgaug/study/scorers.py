@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fgaug.bank import Scorer
@@ -44,7 +43,7 @@ def judge_problems(space: Space, dataset: Dataset) -> list[str]:
 
     Nothing is rebuilt if no filter reads the judge.
     """
-    from fgaug.quality.scoring.keras_judge import KerasJudge
+    from fgaug.quality.scoring.keras_judge import KerasJudge, file_at
     from fgaug.training.keras.process import shut_down
 
     scorers, filters = space.scorers, {text for axes in space.lists for text in axes.filter}
@@ -52,7 +51,7 @@ def judge_problems(space: Space, dataset: Dataset) -> list[str]:
     if scorers is None or scorers.judge is None or not used:
         return []
     try:
-        KerasJudge(Path(scorers.classifier), scorers.judge, dataset, "cpu")
+        KerasJudge(file_at(scorers.classifier), scorers.judge, dataset, "cpu")
     except UserError as error:
         return [f"`scorers.classifier`: {error}"]
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,7 @@ from fgaug.study.plan import Plan, Shard
 from fgaug.study.planner import plan
 from fgaug.study.resources import room_of
 from fgaug.study.run import Run
+from fgaug.study.storage import stage_inputs, storage_of
 
 _log = logging.getLogger("fgaug")
 
@@ -35,6 +37,7 @@ def search(
     log: str = "auto",
     cpus: int | None = None,
     gpus: int | None = None,
+    storage: str | None = None,
 ) -> Run:
     """Generate the fakes a grid needs, then train every cell without a result.
 
@@ -42,17 +45,20 @@ def search(
     sealed test set: see `confirmation.confirm.second_stage`.
 
     Args:
-        grid: a YAML file or a Space.
+        grid: a YAML file, its URI, or a Space.
         out: the run's folder or `pyarrow.fs` URI; None: `runs/<name>`.
         dashboard: start Ray's dashboard on the loopback interface.
         console: for progress; None: stderr.
-        address: of a running Ray cluster to join, whose nodes share the file system; `auto`: the
-            cluster running on this machine.
+        address: of a running Ray cluster to join; `auto`: the cluster running on this machine. Its
+            nodes must see the folders of the grid and the run, unless these are given by URI.
         shard: train only this shard of the cells; other shards may use the run at the same time.
         retries: how often to retry a failed or crashed trial.
         log: `auto` (table or lines), `json` (one object per event) or `quiet`.
         cpus: CPU cores to use; None: all that this process may use.
         gpus: GPUs to use; None: all that this process sees.
+        storage: URI to which the grid's local dataset, networks, weights and bank are copied,
+            where every node finds them. None: `inputs` beside a run at a URI if `address` is
+            given, else nothing is copied.
 
     Raises:
         GridError: the grid, dataset, bank or snapshots have problems; nothing was started.
@@ -60,7 +66,10 @@ def search(
     """
     console = console or Console(stderr=True)
     room = room_of(cpus, gpus, address)
+    store = storage_of(storage, None if out is None else os.fspath(out), address)
     planned = plan(grid, out, shard, room=room)
+    if store is not None:
+        planned = plan(stage_inputs(planned, store, console), out, shard, room=room)
     cache.evict()
     began = time.monotonic()
 

@@ -18,7 +18,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fgaug.core import files, write_through
+from fgaug.core.node_cache import local_file
 from fgaug.core.paths import TrialPaths
+from fgaug.core.store import is_uri
 from fgaug.errors import UserError
 
 if TYPE_CHECKING:
@@ -155,12 +157,14 @@ def write(trial: TrialPaths, model: SavedModel) -> None:
 
 
 def read(path: str | Path) -> SavedModel:
-    """Read a model from a `.safetensors` file and its card.
+    """Read a model from a `.safetensors` file, given by path or URI, and its card.
 
     Raises:
         UserError: a file is missing or damaged, the two do not match, or the card has another
             version.
     """
+    if is_uri(path):
+        path = local_file(str(path), UserError, (".json",))
     path = write_through.fetched(Path(path))
     if path.suffix != SUFFIX or not path.is_file():
         what = "is not a file" if path.suffix == SUFFIX else f"is not a {SUFFIX} file"

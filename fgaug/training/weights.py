@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fgaug.core import files
+from fgaug.core.node_cache import local_file
 from fgaug.errors import GridError, UserError
 from fgaug.grid.recipe import Recipe
 from fgaug.training import weight_files, weight_names
@@ -72,7 +73,10 @@ def find(recipe: Recipe) -> Weights:
 
 def weights_file(name: str, formats: tuple[str, ...] = ()) -> Weights:
     """Return the weights in a file; `formats` are the accepted suffixes, by default all."""
-    path = Path(name)
+    try:
+        path = local_file(name, UserError)
+    except UserError as error:
+        raise GridError([f"`recipe.weights`: {error}"]) from None
     if not path.is_file():
         raise GridError([f"`recipe.weights`: {path} is not a file"])
     if formats and path.suffix not in formats:

@@ -12,7 +12,7 @@ import numpy as np
 
 from fgaug.bank import Bank, BankSpec, BankWriter, Demand, Shard, Store, open_store, write_shard
 from fgaug.errors import SnapshotError
-from gan_worker.filling.label_generators import LabelGenerator, LabelSource
+from gan_worker.filling.label_generators import LabelGenerator, LabelSource, network_file
 from gan_worker.filling.networks import keep_network
 
 MIN_PIECE = 256  # images per shard if several workers have less than a shard each
@@ -101,7 +101,7 @@ def fill(
             for label in dict.fromkeys(label for label, _ in missing.wanted):
                 file = sources[label].file
                 if sources[label].kind == "stylegan2" and file is not None:
-                    keep_network(store, Path(file), writer.spec.sources[label].sha256)
+                    keep_network(store, network_file(file), writer.spec.sources[label].sha256)
             pieces = list(missing.pieces(_piece_rows(missing.count, writer.spec, workers)))
             making = (run or in_process(store, writer.spec, sources))(
                 pieces, lambda made: progress(made, missing.count)

@@ -12,7 +12,8 @@ import numpy as np
 from fgaug.bank import BankSpec, Source, Store, open_store, source_digest
 from fgaug.bank.import_images import imported_source
 from fgaug.bank.resize import fit_to_bank
-from fgaug.core.paths import BankNames
+from fgaug.core.node_cache import local_file
+from fgaug.core.paths import TRAINED_ON, BankNames, without_secrets
 from fgaug.data.phantom import DEFAULTS
 from fgaug.errors import SnapshotError
 from gan_worker.files.snapshot import Snapshot, identity_of, read_snapshot
@@ -45,6 +46,15 @@ class LabelSource:
         )
 
 
+def network_file(place: str) -> Path:
+    """Return the path of a network file; one given by URI is fetched with its record.
+
+    Raises:
+        SnapshotError: the file at the URI is missing or damaged, or its store is unreachable.
+    """
+    return local_file(place, SnapshotError, (TRAINED_ON,))
+
+
 def describe(label: str, source: LabelSource) -> Source:
     """Return the content-based source for a bank's spec and a cell's identity.
 
@@ -53,7 +63,7 @@ def describe(label: str, source: LabelSource) -> Source:
     """
     if source.kind in ("stylegan2", "external"):
         assert source.file is not None
-        path = Path(source.file)
+        path = network_file(source.file)
         if not path.is_file():
             raise SnapshotError(f"the snapshot of `{label}`, {path}, is not a file")
         return Source(
@@ -94,7 +104,7 @@ class LabelGenerator:
         store: Store | None = None,
     ) -> None:
         self.spec = spec
-        self.name = f"the snapshot of `{label}`, {source.file}"
+        self.name = f"the snapshot of `{label}`, {without_secrets(source.file or 'none')}"
         self.inner = _open(label, source, spec, device, store)
         self.class_index = source.class_index
         self.step = _step(source.kind, device)  # images per request
@@ -203,7 +213,7 @@ def _open(
     if source.kind == "external":
         assert source.file is not None
         return ExternalGenerator(
-            label, source.file, source.checkout, class_index=source.class_index
+            label, str(network_file(source.file)), source.checkout, class_index=source.class_index
         )
     options = (spec.noise, device, spec.precision, spec.cutoff)
     known = spec.sources.get(label)
@@ -213,9 +223,10 @@ def _open(
         raise SnapshotError(
             f"the bank has no copy of the network of `{label}`. Fill it from the network file."
         )
-    state = Path(source.file).stat() if Path(source.file).is_file() else None
+    path = network_file(source.file)
+    state = path.stat() if path.is_file() else None
     changed = (state.st_mtime_ns, state.st_size) if state else None
-    return _of_file(source.file, changed, options)
+    return _of_file(str(path), changed, options)
 
 
 Options = tuple[str, str, str, int | None]  # noise mode, device, precision, cutoff

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fgaug.core import files
+from fgaug.core.node_cache import local_file
 from fgaug.errors import UserError
 from fgaug.grid.recipe import Recipe
 from fgaug.training import saved_model, weights
@@ -64,14 +65,15 @@ def extractor_of(asked: str, option: str = "--features") -> Extractor | None:
         return _lite0()
     if name not in (*_FIDELITY, "dinov2", "model") or not file:
         return None
-    if not Path(file).is_file():
+    path = local_file(file, UserError, (".json",) if name == "model" else ())
+    if not path.is_file():
         raise UserError(
             f"{option} {name}:FILE: {file} is not a file. fgaug downloads no weights: copy "
             f"{SOURCES[name]} to this machine, and give its path."
         )
     if name == "model":
-        return _kept(Path(file))
-    return _dinov2(Path(file)) if name == "dinov2" else _fidelity(name, Path(file))
+        return _kept(path)
+    return _dinov2(path) if name == "dinov2" else _fidelity(name, path)
 
 
 def _resized(images: Tensor, side: int, mode: str) -> Tensor:

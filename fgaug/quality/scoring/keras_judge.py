@@ -10,6 +10,7 @@ import pandas as pd
 
 from fgaug.bank import Bank
 from fgaug.core import files, paths
+from fgaug.core.node_cache import local_file
 from fgaug.data import Dataset
 from fgaug.errors import UserError
 from fgaug.grid.space import JudgeNetwork
@@ -19,6 +20,11 @@ from fgaug.training.keras.applications import check_name
 from fgaug.training.keras.network_file import NetworkFile, read_network
 
 _COLUMNS = ["sha256", "group"]  # of a record of training images
+
+
+def file_at(place: str) -> Path:
+    """Return the path of a judge's file; one given by URI is fetched with its record."""
+    return local_file(place, UserError, (paths.TRAINED_ON,))
 
 
 def identity(file: Path, judge: JudgeNetwork, dataset: Dataset) -> tuple[dict[str, Any], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,6 +71,7 @@ class Discriminators:
 
     def _critic(self, source: Source, label: str) -> Critic:
         from gan_worker.files.snapshot import identity_of
+        from gan_worker.filling.label_generators import network_file
         from gan_worker.generators.critic import Critic
 
         if label not in self._files:
@@ -79,8 +79,8 @@ class Discriminators:
                 f"A bank keeps only generators. Name the file of the discriminator of {label}: "
                 f"--discriminator {label}={source.name}"
             )
-        file = self._files[label]
-        if not Path(file).is_file() or identity_of(file) != source.sha256:
+        file = network_file(self._files[label])
+        if not file.is_file() or identity_of(file) != source.sha256:
             raise SnapshotError(
                 f"The fakes of {label} come from {source.name} ({source.sha256[:12]}), and "
                 f"{file} is not that file. Name the pickle from which the bank was filled."

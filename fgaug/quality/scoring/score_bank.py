@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,7 +100,7 @@ def _content(name: str, dataset: Dataset, how: ScoreOptions) -> tuple[dict[str, 
     if how.baseline is not None:  # its cell id covers everything that determines it
         return {"baseline": how.baseline.cell_id}, f"the baseline {how.baseline.cell_id}"
     if how.judge is not None:
-        return keras_judge.identity(Path(how.classifier), how.judge, dataset)
+        return keras_judge.identity(keras_judge.file_at(how.classifier), how.judge, dataset)
     kept = network_scorers.kept_classifier(how.classifier)
     if kept is not None:
         network_scorers.check_baseline(kept, dataset)
@@ -208,7 +207,9 @@ def _made(
     if name == "discriminator":
         return network_scorers.Discriminators(how.discriminators, device)
     if name == "classifier" and how.judge is not None:
-        return keras_judge.KerasJudge(Path(how.classifier), how.judge, dataset, device)
+        return keras_judge.KerasJudge(
+            keras_judge.file_at(how.classifier), how.judge, dataset, device
+        )
     kept = _kept(how) if name == "classifier" else None
     if kept is not None:
         return network_scorers.KeptClassifier(dataset, kept, device)
