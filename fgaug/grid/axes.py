@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -65,7 +66,12 @@ def psi_parts(
 
 def distinct(values: list[Any]) -> list[Any]:
     """Return a list whose values are all distinct; raise ValueError on repeated values."""
-    repeated = sorted({str(value) for value in values if values.count(value) > 1})
+    count: Callable[[Any], int]
+    try:
+        count = Counter(values).__getitem__
+    except TypeError:  # values by label have no hash; such lists are short
+        count = values.count
+    repeated = sorted({str(value) for value in values if count(value) > 1})
     if repeated:
         raise ValueError(f"values repeat: {', '.join(repeated)}")
     return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -163,14 +163,30 @@ def cells_of(
         contexts: by snapshot name; None for cells without a named snapshot.
     """
     names = (*_further_axes(space), *_recipe_axes(space))
+    spared = _random_subsets(points) if "random_subset" in space.controls else frozenset()
+    arms: dict[Hashable, _CellsOfArm] = {}
     cells: dict[str, Cell] = {}
-    twins = {point.random_subset.key for point in points if point.random_subset is not None}
-    twins = twins if "random_subset" in space.controls else set()
     for point in points:
-        context = contexts[point.snapshot]
-        cell = _make(space, context, point, names, spared=point.key in twins)
+        arm = point.arm
+        if arm not in arms:
+            arms[arm] = _CellsOfArm(space, contexts[point.snapshot], point, names)
+        cell = arms[arm].cell(point.seed, spared=(arm, point.seed) in spared)
         cells.setdefault(cell.cell_id, cell)
     return tuple(cells.values())
+
+
+def _random_subsets(points: Iterable[Point]) -> frozenset[Hashable]:
+    """Return the keys of the unfiltered twins of filtered points."""
+    twins: dict[Hashable, Hashable] = {}  # of each arm
+    found = set()
+    for point in points:
+        arm = point.arm
+        if arm not in twins:
+            twin = point.random_subset
+            twins[arm] = None if twin is None else twin.arm
+        if twins[arm] is not None:
+            found.add((twins[arm], point.seed))
+    return frozenset(found)
 
 
 def first_baselines(space: Space, points: Iterable[Point], context: Context) -> dict[Split, str]:
@@ -184,7 +200,7 @@ def first_baselines(space: Space, points: Iterable[Point], context: Context) -> 
     found: dict[Split, str] = {}
     for point in points:
         if point.mode == "baseline" and point.split not in found:
-            found[point.split] = _make(space, context, point, (), spared=False).cell_id
+            found[point.split] = _CellsOfArm(space, context, point, ()).cell_id(point.seed)
     return found
 
 
@@ -209,33 +225,59 @@ def _recipe_axes(space: Space) -> tuple[str, ...]:
     return tuple(sorted({f"recipe.{name}" for axes in space.lists for name in axes.recipe}))
 
 
-def _make(
-    space: Space, context: Context, point: Point, names: tuple[str, ...], *, spared: bool
-) -> Cell:
-    arm: dict[str, Any] = {
-        "mode": point.mode,
-        "psi": point.psi,
-        "psi_by_label": point.psi_by_label,
-        "ratio": point.ratio,
-        "fakes": point.fakes,
-        "filter": point.filter,
-        "remove": point.remove,
-        "remove_by": space.remove_by,
-        "split": point.split,
-        "real_fraction": point.real_fraction,
-        "rounds": space.rounds if point.mode == "synthetic" else None,
-        "recipe": point.recipe,
-        "budget": space.budget,
-    }
-    return Cell(
-        **arm,
-        snapshot=point.snapshot,
-        axes=tuple((name, point.value(name)) for name in names),
-        seed=point.seed,
-        spared=spared,
-        cell_id=identify({**arm, "seed": point.seed}, context),
-        arm_id=identify({**arm, "split": _split_of_arm(point)}, context),
-    )
+class _CellsOfArm:
+    """The cells of one arm and split, which differ in the seed alone."""
+
+    def __init__(
+        self, space: Space, context: Context, point: Point, names: tuple[str, ...]
+    ) -> None:
+        """Describe the cells of a point's arm, with the further axes `names`."""
+        arm: dict[str, Any] = {
+            "mode": point.mode,
+            "psi": point.psi,
+            "psi_by_label": point.psi_by_label,
+            "ratio": point.ratio,
+            "fakes": point.fakes,
+            "filter": point.filter,
+            "remove": point.remove,
+            "remove_by": space.remove_by,
+            "split": point.split,
+            "real_fraction": point.real_fraction,
+            "rounds": space.rounds if point.mode == "synthetic" else None,
+            "recipe": point.recipe,
+            "budget": space.budget,
+        }
+        self._ids = _IdsBySeed(_identity(arm, context))
+        self._shared = {
+            **arm,
+            "snapshot": point.snapshot,
+            "axes": tuple((name, point.value(name)) for name in names),
+            "arm_id": identify({**arm, "split": _split_of_arm(point)}, context),
+        }
+
+    def cell_id(self, seed: int) -> str:
+        return self._ids.at(seed)
+
+    def cell(self, seed: int, *, spared: bool) -> Cell:
+        return Cell(**self._shared, seed=seed, spared=spared, cell_id=self._ids.at(seed))
+
+
+class _IdsBySeed:
+    """`identify` for many seeds: all but the seed is written as JSON and hashed once."""
+
+    def __init__(self, identity: Mapping[str, Any]) -> None:
+        """Prepare the ids of an identity without its seed."""
+        before = {key: value for key, value in identity.items() if key < "seed"}
+        after = {key: value for key, value in identity.items() if key > "seed"}
+        # canonical JSON sorts its keys, so the seed stands between these two parts
+        self._start = hashlib.sha256(f'{_text(before)[:-1]},"seed":'.encode())
+        self._end = f",{_text(after)[1:]}".encode()
+
+    def at(self, seed: int) -> str:
+        """Return the id of the cell with this seed."""
+        whole = self._start.copy()
+        whole.update(b"%d%b" % (seed, self._end))
+        return whole.hexdigest()[:12]
 
 
 def _split_of_arm(point: Point) -> Split:
@@ -248,6 +290,11 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
 
     The digest is taken of canonical JSON without paths, resources, schedulers, hosts or versions.
     """
+    return digest(_identity(content, context))[:12]
+
+
+def _identity(content: Mapping[str, Any], context: Context) -> dict[str, Any]:
+    """Return everything that determines a cell's numbers, as values for JSON."""
     recipe: Recipe = content["recipe"]
     named = {
         **{key: value for key, value in content.items() if key not in ("recipe", "budget")},
@@ -277,7 +324,7 @@ def identify(content: Mapping[str, Any], context: Context) -> str:
         if chosen != NONE:  # else as in the names of grids without that axis
             used = _scorers_of(content["split"], parse(chosen).scorers, context)
             named |= {"filter": chosen, "scorers": used}
-    return digest(named)[:12]
+    return named
 
 
 def _scorers_of(split: Split, names: Iterable[str], context: Context) -> dict[str, Any]:
@@ -299,8 +346,11 @@ def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any
 
 def digest(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON, in which 1 and 1.0 are equal."""
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_text(value).encode()).hexdigest()
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _canonical(value: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,14 +53,22 @@ class Point:
 
     @property
     def key(self) -> Hashable:
-        named = (self.mode, self.snapshot, self.psi, self.ratio, self.fakes, self.filter)
+        return self.arm, self.seed
+
+    @property
+    def arm(self) -> Hashable:
+        """What the point shares with its copies at other seeds."""
         return (
-            *named,
+            self.mode,
+            self.snapshot,
+            self.psi,
             self.psi_by_label,
+            self.ratio,
+            self.fakes,
+            self.filter,
             self.remove,
             self.split,
             self.real_fraction,
-            self.seed,
             self.recipe_name,
         )
 
@@ -121,13 +129,39 @@ def distinct(points: Iterable[Point]) -> dict[Hashable, Point]:
 
 
 def product(space: Space, axes: Lists, exclude: Iterable[Excluded] = ()) -> Iterator[Point]:
-    """Yield each arm, preceded by its baseline and twins, without excluded points."""
+    """Yield each arm, preceded by its baseline and twins, without excluded points.
+
+    The arms of the axes are combined once and copied to every seed.
+    """
     entries = [entry.named for entry in exclude]
-    for arm in arms_of(space, axes):
+    arms = tuple(_arms_of_a_seed(space, axes))
+    known: dict[tuple[bool, ...], tuple[Point, ...]] = {}  # by which entries concern a seed
+    for seed in _seeds_of(space, axes):
+        concerned = tuple(seed in named.get("seed", (seed,)) for named in entries)
+        if concerned not in known:
+            chosen = itertools.compress(entries, concerned)
+            kept = _with_controls(space, arms, [*map(_without_seeds, chosen)])
+            known[concerned] = tuple(distinct(kept).values())
+        yield from (replace(point, seed=seed) for point in known[concerned])
+
+
+def _with_controls(
+    space: Space, arms: Iterable[Point], entries: Sequence[Mapping[str, list[Any]]]
+) -> Iterator[Point]:
+    """Yield each arm, preceded by its baseline and twins, without points that match an entry."""
+    for arm in arms:
         if not any(matches(named, arm) for named in entries):
             for point in (*_controls(space, arm), arm):
                 if not any(matches(named, point) for named in entries):
                     yield point
+
+
+def _without_seeds(named: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    return {axis: values for axis, values in named.items() if axis != "seed"}
+
+
+def _seeds_of(space: Space, axes: Lists) -> tuple[int, ...]:
+    return axes.seeds or space.seeds
 
 
 def _controls(space: Space, arm: Point) -> Iterator[Point]:
@@ -155,14 +189,18 @@ def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
         return
     baselines: dict[Hashable, list[Point]] = {}
     arms: dict[Hashable, Counter[Hashable]] = {}  # seeds of each arm by family
+    families: dict[Hashable, Hashable] = {}  # by arm
     for point in points:
         if point.mode in ("oversample", "drop"):
             continue
-        family = replace(_comparator(point, twins.BASELINE), seed=0).key
+        arm = point.arm
+        if arm not in families:
+            families[arm] = _comparator(point, twins.BASELINE).arm
+        family = families[arm]
         if point.mode == "baseline":
             baselines.setdefault(family, []).append(point)
         else:
-            arms.setdefault(family, Counter())[replace(point, seed=0).key] += 1
+            arms.setdefault(family, Counter())[arm] += 1
     unfit = {seed for entry in space.exclude for seed in entry.seed}
     for family, known in baselines.items():
         wanted, seeds = space.baseline_seeds, arms.get(family, Counter())
@@ -176,31 +214,36 @@ def further_baselines(space: Space, points: Iterable[Point]) -> Iterator[Point]:
 
 def arms_of(space: Space, axes: Lists) -> Iterator[Point]:
     """Yield the arms of the axes' modes; a mode yields equal copies along axes it ignores."""
-    for seed in axes.seeds or space.seeds:
-        for recipe in combined_recipes(space.recipe, axes):
-            name = recipe.model_dump_json()
-            shares = itertools.product(space.splits_of(axes), axes.real_fraction, axes.mode)
-            for split, share, mode in shares:
-                for draw in _draws(space, axes, mode):
-                    snapshot, truncation, (ratio, fakes), kept, remove = draw
-                    psi, psi_by_label = (
-                        (None, None) if truncation is None else psi_parts(truncation)
-                    )
-                    yield Point(
-                        mode=mode,
-                        snapshot=snapshot,
-                        psi=psi,
-                        psi_by_label=psi_by_label,
-                        ratio=ratio,
-                        fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
-                        filter=kept,
-                        remove=tuple(sorted(remove.items())) if remove is not None else None,
-                        split=split,
-                        real_fraction=1.0 if mode == "synthetic" else share,  # no reals
-                        seed=seed,
-                        recipe=recipe,
-                        recipe_name=name,
-                    )
+    arms = tuple(_arms_of_a_seed(space, axes))
+    for seed in _seeds_of(space, axes):
+        yield from (replace(arm, seed=seed) for arm in arms)
+
+
+def _arms_of_a_seed(space: Space, axes: Lists) -> Iterator[Point]:
+    """Yield the arms of the axes' modes at the first seed."""
+    seed = _seeds_of(space, axes)[0]
+    for recipe in combined_recipes(space.recipe, axes):
+        name = recipe.model_dump_json()
+        shares = itertools.product(space.splits_of(axes), axes.real_fraction, axes.mode)
+        for split, share, mode in shares:
+            for draw in _draws(space, axes, mode):
+                snapshot, truncation, (ratio, fakes), kept, remove = draw
+                psi, psi_by_label = (None, None) if truncation is None else psi_parts(truncation)
+                yield Point(
+                    mode=mode,
+                    snapshot=snapshot,
+                    psi=psi,
+                    psi_by_label=psi_by_label,
+                    ratio=ratio,
+                    fakes=tuple(sorted(fakes.items())) if fakes is not None else None,
+                    filter=kept,
+                    remove=tuple(sorted(remove.items())) if remove is not None else None,
+                    split=split,
+                    real_fraction=1.0 if mode == "synthetic" else share,  # no reals
+                    seed=seed,
+                    recipe=recipe,
+                    recipe_name=name,
+                )
 
 
 Amount = tuple[float | None, Counts | None]

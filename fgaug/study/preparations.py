@@ -102,9 +102,10 @@ def joined(parts: Iterable[tuple[Part, Draft]]) -> Draft:
         return pairs[0][1]
     named = {part.name: drafted for part, drafted in pairs if part.name is not None}
     cells = [on_dataset(cell, name) for name, of in named.items() for cell in of.cells]
-    order = list(dict.fromkeys(cell.seed for of in named.values() for cell in of.cells))
+    seeds = dict.fromkeys(cell.seed for of in named.values() for cell in of.cells)
+    order = {seed: place for place, seed in enumerate(seeds)}
     return Draft(
-        cells=tuple(sorted(cells, key=lambda cell: order.index(cell.seed))),
+        cells=tuple(sorted(cells, key=lambda cell: order[cell.seed])),
         fake_sources=tuple(
             replace(source, snapshot=name)
             for name, of in named.items()
