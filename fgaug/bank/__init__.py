@@ -4,7 +4,7 @@ A demand minus the index gives the missing fakes; the writer stores them as shar
 the manifest; the reader serves them to training.
 """
 
-from fgaug.bank.demand import Demand
+from fgaug.bank.demand import Demand, PoolUnion
 from fgaug.bank.format import (
     RESIZE_FILTER,
     BankSpec,
@@ -27,6 +27,7 @@ __all__ = [
     "BankSpec",
     "BankWriter",
     "Demand",
+    "PoolUnion",
     "Scorer",
     "Shard",
     "Source",

@@ -45,3 +45,31 @@ class Demand:
         for (label, psi), z_seeds in self.wanted.items():
             for start in range(0, len(z_seeds), rows):
                 yield label, psi, z_seeds[start : start + rows]
+
+
+class PoolUnion:
+    """The union of many draws from z_seeds 1..pool, by (label, psi).
+
+    Its memory grows with the pool, not with the number of draws.
+    """
+
+    def __init__(self, pool: int) -> None:
+        self._pool = pool
+        self._drawn: dict[Key, np.ndarray] = {}  # bool [pool + 1], by z_seed
+
+    def add(self, label: str, psi: float, z_seeds: np.ndarray) -> None:
+        """Add z_seeds, which need be neither sorted nor distinct."""
+        key = (label, float(psi))
+        if key not in self._drawn:
+            self._drawn[key] = np.zeros(self._pool + 1, bool)
+        self._drawn[key][z_seeds] = True
+
+    def is_whole(self, label: str, psi: float) -> bool:
+        """Return whether every z_seed of the pool has been drawn."""
+        drawn = self._drawn.get((label, float(psi)))
+        return drawn is not None and bool(drawn[1:].all())
+
+    def demand(self) -> Demand:
+        """Return the draws so far."""
+        found = {key: np.flatnonzero(drawn) for key, drawn in sorted(self._drawn.items())}
+        return Demand({key: z_seeds for key, z_seeds in found.items() if len(z_seeds)})

@@ -39,6 +39,7 @@ class FakeSelection:
         """Select from z_seeds 1..pool of a bank, with its scorers by name."""
         self.store, self.scorers, self.pool = store, scorers, pool
         self._verdicts: dict[tuple[str, str, float], np.ndarray] = {}
+        self._counted: dict[tuple[str, str, float], tuple[int, int]] = {}
 
     def verdicts(self, text: str, label: str, psi: float) -> np.ndarray:
         """Return PASSES, FAILS or UNSCORED for z_seeds 1..pool, int8 [pool].
@@ -56,10 +57,13 @@ class FakeSelection:
         passes = parse(text).passes(sample)
         verdicts[sample["z_seed"].to_numpy() - 1] = np.where(passes, PASSES, FAILS)
         self._verdicts[text, label, psi] = verdicts
+        self._counted.pop((text, label, psi), None)
 
     def draw(self, text: str, label: str, psi: float, order: np.ndarray, wanted: int) -> Drawn:
         """Return the first `wanted` z_seeds of an order that pass."""
         every = self.verdicts(text, label, psi)
+        if wanted and not self._counts(text, label, psi)[1]:
+            return Drawn(order[:0], False)
         for start in _starts(order, wanted):
             verdicts = every[start - 1]
             passing = np.flatnonzero(verdicts == PASSES)[:wanted]
@@ -78,8 +82,10 @@ class FakeSelection:
         usually enough; without any scores, all are expected to pass.
         """
         verdicts = self.verdicts(text, label, psi)
-        scored, passed = int((verdicts != UNSCORED).sum()), int((verdicts == PASSES).sum())
-        rate = (passed + 0.5) / (scored + 1) if scored else 1.0
+        scored, passed = self._counts(text, label, psi)
+        if not scored:
+            return order[: max(wanted, 1)]
+        rate = (passed + 0.5) / (scored + 1)
         for start in _starts(order, wanted):
             along = verdicts[start - 1]
             unknown = along == UNSCORED
@@ -89,6 +95,15 @@ class FakeSelection:
             if len(enough):
                 return order[: enough[0] + 1]
         return order
+
+    def _counts(self, text: str, label: str, psi: float) -> tuple[int, int]:
+        """Return how many fakes of the pool are scored, and how many of those pass."""
+        key = (text, label, psi)
+        if key not in self._counted:
+            verdicts = self.verdicts(*key)
+            scored, passed = (verdicts != UNSCORED).sum(), (verdicts == PASSES).sum()
+            self._counted[key] = int(scored), int(passed)
+        return self._counted[key]
 
     def _judged(self, text: str, label: str, psi: float) -> np.ndarray:
         rule, every = parse(text), np.arange(1, self.pool + 1)

@@ -7,12 +7,12 @@ other fakes in the bank have no influence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fgaug.bank import Demand
+from fgaug.bank import Demand, PoolUnion
 from fgaug.core.seeding import Stream, permutation
 from fgaug.errors import BankError, GridError
 from fgaug.grid.axes import Split
@@ -108,14 +108,74 @@ def demand(
     These are the fakes they train on or, until the draw of a cell with a filter is complete, those
     to be scored for it.
     """
-    parts: list[tuple[str, float, np.ndarray]] = []
-    for cell in cells:
-        if cell.filtered:
-            assert screens is not None
-            parts += to_screen(cell, reals[cell.view], screens[cell.split])
-        elif cell.uses_fakes:
-            parts += plan(cell, reals[cell.view], pool).drawn
-    return Demand.of(parts)
+    return demands([cells], reals, pool, screens)[0]
+
+
+def demands(
+    several: Sequence[Iterable[Cell]],
+    reals: Mapping[Split, Reals],
+    pool: int,
+    screens: Mapping[Split, FakeSelection] | None = None,
+) -> list[Demand]:
+    """Return the `demand` of several sets of cells, ordering the pool once per seed and label."""
+    unions = [PoolUnion(pool) for _ in several]
+    draws: dict[Hashable, _Draws] = {}
+    amounts = _Amounts(reals, pool)
+    for cells, union in zip(several, unions, strict=True):
+        for cell in cells:
+            if cell.filtered:
+                assert screens is not None
+                for part in to_screen(cell, reals[cell.view], screens[cell.split]):
+                    union.add(*part)
+            elif cell.uses_fakes:
+                key = (cell.seed, cell.rounds and (cell.rounds.count, cell.round))
+                here = draws.setdefault(key, _Draws(cell))
+                for label, psi, wanted in amounts.of(cell):
+                    here.add(union, label, psi, wanted)
+    for here in draws.values():
+        here.carry_out(pool)
+    return [union.demand() for union in unions]
+
+
+class _Amounts:
+    """How many fakes of each label a cell draws, which its seed does not change."""
+
+    def __init__(self, reals: Mapping[Split, Reals], pool: int) -> None:
+        self.reals, self.pool = reals, pool
+        self._known: dict[Hashable, list[tuple[str, float, int]]] = {}
+
+    def of(self, cell: Cell) -> list[tuple[str, float, int]]:
+        """Return (label, psi, number) of a cell without a filter."""
+        size = cell.rounds and cell.rounds.size
+        key = (cell.view, cell.psi, cell.psi_by_label, cell.ratio, cell.fakes, size)
+        if key not in self._known:
+            here = self.reals[cell.view]
+            counts = {label: _wanted(cell, here, label, self.pool) for label in here.labels}
+            # a label without fakes may have no psi
+            self._known[key] = [(x, cell.psi_of(x), n) for x, n in counts.items() if n]
+        return self._known[key]
+
+
+class _Draws:
+    """The draws of cells with one order of the pool: the longest contains all others."""
+
+    def __init__(self, cell: Cell) -> None:
+        """Start with the cell that gives the order."""
+        self.cell = cell
+        self._longest: dict[str, dict[tuple[PoolUnion, float], int]] = {}  # by label
+
+    def add(self, union: PoolUnion, label: str, psi: float, wanted: int) -> None:
+        longest = self._longest.setdefault(label, {})
+        longest[union, psi] = max(wanted, longest.get((union, psi), 0))
+
+    def carry_out(self, pool: int) -> None:
+        """Add the draws to their unions."""
+        for label, longest in self._longest.items():
+            left = {key: n for key, n in longest.items() if not key[0].is_whole(label, key[1])}
+            if left:  # else many seeds have drawn the whole pool
+                ordered = order(self.cell, label, pool)
+                for (union, psi), wanted in left.items():
+                    union.add(label, psi, ordered[:wanted])
 
 
 def to_screen(
@@ -189,14 +249,7 @@ def check(cell: Cell, reals: Reals, pool: int) -> list[str]:
 def _fakes(
     cell: Cell, reals: Reals, label: str, pool: int, screen: FakeSelection | None
 ) -> np.ndarray:
-    wanted = fakes_wanted(cell, reals, label)
-    if wanted > pool:
-        raise GridError(
-            [
-                f"`pool` holds {pool} fakes per label, but {cell.described} needs {wanted} of "
-                f"`{label}` ({reals.count(label)} real). Raise `pool` or lower the ratio"
-            ]
-        )
+    wanted = _wanted(cell, reals, label, pool)
     ordered = order(cell, label, pool)
     if not cell.filtered:
         return ordered[:wanted]
@@ -209,6 +262,19 @@ def _fakes(
             f"fakes of `{label}`. Run `fgaug search` on its grid to generate and score them"
         )
     return draw.z_seeds
+
+
+def _wanted(cell: Cell, reals: Reals, label: str, pool: int) -> int:
+    """Return `fakes_wanted`; raise GridError if the pool holds fewer."""
+    wanted = fakes_wanted(cell, reals, label)
+    if wanted > pool:
+        raise GridError(
+            [
+                f"`pool` holds {pool} fakes per label, but {cell.described} needs {wanted} of "
+                f"`{label}` ({reals.count(label)} real). Raise `pool` or lower the ratio"
+            ]
+        )
+    return wanted
 
 
 def _repeats(cell: Cell, label: str, rows: np.ndarray, wanted: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -67,6 +68,7 @@ _WHOLE = (
 )
 _REAL = ("psi", "ratio", "real_fraction", "wall_s", "train_images_per_s", "train_loss", "train_s")
 _REAL_PREFIXES = ("valid_", "test_", "precision_", "recall_", "specificity_", "peak_", "p_")
+FEW = 10  # cells; more are looked up in one listing of the run's trials
 USUAL_SPLIT = "dataset"  # for grids without the axis `split`
 
 
@@ -166,12 +168,26 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
     return list(raw["rows"])
 
 
+def started(run: RunPaths) -> frozenset[str]:
+    """Return the cells that have a folder in the run, from one listing."""
+    try:
+        return frozenset(os.listdir(run.trials))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def _started(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
+    """Return those of the cells that have a folder, without a question for each of many cells."""
+    asked = list(cell_ids)
+    return asked if len(asked) <= FEW else [*filter(started(run).__contains__, asked)]
+
+
 def statuses_of(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
     """Return the status (ok, pruned, failed) of every cell with a row.
 
     Only reads: a cell with a damaged row counts as not trained, see `set_aside_damaged`.
     """
-    found = ((cell_id, _status(run.trial(cell_id))) for cell_id in cell_ids)
+    found = ((cell_id, _status(run.trial(cell_id))) for cell_id in _started(run, cell_ids))
     return {cell_id: status for cell_id, status in found if status is not None}
 
 
@@ -179,7 +195,7 @@ def damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
     """Return the cells whose row cannot be read."""
     return [
         cell_id
-        for cell_id in cell_ids
+        for cell_id in _started(run, cell_ids)
         if run.trial(cell_id).result.is_file() and _status(run.trial(cell_id)) is None
     ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -52,21 +52,38 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
         n_valid = int((manifest["split"] == "valid").sum())
         sides[split] = Reals(manifest, dataset.spec.labels), n_valid
     rates: dict[str, Measured] = {}  # by recipe as JSON: recipes with a pipeline are not hashable
+    known: dict[Hashable, float] = {}
     total = 0.0
     for cell in cells:
-        name = cell.recipe.model_dump_json()
-        if name not in rates:
-            rates[name] = measure(cell.recipe, dataset, threads)
-        rate = rates[name]
-        reals, n_valid = sides[cell.split]
-        plan = mix.sizes(cell, reals, pool)
-        count = plan.n_real + plan.n_fake
-        steps = total_steps(cell.budget, count, cell.recipe.batch_size, frozen_epochs(cell.recipe))
-        batch = min(cell.recipe.batch_size, count)
-        seconds = steps * batch / rate.train_per_s
-        seconds += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
-        total += (cell.last_round - cell.round + 1) * seconds  # each round has the full budget
+        seeds_differ = cell.real_fraction < 1 or (cell.remove and cell.remove_by == "group")
+        key = (cell.arm_id, cell.view, cell.round, cell.seed if seeds_differ else None)
+        if key not in known:
+            known[key] = _seconds(cell, dataset, pool, threads, sides[cell.split], rates)
+        total += known[key]
     return total
+
+
+def _seconds(
+    cell: Cell,
+    dataset: Dataset,
+    pool: int,
+    threads: int,
+    side: tuple[Reals, int],
+    rates: dict[str, Measured],
+) -> float:
+    """Return the estimated seconds to train a cell; measures its recipe if `rates` lacks it."""
+    name = cell.recipe.model_dump_json()
+    if name not in rates:
+        rates[name] = measure(cell.recipe, dataset, threads)
+    rate = rates[name]
+    reals, n_valid = side
+    plan = mix.sizes(cell, reals, pool)
+    count = plan.n_real + plan.n_fake
+    steps = total_steps(cell.budget, count, cell.recipe.batch_size, frozen_epochs(cell.recipe))
+    batch = min(cell.recipe.batch_size, count)
+    seconds = steps * batch / rate.train_per_s
+    seconds += _looks(cell.budget, cell.recipe) * n_valid / rate.valid_per_s
+    return (cell.last_round - cell.round + 1) * seconds  # each round has the full budget
 
 
 def measure(recipe: Recipe, dataset: Dataset, threads: int) -> Measured:

@@ -9,11 +9,10 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from scipy import stats as scipy_stats
 
-from fgaug.bank import Demand, check_new, is_empty, open_bank, read_spec
+from fgaug.bank import Demand, PoolUnion, check_new, is_empty, open_bank, read_spec
 from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
 from fgaug.grid.axes import Split
@@ -93,9 +92,10 @@ def needs_of(
     own, waiting = (
         [cell for cell in of if cell.source == source.snapshot] for of in (cells, todo)
     )
-    needed = mix.demand(own, reals, pool, screens)
     # usually all or none of the cells are to be trained
-    lacking = needed if waiting == own else mix.demand(waiting, reals, pool, screens)
+    different = [waiting] if waiting != own else []
+    needed, *rest = mix.demands([own, *different], reals, pool, screens)
+    lacking = rest[0] if rest else needed
     return FakeNeeds(
         source=source,
         demand=needed,
@@ -189,7 +189,7 @@ def keep_rates(
     """
     wanted: dict[_Key, int] = {}
     drawn: dict[_Key, range] = {}
-    parts: dict[_Key, list[np.ndarray]] = {}
+    asked: dict[_Key, PoolUnion] = {}
     for cell in cells:
         if cell.filtered:
             for label in reals[cell.view].labels:
@@ -199,14 +199,16 @@ def keep_rates(
                 drawn[key] = mix.drawn_from(cell, screens[cell.split].pool)
     for cell in todo:
         if cell.filtered:
-            for label, _, z_seeds in mix.to_screen(cell, reals[cell.view], screens[cell.split]):
-                parts.setdefault(_key(cell, label), []).append(z_seeds)
+            screen = screens[cell.split]
+            for label, psi, z_seeds in mix.to_screen(cell, reals[cell.view], screen):
+                union = asked.setdefault(_key(cell, label), PoolUnion(screen.pool))
+                union.add(label, psi, z_seeds)
     for key, count in wanted.items():
         text, split, label, psi, number = key
         every = screens[split].verdicts(text, label, psi)
         verdicts = every[drawn[key].start - 1 : drawn[key].stop - 1]
-        asked = Demand.of((label, psi, z_seeds) for z_seeds in parts.get(key, []))
-        left = Demand({at: z[every[z - 1] == UNSCORED] for at, z in asked.wanted.items()})
+        asked_for = asked[key].demand().wanted if key in asked else {}
+        left = Demand({at: z[every[z - 1] == UNSCORED] for at, z in asked_for.items()})
         yield KeepRate(
             filter=text,
             split=split,
@@ -228,7 +230,7 @@ def unscored(
     screens: Mapping[Split, FakeSelection],
 ) -> dict[tuple[Split, str], Demand]:
     """Return the fakes to score next for the cells, by split and scorer name."""
-    parts: dict[tuple[Split, str], list[tuple[str, float, np.ndarray]]] = {}
+    found: dict[tuple[Split, str], PoolUnion] = {}
     for cell in cells:
         if cell.filtered:
             assert cell.filter is not None
@@ -236,9 +238,10 @@ def unscored(
             for label, psi, z_seeds in mix.to_screen(cell, reals[cell.view], screen):
                 left = z_seeds[screen.verdicts(cell.filter, label, psi)[z_seeds - 1] == UNSCORED]
                 for name in parse(cell.filter).scorers:
-                    parts.setdefault((cell.split, name), []).append((label, psi, left))
-    found = {key: Demand.of(of_key) for key, of_key in parts.items()}
-    return {key: demand for key, demand in found.items() if demand.count}
+                    union = found.setdefault((cell.split, name), PoolUnion(screen.pool))
+                    union.add(label, psi, left)
+    demands = {key: union.demand() for key, union in found.items()}
+    return {key: demand for key, demand in demands.items() if demand.count}
 
 
 def _key(cell: Cell, label: str) -> _Key:

@@ -13,6 +13,7 @@ from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
 from fgaug.grid.recipe import Budget
 from fgaug.grid.space import Scheduler
+from fgaug.runs.results import started
 from fgaug.study.tune.policy import CellProgress, Policy, SingleCells, WholeCells, arms_of
 from fgaug.study.tune.seed_racing import SeedRace
 from fgaug.study.tune.successive_halving import ArmHalving
@@ -66,7 +67,10 @@ def seen_of(
 ) -> dict[str, CellProgress]:
     """Return the progress of every started cell; failed cells count as not started."""
     found = {}
+    known = started(run)
     for cell in cells:
+        if cell.cell_id not in known:
+            continue
         seen = seen_cell(run, cell, statuses.get(cell.cell_id), scheduler)
         if seen is not None and seen.status != "failed":
             found[cell.cell_id] = seen
