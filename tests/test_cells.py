@@ -20,6 +20,7 @@ from fgaug.grid.cells import (
     cells_of,
     digest,
     from_dict,
+    identify,
     recipe_identity,
     recipes_of,
     to_dict,
@@ -77,6 +78,7 @@ def one(wanted: str, context: Context = CONTEXT, **changes: Any) -> Cell:
     return next(cell for cell in cells(context, **changes) if cell.mode == wanted)
 
 
+REMOVAL = {"remove": {"dbp": 500, "trv": 500}, "remove_by": "group"}
 REPLACEMENT = {"mode": ["replacement"], "top__remove": {"dbp": 500, "trv": 500}}
 
 
@@ -209,6 +211,22 @@ class TestIdentity:
         context = replace(CONTEXT, weights={Recipe().model_dump_json(): "w"})
         names = ["fcfc9aa2b686", "2d90cac0f14f", "29594122d770", "3008e1b3612e"]
         assert [cell.cell_id for cell in cells(context)] == names
+
+    @given(
+        seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=4, unique=True),
+        text=st.text(st.characters(codec="utf-8"), min_size=1, max_size=8),
+    )
+    def test_the_seeds_of_an_arm_share_all_but_their_own_hash(
+        self, seeds: list[int], text: str
+    ) -> None:
+        axes = {"mode": ["augmentation", "replacement"], "seed": seeds}
+        by_label = {"axes": {**GRID["axes"], **axes, "psi": [0.5, {text: 0.5, "x": 1.0}]}}
+        read = parse_space({**GRID, **REMOVAL, **by_label, "controls": ["oversample"]})
+        names = ("mode", "psi", "psi_by_label", "ratio", "fakes", "filter", "remove")
+        names += ("remove_by", "split", "real_fraction", "rounds", "recipe", "budget", "seed")
+        for cell in expanded(read, {None: CONTEXT}):
+            content = {name: getattr(cell, name) for name in names}
+            assert cell.cell_id == identify(content, CONTEXT)
 
     def test_whole_numbers_are_one_value(self) -> None:
         whole = cells(ratio=[1], psi=[1], **{"recipe__lr_mult": [100]})

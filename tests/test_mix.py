@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import Counter
+from collections.abc import Hashable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fgaug.bank import Demand
 from fgaug.errors import GridError
 from fgaug.grid.cells import Cell
 from fgaug.grid.recipe import Budget, Recipe
@@ -496,6 +500,26 @@ class TestOrder:
         assert all((there[k][: len(here[k])] == here[k]).all() for k in LABELS)
 
 
+class TestSizes:
+    def test_cells_with_one_key_have_as_many_images(self) -> None:
+        found: dict[Hashable, set[tuple[int, int, int]]] = {}
+        changes = itertools.product(
+            ("baseline", "augmentation", "replacement", "synthetic", "oversample", "drop"),
+            (0.5, 1.0),
+            (1.0, 0.6),
+            ("image", "group"),
+            (1, 2, 3),
+        )
+        for mode, psi, share, by, seed in changes:
+            each = cell(mode, real_fraction=share, remove_by=by, seed=seed)
+            each = replace(each, psi=psi if each.uses_fakes else None)
+            made = mix.sizes(each, PLAIN, POOL)
+            of_key = found.setdefault(mix.same_sizes(each), set())
+            of_key.add((made.n_real, made.n_fake, made.n_dropped))
+        assert all(len(sizes) == 1 for sizes in found.values())
+        assert len(found) < 6 * 2 * 2 * 3  # psi, and mostly the seed, do not count
+
+
 class TestDemand:
     def test_the_union_over_cells(self) -> None:
         cells = [
@@ -515,6 +539,41 @@ class TestDemand:
                     expected |= set(plan(each, PLAIN, POOL).fakes[label].tolist())
             assert z_seeds.tolist() == sorted(expected)
         assert found.count == sum(len(z_seeds) for z_seeds in found.wanted.values())
+
+    def test_several_sets_at_once_are_each_as_alone(self) -> None:
+        first = [cell("augmentation", psi=psi, seed=seed) for psi in (0.5, 1.0) for seed in (1, 2)]
+        second = [first[1], cell("synthetic", psi=0.5, ratio=2.0, seed=1)]
+        of = {"dataset": PLAIN}
+        for cells, found in zip(
+            (first, second, []), mix.demands([first, second, []], of, POOL), strict=True
+        ):
+            alone = Demand.of(part for each in cells for part in plan(each, PLAIN, POOL).drawn)
+            assert found.wanted.keys() == alone.wanted.keys()
+            for key, z_seeds in alone.wanted.items():
+                np.testing.assert_array_equal(found.wanted[key], z_seeds)
+                assert found.wanted[key].dtype == z_seeds.dtype
+
+    def test_no_pool_is_ordered_once_all_of_it_is_needed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+        ordered = mix.order
+
+        def counted(cell: Cell, label: str, pool: int) -> np.ndarray:
+            asked.append(cell.seed)
+            return ordered(cell, label, pool)
+
+        monkeypatch.setattr(mix, "order", counted)
+        fakes = (("dbp", POOL), ("trv", 1))
+        many = [cell("augmentation", ratio=None, fakes=fakes, seed=seed) for seed in range(9)]
+        found = mix.demand(many, {"dataset": PLAIN}, POOL)
+        assert found.wanted["dbp", 0.7].tolist() == list(range(1, POOL + 1))
+        assert asked.count(0) == 2  # once a label
+        assert all(asked.count(seed) == 1 for seed in range(1, 9))  # `trv` alone
+
+    def test_a_draw_larger_than_the_pool_is_refused(self) -> None:
+        with pytest.raises(GridError, match="Raise `pool` or lower the ratio"):
+            mix.demand([cell("augmentation", ratio=POOL)], {"dataset": PLAIN}, POOL)
 
     def test_nothing_for_cells_without_fakes(self) -> None:
         assert mix.demand([cell("baseline"), cell("drop")], PLAIN, POOL).count == 0

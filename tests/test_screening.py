@@ -61,6 +61,27 @@ def test_a_filtered_draw_is_the_first_of_the_order_that_pass(store: Store) -> No
         np.testing.assert_array_equal(small.fakes[label], made.fakes[label][:n])
 
 
+@given(wanted=st.integers(0, POOL + 5), scored=st.sets(st.integers(1, POOL), max_size=3))
+def test_with_few_scores_or_none_a_draw_is_what_its_definition_says(
+    wanted: int, scored: set[int]
+) -> None:
+    seen = FakeSelection(None, {}, POOL)  # type: ignore[arg-type]  # its scores are supposed
+    order = mix.order(cell("augmentation"), "dbp", POOL)
+    for passes in (False, True):
+        z_seeds = np.array(sorted(scored), np.int64)
+        frame = pd.DataFrame({"z_seed": z_seeds, "agrees": np.full(len(z_seeds), passes)})
+        seen.suppose("agrees", "dbp", PSI, frame)
+        good = [z for z in order if z in scored and passes][:wanted]
+        drawn = seen.draw("agrees", "dbp", PSI, order, wanted)
+        assert drawn.z_seeds.tolist() == good
+        last = order.tolist().index(good[-1]) + 1 if good else 0
+        known = all(z in scored for z in order[:last])
+        assert drawn.whole == (len(good) == wanted and known)
+        if not scored:
+            prefix = seen.prefix("agrees", "dbp", PSI, order, wanted)
+            np.testing.assert_array_equal(prefix, order[: max(1, wanted)])
+
+
 def test_a_filter_over_two_scorers_reads_both(store: Store) -> None:
     text = "agrees and realism>=1"
     seen = all_scored(store)

@@ -35,7 +35,7 @@ class Demand:
         held = {key: rows["z_seed"].to_numpy() for key, rows in index.groupby(["label", "psi"])}
         left = {}
         for key, z_seeds in self.wanted.items():
-            rest = np.setdiff1d(z_seeds, held.get(key, np.empty(0, np.int64)))
+            rest = np.setdiff1d(z_seeds, held[key]) if key in held else z_seeds
             if len(rest):
                 left[key] = rest
         return Demand(left)

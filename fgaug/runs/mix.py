@@ -212,6 +212,14 @@ def sizes(cell: Cell, reals: Reals, pool: int) -> MixPlan:
     return plan(replace(cell, filter=NONE) if cell.filtered else cell, reals, pool)
 
 
+def same_sizes(cell: Cell) -> Hashable:
+    """Return a key that cells share if their mixes have equal numbers of images and problems."""
+    by_seed = cell.real_fraction < 1 or (cell.remove is not None and cell.remove_by == "group")
+    amount = (cell.ratio, cell.fakes, cell.rounds and (cell.rounds.size, cell.rounds.count))
+    reals = (cell.view, cell.real_fraction, cell.remove, cell.remove_by)
+    return cell.mode, amount, reals, cell.round, cell.seed if by_seed else None
+
+
 def fakes_wanted(cell: Cell, reals: Reals, label: str) -> int:
     """Return the number of fakes (or repeats) of a label a cell adds: int(n_l x ratio) or a count.
 

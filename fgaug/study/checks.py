@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -228,9 +228,14 @@ def mix_problems(
     at one seed.
     """
     found: dict[str, list[str]] = {}  # by arm
+    fine: set[Hashable] = set()
     for cell in cells:
         if cell.arm_id not in found or (cell.real_fraction < 1 and not found[cell.arm_id]):
-            found[cell.arm_id] = mix.check(cell, reals[cell.view], pool)
+            key = mix.same_sizes(cell)
+            problems = [] if key in fine else mix.check(cell, reals[cell.view], pool)
+            found[cell.arm_id] = problems
+            if not problems:
+                fine.add(key)
     return list(dict.fromkeys(problem for problems in found.values() for problem in problems))
 
 
@@ -239,10 +244,14 @@ def warn_of_large_batches(
 ) -> None:
     """Warn of arms with fewer training images than one batch."""
     small: dict[str, tuple[int, str]] = {}  # images and a cell, by arm
+    known: dict[Hashable, int] = {}
     for cell in cells:
         if cell.arm_id not in small:
-            mixed = mix.sizes(cell, reals[cell.view], pool)
-            small[cell.arm_id] = mixed.n_real + mixed.n_fake, cell.described
+            key = mix.same_sizes(cell)
+            if key not in known:
+                mixed = mix.sizes(cell, reals[cell.view], pool)
+                known[key] = mixed.n_real + mixed.n_fake
+            small[cell.arm_id] = known[key], cell.described
             if small[cell.arm_id][0] >= cell.recipe.batch_size:
                 small[cell.arm_id] = cell.recipe.batch_size, ""
     found = sorted(pair for pair in small.values() if pair[1])

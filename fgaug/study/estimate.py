@@ -55,8 +55,7 @@ def trial_seconds(cells: Sequence[Cell], dataset: Dataset, pool: int, threads: i
     known: dict[Hashable, float] = {}
     total = 0.0
     for cell in cells:
-        seeds_differ = cell.real_fraction < 1 or (cell.remove and cell.remove_by == "group")
-        key = (cell.arm_id, cell.view, cell.round, cell.seed if seeds_differ else None)
+        key = (mix.same_sizes(cell), id(cell.recipe))  # the cells of a plan share recipes
         if key not in known:
             known[key] = _seconds(cell, dataset, pool, threads, sides[cell.split], rates)
         total += known[key]
