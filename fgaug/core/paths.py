@@ -201,6 +201,11 @@ class RunPaths:
         return self.root / "results.parquet"
 
     @property
+    def row_cache(self) -> Path:
+        """The rows of all trials in one file; see `fgaug.runs.row_cache`."""
+        return self.root / ".rows.cache"
+
+    @property
     def tensorboard(self) -> Path:
         """A folder of events per cell, if the grid requests them."""
         return self.root / "tensorboard"

@@ -1,14 +1,14 @@
 """Results: the row, curve and predictions of each trial, written atomically.
 
 `result.json` is written last, so a cell that has one is finished. It is JSON because loading
-10,000 small Parquet files takes half a minute, and as many JSON files one second.
+10,000 small Parquet files takes half a minute, and as many JSON files one second; for larger runs
+`.rows.cache` holds the rows of all trials in one file.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -23,7 +23,7 @@ from fgaug.core import files
 from fgaug.core.paths import RunPaths, TrialPaths
 from fgaug.core.split_names import fold_split
 from fgaug.errors import RunError
-from fgaug.runs import confirmation_records
+from fgaug.runs import all_rows, confirmation_records, row_cache
 from fgaug.runs.place import run_at
 from fgaug.training import saved_model
 from fgaug.training.metrics import METRICS
@@ -68,7 +68,7 @@ _WHOLE = (
 )
 _REAL = ("psi", "ratio", "real_fraction", "wall_s", "train_images_per_s", "train_loss", "train_s")
 _REAL_PREFIXES = ("valid_", "test_", "precision_", "recall_", "specificity_", "peak_", "p_")
-FEW = 10  # cells; more are looked up in one listing of the run's trials
+FEW = 10  # cells; the statuses of more come from the cache of all rows
 USUAL_SPLIT = "dataset"  # for grids without the axis `split`
 
 
@@ -160,6 +160,7 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
         not isinstance(raw, dict)
         or raw.get("schema") != SCHEMA
         or not isinstance(raw.get("rows"), list)
+        or not all(isinstance(row, dict) for row in raw["rows"])
     ):
         raise RunError(
             f"{path} is damaged or from another version of fgaug. Restore it, or remove it and "
@@ -168,36 +169,23 @@ def _rows_in(path: Path) -> list[dict[str, Any]]:
     return list(raw["rows"])
 
 
-def started(run: RunPaths) -> frozenset[str]:
-    """Return the cells that have a folder in the run, from one listing."""
-    try:
-        return frozenset(os.listdir(run.trials))
-    except (FileNotFoundError, NotADirectoryError):
-        return frozenset()
-
-
-def _started(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
-    """Return those of the cells that have a folder, without a question for each of many cells."""
-    asked = list(cell_ids)
-    return asked if len(asked) <= FEW else [*filter(started(run).__contains__, asked)]
-
-
 def statuses_of(run: RunPaths, cell_ids: Iterable[str]) -> dict[str, str]:
     """Return the status (ok, pruned, failed) of every cell with a row.
 
     Only reads: a cell with a damaged row counts as not trained, see `set_aside_damaged`.
     """
-    found = ((cell_id, _status(run.trial(cell_id))) for cell_id in _started(run, cell_ids))
+    asked = list(cell_ids)
+    if len(asked) > FEW:
+        return all_rows.statuses(run, asked, _status)
+    found = ((cell_id, _status(run.trial(cell_id))) for cell_id in asked)
     return {cell_id: status for cell_id, status in found if status is not None}
 
 
 def damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
     """Return the cells whose row cannot be read."""
-    return [
-        cell_id
-        for cell_id in _started(run, cell_ids)
-        if run.trial(cell_id).result.is_file() and _status(run.trial(cell_id)) is None
-    ]
+    asked = list(cell_ids)
+    readable, present = statuses_of(run, asked), row_cache.result_states(run)
+    return [cell_id for cell_id in asked if cell_id in present and cell_id not in readable]
 
 
 def set_aside_damaged(run: RunPaths, cell_ids: Iterable[str]) -> list[str]:
@@ -232,12 +220,10 @@ def load_results(run: str | PathLike[str]) -> pd.DataFrame:
         RunError: the run does not exist, or a row is damaged.
     """
     run_paths = _opened(run)
-    rows: list[dict[str, Any]] = []
-    for folder in _trial_folders(run_paths):
-        rows += read_rows(folder)
-    if not rows:
+    rows = all_rows.read(run_paths, read_rows)
+    if rows is None:
         return pd.DataFrame(columns=columns(()))
-    frame = _ordered(pd.DataFrame(rows))
+    frame = _ordered(rows.frame())
     if second := confirmation_records.cells_of(run_paths):
         confirmed = frame["cell_id"].isin(second)
         before_status = list(frame.columns).index("status")
@@ -259,8 +245,14 @@ def load_predictions(run: str | PathLike[str]) -> pd.DataFrame:
 
 
 def compact(run: RunPaths) -> None:
-    """Write all rows to results.parquet, a copy for other tools."""
+    """Write all rows to results.parquet, a copy for other tools; bring the cache up to date."""
+    compact_rows(run)
     files.write_table(run.results, typed(load_results(run.root)))
+
+
+def compact_rows(run: RunPaths) -> int:
+    """Bring the cache of all rows up to date and return how many trials it holds."""
+    return all_rows.write_cache(run, read_rows)
 
 
 def typed(frame: pd.DataFrame) -> pa.Table:

@@ -13,7 +13,7 @@ from fgaug.errors import RunError
 from fgaug.grid.cells import Cell
 from fgaug.grid.recipe import Budget
 from fgaug.grid.space import Scheduler
-from fgaug.runs.results import started
+from fgaug.runs.row_cache import started
 from fgaug.study.tune.policy import CellProgress, Policy, SingleCells, WholeCells, arms_of
 from fgaug.study.tune.seed_racing import SeedRace
 from fgaug.study.tune.successive_halving import ArmHalving
