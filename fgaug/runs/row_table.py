@@ -76,20 +76,19 @@ class RowTable:
             {name: self._column(name) for name in names}, index=pd.RangeIndex(len(self))
         )
 
-    def _column(self, name: str) -> np.ndarray | pd.Series[Any]:
+    def _column(self, name: str) -> pd.Series[Any]:
         array = self.columns[name]
         if name in self.as_json or array.null_count == len(array):
             return self._inferred(name)
-        if pa.types.is_float64(array.type) or not array.null_count:
-            return array.to_pandas()
+        found: pd.Series[Any] = array.to_pandas()
+        if not array.null_count or pa.types.is_float64(array.type):
+            return found
         if pa.types.is_int64(array.type):
             ends = pc.min_max(array).as_py()
-            if ends["min"] >= -_EXACT and ends["max"] <= _EXACT:
-                return array.to_pandas()
-        if pa.types.is_large_string(array.type):
-            texts: pd.Series[Any] = array.to_pandas()
-            if texts.dtype != object:  # since pandas 3
-                return texts
+            exact = ends["min"] >= -_EXACT and ends["max"] <= _EXACT
+            return found if exact else self._inferred(name)
+        if pa.types.is_large_string(array.type) and found.dtype != object:  # since pandas 3
+            return found
         return self._inferred(name)
 
     def _inferred(self, name: str) -> pd.Series[Any]:
