@@ -3,8 +3,8 @@
 A run of 100,000 trials has as many `result.json`, which take a minute to read. The cache holds
 their rows with each file's size and time of modification; a row counts only while both are
 unchanged. The JSON files stay the truth: a cache that is missing, damaged or from another version
-is ignored, and deleting it loses nothing. It belongs to one folder: that of a run, or the mirror of a
-run on object storage, whose files keep their times only here.
+is ignored, and deleting it loses nothing. It describes the files of one folder and stays there:
+for a run on object storage, in this machine's mirror.
 
 The file is one line of JSON (lengths and SHA-256 of two parts), the index of trials as JSON, and
 the rows as Parquet (see `row_table`). Loads no library of numbers: `fgaug status` reads the index.
