@@ -104,7 +104,7 @@ class TestReading:
         root = bank.store.folder
         for uri in (root, str(root), root.as_uri()):
             assert (fgaug.open_bank(uri).read("trv", 0.7, [4]) == images([4])).all()
-        with pytest.raises(BankError, match="not a valid bank address"):
+        with pytest.raises(BankError, match="not a valid address"):
             open_bank("nowhere://bucket/bank")
 
     def test_missing_images(self, bank: Bank) -> None:

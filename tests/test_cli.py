@@ -119,7 +119,7 @@ def test_every_mistake_of_a_grid_at_once(fgaug: Any, prepared: Path, tmp_path: P
             ["`remove` takes 5000"],
         ),
         ({"remove": {"dbp": 1}}, ["`remove` must name the labels"]),
-        ({"bank": "nowhere://bucket/bank"}, ["not a valid bank address"]),
+        ({"bank": "nowhere://bucket/bank"}, ["not a valid address"]),
     ],
 )
 def test_what_a_grid_asks_for_and_cannot_have(
