@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fgaug.core import files, mirror, write_through
-from fgaug.core.store import ObjectStore, Store, open_store
+from fgaug.core.store import Entry, ObjectStore, Store, open_store
 from fgaug.errors import StoreError
 
 
@@ -172,6 +172,23 @@ class TestPacks:
         assert sorted(path.name for path in (there / "trials").iterdir()) == ["a", "b"]
         monkeypatch.setattr("fgaug.core.packs._rows", lambda path: pytest.fail("read again"))
         mirror.refresh(there)
+
+    def test_a_pack_written_during_a_listing_hides_no_trial(
+        self, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files.write_text(here / "trials" / "a" / "result.json", "a")
+        listed, late = ObjectStore.entries, [here / "trials" / "a"]
+
+        def entries(self: ObjectStore, below: str) -> dict[str, Entry]:
+            found = listed(self, below)
+            if below == "" and late:  # past the packs, before the trials
+                mirror.pack([late.pop()])
+                return {}
+            return found
+
+        monkeypatch.setattr(ObjectStore, "entries", entries)
+        mirror.refresh(there)
+        assert (there / "trials" / "a" / "result.json").read_text() == "a"
 
     def test_a_large_file_is_fetched_before_it_is_packed(self, here: Path, there: Path) -> None:
         files.write_text(there / "trials" / "a" / "predictions.parquet", "numbers")

@@ -86,7 +86,7 @@ def test_a_driver_that_dies_is_followed_from_another_machine(
     uri, grid = f"{bucket}/runs/killed", tmp_path / "grid.yaml"
     text = (root / "grid.yaml").read_text(encoding="utf-8")
     grid.write_text(
-        text.replace("max: 8", "max: 200").replace("evaluations: 4", "evaluations: 50")
+        text.replace("max: 8", "max: 300").replace("evaluations: 4", "evaluations: 99")
     )
 
     def command(machine: str) -> subprocess.Popen[str]:

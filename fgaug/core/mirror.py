@@ -78,11 +78,7 @@ def refresh(folder: Path) -> None:
     store, below = found
     with _alone(folder):
         began = time.time()
-        entries = {
-            name: entry
-            for name, entry in store.entries(below).items()
-            if name.split("/")[0] not in (LOCKS, *_LOCAL)
-        }
+        entries = _listed(store, below)
         root = _root_of(folder)
         changed = [name for name, entry in entries.items() if not _same(root / name, entry)]
         with ThreadPoolExecutor(_REQUESTS) as threads:
@@ -94,6 +90,19 @@ def refresh(folder: Path) -> None:
         for path in _older(folder, began):
             if path.relative_to(root).as_posix() not in kept:
                 path.unlink(missing_ok=True)
+
+
+def _listed(store: Store, below: str) -> dict[str, Entry]:
+    """Return the entries of a folder that are mirrored.
+
+    A pack that is written during a listing may take over trials that the listing has not reached
+    yet. Then the folder is listed again.
+    """
+    while True:
+        entries = store.entries(below)
+        if below or store.entries(packs.FOLDER).keys() <= entries.keys():
+            unmirrored = (LOCKS, *_LOCAL)
+            return {k: v for k, v in entries.items() if k.split("/")[0] not in unmirrored}
 
 
 def pack(folders: Sequence[Path]) -> None:
