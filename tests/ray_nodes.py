@@ -47,10 +47,11 @@ files.create_dir(sys.argv[2])
 class RayNodes:
     """A Ray cluster, one node of a network at a time."""
 
-    def __init__(self, head: Node, cpus: int = 1) -> None:
-        self.head, self._cpus = head, cpus
+    def __init__(self, head: Node, *, head_cpus: int = 1) -> None:
+        self.head = head
         self._token = secrets.token_hex(32)
-        self._start(head, "--head", f"--port={RAY_PORT}", "--include-dashboard=false")
+        own = ["--head", f"--port={RAY_PORT}", "--include-dashboard=false"]
+        self._start(head, *own, cpus=head_cpus)
 
     def join(self, *nodes: Node) -> None:
         """Start Ray on these nodes too, all at the same time."""
@@ -67,13 +68,13 @@ class RayNodes:
         wanted = sorted(node.address for node in nodes)
         until(lambda: self.alive() == wanted, NOTICED_S, f"the head knows {wanted} alone")
 
-    def _start(self, node: Node, *words: str) -> None:
+    def _start(self, node: Node, *words: str, cpus: int = 1) -> None:
         token = node.path("/root/.ray/auth_token")
         token.parent.mkdir()
         token.write_text(self._token)
         token.chmod(0o600)
         node.env |= _RAY
-        own = [f"--node-ip-address={node.address}", f"--num-cpus={self._cpus}"]
+        own = [f"--node-ip-address={node.address}", f"--num-cpus={cpus}"]
         less = [f"--object-store-memory={_STORE_BYTES}", "--disable-usage-stats"]
         node.run([RAY, "start", *words, *own, *less], seconds=STARTS_S)
 

@@ -25,6 +25,7 @@ from fgaug.bank import (
 )
 from fgaug.bank.score_columns import COLUMNS, columns_of
 from fgaug.bank.scores import scorers_of
+from fgaug.core import lease
 from fgaug.core.paths import BankNames
 from fgaug.errors import BankError
 
@@ -166,7 +167,7 @@ class TestOneWriter:
     def test_waits_for_who_holds_the_bank(
         self, bank: Bank, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(lock, "POLL_S", 0.02)
+        monkeypatch.setattr(lease, "POLL_S", 0.02)
         with lock.held(bank.store) as held:
             other = threading.Thread(
                 target=write_scores, args=[bank.store, AGREES, "trv", 0.5, scored([1])]

@@ -14,7 +14,7 @@ from fgaug.core.cluster import started
 from fgaug.core.paths import RunPaths
 from fgaug.errors import GridError, RunError, UserError
 from fgaug.grid.load import parse_space
-from fgaug.runs import folder
+from fgaug.runs import run_lock
 from fgaug.runs.results import load_results
 from fgaug.study import planner, search
 from fgaug.study.plan import Shard
@@ -56,13 +56,13 @@ class TestShards:
 
     def test_locks(self, root: Path) -> None:
         run = RunPaths(root / "locked")
-        with folder.held(run, "1-of-2"):
-            with folder.held(run, "2-of-2"):
+        with run_lock.held(run, "1-of-2"):
+            with run_lock.held(run, "2-of-2"):
                 pass
             for other in ("1-of-2", None):
-                with pytest.raises(RunError, match="in use by another"), folder.held(run, other):
+                with pytest.raises(RunError, match="in use by another"), run_lock.held(run, other):
                     pass
-        with folder.held(run), pytest.raises(RunError), folder.held(run, "1-of-2"):
+        with run_lock.held(run), pytest.raises(RunError), run_lock.held(run, "1-of-2"):
             pass
 
     @pytest.mark.ray

@@ -29,7 +29,7 @@ ERRORS = {
 VALUES = {"Plan", "Replay", "Run", "Space", "__version__", "quality", "stats"}
 SEARCH = """(
     grid: str | Path | Space,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     *,
     dashboard: bool = True,
     console: Console | None = None,
@@ -38,7 +38,8 @@ SEARCH = """(
     retries: int = 1,
     log: str = 'auto',
     cpus: int | None = None,
-    gpus: int | None = None
+    gpus: int | None = None,
+    storage: str | None = None
 ) -> Run"""
 CONFIRM = """(
     self,
@@ -63,8 +64,9 @@ FUNCTIONS = {
     "open_bank": "(uri: str | Path | Store) -> Bank",
     "open_dataset": "(path: str | Path) -> Dataset",
     "open_run": "(run: str | PathLike[str]) -> Run",
-    "plan": "(grid: str | Path | Space, out: str | Path | None = None, shard: Shard | None = None,"
-    " keep: Callable[[Cell], bool] | None = None, room: Room | None = None) -> Plan",
+    "plan": "(grid: str | Path | Space, out: str | PathLike[str] | None = None,"
+    " shard: Shard | None = None, keep: Callable[[Cell], bool] | None = None,"
+    " room: Room | None = None) -> Plan",
     "predict": "(model: str | Path, images: str | Path | Sequence[str | Path], *,"
     " split: str | None = None, device: str = 'cpu', skip_broken: bool = False,"
     " progress: Advance | None = None, table: LabelTable | None = None) -> pd.DataFrame",
@@ -119,7 +121,7 @@ def on_one_line(text: str) -> str:
 
 def test_these_are_the_public_names() -> None:
     assert set(fgaug.__all__) == {*FUNCTIONS, *VALUES, *ERRORS}
-    assert len(ERRORS) == 11
+    assert len(ERRORS) == 12
     assert set(gan_worker.__all__) == {"StubGenerator", "load_generator"}
 
 
@@ -137,7 +139,7 @@ def test_a_run_can_be_asked_this() -> None:
     assert {name: signature(value) for name, value in methods.items()} == {
         name: on_one_line(text) for name, text in RUN.items()
     }
-    assert fgaug.Run.__slots__ == ("root", "ok", "pruned", "failed", "missing")
+    assert fgaug.Run.__slots__ == ("root", "uri", "ok", "pruned", "failed", "missing")
     assert isinstance(fgaug.Run.exit_code, property)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections import Counter
+from os import PathLike
 from pathlib import Path
 
 from rich.console import Console
@@ -27,7 +28,7 @@ _log = logging.getLogger("fgaug")
 
 def search(
     grid: str | Path | Space,
-    out: str | Path | None = None,
+    out: str | PathLike[str] | None = None,
     *,
     dashboard: bool = True,
     console: Console | None = None,

@@ -1,0 +1,86 @@
+"""Searches on nodes that share no folder: the numbers are those of one machine, whatever dies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from nodes import need_nodes, until
+from nodes_search import CELLS, WORK, Nodes, nodes_with_store, write_inputs
+from same_frames import assert_same_frames
+
+from fgaug.runs.results import load_curves, load_predictions, load_results
+from fgaug.study import search
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+SEARCH_S = 600.0
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of the same grid on one machine, in a folder."""
+    need_nodes()
+    root = tmp_path_factory.mktemp("one machine")
+    grid = write_inputs(root, root, max_steps=STEPS)
+    assert search.search(grid, root / "run", dashboard=False).ok == CELLS
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset and grid as the driver's node has them."""
+    root = tmp_path_factory.mktemp("work")
+    write_inputs(root, WORK, max_steps=STEPS)
+    return root
+
+
+def assert_equal(folder: Path, undisturbed: Path) -> None:
+    for load in (load_results, load_curves, load_predictions):
+        assert_same_frames(pd.read_pickle(folder / f"{load.__name__}.pickle"), load(undisturbed))
+
+
+def test_equal_to_one_machine(undisturbed: Path, work: Path, tmp_path: Path) -> None:
+    """Dataset and grid are on the driver's node alone; fakes are made on all nodes."""
+    with nodes_with_store() as nodes:
+        driver, other = nodes.network.add("driver"), nodes.network.add("other")
+        nodes.ray.join(driver, other)
+        driver.put(work, WORK)
+        with nodes.search(driver, f"{WORK}/grid.yaml") as job:
+            assert job.wait(SEARCH_S) == 0, job.output()
+        nodes.bring(nodes.network.add("reader"), tmp_path / "frames")
+        assert set(pd.read_pickle(tmp_path / "frames" / "load_results.pickle")["host"]) == {
+            "driver",
+            "other",
+        }
+    assert_equal(tmp_path / "frames", undisturbed)
+
+
+def test_a_node_and_the_driver_die(undisturbed: Path, work: Path, tmp_path: Path) -> None:
+    """A node is switched off in mid-search, then the driver's; a new one goes on with the run."""
+    with nodes_with_store() as nodes:
+        driver, victim = nodes.network.add("driver"), nodes.network.add("victim")
+        nodes.ray.join(driver, victim)
+        driver.put(work, WORK)
+        with nodes.search(driver, f"{WORK}/grid.yaml") as job:
+            wait_for_rows(nodes, 4, job_output=job.output)
+            victim.kill()
+            wait_for_rows(nodes, 8, job_output=job.output)
+            assert job.poll() is None, job.output()
+            driver.kill()
+        finished = nodes.finished()
+        assert finished < CELLS, "the driver died too late to test anything"
+        heir, late = nodes.join("heir"), nodes.network.add("late")
+        with nodes.search(heir, nodes.grid_at()) as job:
+            wait_for_rows(nodes, finished + 1, job_output=job.output)
+            nodes.ray.join(late)
+            assert job.wait(SEARCH_S) == 0, job.output()
+        nodes.bring(nodes.network.add("reader"), tmp_path / "frames")
+    assert_equal(tmp_path / "frames", undisturbed)
+    rows = pd.read_pickle(tmp_path / "frames" / "load_results.pickle")
+    assert {"driver", "heir", "late"} <= set(rows["host"])
+
+
+def wait_for_rows(nodes: Nodes, rows: int, *, job_output: object) -> None:
+    until(lambda: nodes.finished() >= rows, SEARCH_S, f"{rows} rows in the store")
