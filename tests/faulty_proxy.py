@@ -100,7 +100,7 @@ class Proxy:
         self._order(drop=True)
 
     def counts(self) -> Counter[str]:
-        """Return the number of requests so far by method, and of faults by fate."""
+        """Return the number of requests so far by method or LIST, and of faults by fate."""
         return Counter(self._order()["counts"])
 
     def _order(self, **order: Any) -> dict[str, Any]:
@@ -198,8 +198,8 @@ class _Server:
         """Treat one request; False ends the connection."""
         request = await _read(reader, asking=writer)
         method, target, _ = request.first.decode("latin-1").split(" ", 2)
-        path = target.partition("?")[0]
-        self.counts[method] += 1
+        path, _, query = target.partition("?")
+        self.counts["LIST" if "list-type=2" in query else method] += 1
         fate = self.faults.fate(method, path, self.times[method, path])
         self.times[method, path] += 1
         await asyncio.sleep(self.faults.delay_s)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodes import PYTHON, Job, Network, Node
-from ray_nodes import S3, RayNodes, s3_on, told
+from ray_nodes import PROXY_PORT, S3, RayNodes, s3_on, told
 from small_grid import phantom_dataset, write_grid
 
 FGAUG = str(Path(PYTHON).with_name("fgaug"))
 CELLS = 24
 WORK, RUN = "/root/work", "bucket/runs/x"
+GRID_OF_RUN = f"s3://{RUN}/space.resolved.yaml"
 _ROWS = """
 import json, sys
 from fgaug.core.store import open_store
@@ -62,20 +63,27 @@ def write_inputs(root: Path, seen_as: str | Path, *, max_steps: int) -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nodes:
-    """A store, the head of a Ray cluster, and nodes that come and go."""
+    """A store, the head of a Ray cluster unless the test starts its own, and other nodes."""
 
     network: Network
     store: S3
-    ray: RayNodes
+    cluster: RayNodes | None
 
     @property
-    def uri(self) -> str:
-        """The run's URI, through the proxy."""
-        return self.store.uri(RUN)
+    def ray(self) -> RayNodes:
+        """The Ray cluster."""
+        assert self.cluster is not None
+        return self.cluster
 
-    def grid_at(self) -> str:
-        """Return the URI of the run's own copy of the grid."""
-        return self.store.uri(f"{RUN}/space.resolved.yaml")
+    @property
+    def access(self) -> dict[str, str]:
+        """The store's address, through the proxy, and credentials as users have them."""
+        return {
+            "AWS_ENDPOINT_URL": f"http://{self.store.node.address}:{PROXY_PORT}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+        }
 
     def join(self, name: str | None = None) -> Node:
         """Add a node to the network and to Ray's cluster."""
@@ -84,9 +92,9 @@ class Nodes:
         return node
 
     def search(self, node: Node, grid: str) -> Job:
-        """Start the search from a node."""
-        words = [FGAUG, "search", grid, "--out", self.uri, "--address", "auto"]
-        return node.start([*words, "--no-dashboard", "--retries", "30", "--log", "json"])
+        """Start the search from a node, the only one that knows the store's credentials."""
+        words = [FGAUG, "search", grid, "--out", f"s3://{RUN}", "--address", "auto"]
+        return node.start([*words, "--retries", "30", "--log", "json"], **self.access)
 
     def files(self) -> dict[str, list[str]]:
         """Return the files of each cell that the store has."""
@@ -102,17 +110,20 @@ class Nodes:
 
     def bring(self, node: Node, folder: Path) -> None:
         """Read the run from a node, and copy its pickled frames to a folder of the test."""
-        node.python(_BRING, self.uri, "/root/frames")
+        node.python(_BRING, f"s3://{RUN}", "/root/frames", **self.access)
         folder.mkdir()
         for path in node.path("/root/frames").iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
 
 
 @contextlib.contextmanager
-def nodes_with_store() -> Iterator[Nodes]:
-    """Yield a store and the head of a cluster, which has no core for trials, on two nodes."""
-    with Network() as network:
-        store_node, head = network.add("store"), network.add("head")
-        with s3_on(store_node) as store:
-            store.make_bucket("bucket")
-            yield Nodes(network=network, store=store, ray=RayNodes(head, head_cpus=0))
+def nodes_with_store(*, ray: bool = True) -> Iterator[Nodes]:
+    """Yield a store and the head of a cluster, which has no core for trials, on two nodes.
+
+    Args:
+        ray: false for the store alone.
+    """
+    with Network() as network, s3_on(network.add("store")) as store:
+        store.make_bucket("bucket")
+        cluster = RayNodes(network.add("head"), head_cpus=0) if ray else None
+        yield Nodes(network=network, store=store, cluster=cluster)

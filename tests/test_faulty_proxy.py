@@ -109,7 +109,8 @@ def test_without_faults_all_passes(
     assert ask(client, "GET", "/chunks/two") == (200, b"abc" * 99)
     assert ask(client, "DELETE", "/chunks/two") == (204, b"")
     assert ask(client, "GET", "/chunks/two") == (404, b"")
-    assert proxy.counts() == {"PUT": 3, "GET": 3, "HEAD": 1, "DELETE": 1}
+    assert ask(client, "GET", "/none?list-type=2") == (404, b"")
+    assert proxy.counts() == {"PUT": 3, "GET": 3, "HEAD": 1, "DELETE": 1, "LIST": 1}
 
 
 def test_a_body_in_chunks_and_one_that_waits_to_be_asked_for(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from nodes import need_nodes, until
-from nodes_search import CELLS, WORK, Nodes, nodes_with_store, write_inputs
+from nodes import Job, need_nodes
+from nodes_search import CELLS, GRID_OF_RUN, WORK, Nodes, nodes_with_store, write_inputs
 from same_frames import assert_same_frames
 
 from fgaug.runs.results import load_curves, load_predictions, load_results
 from fgaug.study import search
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1200)]
 SEARCH_S = 600.0
-STEPS = 60
+STEPS = 120
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +65,15 @@ def test_a_node_and_the_driver_die(undisturbed: Path, work: Path, tmp_path: Path
         nodes.ray.join(driver, victim)
         driver.put(work, WORK)
         with nodes.search(driver, f"{WORK}/grid.yaml") as job:
-            wait_for_rows(nodes, 4, job_output=job.output)
+            wait_for_rows(nodes, 4, job)
             victim.kill()
-            wait_for_rows(nodes, 8, job_output=job.output)
-            assert job.poll() is None, job.output()
+            wait_for_rows(nodes, 8, job)
             driver.kill()
         finished = nodes.finished()
         assert finished < CELLS, "the driver died too late to test anything"
         heir, late = nodes.join("heir"), nodes.network.add("late")
-        with nodes.search(heir, nodes.grid_at()) as job:
-            wait_for_rows(nodes, finished + 1, job_output=job.output)
+        with nodes.search(heir, GRID_OF_RUN) as job:
+            wait_for_rows(nodes, finished + 1, job)
             nodes.ray.join(late)
             assert job.wait(SEARCH_S) == 0, job.output()
         nodes.bring(nodes.network.add("reader"), tmp_path / "frames")
@@ -82,5 +82,10 @@ def test_a_node_and_the_driver_die(undisturbed: Path, work: Path, tmp_path: Path
     assert {"driver", "heir", "late"} <= set(rows["host"])
 
 
-def wait_for_rows(nodes: Nodes, rows: int, *, job_output: object) -> None:
-    until(lambda: nodes.finished() >= rows, SEARCH_S, f"{rows} rows in the store")
+def wait_for_rows(nodes: Nodes, rows: int, job: Job) -> None:
+    """Wait until the store has so many rows while the search goes on."""
+    end = time.monotonic() + SEARCH_S
+    while nodes.finished() < rows:
+        assert job.poll() is None, job.output()
+        assert time.monotonic() < end, f"not {rows} rows within {SEARCH_S:.0f} s:\n{job.output()}"
+        time.sleep(3)  # to look costs a process
