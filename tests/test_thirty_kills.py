@@ -1,0 +1,153 @@
+"""A search on S3 whose nodes, processes, driver and connections are killed thirty times."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+from faulty_proxy import Faults
+from nodes import Job, Node, need_nodes
+from nodes_search import CELLS, GRID_OF_RUN, WORK, Nodes, nodes_with_store, write_inputs
+from same_frames import assert_same_frames
+
+from fgaug.runs.results import load_curves, load_predictions, load_results
+from fgaug.study import search
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
+KILLS, SEED = 30, 20261201
+STEPS = 600
+PAUSE_S = (5.0, 15.0)  # between kills
+STORE_AWAY_S = 5.0
+END_S = 900.0  # from the last kill to the end of the search
+
+
+class Chaos:
+    """A search and what happens to it; every decision comes from the seed."""
+
+    def __init__(self, nodes: Nodes, work: Path) -> None:
+        self.nodes, self.work = nodes, work
+        self.rng = random.Random(SEED)
+        self.began = time.monotonic()
+        self.done: Counter[str] = Counter()
+        self.driver, self.other = nodes.network.add("first"), nodes.network.add("second")
+        nodes.ray.join(self.driver, self.other)
+        self.driver.put(work, WORK)
+        self.job = nodes.search(self.driver, f"{WORK}/grid.yaml")
+        self.number = 0
+
+    def tell(self, what: str) -> None:
+        print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)
+
+    def strike(self) -> None:
+        """Kill something."""
+        kind = self.rng.choices(
+            ["process", "connections", "store", "requests", "node", "driver"],
+            weights=[8, 5, 4, 5, 4, 4],
+        )[0]
+        self.tell(f"{kind}: {getattr(self, f'_{kind}')()}")
+        self.done[kind] += 1
+
+    def again(self) -> None:
+        """Start the search again if its driver has ended before the run is complete."""
+        code = self.job.poll()
+        if code is None or code == 0:
+            return
+        self.tell(f"the driver ended with exit code {code}: {last_line(self.job)}")
+        self.job.kill()
+        self.job = self.nodes.search(self.driver, GRID_OF_RUN)
+
+    def _process(self) -> str:
+        """Kill a process in which a cell trains or fakes are made."""
+        node = self.rng.choice([self.driver, self.other])
+        found = [each for each in node.processes() if named(each).startswith("ray::")]
+        chosen = [each for each in found if "Agent" not in named(each)]
+        if not chosen:
+            return f"none on {node.name}"
+        victim = self.rng.choice(sorted(chosen, key=lambda each: each.pid))
+        name = named(victim)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+        return f"{name} on {node.name}"
+
+    def _connections(self) -> str:
+        self.nodes.store.proxy.drop()
+        return "all cut"
+
+    def _store(self) -> str:
+        self.nodes.store.proxy.off()
+        time.sleep(STORE_AWAY_S)
+        self.nodes.store.proxy.on()
+        return f"away for {STORE_AWAY_S:.0f} s"
+
+    def _requests(self) -> str:
+        seed = self.rng.randrange(1 << 30)
+        self.nodes.store.proxy.set(Faults(delay_s=0.05, fail=0.2, cut=0.2, seed=seed))
+        time.sleep(STORE_AWAY_S)
+        self.nodes.store.proxy.set(Faults())
+        return f"40% failed or cut for {STORE_AWAY_S:.0f} s"
+
+    def _node(self) -> str:
+        gone, self.other = self.other, self._new()
+        gone.kill()
+        return f"{gone.name} is off, {self.other.name} has joined"
+
+    def _driver(self) -> str:
+        """Switch the driver's node off, and go on from another one."""
+        gone, self.driver, self.other = self.driver, self.other, self._new()
+        gone.kill()
+        self.job.kill()
+        self.job = self.nodes.search(self.driver, GRID_OF_RUN)
+        return f"{gone.name} is off, {self.driver.name} goes on, {self.other.name} has joined"
+
+    def _new(self) -> Node:
+        self.number += 1
+        return self.nodes.join(f"new-{self.number}")
+
+
+def test_the_numbers_are_those_of_an_undisturbed_search(tmp_path: Path) -> None:
+    need_nodes()
+    for name in ("alone", "work"):
+        (tmp_path / name).mkdir()
+    grid = write_inputs(tmp_path / "alone", tmp_path / "alone", max_steps=STEPS)
+    assert search.search(grid, tmp_path / "alone" / "run", dashboard=False).ok == CELLS
+    write_inputs(tmp_path / "work", WORK, max_steps=STEPS)
+    with nodes_with_store() as nodes:
+        chaos = Chaos(nodes, tmp_path / "work")
+        wait_for_the_first_row(chaos)
+        while chaos.done.total() < KILLS:
+            time.sleep(chaos.rng.uniform(*PAUSE_S))
+            assert chaos.job.poll() != 0, f"complete after {chaos.done}: nothing left to kill"
+            chaos.again()
+            chaos.strike()
+        end = time.monotonic() + END_S
+        while chaos.job.poll() != 0:
+            assert time.monotonic() < end, chaos.job.output()
+            chaos.again()
+            time.sleep(1)
+        chaos.tell(f"complete: {dict(chaos.done)}")
+        nodes.bring(nodes.network.add("reader"), tmp_path / "frames")
+    for load in (load_results, load_curves, load_predictions):
+        frame = pd.read_pickle(tmp_path / "frames" / f"{load.__name__}.pickle")
+        assert_same_frames(frame, load(tmp_path / "alone" / "run"))
+
+
+def wait_for_the_first_row(chaos: Chaos) -> None:
+    while not chaos.nodes.finished():
+        assert chaos.job.poll() is None, chaos.job.output()
+        time.sleep(3)
+
+
+def named(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline()).strip()
+    return ""
+
+
+def last_line(job: Job) -> str:
+    return (job.output().strip().splitlines() or [""])[-1]
