@@ -64,13 +64,20 @@ def unpack(root: Path, loose: set[str]) -> None:
     for path in sorted((root / FOLDER).glob("*.parquet")):
         if _mark_of(path).is_file():
             continue
+        made: set[str] = set()
+        modified_ns = path.stat().st_mtime_ns  # so old that the cache of rows takes it for settled
         for folder, file, content in _rows(path):
             if f"{folder}/{file}" in loose:
                 continue
-            (root / folder).mkdir(parents=True, exist_ok=True)
-            temporary = root / folder / f".{file}.{os.getpid()}.tmp"
-            temporary.write_bytes(content)
-            temporary.replace(root / folder / file)
+            place = os.path.join(root, folder)
+            if folder not in made:
+                os.makedirs(place, exist_ok=True)
+                made.add(folder)
+            temporary = os.path.join(place, f".{file}.{os.getpid()}.tmp")
+            with open(temporary, "wb") as written:
+                written.write(content)
+            os.utime(temporary, ns=(modified_ns, modified_ns))
+            os.replace(temporary, os.path.join(place, file))
         _mark(path)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -38,19 +39,25 @@ def register(folder: Path, target: Target) -> None:
 
 def target_of(path: Path) -> tuple[Target, str] | None:
     """Return where a file is written too, and its name there; None for most files."""
+    text = os.fspath(
+        path
+    )  # asked for every file that is read: pathlib would take most of the time
     for folder, target in _targets.items():
-        if path.is_relative_to(folder):
-            return target, path.relative_to(folder).as_posix()
+        start = os.path.join(folder, "")
+        if text.startswith(start):
+            return target, text[len(start) :]
     return None
 
 
 def fetched(path: Path) -> Path:
     """Return a path after downloading its content, if it is a mirror's and still empty."""
-    found = target_of(path)
-    if found is not None and path.is_file() and not path.stat().st_size:
-        target, name = found
-        listed_ns = path.stat().st_mtime_ns
-        with contextlib.suppress(FileNotFoundError):
+    if (found := target_of(path)) is None:
+        return path
+    target, name = found
+    with contextlib.suppress(FileNotFoundError):
+        listed = path.stat()
+        if stat.S_ISREG(listed.st_mode) and not listed.st_size:
             target.download(name, path)
-            os.utime(path, ns=(listed_ns, listed_ns))  # so that a refresh takes it for the same
+            # so that a refresh takes it for the same
+            os.utime(path, ns=(listed.st_mtime_ns, listed.st_mtime_ns))
     return path

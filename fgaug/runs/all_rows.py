@@ -15,6 +15,7 @@ from fgaug.runs import row_cache, row_table
 from fgaug.runs.row_cache import SETTLED_NS, Entry, FileState
 from fgaug.runs.row_table import RowTable
 
+MANY = 1000  # rows that a mirror's cache may lack
 Row = dict[str, Any]
 ReadRows = Callable[[TrialPaths], list[Row]]
 
@@ -31,6 +32,9 @@ def read(run: RunPaths, read_rows: ReadRows) -> RowTable | None:
     """
     states = row_cache.result_states(run)
     entries, table = _cached(run, states)
+    if run.uri is not None and len(states) - len(entries) > MANY:
+        write_cache(run, read_rows)  # a search does so in its folder; a mirror is this machine's
+        entries, table = _cached(run, states)
     lacking = (cell_id for cell_id in states if cell_id not in entries)
     others = {cell_id: read_rows(run.trial(cell_id)) for cell_id in lacking}
     return _joined(states, entries, table, others)
