@@ -27,6 +27,7 @@ END_S = 20.0
 HEAD_BYTES = 1 << 20
 # Where a request is cut: unseen by the server, half sent to it, done but half answered.
 CUTS = ("before", "request", "answer")
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 _BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -37,10 +38,13 @@ class Faults:
     delay_s: float = 0.0  # before each request is passed on
     fail: float = 0.0  # share of the requests that are answered 503 and not passed on
     cut: float = 0.0  # share of the requests whose connection is cut
+    refused: tuple[str, ...] = ()  # methods that are answered 403 and not passed on
     seed: int = 0
 
     def fate(self, method: str, path: str, times: int) -> str:
-        """Return `pass`, `fail` or one of CUTS for a request that came so often before."""
+        """Return `pass`, `fail`, `refuse` or one of CUTS for a request after `times` like it."""
+        if method in self.refused:
+            return "refuse"
         text = f"{self.seed}\n{method}\n{path}\n{times}"
         digest = hashlib.sha256(text.encode()).digest()
         share = int.from_bytes(digest[:8]) / 2**64
@@ -208,10 +212,13 @@ class _Server:
         if fate == "before":
             writer.transport.abort()
             return False
-        if fate == "fail":
-            busy = Message(first=b"HTTP/1.1 503 Slow Down", headers=(), body=_BUSY)
-            answer = busy.raw(content_length=b"%d" % len(_BUSY), content_type=b"application/xml")
-            writer.write(answer[: len(answer) - len(_BUSY)] if method == "HEAD" else answer)
+        if fate in ("fail", "refuse"):
+            busy = fate == "fail"
+            first = b"HTTP/1.1 503 Slow Down" if busy else b"HTTP/1.1 403 Forbidden"
+            error = Message(first=first, headers=(), body=_BUSY if busy else _DENIED)
+            size = len(error.body)
+            answer = error.raw(content_length=b"%d" % size, content_type=b"application/xml")
+            writer.write(answer[: len(answer) - size] if method == "HEAD" else answer)
             await writer.drain()
             return True
         answer = await self.asked(request, method, half=fate == "request")

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nodes import PYTHON, Job, Network, Node
 from ray_nodes import PROXY_PORT, S3, RayNodes, s3_on, told
@@ -36,7 +37,7 @@ for name in ("load_results", "load_curves", "load_predictions"):
 """
 
 
-def write_inputs(root: Path, seen_as: str | Path, *, max_steps: int) -> Path:
+def write_inputs(root: Path, seen_as: str | Path, *, max_steps: int, **axes: Any) -> Path:
     """Write a dataset and a grid of 24 cells below `root`, and return the grid's path.
 
     The bank is not there: its fakes are made by the search.
@@ -45,6 +46,7 @@ def write_inputs(root: Path, seen_as: str | Path, *, max_steps: int) -> Path:
         root: an existing folder.
         seen_as: the folder's path where the search runs.
         max_steps: of each cell, a multiple of 5; there is an evaluation every 5 steps.
+        axes: replace those of the grid.
     """
     phantom_dataset(root)
     return write_grid(
@@ -56,6 +58,7 @@ def write_inputs(root: Path, seen_as: str | Path, *, max_steps: int) -> Path:
             "psi": [0.7, 1.0],
             "ratio": [1],
             "seed": [*range(1, 9)],
+            **axes,
         },
         budget={"unit": "steps", "max": max_steps, "evaluations": max_steps // 5},
     )

@@ -18,6 +18,7 @@ from small_grid import grid
 
 from fgaug.core import files
 from fgaug.core.paths import RunPaths
+from fgaug.errors import DiskFullError, UserError
 from fgaug.grid.cells import Cell, Context, cells_of, recipes_of
 from fgaug.grid.load import parse_space
 from fgaug.grid.points import expand
@@ -406,7 +407,17 @@ def test_an_unwritten_row_stops_the_search(cells: tuple[Cell, ...]) -> None:
     progress.on_trial_start(0, [], trial_of(cells[0]))
     unwritten = {"done": True, "status": "unwritten", "error": "No space left"}
     progress.on_trial_result(0, [], trial_of(cells[0]), unwritten)
-    assert progress.full_disk == "No space left"
+    assert isinstance(progress.stopped_by, DiskFullError)
+    assert str(progress.stopped_by) == "No space left"
+    assert (progress.ended, progress.tally.waiting) == (0, 4)
+
+
+def test_a_node_with_another_version_stops_the_search(cells: tuple[Cell, ...]) -> None:
+    progress = Progress(cells, 0, None, Console(file=io.StringIO()))
+    progress.on_trial_start(0, [], trial_of(cells[0]))
+    refused = {"done": True, "status": "refused", "error": "n has 0.0.9"}
+    progress.on_trial_result(0, [], trial_of(cells[0]), refused)
+    assert type(progress.stopped_by) is UserError
     assert (progress.ended, progress.tally.waiting) == (0, 4)
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in DiskFullError.ERRNOS:
             raise DiskFullError(
-                f"No space left while writing {path}. Finished work is valid; free some space and "
-                "run the same command again."
+                f"No space left on {platform.node()} while writing {path}. Finished work is "
+                "valid; free some space and run the same command again."
             ) from error
         raise
 

@@ -48,7 +48,8 @@ def attach(store: Store, role: Role) -> Path:
     key = hashlib.sha256(paths.without_secrets(store.uri).encode()).hexdigest()[:24]
     folder = (paths.usable_cache() / "runs" / key / role).absolute()
     if folder not in _stores:
-        folder.mkdir(parents=True, exist_ok=True)
+        with files.disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         _stores[folder] = store
         write_through.register(folder, store)
     return folder
@@ -249,7 +250,8 @@ def _bring(store: Store, path: Path, name: str, entry: Entry) -> None:
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Let one process at a time refresh a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".refresh").open("w") as lock, files.disk_errors(folder):
+    with files.disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with files.disk_errors(folder), (folder / ".refresh").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

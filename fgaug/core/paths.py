@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from dataclasses import dataclass, field
@@ -278,7 +279,7 @@ def usable_cache() -> Path:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"{root} cannot be used as this machine's cache ({error.strerror}). Set "
+            f"{root} cannot be used as the cache of {platform.node()} ({error.strerror}). Set "
             "FGAUG_CACHE to a writable folder."
         ) from None
     return root

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import platform
 import re
 import shutil
 import threading
@@ -32,10 +33,13 @@ _MOST_PAUSE_S = 8.0
 _LASTING = re.compile(
     r"NO_SUCH_BUCKET|ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT"
     r"|NOT_INITIALIZED|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN|HTTP status 40[0-4]|HTTP status 405"
+    r"|REQUEST_TIME_TOO_SKEWED"
 )
 _DENIED = re.compile(
     r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|EXPIRED_TOKEN|HTTP status 40[13]"
 )
+_SKEWED = "REQUEST_TIME_TOO_SKEWED"
+_UNEXPLAINED = "No response body"  # to a request of the method HEAD
 _LATE = "allow_delayed_open"  # the option of pyarrow's S3 URIs
 _PARTS_BYTES = 8 << 20  # pyarrow uploads objects of 10 MB and more in parts
 _log = logging.getLogger("fgaug")
@@ -382,10 +386,17 @@ def _opened_late(uri: str, late: bool) -> str:
 def _cure(problem: str) -> str:
     if "NO_SUCH_BUCKET" in problem:
         return "The bucket does not exist: create it, or correct the address."
+    if _SKEWED in problem:
+        return (
+            f"The clock of {platform.node()} is too far from the store's: set it, for example by "
+            "NTP. Everything written so far is kept."
+        )
     if _DENIED.search(problem):
+        clock = f", and check the clock of {platform.node()}" if _UNEXPLAINED in problem else ""
         return (
             "Access is denied: give credentials that may read and write there, such as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Everything written so far is kept."
+            f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{clock}. Everything written so far is "
+            "kept."
         )
     return (
         "Check the address, the credentials and the connection; everything written so far is kept."

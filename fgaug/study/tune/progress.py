@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from fgaug.core.paths import RunPaths
+from fgaug.errors import DiskFullError, UserError
 from fgaug.grid.cells import Cell
 from fgaug.study.tune.counts import (
     OVER,
@@ -67,7 +68,7 @@ class Progress(tune.Callback):
         self.dashboard, self.console, self.log = dashboard, console, log
         self.stopping, self.announced = stopping, False
         self.ended = 0  # cells finished since the start
-        self.full_disk: str | None = None
+        self.stopped_by: UserError | None = None  # ends the search
         self.dead: dict[str, str] = {}  # how often and why processes died, by cell
         self.first_start: float | None = None
         self.live: Live | None = None
@@ -114,8 +115,9 @@ class Progress(tune.Callback):
             self._event("evaluation", self._named(cell_id, result))
             self.changed = True
             self._draw()
-        elif status == "unwritten":
-            self.full_disk = str(result.get("error"))
+        elif status in ("unwritten", "refused"):
+            kind = DiskFullError if status == "unwritten" else UserError
+            self.stopped_by = kind(str(result.get("error")))
             self._move(cell_id, None)
         elif status in ("paused", "unstarted"):
             self._wait(cell_id, result)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from fgaug.core.paths import RunPaths
 from fgaug.core.store_access import StoreAccess
-from fgaug.errors import DiskFullError, UserError
+from fgaug.errors import UserError
 from fgaug.grid.cells import Cell, to_dict
 from fgaug.grid.space import Resources, Space
 from fgaug.runs.row import TrialSources
@@ -68,6 +68,7 @@ def run_cells(
 
     Raises:
         DiskFullError: no space left; finished cells are kept.
+        UserError: a node has another version of fgaug; finished cells are kept.
     """
     resources, deadline = space.resources, None
     assert not isinstance(resources, str), "measured before"
@@ -139,18 +140,18 @@ def run_cells(
                     name=f"search-{number}",
                     storage_path=storage,
                     verbose=0,
-                    stop=_StopWhenFull(progress),
+                    stop=_StopByTrial(progress),
                     failure_config=tune.FailureConfig(max_failures=retries),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     callbacks=callbacks,
                     log_to_file=False,
                 ),
             )
-            if not feed.more or progress.full_disk is not None:
+            if not feed.more or progress.stopped_by is not None:
                 break
     feed.packer.close()
-    if progress.full_disk is not None:
-        raise DiskFullError(progress.full_disk)
+    if progress.stopped_by is not None:
+        raise progress.stopped_by
 
 
 def _fit(trainable: Any, tune_config: Any, run_config: Any) -> None:
@@ -165,8 +166,8 @@ def _fit(trainable: Any, tune_config: Any, run_config: Any) -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-class _StopWhenFull(tune.Stopper):
-    """Stops the experiment as soon as a trial cannot write its files."""
+class _StopByTrial(tune.Stopper):
+    """Stops the experiment as soon as a trial cannot write its files, or may not train."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -175,7 +176,7 @@ class _StopWhenFull(tune.Stopper):
         return False  # of this one trial
 
     def stop_all(self) -> bool:
-        return self.progress.full_disk is not None
+        return self.progress.stopped_by is not None
 
 
 def _name(trial: Any) -> str:

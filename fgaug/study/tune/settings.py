@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fgaug.core.paths import RunPaths
 from fgaug.core.store_access import StoreAccess
+from fgaug.core.version import __version__
 from fgaug.grid.cells import Cell, from_dict
 from fgaug.runs.place import mirrored
 from fgaug.runs.row import TrialSources
@@ -33,6 +34,7 @@ class SearchSettings:
     keep_models: Literal["none", "best", "all"]
     keep: frozenset[str]  # cells that keep their model whatever `keep_models` says
     levels: tuple[float, ...]  # shares of the budget at which Ray's ASHA may stop a cell
+    version: str = __version__  # of the driver's fgaug
     # with its secrets: then each node has a mirror of its own
     run_uri: str | None = field(default=None, repr=False)
     # the driver's, for nodes without

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import platform
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ import torch
 from ray import tune
 
 from fgaug.core import files, mirror
+from fgaug.core.version import __version__
 from fgaug.errors import DiskFullError, FgaugError, StoreError
 from fgaug.runs.results import write_paused, write_row, write_trial
 from fgaug.runs.row import failed_row
@@ -79,7 +81,6 @@ class CellTrainable(tune.Trainable):
         self.title = self.cell.described
         self.until: float = config["until"]
         self.alone = bool(config.get("alone"))  # in a process of its own
-        self.paths = self.settings.paths.trial(self.cell.cell_id)
         self.trial: Trial | None = None
         self.evaluated = False  # whether this segment has
         self.points: Iterator[Evaluation] = iter(())
@@ -102,6 +103,8 @@ class CellTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Train to the next evaluation or the end; a failure becomes a row, not a failed trial."""
+        if self.settings.version != __version__:
+            return {"done": True, "status": "refused", "error": self._other_version()}
         if self.trial is None and self._told_to_stop():
             return {"done": True, "status": "unstarted"}
         try:
@@ -121,8 +124,17 @@ class CellTrainable(tune.Trainable):
         finally:
             self.metrics.export()
 
+    def _other_version(self) -> str:
+        """Return the message on a node that joined after all nodes had been checked."""
+        return (
+            f"Every node of the cluster needs fgaug {self.settings.version}, but "
+            f"{platform.node()} has {__version__}. Install the same version there, or remove the "
+            "node, and run the same command again: finished work is valid."
+        )
+
     def _opened(self) -> Trial:
         if self.trial is None:
+            self.paths = self.settings.paths.trial(self.cell.cell_id)
             mirror.refresh(self.paths.root)  # another node may have begun the cell
             files.remove(self.paths.result)  # an outdated failed or pruned row
             files.remove(self.paths.traceback)
@@ -164,7 +176,7 @@ class CellTrainable(tune.Trainable):
         now = time.monotonic()
         if not self.stopping and now - self.looked_at >= LOOK_S:
             self.looked_at = now
-            with contextlib.suppress(StoreError):
+            with contextlib.suppress(StoreError, DiskFullError):
                 self.stopping = mirror.has(self.settings.stop_file)
         return self.stopping
 
@@ -209,6 +221,9 @@ class CellTrainable(tune.Trainable):
         known = isinstance(error, FgaugError)
         text = str(error) if known else f"{type(error).__name__}: {error}"
         if isinstance(error, DiskFullError):
+            return {"done": True, "status": "unwritten", "error": text}
+        if isinstance(error, OSError) and error.errno in DiskFullError.ERRNOS:  # a library's file
+            text = f"No space left on {platform.node()} ({error}). Finished work is valid."
             return {"done": True, "status": "unwritten", "error": text}
         where: dict[str, str] = {}
         if not known:
