@@ -246,6 +246,7 @@ def test_ten_commands(tmp_path: Path) -> None:
         head = nodes.network.add("head")
         driver, other = nodes.network.add("driver"), nodes.network.add("other")
         assert head.address in PAGE
+        driver.put(tmp_path / "work", WORK)
         for node in (head, driver, other):
             node.env |= nodes.access
         for command in commands("head"):
@@ -255,7 +256,6 @@ def test_ten_commands(tmp_path: Path) -> None:
             node.put(head.path("/root/.ray/auth_token"), "/root/.ray/auth_token")
             for command in commands("others"):
                 shell(node, f"{command} --num-cpus=1")
-        driver.put(tmp_path / "work", WORK)
         for command in commands("driver"):
             shell(driver, command)
         assert nodes.finished() == 4
