@@ -97,6 +97,10 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill the command if it still runs, and forget its output."""
         self.kill()
         self._log.close()
 

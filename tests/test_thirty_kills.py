@@ -1,8 +1,13 @@
-"""A search on S3 whose nodes, processes, driver and connections are killed thirty times."""
+"""A search on S3 whose nodes, processes, driver and connections are killed thirty times.
+
+`FGAUG_TEST_SEED` chooses other kills. What happened when is printed, and written to `kills.log` in
+the test's folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections import Counter
@@ -20,7 +25,7 @@ from fgaug.runs.results import load_curves, load_predictions, load_results
 from fgaug.study import search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
-KILLS, SEED = 30, 20261201
+KILLS, SEED = 30, int(os.environ.get("FGAUG_TEST_SEED", "20261201"))
 STEPS = 600
 PAUSE_S = (5.0, 15.0)  # between kills
 STORE_AWAY_S = 5.0
@@ -30,8 +35,8 @@ END_S = 900.0  # from the last kill to the end of the search
 class Chaos:
     """A search and what happens to it; every decision comes from the seed."""
 
-    def __init__(self, nodes: Nodes, work: Path) -> None:
-        self.nodes, self.work = nodes, work
+    def __init__(self, nodes: Nodes, work: Path, log: Path) -> None:
+        self.nodes, self.log = nodes, log
         self.rng = random.Random(SEED)
         self.began = time.monotonic()
         self.done: Counter[str] = Counter()
@@ -40,18 +45,30 @@ class Chaos:
         self.driver.put(work, WORK)
         self.job = nodes.search(self.driver, f"{WORK}/grid.yaml")
         self.number = 0
+        self.tell(f"seed {SEED}")
+
+    def __enter__(self) -> Chaos:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.job.close()
 
     def tell(self, what: str) -> None:
-        print(f"{time.monotonic() - self.began:7.1f} s  {what}", flush=True)
+        line = f"{time.monotonic() - self.began:7.1f} s  {what}"
+        print(line, flush=True)
+        with self.log.open("a") as file:
+            file.write(f"{line}\n")
 
     def strike(self) -> None:
-        """Kill something."""
+        """Kill something; it does not count if there was nothing to kill."""
         kind = self.rng.choices(
             ["process", "connections", "store", "requests", "node", "driver"],
             weights=[8, 5, 4, 5, 4, 4],
         )[0]
-        self.tell(f"{kind}: {getattr(self, f'_{kind}')()}")
-        self.done[kind] += 1
+        hit: str | None = getattr(self, f"_{kind}")()
+        if hit is not None:
+            self.done[kind] += 1
+            self.tell(f"{self.done.total():2} {kind}: {hit}")
 
     def again(self) -> None:
         """Start the search again if its driver has ended before the run is complete."""
@@ -59,21 +76,25 @@ class Chaos:
         if code is None or code == 0:
             return
         self.tell(f"the driver ended with exit code {code}: {last_line(self.job)}")
-        self.job.kill()
-        self.job = self.nodes.search(self.driver, GRID_OF_RUN)
+        self._search_again()
 
-    def _process(self) -> str:
+    def _process(self) -> str | None:
         """Kill a process in which a cell trains or fakes are made."""
-        node = self.rng.choice([self.driver, self.other])
-        found = [each for each in node.processes() if named(each).startswith("ray::")]
-        chosen = [each for each in found if "Agent" not in named(each)]
-        if not chosen:
-            return f"none on {node.name}"
-        victim = self.rng.choice(sorted(chosen, key=lambda each: each.pid))
+        found = [
+            (each, node.name)
+            for node in (self.driver, self.other)
+            for each in sorted(node.processes(), key=lambda each: each.pid)
+            if named(each).startswith("ray::") and "Agent" not in named(each)
+        ]
+        if not found:
+            return None
+        victim, where = self.rng.choice(found)
         name = named(victim)
-        with contextlib.suppress(psutil.NoSuchProcess):
+        try:
             victim.kill()
-        return f"{name} on {node.name}"
+        except psutil.NoSuchProcess:
+            return None
+        return f"{name} on {where}"
 
     def _connections(self) -> str:
         self.nodes.store.proxy.drop()
@@ -101,9 +122,12 @@ class Chaos:
         """Switch the driver's node off, and go on from another one."""
         gone, self.driver, self.other = self.driver, self.other, self._new()
         gone.kill()
-        self.job.kill()
-        self.job = self.nodes.search(self.driver, GRID_OF_RUN)
+        self._search_again()
         return f"{gone.name} is off, {self.driver.name} goes on, {self.other.name} has joined"
+
+    def _search_again(self) -> None:
+        self.job.close()
+        self.job = self.nodes.search(self.driver, GRID_OF_RUN)
 
     def _new(self) -> Node:
         self.number += 1
@@ -117,8 +141,10 @@ def test_the_numbers_are_those_of_an_undisturbed_search(tmp_path: Path) -> None:
     grid = write_inputs(tmp_path / "alone", tmp_path / "alone", max_steps=STEPS)
     assert search.search(grid, tmp_path / "alone" / "run", dashboard=False).ok == CELLS
     write_inputs(tmp_path / "work", WORK, max_steps=STEPS)
-    with nodes_with_store() as nodes:
-        chaos = Chaos(nodes, tmp_path / "work")
+    with (
+        nodes_with_store() as nodes,
+        Chaos(nodes, tmp_path / "work", tmp_path / "kills.log") as chaos,
+    ):
         wait_for_the_first_row(chaos)
         while chaos.done.total() < KILLS:
             time.sleep(chaos.rng.uniform(*PAUSE_S))
