@@ -3,6 +3,7 @@
     python benchmarks/search.py --setting small --rounds 3
     python benchmarks/search.py --setting heavy
     python benchmarks/search.py --cells 3 --epochs 2 --images 100     # does it run?
+    python benchmarks/search.py --before TREE --ways fgaug before --rounds 5   # another commit
 
 Baseline and augmentation arms over seeds on phantom images; the bank is filled and the PNG files
 of the other two (`benchmarks/plain_tune.py`) are written before any clock starts. All train the
@@ -47,7 +48,12 @@ AUGMENTATION = [  # as `plain_tune.augmentation`
     {"Affine": {"rotate": [-10, 10], "scale": [0.9, 1.1], "p": 1.0}},
 ]
 WAYS = ("fgaug", "tune", "loop")
-SHOWN = {"fgaug": "fgaug", "tune": "plain Ray Tune", "loop": "loop, one core"}
+SHOWN = {
+    "fgaug": "fgaug",
+    "before": "fgaug before",
+    "tune": "plain Ray Tune",
+    "loop": "loop, one core",
+}
 WALLS, CPUS = ("startup_s", "trials_s", "close_s"), ("startup_cpu_s", "cpu_s")
 IDEAL_S = 3.0  # of each timed piece
 PAUSE_S = 3.0  # between ways: the last one's processes are gone by then
@@ -61,6 +67,8 @@ class Setting:
     cells: int
     epochs: int
     images: int = 400  # of the phantom, about half of them for training
+    ways: tuple[str, ...] = WAYS
+    before: Path | None = None  # another tree of fgaug
 
 
 SETTINGS = {
@@ -323,11 +331,12 @@ def _descendants() -> Iterator[tuple[int, int, float]]:
 
 def command(way: str, root: Path, out: Path, setting: Setting) -> list[str]:
     """Return the command of a process of its own."""
-    here = Path(__file__).resolve()
+    here = tree_of(way, setting) / "benchmarks" / "search.py"
     if way not in ("tune", "loop"):
         given = ["--cells", setting.cells, "--epochs", setting.epochs, "--images", setting.images]
         name = next(n for n, known in SETTINGS.items() if known.model == setting.model)
-        words = [here, "--setting", name, *given, "--only", way, "--root", root, "--out", out]
+        words = [here, "--setting", name, *given, "--only", own(way)]
+        words += ["--root", root, "--out", out]
     else:
         words = [here.with_name("plain_tune.py"), "--way", way, "--images", root / "png"]
         words += ["--out", out, "--model", setting.model, "--epochs", setting.epochs]
@@ -335,12 +344,29 @@ def command(way: str, root: Path, out: Path, setting: Setting) -> list[str]:
     return [sys.executable, *map(str, words)]
 
 
+def own(way: str) -> str:
+    """Return what a tree calls its own search."""
+    return "fgaug" if way == "before" else way
+
+
+def tree_of(way: str, setting: Setting) -> Path:
+    """Return the root of the code that runs."""
+    if way == "before" and setting.before is not None:
+        return setting.before.resolve()
+    return Path(__file__).resolve().parents[1]
+
+
 def start(way: str, root: Path, out: Path, setting: Setting) -> subprocess.Popen[bytes]:
     cache = out.with_suffix(".cache")  # empty: decoding is part of a search
     with (root / f"{out.name}.log").open("wb") as log:
         return subprocess.Popen(
             command(way, root, out, setting),
-            env={**os.environ, "FGAUG_CACHE": str(cache)},
+            env={
+                **os.environ,
+                "FGAUG_CACHE": str(cache),
+                "PYTHONPATH": str(tree_of(way, setting)),
+            },
+            cwd=tree_of(way, setting),  # which Ray's workers search first
             stdout=log,
             stderr=log,
         )
@@ -375,7 +401,7 @@ def measure(way: str, root: Path, out: Path, setting: Setting) -> Measured:
 
 def trial_times(way: str, out: Path) -> tuple[float, float]:
     """Return when the first trial started and the last one ended."""
-    if way == "fgaug":
+    if own(way) == "fgaug":
         starts, ends = own_times(out)
         return float(starts.min()), float(ends.max())
     times = json.loads((out / "times.json").read_text())
@@ -409,8 +435,8 @@ def ideal(root: Path, out: Path, setting: Setting, processes: int) -> Ideal:
 
 def one_round(root: Path, number: int, setting: Setting, cores: int) -> Round:
     """Return what one round measured; ways take turns in being the first."""
-    turn = number % len(WAYS)
-    order = [*WAYS[turn:], *WAYS[:turn]]
+    turn = number % len(setting.ways)
+    order = [*setting.ways[turn:], *setting.ways[:turn]]
     alone = ideal(root, root / f"alone{number}", setting, 1)
     ways = {}
     for way in order:
@@ -503,7 +529,7 @@ def print_tables(rounds: Sequence[Round], setting: Setting, cores: int) -> None:
         "of it, cores busy",
     ]
     print(f"| {' | '.join(columns)} |\n|---{'|---:' * (len(columns) - 1)}|")
-    for way in WAYS:
+    for way in setting.ways:
         of = [one.ways[way] for one in rounds]
         whole = statistics.median(one.wall_s for one in of)
         shown = [
@@ -521,7 +547,7 @@ def print_tables(rounds: Sequence[Round], setting: Setting, cores: int) -> None:
         f"\nThe ideal: {alone_s:.1f} CPU-s, over {cores} core(s) {alone_s / cores:.1f} s; with "
         f"every core at work {busy_s / cores:.1f} s. Median of {len(rounds)} round(s)."
     )
-    for other in ("tune", "loop"):
+    for other in (way for way in setting.ways if way != "fgaug"):
         pairs = [(one.ways[other], one.ways["fgaug"]) for one in rounds]
         print(
             f"\nfgaug over {SHOWN[other]}: {spread(a.wall_s / b.wall_s for a, b in pairs)} times "
@@ -547,6 +573,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, help=f"in all; a multiple of {ARMS} arms")
     parser.add_argument("--epochs", type=int, help="of each cell; the first is frozen")
     parser.add_argument("--images", type=int, help="of the phantom")
+    parser.add_argument("--before", type=Path, help="root of another commit's tree")
+    parser.add_argument("--ways", nargs="+", choices=tuple(SHOWN), help="fgaug and others")
     for name in ("--only", "--root", "--out"):  # of the processes that this one starts
         parser.add_argument(name, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -557,7 +585,11 @@ def main() -> None:
         cells=options.cells or known.cells,
         epochs=options.epochs or known.epochs,
         images=options.images or known.images,
+        ways=tuple(options.ways or (*WAYS, *(["before"] if options.before else []))),
+        before=options.before,
     )
+    if "fgaug" not in setting.ways or ("before" in setting.ways) != (options.before is not None):
+        parser.error("--ways needs fgaug, and before together with --before TREE")
     if setting.cells % ARMS or setting.epochs < 2:
         parser.error(f"--cells must be a multiple of {ARMS}, --epochs at least 2")
     if options.only:
