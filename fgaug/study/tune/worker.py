@@ -22,6 +22,7 @@ import torch
 from ray import tune
 
 from fgaug.core import files, mirror
+from fgaug.core.paths import TrialPaths
 from fgaug.core.version import __version__
 from fgaug.errors import DiskFullError, FgaugError, StoreError
 from fgaug.runs.results import write_paused, write_row, write_trial
@@ -73,6 +74,12 @@ class CellTrainable(tune.Trainable):
         more = "" if self.reused or self.alone else " and later cells"
         return f"{self.title}{more}"
 
+    @property
+    def paths(self) -> TrialPaths:
+        """The files of the cell that trains now."""
+        assert self.own is not None, "asked for before the trial was opened"
+        return self.own
+
     def _begin(self, config: dict[str, Any]) -> None:
         # As many threads as the trial has cores, so that parallel trials do not compete.
         torch.set_num_threads(max(1, int(self.settings.cpu)))
@@ -81,6 +88,7 @@ class CellTrainable(tune.Trainable):
         self.title = self.cell.described
         self.until: float = config["until"]
         self.alone = bool(config.get("alone"))  # in a process of its own
+        self.own: TrialPaths | None = None  # once `_opened` has found a place for them
         self.trial: Trial | None = None
         self.evaluated = False  # whether this segment has
         self.points: Iterator[Evaluation] = iter(())
@@ -134,7 +142,7 @@ class CellTrainable(tune.Trainable):
 
     def _opened(self) -> Trial:
         if self.trial is None:
-            self.paths = self.settings.paths.trial(self.cell.cell_id)
+            self.own = self.settings.paths.trial(self.cell.cell_id)
             mirror.refresh(self.paths.root)  # another node may have begun the cell
             files.remove(self.paths.result)  # an outdated failed or pruned row
             files.remove(self.paths.traceback)
@@ -225,6 +233,8 @@ class CellTrainable(tune.Trainable):
         if isinstance(error, OSError) and error.errno in DiskFullError.ERRNOS:  # a library's file
             text = f"No space left on {platform.node()} ({error}). Finished work is valid."
             return {"done": True, "status": "unwritten", "error": text}
+        if self.own is None:
+            raise error  # no place for files on this node: Tune repeats, and the driver writes
         where: dict[str, str] = {}
         if not known:
             text += "\n" + "".join(traceback.format_tb(error.__traceback__)[-3:])
