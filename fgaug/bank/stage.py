@@ -7,7 +7,7 @@ label, psi and z_seed, and shards are added by the writer that also fills banks.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -34,13 +34,13 @@ class BankUpload:
     bank: Bank
     to: Store
     shards: tuple[Shard, ...]  # with images that the place lacks
-    files: tuple[str, ...]  # networks, their records, and measurements that the place lacks
+    # bytes of networks, their records, and measurements that the place lacks, by name
+    files: Mapping[str, int]
 
     @property
     def bytes(self) -> int:
         """The size of what is to be sent; scores, which are small, are not counted."""
-        sizes = self.bank.store.sizes("")
-        return sum(shard.bytes for shard in self.shards) + sum(map(sizes.__getitem__, self.files))
+        return sum(shard.bytes for shard in self.shards) + sum(self.files.values())
 
     @property
     def total(self) -> int:
@@ -113,13 +113,14 @@ def upload_of_bank(bank: Bank, to: Store) -> BankUpload:
         for shard in bank.shards
         if not np.isin(_z_seeds(bank, shard), _held(held, shard)).all()
     )
-    there = {*to.sizes("snapshots"), *to.sizes(BankNames.quality)}
-    return BankUpload(bank, to, shards, tuple(n for n in _files(bank.store) if n not in there))
+    there = _files(to)
+    files = {name: size for name, size in _files(bank.store).items() if name not in there}
+    return BankUpload(bank, to, shards, files)
 
 
-def _files(store: Store) -> Iterator[str]:
-    yield from store.sizes("snapshots")
-    yield from store.sizes(BankNames.quality)
+def _files(store: Store) -> dict[str, int]:
+    """Return the bytes of a bank's files beside shards and scores, by name."""
+    return {**store.sizes("snapshots"), **store.sizes(BankNames.quality)}
 
 
 def _z_seeds(bank: Bank, shard: Shard) -> np.ndarray:

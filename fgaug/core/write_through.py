@@ -39,9 +39,7 @@ def register(folder: Path, target: Target) -> None:
 
 def target_of(path: Path) -> tuple[Target, str] | None:
     """Return where a file is written too, and its name there; None for most files."""
-    text = os.fspath(
-        path
-    )  # asked for every file that is read: pathlib would take most of the time
+    text = os.fspath(path)  # as text, because every file that is read is asked for
     for folder, target in _targets.items():
         start = os.path.join(folder, "")
         if text.startswith(start):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fgaug.core import listing, paths, store
+from fgaug.core import listing, paths
 from fgaug.core.staging import Upload, upload_of
 from fgaug.core.store import Store
 from fgaug.data.dataset import Dataset, open_dataset, parts_of
@@ -46,8 +46,3 @@ def _names(dataset: Dataset) -> Iterator[str]:
             found = [files.spec, files.manifest, files.copies, *parts_of(each.root)]
             for path in (path for path in found if path.is_file()):
                 yield path.relative_to(dataset.root).as_posix()
-
-
-def is_staged(dataset: Dataset, at: str) -> bool:
-    """Return whether the dataset is complete at a place that is named by its content."""
-    return listing.read(store.open_store(at, DataError), DataError) is not None

@@ -92,7 +92,7 @@ class Inputs:
 
     def lines(self) -> list[str]:
         """Return how much is to be sent where, for people."""
-        place = paths.without_secrets(self.uri).partition("?")[0]
+        place = paths.shown_uri(self.uri)
         if not self.copies:
             return [f"inputs: all are given by URI, nothing to copy to {place}"]
         wanted = sum(copy.bytes for copy in self.copies.values())
