@@ -33,14 +33,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ray import tune
 from rich.console import Console
+from ten_thousand import baselines, fabricate, with_fakes
 
 from fgaug.core import mirror
 from fgaug.core.paths import RunPaths
 from fgaug.data.prepare import prepare
-from fgaug.grid.load import parse_space
 from fgaug.study.tune.settings import FILES, SearchSettings
 
 TESTS = Path(__file__).parents[1] / "tests"
@@ -48,7 +47,6 @@ DELAY_S, FAIL = 0.05, 0.01
 # US dollars a request: PUT, COPY, POST and LIST; GET and all others. Deleting is free.
 DEAR, CHEAP = 0.005 / 1000, 0.0004 / 1000
 MB = 1 << 20
-PSIS, RATIOS = (0.5, 0.6, 0.7, 0.8, 1.0), (0.5, 1.0, 2.0, 4.0)
 
 
 class NoOp(tune.Trainable):
@@ -115,30 +113,6 @@ def main() -> None:
                     print(f"| {what} | {value} |", flush=True)
 
 
-def grid(root: Path, cells: int, *, fakes: bool = False) -> dict[str, Any]:
-    """Return a grid of baselines of one step and a frozen one, or with fakes in most cells."""
-    arms = 1 + len(PSIS) * len(RATIOS)
-    seeds = list(range(round(cells / arms) if fakes else cells))
-    axes: dict[str, Any] = {"mode": ["baseline"], "seed": seeds}
-    more: dict[str, Any] = {}
-    if fakes:
-        axes |= {"mode": ["baseline", "augmentation"], "psi": PSIS, "ratio": RATIOS}
-        more = {"bank": str(root / "bank"), "generator": {"kind": "phantom"}}
-    return {
-        "name": "scale",
-        "dataset": str(root / "dataset"),
-        "axes": axes,
-        "recipe": {
-            "model": "test_efficientnet",
-            "pretrained": False,
-            "augmentation": "none",
-            "batch_size": 4,
-        },
-        "budget": {"unit": "steps", "max": 2, "evaluations": 1},
-        **more,
-    }
-
-
 def plan(root: Path, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
     words = [sys.executable, __file__, "--cells", str(options.cells), "--plan-of", str(root)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
@@ -152,8 +126,8 @@ def plan_once(root: Path, cells: int) -> None:
     """Plan a grid in this process and print what it took as JSON."""
     from fgaug.study import planner
 
-    planner.plan(parse_space(grid(root, 50, fakes=True)), root / "warm")  # imports
-    space = parse_space(grid(root, cells, fakes=True))
+    planner.plan(with_fakes(root, 50), root / "warm")  # imports
+    space = with_fakes(root, cells)
     wall, cpu = time.perf_counter(), time.process_time()
     planned = planner.plan(space, root / "planned")
     taken = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
@@ -163,7 +137,7 @@ def plan_once(root: Path, cells: int) -> None:
 def peak_mb() -> float:
     """Return the peak resident size of this process; `ru_maxrss` may be its parent's."""
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def trials(root: Path, options: argparse.Namespace) -> Iterator[tuple[str, str]]:
@@ -187,7 +161,7 @@ def one_real_trial(root: Path) -> None:
 
     if not (root / "one").is_dir():
         run = search.search(
-            parse_space(grid(root, 1)), root / "one", console=Console(quiet=True), dashboard=False
+            baselines(root, 1), root / "one", console=Console(quiet=True), dashboard=False
         )
         assert run.ok == 1, run
     (folder,) = (root / "one" / "trials").iterdir()
@@ -200,11 +174,11 @@ def no_op_cluster(actors: int) -> Iterator[None]:
     from fgaug.study.tune import runner
 
     with cluster.started(cpus=actors, gpus=0, dashboard=False):
-        before, runner.CellTrainable = runner.CellTrainable, NoOp  # type: ignore[misc,assignment]
+        before, runner.CellTrainable = runner.CellTrainable, NoOp
         try:
             yield
         finally:
-            runner.CellTrainable = before  # type: ignore[misc]
+            runner.CellTrainable = before
 
 
 def searched(root: Path, run: RunPaths, count: int, actors: int) -> tuple[float, float, float]:
@@ -213,14 +187,14 @@ def searched(root: Path, run: RunPaths, count: int, actors: int) -> tuple[float,
     from fgaug.study import planner
     from fgaug.study.tune import runner
 
-    space = parse_space(grid(root, count))
+    space = baselines(root, count)
     planned = planner.plan(space, run.uri or run.root)
     wall, cpu = time.perf_counter(), time.process_time()
     runner.run_cells(
         planned.run,
         planned.cells,
         planned.sources,
-        space.model_copy(update={"resources": space.resources}),
+        space,
         at_once=actors,
         already=0,
         dashboard=None,
@@ -362,7 +336,7 @@ def results(root: Path, options: argparse.Namespace) -> Iterator[tuple[str, str]
 
     one_real_trial(root)
     count, run = options.cells, RunPaths(root / "copies")
-    fabricate(run, count)
+    fabricate(root / "one", run.root, count)
     for moment in ("before", "after"):
         taken, cpu = loaded(fgaug.load_results, run.root, count)
         yield (
@@ -404,19 +378,6 @@ def loaded(load: Any, run: Any, count: int) -> tuple[float, float]:
     taken = time.perf_counter() - wall, time.process_time() - cpu
     assert len(frame) == count
     return taken
-
-
-def fabricate(run: RunPaths, count: int) -> None:
-    """Write a run of so many copies of one row, each under a cell id of its own."""
-    from fgaug.runs.results import read_rows, write_row
-
-    (one,) = (RunPaths(run.root.parent / "one").trials).iterdir()
-    row = read_rows(RunPaths(run.root.parent / "one").trial(one.name))[-1]
-    rng = np.random.default_rng(5)
-    for seed in range(count):
-        cell_id = f"{seed:0{len(one.name)}x}"
-        auc = float(rng.uniform(0.5, 1))
-        write_row(run.trial(cell_id), {**row, "cell_id": cell_id, "seed": seed, "valid_auc": auc})
 
 
 if __name__ == "__main__":
