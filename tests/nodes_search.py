@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from nodes import PYTHON, Job, Network, Node
 from ray_nodes import PROXY_PORT, S3, RayNodes, s3_on, told
+from same_frames import assert_same_frames
 from small_grid import phantom_dataset, write_grid
+
+from fgaug.runs.results import load_curves, load_predictions, load_results
 
 FGAUG = str(Path(PYTHON).with_name("fgaug"))
 CELLS = 24
+LOOK_S = 3.0  # between looks at the store, each of which costs a process
 WORK, RUN = "/root/work", "bucket/runs/x"
 GRID_OF_RUN = f"s3://{RUN}/space.resolved.yaml"
 _ROWS = """
@@ -94,6 +100,13 @@ class Nodes:
         self.ray.join(node)
         return node
 
+    def join_with(self, work: Path, *names: str) -> list[Node]:
+        """Add nodes to both at the same time; the first has the dataset and the grid."""
+        found = [self.network.add(name) for name in names]
+        self.ray.join(*found)
+        found[0].put(work, WORK)
+        return found
+
     def search(self, node: Node, grid: str) -> Job:
         """Start the search from a node, the only one that knows the store's credentials."""
         words = [FGAUG, "search", grid, "--out", f"s3://{RUN}", "--address", "auto"]
@@ -111,12 +124,26 @@ class Nodes:
         """Return the number of cells that have a row in the store."""
         return sum("result.json" in files for files in self.files().values())
 
+    def wait_for_rows(self, rows: int, job: Job, seconds: float) -> None:
+        """Wait until the store has so many rows while the search goes on."""
+        end = time.monotonic() + seconds
+        while self.finished() < rows:
+            assert job.poll() is None, job.output()
+            assert time.monotonic() < end, f"not {rows} rows in {seconds:.0f} s:\n{job.output()}"
+            time.sleep(LOOK_S)
+
     def bring(self, node: Node, folder: Path) -> None:
         """Read the run from a node, and copy its pickled frames to a folder of the test."""
         node.python(_BRING, f"s3://{RUN}", "/root/frames", **self.access)
         folder.mkdir()
         for path in node.path("/root/frames").iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
+
+
+def assert_brought(folder: Path, run: Path) -> None:
+    """Compare what `Nodes.bring` has copied with a run in a folder."""
+    for load in (load_results, load_curves, load_predictions):
+        assert_same_frames(pd.read_pickle(folder / f"{load.__name__}.pickle"), load(run))
 
 
 @contextlib.contextmanager

@@ -12,6 +12,19 @@ from fgaug.cli import bank
 from gan_worker.filling.fill import fill
 from gan_worker.filling.label_generators import LabelSource, describe
 
+STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
+
+
+def spec_of(
+    sources: dict[str, LabelSource], size: int = 8, channels: int = 1, noise: str = "none"
+) -> BankSpec:
+    """Return the spec of a bank of these sources."""
+    described = {label: describe(label, source) for label, source in sources.items()}
+    return BankSpec(size=size, channels=channels, noise=noise, sources=described)
+
+
+STUB_SPEC = spec_of(STUBS)
+
 
 def small_bank(
     root: Path,
@@ -32,9 +45,7 @@ def fill_stub(
     """Return a bank below `root` that holds (label, psi, z_seeds) parts."""
     demand = Demand.of(wanted)
     sources = {label: LabelSource(kind="stub") for label, _ in demand.wanted}
-    described = {label: describe(label, source) for label, source in sources.items()}
-    spec = BankSpec(size=size, channels=channels, noise="none", sources=described)
-    return fill(root, spec, sources, demand)
+    return fill(root, spec_of(sources, size, channels), sources, demand)
 
 
 def bank_command(*arguments: object) -> None:

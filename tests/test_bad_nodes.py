@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -81,11 +80,7 @@ def test_one_with_another_version_joins_late(nodes: Nodes) -> None:
     """It ends the search; the same command without that node trains what is missing."""
     good = nodes.join("good")
     with search(nodes) as job:
-        end = time.monotonic() + SEARCH_S
-        while not nodes.finished():
-            assert job.poll() is None, job.output()
-            assert time.monotonic() < end, job.output()
-            time.sleep(1)
+        nodes.wait_for_rows(1, job, SEARCH_S)
         late = with_another_version(nodes, "late")
         assert job.wait(SEARCH_S) == 2, job.output()
         assert f"needs fgaug {__version__}, but late has {OTHER}" in job.output()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from small_bank import STUB_SPEC, STUBS, spec_of
 
 from fgaug.bank import BankSpec, Demand, Shard, open_bank
 from fgaug.bank.resize import fit_to_bank
@@ -27,23 +28,12 @@ from gan_worker.generators.stub import StubGenerator
 from gan_worker.generators.stylegan2 import load_generator
 
 NETWORKS = Path(__file__).parent / "data" / "stylegan2"
-STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
 PHANTOMS = {label: LabelSource(kind="phantom") for label in ("dbp", "trv")}
-
-
-def spec_of(
-    sources: dict[str, LabelSource], size: int = 8, channels: int = 1, noise: str = "none"
-) -> BankSpec:
-    described = {label: describe(label, source) for label, source in sources.items()}
-    return BankSpec(size=size, channels=channels, noise=noise, sources=described)
 
 
 def demand(**z_seeds: Sequence[int]) -> Demand:
     """Return z_seeds by label at psi 0.7."""
     return Demand.of((label, 0.7, np.array(wanted)) for label, wanted in z_seeds.items())
-
-
-STUB_SPEC = spec_of(STUBS)
 
 
 @pytest.fixture

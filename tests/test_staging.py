@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from small_bank import STUB_SPEC as SPEC
+from small_bank import STUBS
 from small_grid import grid, phantom_dataset, write_grid
 
 from fgaug.bank import (
@@ -46,13 +48,6 @@ NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
 MODEL = "mobilenetv3_small_050"
 QUIET = Console(quiet=True)
 SCORER = Scorer("classifier", "ab" * 32, ("confidence",))
-STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
-SPEC = BankSpec(
-    size=8,
-    channels=1,
-    noise="none",
-    sources={label: describe(label, source) for label, source in STUBS.items()},
-)
 
 
 @pytest.fixture(autouse=True)

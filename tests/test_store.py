@@ -15,6 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from moto.server import ThreadedMotoServer
+from small_bank import STUB_SPEC as SPEC
+from small_bank import STUBS
 from small_grid import grid, phantom_dataset
 
 import fgaug
@@ -44,13 +46,6 @@ from gan_worker.generators.stub import StubGenerator
 from gan_worker.generators.stylegan2 import load_generator
 
 NETWORK = Path(__file__).parent / "data" / "stylegan2" / "tiny.pkl"
-STUBS = {label: LabelSource(kind="stub") for label in ("dbp", "trv")}
-SPEC = BankSpec(
-    size=8,
-    channels=1,
-    noise="none",
-    sources={label: describe(label, source) for label, source in STUBS.items()},
-)
 
 
 def demand(first: int, last: int) -> Demand:

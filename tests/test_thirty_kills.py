@@ -13,15 +13,20 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 from faulty_proxy import Faults
 from nodes import Job, Node, need_nodes
-from nodes_search import CELLS, GRID_OF_RUN, WORK, Nodes, nodes_with_store, write_inputs
-from same_frames import assert_same_frames
+from nodes_search import (
+    CELLS,
+    GRID_OF_RUN,
+    WORK,
+    Nodes,
+    assert_brought,
+    nodes_with_store,
+    write_inputs,
+)
 
-from fgaug.runs.results import load_curves, load_predictions, load_results
 from fgaug.study import search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(3600)]
@@ -40,9 +45,7 @@ class Chaos:
         self.rng = random.Random(SEED)
         self.began = time.monotonic()
         self.done: Counter[str] = Counter()
-        self.driver, self.other = nodes.network.add("first"), nodes.network.add("second")
-        nodes.ray.join(self.driver, self.other)
-        self.driver.put(work, WORK)
+        self.driver, self.other = nodes.join_with(work, "first", "second")
         self.job = nodes.search(self.driver, f"{WORK}/grid.yaml")
         self.number = 0
         self.tell(f"seed {SEED}")
@@ -145,7 +148,7 @@ def test_the_numbers_are_those_of_an_undisturbed_search(tmp_path: Path) -> None:
         nodes_with_store() as nodes,
         Chaos(nodes, tmp_path / "work", tmp_path / "kills.log") as chaos,
     ):
-        wait_for_the_first_row(chaos)
+        nodes.wait_for_rows(1, chaos.job, END_S)
         while chaos.done.total() < KILLS:
             time.sleep(chaos.rng.uniform(*PAUSE_S))
             assert chaos.job.poll() != 0, f"complete after {chaos.done}: nothing left to kill"
@@ -158,15 +161,7 @@ def test_the_numbers_are_those_of_an_undisturbed_search(tmp_path: Path) -> None:
             time.sleep(1)
         chaos.tell(f"complete: {dict(chaos.done)}")
         nodes.bring(nodes.network.add("reader"), tmp_path / "frames")
-    for load in (load_results, load_curves, load_predictions):
-        frame = pd.read_pickle(tmp_path / "frames" / f"{load.__name__}.pickle")
-        assert_same_frames(frame, load(tmp_path / "alone" / "run"))
-
-
-def wait_for_the_first_row(chaos: Chaos) -> None:
-    while not chaos.nodes.finished():
-        assert chaos.job.poll() is None, chaos.job.output()
-        time.sleep(3)
+    assert_brought(tmp_path / "frames", tmp_path / "alone" / "run")
 
 
 def named(process: psutil.Process) -> str:
