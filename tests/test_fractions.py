@@ -16,6 +16,7 @@ from fgaug.grid.load import parse_space
 from fgaug.study import search
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+TITLES = ("ray::Trial", "ray::baseline ")  # of a trial's process: between steps, and in one
 
 
 @contextlib.contextmanager
@@ -29,7 +30,7 @@ def watched() -> Iterator[list[int]]:
             count = 0
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    count += "Trainable" in " ".join(process.cmdline())
+                    count += " ".join(process.cmdline()).startswith(TITLES)
             counts.append(count)
 
     thread = threading.Thread(target=look)
