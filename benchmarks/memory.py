@@ -67,7 +67,7 @@ class Watch:
 def _memory(process: psutil.Process) -> dict[str, float]:
     """Return a trial's proportional set size in MB, in all, anonymous and file-backed."""
     with contextlib.suppress(psutil.Error, OSError):
-        if "Trainable." in " ".join(process.cmdline()):
+        if " ".join(process.cmdline()).startswith("ray::synthetic "):  # its cell, in a step
             text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
             kb = dict(re.findall(r"^(Pss|Pss_Anon|Pss_File):\s+(\d+)", text, re.MULTILINE))
             return {name: int(value) / 1024 for name, value in kb.items()}
