@@ -338,6 +338,8 @@ def _scorers_of(split: Split, names: Iterable[str], context: Context) -> dict[st
 def recipe_identity(recipe: Recipe, weights: Mapping[str, str]) -> dict[str, Any]:
     """Return a recipe's fields with the weights' content instead of their path."""
     unused = {"weights", "pretrained", "allow_scratch", *recipe.of_other_backend}
+    if recipe.precision == "float32":  # else the same identity as before that field
+        unused.add("precision")
     fields = recipe.model_dump(exclude=unused)
     if recipe.draws_apart:  # earlier versions shared one seed among steps and had other ids
         fields["augmentation_streams"] = "one a step"

@@ -108,6 +108,8 @@ class Recipe(Frozen):
     # learning rate of the head over that of the first layers
     lr_mult: Annotated[float, Field(ge=1)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    # of products and convolutions; auto: the faster one, chosen once a run, see study.precision
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     # before the last layer; half before the hidden layer
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     keras: KerasRecipe | None = None  # settings of that backend; None with torch

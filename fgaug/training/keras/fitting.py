@@ -183,7 +183,7 @@ def probabilities(
 def form(recipe: Mapping[str, Any], labels: int, size: int, channels: int) -> str:
     """Return a key of everything that the compiled steps of a network depend on."""
     settings = {key: recipe["keras"][key] for key in _IN_GRAPH}
-    return json.dumps([recipe["model"], settings, labels, size, channels])
+    return json.dumps([recipe["model"], recipe["precision"], settings, labels, size, channels])
 
 
 def _path(weights: str | None) -> Path | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
     settings = settings_of(recipe)
     keras.backend.clear_session()  # restarts the numbering of layers
     keras.utils.set_random_seed(seed)
-    body = body_of(recipe.model, size, own_scaling=settings.scaling == "model")
-    if weights is not None:
-        weight_file.load(weights, body)
-    features = keras.layers.GlobalAveragePooling2D(name=f"{HEAD}pool")(body.output)
-    if settings.hidden != "none":
-        dense = keras.layers.Dense(settings.hidden, activation="relu", name=f"{HEAD}hidden")
-        features = dense(features)
-    logits = keras.layers.Dense(labels, name=f"{HEAD}logits")(features)
+    with _policy(recipe.precision):
+        body = body_of(recipe.model, size, own_scaling=settings.scaling == "model")
+        if weights is not None:
+            weight_file.load(weights, body)
+        features = keras.layers.GlobalAveragePooling2D(name=f"{HEAD}pool")(body.output)
+        if settings.hidden != "none":
+            dense = keras.layers.Dense(settings.hidden, activation="relu", name=f"{HEAD}hidden")
+            features = dense(features)
+    logits = keras.layers.Dense(labels, name=f"{HEAD}logits")(features)  # float32 always
     model = keras.Model(body.input, logits)
     if settings.norm_momentum != "none":
         for layer in model.layers:
@@ -49,6 +51,17 @@ def build(recipe: Recipe, weights: Path | None, labels: int, size: int, seed: in
     if settings.freeze_below != "none":
         _freeze(model, settings.freeze_below)
     return model
+
+
+@contextlib.contextmanager
+def _policy(precision: str) -> Iterator[None]:
+    """Let layers built in this block compute in a precision; their weights are float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def scaling(recipe: Recipe) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from fgaug.errors import GridError
 from fgaug.grid.recipe import Recipe
+from fgaug.training.pytorch import mixed_precision
 from fgaug.training.weights import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -36,7 +37,11 @@ class ConcatPool(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Backbone and head; `groups` are their modules by learning rate, first layers first."""
+    """Backbone and head; `groups` are their modules by learning rate, first layers first.
+
+    With `in_bfloat16`, the backbone's products and convolutions are computed in bfloat16, see
+    `mixed_precision`; the head, all weights and the logits stay float32.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -52,6 +57,7 @@ class Classifier(nn.Module):
         std: tuple[float, ...],
     ) -> None:
         super().__init__()
+        self.in_bfloat16 = False
         self.body = body
         self.head = _head(features, labels, dropout)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
@@ -62,7 +68,9 @@ class Classifier(nn.Module):
         """Return logits [N, labels] of images [N, 1 or 3, H, W] in [0, 1]."""
         x = (x - self.mean) / self.std  # broadcasting repeats a grey channel
         x = x.contiguous(memory_format=torch.channels_last)
-        logits: torch.Tensor = self.head(self.body.forward_features(x))
+        with mixed_precision.bfloat16(x.device.type, self.in_bfloat16):
+            features = self.body.forward_features(x)
+        logits: torch.Tensor = self.head(features.float())
         return logits
 
     def freeze(self) -> None:
@@ -101,6 +109,10 @@ def build(recipe: Recipe, weights: Weights, labels: int) -> Classifier:
     else:
         load(weights, body)
     model = Classifier(body, groups, features, labels, recipe.dropout, mean, std)
+    if recipe.precision != "float32":
+        assert recipe.precision == "bfloat16", "the planner resolves `auto`"
+        mixed_precision.keep_float32(body)
+        model.in_bfloat16 = True
     return model.to(memory_format=torch.channels_last)
 
 
