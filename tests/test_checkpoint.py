@@ -22,8 +22,11 @@ EPOCHS = {"unit": "epochs", "max": 3, "patience": 3}
 FLIPS = [{"HorizontalFlip": {"p": 0.5}}, {"Affine": {"rotate": [-10, 10], "p": 0.7}}]
 
 
-def budget_and_recipe(bench: Bench, budget: dict[str, Any], augmentation: Any) -> Any:
+def budget_and_recipe(
+    bench: Bench, budget: dict[str, Any], augmentation: Any, precision: str = "float32"
+) -> Any:
     recipe = {
+        "precision": precision,
         "model": "resnet10t",
         "pretrained": False,
         "batch_size": 8,
@@ -44,8 +47,8 @@ def compared(result: TrialResult) -> tuple[pd.DataFrame, np.ndarray, dict[str, A
 
 @pytest.fixture(
     scope="module",
-    params=[(STEPS, "fastai"), (STEPS, FLIPS), (EPOCHS, "fastai"), (EPOCHS, "none")],
-    ids=["steps-fastai", "steps-flips", "epochs-fastai", "epochs-none"],
+    params=[(STEPS, "fastai"), (STEPS, FLIPS), (EPOCHS, "fastai"), (EPOCHS, "none", "bfloat16")],
+    ids=["steps-fastai", "steps-flips", "epochs-fastai", "epochs-none-bfloat16"],
 )
 def undisturbed(bench: Bench, request: pytest.FixtureRequest) -> tuple[Cell, TrialResult]:
     cell: Cell = budget_and_recipe(bench, *request.param)

@@ -64,6 +64,18 @@ def _no_process_left() -> Iterator[None]:
     process.shut_down()
 
 
+def test_bfloat16_computes_in_it_and_keeps_float32_weights(images: Images) -> None:
+    exact, rough = (learner_of(recipe(precision=kind)) for kind in ("float32", "bfloat16"))
+    same, weights = exact.weights(), rough.weights()
+    assert {value.dtype for value in weights.values()} == {np.dtype(np.float32)}
+    assert all(np.array_equal(same[name], value) for name, value in weights.items())
+    one, other = exact.predict(images), rough.predict(images)
+    assert 0 < np.abs(one - other).max() < 0.05
+    rough.close()
+    again = learner_of(recipe())  # must not reuse the steps compiled for bfloat16
+    assert np.array_equal(again.predict(images), one)
+
+
 def test_the_known_names_are_keras_own() -> None:
     assert list(applications.APPLICATIONS) == process_for(SETTINGS).ask("applications")
 

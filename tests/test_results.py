@@ -73,6 +73,7 @@ CONTRACT = [
     "micro_batch",
     "oom_events",
     "weights",
+    "computed_in",
 ]
 
 
@@ -96,6 +97,7 @@ def row(cell_id: str = "a" * 12, **changes: Any) -> dict[str, Any]:
         "leakage": "unknown",
         "dataset_digest": "d" * 64,
         "weights": "scratch",
+        "computed_in": "float32",
         "recipe_digest": "e" * 12,
         "snapshots": None,
         "version": "0.1.0",

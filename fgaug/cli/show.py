@@ -97,6 +97,8 @@ def plan(planned: Plan, room: Room | None = None) -> None:
             say(line)
         for line in show_plan.lines(planned, needs):
             say(line)
+    for choice in planned.precisions:
+        say(choice.described)
     size = planned.missing_bytes + len(todo) * TRIAL_BYTES
     trials = many(len(todo), "trial")
     say(f"disk: about {size / 1e6:.0f} MB (fakes in the bank and the cache; {trials})")

@@ -213,17 +213,10 @@ def check_nodes() -> None:
         UserError: some have another one, or none; the message names each node.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    remote: Any = ray.remote(_version)
-    asked = {}
-    for node in ray.nodes():  # type: ignore[no-untyped-call]  # ray's
-        if node["Alive"]:
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-            asked[task.remote()] = node["NodeManagerAddress"]
     wrong = []
-    for reference, address in asked.items():
+    for reference, node in _on_each_node(_version):
+        address = node["NodeManagerAddress"]
         try:
             found = ray.get(reference, timeout=NODE_ANSWERS_S)
         except ray.exceptions.RayTaskError as error:
@@ -239,8 +232,53 @@ def check_nodes() -> None:
         )
 
 
-def _version() -> str:
+def _version(gpus: bool) -> str:
+    del gpus
     return __version__
+
+
+def on_each_node(function: Callable[[bool], Found]) -> list[Found]:
+    """Return what a function returns on each node of the cluster, in a process of its own.
+
+    Args:
+        function: must be picklable; called with whether the node has GPUs, which it then sees.
+
+    Raises:
+        UserError: it raised an error on some node, or the node left.
+    """
+    import ray
+
+    found = []
+    for reference, node in _on_each_node(function):
+        try:
+            found.append(ray.get(reference))
+        except ray.exceptions.RayError as error:
+            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+            raise UserError(
+                f"The node {node['NodeManagerAddress']} of the cluster did not answer: {reason}. "
+                "Start it again, or remove it from the cluster."
+            ) from None
+    return found
+
+
+def _on_each_node(function: Callable[[bool], Found]) -> list[tuple[Any, dict[str, Any]]]:
+    """Start a function on each node of the cluster; return the references and the nodes."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    def alone(gpus: bool) -> Found:
+        if gpus:  # Ray hides them from a task that requests none
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        return function(gpus)
+
+    remote: Any = ray.remote(max_calls=1)(alone)
+    started = []
+    for node in ray.nodes():  # type: ignore[no-untyped-call]  # ray's
+        if node["Alive"]:
+            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+            started.append((task.remote(node["Resources"].get("GPU", 0) >= 1), node))
+    return started
 
 
 def resources() -> dict[str, float]:

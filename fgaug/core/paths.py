@@ -169,6 +169,11 @@ class RunPaths:
         return self.root / "plan.json"
 
     @property
+    def precision(self) -> Path:
+        """What `precision: auto` stands for in this run."""
+        return self.root / "precision.json"
+
+    @property
     def looks(self) -> Path:
         """Every look at the sealed test set: time, arms and purpose."""
         return self.root / "looks.json"

@@ -40,8 +40,8 @@ COSTS = (
     *("leakage", "gan_saw_removed", "dataset_digest", "recipe_digest", "snapshots"),
     *("version", "host", "device", "started_at"),
 )
-# for pruned cells; for cells that ran out of memory (two); initial weights
-FURTHER = ("rung", "micro_batch", "oom_events", "weights")
+# for pruned cells; for cells that ran out of memory (two); initial weights; precision
+FURTHER = ("rung", "micro_batch", "oom_events", "weights", "computed_in")
 PER_LABEL = ("precision", "recall", "specificity")
 _TEXT = (
     *("cell_id", "arm_id", "mode", "filter", "status", "stopped_by", "error", "budget_unit"),
@@ -49,6 +49,7 @@ _TEXT = (
     *("started_at", "stage", "split", "dataset", "snapshot", "fakes", "remove", "remove_by"),
     "psi_by_label",
     "weights",
+    "computed_in",
 )
 _FLAGS = ("gan_saw_removed", "frozen")
 _WHOLE = (

@@ -98,6 +98,7 @@ def provenance(cell: Cell, sources: TrialSources, weights: str) -> dict[str, Any
         "dataset_digest": sources.dataset_digest,
         "recipe_digest": digest(recipe_identity(cell.recipe, named))[:12],
         "weights": weights,
+        "computed_in": cell.recipe.precision,
         "snapshots": sources.snapshots if cell.uses_fakes else None,
         "version": __version__,
         "host": platform.node(),

@@ -32,7 +32,7 @@ from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.fake_source import Describe, FakeSource, ScorerOf
 from fgaug.study.generators import describe_source, label_sources
 from fgaug.study.plan import Plan, Shard
-from fgaug.study.planner import OWN, check_networks, draft, plan
+from fgaug.study.planner import OWN, check_networks, draft, plan, precisions_of
 from fgaug.study.resources import Room
 from fgaug.study.scorers import score_options_of, scorer_of
 
@@ -91,7 +91,9 @@ def plan_by_counts(
     recipe = space.recipe.model_copy(update={"allow_scratch": True})
     timed = space.model_copy(update={"recipe": recipe})
     networks: dict[str, Source] = {}  # stand-ins for missing networks, by file
-    drafted = draft(timed, dataset, _with_stand_ins(describe, networks), scorer_of, problems)
+    precisions = precisions_of(space, run, room)
+    described = _with_stand_ins(describe, networks)
+    drafted = draft(timed, dataset, described, scorer_of, problems, precisions)
     absent += [f"network {file} is not on this machine" for file in networks]
     absent += [
         f"no pretrained weights of {model} are on this machine"
@@ -123,6 +125,7 @@ def plan_by_counts(
         sources={},
         reals=reals,
         scoring=drafted.scoring,
+        precisions=precisions.used,
         absent=tuple(absent),
     )
 

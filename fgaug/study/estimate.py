@@ -90,23 +90,29 @@ def measure(recipe: Recipe, dataset: Dataset, threads: int) -> Measured:
 
     The memory peaks equal a trial's only in a process that has done nothing else before.
     """
+    return measure_on(recipe, dataset.spec.labels, dataset.pixels(), threads)
+
+
+def measure_on(
+    recipe: Recipe, labels: Sequence[str], pixels: np.ndarray, threads: int
+) -> Measured:
+    """Measure a recipe as `measure` does, on images of uint8 [N, H, W, C]."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _measure(recipe, dataset)
+        return _measure(recipe, tuple(labels), pixels)
     finally:
         torch.set_num_threads(before)
 
 
-def _measure(recipe: Recipe, dataset: Dataset) -> Measured:
+def _measure(recipe: Recipe, labels: tuple[str, ...], pixels: np.ndarray) -> Measured:
     process = psutil.Process()
     own, resident = process.memory_full_info().uss, process.memory_info().rss
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    labels = dataset.spec.labels
     count = 4 * recipe.batch_size
-    places = np.resize(np.arange(len(dataset)), count)
+    places = np.resize(np.arange(len(pixels)), count)
     images = Images(
-        sources=[dataset.pixels()],
+        sources=[pixels],
         source=np.zeros(count, np.int64),
         row=places,
         label=np.arange(count) % len(labels),

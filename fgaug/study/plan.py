@@ -19,6 +19,7 @@ from fgaug.runs.fake_selection import FakeSelection
 from fgaug.runs.row import TrialSources
 from fgaug.study import fake_needs
 from fgaug.study.fake_needs import FakeNeeds
+from fgaug.study.precision import Choice
 from fgaug.study.rounds import RemainingRounds, remaining_rounds
 from fgaug.study.schedule import Wave
 
@@ -70,6 +71,7 @@ class Plan:
     reals: Mapping[Split, reals.Reals]
     # baselines whose classifiers score fakes, by split
     scoring: Mapping[Split, str] = field(default_factory=dict)
+    precisions: tuple[Choice, ...] = ()  # what `precision: auto` stands for
     absent: tuple[str, ...] = ()  # what this machine lacks; only for dry runs by counts
 
     @property

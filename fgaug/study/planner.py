@@ -38,6 +38,7 @@ from fgaug.study.fake_source import (
 from fgaug.study.generators import check_critics, describe_source, label_sources
 from fgaug.study.leakage import exposure, leakage
 from fgaug.study.plan import TRIAL_BYTES, Plan, Shard, is_over
+from fgaug.study.precision import Choices
 from fgaug.study.preparations import Part, joined, joined_sources, parts_of
 from fgaug.study.resources import Room
 from fgaug.study.schedule import at_its_round
@@ -88,6 +89,7 @@ def draft(
     describe: Describe,
     scorer_of: ScorerOf,
     problems: Iterable[str],
+    precisions: Choices,
     keep: Callable[[Cell], bool] | None = None,
 ) -> Draft:
     """Return the cells and fake sources of a grid on a dataset, expanding the grid once.
@@ -98,12 +100,13 @@ def draft(
         describe: as in `make_plan`.
         scorer_of: as in `make_plan`.
         problems: from earlier checks, to report with those of networks, banks and models.
+        precisions: what `precision: auto` stands for.
         keep: selects cells; None: all.
 
     Raises:
         GridError: there are problems so far; all are listed.
     """
-    points = expand(space)
+    points = precisions.resolve(expand(space), dataset.spec)
     recipes = recipes_of(points)
     fake_sources, wrong = fake_sources_of(space, dataset.spec, describe)
     weights = checks.weights_of(recipes, dataset)
@@ -174,7 +177,9 @@ def make_plan(
     parts, wrong = parts_of(space, dataset)
     if wrong:
         raise GridError([*problems, *wrong], space.name)
-    drafts = drafts_of(parts, describe, scorer_of, problems, keep)
+    run = run_of_search(out, space.name)
+    precisions = precisions_of(space, run, room)
+    drafts = drafts_of(parts, describe, scorer_of, problems, precisions, keep)
     drafted = joined(zip(parts, drafts, strict=True))
     checks.warn_of_scratch(drafted.scratch)
     every, scoring, reals = drafted.cells, drafted.scoring, drafted.reals
@@ -197,7 +202,6 @@ def make_plan(
         index, wrong = fake_needs.index_of(source)
         indices.append(index)
         problems += wrong
-    run = run_of_search(out, space.name)
     problems += checks.place_problems(run)
     sources, leaks = sources_of_parts(parts, drafts)
     if problems or leaks:
@@ -228,9 +232,18 @@ def make_plan(
         sources=sources,
         reals=reals,
         scoring=scoring,
+        precisions=precisions.used,
     )
     checks.check_disk(space.name, _bytes_to_write(plan))
     return plan
+
+
+def precisions_of(space: Space, run: RunPaths, room: Room | None) -> Choices:
+    """Return the choices of `precision: auto` for a run, given the resources of its search."""
+    held = space.resources
+    cores_only = not isinstance(held, str) and not held.gpu
+    cores_only = cores_only or (room is not None and room.address is None and not room.gpus)
+    return Choices(run, None if room is None else room.address, cores_only=cores_only)
 
 
 def drafts_of(
@@ -238,6 +251,7 @@ def drafts_of(
     describe: Describe,
     scorer_of: ScorerOf,
     problems: Iterable[str],
+    precisions: Choices,
     keep: Callable[[Cell], bool] | None,
 ) -> list[Draft]:
     """Return the draft of each dataset of a grid; see `draft`.
@@ -248,7 +262,9 @@ def drafts_of(
     found, wrong, name = [], list(problems), parts[0].space.name
     for part in parts:
         try:
-            found.append(draft(part.space, part.dataset, describe, scorer_of, (), keep))
+            found.append(
+                draft(part.space, part.dataset, describe, scorer_of, (), precisions, keep)
+            )
         except GridError as error:
             wrong += part.named(error.problems)
     if wrong:

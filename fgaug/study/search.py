@@ -14,7 +14,7 @@ from rich.console import Console
 from fgaug.core import cache
 from fgaug.grid.space import Space
 from fgaug.runs import folder, results, run_lock
-from fgaug.study import execute, planner, tracking
+from fgaug.study import execute, planner, precision, tracking
 from fgaug.study.confirmation import confirm
 from fgaug.study.execute import prune_models
 from fgaug.study.plan import Plan, Shard
@@ -82,6 +82,9 @@ def search(
         results.compact(these.run)
 
     with run_lock.held(planned.run, None if shard is None else shard.name):
+        precision.record(planned.run, planned.precisions)
+        for choice in planned.precisions:
+            console.print(choice.described, highlight=False, markup=False, soft_wrap=True)
         folder.note_start(planned.run, planned.space, planned.grid_cells, planned.dataset)
         train(planned)
         counts = _counts(planned)

@@ -70,7 +70,7 @@ class Classifier(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         with mixed_precision.bfloat16(x.device.type, self.in_bfloat16):
             features = self.body.forward_features(x)
-        logits: torch.Tensor = self.head(features.float())
+        logits: torch.Tensor = self.head(features.float() if self.in_bfloat16 else features)
         return logits
 
     def freeze(self) -> None:
