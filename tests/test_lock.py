@@ -1,0 +1,100 @@
+"""The lock files: what pyproject.toml asks for, pinned and hashed, on every platform."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "requirements"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PLATFORMS = [  # of every Python that pyproject.toml allows
+    {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"},
+    {"sys_platform": "linux", "platform_machine": "aarch64", "platform_system": "Linux"},
+    {"sys_platform": "darwin", "platform_machine": "arm64", "platform_system": "Darwin"},
+]
+
+
+def locked(name: str) -> dict[str, list[Requirement]]:
+    """Return the pins of a lock file by package; a package may have one for each platform."""
+    found: dict[str, list[Requirement]] = {}
+    for line in (FOLDER / name).read_text().splitlines():
+        if line[:1].isalnum():
+            pin = Requirement(line.rstrip(" \\"))
+            found.setdefault(canonicalize_name(pin.name), []).append(pin)
+    return found
+
+
+def asked(extra: str | None = None) -> Iterator[Requirement]:
+    """Yield the requirements of the project or of an extra, those of extras within it resolved."""
+    extras = PROJECT["optional-dependencies"]
+    for text in PROJECT["dependencies"] if extra is None else extras[extra]:
+        one = Requirement(text)
+        if one.name == PROJECT["name"]:
+            for within in one.extras:
+                yield from asked(within)
+        else:
+            yield one
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("run.txt", None), ("dev.txt", None), ("dev.txt", "dev")]
+)
+def test_the_lock_satisfies_pyproject(name: str, extra: str | None) -> None:
+    pins = locked(name)
+    for wanted in asked(extra):
+        versions = [_version(pin) for pin in pins.get(canonicalize_name(wanted.name), [])]
+        assert versions, f"{wanted.name} is missing from {name}: make lock"
+        assert all(wanted.specifier.contains(v) for v in versions), f"{wanted}: make lock"
+
+
+def _version(pin: Requirement) -> Version:
+    (one,) = pin.specifier
+    assert one.operator == "=="
+    return Version(one.version)
+
+
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt", "uv.txt"])
+def test_every_pin_has_hashes_and_no_place(name: str) -> None:
+    text = (FOLDER / name).read_text()
+    pins = re.findall(r"^[A-Za-z0-9].*(?:\n    .*)*", text, re.MULTILINE)
+    assert pins
+    for pin in pins:
+        first, *hashes = pin.replace(" \\\n", "\n").splitlines()
+        assert "==" in first
+        assert hashes, first
+        assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in hashes)
+    assert not re.search(r"https?://|file:|--index|--find-links|@ ", text)
+
+
+def test_both_locks_have_the_same_releases() -> None:
+    run, dev = locked("run.txt"), locked("dev.txt")
+    assert {name: versions_of(pins) for name, pins in run.items()} == {
+        name: versions_of(dev[name]) for name in run
+    }
+
+
+def versions_of(pins: list[Requirement]) -> set[Version]:
+    return {_version(pin) for pin in pins}
+
+
+@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda p: p["platform_machine"])
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+def test_torch_and_ray_are_there_on_every_platform(platform: dict[str, str], python: str) -> None:
+    here = {**platform, "python_version": python, "python_full_version": f"{python}.0"}
+    for package in ("torch", "ray", "pyarrow"):
+        fits = [
+            p for p in locked("run.txt")[package] if p.marker is None or p.marker.evaluate(here)
+        ]
+        assert len(fits) == 1, package
+
+
+def test_the_demo_needs_neither_tensorflow_nor_test_tools() -> None:
+    assert not {"tensorflow", "keras", "pytest", "mypy", "moto"} & set(locked("run.txt"))
