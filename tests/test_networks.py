@@ -156,6 +156,23 @@ def test_wide_layers_alone_take_winograds_form() -> None:
     assert wide.prepared.winograd is None
 
 
+@pytest.mark.parametrize("up", [False, True])
+def test_bfloat16_rounds_nothing_but_convolutions(up: bool) -> None:
+    """Noise, bias and activation of a layer stay in float32, as their sums would be rounded."""
+    torch.manual_seed(0)
+    layer = SynthesisLayer(16, 24, 8, up=up, config=TINY)
+    layer.noise_strength.data.fill_(1.0)
+    layer.bias.data.fill_(100.0)
+    x, w = torch.randn(2, 16, 4 if up else 8, 4 if up else 8), torch.randn(2, 8)
+    with torch.no_grad():
+        exact = layer(x, w, layer.noise_const)
+        layer.prepare(torch.bfloat16)
+        rough = layer(x, w, layer.noise_const)
+    assert rough.dtype == torch.float32
+    off = (rough - exact).abs().max()
+    assert 0 < off < 0.05  # bfloat16 near 100 has steps of 0.5
+
+
 def test_a_batch_in_parts_gives_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     network = GeneratorNetwork(TINY)
@@ -211,6 +228,24 @@ def test_filter_has_the_derivatives_of_a_convolution(stride: int) -> None:
     torch.testing.assert_close(ours(x), plain)
     assert torch.autograd.gradcheck(ours, (x,))
     assert torch.autograd.gradgradcheck(lambda x: ours(x).square(), (x,))
+
+
+@pytest.mark.parametrize(("padding", "stride"), [(2, 1), (1, 1), (1, 2), (2, 2)])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_filter_has_its_derivatives_in_bfloat16_too(
+    padding: int, stride: int, size: tuple[int, int]
+) -> None:
+    x = torch.randint(-4, 5, (2, 3, *size)).float()  # small whole numbers: all sums are exact
+    kernel = blur_kernel(x[0]) * 16
+    found = []
+    for kind in (torch.float32, torch.bfloat16):
+        own = x.to(kind).requires_grad_(True)
+        y = filtered(own, kernel.to(kind), padding=padding, stride=stride)
+        weight = torch.arange(y.numel()).reshape(y.shape).remainder(3).to(kind)
+        (slope,) = torch.autograd.grad((y * weight).sum(), own, create_graph=True)
+        assert slope.dtype == kind
+        found.append(slope.detach().float())
+    torch.testing.assert_close(found[1], found[0], rtol=2**-8, atol=0)
 
 
 def test_filter_keeps_the_kind_of_number_under_autocast() -> None:

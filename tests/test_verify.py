@@ -161,6 +161,18 @@ class TestRerendering:
             "shards/dbp/psi_0.7/11-18.parquet",
         }
 
+    def test_roundings_of_bfloat16_are_allowed_and_another_noise_is_not(
+        self, tmp_path: Path
+    ) -> None:
+        spec = dataclasses.replace(SPEC, precision="bfloat16")
+        bank = fill(tmp_path, spec, SOURCES, Demand.of([("dbp", 0.7, np.arange(1, 33))]))
+        for noise, allowed in (("seeded", True), ("none", False)):
+            other = dataclasses.replace(spec, noise=noise)
+            rng = np.random.default_rng(0)
+            (found,), _ = differences(bank.store, other, bank.shards, 20, rng)
+            assert found.tolerable is allowed
+            assert found.limit == 16
+
     def test_a_shard_of_another_psi(self, tmp_path: Path) -> None:
         """The bytes are whole and well described, but the network makes other images."""
         with BankWriter.opened(tmp_path, SPEC) as writer:

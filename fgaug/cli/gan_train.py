@@ -74,6 +74,14 @@ def train(
             help="Table of `fgaug data pseudo-label`: adds its accepted images to their labels.",
         ),
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            "--precision",
+            help="float32, bfloat16, auto (the faster one here) or mixed (bfloat16 on a GPU, "
+            "float32 else); default: as the preset.",
+        ),
+    ] = None,
     split: Split = "dataset",
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     gpus: Annotated[
@@ -90,6 +98,8 @@ def train(
     changes = {name: training_jobs.option_of(name, text) for name, text in _pairs("--set", option)}
     if kimg is not None:
         changes["kimg"] = kimg
+    if precision is not None:
+        changes["precision"] = precision
     asked = training_jobs.TrainRequest(
         dataset=dataset,
         out=out,

@@ -72,22 +72,29 @@ class Convolution(nn.Module):
     ) -> None:
         super().__init__()
         self.kernel, self.down, self.clamp = kernel, down, clamp
+        self.computes_in: torch.dtype | None = None  # None: the type of its input
         self.weight_gain = 1 / math.sqrt(inputs * kernel**2)
         self.weight = nn.Parameter(normal(outputs, inputs, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        weight = (self.weight * self.weight_gain).to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if not self.down:
-            x = F.conv2d(x, weight, bias, padding=self.kernel // 2)
-        elif self.kernel == 1:
-            x = F.conv2d(halved(x), weight, bias)
+        if self.computes_in is None:
+            x = self._convolved(x, bias)
         else:
-            x = F.conv2d(_blurred(x, 2, 1), weight, bias, stride=2)
+            x = self._convolved(x.to(self.computes_in), None).to(x.dtype)
+            x = x if bias is None else x + bias[:, None, None]
         if self.bias is None:
             return x if gain == 1 else x * gain
         return activate(x, "lrelu", gain, self.clamp)
+
+    def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        weight = (self.weight * self.weight_gain).to(x.dtype)
+        if not self.down:
+            return F.conv2d(x, weight, bias, padding=self.kernel // 2)
+        if self.kernel == 1:
+            return F.conv2d(halved(x), weight, bias)
+        return F.conv2d(_blurred(x, 2, 1), weight, bias, stride=2)
 
 
 def halved(x: Tensor) -> Tensor:
@@ -204,6 +211,17 @@ class DiscriminatorNetwork(nn.Module):
         """Return the network with names and shapes on the meta device."""
         with torch.device("meta"):
             return cls(config)
+
+    def compute_in(self, dtype: torch.dtype | None) -> None:
+        """Compute the convolutions between features, except those at 4 px, in `dtype`.
+
+        None: in the type of their input.
+        """
+        for block in self.modules():
+            if isinstance(block, Block):
+                for name, layer in block.named_children():
+                    if name != "fromrgb":  # of too few channels to gain from it
+                        cast(Convolution, layer).computes_in = dtype
 
     def forward(self, image: Tensor, one_hot: Tensor | None = None) -> Tensor:
         """Return one logit per image, [N, 1]; above 0 means real.

@@ -49,6 +49,8 @@ class SynthesisLayer(nn.Module):
         self.up = up
         self.activation = config.activation
         self.clamp = config.conv_clamp
+        # of an unprepared layer's convolution; None: the type of its weights
+        self.computes_in: torch.dtype | None = None
         self.affine = FullyConnected(config.w_dim, inputs, bias=1.0)
         self.weight = nn.Parameter(normal(outputs, inputs, 3, 3))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -59,13 +61,18 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor, noise: Tensor | None, gain: float = 1.0) -> Tensor:
         kept = self.prepared or Prepared(
-            power=self.weight.square().sum(dim=(2, 3)), weight=self._as_applied()
+            power=self.weight.square().sum(dim=(2, 3)),
+            weight=self._as_applied().to(self.computes_in or self.weight.dtype),
         )
         style = self.affine(w)
         scale = torch.rsqrt(style.square() @ kept.power.t() + 1e-8)
         if kept.scale is not None:
             style, scale = _within_half_precision(style, scale * kept.scale)
-        x = self._convolved(x.to(kept.weight.dtype), style.to(kept.weight.dtype), kept)
+        # a GPU converts while it adds, a CPU takes ten times as long for sums of two types
+        on_cores = x.device.type == "cpu"
+        kind = self.weight.dtype if on_cores else kept.weight.dtype
+        x = self._convolved(x.to(kind), style.to(kind), kept)
+        x = x.to(kind) if on_cores else x
         factor = scale.to(x.dtype)[:, :, None, None]
         x = x * factor if torch.is_grad_enabled() else x.mul_(factor)
         if noise is not None:
@@ -75,7 +82,7 @@ class SynthesisLayer(nn.Module):
     def _convolved(self, x: Tensor, style: Tensor, kept: Prepared) -> Tensor:
         if kept.winograd is not None:
             return kept.winograd(x, style)
-        x = x * style[:, :, None, None]
+        x = (x * style[:, :, None, None]).to(kept.weight.dtype)
         if not self.up:
             return F.conv2d(x, kept.weight, padding=1)
         taps = blur_kernel(self.bias.to(x.dtype)) if kept.taps is None else kept.taps
@@ -215,6 +222,12 @@ class SynthesisNetwork(nn.Module):
         for layer in self.modules():
             if isinstance(layer, SynthesisLayer):
                 layer.prepare(dtype)
+
+    def compute_in(self, dtype: torch.dtype | None) -> None:
+        """Compute the 3x3 convolutions of training in `dtype`; None: that of the weights."""
+        for layer in self.modules():
+            if isinstance(layer, SynthesisLayer):
+                layer.computes_in = dtype
 
     def forward(self, ws: Tensor, noise: Noise = "random") -> Tensor:
         """Return images [N, channels, r, r], roughly in [-1, 1] and not clipped."""

@@ -62,9 +62,11 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
     """
     import torch
 
+    from gan_worker.training.folder import TrainingFolder
     from gan_worker.training.images import EVERY_LABEL
     from gan_worker.training.launch import Job
     from gan_worker.training.options import augmented, resolve
+    from gan_worker.training.precision import settled
 
     if asked.images is not None and not asked.images > 0:
         raise UserError(f"--images must be above 0, got {asked.images:g}.")
@@ -115,7 +117,7 @@ def jobs_of(asked: TrainRequest) -> list[Job]:
             asked.out / name / ",".join(f"{key}={_text(value)}" for key, value in point.items())
         )
         job = Job(
-            options=options,
+            options=settled(options, TrainingFolder(place), device),
             dataset=str(asked.dataset),
             split=asked.split,
             labels=group,

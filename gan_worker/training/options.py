@@ -16,7 +16,8 @@ from gan_worker.networks import GeneratorConfig
 from gan_worker.networks.discriminator import DiscriminatorConfig
 
 AUGMENTS = ("none", "b", "bg", "bgc")
-PRECISIONS = ("float32", "mixed")  # mixed: bfloat16 in the convolutions of the large blocks, CUDA
+# mixed: bfloat16 on CUDA, float32 on a CPU; auto: the faster one of the two others
+PRECISIONS = ("float32", "mixed", "bfloat16", "auto")
 _CHANNEL_BASE, _CHANNEL_MAX = 32768, 512
 
 

@@ -27,6 +27,7 @@ from gan_worker.training.losses import (
     r1_penalty,
 )
 from gan_worker.training.options import TrainingOptions
+from gan_worker.training.precision import compute_in
 from gan_worker.training.randomness import Chance, Share
 
 G_INTERVAL, D_INTERVAL = 4, 16  # iterations between path-length steps and between R1 steps
@@ -60,6 +61,9 @@ class Trainer:
         self.discriminator = _placed(discriminator, device).train().requires_grad_(False)
         self.average = _placed(GeneratorNetwork(options.generator()), device).eval()
         self.average.requires_grad_(False).load_state_dict(self.generator.state_dict())
+        assert options.precision != "auto", "settled before a training begins"
+        if options.precision == "bfloat16" and device.type != "cuda":
+            compute_in(self.generator, self.discriminator, torch.bfloat16)
         self.augment = AugmentPipe(  # p stays on the CPU, where it is read
             options.augment, resolution=options.resolution, img_channels=options.img_channels
         )
@@ -221,8 +225,10 @@ class Trainer:
         return F.one_hot(labels, self.options.labels).float().to(self.device)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        mixed = self.options.precision == "mixed" and self.device.type == "cuda"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=mixed)
+        """Return the context of forward passes; on a CPU the layers themselves convert."""
+        in_bfloat16 = self.options.precision in ("mixed", "bfloat16")
+        on_gpu = self.device.type == "cuda"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=in_bfloat16 and on_gpu)
 
 
 def _placed(network: Any, device: torch.device) -> Any:
