@@ -13,10 +13,7 @@ lite0, and between the two sets.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from generate import _made, random_snapshot, thesis_config
+from other_tree import OtherTree
 
 from fgaug import quality
 from fgaug.core.precision import bfloat16_unit
@@ -53,38 +52,8 @@ for _ in sys.stdin:
 """
 
 
-class Tree:
-    """Another commit's float32 generator, in a process of its own."""
-
-    def __init__(self, root: Path, quick: bool) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PEER.format(quick=quick, batch=BATCH)],
-            cwd=root,
-            env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._line()
-
-    def __call__(self) -> float:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return float(self._line())
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit("the other tree's process ended")
-        return line
-
-
 def here(precision: str, quick: bool) -> Callable[[], float]:
     """Return a function that makes a batch and returns processor seconds an image."""
-    from generate import _made, random_snapshot, thesis_config
-
     generator = StyleGan2Generator(random_snapshot(thesis_config(quick)), precision=precision)
     _made(generator, BATCH)
 
@@ -97,7 +66,11 @@ def here(precision: str, quick: bool) -> Callable[[], float]:
 
 
 def speed(before: Path | None, rounds: int, quick: bool) -> None:
-    ways = {} if before is None else {"other tree, float32": Tree(before.resolve(), quick)}
+    ways = (
+        {}
+        if before is None
+        else {"other tree, float32": OtherTree(before, PEER.format(quick=quick, batch=BATCH))}
+    )
     ways = {**ways, **{f"here, {name}": here(name, quick) for name in PRECISIONS}}
     took: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):

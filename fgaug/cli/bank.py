@@ -54,7 +54,9 @@ def fill(
     precision: Annotated[
         str,
         typer.Option(
-            "--precision", help="float32, or float16 and bfloat16 (off by a few grey levels)."
+            "--precision",
+            help="float32; float16 or bfloat16 (off by a few grey levels); or auto: that of the "
+            "bank, else bfloat16 if it is faster here.",
         ),
     ] = "float32",
 ) -> None:
@@ -76,8 +78,10 @@ def fill(
     check_options(size, channels, noise)
     if cutoff is not None and cutoff < 1:
         raise BankError(f"--cutoff must be at least 1, got {cutoff}.")
-    if precision not in ("float32", "float16", "bfloat16"):
-        raise BankError(f"--precision must be float32, float16 or bfloat16, got {precision}.")
+    if precision not in ("float32", "float16", "bfloat16", "auto"):
+        raise BankError(
+            f"--precision must be float32, float16, bfloat16 or auto, got {precision}."
+        )
     banks.fill_from_snapshots(
         bank,
         _snapshots(snapshot),

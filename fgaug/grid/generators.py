@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fgaug.core import paths
 from fgaug.grid.recipe import Frozen
@@ -40,7 +40,9 @@ class Generator(Frozen):
     noise: Literal["const", "none", "seeded"] = "seeded"
     # number of w vectors (layers) to truncate
     cutoff: Annotated[int, Field(strict=True, ge=1)] | None = None
-    precision: Literal["float16", "bfloat16"] | None = None  # of the convolutions; None: float32
+    # of the convolutions; auto: the faster one of float32 and bfloat16, see
+    # study.generator_precision; None: float32
+    precision: Literal["float32", "float16", "bfloat16", "auto"] | None = None
     # this and the next three keys: external only
     python: Annotated[str, Field(min_length=1)] | None = None
     repo: Annotated[str, Field(min_length=1)] | None = None
@@ -57,6 +59,11 @@ class Generator(Frozen):
             }
             return {**raw, "snapshots": files}
         return raw
+
+    @field_validator("precision")
+    @classmethod
+    def _none_is_float32(cls, value: str | None) -> str | None:
+        return None if value == "float32" else value  # one identity for one thing
 
     @model_validator(mode="after")
     def _keys_fit_kind(self) -> Generator:

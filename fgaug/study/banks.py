@@ -15,6 +15,7 @@ from fgaug.core import cluster
 from fgaug.core.paths import BankNames
 from fgaug.core.progress import progress_of
 from fgaug.errors import BankError
+from fgaug.study import generator_precision
 
 if TYPE_CHECKING:
     from gan_worker.filling.label_generators import LabelSource
@@ -91,6 +92,10 @@ def fill_from_snapshots(
         for label, (file, class_index) in files.items()
     }
     described = {label: describe(label, source) for label, source in sources.items()}
+    store = open_store(bank)
+    if precision == "auto":
+        file, _ = next(iter(files.values()))
+        precision = _settled(store, file, noise, console)
     if size is None or channels is None:
         file, _ = next(iter(files.values()))
         native = read_snapshot(file)
@@ -103,12 +108,20 @@ def fill_from_snapshots(
         precision=precision,
         sources=described,
     )
-    store = open_store(bank)
     check_sources(sources, spec, store)
     wanted = np.asarray(z_seeds, np.int64)
     demand = Demand.of((label, psi, wanted) for label in sources for psi in psis)
     with cluster.started(dashboard=False):
         fill_bank(store, spec, sources, demand, console)
+
+
+def _settled(store: Store, file: str, noise: str, console: Console) -> str:
+    """Return the precision of a bank, or of a new one that which is faster here."""
+    if (held := generator_precision.of_bank(store)) is not None:
+        return held
+    choice = generator_precision.faster(file, noise)
+    console.print(choice.described, highlight=False, soft_wrap=True)
+    return choice.precision
 
 
 def extend_bank(

@@ -31,6 +31,8 @@ from fgaug.runs.fake_selection import FakeSelection
 
 _log = logging.getLogger("fgaug")
 Describe = Callable[[str, Generator], Source]  # (label, generator) -> content of the source
+# replaces `precision: auto` of a generator, given the sources of labels and the bank
+Settle = Callable[[Generator, Mapping[str, Source], Store], Generator]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ ScorerOf = Callable[[str, Space, Dataset, FakeSource, str | None], Scorer]
 
 
 def fake_sources_of(
-    space: Space, dataset: DatasetSpec | None, describe: Describe
+    space: Space, dataset: DatasetSpec | None, describe: Describe, settle: Settle
 ) -> tuple[tuple[FakeSource, ...], list[str]]:
     """Return the fake sources of a grid and their problems.
 
@@ -99,6 +101,7 @@ def fake_sources_of(
         generator = entry.generator
         sources, wrong = _sources(generator, dataset.labels, store, describe, f"{key}generator")
         problems += wrong
+        generator = settle(generator, sources, store)
         spec = BankSpec(
             size=dataset.size,
             channels=dataset.channels,

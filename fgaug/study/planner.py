@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +26,7 @@ from fgaug.grid.space import Space
 from fgaug.runs import reals, results
 from fgaug.runs.place import run_of_search
 from fgaug.runs.row import TrialSources
-from fgaug.study import checks, fake_needs
+from fgaug.study import checks, fake_needs, generator_precision
 from fgaug.study.draft import Draft
 from fgaug.study.fake_needs import FakeNeeds
 from fgaug.study.fake_source import (
@@ -108,7 +109,8 @@ def draft(
     """
     points = precisions.resolve(expand(space), dataset.spec)
     recipes = recipes_of(points)
-    fake_sources, wrong = fake_sources_of(space, dataset.spec, describe)
+    settle = functools.partial(generator_precision.settled, choices=precisions)
+    fake_sources, wrong = fake_sources_of(space, dataset.spec, describe, settle)
     weights = checks.weights_of(recipes, dataset)
     if found := [*problems, *wrong, *weights.problems]:
         raise GridError(found, space.name)
@@ -169,7 +171,7 @@ def make_plan(
     dataset, wrong = checks.dataset_of(space)
     problems += wrong
     if dataset is None:
-        _, wrong = fake_sources_of(space, None, describe)
+        _, wrong = fake_sources_of(space, None, describe, lambda generator, *_: generator)
         raise GridError([*problems, *wrong], space.name)
     space, wrong = checks.with_folds(space, dataset)
     if wrong:

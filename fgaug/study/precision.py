@@ -34,7 +34,8 @@ UNEQUAL: frozenset[str] = frozenset()
 class Choice:
     """The precision that `auto` stands for in one recipe."""
 
-    recipe: str  # backend, model and image size, such as `torch resnet18 at 128 px`
+    # backend, model and image size, such as `torch resnet18 at 128 px`, or the networks of a bank
+    recipe: str
     precision: Precision
     reason: str
 
@@ -89,16 +90,25 @@ class Choices:
 
     def _settled(self, recipe: Recipe, spec: DatasetSpec) -> Recipe:
         name = f"{recipe.backend} {recipe.model} at {spec.size} px"
-        if name not in self._used:
-            known = self._recorded.get(name)
-            self._used[name] = known or chosen(name, recipe.model, self._speeds(recipe, spec))
-        return recipe.model_copy(update={"precision": self._used[name].precision})
+        found = self.choice(name, lambda: chosen(name, recipe.model, self._of(recipe, spec)))
+        return recipe.model_copy(update={"precision": found.precision})
 
-    def _speeds(self, recipe: Recipe, spec: DatasetSpec) -> list[Speed]:
+    def choice(self, name: str, choose: Callable[[], Choice]) -> Choice:
+        """Return the recorded choice of a name, or else that of `choose`, called once."""
+        if name not in self._used:
+            self._used[name] = self._recorded.get(name) or choose()
+        return self._used[name]
+
+    def _of(self, recipe: Recipe, spec: DatasetSpec) -> list[Speed]:
         if recipe.model in UNEQUAL:
             return []
         text = recipe.model_copy(update={"batch_size": BATCH}).model_dump_json()
-        ask = functools.partial(speed_of, text, spec.size, spec.channels, len(spec.labels))
+        return self.speeds(
+            functools.partial(speed_of, text, spec.size, spec.channels, len(spec.labels))
+        )
+
+    def speeds(self, ask: Callable[[bool], Speed]) -> list[Speed]:
+        """Return what `ask`, called with whether GPUs are used, finds on each node."""
         if self._address is None and not _connected():
             return [ask(visible_gpus() > 0 and not self._cores_only)]
         from fgaug.core import cluster
@@ -129,8 +139,15 @@ def record(run: RunPaths, choices: Iterable[Choice]) -> None:
         files.write_json(run.precision, [asdict(choice) for choice in whole.values()])
 
 
-def chosen(name: str, model: str, speeds: Sequence[Speed]) -> Choice:
-    """Return the choice for a recipe, given the speeds of all nodes that may train it."""
+def chosen(name: str, model: str, speeds: Sequence[Speed], does: str = "trains") -> Choice:
+    """Return the choice for a recipe, given the speeds of all nodes that may train it.
+
+    Args:
+        name: of the choice.
+        model: that is trained; empty for a generator.
+        speeds: of all nodes.
+        does: what was measured, a verb.
+    """
     if model in UNEQUAL:
         reason = f"bfloat16 was found to change the results of {model}"
         return Choice(recipe=name, precision="float32", reason=reason)
@@ -143,7 +160,7 @@ def chosen(name: str, model: str, speeds: Sequence[Speed]) -> Choice:
         reason = "the speed could not be measured" + " on every node" * (len(speeds) > 1)
         return Choice(recipe=name, precision="float32", reason=reason)
     units = " and ".join(sorted({str(each.unit) for each in speeds}))
-    measured = f"bfloat16 trains {min(times):.2f} times as fast as float32 with {units}"
+    measured = f"bfloat16 {does} {min(times):.2f} times as fast as float32 with {units}"
     faster: Precision = "bfloat16" if min(times) >= ENOUGH else "float32"
     return Choice(recipe=name, precision=faster, reason=measured)
 

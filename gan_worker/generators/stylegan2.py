@@ -81,7 +81,8 @@ def load_generator(
             each image's noise from its z_seed, as in the TensorFlow program.
         device: torch device, such as `cpu` or `cuda`.
         precision: of the convolutions: `float32` reproduces the official program's images,
-            `bfloat16` and `float16` are faster on a GPU and differ by a few levels.
+            `bfloat16` and `float16` are faster on a GPU, `bfloat16` also on a CPU with a unit
+            for it, and differ by a few levels.
         compiled: compile the network with torch at its first use, which takes a minute or more.
         cutoff: number of w vectors that psi truncates, coarse ones first; None means all.
     """
