@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-
-import torch
+from typing import TYPE_CHECKING
 
 from fgaug.core.machine import cores
 from fgaug.errors import UserError
+
+if TYPE_CHECKING:
+    import torch  # late: a report needs the names alone, not two seconds of imports
 
 
 def device_names() -> list[str]:
@@ -27,6 +29,8 @@ def visible_gpus() -> int:
 
 def usable_device(name: str) -> torch.device:
     """Return the device called `name`; refuse other kinds and devices missing on this machine."""
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:

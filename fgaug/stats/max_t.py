@@ -19,9 +19,11 @@ REACHES = 2**25  # maximum of arms times directions: above 256 arms there are fe
 SEED = 22  # of those draws, so that p values are reproducible
 BLOCK = 2**13  # directions drawn at a time
 KNOTS = 2_000  # means that summarise them, besides at least as many of the largest values
+BINS = 2**12  # of equal width, for all elements of the directions
 FEW = 500  # directions that estimate the coefficient of the control variate
 FEWER = 2**15  # maximum of arms times those directions
 MANY = 200  # p values beyond which they are interpolated
+SLOPES = 25  # of those for which the coefficient of the control variate is estimated
 Knots: TypeAlias = tuple[Floats, Floats]  # values and their weights
 
 
@@ -139,8 +141,13 @@ class JointT:
         if self.defined and self.dimension > 1:
             self.largest, self.every, self.few = _reaches(self.correlation[inner])
 
-    def tail(self, value: float) -> float:
-        """Return P(max |T_k| >= value), value at least 0; NaN stays NaN. K = 1: Student's t."""
+    def tail(self, value: float, slope: float | None = None) -> float:
+        """Return P(max |T_k| >= value); K = 1: Student's t.
+
+        Args:
+            value: at least 0; NaN stays NaN.
+            slope: coefficient of the control variate; None estimates it.
+        """
         if not self.defined or np.isnan(value):
             return NAN
         if self.dimension < 2:
@@ -149,11 +156,15 @@ class JointT:
         largest, every = (
             weight @ self._beyond(value, x) for x, weight in (self.largest, self.every)
         )
+        slope = self._slope(value) if slope is None else slope
+        return float(np.clip(largest - slope * (every - known), known / self.dimension, known))
+
+    def _slope(self, value: float) -> float:
+        """Return the coefficient of the control variate; any value leaves `tail` unbiased."""
         few = self._beyond(value, self.few)
         top, total = few.max(axis=1), few.sum(axis=1)
         spread = float(total.var())
-        slope = float(np.cov(top, total, ddof=0)[0, 1]) / spread if spread > 0 else 1.0
-        return float(np.clip(largest - slope * (every - known), known / self.dimension, known))
+        return float(np.cov(top, total, ddof=0)[0, 1]) / spread if spread > 0 else 1.0
 
     def tails(self, values: Floats) -> Floats:
         """Return `tail` of each value, interpolated between MANY nodes if there are more values.
@@ -164,11 +175,16 @@ class JointT:
         if not self.defined or known.size <= MANY:
             return np.array([self.tail(float(value)) for value in values])
         nodes = np.linspace(known.min(), known.max() + ROUNDING, MANY)
-        logs = np.log([max(self.tail(float(node)), np.finfo(float).tiny) for node in nodes])
-        found = np.full(values.shape, NAN)
+        slopes = np.ones(MANY)
+        if self.dimension > 1:
+            some = np.linspace(nodes[0], nodes[-1], SLOPES)
+            slopes = np.interp(nodes, some, [self._slope(float(node)) for node in some])
+        found = [self.tail(*map(float, pair)) for pair in zip(nodes, slopes, strict=True)]
+        logs = np.log(np.maximum(found, np.finfo(float).tiny))
+        result = np.full(values.shape, NAN)
         curve = interpolate.PchipInterpolator(nodes, logs)
-        found[np.isfinite(values)] = np.exp(np.minimum(curve(known), 0.0))
-        return found
+        result[np.isfinite(values)] = np.exp(np.minimum(curve(known), 0.0))
+        return result
 
     def _beyond(self, value: float, reach: Floats) -> Floats:
         """Return the probability that radius times reach is at least `value`."""
@@ -199,16 +215,49 @@ def _reaches(correlation: Floats) -> tuple[Knots, Knots, Floats]:
     values, vectors = np.linalg.eigh(correlation)
     root = vectors * np.sqrt(np.clip(values, 0, None))
     points = qmc.Sobol(len(root), rng=SEED)
-    largest, every, few = [], [], np.empty(0)
+    largest, every, few = [], _Summary(), np.empty(0)
     rows = max(20, min(FEW, FEWER // len(root)))
     for _ in range(_blocks(len(root))):
         u = special.ndtri(points.random(BLOCK))
         u /= np.linalg.norm(u, axis=1, keepdims=True)
         reach = np.abs(u @ root.T)
         largest.append(reach.max(axis=1))
-        every.append(reach.ravel())
+        every.add(reach.ravel())
         few = reach[:rows]
-    return _knots(np.concatenate(largest), 1), _knots(np.concatenate(every), len(root)), few
+    return _knots(np.concatenate(largest), 1), every.knots(len(root)), few
+
+
+class _Summary:
+    """A weighted summary of more values in [0, 1] than fit in memory: `_knots`, block by block."""
+
+    def __init__(self) -> None:
+        self.count, self.total = np.zeros(BINS), np.zeros(BINS)
+        self.top = np.empty(0)  # the largest values
+
+    def add(self, values: Floats) -> None:
+        place = _bin_of(values)
+        self.count += np.bincount(place, minlength=BINS)
+        self.total += np.bincount(place, weights=values, minlength=BINS)
+        if self.top.size == KNOTS:
+            values = values[values > self.top[0]]
+        top = np.concatenate([self.top, values])
+        cut = max(0, top.size - KNOTS)
+        self.top = np.partition(top, cut)[cut:] if cut else top
+
+    def knots(self, mass: float) -> Knots:
+        """Return the largest values exactly, and the mean of the others in each bin."""
+        place = _bin_of(self.top)
+        count = self.count - np.bincount(place, minlength=BINS)
+        total = self.total - np.bincount(place, weights=self.top, minlength=BINS)
+        full = count > 0
+        weight = np.concatenate([count[full], np.ones(self.top.size)])
+        means = total[full] / count[full]
+        return np.concatenate([means, self.top]), weight * (mass / weight.sum())
+
+
+def _bin_of(values: Floats) -> Ints:
+    # rows of the root have length 1, but for rounding
+    return np.minimum((values * BINS).astype(np.int64), BINS - 1)
 
 
 def _blocks(arms: int) -> int:
