@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from fgaug.grid.analysis_plan import AnalysisPlan
 from fgaug.grid.arm_names import frozen as plain
 from fgaug.runs.results import screened
 
+AT_ONCE = 2  # metrics; each needs arrays of all runs and images
 ABSENT = ("cell_id", "arm_id", "seed", "status", "why")
 
 
@@ -63,13 +65,16 @@ def analyse(
     rows = evidence.rows[screened(evidence.rows)]
     arms = arm_table(rows, evidence.missing)
     tried, runs = compared(arms), runs_of(evidence)
-    comparisons, best = [], []
-    primary: dict[str, Measured] = {}
-    for metric in metrics_of(plan):
+
+    def judged(metric: str) -> tuple[dict[str, Measured], pd.DataFrame, pd.DataFrame]:
         measured = {split: measure(each, metric) for split, each in runs.items()}
-        primary = primary or measured
-        comparisons.append(compare_metric(metric, measured, tried, plan))
-        best.append(best_of(measured, tried, comparisons[-1], resamples))
+        found = compare_metric(metric, measured, tried, plan)
+        return measured, found, best_of(measured, tried, found, resamples)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:  # array operations, which run side by side
+        each_metric = list(pool.map(judged, metrics_of(plan)))
+    primary = each_metric[0][0]
+    comparisons, best = [of[1] for of in each_metric], [of[2] for of in each_metric]
     replaced = replacement_of(primary, arms, plan)
     return Analysis(
         plan=plan,

@@ -1,24 +1,23 @@
 """The best arm: its gain before and after correction for the selection.
 
-The selection is repeated on resampled patients and seeds. The images of each run are ranked once;
-a resample changes only the weight of each image.
+The selection is repeated on resampled patients and seeds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from fgaug.analysis.findings.arms import records
-from fgaug.analysis.findings.metric_values import Measured, SplitRuns
+from fgaug.analysis.findings.metric_values import Measured
+from fgaug.analysis.findings.resampled_metrics import Scores, scorer
 from fgaug.analysis.format import sign_of
 from fgaug.stats import crossed_draws, selected_gain
 from fgaug.stats.arrays import NAN, Floats, Ints
-from fgaug.stats.influence import MEASURES, Ratios
+from fgaug.stats.selection import Draw
 
 COLUMNS = (
     "metric",
@@ -35,8 +34,6 @@ COLUMNS = (
 )
 WORK = 2 * 10**9  # predictions processed over all resamples of a family
 FEWEST = 200  # minimum number of resamples, for large runs
-Score: TypeAlias = Callable[[Ints], Floats]  # image rows, with repeats -> [R]
-BLOCK = 2**18  # predictions ranked or summed at a time: as many as fit a processor's cache
 
 
 def best_of(
@@ -113,114 +110,30 @@ def _corrected(metric: Measured, names: Sequence[str], resamples: int) -> tuple[
     labels = len(runs.evidence.labels) if metric.metric == "auc" else 1
     work = chosen.size * runs.n_images * max(1, labels - 1)
     count = min(resamples, max(FEWEST, WORK // max(1, work)))
-    score = scorer(metric.metric, runs, chosen)
-    draws = crossed_draws(arm, runs.group, images=runs.n_images, count=count)
-    found = selected_gain(_signed(score, sign_of(metric.metric)), arm, draws, images=runs.n_images)
+    draws = list(crossed_draws(arm, runs.group, images=runs.n_images, count=count))
+    score = _scored(scorer(metric.metric, runs, chosen), draws, arm.size)
+    sign = sign_of(metric.metric)
+    found = selected_gain(lambda rows: sign * score(rows), arm, draws, images=runs.n_images)
     return found, found.n_draws
 
 
-def _signed(
-    score: Callable[[Ints], NDArray[np.float64]], sign: float
-) -> Callable[[Ints], NDArray[np.float64]]:
-    return lambda rows: sign * score(rows)
+def _scored(scores: Scores, draws: Sequence[Draw], runs: int) -> Callable[[Ints], Floats]:
+    """Return a function that knows the scores on the rows of all draws, computed together.
 
-
-def scorer(metric: str, runs: SplitRuns, chosen: Ints) -> Score:
-    """Return a function that scores some runs on any image rows, as `influence_of` would.
-
-    Args:
-        metric: one of `stats.METRICS`.
-        runs: the runs of a split.
-        chosen: int [R], indices of the runs to score.
+    Runs are scored on a draw's own images if they are in the draw, on the others if left out.
     """
-    cells = [runs.cells[place] for place in chosen]
-    probability = [runs.evidence.probability[cell] for cell in cells]
-    if MEASURES[metric].ratios is None:
-        labels = range(len(runs.evidence.labels))
-        wanted = labels if len(labels) > 2 else labels[1:]
-        parts = [
-            _RankedAuc([p[:, place] for p in probability], runs.y == place) for place in wanted
-        ]
-        return lambda rows: np.mean([part(rows) for part in parts], axis=0)
-    ratios = MEASURES[metric].ratios
-    assert ratios is not None
-    return _ResampledRatios(ratios, probability, runs.y)
+    pairs = [(draw.rows, draw.runs) for draw in draws]
+    pairs += [(draw.rows_out, draw.runs_out) for draw in draws if draw.rows_out.size]
+    wanted = np.zeros((len(pairs), runs), bool)
+    for number, (_, used) in enumerate(pairs):
+        wanted[number, used] = True
+    rows = [of for of, _ in pairs]
+    found = scores(rows, wanted)
+    known: dict[int, Floats] = {id(of): own for of, own in zip(rows, found, strict=True)}
 
+    def score(rows: Ints) -> Floats:
+        if id(rows) in known:
+            return known[id(rows)]
+        return np.asarray(scores([rows], np.ones((1, runs), bool))[0])
 
-class _RankedAuc:
-    """The area under the ROC curve of each run on resampled images.
-
-    It counts, for each positive, the negatives ranked below it, ties half. Their places among a
-    run's sorted negatives are found once, so a resample costs one cumulative sum per run.
-    """
-
-    def __init__(self, scores: Sequence[NDArray[np.float32]], positive: np.ndarray) -> None:
-        """Rank the images of each run, [N] each."""
-        self.positive, self.size = np.flatnonzero(positive), positive.size
-        self.negative = np.flatnonzero(~positive)
-        self.order = np.empty((len(scores), self.negative.size), np.int32)
-        self.below = np.empty((len(scores), self.positive.size), np.int32)
-        self.upto: dict[int, Ints] = {}  # for runs with ties: negatives below or equal
-        for run, score in enumerate(scores):
-            ranked = np.argsort(score[self.negative], kind="stable")
-            low = score[self.negative][ranked]
-            self.order[run] = ranked
-            self.below[run] = np.searchsorted(low, score[self.positive], "left")
-            upto = np.searchsorted(low, score[self.positive], "right")
-            if (upto != self.below[run]).any():
-                self.upto[run] = upto
-
-    def __call__(self, rows: Ints) -> Floats:
-        """Return the area of each run, [R]; NaN if a class is not drawn."""
-        count = np.bincount(rows, minlength=self.size).astype(np.float32)
-        positive, negative = count[self.positive], count[self.negative]
-        pairs = float(positive.sum(dtype=float) * negative.sum(dtype=float))
-        if not pairs:
-            return np.full(len(self.order), NAN)
-        found = np.empty(len(self.order))
-        step = max(1, BLOCK // self.size)
-        wide = self.negative.size + 1
-        for start in range(0, len(found), step):
-            part = slice(start, start + step)
-            block = len(self.order[part])
-            sums = np.zeros((block, wide), np.float32)  # whole numbers: exact below 2^24
-            np.cumsum(negative[self.order[part]], axis=1, out=sums[:, 1:])
-            places = self.below[part] + wide * np.arange(block, dtype=np.int32)[:, None]
-            found[part] = np.take(sums, places) @ positive.astype(float)
-            for run in self.upto.keys() & set(range(start, start + block)):
-                tied = sums[run - start, self.upto[run]] - sums[run - start, self.below[run]]
-                found[run] += float(tied @ positive) / 2
-        return found / pairs
-
-
-class _ResampledRatios:
-    """A mean of ratios of sums over images, of each run on resampled images."""
-
-    def __init__(self, ratios: Ratios, scores: Sequence[NDArray[np.float32]], y: Ints) -> None:
-        """Compute what each image adds to the sums, a few runs at a time.
-
-        Args:
-            ratios: of the metric.
-            scores: probabilities of each run, float [N, L].
-            y: int [N].
-        """
-        self.size = y.size
-        step = max(1, BLOCK // max(1, y.size))
-        tops, bottoms = [], []
-        for start in range(0, len(scores), step):
-            p = np.stack(scores[start : start + step]).astype(float)
-            top, bottom = ratios(y, p, 0.5)
-            tops.append(top.astype(np.float32, order="C"))
-            bottoms.append(bottom.astype(np.float32, order="C"))
-        self.top = np.concatenate(tops, axis=1)  # [K, R, N]
-        # a denominator that does not depend on the run is the same in every block
-        shared = bottoms[0].shape[1] == 1
-        self.bottom = bottoms[0] if shared else np.concatenate(bottoms, axis=1)  # [K, 1 or R, N]
-
-    def __call__(self, rows: Ints) -> Floats:
-        """Return the metric of each run, [R]; NaN if a ratio has no image."""
-        count = np.bincount(rows, minlength=self.size).astype(np.float32)
-        whole = (self.bottom @ count).astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            found = [top @ count / own for top, own in zip(self.top, whole, strict=True)]
-        return np.asarray(np.mean(found, axis=0), np.float64)
+    return score
