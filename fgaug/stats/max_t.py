@@ -206,6 +206,7 @@ class JointT:
             tail = special.chdtrc(self.dimension, squares)
         else:
             tail = special.fdtrc(self.dimension, self.df, squares / self.dimension)
+        tail[0] = 1.0  # exactly, for a value of 0
         return interpolate.PchipInterpolator(nodes, np.log(np.maximum(tail, np.finfo(float).tiny)))
 
     def critical(self, alpha: float) -> float:
