@@ -76,12 +76,8 @@ check: $(DEV)           # lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(DEV)           # ratios against a peer in the same run
-	$(BIN)/python benchmarks/training_speed.py
-	$(BIN)/python benchmarks/bank_read.py
-	$(BIN)/python benchmarks/large_bank.py
-	$(BIN)/python benchmarks/generate.py
-	$(BIN)/python benchmarks/search_overhead.py
+bench: $(DEV)             # the table of targets beside an earlier build, two hours; LINES chooses some
+	$(BIN)/python benchmarks/table.py $(if $(LINES),--lines $(LINES))
 
 calibrate: $(DEV)       # known answers: does the instrument measure? writes reports/calibration.md
 	$(BIN)/python benchmarks/calibrate.py

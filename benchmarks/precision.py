@@ -102,9 +102,13 @@ def images_per_s(model: str, size: int, precision: str) -> float:
     """Return the images per CPU-second of optimiser steps; runs on older commits too."""
     import torch
 
-    from fgaug.grid.recipe import Budget, Recipe
-    from fgaug.training.backends import open_learner
+    from fgaug.recipe import Budget, Recipe
     from fgaug.training.images import Images
+
+    try:
+        from fgaug.training.backends import open_learner
+    except ImportError:  # its name in commit 89238ba
+        from fgaug.training.backend import open_learner
 
     torch.set_num_threads(1)
     fields: dict[str, Any] = {"model": model, "pretrained": False, "batch_size": BATCH}

@@ -14,12 +14,14 @@ from small_grid import grid, phantom_dataset
 from torch import nn
 
 import fgaug
+from fgaug.core import cluster
 from fgaug.core import precision as hardware
 from fgaug.core.paths import RunPaths
 from fgaug.data import open_dataset
 from fgaug.errors import RunError
 from fgaug.grid.cells import recipe_identity
 from fgaug.grid.load import parse_space
+from fgaug.grid.points import expand
 from fgaug.grid.recipe import Recipe
 from fgaug.grid.space import Space
 from fgaug.study import planner, precision, search
@@ -137,6 +139,7 @@ FAILED = Speed(device="the processor", unit="AMX")
         ([NONE], "float32", "the processor of this machine has no unit for bfloat16"),
         ([FAST, NONE], "float32", "the processor of some nodes have no unit for bfloat16"),
         ([FAILED], "float32", "the speed could not be measured"),
+        ([], "float32", "the cluster had no node to measure it on"),
         ([FAST, FAILED], "float32", "the speed could not be measured on every node"),
     ],
 )
@@ -242,6 +245,19 @@ def test_the_unit_is_what_the_system_reports() -> None:
     expected = "AMX" if "amx_bf16" in flags else None
     expected = expected or ("AVX512-BF16" if "avx512_bf16" in flags else None)
     assert hardware.bfloat16_unit("cpu") == expected
+
+
+@pytest.mark.ray
+def test_every_node_of_a_cluster_is_asked(root: Path, tmp_path: Path) -> None:
+    points = expand(space(root, "auto"))
+    spec = open_dataset(root / "dataset").spec
+    with cluster.started(cpus=2, gpus=0, dashboard=False):
+        choices = Choices(RunPaths(tmp_path), None)
+        found = choices.resolve(points, spec)
+    (choice,) = choices.used
+    assert {point.recipe.precision for point in found} == {choice.precision}
+    unit = hardware.bfloat16_unit("cpu")
+    assert f"with {unit}" in choice.reason if unit else "no unit for bfloat16" in choice.reason
 
 
 @pytest.mark.ray

@@ -237,11 +237,17 @@ def _version(gpus: bool) -> str:
     return __version__
 
 
-def on_each_node(function: Callable[[bool], Found]) -> list[Found]:
-    """Return what a function returns on each node of the cluster, in a process of its own.
+def on_training_nodes(
+    function: Callable[[bool], Found], *, cores_only: bool = False
+) -> list[Found]:
+    """Return what a function returns on each node that trials may run on, in a process of its own.
+
+    These are the nodes with GPUs; without any, or with `cores_only`, those with cores.
 
     Args:
-        function: must be picklable; called with whether the node has GPUs, which it then sees.
+        function: must be picklable; called with whether trials use the node's GPUs, which it then
+            sees.
+        cores_only: trials use no GPU.
 
     Raises:
         UserError: it raised an error on some node, or the node left.
@@ -249,7 +255,7 @@ def on_each_node(function: Callable[[bool], Found]) -> list[Found]:
     import ray
 
     found = []
-    for reference, node in _on_each_node(function):
+    for reference, node in _on_each_node(function, training=True, cores_only=cores_only):
         try:
             found.append(ray.get(reference))
         except ray.exceptions.RayError as error:
@@ -261,10 +267,17 @@ def on_each_node(function: Callable[[bool], Found]) -> list[Found]:
     return found
 
 
-def _on_each_node(function: Callable[[bool], Found]) -> list[tuple[Any, dict[str, Any]]]:
-    """Start a function on each node of the cluster; return the references and the nodes."""
+def _on_each_node(
+    function: Callable[[bool], Found], *, training: bool = False, cores_only: bool = True
+) -> list[tuple[Any, dict[str, Any]]]:
+    """Start a function on each node, or each that trials may run on; return their references."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # ray's
+    with_gpus = [] if cores_only else [n for n in nodes if n["Resources"].get("GPU", 0) >= 1]
+    with_cores = [n for n in nodes if n["Resources"].get("CPU", 0) >= 1]
+    chosen = (with_gpus or with_cores) if training else nodes
 
     def alone(gpus: bool) -> Found:
         if gpus:  # Ray hides them from a task that requests none
@@ -273,11 +286,10 @@ def _on_each_node(function: Callable[[bool], Found]) -> list[tuple[Any, dict[str
 
     remote: Any = ray.remote(max_calls=1)(alone)
     started = []
-    for node in ray.nodes():  # type: ignore[no-untyped-call]  # ray's
-        if node["Alive"]:
-            here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
-            started.append((task.remote(node["Resources"].get("GPU", 0) >= 1), node))
+    for node in chosen:
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        task = remote.options(num_cpus=0, max_retries=0, scheduling_strategy=here)
+        started.append((task.remote(bool(with_gpus)), node))
     return started
 
 

@@ -90,25 +90,27 @@ def measure(recipe: Recipe, dataset: Dataset, threads: int) -> Measured:
 
     The memory peaks equal a trial's only in a process that has done nothing else before.
     """
-    return measure_on(recipe, dataset.spec.labels, dataset.pixels(), threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return measure_on(recipe, dataset.spec.labels, dataset.pixels(), threads, device)
 
 
 def measure_on(
-    recipe: Recipe, labels: Sequence[str], pixels: np.ndarray, threads: int
+    recipe: Recipe, labels: Sequence[str], pixels: np.ndarray, threads: int, device: str
 ) -> Measured:
-    """Measure a recipe as `measure` does, on images of uint8 [N, H, W, C]."""
+    """Measure a recipe on images of uint8 [N, H, W, C], on a `device`, cpu or cuda."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return _measure(recipe, tuple(labels), pixels)
+        return _measure(recipe, tuple(labels), pixels, torch.device(device))
     finally:
         torch.set_num_threads(before)
 
 
-def _measure(recipe: Recipe, labels: tuple[str, ...], pixels: np.ndarray) -> Measured:
+def _measure(
+    recipe: Recipe, labels: tuple[str, ...], pixels: np.ndarray, device: torch.device
+) -> Measured:
     process = psutil.Process()
     own, resident = process.memory_full_info().uss, process.memory_info().rss
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     count = 4 * recipe.batch_size
     places = np.resize(np.arange(len(pixels)), count)
     images = Images(

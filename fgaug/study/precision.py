@@ -108,15 +108,13 @@ class Choices:
         )
 
     def speeds(self, ask: Callable[[bool], Speed]) -> list[Speed]:
-        """Return what `ask`, called with whether GPUs are used, finds on each node."""
+        """Return what `ask`, called with whether GPUs are used, finds on each node that trains."""
         if self._address is None and not _connected():
             return [ask(visible_gpus() > 0 and not self._cores_only)]
         from fgaug.core import cluster
 
         with cluster.started(dashboard=False, address=self._address):
-            if self._cores_only:
-                return cluster.on_each_node(_without_gpus(ask))
-            return cluster.on_each_node(ask)
+            return cluster.on_training_nodes(ask, cores_only=self._cores_only)
 
 
 def record(run: RunPaths, choices: Iterable[Choice]) -> None:
@@ -156,6 +154,9 @@ def chosen(name: str, model: str, speeds: Sequence[Speed], does: str = "trains")
         reason = f"{_subject(lacking, speeds)} no unit for bfloat16"
         return Choice(recipe=name, precision="float32", reason=reason)
     times = [each.times for each in speeds if each.times is not None]
+    if not speeds:
+        reason = "the cluster had no node to measure it on"
+        return Choice(recipe=name, precision="float32", reason=reason)
     if len(times) < len(speeds):
         reason = "the speed could not be measured" + " on every node" * (len(speeds) > 1)
         return Choice(recipe=name, precision="float32", reason=reason)
@@ -193,15 +194,11 @@ def speed_of(recipe: str, size: int, channels: int, labels: int, on_gpu: bool) -
         for _ in range(ROUNDS):
             for precision in PRECISIONS:  # in turn: another process may slow a while
                 here = base.model_copy(update={"precision": precision})
-                found = estimate.measure_on(here, names, pixels, threads=1)
+                found = estimate.measure_on(here, names, pixels, 1, "cuda" if on_gpu else "cpu")
                 fastest[precision] = max(fastest[precision], found.train_per_s)
     except FgaugError:  # the checks of the plan report it
         return Speed(device=device, unit=unit)
     return Speed(device=device, unit=unit, times=fastest["bfloat16"] / fastest["float32"])
-
-
-def _without_gpus(ask: Callable[[bool], Speed]) -> Callable[[bool], Speed]:
-    return lambda gpus: ask(False)
 
 
 def _connected() -> bool:
