@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,13 @@ from packaging.version import Version
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = ("keras", "mlflow", "wandb")
+BROUGHT = {  # modules that come with a package by its definition
+    "keras": "tensorflow",
+    "mlflow": "mlflow-skinny",
+    "huggingface_hub": "timm",
+    "pydantic_core": "pydantic",
+}
 PLATFORMS = [  # of every Python that pyproject.toml allows
     {"sys_platform": "linux", "platform_machine": "x86_64", "platform_system": "Linux"},
     {"sys_platform": "linux", "platform_machine": "aarch64", "platform_system": "Linux"},
@@ -96,5 +107,47 @@ def test_torch_and_ray_are_there_on_every_platform(platform: dict[str, str], pyt
         assert len(fits) == 1, package
 
 
+def imported(*packages: str) -> set[str]:
+    """Return the names of all modules that some packages import, anywhere in their files."""
+    found: set[str] = set()
+    for path in (path for package in packages for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"fgaug", "gan_worker"}
+
+
+def test_what_the_code_imports_is_asked_for_by_name() -> None:
+    """A package that another one happens to bring is missing where that one is not installed."""
+    known = {canonicalize_name(one.name) for one in asked()}
+    extras = {canonicalize_name(one.name) for e in EXTRAS for one in asked(e)}
+    by_module = packages_distributions()
+    for module in sorted(imported("fgaug", "gan_worker")):
+        owners = {canonicalize_name(name) for name in by_module.get(module, [module])}
+        assert owners & (known | extras) or BROUGHT.get(module) in known | extras, module
+
+
 def test_the_demo_needs_neither_tensorflow_nor_test_tools() -> None:
     assert not {"tensorflow", "keras", "pytest", "mypy", "moto"} & set(locked("run.txt"))
+
+
+def test_the_demo_is_planned_without_what_tests_add(tmp_path: Path) -> None:
+    wanted = {canonicalize_name(one.name) for one in asked()}
+    more = {canonicalize_name(one.name) for one in asked("dev")} - wanted
+    by_module = packages_distributions()
+    absent = [m for m, of in by_module.items() if {*map(canonicalize_name, of)} & more]
+    absent += [module for module, owner in BROUGHT.items() if owner in more]
+    assert {"tensorflow", "keras", "pytest"} <= {*absent}
+    lines = [
+        "import sys",
+        f"sys.modules.update(dict.fromkeys({absent!r}))",
+        "sys.argv[1:] = ['demo', '--dry-run']",
+        "from fgaug.cli.app import main",
+        "main()",
+    ]
+    words = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "22 cells" in done.stdout
