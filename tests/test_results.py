@@ -19,6 +19,7 @@ from pyarrow.dataset import dataset
 import fgaug
 from fgaug.core.paths import RunPaths
 from fgaug.errors import RunError
+from fgaug.grid.arm_names import further_axes
 from fgaug.runs import results
 from fgaug.runs.results import TrialResult
 
@@ -384,3 +385,10 @@ class TestOneTableOfRuns:
             assert str(schema.field("round").type) == "int64"
             assert str(schema.field("label").type) == "string"
             assert str(schema.field("group").type) == "int64"
+
+
+def test_no_documented_column_is_taken_for_an_axis() -> None:
+    rows = [row("a" * 12, arm_id="a"), row("b" * 12, arm_id="b")]
+    for number, each in enumerate(rows):  # columns that differ between arms are candidates
+        each.update({name: f"{name} {number}" for name in results.FURTHER})
+    assert further_axes(pd.DataFrame(rows)) == ()

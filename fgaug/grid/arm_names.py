@@ -19,7 +19,7 @@ _ROW = frozenset(
         *("cell_id", "arm_id", "mode", "psi", "ratio", "filter", "seed", "round", "stage"),
         *("status", "stopped_by", "error", "budget_unit", "budget_used", "images_seen"),
         *("wall_s", "leakage", "gan_saw_removed", "dataset_digest", "recipe_digest"),
-        *("weights", "snapshots", "version", "host", "device", "started_at"),
+        *("weights", "computed_in", "snapshots", "version", "host", "device", "started_at"),
         *("rung", "micro_batch", "oom_events"),
     )
 )

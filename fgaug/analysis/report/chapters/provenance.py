@@ -17,7 +17,10 @@ from fgaug.grid.cells import CONTROLS
 from fgaug.runs.environment import Environment
 from fgaug.runs.results import USUAL_SPLIT
 
-_OF_ROWS = ("dataset_digest", "recipe_digest", "weights", "snapshots", "version", "host", "device")
+_OF_ROWS = (
+    *("dataset_digest", "recipe_digest", "weights", "computed_in"),
+    *("snapshots", "version", "host", "device"),
+)
 
 
 def provenance_parts(material: Material) -> list[Part]:
