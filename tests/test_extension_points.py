@@ -63,13 +63,14 @@ def ratios(y, p, threshold):
 
 influence.MEASURES["specificity_macro"] = influence.Measure(ratios=ratios)
 from fgaug.analysis import format
-from fgaug.analysis.findings.best_arm import _ResampledRatios
+from fgaug.analysis.findings.resampled_metrics import _WeightedRatios
 from fgaug.grid.analysis_plan import AnalysisPlan
 
 plan = AnalysisPlan(metric="specificity_macro")
 y, p = np.array([0, 0, 1, 2]), np.eye(3)[[0, 1, 1, 2]]
 found = influence.influence_of(plan.metric, y, p[None])
-again = _ResampledRatios(ratios, [p.astype(np.float32)], y)(np.arange(4))
+weighted = _WeightedRatios(ratios, [p.astype(np.float32)], y)
+again = weighted(np.ones((1, 4), np.float32), np.ones((1, 1), bool))[0]
 rows = pd.DataFrame({"specificity_a": [1.0], "specificity_b": [2 / 3], "specificity_c": [1.0]})
 print(format.NAMES[plan.metric], format.effect(plan.metric, 0.012, with_unit=True))
 print(found.estimate.round(6), again.round(6), METRICS[plan.metric].values(rows).round(6).tolist())
