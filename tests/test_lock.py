@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -151,3 +152,27 @@ def test_the_demo_is_planned_without_what_tests_add(tmp_path: Path) -> None:
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "22 cells" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "ways"),
+    [
+        ("error: Hash mismatch for `torch==2.14.1`", 1, 1),
+        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", 1, 1),
+        ("ERROR: No matching distribution found for torch==2.14.1", 0, 3),
+    ],
+)
+def test_a_wrong_hash_ends_the_installation(
+    error: str, code: int, ways: int, tmp_path: Path
+) -> None:
+    python, calls = tmp_path / "python", tmp_path / "calls"
+    python.write_text(  # fails wherever hashes are asked for
+        f'#!/bin/sh\necho "$*" >> {shlex.quote(str(calls))}\n'
+        f'case "$*" in *require-hashes*) echo {shlex.quote(error)} >&2; exit 1;; esac\n'
+    )
+    python.chmod(0o755)
+    words = [FOLDER / "install.sh", python, FOLDER / "run.txt", ""]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert len(calls.read_text().splitlines()) == ways
+    assert ("nothing more is installed" in done.stderr) == (code == 1)
