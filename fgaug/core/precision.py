@@ -12,6 +12,7 @@ import torch
 
 Precision = Literal["float32", "bfloat16"]
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+ENOUGH = 1.1  # times as fast as float32; less is not worth other numbers
 FIRST_GPU = (8, 0)  # compute capability of the first GPUs with bfloat16 tensor cores
 
 
@@ -48,3 +49,8 @@ def _asked(name: str) -> bool:
     """Return the answer of one of torch's tests of the processor; older versions lack some."""
     test = getattr(torch.cpu, name, None)
     return bool(test is not None and test())
+
+
+def faster(times: float) -> Precision:
+    """Return the precision for a device that is so many times as fast in bfloat16."""
+    return "bfloat16" if times >= ENOUGH else "float32"

@@ -17,14 +17,13 @@ import numpy as np
 from fgaug.core import files
 from fgaug.core.devices import visible_gpus
 from fgaug.core.paths import RunPaths
-from fgaug.core.precision import PRECISIONS, Precision, bfloat16_unit
+from fgaug.core.precision import PRECISIONS, Precision, bfloat16_unit, faster
 from fgaug.data import DatasetSpec
 from fgaug.errors import FgaugError, RunError, one_line
 from fgaug.grid.points import Point
 from fgaug.grid.recipe import Recipe
 from fgaug.study import estimate
 
-ENOUGH = 1.1  # times as fast as float32; less is not worth other numbers
 BATCH, IMAGES, ROUNDS = 16, 64, 2  # of a measurement
 # models whose bfloat16 results were found to differ from float32 by more than half a point
 UNEQUAL: frozenset[str] = frozenset()
@@ -162,8 +161,7 @@ def chosen(name: str, model: str, speeds: Sequence[Speed], does: str = "trains")
         return Choice(recipe=name, precision="float32", reason=reason)
     units = " and ".join(sorted({str(each.unit) for each in speeds}))
     measured = f"bfloat16 {does} {min(times):.2f} times as fast as float32 with {units}"
-    faster: Precision = "bfloat16" if min(times) >= ENOUGH else "float32"
-    return Choice(recipe=name, precision=faster, reason=measured)
+    return Choice(recipe=name, precision=faster(min(times)), reason=measured)
 
 
 def _subject(lacking: Sequence[str], speeds: Sequence[Speed]) -> str:

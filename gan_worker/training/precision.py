@@ -13,7 +13,7 @@ import time
 import torch
 
 from fgaug.core import files
-from fgaug.core.precision import PRECISIONS, Precision, bfloat16_unit
+from fgaug.core.precision import PRECISIONS, Precision, bfloat16_unit, faster
 from fgaug.errors import SnapshotError
 from gan_worker.networks import GeneratorConfig, GeneratorNetwork
 from gan_worker.networks.discriminator import DiscriminatorConfig, DiscriminatorNetwork
@@ -21,7 +21,6 @@ from gan_worker.training.folder import TrainingFolder
 from gan_worker.training.losses import generator_loss
 from gan_worker.training.options import TrainingOptions
 
-ENOUGH = 1.1  # times as fast as float32; less is not worth other numbers
 ROUNDS = 2  # of the measurement, after one that warms up
 
 
@@ -57,7 +56,7 @@ def _faster(options: TrainingOptions, kind: str) -> Precision:
         return "float32"
     count = min(options.group_size, options.batch)
     times = speed(options.generator(), options.discriminator(), count, kind)
-    return "bfloat16" if times >= ENOUGH else "float32"
+    return faster(times)
 
 
 @functools.cache  # labels and values of a sweep often share their networks
